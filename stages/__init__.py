@@ -1,0 +1,1 @@
+"""The two stages: ``embed`` touches songs, ``head`` reads the store; neither imports the other."""

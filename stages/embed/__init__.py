@@ -1,0 +1,1 @@
+"""Stage one: everything that touches songs."""

@@ -1,0 +1,83 @@
+"""Backbones: one file each, a class that turns a batch of windows into representations.
+
+The file opens with licence, citation and where published weights come from, and holds the backbone's
+configuration as a frozen dataclass. Nothing else in the project names it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from stages.embed.inputs import Input
+from store.schema import CatalogInfo
+
+
+class Backbone(ABC):
+    """A frozen encoder.
+
+    Class attributes
+    ----------------
+    NAME, TITLE : what a user types, and the full name.
+    LICENSE, CITATION : of the method or its published weights.
+    WEIGHTS : where published weights come from; None where the backbone has no weights at all.
+    REVISION : raise it by one when the code changes the numbers; it is part of the fingerprint.
+    Config : the frozen dataclass of its settings.
+
+    Attributes
+    ----------
+    config : the resolved settings.
+    input : what it reads (see `stages.embed.inputs`).
+    shape : the shape of one representation, ``(dim,)`` for a vector.
+    dtype : of the representation in the store, as numpy names it.
+    module : the network, or None.
+    """
+
+    NAME: ClassVar[str]
+    TITLE: ClassVar[str]
+    LICENSE: ClassVar[str]
+    CITATION: ClassVar[str]
+    WEIGHTS: ClassVar[str | None]
+    REVISION: ClassVar[int] = 1
+    Config: ClassVar[type[Any]]
+
+    config: Any
+    input: Input
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    module: nn.Module | None = None
+
+    @classmethod
+    def resolve(cls, config: Any, info: CatalogInfo) -> Any:  # noqa: ARG003 - for those that override it
+        """The settings as they hold for this collection; most backbones take them as they are."""
+        return config
+
+    @abstractmethod
+    def __init__(self, config: Any) -> None:
+        """Build the network with freshly drawn weights, if it has one; reads no file."""
+
+    def load(self, weights: Path) -> None:
+        """Read the weights of a checkpoint; RequestError names the first key that does not fit."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> None:
+        """Move to ``device`` and freeze."""
+        if self.module is not None:
+            self.module.to(device).eval().requires_grad_(False)
+
+    @abstractmethod
+    def encode(self, batch: Tensor) -> Tensor:
+        """Representations of a batch of windows.
+
+        Parameters
+        ----------
+        batch : [batch, ...], windows as `Input.load` gives them, on the backbone's device.
+
+        Returns
+        -------
+        [batch, *shape]; the same numbers for a window alone as in any batch.
+        """

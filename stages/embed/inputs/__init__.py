@@ -1,0 +1,47 @@
+"""From a file to the array that a backbone reads.
+
+An input is a frozen dataclass: its fields decide the numbers and are part of the fingerprint. `Input.load`
+runs in worker processes, one clip at a time (decode, parse, resample); what can be batched on the device
+(spectrograms) belongs to the backbone's ``encode``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+Kind = Literal["audio", "midi", "features"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Where one clip's data lies.
+
+    ``path`` is absolute. ``start_s`` and ``duration_s`` (seconds) give the stretch; None means from the start
+    and to the end. ``source_row`` is the row (from 0) of a table of features.
+    """
+
+    clip_id: str
+    path: Path
+    start_s: float | None = None
+    duration_s: float | None = None
+    source_row: int | None = None
+
+
+class Input(Protocol):
+    """What a backbone wants to be given."""
+
+    KIND: ClassVar[Kind]
+
+    def load(self, clip: Clip) -> np.ndarray[Any, Any]:
+        """The clip as an array [windows, ...]: one window, or several whose representations are averaged.
+
+        Raises
+        ------
+        ClipError
+            where this clip cannot be read or holds nothing; the run goes on without it.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The on-disk format: catalogs in Parquet, representations in Zarr, a manifest that is written last."""

@@ -1,0 +1,57 @@
+"""Every error that Encore raises on purpose.
+
+A message says what was wrong, where, and what to do about it; the command line prints it as it stands
+and leaves with the class's exit code. Anything else that escapes is a defect.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EncoreError(Exception):
+    """The run failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class RequestError(EncoreError, ValueError):
+    """What was asked for cannot be done as it was asked (exit code 2)."""
+
+    exit_code = 2
+
+
+class StoreError(EncoreError, OSError):
+    """The store cannot be read or written."""
+
+
+class FormatError(StoreError):
+    """Something in the store is not what its format says."""
+
+
+class ClipError(EncoreError):
+    """One clip cannot be encoded; recorded in ``failures.parquet``, never the end of a run.
+
+    Parameters
+    ----------
+    kind : a short stable word: ``missing``, ``damaged``, ``empty``, ``silent``, ``short``, ``no-notes``,
+        ``not-finite``, ``outside``.
+    reason : one line for a person.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind = kind
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+def unknown(what: str, name: str, have: Iterable[str]) -> RequestError:
+    """The error for a name that is not in a list: it shows the list and the nearest name."""
+    names = sorted(have)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return RequestError(f"unknown {what} {name!r}; have: {', '.join(names) or 'none'}.{hint}")

@@ -1,0 +1,123 @@
+"""Files of a store, on a local disk or behind an fsspec URL, each replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from store.errors import RequestError, StoreError
+
+
+class Files:
+    """The folder at ``root`` (a path or a URL such as ``s3://bucket/stores``).
+
+    Names are relative, with ``/`` between parts. Every failure of the file system is a `StoreError`
+    that names the file.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.url = os.fspath(root)
+        try:
+            fs, path = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
+        self.fs: Any = fs
+        self.path: str = path
+        self.local: Path | None = Path(path) if isinstance(fs, LocalFileSystem) else None
+
+    def at(self, name: str) -> str:
+        """The full address of ``name``, as `fsspec` and Zarr take it."""
+        return f"{self.path.rstrip('/')}/{name}" if name else self.path
+
+    def show(self, name: str) -> str:
+        """The address of ``name`` as a person would type it."""
+        return str(self.local / name) if self.local is not None else f"{self.url.rstrip('/')}/{name}"
+
+    def exists(self, name: str) -> bool:
+        try:
+            return bool(self.fs.exists(self.at(name)))
+        except OSError as error:
+            raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
+
+    def read(self, name: str) -> bytes:
+        """The bytes of ``name``; FileNotFoundError where there is no such file."""
+        try:
+            data: bytes = self.fs.cat_file(self.at(name))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(f"cannot read {self.show(name)}: {_why(error)}") from error
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either."""
+        try:
+            if self.local is not None:
+                _replace(self.local / name, data)
+            else:
+                # One object is put at once on every object store that fsspec knows.
+                self.fs.pipe_file(self.at(name), data)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.show(name)}: {_why(error)}") from error
+
+    def folders(self, name: str = "") -> list[str]:
+        """The names of the folders directly under ``name``, sorted."""
+        return [entry for entry, kind in self._entries(name) if kind == "directory"]
+
+    def files(self, name: str = "") -> list[str]:
+        """The names of the files directly under ``name``, sorted; unfinished ones are left out."""
+        return [entry for entry, kind in self._entries(name) if kind == "file" and not entry.endswith(".partial")]
+
+    def _entries(self, name: str) -> list[tuple[str, str]]:
+        try:
+            self.fs.invalidate_cache()
+            listed = self.fs.ls(self.at(name), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError(f"cannot list {self.show(name)}: {_why(error)}") from error
+        return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in listed)
+
+    def size(self, name: str) -> int:
+        """Bytes under ``name``."""
+        try:
+            return int(self.fs.du(self.at(name)))
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, name: str) -> None:
+        """Remove the file or the folder ``name``; a folder is first taken out of sight, then emptied."""
+        target = self.at(name)
+        try:
+            if self.local is not None and (self.local / name).is_dir():
+                hidden = f"{target}.{secrets.token_hex(4)}.removed"
+                os.replace(target, hidden)
+                target = hidden
+            self.fs.rm(target, recursive=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot remove {self.show(name)}: {_why(error)}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

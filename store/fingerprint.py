@@ -1,0 +1,94 @@
+"""What decides a representation's numbers, as one short hash.
+
+Only what changes the numbers goes in: the backbone's name and revision, its resolved configuration, its
+input chain's settings, a hash of its weights and the format version. Never a path, a date or a label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT_VERSION = 1
+_CHUNK_BYTES = 1 << 20
+
+
+def canonical(value: Any) -> Any:
+    """``value`` in JSON's types, the same for equal values on every machine; TypeError for anything else."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, enum.Enum):
+        return canonical(value.value)
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint: {value!r}")
+
+
+def fingerprint(backbone: str, revision: int, config: Any, inputs: Any, weights: str | None) -> str:
+    """Twelve hexadecimal digits that name these numbers."""
+    decides = {
+        "format": FORMAT_VERSION,
+        "backbone": backbone,
+        "revision": revision,
+        "config": canonical(config),
+        "inputs": canonical(inputs),
+        "weights": weights,
+    }
+    text = json.dumps(decides, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_ids(ids: Iterable[str]) -> str:
+    """A hash of clip ids in their order; it binds the rows of a shard to the clips of the catalog."""
+    digest = hashlib.sha256()
+    for clip_id in ids:
+        data = clip_id.encode()
+        digest.update(len(data).to_bytes(4, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:32]
+
+
+def hash_values(values: np.ndarray[Any, Any]) -> str:
+    """A hash of an array's numbers, the same whatever the chunks or the compression on disk."""
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(np.ascontiguousarray(little).data).hexdigest()[:32]
+
+
+def source_tag(path: Path) -> str:
+    """A cheap mark of a file's content: its size and a hash of its first and last 64 KiB.
+
+    It tells a replaced file from an untouched one without reading whole collections again, and does not
+    depend on where the file lies or when it was copied there.
+    """
+    window = 1 << 16
+    size = path.stat().st_size
+    digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=8)
+    with path.open("rb") as file:
+        digest.update(file.read(window))
+        if size > window:
+            file.seek(max(window, size - window))
+            digest.update(file.read(window))
+    return f"{size}-{digest.hexdigest()}"

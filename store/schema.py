@@ -1,0 +1,242 @@
+"""The written schemas: catalog, failures, manifest.
+
+Catalog rows never move: row ``i`` of every representation array belongs to catalog row ``i``. New songs are
+appended, songs that changed or went are retired by a flag, and ``labels``, ``artist_id``, splits and titles
+may be corrected at any time, since none of them decides a representation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.errors import FormatError, RequestError
+from store.fingerprint import FORMAT_VERSION
+
+SPLITS = ("train", "validation", "test")
+
+CATALOG_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("song_id", pa.string(), nullable=False),
+        pa.field("artist_id", pa.string()),  # null: unknown, no edges
+        pa.field("artist_name", pa.string()),
+        pa.field("other_artist_ids", pa.list_(pa.string())),  # all but the first-named artist
+        pa.field("album_id", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("targets", pa.map_(pa.string(), pa.float64())),
+        pa.field("path", pa.string(), nullable=False),  # relative to the collection's data folder, '/' between parts
+        pa.field("midi_path", pa.string()),  # the same song as MIDI, where path is audio
+        pa.field("source_row", pa.int64()),  # the row of a table of features, from 0
+        pa.field("start_s", pa.float64()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("split_official", pa.string()),  # train, validation, test or null
+        pa.field("source", pa.string()),  # mark of the file's content, None until a file was seen
+        pa.field("retired", pa.bool_(), nullable=False),
+    ]
+)
+
+FAILURES_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+_CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
+_INFO_KEY = b"encore"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogInfo:
+    """What the catalog says of its collection as a whole.
+
+    ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
+    of ready-made features; ``backbone`` is the one that is meant when none is named.
+    """
+
+    name: str
+    title: str
+    version: str
+    licence: str
+    citation: str
+    backbone: str
+    data_root: str | None = None
+    synthetic: bool = False
+    features: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The clips of one data set: an Arrow table of `CATALOG_SCHEMA` and what holds for all of them."""
+
+    info: CatalogInfo
+    table: pa.Table
+
+    @classmethod
+    def build(cls, info: CatalogInfo, columns: dict[str, Any]) -> Catalog:
+        """A catalog from columns; absent optional columns are filled with nulls, rows sorted by artist, song, clip.
+
+        Parameters
+        ----------
+        columns : name -> sequence or Arrow array, all of one length; ``clip_id``, ``song_id``, ``artist_id``,
+            ``labels`` and ``path`` must be there.
+        """
+        missing = [name for name in _CORE if name not in columns]
+        strange = [name for name in columns if name not in CATALOG_SCHEMA.names]
+        if missing or strange:
+            raise ValueError(f"catalog columns missing: {missing}, unknown: {strange}")
+        rows = len(columns["clip_id"])
+        arrays = []
+        for schema_field in CATALOG_SCHEMA:
+            if schema_field.name in columns:
+                value = columns[schema_field.name]
+                is_arrow = isinstance(value, pa.Array | pa.ChunkedArray)
+                arrays.append(value.cast(schema_field.type) if is_arrow else pa.array(value, type=schema_field.type))
+            elif schema_field.name == "retired":
+                arrays.append(pa.repeat(False, rows))
+            else:
+                arrays.append(pa.nulls(rows, type=schema_field.type))
+        table = pa.table(arrays, schema=CATALOG_SCHEMA)
+        keys = table.select(["artist_id", "song_id", "start_s", "clip_id"])
+        order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+        catalog = cls(info, table.take(order).combine_chunks())
+        catalog.check()
+        return catalog
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self.table.column(name)
+
+    def strings(self, name: str) -> list[str | None]:
+        """A column as Python strings."""
+        values: list[str | None] = self.table.column(name).to_pylist()
+        return values
+
+    def check(self) -> None:
+        """Raise FormatError where the table breaks its own rules."""
+        if not self.table.schema.equals(CATALOG_SCHEMA, check_metadata=False):
+            raise FormatError("the catalog's columns are not those of its format; rebuild it with encore embed")
+        for schema_field in CATALOG_SCHEMA:
+            if not schema_field.nullable and self.table.column(schema_field.name).null_count:
+                raise FormatError(f"the catalog has rows without {schema_field.name}")
+        live = self.table.filter(pc.invert(self.table.column("retired"))).column("clip_id")
+        if len(pc.unique(live)) != len(live):
+            counts = pc.value_counts(live)
+            first = next(entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1)
+            raise FormatError(f"the clip id {first!r} stands more than once in the catalog")
+        splits = set(pc.unique(self.table.column("split_official")).to_pylist()) - {None, *SPLITS}
+        if splits:
+            raise FormatError(f"unknown official split {sorted(splits)[0]!r}; have: {', '.join(SPLITS)}")
+
+    def to_arrow(self) -> pa.Table:
+        """The table with `CatalogInfo` in its schema metadata, as it is written."""
+        text = json.dumps({"format": FORMAT_VERSION, **asdict(self.info)}, sort_keys=True, ensure_ascii=False)
+        return self.table.replace_schema_metadata({_INFO_KEY: text.encode()})
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Catalog:
+        metadata = table.schema.metadata or {}
+        if _INFO_KEY not in metadata:
+            raise FormatError("the catalog carries no description of its collection; it was not written by Encore")
+        try:
+            held: dict[str, Any] = json.loads(metadata[_INFO_KEY])
+            version = held.pop("format")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise FormatError("the catalog's description cannot be read") from error
+        check_format(version)
+        known = {f.name for f in fields(CatalogInfo)}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
+        info = CatalogInfo(**given)
+        catalog = cls(info, table.replace_schema_metadata(None))
+        catalog.check()
+        return catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures.
+
+    ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason).
+    """
+
+    rows: tuple[int, int]
+    clips: str
+    values: str
+    failures: tuple[tuple[int, str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, held: Any) -> ShardRecord:
+        try:
+            return cls(
+                rows=(int(held["rows"][0]), int(held["rows"][1])),
+                clips=str(held["clips"]),
+                values=str(held["values"]),
+                failures=tuple((int(row), str(kind), str(reason)) for row, kind, reason in held["failures"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise FormatError("a shard's record cannot be read") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a complete representation is; written last, so that its presence means completeness.
+
+    ``rows`` catalog rows are encoded, in shards of ``shard_rows`` rows; one representation has ``shape`` and
+    ``dtype``. ``settings`` holds what the fingerprint was made from.
+    """
+
+    backbone: str
+    fingerprint: str
+    rows: int
+    shard_rows: int
+    shape: tuple[int, ...]
+    dtype: str
+    settings: dict[str, Any]
+    shards: tuple[ShardRecord, ...] = field(repr=False)
+    format: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        try:
+            held = json.loads(data)
+            version = held["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError("the manifest cannot be read") from error
+        check_format(version)
+        try:
+            return cls(
+                backbone=str(held["backbone"]),
+                fingerprint=str(held["fingerprint"]),
+                rows=int(held["rows"]),
+                shard_rows=int(held["shard_rows"]),
+                shape=tuple(int(n) for n in held["shape"]),
+                dtype=str(held["dtype"]),
+                settings=dict(held["settings"]),
+                shards=tuple(ShardRecord.parse(shard) for shard in held["shards"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError("the manifest cannot be read") from error
+
+
+def check_format(version: object) -> None:
+    """Raise where something was written by another version of the format."""
+    if version != FORMAT_VERSION:
+        raise RequestError(
+            f"this was written in store format {version}, and this Encore reads format {FORMAT_VERSION}; "
+            f"open it with the release that wrote it, or encode again into another --store"
+        )

@@ -1,0 +1,17 @@
+"""What tests share: where real data lies, and a skip that says so where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("no real data beside this checkout (../shared/data)")
+    return SHARED
