@@ -13,7 +13,7 @@ _quiet = False
 
 def be_quiet(quiet: bool) -> None:
     """Show no progress and no notes from now on (``--quiet``)."""
-    global _quiet  # noqa: PLW0603 - one process has one standard error
+    global _quiet
     _quiet = quiet
 
 
