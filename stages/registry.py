@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -45,9 +46,12 @@ def find(kind: str, name: str) -> Any:
 
 @cache
 def _own(kind: str) -> dict[str, str]:
-    package = importlib.import_module(FOLDERS[kind][0])
-    found = (module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
-    return {name.replace("_", "-"): f"{package.__name__}.{name}" for name in found}
+    package = FOLDERS[kind][0]
+    spec = importlib.util.find_spec(package)  # finds the folder without importing it: backbones and heads need torch
+    assert spec is not None
+    listed = pkgutil.iter_modules(spec.submodule_search_locations)
+    found = (module.name for module in listed if not module.name.startswith("_"))
+    return {name.replace("_", "-"): f"{package}.{name}" for name in found}
 
 
 @cache

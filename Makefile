@@ -1,0 +1,82 @@
+# Encore: the words a person types. Each sets up by itself; ARGS="..." adds options to the command.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON   ?= python3.11
+VENV     ?= .venv
+DATASET  ?= demo
+MODE     ?= gnn
+ARGS     ?=
+export ENCORE_STORE ?= ./stores
+
+encore := $(VENV)/bin/encore
+ready  := $(VENV)/.ready
+
+# A variable that is set becomes an option.
+store    := $(if $(STORE),--store '$(STORE)')
+data     := $(if $(DATA),--data '$(DATA)')
+backbone := $(if $(BACKBONE),--backbone '$(BACKBONE)')
+weights  := $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+device   := $(if $(DEVICE),--device '$(DEVICE)')
+regime   := $(if $(REGIME),--regime '$(REGIME)')
+regimes  := $(if $(REGIME),--regimes '$(REGIME)')
+modes    := $(if $(filter command line,$(origin MODE)),--modes '$(MODE)')
+seeds    := $(if $(SEEDS),--seeds '$(SEEDS)')
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  DATASET= BACKBONE= MODE= REGIME= SEEDS= DATA= STORE= WEIGHTS= DEVICE= ARGS="
+	@echo "  e.g. make embed DATASET=mtg DATA=/music/mtg WEIGHTS=fcn.pth; make head DATASET=mtg MODE=dropedge"
+
+$(ready): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there; name another by PYTHON= (3.11 has all of Encore)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $(ready)
+
+.PHONY: setup
+setup: $(ready) ## make the virtual environment and install
+
+.PHONY: demo
+demo: $(ready) ## generate the synthetic demo collection, encode it, train all heads
+	$(encore) embed demo --backbone pianoroll $(store) $(device)
+	$(encore) embed demo --backbone fcn --weights random $(store) $(device)
+	$(encore) compare demo --backbone pianoroll $(store) $(device)
+	$(encore) compare demo --backbone fcn $(store) $(device)
+
+.PHONY: embed
+embed: $(ready) ## encode DATASET into the store, once
+	$(encore) embed '$(DATASET)' $(backbone) $(weights) $(data) $(store) $(device) $(ARGS)
+
+.PHONY: head
+head: $(ready) ## train one head (MODE) on what is stored
+	$(encore) head '$(DATASET)' $(backbone) --mode '$(MODE)' $(regime) $(seeds) $(store) $(device) $(ARGS)
+
+.PHONY: compare
+compare: $(ready) ## train all heads and print one table
+	$(encore) compare '$(DATASET)' $(backbone) $(modes) $(regimes) $(seeds) $(store) $(device) $(ARGS)
+
+.PHONY: audit
+audit: $(ready) ## count DATASET: songs, edges, homophily, what splits share
+	$(encore) audit '$(DATASET)' $(data) $(store) $(ARGS)
+
+.PHONY: test
+test: $(ready) ## run the tests
+	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+
+.PHONY: check
+check: $(ready) ## format, lint, types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+.PHONY: bench
+bench: $(ready) ## measure, side by side with peers; writes bench.json
+	$(VENV)/bin/python -m tests.bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove the virtual environment (stores and data stay)
+	rm -rf $(VENV)

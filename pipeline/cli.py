@@ -1,0 +1,370 @@
+"""The ``encore`` command: every command parses, calls and prints; the work is done elsewhere.
+
+Heavy libraries are imported inside the commands, so that ``encore --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stages import progress, registry
+from store.errors import EncoreError, RequestError
+
+if TYPE_CHECKING:
+    from store.layout import Store
+
+app = typer.Typer(
+    name="encore",
+    help="Encode a music collection once; train genre heads over the artist graph for ever.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
+INTERRUPTED = 130
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="ENCORE_STORE", help="folder or fsspec URL (s3://...) of the store")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+BackboneOption = Annotated[
+    str | None, typer.Option("--backbone", help=f"one of: {', '.join(registry.names('backbone'))}", metavar="B")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
+DEFAULT_STORE = "./stores"
+
+
+def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command, with ``--quiet`` and ``--debug``; its errors become one message and an exit code."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
+            progress.be_quiet(quiet)
+            try:
+                function(**given)
+            except KeyboardInterrupt:
+                print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
+                raise typer.Exit(INTERRUPTED) from None
+            except BrokenPipeError:
+                raise typer.Exit(1) from None
+            except EncoreError as error:
+                if debug:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                raise typer.Exit(error.exit_code) from None
+            except typer.Exit:
+                raise
+            except MemoryError:
+                print("error: out of memory; a smaller --batch or fewer --workers needs less", file=sys.stderr)
+                raise typer.Exit(1) from None
+            except Exception as error:
+                if debug:
+                    raise
+                print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+                print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
+                raise typer.Exit(1) from None
+
+        own = inspect.signature(function, eval_str=True)
+        common = [
+            _flag("quiet", "no progress and no notes"),
+            _flag("debug", "show the traceback of an error"),
+        ]
+        _give_signature(guarded, [*own.parameters.values(), *common])
+        group.command(name=function.__name__.removeprefix("store_"))(guarded)
+        return function
+
+    return register
+
+
+def _flag(name: str, text: str) -> inspect.Parameter:
+    annotation = Annotated[bool, typer.Option(f"--{name}", help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+
+
+def _give_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
+    """Let a wrapper show ``parameters`` as its own, which is what typer reads."""
+    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in named}
+
+
+def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
+    offered: dict[str, tuple[Any, str, list[str]]] = {}
+    for name in registry.names("dataset"):
+        dataset = registry.find("dataset", name)
+        hints = typing.get_type_hints(dataset)
+        for field in fields(dataset):
+            kind, text, owners = offered.get(field.name, (hints[field.name], field.metadata["help"], []))
+            offered[field.name] = (kind, text, [*owners, name])
+    everywhere = len(registry.names("dataset"))
+
+    @functools.wraps(function)
+    def gathered(**given: Any) -> None:
+        function(options={name: given.pop(name) for name in offered}, **given)
+
+    own = inspect.signature(function, eval_str=True)
+    parameters = [p for p in own.parameters.values() if p.name != "options"]
+    for name, (kind, text, owners) in offered.items():
+        whose = "" if len(owners) == everywhere else f"[{', '.join(owners)}] "
+        option = typer.Option(f"--{name.replace('_', '-')}", help=whose + text)
+        annotation = Annotated[_optional(kind), option]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    gathered.__annotations__ = {p.name: p.annotation for p in parameters}
+    return gathered
+
+
+def _optional(kind: Any) -> Any:
+    """The type that the command line parses for a field; what it has no type for arrives as text."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        (kind,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
+    return (kind if kind in (int, float, bool, str, Path) else str) | None
+
+
+def _open(where: str) -> Store:
+    from store.layout import Store
+
+    return Store(where)
+
+
+@command(app)
+@with_dataset_options
+def embed(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help=", ".join(registry.names("dataset")))],
+    options: Any = None,
+    backbone: BackboneOption = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="the first clip that fails is an error")] = False,
+    part: Annotated[str, typer.Option("--part", help="share the work: i/n does every n-th shard")] = "1/1",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Encode a collection into the store: once, resumable, only what is new."""
+    from pipeline import embed as work
+    from pipeline.configure import parse_pairs
+    from pipeline.output import print_json
+
+    report = work.embed(
+        dataset,
+        options,
+        store=_open(store),
+        backbone_name=backbone,
+        weights=weights,
+        settings=parse_pairs(settings or [], "--set"),
+        device_name=device,
+        batch=batch,
+        workers=workers,
+        strict=strict,
+        part=_part(part),
+    )
+    if json:
+        print_json(work.as_json(report))
+    else:
+        print(work.describe(report))
+
+
+def _part(text: str) -> tuple[int, int]:
+    share, _, parts = text.partition("/")
+    if share.isdigit() and parts.isdigit() and 1 <= int(share) <= int(parts):
+        return int(share), int(parts)
+    raise RequestError(f"--part takes i/n with i from 1 to n, not {text!r}")
+
+
+@command(app)
+@with_dataset_options
+def audit(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
+    options: Any = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Count a collection: songs, artists, edges, homophily, what splits share, baselines."""
+    from pipeline import audit as work
+    from pipeline.collections import open_catalog
+    from pipeline.output import print_json
+
+    found = work.audit(open_catalog(dataset, options, _open(store)))
+    if json:
+        print_json(found)
+    else:
+        print(work.describe(found))
+
+
+@command(app)
+def head(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Train one head on stored representations; opens no song."""
+    _train(dataset, backbone, [mode], [regime], seeds, settings, device, store, json, saved=True)
+
+
+@command(app)
+def compare(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
+    regimes: Annotated[str, typer.Option("--regimes", help="R,R,...")] = "random",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Train several heads and print one table a regime, the thesis's figures beside ours."""
+    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
+    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, settings, device, store, json, saved=False)
+
+
+def _list(text: str, option: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise RequestError(f"{option} names nothing")
+    return names
+
+
+def _thesis_first(names: list[str]) -> list[str]:
+    thesis = ["song", "artist", "artist-embedding", "gnn", "dropedge"]
+    return sorted(names, key=lambda name: (thesis.index(name) if name in thesis else len(thesis), name))
+
+
+def _train(
+    dataset: str,
+    backbone: str | None,
+    modes: list[str],
+    regimes: list[str],
+    seeds: int,
+    settings: list[str] | None,
+    device: str,
+    store: str,
+    as_json: bool,
+    *,
+    saved: bool,
+) -> None:
+    for mode in modes:
+        if mode not in registry.names("head"):
+            registry.find("head", mode)  # raises with the list of modes
+    from pipeline import head as work
+    from pipeline.configure import parse_pairs
+    from pipeline.devices import find_device
+    from pipeline.output import print_json, results_text
+
+    results = work.run(
+        _open(store),
+        dataset,
+        backbone=backbone,
+        modes=modes,
+        regimes=regimes,
+        seeds=seeds,
+        changes=parse_pairs(settings or [], "--set"),
+        device=find_device(device),
+    )
+    if as_json:
+        print_json([result.as_json() for result in results])
+        return
+    print(results_text(results))
+    if saved:
+        print(f"\ncheckpoint, scores and settings: {results[0].saved}")
+
+
+@command(store_app)
+def store_ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """List the collections and their representations."""
+    from pipeline import stores
+    from pipeline.output import print_json
+
+    if json:
+        print_json(stores.list_store(_open(store)))
+    else:
+        print(stores.list_text(_open(store)))
+
+
+@command(store_app)
+def store_show(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say everything that the store knows of one collection."""
+    from pipeline import stores
+    from pipeline.output import print_json
+
+    found = stores.show(_open(store), dataset)
+    if json:
+        print_json(found)
+    else:
+        print(stores.show_text(found))
+
+
+@command(store_app)
+def store_verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Read everything back and compare it with what was committed."""
+    from pipeline import stores
+    from pipeline.output import print_json
+
+    checked, wrong = stores.verify(_open(store), dataset)
+    if json:
+        print_json({"checked": checked, "wrong": wrong})
+    else:
+        print("\n".join(checked) or "nothing to verify")
+    if wrong:
+        raise EncoreError("\n".join(wrong))
+
+
+@command(store_app)
+def store_remove(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Remove a representation, or a whole collection with all of its representations."""
+    from pipeline import stores
+
+    what = f"{backbone} of {dataset}" if backbone else f"{dataset} and all of its representations"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RequestError(f"this removes {what}; say --yes to do it")
+        if not typer.confirm(f"Remove {what}?"):
+            return
+    for folder in stores.remove(_open(store), dataset, backbone):
+        print(f"removed {folder}")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

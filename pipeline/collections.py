@@ -1,0 +1,112 @@
+"""From a name on the command line to a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages import registry
+from stages.progress import task
+from store.errors import RequestError, StoreError, unknown
+from store.fingerprint import source_tag
+from store.layout import Store
+from store.schema import CATALOG_SCHEMA, Catalog
+
+_THREADS = 8  # reading two small pieces of each file waits for the disk, not for the processor
+
+
+def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog:
+    """The catalog of a data set that Encore knows, read from its files, or of one that this store holds.
+
+    Parameters
+    ----------
+    options : what was given on the command line for data sets, by field name; None for what was not.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if name in registry.names("dataset"):
+        dataset = registry.find("dataset", name)
+        takes = {field.name for field in fields(dataset)}
+        strange = [f"--{key.replace('_', '-')}" for key in given if key not in takes]
+        if strange:
+            offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(takes))
+            raise RequestError(f"{name} takes no {', '.join(strange)}; it takes: {offers}")
+        catalog: Catalog = dataset(**given).catalog()
+        return catalog
+    if store.has_catalog(name):
+        if given:
+            raise RequestError(
+                f"{name} stands in the store already; to read its files anew, name the reader it came from "
+                f"(encore embed folder --name {name} ... or encore embed table --name {name} ...)"
+            )
+        return store.read_catalog(name)
+    raise unknown("data set", name, {*registry.names("dataset"), *store.datasets()})
+
+
+def mark_sources(catalog: Catalog) -> Catalog:
+    """The catalog with a mark of each file's content, so that a changed file is seen; None where a file is absent.
+
+    A table of features marks its rows itself.
+
+    Raises
+    ------
+    RequestError
+        where not a single file is there.
+    """
+    table = catalog.table
+    if table.column("source_row").null_count == 0 and table.num_rows:
+        return catalog
+    root = Path(catalog.info.data_root or ".")
+    paths = catalog.strings("path")
+    midi = catalog.strings("midi_path")
+    files = sorted({path for path in (*paths, *midi) if path is not None})
+    with task(f"looking at the files of {catalog.info.name}", len(files), "files") as advance:
+
+        def mark(path: str) -> str | None:
+            try:
+                return source_tag(root / path)
+            except OSError:
+                return None
+            finally:
+                advance(1)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            marks = dict(zip(files, pool.map(mark, files), strict=True))
+    if files and not any(marks.values()):
+        raise RequestError(
+            f"none of the {len(files):,} files of {catalog.info.name} is under {root} (the first would be "
+            f"{root / files[0]}). {_files_text(catalog.info.name)}"
+            f"Give the folder that holds them: --data DIR (make: DATA=DIR)"
+        )
+    sources = [
+        _join(marks[path or ""], marks[beside] if beside else "") for path, beside in zip(paths, midi, strict=True)
+    ]
+    index = table.schema.get_field_index("source")
+    column = pa.array(sources, type=pa.string())
+    return Catalog(catalog.info, table.set_column(index, CATALOG_SCHEMA.field("source"), column))
+
+
+def _join(first: str | None, second: str | None) -> str | None:
+    if first is None or second is None:
+        return None
+    return f"{first}+{second}" if second else first
+
+
+def _files_text(name: str) -> str:
+    if name not in registry.names("dataset"):
+        return ""
+    return f"{registry.find('dataset', name).FILES} "
+
+
+def check_writable(store: Store) -> None:
+    """Raise before hours of work where the store cannot be written."""
+    probe = ".writable"
+    try:
+        store.files.write(probe, b"")
+        store.files.remove(probe)
+    except StoreError as error:
+        raise StoreError(f"the store {store.files.url} cannot be written: {error}") from error

@@ -1,0 +1,186 @@
+"""``encore embed``: a collection's songs into the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.collections import check_writable, mark_sources, open_catalog
+from pipeline.configure import configure
+from pipeline.devices import find_device
+from stages import registry
+from stages.embed.backbones import Backbone
+from stages.embed.encode import default_workers, encode, open_writer
+from stages.progress import note
+from store.errors import RequestError
+from store.fingerprint import hash_file
+from store.layout import Store
+from store.merge import merge
+from store.schema import Catalog, CatalogInfo
+
+_RANDOM = "random"
+_SEED = 0
+_BATCH = {"cpu": 16, "cuda": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedReport:
+    """What ``embed`` did; counts are clips of the collection as it stands now, ``encoded`` those of this run."""
+
+    dataset: str
+    synthetic: bool
+    backbone: str
+    representation: str
+    path: str
+    songs: int
+    artists: int
+    clips: int
+    added: int
+    retired: int
+    corrected: int
+    encoded: int
+    failed: dict[str, int]
+    already_there: bool
+    complete: bool
+    seconds: float
+
+
+def embed(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    store: Store,
+    backbone_name: str | None,
+    weights: str | None,
+    settings: Mapping[str, str],
+    device_name: str,
+    batch: int | None,
+    workers: int | None,
+    strict: bool,
+    part: tuple[int, int],
+) -> EmbedReport:
+    """Bring the stored catalog up to date, then encode the clips that the store lacks."""
+    started = time.perf_counter()
+    device = find_device(device_name)
+    found = mark_sources(open_catalog(name, options, store))
+    chosen = backbone_name or found.info.backbone
+    backbone, mark = make_backbone(chosen, weights, settings, found.info)
+    check_writable(store)
+    stored = store.read_catalog(found.info.name) if store.has_catalog(found.info.name) else None
+    catalog, growth = merge(stored, found)
+    if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
+        store.write_catalog(catalog)
+    writer = open_writer(store, catalog, backbone, mark)
+    already_there = writer.is_complete
+    encoded, complete = 0, True
+    if not already_there:
+        if writer.pending and catalog.info.synthetic:
+            note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
+        done = encode(
+            writer,
+            catalog,
+            backbone,
+            device=device,
+            batch=batch or _BATCH.get(device.type, 16),
+            workers=default_workers(device) if workers is None else workers,
+            strict=strict,
+            part=part,
+        )
+        encoded, complete = done.clips, done.complete
+    live = ~catalog.column("retired").to_numpy()
+    failed = _failures(store, catalog, writer.folder) if complete else Counter()
+    return EmbedReport(
+        dataset=catalog.info.name,
+        synthetic=catalog.info.synthetic,
+        backbone=backbone.NAME,
+        representation=str(writer.name),
+        path=store.files.show(writer.folder),
+        songs=_distinct(catalog, "song_id"),
+        artists=_distinct(catalog, "artist_id"),
+        clips=int(live.sum()),
+        added=growth.added,
+        retired=growth.retired,
+        corrected=growth.corrected,
+        encoded=encoded,
+        failed=dict(failed),
+        already_there=already_there,
+        complete=complete,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def make_backbone(
+    name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo
+) -> tuple[Backbone, str | None]:
+    """The backbone with its weights, and the mark of these weights that enters the fingerprint."""
+    kind: type[Backbone] = registry.find("backbone", name)
+    config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
+    if kind.WEIGHTS is None:
+        if weights is not None:
+            raise RequestError(f"{name} has no weights; leave out --weights")
+        return kind(config), None
+    if weights is None:
+        raise RequestError(
+            f"{name} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
+            f"With --weights random it runs untrained, which is a control and says little about music."
+        )
+    torch.manual_seed(_SEED)
+    backbone = kind(config)
+    if weights == _RANDOM:
+        note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
+        return backbone, f"{_RANDOM}-{_SEED}"
+    path = Path(weights)
+    if not path.is_file():
+        raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
+    backbone.load(path)
+    return backbone, hash_file(path)
+
+
+def _failures(store: Store, catalog: Catalog, folder: str) -> Counter[str]:
+    table = store.read_table(f"{folder}/failures.parquet")
+    retired = catalog.column("retired").to_numpy()
+    pairs = zip(table.column("row").to_pylist(), table.column("kind").to_pylist(), strict=True)
+    return Counter(kind for row, kind in pairs if not retired[row])
+
+
+def _distinct(catalog: Catalog, name: str) -> int:
+    import pyarrow.compute as pc
+
+    live = catalog.table.filter(pc.invert(catalog.column("retired")))
+    return int(pc.count_distinct(live.column(name), mode="only_valid").as_py())
+
+
+def describe(report: EmbedReport) -> str:
+    """The report in a few lines for a person."""
+    kind = " (synthetic)" if report.synthetic else ""
+    changes = [
+        f"{count:,} {what}"
+        for count, what in ((report.added, "new"), (report.retired, "retired"), (report.corrected, "corrected"))
+        if count
+    ]
+    lines = [
+        f"{report.dataset}{kind}: {report.clips:,} clips, {report.songs:,} songs, {report.artists:,} artists"
+        + (f" ({', '.join(changes)})" if changes else "")
+    ]
+    if report.already_there:
+        lines.append(f"{report.representation} is already there; nothing was encoded")
+    elif not report.complete:
+        lines.append(f"{report.representation}: {report.encoded:,} clips encoded; other parts are still missing")
+    else:
+        lines.append(f"{report.representation}: {report.encoded:,} clips encoded in {report.seconds:.1f} s")
+    if report.failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
+        lines.append(f"{sum(report.failed.values()):,} clips could not be encoded ({kinds}); see failures.parquet")
+    lines.append(report.path)
+    return "\n".join(lines)
+
+
+def as_json(report: EmbedReport) -> dict[str, Any]:
+    return dataclasses.asdict(report)

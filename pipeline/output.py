@@ -1,0 +1,96 @@
+"""What a person reads on standard output: tables of at most 80 columns, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.head import Result, columns_of
+
+_SHORT = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "exact set",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns two spaces apart, the first to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        return "  ".join((first.ljust(widths[0]), *right)).rstrip()
+
+    return "\n".join((line(head), "  ".join("-" * w for w in widths), *map(line, rows)))
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds in per cent; the deviation only where there are several."""
+    mean = float(np.mean(values))
+    if math.isnan(mean):
+        return "-"
+    spread = f" ±{100 * float(np.std(values)):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean:.1f}{spread}"
+
+
+def results_text(results: Sequence[Result]) -> str:
+    """One table a regime, with what the two sides share and, where the thesis has figures, these beside ours."""
+    return "\n\n".join(
+        _regime_text([result for result in results if result.regime == regime])
+        for regime in dict.fromkeys(result.regime for result in results)
+    )
+
+
+def _regime_text(results: Sequence[Result]) -> str:
+    first = results[0]
+    metrics = columns_of(results)
+    thesis = any(result.paper() for result in results)
+    rows = []
+    for result in results:
+        values = result.by_metric()
+        name = result.mode + (f" ({result.rule})" if result.rule else "") + ("*" if result.transductive else "")
+        row = [name, *(percent(values[m]) if m in values else "-" for m in metrics)]
+        if thesis:
+            paper = result.paper()
+            row.append("-" if paper is None else f"{100 * next(v for v in paper.values() if isinstance(v, float)):.1f}")
+        rows.append([*row, f"{sum(result.seconds):.1f}"])
+    head = ["mode", *(_SHORT[m] for m in metrics), *(["thesis"] if thesis else []), "s"]
+    seeds = len(first.scores)
+    backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
+    title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
+    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(first.overlap), "", table(head, rows)]
+    if any(result.transductive for result in results):
+        lines.append("* test clips' representations (never their labels) take part as neighbours")
+    if thesis:
+        paper = next(result.paper() for result in results if result.paper()) or {}
+        metric = next(name for name in paper if name != "backbone")
+        lines.append(f"thesis: {_SHORT[metric]} with {paper['backbone']}")
+    return "\n".join(lines)
+
+
+def overlap_text(overlap: dict[str, Any]) -> str:
+    """How many songs a split has, and how many test artists stand in train too."""
+    songs = " / ".join(f"{overlap[part]['songs']:,}" for part in ("train", "validation", "test"))
+    artists, shared = overlap["test"]["artists"], overlap["shared_artists"]
+    sides = (
+        "train and test share no artist"
+        if not shared
+        else f"{shared:,} of the {artists:,} test artists are also in train"
+    )
+    return f"{songs} songs; {sides}"

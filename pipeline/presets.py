@@ -1,0 +1,77 @@
+"""What the thesis used and what it reached, as data.
+
+S. Lee, "Improving the Performance of Music Genre Classification through Exploiting Artist Information", Seoul
+National University: training settings from its tables 4.1-4.4, figures from its tables of results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.head.settings import Settings
+
+# hidden=None: a layer as wide as the representation. The thesis standardises nothing.
+THESIS_SETTINGS = {
+    "musicbert": Settings(
+        hidden=None,
+        learning_rate=0.00003,
+        decay=0.96,
+        batch=8,
+        patience=8,
+        neighbours=5,
+        neighbours_inference=100,
+        standardise=False,
+    ),
+    "pianoroll-cnn": Settings(
+        hidden=None, learning_rate=0.00045, decay=0.98, batch=16, patience=15, neighbours=16, standardise=False
+    ),
+    "mixcnn": Settings(
+        hidden=None, learning_rate=0.005, decay=0.98, batch=16, patience=10, neighbours=8, standardise=False
+    ),
+    "cola": Settings(
+        hidden=None, learning_rate=0.0004, decay=0.98, batch=16, patience=15, neighbours=8, standardise=False
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """The thesis's figures on one data set: ``scores`` by mode, fractions, in the metric it names."""
+
+    backbone: str
+    metric: str
+    homophily: float
+    scores: dict[str, float]
+
+
+PAPER = {
+    "lakh": Paper(
+        backbone="MusicBERT",
+        metric="micro_f1",
+        homophily=0.7110,
+        scores={"song": 0.761, "artist": 0.8138, "artist-embedding": 0.8156, "gnn": 0.8318, "dropedge": 0.8256},
+    ),
+    "lpd": Paper(
+        backbone="piano roll",
+        metric="micro_f1",
+        homophily=0.7502,
+        scores={"song": 0.6370, "artist": 0.8016, "artist-embedding": 0.8168, "gnn": 0.8166, "dropedge": 0.8129},
+    ),
+    "fma": Paper(
+        backbone="Mixture of CNN",
+        metric="accuracy",
+        homophily=0.9407,
+        scores={"song": 0.5588, "gnn": 0.6062, "dropedge": 0.6300},
+    ),
+    "mtg": Paper(
+        backbone="CoLA",
+        metric="micro_f1",
+        homophily=0.2739,
+        scores={"song": 0.3975, "artist": 0.4399, "artist-embedding": 0.4722, "gnn": 0.5099, "dropedge": 0.4951},
+    ),
+}
+
+
+def settings_for(backbone: str) -> Settings:
+    """The thesis's settings for its four backbones, the default for any other."""
+    return THESIS_SETTINGS.get(backbone, Settings())

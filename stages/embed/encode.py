@@ -1,0 +1,274 @@
+"""The loop of stage one: catalog x backbone -> representations in the store.
+
+Worker processes load clips (decode, parse), this process encodes them on the device and commits shard after
+shard. Batches never cross a shard, so that a run which was stopped and goes on makes the same bytes as one
+that was not. What is held in memory is a shard and a few batches, whatever the size of the collection.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from stages.embed.backbones import Backbone
+from stages.embed.inputs import Clip, Input
+from stages.progress import task
+from store.errors import ClipError, EncoreError, RequestError
+from store.fingerprint import canonical, fingerprint
+from store.layout import RepresentationName, Store
+from store.schema import Catalog
+from store.writer import RepresentationWriter, Shard, fill_value
+
+Failure = tuple[int, str, str]  # catalog row, kind, reason
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a run did: how many clips it encoded and how many of these failed; ``complete`` is False while
+    other parts of the same work are still under way.
+    """
+
+    name: RepresentationName
+    clips: int
+    failures: tuple[Failure, ...]
+    complete: bool
+
+
+def representation_name(backbone: Backbone, weights: str | None) -> RepresentationName:
+    """The name under which this backbone with these weights stores its numbers."""
+    mark = fingerprint(backbone.NAME, backbone.REVISION, backbone.config, backbone.input, weights)
+    return RepresentationName(backbone.NAME, mark)
+
+
+def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
+    """The writer that knows which shards of this representation are still to be done."""
+    settings = {
+        "backbone": backbone.NAME,
+        "revision": backbone.REVISION,
+        "config": canonical(backbone.config),
+        "inputs": canonical(backbone.input),
+        "weights": weights,
+    }
+    return RepresentationWriter(
+        store,
+        catalog.info.name,
+        representation_name(backbone, weights),
+        clip_ids=catalog.column("clip_id").combine_chunks().to_pylist(),
+        settings=settings,
+        shape=backbone.shape,
+        dtype=backbone.dtype,
+    )
+
+
+def encode(
+    writer: RepresentationWriter,
+    catalog: Catalog,
+    backbone: Backbone,
+    *,
+    device: torch.device,
+    batch: int,
+    workers: int,
+    strict: bool = False,
+    part: tuple[int, int] = (1, 1),
+) -> Encoded:
+    """Encode every clip that the store still lacks.
+
+    Parameters
+    ----------
+    batch : clips that a worker loads at once and the device encodes at once.
+    workers : processes that load clips; 0 loads them in this one.
+    strict : the first clip that fails ends the run with an error.
+    part : (i, n), 1 <= i <= n: this process does every n-th of the shards; n processes on one store share the work.
+
+    Raises
+    ------
+    RequestError
+        where the collection has no files of the kind that the backbone reads.
+    """
+    clips = ClipTable(catalog, backbone.input)
+    share, parts = part
+    mine = [shard for shard in writer.pending if shard.index % parts == share - 1]
+    live = ~catalog.column("retired").to_numpy()
+    work = [(shard, [int(row) for row in range(shard.start, shard.last) if live[row]]) for shard in mine]
+    total = sum(len(rows) for _, rows in work)
+    batches = [rows[i : i + batch] for _, rows in work for i in range(0, len(rows), batch)]
+    failures: list[Failure] = []
+    backbone.to(device)
+    with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
+        loaded = _load(clips, batches, workers, pin=device.type == "cuda")
+        for shard, rows in work:
+            values = np.full((shard.last - shard.start, *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
+            lost: list[Failure] = []
+            done = 0
+            while done < len(rows):
+                got = next(loaded)
+                good, numbers, bad = _encode_batch(backbone, got, device)
+                values[np.asarray(good, dtype=np.int64) - shard.start] = numbers
+                lost += bad
+                if strict and bad:
+                    row, kind, reason = bad[0]
+                    raise EncoreError(f"{clips.paths[row]}: {kind}: {reason}")
+                done += len(got.rows) + len(got.failures)
+                advance(len(got.rows) + len(got.failures))
+            writer.commit(shard, values, lost)
+            failures += lost
+    complete = writer.finish(clips.paths) is not None
+    return Encoded(writer.name, total, tuple(failures), complete)
+
+
+@dataclass
+class LoadedBatch:
+    """What a worker sends: the windows of all clips that loaded, one behind the other, and how many each has."""
+
+    rows: list[int]
+    counts: list[int]
+    windows: torch.Tensor | None
+    failures: list[Failure]
+
+    def pin_memory(self) -> LoadedBatch:
+        if self.windows is not None:
+            self.windows = self.windows.pin_memory()
+        return self
+
+
+class ClipTable:
+    """The clips of a catalog as their inputs see them; what the workers index by lists of catalog rows."""
+
+    def __init__(self, catalog: Catalog, reader: Input) -> None:
+        self.reader = reader
+        self.root = Path(catalog.info.data_root or ".").resolve()
+        self.paths = _paths(catalog, reader)
+        self.clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
+        self.start_s = catalog.column("start_s").to_numpy()
+        self.duration_s = catalog.column("duration_s").to_numpy()
+        self.source_row = catalog.column("source_row").to_pylist() if reader.KIND == "features" else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def clip(self, row: int) -> Clip:
+        """Catalog row ``row``; ClipError where its path, links followed, leaves the collection's folder."""
+        path = (self.root / self.paths[row]).resolve()
+        if not path.is_relative_to(self.root):
+            raise ClipError("outside", f"{self.paths[row]} leads out of {self.root}")
+        start, duration = float(self.start_s[row]), float(self.duration_s[row])
+        return Clip(
+            clip_id=self.clip_ids[row],
+            path=path,
+            start_s=None if np.isnan(start) else start,
+            duration_s=None if np.isnan(duration) else duration,
+            source_row=self.source_row[row] if self.source_row is not None else None,
+        )
+
+    def __getitem__(self, rows: Sequence[int]) -> LoadedBatch:
+        good: list[int] = []
+        arrays: list[np.ndarray[Any, Any]] = []
+        failures: list[Failure] = []
+        for row in rows:
+            try:
+                arrays.append(self.reader.load(self.clip(row)))
+                good.append(row)
+            except ClipError as error:
+                failures.append((row, error.kind, error.reason))
+        windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
+        return LoadedBatch(good, [len(array) for array in arrays], windows, failures)
+
+
+def _paths(catalog: Catalog, reader: Input) -> list[str]:
+    name, kind = catalog.info.name, reader.KIND
+    paths: list[str] = catalog.column("path").to_pylist()
+    if kind == "features":
+        if catalog.column("source_row").null_count:
+            raise RequestError(f"{name} holds songs, not a table of features; name a backbone that reads songs")
+        return paths
+    if catalog.column("source_row").null_count < len(catalog):
+        raise RequestError(f"{name} is a table of ready-made features; encode it by --backbone features")
+    if kind == "midi":
+        from stages.embed.inputs.midi import MIDI_SUFFIXES as SUFFIXES
+
+        paths = [midi or path for midi, path in zip(catalog.strings("midi_path"), paths, strict=True)]
+    else:
+        from stages.embed.inputs.audio import AUDIO_SUFFIXES as SUFFIXES
+    if paths and not any(Path(path).suffix.lower() in SUFFIXES for path in paths):
+        raise RequestError(
+            f"{name} has no {kind} files (the first is {paths[0]}); name a backbone that reads what it has"
+        )
+    return paths
+
+
+def _load(clips: ClipTable, batches: list[list[int]], workers: int, *, pin: bool) -> Iterator[LoadedBatch]:
+    if not batches:
+        return iter(())
+    workers = min(workers, len(batches))
+    loader: DataLoader[LoadedBatch] = DataLoader(
+        clips,  # type: ignore[arg-type] # a map from lists of rows to batches, which is what batch_size=None asks for
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_ignore_interrupt if workers else None,
+        pin_memory=pin,
+    )
+    return _with_clear_errors(loader)
+
+
+def _with_clear_errors(loader: DataLoader[LoadedBatch]) -> Iterator[LoadedBatch]:
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EncoreError(
+            "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
+            "run the same command again, with fewer --workers"
+        ) from error
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    """Leave Ctrl-C to the main process, which ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _encode_batch(
+    backbone: Backbone, got: LoadedBatch, device: torch.device
+) -> tuple[list[int], np.ndarray[Any, Any], list[Failure]]:
+    """Rows, their representations [rows, *shape], and the failures of one batch."""
+    if got.windows is None:
+        return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
+    windows = got.windows.to(device, non_blocking=True)
+    step = max(1, len(got.rows))
+    with torch.inference_mode():
+        parts = [backbone.encode(windows[i : i + step]) for i in range(0, len(windows), step)]
+    numbers = torch.cat(parts).cpu().numpy().reshape(len(windows), *backbone.shape)
+    counts = np.asarray(got.counts)
+    if len(windows) > len(counts):
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        sums = np.add.reduceat(numbers.astype(np.float32), starts, axis=0)
+        numbers = sums / counts.reshape(-1, *([1] * len(backbone.shape)))
+    if numbers.dtype.kind != "f" or np.dtype(backbone.dtype).kind != "f":
+        return got.rows, numbers.astype(backbone.dtype), got.failures
+    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    failures = got.failures + [
+        (row, "not-finite", f"{backbone.NAME} gave numbers that are not finite")
+        for row, fine in zip(got.rows, finite.tolist(), strict=True)
+        if not fine
+    ]
+    rows = [row for row, fine in zip(got.rows, finite.tolist(), strict=True) if fine]
+    return rows, numbers[finite].astype(backbone.dtype), failures
+
+
+def default_workers(device: torch.device) -> int:
+    """All cores but the one that feeds the device; half of them where the cores are the device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
+
+
+__all__ = ["ClipTable", "Encoded", "Failure", "Shard", "default_workers", "encode", "open_writer"]

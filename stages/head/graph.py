@@ -1,0 +1,167 @@
+"""The artist graph: clips as nodes, an edge between two clips of the same artist.
+
+The graph is a union of cliques, so it is never expanded on the way to a result. It is held as the bipartite
+clip-artist graph, one edge a clip, in DGL where DGL is installed; the mean over a clip's neighbours is
+``(sum over its artist - itself) / (n - 1)``, exact and linear in clips. An unknown artist (-1) has no edges.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stages.head import _dgl
+
+
+class ArtistGraph:
+    """The same-artist graph of clips.
+
+    Parameters
+    ----------
+    artist : [clips] int64, the artist of each clip from 0, or -1 where it is unknown.
+
+    Attributes
+    ----------
+    order : [known] clips sorted by artist; an artist's clips are one run of it.
+    begin, count : [artists] where an artist's run begins in ``order`` and how long it is.
+    place : [clips] where a clip stands in ``order``; -1 where its artist is unknown.
+    degree : [clips] neighbours of a clip.
+    """
+
+    def __init__(self, artist: Int[Tensor, " clips"]) -> None:
+        self.artist = artist
+        self.clips = len(artist)
+        self.artists = int(artist.max()) + 1 if len(artist) else 0
+        ranked = torch.argsort(artist, stable=True)
+        self.order = ranked[int((artist < 0).sum()) :]
+        self.count = torch.bincount(artist[self.order], minlength=self.artists)
+        self.begin = self.count.cumsum(0) - self.count
+        self.place = torch.full_like(artist, -1)
+        self.place[self.order] = torch.arange(len(self.order), device=artist.device)
+        known = artist.clamp(min=0)
+        self.degree = torch.where(artist >= 0, self.count[known] - 1, 0) if self.artists else torch.zeros_like(artist)
+
+    def to(self, device: torch.device) -> ArtistGraph:
+        return self if self.artist.device == device else ArtistGraph(self.artist.to(device))
+
+    @property
+    def edges(self) -> int:
+        """Pairs of clips that share an artist (a graph library counts each pair twice, once a direction)."""
+        return int((self.count * (self.count - 1)).sum()) // 2
+
+    @cached_property
+    def heterograph(self) -> Any:
+        """The graph in DGL: node types ``clip`` and ``artist``, edge types ``by`` and ``made``, one edge a clip."""
+        dgl = _dgl.load()
+        clips, artists = self.order, self.artist[self.order]
+        return dgl.heterograph(
+            {("clip", "by", "artist"): (clips, artists), ("artist", "made", "clip"): (artists, clips)},
+            num_nodes_dict={"clip": self.clips, "artist": self.artists},
+        )
+
+    def clique(self) -> Any:
+        """The expanded homogeneous graph in DGL, n (n - 1) edges an artist: for tests and layers that need edges."""
+        source, target = self.clique_edges()
+        return _dgl.load().graph((source, target), num_nodes=self.clips)
+
+    def clique_edges(self) -> tuple[Int[Tensor, " edges"], Int[Tensor, " edges"]]:
+        """Sources and targets of all directed edges, in the order of the targets."""
+        nodes = torch.arange(self.clips, device=self.artist.device)
+        flat, offsets = self.all_neighbours(nodes)
+        sizes = torch.diff(offsets, append=offsets.new_tensor([len(flat)]))
+        return flat, torch.repeat_interleave(nodes, sizes)
+
+    def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        """The mean over each clip's neighbours; zero for a clip that has none."""
+        # DGL's packages that fit every torch are built for the CPU; the closed form is the same anywhere.
+        by_dgl = x.device.type == "cpu" and _dgl.is_there()
+        total = self._total_by_dgl(x) if by_dgl else self._total(x)
+        has = (self.degree > 0).unsqueeze(1)
+        return total.sub_(x).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
+
+    def _total_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        """Each clip's artist's sum: two hops over the bipartite graph, clip to artist and back."""
+        function = _dgl.load().function
+        graph = self.heterograph
+        with graph.local_scope():
+            graph.nodes["clip"].data["x"] = x
+            graph.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
+            graph.update_all(function.copy_u("sum", "m"), function.sum("m", "total"), etype="made")
+            total: Tensor = graph.nodes["clip"].data["total"]
+            return total.clone() if total.data_ptr() == x.data_ptr() else total
+
+    def _total(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        """The same in torch alone; sums run by run, so that they come out the same each time on a GPU too."""
+        if not self.artists:
+            return torch.zeros_like(x)
+        sums = F.embedding_bag(self.order, x, self.begin, mode="sum")
+        return sums[self.artist.clamp(min=0)] * (self.artist >= 0).unsqueeze(1)
+
+    def sample(
+        self, nodes: Int[Tensor, " batch"], k: int, generator: torch.Generator, drop_edge: float = 0.0
+    ) -> Int[Tensor, "batch k"]:
+        """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
+
+        DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
+        stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
+        Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
+        first n - k + i + 1, or the last of these where that one is taken.
+        """
+        degree = self.degree[nodes]
+        left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
+        wanted = left.clamp(max=k)
+        chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        for i in range(k):
+            last = degree - wanted + i
+            uniform = torch.rand(len(nodes), generator=generator, device=nodes.device, dtype=torch.float64)
+            pick = (uniform * (last + 1)).long()
+            taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
+            chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
+        return self._to_clips(nodes, chosen)
+
+    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+        """From the number of a neighbour (from 0, the node itself left out) to its clip."""
+        begin = self.begin[self.artist[nodes].clamp(min=0)].unsqueeze(1) if self.artists else chosen
+        place = begin + chosen
+        place = place + (place >= self.place[nodes].unsqueeze(1))
+        if not len(self.order):
+            return chosen
+        return torch.where(chosen >= 0, self.order[place.clamp(min=0, max=len(self.order) - 1)], -1)
+
+    def all_neighbours(
+        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
+        """All neighbours of the nodes one behind the other, and where each node's begin; edges dropped at random."""
+        degree = self.degree[nodes]
+        owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
+        number = torch.arange(len(owner), device=nodes.device) - (degree.cumsum(0) - degree)[owner]
+        if drop_edge:
+            stays = torch.rand(len(owner), generator=generator, device=nodes.device) >= drop_edge
+            owner, number = owner[stays], number[stays]
+            degree = torch.bincount(owner, minlength=len(nodes))
+        flat = self._to_clips(nodes[owner], number.unsqueeze(1)).squeeze(1)
+        return flat, degree.cumsum(0) - degree
+
+
+def ragged(table: Int[Tensor, "batch k"]) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
+    """A table padded with -1 as its entries one behind the other and where each row's begin."""
+    mask = table >= 0
+    count = mask.sum(dim=1)
+    return table[mask], count.cumsum(0) - count
+
+
+def neighbour_mean(
+    x: Float[Tensor, "clips dim"], flat: Int[Tensor, " total"], offsets: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch dim"]:
+    """The mean over each node's listed neighbours, without a copy of their rows; zero where none is listed."""
+    return F.embedding_bag(flat, x, offsets, mode="mean")
+
+
+def _binomial(n: Int[Tensor, " batch"], p: float, generator: torch.Generator) -> Int[Tensor, " batch"]:
+    count = n.to(torch.float64)
+    return torch.binomial(count, torch.full_like(count, p), generator=generator).long()

@@ -1,0 +1,111 @@
+"""Heads: one file each, found by listing this folder; MODE names one.
+
+A head is given a collection and a split and says how likely each label is for any clip. Heads that are
+networks say only what their network reads and looks like; how they are trained stands in `stages.head.train`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.head.collection import Collection
+from stages.head.settings import Settings
+from stages.head.splits import Split
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of clips: ``score`` [clips, labels] in [0, 1], ``chosen`` [clips, labels] bool."""
+
+    score: NDArray[np.float32]
+    chosen: NDArray[np.bool_]
+
+
+class Head(ABC):
+    """What is common to all heads.
+
+    Class attributes
+    ----------------
+    NAME, TITLE : what a user types as MODE, and one line of what it is.
+    CITATION : where it comes from.
+    READS_SONGS : whether it reads representations at all.
+    READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
+    """
+
+    NAME: ClassVar[str]
+    TITLE: ClassVar[str]
+    CITATION: ClassVar[str]
+    READS_SONGS: ClassVar[bool] = True
+    READS_NEIGHBOURS: ClassVar[bool] = False
+
+
+class CountedHead(Head):
+    """A head without a network: it counts, and is done."""
+
+    @abstractmethod
+    def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
+        """A prediction for every clip by each of the head's rules, from the clips of part 0 alone."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How neighbours are drawn in one epoch: at most ``k`` (None for all), edges dropped at ``drop_edge``."""
+
+    k: int | None
+    drop_edge: float
+    generator: torch.Generator
+
+
+class TrainedHead(Head):
+    """A head with a network.
+
+    An instance is bound to one collection, split and device; it gathers what the network reads for some nodes.
+
+    Parameters
+    ----------
+    data : the collection.
+    x : [clips, dim] its representations on the device, standardised where the settings ask for it.
+    part : [clips] the part of each clip; only what stands in part 0 may be learned from.
+    """
+
+    DROPS_EDGES: ClassVar[bool] = False
+
+    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
+        self.data, self.x, self.part, self.settings = data, x, part, settings
+        self.labels = len(data.labels)
+        self.hidden = settings.hidden or x.shape[1]
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A fresh network; called under the run's seed."""
+
+    def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
+        """Prepare what is drawn anew for the training ``nodes`` of one epoch."""
+
+    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """What the network reads for a step; ``places`` says where the nodes stood in `start_epoch`'s."""
+        return self.inputs(nodes)
+
+    @abstractmethod
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
+
+
+class Classifier(nn.Module):
+    """ReLU, dropout and the output layer, over the concatenated hidden parts."""
+
+    def __init__(self, width: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, labels)
+
+    def forward(self, *hidden: Tensor) -> Tensor:
+        logits: Tensor = self.output(self.dropout(torch.relu(torch.cat(hidden, dim=1))))
+        return logits

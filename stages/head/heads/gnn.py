@@ -1,0 +1,79 @@
+"""GraphSAGE over the artist graph."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from stages.head.collection import Collection
+from stages.head.graph import neighbour_mean, ragged
+from stages.head.heads import Classifier, Draw, TrainedHead
+from stages.head.settings import Settings
+from stages.head.splits import Split
+
+_INFERENCE_SEED = 0
+
+
+class Gnn(TrainedHead):
+    """One GraphSAGE layer with the mean of the same artist's other clips, then the output layer.
+
+    ``relu([W_self x + b ; W_neighbours mean(x_neighbours) + c])``: self and neighbours are concatenated after
+    weights of their own. Training draws neighbours; scoring takes the exact mean of all of them, or as many
+    as ``neighbours_inference`` says. Neighbours are drawn from the whole collection, so that representations
+    (never labels) of test clips take part: the thesis's transductive setting.
+    """
+
+    NAME = "gnn"
+    TITLE = "GraphSAGE over the artist graph"
+    CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
+    READS_NEIGHBOURS = True
+
+    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
+        super().__init__(data, x, part, settings)
+        self.graph = data.graph.to(x.device)
+        self._table: Tensor | None = None
+        self._draw: Draw | None = None
+
+    def build(self) -> nn.Module:
+        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+
+    def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
+        self._draw = draw
+        # Each clip is visited once in an epoch, so one draw for all of them is a fresh draw at every step.
+        self._table = self.graph.sample(nodes, draw.k, draw.generator, draw.drop_edge) if draw.k else None
+
+    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        if self._table is not None:
+            flat, offsets = ragged(self._table[places])
+        elif self._draw is not None and self._draw.drop_edge:
+            flat, offsets = self.graph.all_neighbours(nodes, self._draw.drop_edge, self._draw.generator)
+        else:
+            return self.inputs(nodes)
+        return self.x[nodes], neighbour_mean(self.x, flat, offsets)
+
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        return self.x[nodes], self.mean[nodes]
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """[clips, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
+        k = self.settings.neighbours_inference
+        if k is None or k >= int(self.graph.degree.max()):
+            return self.graph.mean(self.x)
+        generator = torch.Generator(self.x.device).manual_seed(_INFERENCE_SEED)
+        nodes = torch.arange(len(self.x), device=self.x.device)
+        return neighbour_mean(self.x, *ragged(self.graph.sample(nodes, k, generator)))
+
+
+class _Network(nn.Module):
+    def __init__(self, dim: int, hidden: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.song = nn.Linear(dim, hidden)
+        self.neighbours = nn.Linear(dim, hidden)
+        self.classify = Classifier(2 * hidden, labels, dropout)
+
+    def forward(self, x: Tensor, mean: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.song(x), self.neighbours(mean))
+        return logits

@@ -1,0 +1,32 @@
+"""Song only: what the representation says by itself."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stages.head.heads import Classifier, TrainedHead
+
+
+class Song(TrainedHead):
+    """One hidden layer over the representation: GraphSAGE without its neighbours."""
+
+    NAME = "song"
+    TITLE = "song only"
+    CITATION = "S. Lee, thesis, Seoul National University: the baseline of its chapter 4"
+
+    def build(self) -> nn.Module:
+        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        return (self.x[nodes],)
+
+
+class _Network(nn.Module):
+    def __init__(self, dim: int, hidden: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.song = nn.Linear(dim, hidden)
+        self.classify = Classifier(hidden, labels, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.song(x))
+        return logits

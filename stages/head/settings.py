@@ -1,0 +1,55 @@
+"""How a head is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store.errors import RequestError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything that decides a training but data, split and seed.
+
+    Attributes
+    ----------
+    hidden : width of the hidden layer (of each of its two halves in GraphSAGE); None for the representation's.
+    dropout : on the hidden layer.
+    learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
+    batch : clips a step.
+    epochs, patience : at most so many epochs; stop after so many without a better validation score.
+    neighbours : drawn for each clip anew in every epoch; None for all.
+    neighbours_inference : drawn once for scoring; None for all, exactly.
+    drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
+    standardise : shift and scale each number by the training part's mean and deviation.
+    """
+
+    hidden: int | None = 256
+    dropout: float = 0.5
+    learning_rate: float = 1e-3
+    decay: float = 0.98
+    batch: int = 128
+    epochs: int = 100
+    patience: int = 10
+    neighbours: int | None = 8
+    neighbours_inference: int | None = None
+    drop_edge: float = 0.3
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        counts = {
+            "hidden": self.hidden,
+            "batch": self.batch,
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "neighbours": self.neighbours,
+            "neighbours_inference": self.neighbours_inference,
+        }
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise RequestError(f"{name} is {count}; it must be 1 or more")
+        for name, share in (("dropout", self.dropout), ("drop_edge", self.drop_edge)):
+            if not 0 <= share < 1:
+                raise RequestError(f"{name} is {share}; it must be at least 0 and below 1")
+        if not 0 < self.learning_rate < float("inf") or not 0 < self.decay <= 1:
+            raise RequestError("learning_rate must be above 0, and decay above 0 and at most 1")

@@ -1,0 +1,126 @@
+"""Where things lie in a store.
+
+::
+
+    STORE/<dataset>/catalog.parquet
+    STORE/<dataset>/<backbone>-<fingerprint>/representations.zarr     row i belongs to catalog row i
+    STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
+    STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
+    STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
+    STORE/<dataset>/runs/                                             what stage two leaves behind
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.errors import FormatError, RequestError, StoreError, unknown
+from store.files import Files
+from store.schema import Catalog
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprint>[0-9a-f]{12})")
+_ROW_GROUP = 1 << 16
+
+
+def check_name(name: str) -> str:
+    """``name`` where it can name a data set in a store; it becomes a folder, so it may hold no other characters."""
+    if not _NAME.fullmatch(name) or name == "runs":
+        raise RequestError(
+            f"{name!r} cannot name a data set: use lower-case letters, digits, '-', '_' and '.', 64 at most"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class RepresentationName:
+    """One representation folder: ``<backbone>-<fingerprint>``."""
+
+    backbone: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.backbone}-{self.fingerprint}"
+
+
+class Store:
+    """A store's root: what it holds and the paths inside it. Creates nothing until something is written."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.files = Files(root)
+
+    def datasets(self) -> list[str]:
+        """The collections that have a catalog."""
+        return [name for name in self.files.folders() if self.files.exists(f"{name}/catalog.parquet")]
+
+    def representations(self, dataset: str) -> list[RepresentationName]:
+        """The representations of a collection, complete or not."""
+        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(dataset))
+        return [RepresentationName(m["backbone"], m["fingerprint"]) for m in matches if m]
+
+    def is_complete(self, dataset: str, name: RepresentationName) -> bool:
+        return self.files.exists(f"{dataset}/{name}/manifest.json")
+
+    def find(self, dataset: str, wanted: str | None) -> RepresentationName:
+        """The one complete representation that ``wanted`` means: a backbone, or a backbone with the beginning
+        of a fingerprint (``fcn-1a2b``); None where there is only one.
+        """
+        complete = [name for name in self.representations(dataset) if self.is_complete(dataset, name)]
+        if wanted is None:
+            found = complete
+        else:
+            found = [name for name in complete if name.backbone == wanted] or [
+                name for name in complete if str(name).startswith(wanted) and len(wanted) > len(name.backbone) + 1
+            ]
+        if len(found) == 1:
+            return found[0]
+        have = ", ".join(str(name) for name in complete)
+        if found:
+            raise RequestError(
+                f"{dataset} has {len(found)} representations that fit; name one by --backbone: "
+                f"{', '.join(str(name) for name in found)}"
+            )
+        if not complete:
+            partial = [str(name) for name in self.representations(dataset)]
+            begun = f" ({', '.join(partial)} is not complete)" if partial else ""
+            raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
+        raise RequestError(
+            f"{dataset} has no representation {wanted!r}; have: {have}. "
+            f"Make it: encore embed {dataset} --backbone {wanted}"
+        )
+
+    def has_catalog(self, dataset: str) -> bool:
+        return self.files.exists(f"{check_name(dataset)}/catalog.parquet")
+
+    def read_catalog(self, dataset: str) -> Catalog:
+        """The catalog of a collection; RequestError where there is none."""
+        if not self.has_catalog(dataset):
+            raise unknown("data set in this store", dataset, self.datasets())
+        return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+
+    def write_catalog(self, catalog: Catalog) -> None:
+        catalog.check()
+        self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", catalog.to_arrow())
+
+    def read_table(self, name: str) -> pa.Table:
+        """A Parquet file; FormatError where it is damaged."""
+        try:
+            data = self.files.read(name)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.files.show(name)} is not there") from error
+        try:
+            return pq.read_table(io.BytesIO(data))
+        except (pa.ArrowException, OSError) as error:
+            raise FormatError(f"{self.files.show(name)} is damaged: {error}") from error
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """A Parquet file, replaced as a whole."""
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+        self.files.write(name, sink.getvalue())

@@ -1,0 +1,98 @@
+"""How a collection grows: rows never move, new songs come behind, what changed or went is retired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from store.schema import Catalog
+
+_CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a clip's numbers; the rest may be corrected
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a merge did, in clips."""
+
+    added: int
+    kept: int
+    corrected: int
+    retired: int
+    revived: int
+
+
+def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
+    """The stored catalog brought up to date with ``new``.
+
+    A clip of ``new`` is the stored row with the same id, file content and stretch; that row takes over its
+    labels, artist, split, title and path, and is revived where it was retired. A clip with no such row is
+    appended. A stored row that nothing in ``new`` matches is retired; a clip whose file went does not come
+    back as a new row that could only fail.
+    """
+    if old is None:
+        return new, Growth(added=len(new), kept=0, corrected=0, retired=0, revived=0)
+    rows = {key: row for row, key in enumerate(_keys(old))}
+    alive_before = ~_flags(old, "retired")
+    seen_before = {
+        clip_id
+        for clip_id, source, alive in zip(
+            old.strings("clip_id"), old.strings("source"), alive_before.tolist(), strict=True
+        )
+        if source is not None and alive
+    }
+    sources = new.strings("source")
+    match = np.full(len(old), -1, dtype=np.int64)
+    appended = []
+    for i, key in enumerate(_keys(new)):
+        row = rows.get(key)
+        if row is not None:
+            match[row] = i
+        elif not (sources[i] is None and key[0] in seen_before):
+            appended.append(i)
+
+    matched = np.flatnonzero(match >= 0)
+    unmatched = np.flatnonzero(match < 0)
+    updated = new.table.take(pa.array(match[matched]))
+    retired = _with_retired(old.table.take(pa.array(unmatched)))
+    stacked = pa.concat_tables([updated, retired, new.table.take(pa.array(appended, type=pa.int64()))])
+    order = np.argsort(np.concatenate([matched, unmatched, len(old) + np.arange(len(appended))]), kind="stable")
+    table = stacked.take(pa.array(order)).combine_chunks()
+    before = old.table.take(pa.array(matched)).drop_columns(["retired"])
+    corrected = _rows_that_differ(before, updated.drop_columns(["retired"]))
+    growth = Growth(
+        added=len(appended),
+        kept=len(matched),
+        corrected=corrected,
+        retired=int(alive_before[unmatched].sum()),
+        revived=int((~alive_before[matched]).sum()),
+    )
+    return Catalog(new.info, table), growth
+
+
+def _keys(catalog: Catalog) -> list[tuple[Any, ...]]:
+    columns = (catalog.column(name).to_pylist() for name in _CONTENT)
+    return list(zip(*columns, strict=True))
+
+
+def _flags(catalog: Catalog, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    flags: np.ndarray[Any, np.dtype[np.bool_]] = catalog.column(name).to_numpy()
+    return flags
+
+
+def _with_retired(table: pa.Table) -> pa.Table:
+    index = table.schema.get_field_index("retired")
+    return table.set_column(index, table.schema.field("retired"), pa.repeat(True, table.num_rows))
+
+
+def _rows_that_differ(before: pa.Table, after: pa.Table) -> int:
+    if before.equals(after):
+        return 0
+    changed = np.zeros(before.num_rows, dtype=bool)
+    for name in before.column_names:
+        if not before.column(name).equals(after.column(name)):
+            pairs = zip(before.column(name).to_pylist(), after.column(name).to_pylist(), strict=True)
+            changed |= np.fromiter((a != b for a, b in pairs), dtype=bool, count=before.num_rows)
+    return int(changed.sum())

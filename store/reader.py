@@ -1,0 +1,136 @@
+"""Open what a store holds, and check it: the manifest against the array, the array against the catalog."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from store.errors import FormatError, RequestError
+from store.fingerprint import hash_ids, hash_values
+from store.layout import RepresentationName, Store
+from store.schema import Catalog
+from store.writer import fill_value, open_array, read_manifest
+
+
+class Representations:
+    """A complete representation of one collection.
+
+    Attributes
+    ----------
+    name, manifest : which one it is, and what it says of itself.
+    rows : how many catalog rows are encoded; the catalog may have grown since.
+    """
+
+    def __init__(self, store: Store, catalog: Catalog, name: RepresentationName) -> None:
+        self.store, self.name, self.dataset = store, name, catalog.info.name
+        manifest = read_manifest(store, self.dataset, name)
+        if manifest is None:
+            raise RequestError(
+                f"{self.dataset}/{name} is not complete; finish it: "
+                f"encore embed {self.dataset} --backbone {name.backbone}"
+            )
+        self.manifest = manifest
+        self.rows = manifest.rows
+        try:
+            self._array = open_array(store, self.dataset, name)
+        except FileNotFoundError as error:
+            raise FormatError(f"{self._show()} has a manifest and no array; {self._remedy()}") from error
+        self._check(catalog)
+
+    def _show(self) -> str:
+        return self.store.files.show(f"{self.dataset}/{self.name}")
+
+    def _remedy(self) -> str:
+        return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
+
+    def _check(self, catalog: Catalog) -> None:
+        manifest, array = self.manifest, self._array
+        # An array longer than the manifest says is one that grows at this moment; its first rows are valid.
+        if (
+            array.shape[1:] != manifest.shape
+            or array.shape[0] < manifest.rows
+            or str(array.dtype) != manifest.dtype
+            or sum(last - first for first, last in (shard.rows for shard in manifest.shards)) != manifest.rows
+        ):
+            raise FormatError(
+                f"{self._show()}: the manifest says {manifest.rows} x {manifest.shape} {manifest.dtype}, the array "
+                f"holds {array.shape} {array.dtype}; {self._remedy()}"
+            )
+        if manifest.rows > len(catalog):
+            raise FormatError(
+                f"{self._show()} has {manifest.rows} rows and the catalog {len(catalog)}; {self._remedy()}"
+            )
+        clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
+        for shard in manifest.shards:
+            if hash_ids(clip_ids[slice(*shard.rows)]) != shard.clips:
+                raise FormatError(
+                    f"{self._show()} belongs to other clips than the catalog's rows "
+                    f"{shard.rows[0]}-{shard.rows[1] - 1}; {self._remedy()}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one representation."""
+        return self.manifest.shape
+
+    def read(self, first: int = 0, last: int | None = None) -> np.ndarray[Any, Any]:
+        """Rows [first, last) as they are stored: [rows, *shape]."""
+        stop = self.rows if last is None else min(last, self.rows)
+        try:
+            if self.store.files.local is not None and not self._array.compressors:
+                return self._read_files(first, stop, self.store.files.local)
+            values: np.ndarray[Any, Any] = np.asarray(self._array[first:stop])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise FormatError(f"{self._show()} is damaged between rows {first} and {stop}: {error}") from error
+        return values
+
+    def _read_files(self, first: int, stop: int, root: Path) -> np.ndarray[Any, Any]:
+        """Rows straight from the chunk files into the result: the bytes are moved once, by the disk."""
+        step = self.manifest.shard_rows
+        chunks = root / self.dataset / str(self.name) / "representations.zarr" / "c"
+        values = np.empty((max(0, stop - first), *self.shape), dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
+        row_bytes = values.itemsize * math.prod(self.shape)
+        for begin in range(first - first % step, stop, step):
+            low, high = max(begin, first), min(begin + step, stop)
+            part = values[low - first : high - first]
+            path = chunks.joinpath(str(begin // step), *("0" for _ in self.shape))
+            try:
+                with path.open("rb", buffering=0) as file:
+                    file.seek((low - begin) * row_bytes)
+                    got = file.readinto(part.reshape(-1).view(np.uint8).data)
+            except FileNotFoundError:  # Zarr writes no file for a chunk that holds nothing but the fill value
+                part[...] = fill_value(self.manifest.dtype)
+                continue
+            if got != part.nbytes:
+                raise FormatError(f"{self._show()}: the file of rows {begin}-{high - 1} is cut short; {self._remedy()}")
+        return values
+
+    def failures(self) -> pa.Table:
+        """The clips that could not be encoded: row, clip_id, path, kind, reason."""
+        return self.store.read_table(f"{self.dataset}/{self.name}/failures.parquet")
+
+    def encoded(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[rows], True where a row holds a representation."""
+        encoded = np.ones(self.rows, dtype=bool)
+        encoded[[row for shard in self.manifest.shards for row, _, _ in shard.failures]] = False
+        return encoded
+
+    def verify(self) -> list[str]:
+        """Read every shard and compare its hash; one line for each that does not hold."""
+        wrong = []
+        for index, shard in enumerate(self.manifest.shards):
+            try:
+                whole = hash_values(self.read(*shard.rows)) == shard.values
+            except FormatError as error:
+                wrong.append(str(error))
+                continue
+            if not whole:
+                wrong.append(
+                    f"{self._show()}: shard {index} (rows {shard.rows[0]}-{shard.rows[1] - 1}) "
+                    f"does not hold the numbers that were committed"
+                )
+        return wrong

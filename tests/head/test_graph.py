@@ -1,0 +1,183 @@
+"""The artist graph against plain DGL, PyTorch Geometric and networks of edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.head.graph import ArtistGraph, neighbour_mean, ragged
+from stages.head.homophily import homophily
+
+# Isolated clips, artists of one clip, unknown artists, a large artist, clips of an artist apart from each other.
+ARTISTS = [-1, 0, 1, 1, 2, 2, 2, -1, 3, *[4] * 50, 1, 5, 3, -1]
+
+artists = st.lists(st.integers(-1, 6), min_size=1, max_size=60)
+
+
+def graph_of(artist: list[int]) -> ArtistGraph:
+    _, compact = np.unique([a for a in artist if a >= 0], return_inverse=True)
+    codes = np.full(len(artist), -1)
+    codes[np.asarray(artist) >= 0] = compact
+    return ArtistGraph(torch.from_numpy(codes))
+
+
+def slow_mean(artist: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The definition, clip by clip."""
+    mean = torch.zeros_like(x)
+    for i, a in enumerate(artist.tolist()):
+        others = [j for j, b in enumerate(artist.tolist()) if b == a and j != i and a >= 0]
+        if others:
+            mean[i] = x[others].mean(dim=0)
+    return mean
+
+
+@settings(max_examples=40, deadline=None)
+@given(artists)
+def test_mean_is_the_mean_over_all_neighbours(artist: list[int]) -> None:
+    graph = graph_of(artist)
+    x = torch.randn(len(artist), 5)
+    wanted = slow_mean(graph.artist, x)
+    torch.testing.assert_close(graph.mean(x), wanted, atol=1e-5, rtol=1e-5)
+    hidden = graph._total(x).sub_(x).div_(graph.degree.clamp(min=1).unsqueeze(1)).mul_((graph.degree > 0).unsqueeze(1))
+    torch.testing.assert_close(hidden, wanted, atol=1e-5, rtol=1e-5)
+    flat, offsets = graph.all_neighbours(torch.arange(len(artist)))
+    torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_mean_leaves_the_features_alone() -> None:
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 3)
+    before = x.clone()
+    graph.mean(x)
+    torch.testing.assert_close(x, before, atol=0, rtol=0)
+
+
+def sage_halves(dim: int, width: int) -> tuple[torch.nn.Linear, torch.nn.Linear]:
+    torch.manual_seed(0)
+    return torch.nn.Linear(dim, width), torch.nn.Linear(dim, width)
+
+
+def test_dgl_sage_conv_on_expanded_cliques() -> None:
+    """[W_self x ; W_neighbours mean] is a SAGEConv whose two matrices are padded with zeros."""
+    from stages.head import _dgl
+
+    dgl = _dgl.load()
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 6)
+    song, neighbours = sage_halves(6, 4)
+    conv = dgl.nn.SAGEConv(6, 8, "mean", bias=False)
+    with torch.no_grad():
+        conv.fc_self.weight.copy_(torch.cat([song.weight, torch.zeros(4, 6)]))
+        conv.fc_neigh.weight.copy_(torch.cat([torch.zeros(4, 6), neighbours.weight]))
+        wanted = conv(graph.clique(), x) + torch.cat([song.bias, neighbours.bias])
+        ours = torch.cat([song(x), neighbours(graph.mean(x))], dim=1)
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_pyg_sage_conv_on_expanded_cliques() -> None:
+    from torch_geometric.nn import SAGEConv
+
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 6)
+    song, neighbours = sage_halves(6, 4)
+    conv = SAGEConv(6, 8, aggr="mean", bias=False)
+    with torch.no_grad():
+        conv.lin_r.weight.copy_(torch.cat([song.weight, torch.zeros(4, 6)]))
+        conv.lin_l.weight.copy_(torch.cat([torch.zeros(4, 6), neighbours.weight]))
+        wanted = conv(x, torch.stack(graph.clique_edges())) + torch.cat([song.bias, neighbours.bias])
+        ours = torch.cat([song(x), neighbours(graph.mean(x))], dim=1)
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_heterograph_has_one_edge_a_known_clip() -> None:
+    graph = graph_of(ARTISTS)
+    held = graph.heterograph
+    known = sum(a >= 0 for a in ARTISTS)
+    assert held.num_edges("by") == held.num_edges("made") == known
+    assert held.num_nodes("clip") == len(ARTISTS)
+    assert graph.clique().num_edges() == 2 * graph.edges
+    assert graph.edges == sum(n * (n - 1) // 2 for n in np.bincount([a for a in ARTISTS if a >= 0]).tolist())
+
+
+@settings(max_examples=40, deadline=None)
+@given(artists, st.integers(1, 9), st.integers(0, 1000))
+def test_a_sample_holds_distinct_neighbours_and_as_many_as_there_are(artist: list[int], k: int, seed: int) -> None:
+    graph = graph_of(artist)
+    nodes = torch.arange(len(artist))
+    table = graph.sample(nodes, k, torch.Generator().manual_seed(seed))
+    assert (table >= 0).sum(dim=1).tolist() == graph.degree.clamp(max=k).tolist()
+    for node, row in enumerate(table.tolist()):
+        drawn = [clip for clip in row if clip >= 0]
+        assert len(set(drawn)) == len(drawn)
+        assert node not in drawn
+        assert all(graph.artist[clip] == graph.artist[node] for clip in drawn)
+
+
+def test_samples_are_uniform() -> None:
+    graph = ArtistGraph(torch.tensor([0] * 7 + [1] * 3))
+    generator = torch.Generator().manual_seed(0)
+    rounds, k = 20_000, 3
+    table = graph.sample(torch.full((rounds,), 2), k, generator)
+    share = torch.bincount(table.flatten(), minlength=10).double() / rounds
+    wanted = torch.tensor([0.5, 0.5, 0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0], dtype=torch.float64)
+    # The deviation of a share of 20,000 draws is 0.0035; five of them make a false alarm one in a million.
+    assert (share - wanted).abs().max() < 0.018
+
+
+def test_drop_edge_drops_at_its_rate_and_anew() -> None:
+    graph = ArtistGraph(torch.zeros(101, dtype=torch.int64))
+    nodes, generator = torch.arange(101).repeat(40), torch.Generator().manual_seed(0)
+    whole = graph.sample(nodes, 100, generator, drop_edge=0.3)
+    kept = (whole >= 0).double().mean()
+    assert abs(float(kept) - 0.7) < 0.005  # 404,000 edges: a deviation of 0.0007
+    assert not torch.equal(whole, graph.sample(nodes, 100, generator, drop_edge=0.3))
+    # With few neighbours wanted, the number left is min(k, Binomial(degree, 0.7)).
+    few = ArtistGraph(torch.zeros(6, dtype=torch.int64))
+    left = (few.sample(torch.zeros(40_000, dtype=torch.int64), 4, generator, 0.3) >= 0).sum(dim=1)
+    binomial = torch.distributions.Binomial(5, torch.tensor(0.7))
+    odds = binomial.log_prob(torch.arange(6.0)).exp()
+    wanted = torch.cat([odds[:4], odds[4:].sum().unsqueeze(0)])
+    found = torch.bincount(left, minlength=5) / len(left)
+    assert (found - wanted).abs().max() < 0.0125
+    flat, offsets = graph.all_neighbours(nodes, 0.3, generator)
+    assert abs(len(flat) / (len(nodes) * 100) - 0.7) < 0.005
+    assert len(offsets) == len(nodes)
+
+
+def test_ragged_is_the_table_without_its_padding() -> None:
+    flat, offsets = ragged(torch.tensor([[3, 4, -1], [-1, -1, -1], [5, -1, -1]]))
+    assert flat.tolist() == [3, 4, 5]
+    assert offsets.tolist() == [0, 2, 2]
+
+
+def test_a_graph_without_edges_or_artists() -> None:
+    for artist in (torch.full((4,), -1), torch.arange(4)):
+        graph = ArtistGraph(artist)
+        assert graph.edges == 0
+        assert not graph.mean(torch.randn(4, 2)).any()
+        assert (graph.sample(torch.arange(4), 3, torch.Generator()) == -1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(-1, 3), st.sets(st.integers(0, 3))), min_size=1, max_size=30))
+def test_homophily_is_the_mean_over_edges(clips: list[tuple[int, set[int]]]) -> None:
+    artist = np.array([a for a, _ in clips])
+    targets = np.array([[label in labels for label in range(4)] for _, labels in clips])
+    edges = [(x, y) for i, (a, x) in enumerate(clips) for j, (b, y) in enumerate(clips) if i != j and a == b and a >= 0]
+    found = homophily(artist, targets)
+    if not edges:
+        assert found == {"exact": None, "jaccard": None, "any": None}
+        return
+    assert found["exact"] == pytest.approx(np.mean([x == y for x, y in edges]))
+    assert found["jaccard"] == pytest.approx(np.mean([len(x & y) / len(x | y) if x | y else 1 for x, y in edges]))
+    assert found["any"] == pytest.approx(np.mean([bool(x & y) for x, y in edges]))
+
+
+def test_homophily_of_one_large_artist() -> None:
+    """5,000 songs of one artist with many sets of labels, against DGL-free counting of equal pairs."""
+    rng = np.random.default_rng(0)
+    targets = rng.random((5000, 12)) < 0.3
+    found = homophily(np.zeros(5000, dtype=np.int64), targets)
+    codes = targets @ (1 << np.arange(12))
+    same = sum(n * (n - 1) for n in np.bincount(codes).tolist())
+    assert found["exact"] == pytest.approx(same / (5000 * 4999))

@@ -1,0 +1,429 @@
+"""The store: round trips, commits, growth, checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.errors import FormatError, RequestError, StoreError
+from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, source_tag
+from store.layout import RepresentationName, Store, check_name
+from store.merge import merge
+from store.reader import Representations
+from store.schema import Catalog, CatalogInfo, Manifest
+from store.writer import RepresentationWriter, shard_rows
+
+Array = np.ndarray[Any, Any]
+NAME = RepresentationName("fcn", "0123456789ab")
+
+
+def info(**changes: Any) -> CatalogInfo:
+    told = {"name": "few", "title": "A few songs", "version": "1", "licence": "CC0", "citation": "-", "backbone": "fcn"}
+    return CatalogInfo(**(told | changes))
+
+
+def catalog(ids: list[str], **columns: Any) -> Catalog:
+    base = {
+        "clip_id": ids,
+        "song_id": ids,
+        "artist_id": ["a"] * len(ids),
+        "labels": [["rock"]] * len(ids),
+        "path": [f"{name}.mp3" for name in ids],
+        "source": [f"tag-{name}" for name in ids],
+    }
+    return Catalog.build(info(), base | columns)
+
+
+def write(store: Store, held: Catalog, values: Array, failures: dict[int, str] | None = None) -> Manifest:
+    """Commit ``values`` for all pending shards."""
+    store.write_catalog(held)
+    ids = held.column("clip_id").to_pylist()
+    writer = open_writer(store, ids, values)
+    for shard in writer.pending:
+        lost = [(row, "damaged", why) for row, why in (failures or {}).items() if shard.start <= row < shard.last]
+        writer.commit(shard, values[shard.start : shard.last], lost)
+    manifest = writer.finish(held.column("path").to_pylist())
+    assert manifest is not None
+    return manifest
+
+
+def open_writer(store: Store, ids: list[str], values: Array) -> RepresentationWriter:
+    return RepresentationWriter(
+        store, "few", NAME, clip_ids=ids, settings={"backbone": "fcn"}, shape=values.shape[1:], dtype=str(values.dtype)
+    )
+
+
+def names(count: int) -> list[str]:
+    return [f"song-{i:05d}" for i in range(count)]
+
+
+def numbers(rows: int, dim: int = 7, dtype: str = "float32") -> Array:
+    return (np.random.default_rng(0).standard_normal((rows, dim)) * 50).astype(dtype)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.integers(1, 5000),
+    dim=st.integers(1, 3),
+    dtype=st.sampled_from(["float32", "float16", "uint8", "int16"]),
+    first=st.integers(0, 5000),
+    length=st.integers(0, 5000),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, dim: int, dtype: str, first: int, length: int
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    held, values = catalog(names(rows)), numbers(rows, dim, dtype)
+    write(store, held, values)
+    opened = Representations(store, store.read_catalog("few"), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    np.testing.assert_array_equal(opened.read(first, first + length), values[first : first + length])
+    assert opened.verify() == []
+    assert opened.encoded().all()
+
+
+def test_fill_values_are_read_back(tmp_path: Path) -> None:
+    """Zarr writes no file for a chunk of fill values; the reader must not miss it."""
+    store = Store(tmp_path)
+    values = np.full((5000, 3), np.nan, dtype="float32")
+    values[4500:] = 1
+    write(store, catalog(names(5000)), values)
+    np.testing.assert_array_equal(Representations(store, store.read_catalog("few"), NAME).read(), values)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=30, unique=True), st.data())
+def test_a_catalog_survives_its_file(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], data: st.DataObject
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    labels = [data.draw(st.lists(st.sampled_from(["a", "b", "ü"]), max_size=3)) for _ in ids]
+    artists = [data.draw(st.none() | st.text(max_size=5)) for _ in ids]
+    held = catalog(ids, labels=labels, artist_id=artists, targets=[[("bpm", 1.5)]] * len(ids))
+    store.write_catalog(held)
+    read = store.read_catalog("few")
+    assert read.table.equals(held.table)
+    assert read.info == held.info
+
+
+def test_catalog_rows_are_sorted_by_artist_with_the_unknown_last() -> None:
+    held = catalog(["c", "b", "a", "d"], artist_id=["y", None, "y", "x"])
+    assert held.strings("artist_id") == ["x", "y", "y", None]
+    assert held.strings("clip_id") == ["d", "a", "c", "b"]
+
+
+def test_a_catalog_refuses_what_breaks_its_rules() -> None:
+    with pytest.raises(FormatError, match="'a' stands more than once"):
+        catalog(["a", "a"])
+    with pytest.raises(FormatError, match="unknown official split"):
+        catalog(["a"], split_official=["dev"])
+
+
+def test_a_store_behind_a_url() -> None:
+    store = Store("memory://encore-test/stores")
+    held, values = catalog(names(3000)), numbers(3000)
+    write(store, held, values, {17: "torn"})
+    opened = Representations(Store("memory://encore-test/stores"), store.read_catalog("few"), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.verify() == []
+    assert store.datasets() == ["few"]
+    assert [str(name) for name in store.representations("few")] == [str(NAME)]
+    store.files.remove("few")
+    assert store.datasets() == []
+
+
+def test_failures_are_recorded_and_marked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(10))
+    write(store, held, numbers(10), {3: "torn", 7: "gone"})
+    opened = Representations(store, held, NAME)
+    assert np.flatnonzero(~opened.encoded()).tolist() == [3, 7]
+    rows = opened.failures().to_pylist()
+    assert [(row["row"], row["clip_id"], row["reason"]) for row in rows] == [
+        (3, "song-00003", "torn"),
+        (7, "song-00007", "gone"),
+    ]
+
+
+def test_growth_writes_only_what_is_new_and_keeps_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    first, values = names(step + 10), numbers(2 * step + 5)
+    before = write(store, catalog(first), values[: step + 10], {2: "torn"})
+    grown, growth = merge(store.read_catalog("few"), catalog(names(2 * step + 5)))
+    assert (growth.added, growth.kept, growth.retired) == (step - 5, step + 10, 0)
+    assert grown.strings("clip_id")[: step + 10] == first
+    writer = open_writer(store, grown.column("clip_id").to_pylist(), values)
+    assert [(s.index, s.start) for s in writer.pending] == [(1, step + 10), (2, 2 * step)]
+    # Until the new manifest stands, the old one is valid, in every state between.
+    for shard in writer.pending:
+        writer.commit(shard, values[shard.start : shard.last])
+        assert Representations(store, grown, NAME).verify() == []
+    after = writer.finish(grown.column("path").to_pylist())
+    assert after is not None
+    assert after.rows == 2 * step + 5
+    assert after.shards[0] == before.shards[0]
+    opened = Representations(store, grown, NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.failures().num_rows == 1
+
+
+def test_merge_corrects_retires_and_revives() -> None:
+    old = catalog(["a", "b", "c"])
+    corrected, growth = merge(
+        old, catalog(["a", "b", "c"], labels=[["jazz"], ["rock"], ["rock"]], artist_id=["z", "a", "a"])
+    )
+    assert (growth.added, growth.corrected, growth.retired) == (0, 1, 0)
+    assert corrected.strings("clip_id") == ["a", "b", "c"]
+    assert corrected.column("labels").to_pylist()[0] == ["jazz"]
+    gone, growth = merge(corrected, catalog(["a", "c"]))
+    assert growth.retired == 1
+    assert gone.column("retired").to_pylist() == [False, True, False]
+    changed, growth = merge(gone, catalog(["a", "b", "c"], source=["tag-a", "tag-b", "other"]))
+    assert (growth.revived, growth.retired, growth.added) == (1, 1, 1)
+    assert changed.strings("clip_id") == ["a", "b", "c", "c"]
+    assert changed.column("retired").to_pylist() == [False, False, True, False]
+    back, growth = merge(changed, catalog(["a", "b", "c"]))
+    assert back.column("retired").to_pylist() == [False, False, False, True]
+    assert growth.revived == 1
+
+
+def test_a_file_that_went_is_retired_and_not_appended() -> None:
+    merged, growth = merge(catalog(["a", "b"]), catalog(["a", "b"], source=["tag-a", None]))
+    assert (growth.added, growth.retired) == (0, 1)
+    assert merged.column("retired").to_pylist() == [False, True]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["1", "2"]), min_size=1), min_size=1, max_size=5
+    )
+)
+def test_rows_never_move(states: list[dict[str, str]]) -> None:
+    """Whatever comes, goes, changes: a row keeps its clip and content, and the live rows are the last state."""
+    held: Catalog | None = None
+    for state in states:
+        ids = sorted(state)
+        before = held
+        held, _ = merge(before, catalog(ids, source=[state[name] for name in ids]))
+        held.check()
+        content = list(zip(held.strings("clip_id"), held.strings("source"), strict=True))
+        if before is not None:
+            old = list(zip(before.strings("clip_id"), before.strings("source"), strict=True))
+            assert content[: len(old)] == old
+        live = {c for c, retired in zip(content, held.column("retired").to_pylist(), strict=True) if not retired}
+        assert live == set(state.items())
+
+
+def test_a_shard_without_its_record_is_done_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    held, values = catalog(names(3 * step)), numbers(3 * step)
+    store.write_catalog(held)
+    ids = held.column("clip_id").to_pylist()
+    writer = open_writer(store, ids, values)
+    writer.commit(writer.pending[0], values[:step])
+    with pytest.raises(RequestError, match="not complete"):
+        Representations(store, held, NAME)
+    again = open_writer(store, ids, values)
+    assert [shard.index for shard in again.pending] == [1, 2]
+    assert again.finish(held.column("path").to_pylist()) is None
+    # A record whose numbers were torn (power went before they reached the disk) is not believed.
+    chunk = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / "0"
+    torn = bytearray(chunk.read_bytes())
+    torn[100] ^= 1
+    chunk.write_bytes(torn)
+    assert [shard.index for shard in open_writer(store, ids, values).pending] == [0, 1, 2]
+
+
+def test_parts_by_several_writers_make_one_representation(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    held, values = catalog(names(3 * step + 1)), numbers(3 * step + 1)
+    store.write_catalog(held)
+    ids, paths = held.column("clip_id").to_pylist(), held.column("path").to_pylist()
+    writers = [open_writer(store, ids, values) for _ in range(2)]
+    for part, writer in enumerate(writers):
+        for shard in writer.pending[part::2]:
+            writer.commit(shard, values[shard.start : shard.last])
+    assert writers[0].finish(paths) is not None
+    np.testing.assert_array_equal(Representations(store, held, NAME).read(), values)
+
+
+WORKER = """
+import sys, time
+import numpy as np
+from tests.store.test_store import catalog, names, numbers, open_writer
+from store.layout import Store
+from store.writer import shard_rows
+root, rows, slow = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+store, held, values = Store(root), catalog(names(rows)), numbers(rows)
+store.write_catalog(held)
+writer = open_writer(store, held.column("clip_id").to_pylist(), values)
+for shard in writer.pending:
+    writer.commit(shard, values[shard.start:shard.last])
+    print("committed", shard.index, flush=True)
+    time.sleep(slow)
+writer.finish(held.column("path").to_pylist())
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    rows = 5 * shard_rows((7,), "float32") + 3
+    run = [sys.executable, "-c", WORKER]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*run, str(whole), str(rows), "0"], check=True, stdout=subprocess.DEVNULL)
+    with subprocess.Popen([*run, str(broken), str(rows), "60"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "committed 0\n"
+        process.send_signal(signal.SIGKILL)
+    done = subprocess.run([*run, str(broken), str(rows), "0"], check=True, capture_output=True, text=True)
+    assert done.stdout.split()[1::2] == ["1", "2", "3", "4", "5"]
+    assert tree(broken) == tree(whole)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    write(store, held, numbers(100))
+    manifest = tmp_path / "few" / str(NAME) / "manifest.json"
+    good = manifest.read_bytes()
+
+    def change(**changes: Any) -> None:
+        manifest.write_text(json.dumps(json.loads(good) | changes))
+
+    change(shape=[8])
+    with pytest.raises(FormatError, match=r"the manifest says 100 x \(8,\)"):
+        Representations(store, held, NAME)
+    change(rows=99)
+    with pytest.raises(FormatError, match="the manifest says 99"):
+        Representations(store, held, NAME)
+    change(format=2)
+    with pytest.raises(RequestError, match="store format 2"):
+        Representations(store, held, NAME)
+    change(fingerprint="ffffffffffff")
+    with pytest.raises(FormatError, match="speaks of fcn-ffffffffffff"):
+        Representations(store, held, NAME)
+    manifest.write_text("{")
+    with pytest.raises(FormatError, match="cannot be read"):
+        Representations(store, held, NAME)
+    manifest.write_bytes(good)
+    with pytest.raises(FormatError, match="belongs to other clips"):
+        Representations(store, catalog([f"x{name}" for name in names(100)]), NAME)
+    with pytest.raises(FormatError, match="100 rows and the catalog 50"):
+        Representations(store, catalog(names(50)), NAME)
+    chunk = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:999])
+    with pytest.raises(FormatError, match="cut short"):
+        Representations(store, held, NAME).read()
+    chunk.write_bytes(whole[:40] + b"\x00\x00\x80\x3f" + whole[44:])
+    assert len(Representations(store, held, NAME).verify()) == 1
+    (tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json").write_text("nonsense")
+    with pytest.raises(FormatError, match="damaged"):
+        Representations(store, held, NAME)
+
+
+def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(3))
+    store.write_catalog(held)
+    path = tmp_path / "few" / "catalog.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="damaged"):
+        store.read_catalog("few")
+    other = held.to_arrow()
+    text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
+    store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
+    with pytest.raises(RequestError, match="store format 9"):
+        store.read_catalog("few")
+    store.write_table("few/catalog.parquet", pa.table({"x": [1]}))
+    with pytest.raises(FormatError, match="not written by Encore"):
+        store.read_catalog("few")
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(StoreError, match="cannot write"):
+        Store(blocked / "store").write_catalog(catalog(names(2)))
+    with pytest.raises(RequestError, match="cannot open the store"):
+        Store("nonsense://x")
+
+
+def test_nothing_complete_is_lost_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    held, values = catalog(names(20)), numbers(30)
+    write(store, held, values[:20])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    grown = catalog(names(30))
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        write(store, grown, values)
+    monkeypatch.undo()
+    opened = Representations(store, store.read_catalog("few"), NAME)
+    assert opened.verify() == []
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_find_says_what_there_is(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(4))
+    write(store, held, numbers(4))
+    assert store.find("few", None) == store.find("few", "fcn") == store.find("few", "fcn-0123") == NAME
+    with pytest.raises(RequestError, match="no representation 'cola'; have: fcn-0123456789ab"):
+        store.find("few", "cola")
+    with pytest.raises(RequestError, match=r"unknown data set in this store 'fex'; have: few\. Did you mean few\?"):
+        store.read_catalog("fex")
+    for bad in ("../x", "", "Few", "runs", "a/b"):
+        with pytest.raises(RequestError):
+            check_name(bad)
+
+
+def test_fingerprints_depend_on_numbers_alone() -> None:
+    base = fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None)
+    assert base == fingerprint("fcn", 1, {"b": [2, 3], "a": 1}, {"rate_hz": 16000}, None)
+    others = {
+        fingerprint("fcn", 2, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None),
+        fingerprint("fcn", 1, {"a": 2, "b": (2, 3)}, {"rate_hz": 16000}, None),
+        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 22050}, None),
+        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, "x"),
+    }
+    assert len(others) == 4
+    assert base not in others
+    with pytest.raises(TypeError):
+        canonical(lambda: None)
+    with pytest.raises(TypeError):
+        canonical(float("nan"))
+    assert hash_ids(["ab", "c"]) != hash_ids(["a", "bc"])
+    assert hash_values(np.arange(4, dtype=">f4")) == hash_values(np.arange(4, dtype="<f4"))
+
+
+def test_a_source_tag_sees_content_not_place(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"x" * 200_000)
+    two.write_bytes(b"x" * 200_000)
+    os.utime(two, (time.time() - 9999,) * 2)
+    assert source_tag(one) == source_tag(two)
+    two.write_bytes(b"x" * 199_999 + b"y")
+    assert source_tag(one) != source_tag(two)
