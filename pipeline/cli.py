@@ -123,7 +123,7 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     for name, (kind, text, owners) in offered.items():
         whose = "" if len(owners) == everywhere else f"[{', '.join(owners)}] "
         option = typer.Option(f"--{name.replace('_', '-')}", help=whose + text)
-        annotation = Annotated[_optional(kind), option]
+        annotation = Annotated.__class_getitem__((_optional(kind), option))  # type: ignore[attr-defined]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     gathered.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -101,6 +101,9 @@ def encode(
     total = sum(len(rows) for _, rows in work)
     batches = [rows[i : i + batch] for _, rows in work for i in range(0, len(rows), batch)]
     failures: list[Failure] = []
+    if device.type == "cuda":
+        # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
+        torch.backends.cudnn.allow_tf32 = False
     backbone.to(device)
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
         loaded = _load(clips, batches, workers, pin=device.type == "cuda")
@@ -214,7 +217,7 @@ def _load(clips: ClipTable, batches: list[list[int]], workers: int, *, pin: bool
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_ignore_interrupt if workers else None,
+        worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
     )
     return _with_clear_errors(loader)
@@ -232,9 +235,14 @@ def _with_clear_errors(loader: DataLoader[LoadedBatch]) -> Iterator[LoadedBatch]
         ) from error
 
 
-def _ignore_interrupt(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers itself."""
+def _start_worker(_worker: int) -> None:
+    """Leave Ctrl-C to the main process, and keep a decoder's own notes on damaged files off the screen.
+
+    Decoders write them straight to file descriptor 2; what matters of them comes back as a `ClipError`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _encode_batch(

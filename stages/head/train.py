@@ -97,7 +97,7 @@ class _Loop:
         self.multi_label = multi_label
         self.generator = torch.Generator(targets.device).manual_seed(seed)
         self.wanted = targets.float() if multi_label else targets.long().argmax(dim=1)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings.decay)
 
     def run(

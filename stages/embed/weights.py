@@ -1,0 +1,108 @@
+"""Read checkpoints that others made, without running anything they contain."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from store.errors import RequestError
+
+_WRAPPERS = ("state_dict", "weights", "model")  # under which training scripts put the weights, beside other things
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch checkpoint by name, on the CPU.
+
+    The file holds them bare or under ``state_dict``, ``weights`` or ``model``.
+
+    Raises
+    ------
+    RequestError
+        where there is no such file, or it holds anything but tensors under names.
+    """
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file of weights; give a PyTorch checkpoint by --weights")
+    _refuse_inflating(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise RequestError(
+            f"{path}: not a PyTorch checkpoint, damaged, or one that holds code besides weights, which is never run; "
+            f"save its state_dict() alone with torch.save"
+        ) from error
+    if isinstance(held, Mapping):
+        held = next((held[name] for name in _WRAPPERS if isinstance(held.get(name), Mapping)), held)
+    if not isinstance(held, Mapping) or not held:
+        raise RequestError(f"{path}: holds no weights by name; save a network's state_dict() with torch.save")
+    for key, value in held.items():
+        if not isinstance(key, str) or not _is_plain(value):
+            raise RequestError(
+                f"{path}: {key!r} is not a plain tensor; save a network's state_dict() alone with torch.save"
+            )
+    return dict(held)
+
+
+def load_into(
+    module: nn.Module, state: Mapping[str, Tensor], what: str, *, optional: Sequence[str] = ("*num_batches_tracked",)
+) -> None:
+    """Give ``module`` the weights of ``state``, all of them or none.
+
+    Parameters
+    ----------
+    what : where they come from, as the message of an error begins.
+    optional : patterns (as in file names) of keys that either side may lack. By default the counter that batch
+        normalisation keeps while it is trained: it decides no number, and old checkpoints have none.
+
+    Raises
+    ------
+    RequestError
+        that names the first key that is missing, of another shape or type, not finite, or that has no place here.
+    """
+    wanted = module.state_dict()
+    remedy = f"give a checkpoint of {type(module).__name__}'s own layout"
+    for key, place in wanted.items():
+        if key not in state:
+            if _matches(key, optional):
+                continue
+            raise RequestError(f"{what}: {key!r} is missing; {remedy}")
+        given = state[key]
+        if given.shape != place.shape:
+            raise RequestError(f"{what}: {key!r} has shape {_shape(given)} and should have {_shape(place)}; {remedy}")
+        if given.is_floating_point() != place.is_floating_point():
+            raise RequestError(f"{what}: {key!r} is {given.dtype} and should be {place.dtype}; {remedy}")
+        if not torch.isfinite(given.to(place.dtype)).all():
+            raise RequestError(f"{what}: {key!r} holds numbers that are not finite; its training went astray")
+    for key in state:
+        if key not in wanted and not _matches(key, optional):
+            raise RequestError(f"{what}: {key!r} has no place in this network; {remedy}")
+    module.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+
+
+def _refuse_inflating(path: Path) -> None:
+    """RequestError for an archive whose parts grow when read; torch.save stores them as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            grows = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
+    except zipfile.BadZipFile:
+        return  # torch.load says the same in its own words
+    if grows:
+        raise RequestError(f"{path}: a compressed archive and no checkpoint; save the weights again with torch.save")
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _matches(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(key, pattern) for pattern in patterns)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
