@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.output import overlap_text, table
+from pipeline.output import SHORT, overlap_text, table
 from pipeline.presets import PAPER
 from stages.head.collection import Collection, from_catalog
 from stages.head.heads import Prediction
@@ -96,12 +96,17 @@ def describe(found: dict[str, Any]) -> str:
     for regime, overlap in found["regimes"].items():
         baselines = found["baselines"][regime]
         columns = list(next(iter(baselines.values())))
-        shared = f"; shared albums {overlap['shared_albums']:,}, shared songs {overlap['shared_songs']:,}"
         rows = [
             [which, *("-" if scores[m] is None else f"{100 * scores[m]:.2f}" for m in columns)]
             for which, scores in baselines.items()
         ]
-        lines += ["", f"{regime}: {overlap_text(overlap)}{shared}", table(["without hearing a song", *columns], rows)]
+        short = [SHORT.get(m, m) for m in columns]
+        lines += [
+            "",
+            f"{regime}: {overlap_text(overlap)}",
+            f"  test albums also in train: {overlap['shared_albums']:,}; test songs: {overlap['shared_songs']:,}",
+            table(["without hearing", *short], rows),
+        ]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.head import Result, columns_of
 
-_SHORT = {
+SHORT = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "subset_accuracy": "exact set",
@@ -70,7 +70,7 @@ def _regime_text(results: Sequence[Result]) -> str:
             paper = result.paper()
             row.append("-" if paper is None else f"{100 * next(v for v in paper.values() if isinstance(v, float)):.1f}")
         rows.append([*row, f"{sum(result.seconds):.1f}"])
-    head = ["mode", *(_SHORT[m] for m in metrics), *(["thesis"] if thesis else []), "s"]
+    head = ["mode", *(SHORT[m] for m in metrics), *(["thesis"] if thesis else []), "s"]
     seeds = len(first.scores)
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
@@ -80,7 +80,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     if thesis:
         paper = next(result.paper() for result in results if result.paper()) or {}
         metric = next(name for name in paper if name != "backbone")
-        lines.append(f"thesis: {_SHORT[metric]} with {paper['backbone']}")
+        lines.append(f"thesis: {SHORT[metric]} with {paper['backbone']}")
     return "\n".join(lines)
 
 

@@ -41,7 +41,7 @@ def find(kind: str, name: str) -> Any:
             return others[name].load()
         except Exception as error:
             raise EncoreError(f"the {kind} {name!r} of {others[name].value} cannot be loaded: {error}") from error
-    raise unknown(kind, name, names(kind))
+    raise unknown({"dataset": "data set", "head": "mode"}.get(kind, kind), name, names(kind))
 
 
 @cache

@@ -1,0 +1,95 @@
+"""Small collections as a user would bring them, and the command as a user would run it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Encore:
+    """``encore ARGS --store STORE`` in this process; a traceback on the screen fails the test."""
+
+    store: Path
+
+    def __call__(self, *args: object, code: int = 0) -> Ran:
+        result = CliRunner().invoke(app, [*map(str, args), "--store", str(self.store)])
+        ran = Ran(result.exit_code, result.stdout, result.stderr)
+        assert "Traceback" not in ran.err + ran.out
+        assert ran.code == code, f"exit code {ran.code}:\n{ran.out}\n{ran.err}"
+        return ran
+
+
+@pytest.fixture
+def encore(tmp_path: Path) -> Encore:
+    return Encore(tmp_path / "stores")
+
+
+@pytest.fixture
+def features_csv(tmp_path: Path) -> Path:
+    """400 songs of 40 artists with four genres, as a table of features."""
+    rng = np.random.default_rng(0)
+    lines = ["artist,title,genre,tempo,energy,loudness"]
+    for song in range(400):
+        artist = int(40 * rng.random() ** 2)
+        genre = artist % 4 if rng.random() < 0.8 else int(rng.integers(4))
+        tempo, energy, loudness = rng.standard_normal(3) + np.array([genre, -genre, genre % 2])
+        lines.append(f"artist {artist},song {song},genre {genre},{tempo:.4f},{energy:.4f},{loudness:.4f}")
+    path = tmp_path / "features.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def midi_folder(tmp_path: Path) -> Path:
+    """Twenty-four short MIDI songs of six artists, with ``songs.csv``."""
+    folder = tmp_path / "midi songs"
+    folder.mkdir()
+    lines = ["file,artist,labels"]
+    for song in range(24):
+        midi = pretty_midi.PrettyMIDI()
+        piano = pretty_midi.Instrument(program=0)
+        for i in range(40):
+            pitch = 40 + (song % 3) * 15 + (i * (1 + song % 2)) % 12
+            piano.notes.append(pretty_midi.Note(velocity=60 + song, pitch=pitch, start=i * 0.5, end=i * 0.5 + 0.4))
+        midi.instruments.append(piano)
+        midi.write(str(folder / f"söng {song}.mid"))
+        lines.append(f"söng {song}.mid,artist {song % 6},{['jazz', 'rock|pop', 'folk'][song % 3]}")
+    (folder / "songs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def audio_folder(tmp_path: Path) -> Path:
+    """Six short recordings, of which one is silent, one is text and one is missing, with ``songs.csv``."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for song in range(4):
+        soundfile.write(folder / f"{song}.wav", 0.1 * rng.standard_normal(3 * 8000), 8000)
+    soundfile.write(folder / "silent.wav", np.zeros(3 * 8000), 8000)
+    (folder / "text.wav").write_text("this is no audio")
+    rows = [f"{name}.wav,artist {i % 2},rock" for i, name in enumerate([*range(4), "silent", "text", "missing"])]
+    (folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
+    return folder

@@ -1,0 +1,265 @@
+"""The command as a user runs it: what it does, prints, and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages import registry
+from store.layout import Store
+from store.reader import Representations
+from tests.pipeline.conftest import Encore
+
+QUICK = ("--set", "epochs=4", "--set", "hidden=16")
+COLUMNS = "labels=genre"
+
+
+def embed_table(encore: Encore, table: Path) -> None:
+    encore("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)
+
+
+def test_a_table_from_file_to_heads(encore: Encore, features_csv: Path) -> None:
+    report = encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, "--json").json
+    assert (report["dataset"], report["clips"], report["encoded"], report["already_there"]) == ("hits", 400, 400, False)
+    results = encore("compare", "hits", "--regimes", "random,artist", "--seeds", 2, "--json", *QUICK).json
+    assert {(r["mode"], r["regime"]) for r in results} == {
+        (mode, regime) for mode in registry.names("head") for regime in ("random", "artist")
+    }
+    for result in results:
+        assert {"dataset", "backbone", "mode", "regime", "seeds", "metrics", "train_seconds", "paper"} <= set(result)
+        assert set(result["metrics"]) == {"accuracy", "macro_f1"}
+        assert 0 <= result["metrics"]["accuracy"]["mean"] <= 1
+        assert result["seeds"] == 2
+        assert result["paper"] is None
+    artist = [r for r in results if r["mode"] == "artist"]
+    assert {r["metrics"]["accuracy"]["mean"] for r in artist if r["regime"] == "artist"} == {0.0}
+    assert min(r["metrics"]["accuracy"]["mean"] for r in artist if r["regime"] == "random") > 0.5
+
+
+def test_head_leaves_checkpoint_scores_and_settings(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    said = encore("head", "hits", "--mode", "dropedge", "--seeds", 2, *QUICK)
+    folder = Path(said.out.split("checkpoint, scores and settings: ")[1].strip())
+    assert sorted(p.name for p in folder.iterdir()) == ["seed-0.json", "seed-0.pt", "seed-1.json", "seed-1.pt"]
+    held = json.loads((folder / "seed-1.json").read_text())
+    assert (held["mode"], held["seed"], held["settings"]["epochs"]) == ("dropedge", 1, 4)
+    assert len(held["history"]) == 4
+    checkpoint = torch.load(folder / "seed-0.pt", weights_only=True)
+    assert checkpoint["labels"] == [f"genre {i}" for i in range(4)]
+
+
+def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    again = encore("embed", "hits")
+    assert "already there; nothing was encoded" in again.out
+    # A corrected label encodes nothing; a new song is the only one to be encoded; a changed one is a new row.
+    text = features_csv.read_text()
+    features_csv.write_text(text.replace("song 3,genre", "song 3,more", 1))
+    table = ("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, "--json")
+    report = encore(*table).json
+    assert (report["corrected"], report["encoded"], report["already_there"]) == (1, 0, True)
+    features_csv.write_text(text + "artist 1,song 400,genre 1,1.0,2.0,3.0\n")
+    report = encore(*table).json
+    assert (report["added"], report["encoded"], report["clips"]) == (1, 1, 401)
+    lines = text.splitlines()
+    lines[5] = re.sub(r"[-\d.]+$", "77.0", lines[5])
+    features_csv.write_text("\n".join(lines) + "\n")
+    report = encore(*table).json
+    assert (report["added"], report["retired"], report["encoded"], report["clips"]) == (1, 2, 1, 400)
+    assert encore("store", "verify", "hits").out.strip().endswith("whole")
+
+
+def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
+    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    encore("embed", "midi", "--set", "frames=8")
+    listed = encore("store", "ls", "--json").json
+    assert [len(entry["representations"]) for entry in listed] == [2]
+    ambiguous = encore("head", "midi", code=2)
+    assert "2 representations that fit; name one by --backbone" in ambiguous.err
+    name = listed[0]["representations"][0]["name"]
+    encore("head", "midi", "--backbone", name, *QUICK)
+    encore("store", "remove", "midi", "--backbone", name, "--yes")
+    assert len(encore("store", "ls", "--json").json[0]["representations"]) == 1
+    encore("store", "remove", "midi", "--yes")
+    assert encore("store", "ls", "--json").json == []
+
+
+def test_swapping_heads_opens_no_song(encore: Encore, midi_folder: Path) -> None:
+    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    shutil.rmtree(midi_folder)
+    for mode in registry.names("head"):
+        found = encore("head", "midi", "--mode", mode, "--json", *QUICK).json
+        assert found[0]["metrics"]["micro_f1"]["mean"] >= 0
+
+
+def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: Path) -> None:
+    args = ("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own", "--weights", "random")
+    report = encore(*args, "--json")
+    assert report.json["failed"] == {"silent": 1, "damaged": 1, "missing": 1}
+    shown = encore("store", "show", "own").out
+    assert "3 clips could not be encoded" in shown
+    assert "missing.wav: missing" in shown
+    store = Store(encore.store)
+    opened = Representations(store, store.read_catalog("own"), store.find("own", None))
+    assert opened.encoded().sum() == 4
+    assert np.isfinite(opened.read()[opened.encoded()]).all()
+    failed = encore(*args, "--strict", "--set", "window_s=25", code=1)
+    assert re.search(r"error: (silent|text|missing)\.wav: ", failed.err)
+    # The missing song turns up: it alone is encoded.
+    shutil.copy(audio_folder / "0.wav", audio_folder / "missing.wav")
+    report = encore(*args, "--json").json
+    assert (report["encoded"], report["failed"]) == (1, {"silent": 1, "damaged": 1})
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (("embed", "mtgg"), r"unknown data set 'mtgg'; have: .*demo.*mtg.*Did you mean mtg\?"),
+        (("embed", "demo", "--backbone", "fcnn"), r"unknown backbone 'fcnn'; have: .*fcn.*pianoroll"),
+        (("head", "demo", "--mode", "gcn"), r"unknown mode 'gcn'; have: .*gnn.*Did you mean gnn\?"),
+        (("head", "nowhere"), r"unknown data set in this store 'nowhere'"),
+        (("embed", "mtg"), r"--data DIR \(make: DATA=DIR\).*autotagging_genre.*MTG/mtg-jamendo-dataset"),
+        (("embed", "mtg", "--table", "x.csv"), r"mtg takes no --table; it takes: .*--genres"),
+        (("embed", "table", "--name", "x", "--table", "no.csv"), r"no\.csv"),
+        (("embed", "demo", "--part", "3/2"), r"--part takes i/n"),
+        (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
+        (("compare", "demo", "--modes", ","), r"--modes names nothing"),
+        (("store", "show", "nowhere"), r"unknown data set in this store"),
+        (("store", "remove", "nowhere"), r"say --yes"),
+    ],
+)
+def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> None:
+    ran = encore(*args, code=2)
+    assert re.search(wanted, ran.err), ran.err
+    assert ran.out == ""
+
+
+def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Path, midi_folder: Path) -> None:
+    embed_table(encore, features_csv)
+    for args, wanted in (
+        (("head", "hits", "--regime", "artists"), "unknown regime 'artists'; have: album, artist, official, random"),
+        (("head", "hits", "--regime", "official"), "no official split"),
+        (("head", "hits", "--backbone", "fcn"), "no representation 'fcn'; have: features-"),
+        (("head", "hits", "--set", "epoch=3"), "unknown setting of a head 'epoch'"),
+        (("head", "hits", "--set", "epochs=many"), "epochs takes a whole number, not 'many'"),
+        (("head", "hits", "--set", "dropout=2"), "dropout is 2.0; it must be"),
+        (("embed", "hits", "--backbone", "fcn"), "needs weights"),
+        (("embed", "hits", "--backbone", "fcn", "--weights", "random"), "table of ready-made features"),
+        (("embed", "hits", "--backbone", "features", "--weights", "x"), "has no weights"),
+        (("embed", "hits", "--table", str(features_csv)), "stands in the store already"),
+    ):
+        assert wanted in encore(*args, code=2).err
+    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    assert "has no audio files" in encore("embed", "midi", "--backbone", "fcn", "--weights", "random", code=2).err
+    assert "holds songs" in encore("embed", "midi", "--backbone", "features", code=2).err
+
+
+def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    representation = encore.store / "hits" / encore("store", "ls", "--json").json[0]["representations"][0]["name"]
+    manifest = representation / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace('"format": 1', '"format": 7'))
+    assert "store format 7" in encore("head", "hits", code=2).err
+    manifest.write_text(whole[:50])
+    assert "remove it and encode again" in encore("head", "hits", code=1).err
+    manifest.unlink()
+    assert "not complete" in encore("head", "hits", code=2).err
+    encore("embed", "hits")
+    chunk = next((representation / "representations.zarr" / "c").rglob("0"))
+    chunk = chunk if chunk.is_file() else next(p for p in chunk.rglob("*") if p.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[5] ^= 0xFF
+    chunk.write_bytes(data)
+    assert "does not hold the numbers that were committed" in encore("store", "verify", code=1).err
+    (encore.store / "hits" / "catalog.parquet").write_bytes(b"PAR1 nonsense")
+    assert "damaged" in encore("head", "hits", code=1).err
+
+
+def test_an_unwritable_store(tmp_path: Path, features_csv: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = Encore(tmp_path / "file" / "stores")(
+        "embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, code=1
+    )
+    assert "cannot be written" in ran.err
+
+
+def test_audit_keys_and_text(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    found = encore("audit", "hits", "--json").json
+    assert {"songs", "clips", "artists", "edges", "homophily", "regimes", "baselines"} <= set(found)
+    assert set(found["homophily"]) == {"exact", "jaccard", "any"}
+    assert set(found["regimes"]) == {"random", "artist"}
+    assert {"train", "validation", "test", "shared_artists", "shared_albums", "shared_songs"} <= set(
+        found["regimes"]["random"]
+    )
+    assert found["regimes"]["artist"]["shared_artists"] == 0
+    text = encore("audit", "hits").out
+    assert "train and test share no artist" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
+    """Ctrl-C and SIGKILL at the worst moment; what follows is the same as a run that was not stopped."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    Encore(whole)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    command = [sys.executable, "-m", "pipeline.cli", "embed", "table", "--table", str(features_csv)]
+    command += ["--name", "hits", "--columns", COLUMNS, "--store", str(broken)]
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if (broken / "hits" / "catalog.parquet").exists():
+                process.send_signal(stop)
+                break
+            time.sleep(0.005)
+        _, err = process.communicate(timeout=60)
+        assert "Traceback" not in err
+        assert process.returncode in (0, 130, -signal.SIGKILL)
+    Encore(broken)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    assert _tree(broken) == _tree(whole)
+
+
+def _tree(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_json_stands_alone_on_standard_output(tmp_path: Path, features_csv: Path) -> None:
+    """One document on standard output, everything else on standard error, nothing with --quiet."""
+    environment = os.environ | {"ENCORE_STORE": str(tmp_path / "stores")}
+    run = [sys.executable, "-m", "pipeline.cli"]
+    embed = [*run, "embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
+    done = subprocess.run([*embed, "--json", "--quiet"], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["clips"] == 400
+    assert done.stderr == ""
+    done = subprocess.run([*run, "head", "hits", "--json", *QUICK], env=environment, capture_output=True, text=True)
+    assert json.loads(done.stdout)[0]["mode"] == "gnn"
+
+
+def test_parts_share_the_work(encore: Encore, midi_folder: Path) -> None:
+    args = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi", "--json")
+    one = encore(*args, "--part", "1/2").json
+    two = encore(*args, "--part", "2/2").json
+    assert two["complete"]
+    assert one["encoded"] + two["encoded"] == one["clips"]
+
+
+def test_help_names_every_plug_in(encore: Encore) -> None:
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+
+    text = CliRunner().invoke(app, ["embed", "--help"], terminal_width=200).output
+    for name in (*registry.names("dataset"), *registry.names("backbone")):
+        assert name in text
