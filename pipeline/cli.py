@@ -363,6 +363,9 @@ def store_remove(
 
 
 def main() -> None:
+    if "--debug" not in sys.argv:
+        # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
+        sys.unraisablehook = lambda _unraisable: None
     app()
 
 
