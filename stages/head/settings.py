@@ -24,11 +24,11 @@ class Settings:
     standardise : shift and scale each number by the training part's mean and deviation.
     """
 
-    hidden: int | None = 256
+    hidden: int | None = 128
     dropout: float = 0.5
-    learning_rate: float = 1e-3
-    decay: float = 0.98
-    batch: int = 128
+    learning_rate: float = 2e-3
+    decay: float = 0.97
+    batch: int = 256
     epochs: int = 100
     patience: int = 10
     neighbours: int | None = 8

@@ -1,0 +1,193 @@
+"""One's own songs: a folder of recordings or MIDI files, and what is known of them.
+
+With a table (CSV, TSV, Parquet, HDF5), a row is a song, or with ``start_s`` and ``duration_s`` one stretch of a song:
+``encore embed folder --data DIR --table songs.csv --name NAME``. Without a table every recording and MIDI file under
+the folder is a song, and artists, labels and splits stand in files of their own, keyed by the songs' names:
+``encore embed folder --data midi --artists artists.tsv --labels genres.json:topmagd --name NAME``. Such files may
+also stand in for a column of a table. A song that the labels do not name is left out, since no head can learn from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.embed.datasets import Dataset, option
+from stages.embed.datasets._columns import artist_columns, choose, common_columns, locate, own_name, parse_columns
+from stages.embed.datasets._keyed import keys_of, read_keyed
+from stages.embed.datasets._songs import clip_id, cut, folder, is_midi, named_songs, songs_under, stable_id
+from stages.embed.datasets._tables import Table, read_table
+from stages.progress import note
+from store.errors import RequestError
+from store.schema import Catalog, CatalogInfo
+
+MIDI_CLIPS = 4
+CLIP_S = 15.0
+
+_ROLES = ("file", "artist", "labels", "song", "album", "title", "split", "start_s", "duration_s")
+
+_WORDS = {"split_official": "split", "artist_id": "artist", "album_id": "album"}
+
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(Dataset):
+    """Recordings become one clip each, the whole song; of MIDI files four stretches of 15 s are cut, evenly spread.
+
+    A song's id is its cell in the column ``song``, or else its path in the folder. The id of a stretch is
+    ``<song>@<start>+<duration>``.
+    """
+
+    NAME = "folder"
+    TITLE = "A folder of songs"
+    LICENSE = "that of the songs"
+    CITATION = "the collection's own"
+    HOMEPAGE = ""
+    FILES = "One's own recordings or MIDI files, with a table of artists and labels beside them."
+    BACKBONE = "fcn"
+
+    table: str | None = option(
+        "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
+    )
+    name: str | None = option("what the collection is called from now on")
+    columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
+    artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
+    labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
+    splits: str | None = option("songs' official split, in the same form")
+    clips: int | None = option("stretches to cut from each song, 0 for whole songs (default: MIDI 4, recordings 0)")
+    clip_s: float | None = option("length of these stretches in seconds (default 15)")
+
+    def __post_init__(self) -> None:
+        if self.clips is not None and self.clips < 0:
+            raise RequestError(f"--clips must be 0 or more, not {self.clips}")
+        if self.clip_s is not None and not 0 < self.clip_s < math.inf:
+            raise RequestError(f"--clip-s must be above 0, not {self.clip_s}")
+
+    def catalog(self) -> Catalog:
+        name = own_name(self.name, self.NAME)
+        root, columns = self._from_table(name) if self.table is not None else self._from_files()
+        notes = self._look_up(columns)
+        midi = sum(map(is_midi, columns["path"]))
+        info = CatalogInfo(
+            name=name,
+            title=name,
+            version="own",
+            licence=self.LICENSE,
+            citation=self.CITATION,
+            backbone="pianoroll" if 2 * midi > len(columns["path"]) else self.BACKBONE,
+            data_root=str(root),
+            notes=notes,
+        )
+        return Catalog.build(info, self._cut(root, columns))
+
+    def _from_table(self, name: str) -> tuple[Path, Columns]:
+        """The folder, and the catalog columns of each row of the table."""
+        assert self.table is not None
+        given = parse_columns(self.columns, _ROLES)
+        path = locate(self.table, self.data, "table")
+        root = folder(self.data if self.data is not None else path.parent)
+        table = read_table(path)
+        beside = {"artist": self.artists, "labels": self.labels, "split": self.splits}
+        roles = [role for role in _ROLES if beside.get(role) is None]
+        required = [role for role in ("file", "artist", "labels") if role in roles]
+        chosen = choose(table, given, required, [role for role in roles if role not in required])
+        columns: Columns = common_columns(table, chosen, name)
+        columns["path"] = named_songs(table, chosen["file"], root)
+        own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
+        columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
+        columns["start_s"] = table.seconds(chosen["start_s"]) if "start_s" in chosen else [None] * table.rows
+        columns["duration_s"] = (
+            table.seconds(chosen["duration_s"], above=True) if "duration_s" in chosen else [None] * table.rows
+        )
+        _check_rows(table, columns)
+        return root, columns
+
+    def _from_files(self) -> tuple[Path, Columns]:
+        """The folder, and every song in it; the labels are still to be looked up."""
+        if self.data is None:
+            raise RequestError("folder needs songs: --data DIR (make: DATA=DIR), with --table FILE or --labels FILE")
+        if self.labels is None:
+            raise RequestError(
+                "folder needs labels: --table FILE with the columns file, artist and labels; or --labels FILE with two "
+                "columns, song and labels"
+            )
+        if self.columns is not None:
+            raise RequestError("--columns names the columns of a table; give --table, or leave it out")
+        root = folder(self.data)
+        paths = songs_under(root)
+        nothing = [None] * len(paths)
+        ids = [stable_id(path) for path in paths]
+        return root, {"path": paths, "song_id": ids, "artist_id": nothing, "start_s": nothing, "duration_s": nothing}
+
+    def _look_up(self, columns: Columns) -> tuple[str, ...]:
+        """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
+        if self.artists is None and self.splits is None and self.labels is None:
+            return ()
+        songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
+        if self.artists is not None:
+            columns.update(artist_columns(read_keyed(self.artists, self.data, "artists").look_up(songs)))
+        if self.splits is not None:
+            columns["split_official"] = read_keyed(self.splits, self.data, "splits").splits(songs)
+        if self.labels is None:
+            return ()
+        keyed = read_keyed(self.labels, self.data, "labels")
+        labels = columns["labels"] = keyed.look_up(songs)
+        kept = [row for row in range(len(songs)) if labels[row]]
+        if not kept:
+            raise RequestError(f"{keyed.path} gives no label to any of the {len(songs):,} songs")
+        for column, values in columns.items():
+            columns[column] = [values[row] for row in kept]
+        every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
+        if left == every:
+            return ()
+        text = f"{every - left:,} of {every:,} songs are left out: {keyed.path.name} has no label for them"
+        note(text)
+        return (text,)
+
+    def _cut(self, root: Path, columns: Columns) -> Columns:
+        """The columns with a row for each clip."""
+        given = list(zip(columns["start_s"], columns["duration_s"], strict=True))
+        counts = [
+            self._clips(path) if stretch == (None, None) else 0
+            for path, stretch in zip(columns["path"], given, strict=True)
+        ]
+        cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S)
+        stretches = [
+            (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
+        ]
+        clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
+        clips["start_s"] = [start_s for _, (start_s, _) in stretches]
+        clips["duration_s"] = [duration_s for _, (_, duration_s) in stretches]
+        clips["clip_id"] = list(map(clip_id, clips["song_id"], clips["start_s"], clips["duration_s"]))
+        return clips
+
+    def _clips(self, path: str) -> int:
+        if self.clips is not None:
+            return self.clips
+        return MIDI_CLIPS if is_midi(path) or self.clip_s is not None else 0
+
+
+def _check_rows(table: Table, columns: Columns) -> None:
+    """Raise where a clip stands twice, or where the rows of a song do not agree on what holds for all of it."""
+    clips: dict[str, int] = {}
+    songs: dict[str, int] = {}
+    whole = [name for name in _WORDS if name in columns]
+    for row, song in enumerate(columns["song_id"]):
+        start_s, duration_s = columns["start_s"][row], columns["duration_s"][row]
+        before = clips.setdefault(clip_id(song, start_s, duration_s), row)
+        if before != row:
+            remedy = "one row a song, or start_s and duration_s for each stretch of it"
+            raise RequestError(
+                f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
+                f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
+            )
+        first = songs.setdefault(song, row)
+        for name in whole:
+            if columns[name][row] != columns[name][first]:
+                raise RequestError(
+                    f"{table.where(row)}: the song {song!r} has the {_WORDS[name]} {columns[name][row]!r} here and "
+                    f"{columns[name][first]!r} in {table.where(first)}; a song has one"
+                )

@@ -1,0 +1,134 @@
+"""A table of ready-made features: one row a song, its numbers beside artist and labels.
+
+CSV, TSV, Parquet, or HDF5 (a dataset a column, or a two-dimensional one whose columns are called ``name[0]``,
+``name[1]``...). The features are the columns that ``--columns features=A|B|...`` names, else every column that holds
+numbers only and has no other role (a year or a duration among them; columns without a name never).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.embed.datasets import Dataset, option
+from stages.embed.datasets._columns import choose, common_columns, locate, own_name, parse_columns
+from stages.embed.datasets._tables import Table, read_table
+from stages.embed.inputs.features import FeatureRows
+from stages.progress import note
+from store.errors import RequestError
+from store.schema import Catalog, CatalogInfo
+
+_REQUIRED = ("artist", "labels")
+_OPTIONAL = ("song", "album", "title", "split")
+_BLOCK_NUMBERS = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureTable(Dataset):
+    """One clip a row; ``source`` is a mark of the row's features, so that a row whose numbers change is seen.
+
+    A song's id is its cell in the column ``song``, or else ``row-000123`` (from 0): without that column, rows may be
+    corrected and appended; one that is inserted or removed shifts all behind it, which are then encoded anew.
+    """
+
+    NAME = "table"
+    TITLE = "A table of ready-made features"
+    LICENSE = "that of the table"
+    CITATION = "the table's own"
+    HOMEPAGE = ""
+    FILES = "One's own table of features, a row a song: CSV, TSV, Parquet or HDF5."
+    BACKBONE = "features"
+
+    table: str | None = option(
+        "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
+    )
+    name: str | None = option("what the collection is called from now on")
+    columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
+
+    def catalog(self) -> Catalog:
+        name = own_name(self.name, self.NAME)
+        if self.table is None:
+            raise RequestError("table needs a table of features: --table FILE")
+        path = locate(self.table, self.data, "table").resolve()
+        given = parse_columns(self.columns, (*_REQUIRED, *_OPTIONAL, "features"))
+        table = read_table(path)
+        chosen = choose(table, given, _REQUIRED, _OPTIONAL)
+        features, notes = _features(table, given.get("features"), list(chosen.values()))
+        songs = _song_ids(table, chosen.get("song"))
+        columns = {
+            "clip_id": songs,
+            "song_id": songs,
+            "path": [path.name] * table.rows,
+            "source_row": np.arange(table.rows),
+            "source": _marks(FeatureRows(path, features)),
+            **common_columns(table, chosen, name),
+        }
+        info = CatalogInfo(
+            name=name,
+            title=name,
+            version="own",
+            licence=self.LICENSE,
+            citation=self.CITATION,
+            backbone=self.BACKBONE,
+            data_root=str(path.parent),
+            features=tuple(features),
+            notes=notes,
+        )
+        return Catalog.build(info, columns)
+
+
+def _features(table: Table, named: str | None, taken: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The feature columns, and what a person should know of those that are none."""
+    if named is not None:
+        wanted = [name.strip() for name in named.split("|") if name.strip()]
+        twice = [name for name in wanted if wanted.count(name) > 1]
+        if twice:
+            raise RequestError(f"--columns features=... names {twice[0]} twice")
+        return [column for name in wanted for column in _numbered(table, name)], ()
+    features, notes = [], []
+    for name in (*table.types, *table.wide):
+        if name in taken:
+            continue
+        numeric, row = table.is_numeric(name)
+        if numeric:
+            features += _numbered(table, name)
+        elif row is not None:
+            notes.append(f"the column {name} is no feature: {table.where(row)} holds {table.strings(name)[row]!r}")
+    for text in notes:
+        note(text)
+    if not features:
+        raise RequestError(f"{table.path} has no column of numbers besides {', '.join(taken)}")
+    return features, tuple(notes)
+
+
+def _numbered(table: Table, name: str) -> list[str]:
+    """``name``, or the columns of a two-dimensional dataset of that name."""
+    return [f"{name}[{i}]" for i in range(table.wide[name])] if name in table.wide else [name]
+
+
+def _song_ids(table: Table, column: str | None) -> list[str]:
+    if column is None:
+        return [f"row-{row:06d}" for row in range(table.rows)]
+    seen: dict[str, int] = {}
+    for row, song in enumerate(table.strings(column)):
+        if song is None:
+            raise RequestError(f"{table.where(row)}: {column} is empty; give every song an id")
+        if song in seen:
+            raise RequestError(
+                f"{table.where(row)}: {column} {song!r} stands in {table.where(seen[song])} already; one row a song"
+            )
+        seen[song] = row
+    return list(seen)
+
+
+def _marks(rows: FeatureRows) -> list[str]:
+    """A hash of each row's numbers."""
+    marks: list[str] = []
+    step = max(1, _BLOCK_NUMBERS // rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = np.ascontiguousarray(rows.take(slice(start, start + step)), dtype="<f4")
+        marks += [hashlib.blake2b(row, digest_size=8).hexdigest() for row in block]
+    return marks

@@ -1,0 +1,159 @@
+"""Rows of a table of ready-made features.
+
+A process reads the wanted columns once and answers from memory, about a microsecond a row; two-dimensional
+datasets of HDF5 files that are larger than `MOST_BYTES` are read row by row instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from stages.embed.inputs import Clip, Kind
+from store.errors import ClipError, RequestError, unknown
+
+MOST_BYTES = 1 << 30  # of a two-dimensional dataset that is held in memory
+MOST_NUMBERS = 1 << 31  # of one-dimensional columns, which are held in any case
+
+_NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class FeatureRows:
+    """The numbers of some columns of a table: ``float32 [rows, columns]``, NaN where a cell holds none.
+
+    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is called ``features[i]``.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        from stages.embed.datasets._tables import read_table
+
+        table = read_table(path)
+        self.path = path
+        self.shape = (table.rows, len(columns))
+        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns, and where they go
+        narrow: dict[int, str] = {}
+        for place, name in enumerate(columns):
+            match = _NUMBERED.fullmatch(name)
+            if match and name not in table.types and int(match["index"]) < table.wide.get(match["name"], 0):
+                indices, places = self._blocks.setdefault(match["name"], ([], []))
+                indices.append(int(match["index"]))
+                places.append(place)
+            elif name in table.types:
+                narrow[place] = name
+            else:
+                raise unknown(f"column of {path}", name, [*table.types, *table.wide])
+        if table.rows * len(narrow) > MOST_NUMBERS:
+            raise RequestError(
+                f"{path}: {len(narrow):,} columns of {table.rows:,} rows are too much to hold at once; write the "
+                f"features as one two-dimensional dataset of an HDF5 file"
+            )
+        self._narrow = np.empty((table.rows, len(narrow)), dtype=np.float32)
+        self._narrow_places = list(narrow)
+        for i, name in enumerate(narrow.values()):
+            values, strange = table.floats(name)
+            if strange.any():
+                row = int(np.argmax(strange))
+                cell = table.strings(name)[row]
+                raise RequestError(
+                    f"{table.where(row)}: {name} is {cell!r}, and a feature is a number; correct it, or leave {name} "
+                    f"out of --columns features=..."
+                )
+            with np.errstate(over="ignore"):  # what single precision cannot hold is not finite
+                self._narrow[:, i] = values
+        self._whole: Rows | None = None
+        if not self._blocks:
+            self._whole = self._narrow
+        elif 4 * table.rows * len(columns) <= MOST_BYTES:
+            self._whole = self.take(slice(0, table.rows))
+
+    def take(self, rows: slice | Sequence[int]) -> Rows:
+        """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[taken, columns]``."""
+        if self._whole is not None:
+            return self._whole[rows]
+        from stages.embed.datasets._hdf5 import opened
+
+        narrow = self._narrow[rows]
+        taken: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
+        taken[:, self._narrow_places] = narrow
+        with opened(self.path) as file:
+            for name, (indices, places) in self._blocks.items():
+                data = file[name]
+                block = data[rows] if isinstance(rows, slice) else np.stack([data[row] for row in rows])
+                with np.errstate(over="ignore"):
+                    taken[:, places] = block[:, indices]
+        return taken
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturesInput:
+    """The numbers of a clip's row in the ``columns`` of its table."""
+
+    KIND: ClassVar[Kind] = "features"
+
+    columns: tuple[str, ...] = ()
+
+    def load(self, clip: Clip) -> Rows:
+        """``float32 [1, columns]``.
+
+        Raises
+        ------
+        ClipError
+            ``missing`` where the table or the row is not there, ``not-finite`` where a number is missing, not finite
+            or beyond single precision.
+        """
+        loaded, failures = self.load_many([clip])
+        if failures:
+            raise failures[0][1]
+        return loaded
+
+    def load_many(self, clips: Sequence[Clip]) -> tuple[Rows, list[tuple[int, ClipError]]]:
+        """The rows of those clips that can be read, in order; and for each other one its index and its error."""
+        found: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
+        failures: dict[int, ClipError] = {}
+        for path in dict.fromkeys(clip.path for clip in clips):
+            mine = [i for i, clip in enumerate(clips) if clip.path == path]
+            try:
+                table = _rows(path, _mark(path), self.columns)
+            except OSError:
+                failures.update((i, ClipError("missing", "the table is not there")) for i in mine)
+                continue
+            there = []
+            for i in mine:
+                row = clips[i].source_row
+                if row is not None and 0 <= row < len(table):
+                    there.append(i)
+                else:
+                    failures[i] = ClipError("missing", f"the table has {len(table):,} rows and no row {row} (from 0)")
+            if there:
+                found[there] = table.take([clips[i].source_row or 0 for i in there])
+        for i in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
+            if i not in failures:
+                failures[i] = ClipError("not-finite", self._what_is_missing(found[i]))
+        fine = [i for i in range(len(clips)) if i not in failures]
+        return found[fine], sorted(failures.items())
+
+    def _what_is_missing(self, row: Rows) -> str:
+        names = [name for name, value in zip(self.columns, row.tolist(), strict=True) if not np.isfinite(value)]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"no finite number in {', '.join(names[:3])}{more}"
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=2)
+def _rows(path: Path, _mark: tuple[int, int], columns: tuple[str, ...]) -> FeatureRows:
+    return FeatureRows(path, columns)

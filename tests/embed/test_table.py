@@ -1,0 +1,232 @@
+"""Tables of ready-made features, in every format in which people have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.embed.datasets.table import FeatureTable
+from stages.embed.inputs.features import FeatureRows
+from store.errors import RequestError
+from store.schema import Catalog
+
+TEXT = """artist,labels,title,tempo,year,key
+The Band|Guest,rock|pop,"One,
+two",120.5,1999,C
+,folk,,98,2001,D
+The Band,rock,Three,77.25,1980,E
+"""
+
+
+def read(path: Path, text: str | None = None, **options: Any) -> Catalog:
+    if text is not None:
+        path.write_text(text)
+    return FeatureTable(table=str(path), name="own", **options).catalog()
+
+
+def by_song(catalog: Catalog) -> dict[str, dict[str, Any]]:
+    return {row["song_id"]: row for row in catalog.table.to_pylist()}
+
+
+def test_a_row_is_a_song(tmp_path: Path) -> None:
+    catalog = read(tmp_path / "songs.csv", TEXT)
+    assert catalog.info.features == ("tempo", "year")
+    assert (catalog.info.name, catalog.info.backbone, catalog.info.data_root) == ("own", "features", str(tmp_path))
+    rows = by_song(catalog)
+    first, second = rows["row-000000"], rows["row-000001"]
+    assert first["artist_id"] == first["artist_name"] == "The Band"
+    assert first["other_artist_ids"] == ["Guest"]
+    assert first["labels"] == ["rock", "pop"]
+    assert first["title"] == "One,\ntwo"
+    assert (first["path"], first["source_row"]) == ("songs.csv", 0)
+    assert second["artist_id"] is None
+    assert second["title"] is None
+
+
+def test_the_same_table_in_every_format(tmp_path: Path) -> None:
+    columns = {
+        "artist": ["é one", "two", "three"],
+        "labels": ["rock|pop", "folk", "pop"],
+        "tempo": [120.5, 98.0, 1e-3],
+        "loud": [-7.25, float("nan"), 3.0],
+    }
+    table = pa.table(columns)
+    names = list(columns)
+    for suffix, gap in ((".csv", ","), (".tsv", "\t")):
+        rows = "".join(gap.join(map(str, row)) + "\n" for row in zip(*columns.values(), strict=True))
+        (tmp_path / f"t{suffix}").write_bytes(b"\xef\xbb\xbf" + (gap.join(names) + "\n" + rows).encode())
+    pq.write_table(
+        table.set_column(1, "labels", pa.array([["rock", "pop"], ["folk"], ["pop"]])).set_column(
+            0, "artist", table["artist"].dictionary_encode()
+        ),
+        tmp_path / "t.parquet",
+    )
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+    catalogs = [read(tmp_path / f"t{suffix}") for suffix in (".csv", ".tsv", ".parquet", ".h5")]
+    assert catalogs[0].info.features == ("tempo", "loud")
+    for catalog in catalogs[1:]:
+        # HDF5 lists its datasets by name
+        assert sorted(catalog.info.features) == ["loud", "tempo"]
+        same = catalog.table.drop_columns(["path", "source"])
+        assert same.equals(catalogs[0].table.drop_columns(["path", "source"]))
+    for suffix in (".csv", ".tsv", ".parquet", ".h5"):
+        rows = FeatureRows(tmp_path / f"t{suffix}", ["tempo", "loud"]).take(slice(0, 3))
+        wanted = np.float32([[120.5, -7.25], [98.0, np.nan], [1e-3, 3.0]])
+        assert np.array_equal(rows, wanted, equal_nan=True)
+
+
+def test_two_dimensional_features(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["features"] = np.arange(6.0).reshape(2, 3)
+        file["artist"] = np.array([b"A", b"B"])
+        file["labels"] = ["x", "y"]
+    assert read(tmp_path / "t.h5").info.features == ("features[0]", "features[1]", "features[2]")
+    assert read(tmp_path / "t.h5", columns="features=features").info.features[2] == "features[2]"
+    assert read(tmp_path / "t.h5", columns="features=features[2]").info.features == ("features[2]",)
+
+
+def test_hdf5_never_leaves_its_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = np.ones(2)
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["artist"], file["labels"], file["y"] = ["A", "B"], ["x", "y"], np.ones(2)
+        file["linked"] = h5py.ExternalLink("secret.h5", "x")
+        layout = h5py.VirtualLayout(shape=(2,), dtype="f8")
+        layout[:] = h5py.VirtualSource("secret.h5", "x", shape=(2,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("outside", (2,), "f8", external=[(str(tmp_path / "secret.h5"), 0, 16)])
+    assert read(tmp_path / "t.h5").info.features == ("y",)
+
+
+def test_features_are_named_or_all_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = ",artist,labels,a,b,mostly,mixed\n0,A,x,1,,1,q\n1,A,x,2,nan,2,3\n2,B,y,3,5,none today,r\n"
+    catalog = read(tmp_path / "t.csv", text)
+    assert catalog.info.features == ("a", "b")  # no column without a name, none with text
+    [said] = catalog.info.notes
+    assert "mostly" in said
+    assert "line 4" in said
+    assert said in capsys.readouterr().err
+    assert read(tmp_path / "t.csv", columns="features=b|a").info.features == ("b", "a")
+    with pytest.raises(RequestError, match="line 4: mostly is 'none today'"):
+        read(tmp_path / "t.csv", columns="features=a|mostly")
+    with pytest.raises(RequestError, match=r"unknown column .* 'c'"):
+        read(tmp_path / "t.csv", columns="features=a|c")
+    with pytest.raises(RequestError, match="names a twice"):
+        read(tmp_path / "t.csv", columns="features=a|a")
+
+
+def test_only_changed_numbers_change_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    before = by_song(read(path, TEXT))
+    corrected = by_song(read(path, TEXT.replace("folk", "blues").replace("Three", "Four").replace(",E", ",F")))
+    changed = by_song(read(path, TEXT.replace("98,", "99,")))
+    appended = by_song(read(path, TEXT + "New,rock,,1,2,G\n"))
+    sources = {song: row["source"] for song, row in before.items()}
+    assert len(set(sources.values())) == 3
+    assert {song: row["source"] for song, row in corrected.items()} == sources
+    assert {song for song, row in changed.items() if row["source"] != sources[song]} == {"row-000001"}
+    assert {song for song, row in appended.items() if row["source"] != sources.get(song)} == {"row-000003"}
+
+
+def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:
+    text = "song,artist,labels,split,x\ns1,A,l,train,1\ns2,A,l,VALID,2\ns3,B,l,val,3\ns4,B,l,validation,4\ns5,B,l,,5\n"
+    rows = by_song(read(tmp_path / "t.csv", text))
+    assert [rows[f"s{i}"]["split_official"] for i in range(1, 6)] == [
+        "train",
+        "validation",
+        "validation",
+        "validation",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Artist,Genre,x\nA,l,1\n", "--columns artist=Artist,labels=Genre"),
+        ("artist,labels,x\nA,l,1\nA,,2\n", "line 3: labels is empty"),
+        ("artist,labels,x\nA,l,1\nA,|,2\n", "line 3: labels is empty"),
+        ("artist,labels,x\nA,l,1\nA,l\n", "line 3: 2 columns where the header has 3"),
+        ('artist,labels,x\n"A\nB",l,1\nA,l\n', "line 4: 2 columns"),
+        ("artist,labels,x,x\nA,l,1,2\n", "more than one column 'x'"),
+        ("artist,labels,x\n", "has no rows"),
+        ("", "is empty"),
+        ("artist,labels,x\nA,l,one\n", "no column of numbers"),
+        ("song,artist,labels,x\ns,A,l,1\ns,A,l,2\n", r"line 3: song 's' stands in .*line 2"),
+        ("song,artist,labels,x\n,A,l,1\n", "line 2: song is empty"),
+        ("artist,labels,split,x\nA,l,train,1\nA,l,tset,2\n", "line 3: split 'tset' is no split"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        read(tmp_path / "t.csv", text)
+
+
+def test_text_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(TEXT.encode() + "Motörhead,rock,,1,2,G\n".encode("latin-1"))
+    with pytest.raises(RequestError, match=r"line 6: the byte 0xf6 is not UTF-8; save the table as UTF-8"):
+        read(path)
+    path.write_bytes(TEXT.encode("utf-16"))
+    with pytest.raises(RequestError, match="line 1: the byte 0xff is not UTF-8"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.h5"])
+def test_damaged_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PAR1 no table at all")
+    with pytest.raises(RequestError, match=f"{name} "):
+        read(tmp_path / name)
+
+
+def test_hdf5_columns_have_one_length(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["artist"], file["labels"], file["x"] = ["A", "B"], ["x", "y"], np.ones(3)
+    with pytest.raises(RequestError, match="artist 2, labels 2, x 3"):
+        read(tmp_path / "t.h5")
+
+
+def test_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(TEXT)
+    for name in ("mtg", "Own", "../own", "", None):
+        with pytest.raises(RequestError, match="name"):
+            FeatureTable(table=str(path), name=name).catalog()
+    with pytest.raises(RequestError, match=r"unknown role in --columns 'artists'.*Did you mean artist"):
+        read(path, columns="artists=artist")
+    with pytest.raises(RequestError, match="no column 'Artist' for artist; it has: artist, labels"):
+        read(path, columns="artist=Artist")
+    with pytest.raises(RequestError, match="role=column"):
+        read(path, columns="artist")
+
+
+def test_a_table_is_looked_for_here_and_then_in_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/t.csv").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    found = FeatureTable(table="t.csv", data=Path("data"), name="own").catalog()
+    assert found.info.data_root == str(tmp_path / "data")
+    (tmp_path / "t.csv").write_text(TEXT)
+    assert FeatureTable(table="t.csv", data=Path("data"), name="own").catalog().info.data_root == str(tmp_path)
+    with pytest.raises(RequestError, match=r"there is no table: no\.csv and no data/no\.csv"):
+        FeatureTable(table="no.csv", data=Path("data"), name="own").catalog()
+
+
+def test_classic_hits(shared_data: Path) -> None:
+    path = shared_data / "spotify" / "ClassicHit.csv"
+    catalog = read(path, columns="artist=Artist,labels=Genre,title=Track")
+    assert len(catalog) == 15_150
+    assert len(set(catalog.strings("artist_id"))) == 3_083
+    assert len({label for labels in catalog.column("labels").to_pylist() for label in labels}) == 19
+    assert len(catalog.info.features) == 15
+    assert {"Year", "Duration", "Popularity"} < set(catalog.info.features)
+    rows = FeatureRows(path, catalog.info.features).take(slice(0, len(catalog)))
+    assert np.isfinite(rows).all()
