@@ -29,7 +29,7 @@ class Settings:
     learning_rate: float = 2e-3
     decay: float = 0.97
     batch: int = 256
-    epochs: int = 100
+    epochs: int = 200
     patience: int = 10
     neighbours: int | None = 8
     neighbours_inference: int | None = None

@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 from stages import registry
 from stages.head import train as training
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Draw, Head, Prediction, TrainedHead
+from stages.head.heads import CountedHead, Draw, Dropout, Head, Prediction, TrainedHead
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
@@ -195,6 +195,22 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     best = training.evaluate(trained.prediction, made, part, which=1)["micro_f1"]
     assert best == pytest.approx(max(scores)[0])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
+def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(rate), torch.ones(1000, 401)
+    dropped = dropout(ones)
+    zeros = (dropped == 0).double()
+    # A share of 401,000 draws has a deviation of 0.0008; the rate itself is rounded by 1/512 at most.
+    assert abs(float(zeros.mean()) - rate) < 0.006
+    assert abs(float(dropped.mean()) - 1) < 0.006
+    by_byte = zeros.flatten()[:400_000].view(-1, 8).mean(dim=0)  # no byte of a word is drawn otherwise than others
+    assert (by_byte - rate).abs().max() < 0.015
+    torch.manual_seed(0)
+    torch.testing.assert_close(Dropout(rate)(ones), dropped, atol=0, rtol=0)
+    assert Dropout(rate).eval()(ones) is ones
 
 
 def test_standard_is_that_of_the_training_part(made: Collection) -> None:

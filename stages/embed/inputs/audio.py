@@ -107,11 +107,12 @@ class AudioInput:
         return pieces
 
     def _fit(self, piece: Samples, rate_hz: int) -> Samples:
-        # Resampled here, so that a third of the bytes goes to the main process. soxr is what librosa.resample calls;
-        # librosa itself would take a second to import in every worker.
-        import soxr
+        at_rate = piece
+        if rate_hz != self.rate_hz:
+            import librosa  # takes a second, so only where a file has another rate
 
-        at_rate = piece if rate_hz == self.rate_hz else soxr.resample(piece, rate_hz, self.rate_hz, quality="HQ")
+            # Resampled here, in the worker, so that a third of the bytes goes to the main process.
+            at_rate = librosa.resample(piece, orig_sr=rate_hz, target_sr=self.rate_hz, res_type="soxr_hq")
         if not len(at_rate):
             raise ClipError("short", f"{len(piece)} samples at {rate_hz} Hz are less than one at {self.rate_hz} Hz")
         return np.resize(at_rate, self.window_samples)  # cuts, or repeats
