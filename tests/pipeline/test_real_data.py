@@ -1,0 +1,78 @@
+"""The README's runs on real files, where these are at hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stages.embed.backbones.fcn import FcnConfig
+from stages.embed.inputs import Clip
+from store.layout import Store
+from store.reader import Representations
+from tests.embed.test_fcn import fcn_scores
+from tests.pipeline.conftest import Encore
+
+
+def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
+    found = encore("audit", "mtg", "--data", shared_data / "mtg-jamendo", "--json").json
+    assert (found["songs"], found["artists"], found["edges"]) == (48_590, 3_297, 1_966_399)
+    assert round(100 * found["homophily"]["exact"], 2) == 27.39
+    assert found["regimes"]["official"]["shared_artists"] == 0
+    assert found["baselines"]["official"]["artist (most frequent)"]["micro_f1"] == 0.0
+    assert found["regimes"]["random"]["shared_artists"] == 1_577
+    assert found["baselines"]["random"]["artist (at least half)"]["micro_f1"] == pytest.approx(0.7015, abs=1e-4)
+
+
+def test_stored_vectors_of_real_songs_give_the_published_scores(
+    encore: Encore, shared_data: Path, tmp_path: Path
+) -> None:
+    songs = list(csv.DictReader((shared_data / "jamendo-lyrics" / "songs.csv").open(encoding="utf-8")))
+    table = tmp_path / "songs.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "artist", "labels", "start_s", "duration_s"])
+        writer.writerows([f"mp3/{song['file']}", song["artist"], song["genre"], 30, 29] for song in songs)
+    weights = shared_data / "weights" / "jamendo-fcn.pth"
+    args = ("embed", "folder", "--data", shared_data / "jamendo-lyrics", "--table", table, "--name", "jamendo")
+    report = encore(*args, "--weights", weights, "--json").json
+    assert (report["encoded"], report["failed"]) == (5, {})
+    again = encore("embed", "jamendo", "--weights", weights, "--json").json
+    assert (again["encoded"], again["already_there"]) == (0, True)
+
+    store = Store(encore.store)
+    catalog = store.read_catalog("jamendo")
+    stored = torch.from_numpy(Representations(store, catalog, store.find("jamendo", None)).read())
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    scores = torch.sigmoid(F.linear(stored, state["dense.weight"], state["dense.bias"]))
+    assert scores.shape == (5, 50)
+    for row, path in enumerate(catalog.strings("path")):
+        clip = Clip(clip_id="x", path=shared_data / "jamendo-lyrics" / str(path), start_s=30, duration_s=29)
+        wave = torch.from_numpy(FcnConfig().audio().load(clip))
+        published = fcn_scores(state, wave)  # the whole network, computed from the checkpoint's keys alone
+        torch.testing.assert_close(scores[row], published[0], atol=1e-5, rtol=0)
+    assert np.unique(scores.argmax(dim=1)).size > 1
+
+
+def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
+    lakh = shared_data / "lakh"
+    args = ("embed", "folder", "--name", "lakh64", "--data", lakh / "midi", "--artists", lakh / "artists.tsv")
+    report = encore(*args, "--labels", f"{lakh / 'midi_genre_map.json'}:topmagd", "--json").json
+    assert (report["songs"], report["clips"], report["artists"], report["failed"]) == (56, 224, 13, {})
+    found = encore("head", "lakh64", "--mode", "gnn", "--set", "epochs=5", "--json").json
+    assert found[0]["metrics"]["micro_f1"]["mean"] > 0
+
+
+def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
+    table = shared_data / "spotify" / "ClassicHit.csv"
+    columns = "artist=Artist,labels=Genre,title=Track"
+    report = encore("embed", "table", "--name", "hits", "--table", table, "--columns", columns, "--json").json
+    assert (report["songs"], report["artists"]) == (15_150, 3_083)
+    found = encore("compare", "hits", "--seeds", 1, "--set", "epochs=3", "--json").json
+    accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in found}
+    assert accuracy["artist"] > 0.75
+    assert all(score > 0.2 for score in accuracy.values())

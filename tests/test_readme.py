@@ -1,0 +1,69 @@
+"""The README knows everything that a user can name, and the Makefile's targets explain themselves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from pipeline.cli import app
+from stages import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", registry.FOLDERS)
+def test_every_plug_in_stands_in_its_table(kind: str) -> None:
+    missing = [name for name in registry.names(kind) if f"| `{name}` |" not in README]
+    assert not missing, f"the README has no row for {missing}"
+
+
+def test_every_command_is_documented() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        assert f"`encore {name} " in README, name
+        for inner in getattr(command, "commands", {}):
+            assert re.search(rf"encore {name} [a-z\\\\|]*{inner}", README), inner
+
+
+def test_every_target_has_its_line_of_help() -> None:
+    targets = re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE)
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in targets:
+        assert f"make {target} " in listed
+    assert max(map(len, listed.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("embed DATASET=mtg", "encore embed 'mtg'"),
+        ("head MODE=dropedge", "encore head 'demo' --mode 'dropedge'"),
+        (
+            "embed DATASET=own BACKBONE=fcn DATA=/a STORE=/b WEIGHTS=w.pth DEVICE=cpu ARGS=--strict",
+            "encore embed 'own' --backbone 'fcn' --weights 'w.pth' --data '/a' --store '/b' --device 'cpu' --strict",
+        ),
+        ("compare REGIME=random,artist SEEDS=5", "encore compare 'demo' --regimes 'random,artist' --seeds '5'"),
+        ("compare MODE=gnn,song", "encore compare 'demo' --modes 'gnn,song'"),
+    ],
+)
+def test_make_is_a_thin_line_over_encore(line: str, wanted: str) -> None:
+    said = subprocess.run(
+        ["make", "-n", "-o", ".venv/.ready", *line.split()], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.sub(r" +", " ", said).strip().endswith(wanted)
+
+
+def test_paths_of_the_tree_exist() -> None:
+    """Every file that the README's tree shows is there."""
+    tree = README.split("## The house")[1].split("```")[1]
+    folders: list[str] = []
+    for line in tree.strip().splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders = [*folders[:depth], name]
+        assert (ROOT / "".join(folders)).exists(), "".join(folders)
