@@ -31,7 +31,8 @@ def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Pat
 def test_stored_vectors_of_real_songs_give_the_published_scores(
     encore: Encore, shared_data: Path, tmp_path: Path
 ) -> None:
-    songs = list(csv.DictReader((shared_data / "jamendo-lyrics" / "songs.csv").open(encoding="utf-8")))
+    lines = (shared_data / "jamendo-lyrics" / "songs.csv").read_text(encoding="utf-8").splitlines()
+    songs = list(csv.DictReader(lines))
     table = tmp_path / "songs.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
