@@ -12,7 +12,10 @@ import numpy as np
 
 from pipeline.head import Result, columns_of
 
+WIDTH = 80
 SHORT = {
+    "most frequent": "top",
+    "at least half": "half",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "subset_accuracy": "exact set",
@@ -29,15 +32,16 @@ def print_json(value: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart, the first to the left and the others to the right."""
+    """Columns two spaces apart (one where the line would be too long), the first to the left, the others right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
 
     def line(cells: Sequence[str]) -> str:
         first, *others = cells
         right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        return "  ".join((first.ljust(widths[0]), *right)).rstrip()
+        return gap.join((first.ljust(widths[0]), *right)).rstrip()
 
-    return "\n".join((line(head), "  ".join("-" * w for w in widths), *map(line, rows)))
+    return "\n".join((line(head), gap.join("-" * w for w in widths), *map(line, rows)))
 
 
 def percent(values: Sequence[float]) -> str:
@@ -45,7 +49,7 @@ def percent(values: Sequence[float]) -> str:
     mean = float(np.mean(values))
     if math.isnan(mean):
         return "-"
-    spread = f" ±{100 * float(np.std(values)):.1f}" if len(values) > 1 else ""
+    spread = f"±{100 * float(np.std(values)):.1f}" if len(values) > 1 else ""
     return f"{100 * mean:.1f}{spread}"
 
 
@@ -64,7 +68,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         values = result.by_metric()
-        name = result.mode + (f" ({result.rule})" if result.rule else "") + ("*" if result.transductive else "")
+        name = result.mode + (f" ({SHORT[result.rule]})" if result.rule else "") + ("*" if result.transductive else "")
         row = [name, *(percent(values[m]) if m in values else "-" for m in metrics)]
         if thesis:
             paper = result.paper()
@@ -75,6 +79,8 @@ def _regime_text(results: Sequence[Result]) -> str:
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(first.overlap), "", table(head, rows)]
+    if any(result.rule for result in results):
+        lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
     if any(result.transductive for result in results):
         lines.append("* test clips' representations (never their labels) take part as neighbours")
     if thesis:

@@ -17,7 +17,8 @@ class Settings:
     dropout : on the hidden layer.
     learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
     batch : clips a step.
-    epochs, patience : at most so many epochs; stop after so many without a better validation score.
+    epochs, patience : at most so many epochs; stop after so many in which neither the validation metric nor the
+        validation loss reached a new best. The epoch with the best metric is kept.
     neighbours : drawn for each clip anew in every epoch; None for all.
     neighbours_inference : drawn once for scoring; None for all, exactly.
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).

@@ -106,6 +106,7 @@ class _Loop:
         history: list[dict[str, float]] = []
         best: dict[str, Tensor] = {}
         best_score, best_epoch = (-1.0, 0.0), 0
+        least_loss, last_progress = float("inf"), 0
         for epoch in range(1, self.settings.epochs + 1):
             loss = self._epoch(nodes)
             if not np.isfinite(loss):
@@ -119,7 +120,11 @@ class _Loop:
             if score > best_score:  # by the metric, and by the loss where the metric is equal
                 best_score, best_epoch = score, epoch
                 best = copy.deepcopy(self.network.state_dict())
-            elif epoch - best_epoch >= self.settings.patience:
+                last_progress = epoch
+            if -score[1] < least_loss:
+                # The metric jumps on few clips; while the loss still falls the network still learns.
+                least_loss, last_progress = -score[1], epoch
+            if epoch - last_progress >= self.settings.patience:
                 break
             self.schedule.step()
         return history, best, best_epoch
