@@ -17,8 +17,8 @@ class Settings:
     dropout : on the hidden layer.
     learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
     batch : clips a step.
-    epochs, patience : at most so many epochs; stop after so many in which neither the validation metric nor the
-        validation loss reached a new best. The epoch with the best metric is kept.
+    epochs, patience : at most so many epochs; stop after so many in which neither the validation metric reached a
+        new best nor the validation loss fell further. The epoch with the best metric is kept.
     neighbours : drawn for each clip anew in every epoch; None for all.
     neighbours_inference : drawn once for scoring; None for all, exactly.
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
@@ -27,10 +27,10 @@ class Settings:
 
     hidden: int | None = 128
     dropout: float = 0.5
-    learning_rate: float = 2e-3
-    decay: float = 0.97
-    batch: int = 256
-    epochs: int = 200
+    learning_rate: float = 4e-3
+    decay: float = 0.96
+    batch: int = 512
+    epochs: int = 100
     patience: int = 10
     neighbours: int | None = 8
     neighbours_inference: int | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from stages.head.splits import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _SCORING_BATCH = 4096
+_LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
+_ONE_THREAD_FLOPS = 1e8  # below so much work a step, a second thread waits longer than it helps
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,26 @@ def train(
         head = head_type(data, x, part, settings)
         network = head.build().to(device)
         loop = _Loop(head, network, targets, data.multi_label, settings, seed)
-        history, best, best_epoch = loop.run(nodes, watched, on_epoch)
+        with _threads(network, settings.batch):
+            history, best, best_epoch = loop.run(nodes, watched, on_epoch)
     network.load_state_dict(best)
     everything = torch.arange(len(data), device=device)
     prediction = choose(loop.logits(everything), data.multi_label)
     state = {key: value.cpu() for key, value in best.items()}
     return Trained(state, shift.cpu(), scale.cpu(), prediction, history, best_epoch, time.perf_counter() - started)
+
+
+@contextmanager
+def _threads(network: nn.Module, batch: int) -> Iterator[None]:
+    """One thread for steps so small that more would only wait for each other."""
+    before = torch.get_num_threads()
+    layers = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
+    flops = 6 * batch * sum(layer.weight.numel() for layer in layers)
+    torch.set_num_threads(1 if flops < _ONE_THREAD_FLOPS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Loop:
@@ -121,7 +138,7 @@ class _Loop:
                 best_score, best_epoch = score, epoch
                 best = copy.deepcopy(self.network.state_dict())
                 last_progress = epoch
-            if -score[1] < least_loss:
+            if -score[1] < least_loss * (1 - _LEAST_PROGRESS):
                 # The metric jumps on few clips; while the loss still falls the network still learns.
                 least_loss, last_progress = -score[1], epoch
             if epoch - last_progress >= self.settings.patience:

