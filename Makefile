@@ -59,6 +59,10 @@ head: $(ready) ## train one head (MODE) on what is stored
 compare: $(ready) ## train all heads and print one table
 	$(encore) compare '$(DATASET)' $(backbone) $(modes) $(regimes) $(seeds) $(store) $(device) $(ARGS)
 
+.PHONY: report
+report: $(ready) ## what lies behind the scores of stored runs
+	$(encore) report '$(DATASET)' $(backbone) $(regime) $(store) $(ARGS)
+
 .PHONY: audit
 audit: $(ready) ## count DATASET: songs, edges, homophily, what splits share
 	$(encore) audit '$(DATASET)' $(data) $(store) $(ARGS)

@@ -243,6 +243,28 @@ def compare(
     _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, settings, device, store, json, saved=False)
 
 
+@command(app)
+def report(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say what lies behind stored scores: intervals, paired tests, scores by kind of artist."""
+    from pipeline import report as work
+    from pipeline.output import print_json
+
+    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
+    found = work.report(_open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against)
+    if json:
+        print_json(found)
+    else:
+        print(work.describe(found))
+
+
 def _list(text: str, option: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -251,7 +273,7 @@ def _list(text: str, option: str) -> list[str]:
 
 
 def _thesis_first(names: list[str]) -> list[str]:
-    thesis = ["song", "artist", "artist-embedding", "gnn", "dropedge"]
+    thesis = ["song", "artist", "artist-embedding", "gnn", "dropedge", "gated"]
     return sorted(names, key=lambda name: (thesis.index(name) if name in thesis else len(thesis), name))
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from pipeline.configure import configure
@@ -137,6 +138,7 @@ def run(
                         result.scores.append(training.evaluate(prediction, data, part))
                         result.seconds.append(seconds)
                         result.saved = _save(store, data, head, result, part, settings, seed, trained)
+                        _save_predictions(store, data, result, part, seed, prediction)
                     if issubclass(head, TrainedHead):
                         advance(settings.epochs - (len(trained.history) if trained else 0))
                 results += found.values()
@@ -174,8 +176,7 @@ def _save(
     trained: training.Trained | None,
 ) -> str:
     """Leave checkpoint, scores and resolved settings of one seed behind; returns the folder of the mode."""
-    folder = f"{data.info.name}/runs/{result.backbone or 'metadata'}/{head.NAME}-{result.regime}"
-    rule = f"-{result.rule.replace(' ', '-')}" if result.rule else ""
+    folder = run_folder(data.info.name, result.backbone, head.NAME, result.regime)
     held = {
         "dataset": data.info.name,
         "synthetic": data.info.synthetic,
@@ -191,13 +192,36 @@ def _save(
         "best_epoch": trained.best_epoch if trained else None,
         "history": trained.history if trained else None,
     }
-    store.files.write(f"{folder}/seed-{seed}{rule}.json", (json.dumps(held, indent=1) + "\n").encode())
+    store.files.write(f"{folder}/{_run_name(seed, result.rule)}.json", (json.dumps(held, indent=1) + "\n").encode())
     if trained:
         buffer = io.BytesIO()
         state = {"network": trained.state, "shift": trained.shift, "scale": trained.scale}
         torch.save({**state, "settings": asdict(settings), "mode": head.NAME, "labels": list(data.labels)}, buffer)
         store.files.write(f"{folder}/seed-{seed}.pt", buffer.getvalue())
     return store.files.show(folder)
+
+
+def run_folder(dataset: str, backbone: str | None, mode: str, regime: str) -> str:
+    """Where a mode's runs lie in the store."""
+    return f"{dataset}/runs/{backbone or 'metadata'}/{mode}-{regime}"
+
+
+def _run_name(seed: int, rule: str | None) -> str:
+    return f"seed-{seed}" + (f"-{rule.replace(' ', '-')}" if rule else "")
+
+
+def _save_predictions(
+    store: Store, data: Collection, result: Result, part: Split, seed: int, prediction: Prediction
+) -> None:
+    """What was said of each test clip: catalog ``row``, ``score`` and ``chosen``, one number a label."""
+    tested = np.flatnonzero(part == 2)
+    scores = pa.array(list(prediction.score[tested]), type=pa.list_(pa.float32()))
+    chosen = pa.array(list(prediction.chosen[tested]), type=pa.list_(pa.bool_()))
+    table = pa.table({"row": data.rows[tested], "score": scores, "chosen": chosen})
+    labels = json.dumps(data.labels).encode()
+    folder = run_folder(data.info.name, result.backbone, result.mode, result.regime)
+    name = f"{folder}/{_run_name(seed, result.rule)}.parquet"
+    store.write_table(name, table.replace_schema_metadata({b"labels": labels}))
 
 
 def columns_of(results: Sequence[Result]) -> list[str]:

@@ -90,7 +90,7 @@ class TrainedHead(Head):
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         """Prepare what is drawn anew for the training ``nodes`` of one epoch."""
 
-    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for a step; ``places`` says where the nodes stood in `start_epoch`'s."""
         return self.inputs(nodes)
 

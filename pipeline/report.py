@@ -1,0 +1,163 @@
+"""``encore report``: what lies behind the scores of stored runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.head import run_folder
+from pipeline.output import SHORT, table
+from stages.head import analysis, collection
+from stages.head.analysis import Scored
+from stages.head.collection import Collection
+from store.errors import RequestError
+from store.layout import Store
+
+_RUN = re.compile(r"seed-(?P<seed>\d+)(?:-(?P<rule>.+))?\.parquet")
+
+
+def report(
+    store: Store, dataset: str, *, backbone: str | None, modes: Sequence[str], regime: str, against: str
+) -> dict[str, Any]:
+    """Intervals, paired tests and scores by kind of artist for the runs that ``head`` and ``compare`` left.
+
+    Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken.
+    """
+    catalog = store.read_catalog(dataset)
+    data = collection.from_catalog(catalog)
+    name = _representation(store, dataset, backbone)
+    runs: dict[str, dict[int, Run]] = {}
+    for mode in modes:
+        for where in (name, None):
+            runs |= _load(store, data, run_folder(dataset, where, mode, regime), mode)
+    if not runs:
+        raise RequestError(
+            f"{dataset} has no runs in regime {regime} to report on; make some: "
+            f"encore compare {dataset} --regimes {regime}"
+        )
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs.values())))
+    if not seeds:
+        raise RequestError(f"no seed was run for all of {', '.join(runs)}; run encore compare {dataset}")
+    scored = {mode: _pool([by_seed[seed] for seed in seeds]) for mode, by_seed in runs.items()}
+    clips = next(iter(scored.values()))[1]
+    resampled = analysis.bootstrap([found for found, _ in scored.values()])
+    rows = dict(zip(scored, resampled, strict=True))
+    genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
+    songs = analysis.songs_of_artist(data.artist, data.song)[clips]
+    found: dict[str, Any] = {}
+    for mode, (run, _) in scored.items():
+        by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
+        found[mode] = {
+            "score": run.score(),
+            "interval": list(analysis.interval(rows[mode])),
+            "by_genres_of_artist": by_genres,
+            "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
+            "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
+            "confusion": analysis.confusion(run).tolist(),
+        }
+        if against in rows and mode != against:
+            difference = rows[mode] - rows[against]
+            found[mode]["against"] = {
+                "mode": against,
+                "difference": run.score() - scored[against][0].score(),
+                "interval": list(analysis.interval(difference)),
+                "p": analysis.p_value(difference),
+            }
+    return {
+        "dataset": dataset,
+        "synthetic": catalog.info.synthetic,
+        "representation": name,
+        "regime": regime,
+        "seeds": seeds,
+        "metric": "micro_f1" if data.multi_label else "accuracy",
+        "labels": list(data.labels),
+        "modes": found,
+    }
+
+
+def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+    held = store.files.folders(f"{dataset}/runs")
+    names = [name for name in held if name != "metadata"]
+    chosen = [name for name in names if backbone is None or name.startswith(backbone)]
+    if len(chosen) > 1:
+        raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone")
+    if backbone is not None and not chosen:
+        raise RequestError(f"{dataset} has no runs of {backbone!r}; have: {', '.join(names) or 'none'}")
+    return chosen[0] if chosen else None
+
+
+Run = tuple[Scored, np.ndarray]  # what was said, and the clips of the collection it was said of
+
+
+def _load(store: Store, data: Collection, folder: str, mode: str) -> dict[str, dict[int, Run]]:
+    """The runs in a folder, by name (mode and rule) and seed."""
+    place = {row: clip for clip, row in enumerate(data.rows.tolist())}
+    runs: dict[str, dict[int, Run]] = {}
+    for file in store.files.files(folder):
+        match = _RUN.fullmatch(file)
+        if match is None:
+            continue
+        held = store.read_table(f"{folder}/{file}")
+        labels = json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))
+        rows = held.column("row").to_pylist()
+        if tuple(labels) != data.labels or not all(row in place for row in rows):
+            raise RequestError(
+                f"{store.files.show(folder)}/{file} was made before the collection's labels or songs changed; "
+                f"run its head again"
+            )
+        clips = np.array([place[row] for row in rows])
+        chosen = np.array(held.column("chosen").to_pylist(), dtype=bool)
+        run = Scored(data.targets[clips], chosen, data.artist[clips], data.multi_label)
+        name = f"{mode} ({SHORT[match['rule'].replace('-', ' ')]})" if match["rule"] else mode
+        runs.setdefault(name, {})[int(match["seed"])] = (run, clips)
+    return runs
+
+
+def _pool(runs: list[Run]) -> Run:
+    scored = [run for run, _ in runs]
+    pooled = Scored(
+        np.concatenate([run.truth for run in scored]),
+        np.concatenate([run.chosen for run in scored]),
+        np.concatenate([run.artist for run in scored]),
+        scored[0].multi_label,
+    )
+    return pooled, np.concatenate([clips for _, clips in runs])
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The report in tables of at most 80 columns."""
+    kind = " (synthetic)" if found["synthetic"] else ""
+    seeds = ", ".join(map(str, found["seeds"]))
+    modes = found["modes"]
+    rows = []
+    for mode, entry in modes.items():
+        low, high = entry["interval"]
+        row = [mode, f"{100 * entry['score']:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
+        against = entry.get("against")
+        if against:
+            row += [f"{100 * against['difference']:+.1f}", f"{against['p']:.3f}"]
+        rows.append([*row, *["-"] * (5 - len(row))])
+    other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), "-")
+    lines = [
+        f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
+        f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
+        "",
+        table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
+    ]
+    for key, title in (
+        ("by_genres_of_artist", "genres the artist has"),
+        ("by_songs_of_artist", "songs the artist has"),
+    ):
+        names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
+        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
+        body = [["clips", *(f"{clips[name]:,}" for name in names), *([""] if "genres" in key else [])]]
+        for mode, entry in modes.items():
+            cells = [f"{100 * entry[key][name]['score']:.1f}" for name in names]
+            body.append([mode, *cells, *([f"{entry['deviation_over_genres']:.4f}"] if "genres" in key else [])])
+        head = [title, *names, *(["deviation"] if "genres" in key else [])]
+        lines += ["", table(head, body)]
+    return "\n".join(lines)

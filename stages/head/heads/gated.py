@@ -1,0 +1,119 @@
+"""Gated: how far to trust the artist, learned clip by clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.head.collection import Collection
+from stages.head.heads import Draw, Dropout, TrainedHead
+from stages.head.heads.artist import count_labels
+from stages.head.settings import Settings
+from stages.head.splits import Split
+
+_HIDDEN_ARTISTS = 0.3  # share of artists whose labels are hidden in an epoch
+_GATE_WIDTH = 32
+_LEAST = 1e-4  # probabilities are kept this far from 0 and 1
+
+
+class Gated(TrainedHead):
+    """Song and neighbourhood by a network, the artist's labels as evidence, and a gate that weighs the evidence.
+
+    The logits are ``network(x, mean, deviation) + gate * evidence``:
+
+    * ``mean`` and ``deviation`` are those of the representations of the artist's other clips, exact.
+    * ``evidence`` is how much more likely each label is among the artist's other training songs than among all:
+      the log ratio of the smoothed shares ``(count + a prior) / (songs + a)`` to the prior, with ``a`` learned.
+    * ``gate`` >= 0 is a small network of how many songs and neighbours there are, how far they agree (highest
+      share, entropy) and how far the clip lies from their mean.
+
+    A clip's own labels are never part of its evidence. In every epoch the labels of some artists, drawn anew, are
+    hidden whole: otherwise the network would never have seen an artist without labels, and lean on them where
+    there are none. Where nothing is known of the artist the evidence is zero and the song is left alone.
+    """
+
+    NAME = "gated"
+    TITLE = "song, neighbours and the artist's labels, gated"
+    CITATION = "Encore"
+    READS_NEIGHBOURS = True
+
+    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
+        super().__init__(data, x, part, settings)
+        graph = data.graph.to(x.device)
+        self.mean = graph.mean(x)
+        self.deviation = (graph.mean(x * x) - self.mean**2).clamp(min=0).sqrt()
+        self.degree = graph.degree.float()
+        self.artist = graph.artist  # -1 picks the last entry of the mask below: an unknown artist
+        counts, songs = _others_labels(data, part)
+        self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
+        prior = data.targets[part == 0].mean(axis=0).clip(_LEAST, 1 - _LEAST)
+        self.prior = torch.from_numpy(prior.astype(np.float32))
+        self._hidden = torch.zeros(graph.artists + 1, dtype=torch.bool, device=x.device)
+
+    def build(self) -> nn.Module:
+        return _Network(
+            self.x.shape[1], self.hidden, self.prior, self.settings.dropout, multi_label=self.data.multi_label
+        )
+
+    def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
+        odds = torch.rand(len(self._hidden), generator=draw.generator, device=self.x.device)
+        self._hidden = odds < _HIDDEN_ARTISTS
+
+    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        shown = (~self._hidden[self.artist[nodes]]).float()
+        *rest, counts, songs = self.inputs(nodes)
+        return *rest, counts * shown.unsqueeze(1), songs * shown
+
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        around = (self.mean[nodes], self.deviation[nodes], self.degree[nodes])
+        return self.x[nodes], *around, self.counts[nodes], self.songs[nodes]
+
+
+def _others_labels(data: Collection, part: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
+    carrying, songs = count_labels(data, part)
+    known = data.artist >= 0
+    counts = np.zeros(data.targets.shape, dtype=np.float32)
+    number = np.zeros(len(data), dtype=np.float32)
+    counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
+    own = known & (part == 0)
+    counts[own] -= data.targets[own]
+    number[own] -= 1
+    return counts, number
+
+
+class _Network(nn.Module):
+    def __init__(self, dim: int, hidden: int, prior: Tensor, dropout: float, *, multi_label: bool) -> None:
+        super().__init__()
+        self.multi_label = multi_label
+        self.register_buffer("prior", prior)
+        self.song, self.mean, self.deviation = (nn.Linear(dim, hidden) for _ in range(3))
+        self.mix = nn.Linear(3 * hidden, hidden)
+        self.output = nn.Linear(hidden, len(prior))
+        self.dropout = Dropout(dropout)
+        self.smoothing = nn.Parameter(torch.zeros(()))
+        self.gate = nn.Sequential(nn.Linear(6, _GATE_WIDTH), nn.ReLU(), nn.Linear(_GATE_WIDTH, 1))
+
+    def forward(
+        self, x: Tensor, mean: Tensor, deviation: Tensor, degree: Tensor, counts: Tensor, songs: Tensor
+    ) -> Tensor:
+        has = (degree > 0).float().unsqueeze(1)
+        parts = (self.song(x), has * self.mean(mean), has * self.deviation(deviation))
+        hidden = torch.relu(self.mix(self.dropout(torch.relu(torch.cat(parts, dim=1)))))
+        prior = self.get_buffer("prior")
+        smoothing = F.softplus(self.smoothing)
+        share = (counts + smoothing * prior) / (songs + smoothing).unsqueeze(1)
+        distance = has.squeeze(1) * (x - mean).square().mean(dim=1).add(_LEAST).log()
+        entropy = -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
+        told = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
+        gate = F.softplus(self.gate(torch.stack(told, dim=1)))
+        logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, prior)
+        return logits
+
+    def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
+        share = share.clamp(_LEAST, 1 - _LEAST)
+        if self.multi_label:
+            return torch.logit(share) - torch.logit(prior)
+        return share.log() - prior.log()
