@@ -105,13 +105,13 @@ def _give_signature(function: Callable[..., None], parameters: list[inspect.Para
 
 def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
-    offered: dict[str, tuple[Any, str, list[str]]] = {}
+    offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
     for name in registry.names("dataset"):
         dataset = registry.find("dataset", name)
         hints = typing.get_type_hints(dataset)
         for field in fields(dataset):
-            kind, text, owners = offered.get(field.name, (hints[field.name], field.metadata["help"], []))
-            offered[field.name] = (kind, text, [*owners, name])
+            _, texts = offered.setdefault(field.name, (hints[field.name], {}))
+            texts.setdefault(field.metadata["help"], []).append(name)
     everywhere = len(registry.names("dataset"))
 
     @functools.wraps(function)
@@ -120,9 +120,9 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
 
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.name != "options"]
-    for name, (kind, text, owners) in offered.items():
-        whose = "" if len(owners) == everywhere else f"[{', '.join(owners)}] "
-        option = typer.Option(f"--{name.replace('_', '-')}", help=whose + text)
+    for name, (kind, texts) in offered.items():
+        parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
+        option = typer.Option(f"--{name.replace('_', '-')}", help="; ".join(parts))
         annotation = Annotated.__class_getitem__((_optional(kind), option))  # type: ignore[attr-defined]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

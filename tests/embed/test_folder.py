@@ -352,3 +352,19 @@ def test_real_recordings(shared_data: Path) -> None:
     artists = catalog.strings("artist_id")
     assert "YUANAN “J.A.R”" in artists
     assert sorted(catalog.column("labels").to_pylist()) == [["Folk"], ["Folk"], ["Hip-Hop"], ["Pop"], ["Reggae"]]
+
+
+def test_various_artists_are_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A compilation's artist joins no songs; one that differs by case only is told."""
+    songs(tmp_path, *(f"{i}.mp3" for i in range(5)))
+    text = "file,artist,labels\n0.mp3,Various Artists,rock\n1.mp3,VARIOUS ARTISTS,rock\n2.mp3,,rock\n"
+    catalog = read(tmp_path, text + "3.mp3,Abba,rock\n4.mp3,ABBA,rock\n")
+    assert catalog.strings("artist_id") == ["ABBA", "Abba", None, None, None]
+    assert sorted(filter(None, catalog.strings("artist_name"))) == [
+        "ABBA",
+        "Abba",
+        "VARIOUS ARTISTS",
+        "Various Artists",
+    ]
+    assert "('ABBA' and 'Abba' are the first)" in capsys.readouterr().err
+    assert read(tmp_path, text, various="").strings("artist_id") == ["VARIOUS ARTISTS", "Various Artists", None]

@@ -81,7 +81,7 @@ class Folder(Dataset):
             data_root=str(root),
             notes=notes,
         )
-        return Catalog.build(info, self._cut(root, columns))
+        return Catalog.build(info, self.known(self._cut(root, columns)))
 
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""

@@ -95,7 +95,7 @@ class Mtg(Dataset):
             backbone=self.BACKBONE,
             data_root=str(root.resolve()),
         )
-        return Catalog.build(info, columns)
+        return Catalog.build(info, self.known(columns))
 
     def _data(self) -> Path:
         if self.data is None:
