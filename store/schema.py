@@ -26,6 +26,9 @@ CATALOG_SCHEMA = pa.schema(
         pa.field("artist_id", pa.string()),  # null: unknown, no edges
         pa.field("artist_name", pa.string()),
         pa.field("other_artist_ids", pa.list_(pa.string())),  # all but the first-named artist
+        pa.field(
+            "recording_id", pa.string()
+        ),  # songs that are copies or versions of one recording; no split parts them
         pa.field("album_id", pa.string()),
         pa.field("title", pa.string()),
         pa.field("labels", pa.list_(pa.string()), nullable=False),
@@ -159,9 +162,17 @@ class Catalog:
         known = {f.name for f in fields(CatalogInfo)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
         info = CatalogInfo(**given)
-        catalog = cls(info, table.replace_schema_metadata(None))
+        catalog = cls(info, _completed(table.replace_schema_metadata(None)))
         catalog.check()
         return catalog
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """The table with nulls for the optional columns that were not there yet when it was written."""
+    for index, schema_field in enumerate(CATALOG_SCHEMA):
+        if schema_field.nullable and schema_field.name not in table.column_names:
+            table = table.add_column(index, schema_field, pa.nulls(table.num_rows, type=schema_field.type))
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ class Collection:
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
+    recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
     """
 
@@ -46,6 +47,7 @@ class Collection:
     official: NDArray[np.int8]
     backbone: str | None
     left_out: dict[str, int]
+    recording: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +64,13 @@ class Collection:
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""
         return splits.split(
-            regime, song=self.song, album=self.album, artist=self.artist, official=self.official, seed=seed
+            regime,
+            song=self.song,
+            album=self.album,
+            artist=self.artist,
+            official=self.official,
+            recording=self.recording,
+            seed=seed,
         )
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
             "failed": int((~retired & ~encoded).sum()),
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
+        recording=None if catalog.column("recording_id").null_count == len(catalog) else _recordings(catalog)[rows],
     )
 
 
@@ -150,6 +159,12 @@ def _codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
     found = pc.index_in(column, value_set=values)
     codes: NDArray[np.int64] = pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
     return codes
+
+
+def _recordings(catalog: Catalog) -> NDArray[np.int64]:
+    """A number for each recording; a song of which no other version is known is one of its own."""
+    recording, song = _codes(catalog, "recording_id"), _codes(catalog, "song_id")
+    return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
 def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,7 +21,9 @@ Ids = NDArray[np.int64]
 Split = NDArray[np.int8]
 
 
-def split(regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, seed: int) -> Split:
+def split(
+    regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, seed: int, recording: Ids | None = None
+) -> Split:
     """The part of each clip: 0 train, 1 validation, 2 test, -1 in none of them.
 
     ``random``, ``album`` and ``artist`` deal 80, 10 and 10 % of the songs, group by group in an order drawn from
@@ -31,6 +33,8 @@ def split(regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, s
     ----------
     song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
     official : [clips] the data set's own split.
+    recording : [clips] a number that copies and versions of one recording share; they stay together in all but
+        ``official``.
     """
     if regime == "official":
         if not all((official == part).any() for part in range(3)):
@@ -48,7 +52,20 @@ def split(regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, s
         group = np.where(key >= 0, key, key.max() + 1 + song)
     else:
         raise unknown("regime", regime, REGIMES)
-    return _deal(group, song, seed)
+    return _deal(group if recording is None else _together(group, recording), song, seed)
+
+
+def _together(one: Ids, other: Ids) -> Ids:
+    """Groups in which clips are joined that agree in either number, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, one = np.unique(one, return_inverse=True)
+    _, other = np.unique(other, return_inverse=True)
+    nodes = int(one.max()) + int(other.max()) + 2
+    links = coo_array((np.ones(len(one), dtype=np.int8), (one, one.max() + 1 + other)), shape=(nodes, nodes))
+    component: Ids = connected_components(links, directed=False)[1][one]
+    return component
 
 
 def _deal(group: Ids, song: Ids, seed: int) -> Split:
