@@ -195,7 +195,7 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
     if catalog.column("source_row").null_count < len(catalog):
         raise RequestError(f"{name} is a table of ready-made features; encode it by --backbone features")
     if kind == "midi":
-        from stages.embed.inputs.midi import MIDI_SUFFIXES as SUFFIXES
+        from stages.embed.inputs.midi import NOTE_SUFFIXES as SUFFIXES
 
         paths = [midi or path for midi, path in zip(catalog.strings("midi_path"), paths, strict=True)]
     else:

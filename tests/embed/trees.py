@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+from scipy.sparse import csc_matrix
 
 TRACKS = ("TRAAAGR128F425B14B", "TRAAAZF12903CCCF6B", "TRAABVM128F92CA9DC", "TRAACQT128F9331780")
 
@@ -48,3 +50,22 @@ def midi(length_s: float, pitch: int = 60) -> bytes:
     track = b"\0\xff\x51\x03\x0f\x42\x40" + bytes([0, 0x90, pitch, 0x40]) + delta + bytes([0x80, pitch, 0x40])
     track += b"\0\xff\x2f\0"
     return b"MThd\0\0\0\6\0\0\0\1" + (1000).to_bytes(2, "big") + b"MTrk" + len(track).to_bytes(4, "big") + track
+
+
+LPD5 = (("Drums", 0, True), ("Piano", 0, False), ("Guitar", 24, False), ("Bass", 32, False), ("Strings", 48, False))
+
+
+def write_roll(path: Path, rolls: Sequence[np.ndarray], tempo: Sequence[float], resolution: int = 24) -> None:
+    """An LPD-5 file as pypianoroll 0.x writes it: each roll ``uint8 [steps, 128]``, and ``info.json`` beside them."""
+    arrays: dict[str, np.ndarray] = {"tempo": np.asarray(tempo), "downbeat": np.zeros(len(tempo), dtype=bool)}
+    info: dict[str, object] = {"beat_resolution": resolution, "name": path.stem}
+    for number, (roll, (name, program, is_drum)) in enumerate(zip(rolls, LPD5, strict=False)):
+        held = csc_matrix(roll)
+        for part, values in (("data", held.data), ("indices", held.indices), ("indptr", held.indptr)):
+            arrays[f"pianoroll_{number}_csc_{part}"] = values
+        arrays[f"pianoroll_{number}_csc_shape"] = np.array(held.shape)
+        info[str(number)] = {"program": program, "is_drum": is_drum, "name": name}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("info.json", json.dumps(info))

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.embed.datasets import Remote
 from stages.embed.datasets._hdf5 import opened
 from store.errors import RequestError
 
 MATCHES = "match_scores.json"
 SUMMARY = "msd_summary_file.h5"
 
+GENRE_MAP = "midi_genre_map.json"
+
+# The publisher of the map: A. Ferraro, K. Lemström: On Large-Scale Genre Classification in Symbolically Encoded Music
+# by Automatic Identification of Repeating Patterns, DLfM 2018. None of these addresses tells a checksum.
+LMD_HOST = "http://hog.ee.columbia.edu/craffel/lmd"
+REMOTES = (
+    Remote(
+        url=f"https://raw.githubusercontent.com/andrebola/patterns-genres/master/data/{GENRE_MAP}",
+        holds=(GENRE_MAP,),
+        size="3.7 MB",
+    ),
+    Remote(url=f"{LMD_HOST}/{MATCHES}", holds=(MATCHES,), size="9 MB"),
+    Remote(
+        url=f"http://millionsongdataset.com/sites/default/files/AdditionalFiles/{SUMMARY}",
+        holds=(SUMMARY,),
+        size="301 MB",
+    ),
+)
+
 _MAX_JSON_BYTES = 1 << 30
 _MAX_TEXT_BYTES = 1 << 28
 _TRACK = re.compile(r"TR[A-Z]{5}[0-9A-F]{11}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_GAP = re.compile(r"\t| {2,}")
 _BLOCK_ROWS = 1 << 13  # a song's strings take 8 kB in the summary
 
 
@@ -115,9 +136,10 @@ def _song(path: Path, row: Any) -> Song:
 
 
 def read_assignments(path: Path) -> dict[str, list[str]]:
-    """Track -> genres: lines of track, genre and perhaps a second genre, separated by tabs; ``#`` begins a comment.
+    """Track -> genres: lines of track, genre and perhaps a second genre, tabs or several blanks between them.
 
-    The form of tagtraum's ``msd_tagtraum_*.cls`` and of the Million Song Dataset benchmarks' ``msd-*Assignment.cls``.
+    The form of tagtraum's ``msd_tagtraum_*.cls``, of the Million Song Dataset benchmarks' ``msd-*Assignment.cls`` and
+    of the Lakh Pianoroll Dataset's ``masd_labels.txt``; ``#`` begins a comment.
     """
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {_MAX_TEXT_BYTES >> 20} MiB, which no list of genres has")
@@ -127,7 +149,7 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
             for number, line in enumerate(file, start=1):
                 if line.startswith("#") or not line.strip():
                     continue
-                track, *genres = (cell.strip() for cell in line.rstrip("\r\n").split("\t"))
+                track, *genres = (cell.strip() for cell in _GAP.split(line.strip()))
                 if not _TRACK.fullmatch(track) or not 1 <= len(genres) <= 2 or not all(genres):
                     raise RequestError(
                         f"{path}, line {number}: {line.strip()[:60]!r} is no track with one genre or two behind tabs"
@@ -138,6 +160,17 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from error
     return found
+
+
+def song_columns(summary: Path, tracks: Sequence[str | None]) -> dict[str, list[str | None]]:
+    """Artist, album and title of each song by its track, as catalog columns; nulls where the summary is not there."""
+    wanted = {track for track in tracks if track}
+    known = read_summary(summary, wanted) if wanted and summary.is_file() else {}
+    songs = [known.get(track) if track else None for track in tracks]
+    return {
+        name: [getattr(song, name) if song else None for song in songs]
+        for name in ("artist_id", "artist_name", "album_id", "title")
+    }
 
 
 def by_file(matches: Mapping[str, list[str]], of_track: Mapping[str, list[str]]) -> dict[str, list[str]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.embed.datasets._tables import Table
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
-from stages.embed.inputs.midi import MIDI_SUFFIXES
+from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.progress import task
 from store.errors import ClipError, RequestError
 
@@ -118,6 +120,25 @@ def cut(root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float) 
     return stretches
 
 
+def check_stretches(clips: int | None, clip_s: float | None) -> None:
+    """Raise where ``--clips`` or ``--clip-s`` are no number and length of stretches."""
+    if clips is not None and clips < 0:
+        raise RequestError(f"--clips must be 0 or more, not {clips}")
+    if clip_s is not None and not 0 < clip_s < math.inf:
+        raise RequestError(f"--clip-s must be above 0, not {clip_s}")
+
+
+def cut_columns(root: Path, columns: dict[str, Any], count: int, clip_s: float) -> dict[str, Any]:
+    """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch."""
+    cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s)
+    stretches = [(row, found) for row, of_song in enumerate(cuts) for found in of_song]
+    clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
+    clips["start_s"] = [start_s for _, (start_s, _) in stretches]
+    clips["duration_s"] = [duration_s for _, (_, duration_s) in stretches]
+    clips["clip_id"] = list(map(clip_id, clips["song_id"], clips["start_s"], clips["duration_s"]))
+    return clips
+
+
 def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     """Up to ``count`` stretches, each in the middle of its equal share of the song, to the millisecond."""
     count = min(count, int(length_s // clip_s))
@@ -131,6 +152,7 @@ def _length_s(path: Path) -> float:
     from stages.embed.inputs import audio, midi
 
     try:
-        return midi.duration_s(path) if is_midi(path.name) else audio.duration_s(path)
+        has_notes = path.suffix.lower() in NOTE_SUFFIXES
+        return midi.duration_s(path) if has_notes else audio.duration_s(path)
     except ClipError:
         return 0.0

@@ -19,8 +19,18 @@ from typing import Any
 from stages.embed.datasets import Dataset, Remote, option
 from stages.embed.datasets._columns import artist_columns, locate
 from stages.embed.datasets._keyed import read_keyed
-from stages.embed.datasets._msd import MATCHES, SUMMARY, by_file, read_assignments, read_matches, read_summary
-from stages.embed.datasets._songs import clip_id, cut
+from stages.embed.datasets._msd import (
+    GENRE_MAP,
+    LMD_HOST,
+    MATCHES,
+    REMOTES,
+    SUMMARY,
+    by_file,
+    read_assignments,
+    read_matches,
+    song_columns,
+)
+from stages.embed.datasets._songs import check_stretches, cut_columns
 from stages.progress import note, task
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -30,26 +40,12 @@ GENRES = ("topmagd", "masd", "magd")
 CLIPS = 4
 CLIP_S = 15.0
 
-_HOST = "http://hog.ee.columbia.edu/craffel/lmd"
-_GENRE_MAP = "midi_genre_map.json"
 _FOLDERS = {"full": "lmd_full", "matched": "lmd_matched", "clean": "clean_midi"}
 _ARCHIVES = {
-    "full": Remote(url=f"{_HOST}/lmd_full.tar.gz", holds=("lmd_full",), size="1.7 GiB"),
-    "matched": Remote(url=f"{_HOST}/lmd_matched.tar.gz", holds=("lmd_matched",), size="1.4 GiB"),
-    "clean": Remote(url=f"{_HOST}/clean_midi.tar.gz", holds=("clean_midi",), size="224 MiB"),
+    "full": Remote(url=f"{LMD_HOST}/lmd_full.tar.gz", holds=("lmd_full",), size="1.7 GiB"),
+    "matched": Remote(url=f"{LMD_HOST}/lmd_matched.tar.gz", holds=("lmd_matched",), size="1.4 GiB"),
+    "clean": Remote(url=f"{LMD_HOST}/clean_midi.tar.gz", holds=("clean_midi",), size="224 MiB"),
 }
-# The labels of A. Ferraro, K. Lemström: On Large-Scale Genre Classification in Symbolically Encoded Music, DLfM 2018.
-_GENRES = Remote(
-    url=f"https://raw.githubusercontent.com/andrebola/patterns-genres/master/data/{_GENRE_MAP}", holds=(_GENRE_MAP,)
-)
-_MATCHING = (
-    Remote(url=f"{_HOST}/{MATCHES}", holds=(MATCHES,), size="9 MB"),
-    Remote(
-        url=f"http://millionsongdataset.com/sites/default/files/AdditionalFiles/{SUMMARY}",
-        holds=(SUMMARY,),
-        size="301 MB",
-    ),
-)
 _FILE = re.compile(r"([0-9a-f]{32})\.mid")
 _VERSION = re.compile(r"\.\d+$")
 
@@ -84,7 +80,7 @@ class Lakh(Dataset):
     BACKBONE = "pianoroll"
 
     subset: str = option("full: every file; matched: by recording; clean: by artist and title", "full")
-    genres: str = option(f"topmagd: 13 genres; masd: 25 styles; magd: 21 genres, from {_GENRE_MAP}", "topmagd")
+    genres: str = option(f"topmagd: 13 genres; masd: 25 styles; magd: 21 genres, from {GENRE_MAP}", "topmagd")
     labels: str | None = option("other labels: FILE.cls keyed by track, or FILE, FILE:KEY keyed by file name")
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default 4)")
@@ -95,13 +91,10 @@ class Lakh(Dataset):
             raise unknown("--subset", self.subset, SUBSETS)
         if self.genres not in GENRES:
             raise unknown("--genres", self.genres, GENRES)
-        if self.clips is not None and self.clips < 0:
-            raise RequestError(f"--clips must be 0 or more, not {self.clips}")
-        if self.clip_s is not None and not 0 < self.clip_s < 1e6:
-            raise RequestError(f"--clip-s must be above 0, not {self.clip_s}")
+        check_stretches(self.clips, self.clip_s)
 
     def remotes(self) -> tuple[Remote, ...]:
-        return (_ARCHIVES[self.subset], _GENRES, *(() if self.subset == "clean" else _MATCHING))
+        return _ARCHIVES[self.subset], *REMOTES
 
     def catalog(self) -> Catalog:
         if self.data is None:
@@ -121,12 +114,8 @@ class Lakh(Dataset):
             "recording_id": list(map(_title_of, files)) if self.subset == "clean" else tracks,
             **self._artists(root, files, tracks),
         }
-        counts = [CLIPS if self.clips is None else self.clips] * len(files)
-        stretches = cut(root, columns["path"], counts, self.clip_s or CLIP_S)
-        rows = [(row, *stretch) for row, found in enumerate(stretches) for stretch in found]
-        clips = {name: [values[row] for row, _, _ in rows] for name, values in columns.items()}
-        clips["start_s"], clips["duration_s"] = [start for _, start, _ in rows], [length for _, _, length in rows]
-        clips["clip_id"] = list(map(clip_id, clips["song_id"], clips["start_s"], clips["duration_s"]))
+        count = CLIPS if self.clips is None else self.clips
+        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S)
         for text in notes:
             note(text)
         info = CatalogInfo(
@@ -144,7 +133,7 @@ class Lakh(Dataset):
     def _labels(self, matches: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """MD5 -> labels."""
         if self.labels is None:
-            return read_keyed(f"{_GENRE_MAP}:{self.genres}", self.data, "labels").values
+            return read_keyed(f"{GENRE_MAP}:{self.genres}", self.data, "labels").values
         if not self.labels.endswith(".cls"):
             return read_keyed(self.labels, self.data, "labels").values
         path = locate(self.labels, self.data, "file of labels")
@@ -199,13 +188,7 @@ class Lakh(Dataset):
                 "artist_name": [artist for artist, _ in titles],
                 "title": [_VERSION.sub("", title) for _, title in titles],
             }
-        wanted = {track for track in tracks if track}
-        summary = read_summary(root / SUMMARY, wanted) if wanted and (root / SUMMARY).is_file() else {}
-        songs_of = [summary.get(track) if track else None for track in tracks]
-        return {
-            name: [getattr(song, name) if song else None for song in songs_of]
-            for name in ("artist_id", "artist_name", "album_id", "title")
-        }
+        return dict(song_columns(root / SUMMARY, tracks))
 
     def _tell(self, matches: Mapping[str, list[str]]) -> list[str]:
         notes = []
