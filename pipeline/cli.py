@@ -45,6 +45,8 @@ BackboneOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
+_REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+InductiveOption = Annotated[bool, typer.Option("--inductive", help="let training clips alone be neighbours")]
 DEFAULT_STORE = "./stores"
 
 
@@ -215,15 +217,16 @@ def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    regime: Annotated[str, typer.Option("--regime", help=_REGIMES)] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
     settings: SetOption = None,
+    inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
-    _train(dataset, backbone, [mode], [regime], seeds, settings, device, store, json, saved=True)
+    _train(dataset, backbone, [mode], [regime], seeds, _with(settings, inductive), device, store, json, saved=True)
 
 
 @command(app)
@@ -231,16 +234,22 @@ def compare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regimes: Annotated[str, typer.Option("--regimes", help="R,R,...")] = "random",
+    regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {_REGIMES}")] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
     settings: SetOption = None,
+    inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, settings, device, store, json, saved=False)
+    given = _with(settings, inductive)
+    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, store, json, saved=False)
+
+
+def _with(settings: list[str] | None, inductive: bool) -> list[str]:
+    return [*(settings or []), *(["inductive=true"] if inductive else [])]
 
 
 def _list(text: str, option: str) -> list[str]:

@@ -22,9 +22,9 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
 from stages.head.metrics import main_metric
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, REGIMES, Split
+from stages.head.splits import PARTS, Split
+from stages.head.splits import parse as parse_regime
 from stages.progress import note, task
-from store.errors import unknown
 from store.fingerprint import canonical
 from store.layout import Store
 
@@ -33,7 +33,9 @@ from store.layout import Store
 class Result:
     """The test scores of one mode in one regime, over seeds.
 
-    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary a seed.
+    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
+    each seed. ``neighbours`` says whose representations take part in a clip's score: ``all`` (transductive), ``train``
+    (inductive) or None.
     """
 
     dataset: str
@@ -42,7 +44,8 @@ class Result:
     mode: str
     rule: str | None
     regime: str
-    transductive: bool
+    seeds: int
+    neighbours: str | None
     overlap: dict[str, Any]
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -61,14 +64,19 @@ class Result:
             "mode": self.mode,
             "rule": self.rule,
             "regime": self.regime,
-            "seeds": len(self.scores),
+            "seeds": self.seeds,
             "transductive": self.transductive,
+            "neighbours": self.neighbours,
             "metrics": metrics,
             "train_seconds": float(np.sum(self.seconds)),
             "overlap": self.overlap,
             "paper": self.paper(),
             "saved": self.saved,
         }
+
+    @property
+    def transductive(self) -> bool:
+        return self.neighbours == "all"
 
     def by_metric(self) -> dict[str, list[float]]:
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
@@ -101,9 +109,7 @@ def run(
     Reads the store once; opens no song.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    for regime in regimes:
-        if regime not in REGIMES:
-            raise unknown("regime", regime, REGIMES)
+    folds = [parse_regime(regime)[1] or 1 for regime in regimes]
     settings = configure(settings_for("" if backbone is None else backbone.split("-")[0]), changes, "a head")
     data = _load(store, dataset, backbone, heads)
     if backbone is None and data.backbone:
@@ -111,15 +117,15 @@ def run(
     for reason, count in data.left_out.items():
         if count:
             note(f"{count:,} clips are left out: {reason}")
-    epochs = settings.epochs * sum(issubclass(head, TrainedHead) for head in heads) * len(regimes) * seeds
+    epochs = settings.epochs * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()
     with task(f"training on {dataset}", epochs or None, "epochs") as advance:
         for regime in regimes:
-            splits = [data.split(regime, seed) for seed in range(seeds)]
+            splits = [(seed, data.parts(regime, seed)) for seed in range(seeds)]
             for head in heads:
                 found: dict[str | None, Result] = {}
-                for seed, part in enumerate(splits):
+                for seed, fold, part in ((seed, i, part) for seed, parts in splits for i, part in enumerate(parts)):
                     for rule, prediction, seconds, trained in _fit(head, data, part, settings, seed, device, advance):
                         result = found.setdefault(
                             rule,
@@ -130,18 +136,27 @@ def run(
                                 mode=head.NAME,
                                 rule=rule,
                                 regime=regime,
-                                transductive=head.READS_NEIGHBOURS,
-                                overlap=data.overlap(splits[0]),
+                                seeds=seeds,
+                                neighbours=("train" if settings.inductive else "all")
+                                if head.READS_NEIGHBOURS
+                                else None,
+                                overlap=data.overlap(part),
                             ),
                         )
                         result.scores.append(training.evaluate(prediction, data, part))
                         result.seconds.append(seconds)
-                        result.saved = _save(store, data, head, result, part, settings, seed, trained)
+                        result.saved = _save(store, data, head, result, part, settings, seed, fold, trained)
                     if issubclass(head, TrainedHead):
                         advance(settings.epochs - (len(trained.history) if trained else 0))
                 results += found.values()
     note(f"{len(results)} results in {time.monotonic() - started:.1f} s")
     return results
+
+
+def _neighbours(head: type[Head], settings: Settings) -> str | None:
+    if not head.READS_NEIGHBOURS:
+        return None
+    return "train" if settings.inductive else "all"
 
 
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]]) -> Collection:
@@ -171,10 +186,13 @@ def _save(
     part: Split,
     settings: Settings,
     seed: int,
+    fold: int,
     trained: training.Trained | None,
 ) -> str:
-    """Leave checkpoint, scores and resolved settings of one seed behind; returns the folder of the mode."""
-    folder = f"{data.info.name}/runs/{result.backbone or 'metadata'}/{head.NAME}-{result.regime}"
+    """Leave checkpoint, scores and resolved settings of one fold of one seed behind; returns the folder of the mode."""
+    kind = "-inductive" if result.neighbours == "train" else ""
+    folder = f"{data.info.name}/runs/{result.backbone or 'metadata'}/{head.NAME}-{result.regime}{kind}"
+    run = f"{folder}/seed-{seed}" + (f"-fold-{fold + 1}" if parse_regime(result.regime)[1] else "")
     rule = f"-{result.rule.replace(' ', '-')}" if result.rule else ""
     held = {
         "dataset": data.info.name,
@@ -191,12 +209,12 @@ def _save(
         "best_epoch": trained.best_epoch if trained else None,
         "history": trained.history if trained else None,
     }
-    store.files.write(f"{folder}/seed-{seed}{rule}.json", (json.dumps(held, indent=1) + "\n").encode())
+    store.files.write(f"{run}{rule}.json", (json.dumps(held, indent=1) + "\n").encode())
     if trained:
         buffer = io.BytesIO()
         state = {"network": trained.state, "shift": trained.shift, "scale": trained.scale}
         torch.save({**state, "settings": asdict(settings), "mode": head.NAME, "labels": list(data.labels)}, buffer)
-        store.files.write(f"{folder}/seed-{seed}.pt", buffer.getvalue())
+        store.files.write(f"{run}.pt", buffer.getvalue())
     return store.files.show(folder)
 
 

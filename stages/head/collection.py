@@ -63,15 +63,16 @@ class Collection:
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""
-        return splits.split(
-            regime,
-            song=self.song,
-            album=self.album,
-            artist=self.artist,
-            official=self.official,
-            recording=self.recording,
-            seed=seed,
-        )
+        return splits.split(regime, **self._arrays, seed=seed)
+
+    def parts(self, regime: str, seed: int) -> list[splits.Split]:
+        """The one split of a regime, or those of its k-fold version; see `splits.folds`."""
+        return splits.folds(regime, seed, of=self._arrays)
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        names = ("song", "album", "artist", "official", "recording", "targets")
+        return {name: getattr(self, name) for name in names}
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
         return splits.overlap(part, song=self.song, album=self.album, artist=self.artist)

@@ -263,3 +263,21 @@ def test_help_names_every_plug_in(encore: Encore) -> None:
     text = CliRunner().invoke(app, ["embed", "--help"], terminal_width=200).output
     for name in (*registry.names("dataset"), *registry.names("backbone")):
         assert name in text
+
+
+def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    found = encore("head", "hits", "--regime", "artist-3fold", "--inductive", "--json", *QUICK).json[0]
+    assert (found["regime"], found["seeds"], found["transductive"], found["neighbours"]) == (
+        "artist-3fold",
+        1,
+        False,
+        "train",
+    )
+    assert sorted(p.name for p in Path(found["saved"]).iterdir())[:2] == ["seed-0-fold-1.json", "seed-0-fold-1.pt"]
+    assert len(list(Path(found["saved"]).iterdir())) == 6
+    assert found["saved"].endswith("gnn-artist-3fold-inductive")
+    text = encore("compare", "hits", "--modes", "song,gnn", "--inductive", "--seeds", 1, *QUICK).out
+    assert "inductive: training clips alone are neighbours" in text
+    assert "gnn*" not in text
+    assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
