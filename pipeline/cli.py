@@ -197,15 +197,27 @@ def _part(text: str) -> tuple[int, int]:
 def audit(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
     options: Any = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
+    ] = None,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {_REGIMES}")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="with --export: how many, from 0 on")] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Count a collection: songs, artists, edges, homophily, what splits share, baselines."""
     from pipeline import audit as work
+    from pipeline import splits
     from pipeline.collections import open_catalog
     from pipeline.output import print_json
 
-    found = work.audit(open_catalog(dataset, options, _open(store)))
+    catalog = open_catalog(dataset, options, _open(store))
+    if export is not None:
+        for path in splits.export(catalog, export, _list(regimes, "--regimes") if regimes else [], seeds):
+            progress.note(f"wrote {path}")
+    elif regimes is not None:
+        raise RequestError("--regimes names the splits to export; give --export DIR")
+    found = work.audit(catalog)
     if json:
         print_json(found)
     else:

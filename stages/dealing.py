@@ -34,9 +34,8 @@ def deal(songs: Ids, stratum: Ids, shares: Sequence[float], rng: np.random.Gener
     per_stratum = np.bincount(stratum, weights=songs, minlength=strata)
     lacking = np.outer(per_stratum, shares)
     several = rng.permutation(np.flatnonzero(songs > 1))
-    part[several] = _deal_large(songs[several].tolist(), stratum[several].tolist(), lacking)
-    single = np.flatnonzero(songs == 1)
-    single = rng.permutation(single)
+    single = rng.permutation(np.flatnonzero(songs == 1))
+    part[several] = _deal_large(songs[several].tolist(), stratum[several].tolist(), lacking, len(single))
     by_stratum = single[np.argsort(stratum[single], kind="stable")]
     counts = np.bincount(stratum[single], minlength=strata)
     begin = np.cumsum(counts) - counts
@@ -51,19 +50,24 @@ def deal(songs: Ids, stratum: Ids, shares: Sequence[float], rng: np.random.Gener
     return part
 
 
-def _deal_large(songs: list[int], strata: list[int], lacking: NDArray[np.float64]) -> list[int]:
-    """The part of each group, one after the other; ``lacking`` [strata, parts] is brought up to date."""
+def _deal_large(songs: list[int], strata: list[int], lacking: NDArray[np.float64], singles: int) -> list[int]:
+    """The part of each group, one after the other; ``lacking`` [strata, parts] is brought up to date.
+
+    No part is left empty as long as there are groups enough, the ``singles`` to come among them.
+    """
     rows: list[list[float]] = lacking.tolist()
     total: list[float] = lacking.sum(axis=0).tolist()
     parts = range(lacking.shape[1])
+    empty = set(parts)
     found = []
-    for count, which in zip(songs, strata, strict=True):
+    for left, count, which in zip(range(len(songs) + singles, 0, -1), songs, strata, strict=False):
         row = rows[which]
-        room = [p for p in parts if total[p] >= count / 2]
+        room = [p for p in parts if total[p] >= count / 2] if left > len(empty) else sorted(empty)
         best = max(room, key=row.__getitem__) if room else max(parts, key=total.__getitem__)
         row[best] -= count
         total[best] -= count
         found.append(best)
+        empty.discard(best)
     lacking[:] = rows
     return found
 

@@ -32,6 +32,8 @@ class Collection:
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
+    whole : the collection with the labelled clips that are not encoded too, where there are such; splits are dealt
+        among all of these, so that they are the same for every backbone.
     recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
     """
@@ -48,6 +50,7 @@ class Collection:
     backbone: str | None
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
+    whole: Collection | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,11 +66,23 @@ class Collection:
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""
+        if self.whole is not None:
+            return self.whole.split(regime, seed)[self._places]
         return splits.split(regime, **self._arrays, seed=seed)
 
     def parts(self, regime: str, seed: int) -> list[splits.Split]:
         """The one split of a regime, or those of its k-fold version; see `splits.folds`."""
+        if self.whole is not None:
+            return [part[self._places] for part in self.whole.parts(regime, seed)]
         return splits.folds(regime, seed, of=self._arrays)
+
+    @property
+    def _places(self) -> NDArray[np.int64]:
+        """[clips] where each clip stands in the whole collection."""
+        assert self.whole is not None
+        order = np.argsort(self.whole.rows)
+        places: NDArray[np.int64] = order[np.searchsorted(self.whole.rows, self.rows, sorter=order)]
+        return places
 
     @property
     def _arrays(self) -> dict[str, Any]:
@@ -123,6 +138,8 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
     usable = ~retired & encoded & labelled
     if not usable.any():
         raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
+    lost = (~retired & labelled & ~encoded).any()
+    whole = _select(catalog, encoded=np.ones_like(encoded), x=None, backbone=None) if lost else None
     artist = _codes(catalog, "artist_id")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
@@ -147,6 +164,7 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
         recording=None if catalog.column("recording_id").null_count == len(catalog) else _recordings(catalog)[rows],
+        whole=whole,
     )
 
 

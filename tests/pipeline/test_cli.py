@@ -281,3 +281,21 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text
     assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
+
+
+def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) -> None:
+    """A song that one backbone cannot read moves no other song to another side."""
+    rows = [f"{i}.wav,artist {i},rock" for i in range(4)] + [f"lost-{i}.wav,artist {i},rock" for i in range(40)]
+    (audio_folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
+    encore(*("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own", "--weights", "random"))
+    from stages.head.collection import from_catalog, load
+
+    store = Store(encore.store)
+    whole, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
+    assert (len(whole), len(part)) == (44, 4)
+    for regime in ("random", "artist"):
+        sides = dict(zip(whole.rows.tolist(), whole.split(regime, 3).tolist(), strict=True))
+        assert [sides[row] for row in part.rows.tolist()] == part.split(regime, 3).tolist()
+        folds = whole.parts("random-4fold", 1)[2]
+        sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
+        assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()
