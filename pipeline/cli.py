@@ -225,6 +225,25 @@ def audit(
 
 
 @command(app)
+@with_dataset_options
+def data(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help=", ".join(registry.names("dataset")))],
+    options: Any = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="fetch what is missing")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say which files of a collection are there and which are missing, and fetch them."""
+    from pipeline import data as work
+    from pipeline.output import print_json
+
+    found = work.data(dataset, options, fetched=fetch)
+    if json:
+        print_json(found)
+    else:
+        print(work.describe(found))
+
+
+@command(app)
 def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
