@@ -234,3 +234,12 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     chosen = Artist().predict(data, part)["most frequent"].chosen
     assert known.any()
     assert (chosen & data.targets)[known].any(axis=1).mean() > 0.5
+
+
+def test_links_out_of_the_clean_subset_are_passed_over(lakh: Path, tmp_path: Path) -> None:
+    (lakh / "clean_midi/ABBA").mkdir(parents=True)
+    (lakh / "clean_midi/ABBA/One.mid").write_bytes(FILES[0])
+    outside = tmp_path.parent / f"{tmp_path.name}-outside.mid"
+    outside.write_bytes(FILES[1])
+    (lakh / "clean_midi/ABBA/Two.mid").symlink_to(outside)
+    assert set(Lakh(data=lakh, subset="clean", clips=0).catalog().strings("song_id")) == {"ABBA/One"}

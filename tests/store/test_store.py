@@ -427,3 +427,11 @@ def test_a_source_tag_sees_content_not_place(tmp_path: Path) -> None:
     assert source_tag(one) == source_tag(two)
     two.write_bytes(b"x" * 199_999 + b"y")
     assert source_tag(one) != source_tag(two)
+
+
+def test_a_catalog_from_before_a_column_was_added() -> None:
+    held = catalog(["a", "b"], title=["x", None])
+    older = held.to_arrow().drop_columns(["recording_id"])
+    assert Catalog.from_arrow(older).table.equals(held.table)
+    with pytest.raises(FormatError, match="columns are not those"):
+        Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))

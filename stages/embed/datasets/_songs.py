@@ -114,7 +114,7 @@ def cut(root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float) 
     stretches: list[list[Stretch]] = []
     with task("reading the lengths of songs", sum(count > 0 for count in counts), "songs") as advance:
         for path, count in zip(paths, counts, strict=True):
-            length_s = _length_s(root / path) if count else 0.0
+            length_s = _length_s(root, path) if count else 0.0
             stretches.append(spread(length_s, count, clip_s))
             advance(1 if count else 0)
     return stretches
@@ -147,10 +147,13 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
 
 
-def _length_s(path: Path) -> float:
-    """Seconds; 0 where the song cannot be read."""
+def _length_s(root: Path, relative: str) -> float:
+    """Seconds; 0 where the song cannot be read or a link leads out of ``root``."""
     from stages.embed.inputs import audio, midi
 
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        return 0.0
     try:
         has_notes = path.suffix.lower() in NOTE_SUFFIXES
         return midi.duration_s(path) if has_notes else audio.duration_s(path)

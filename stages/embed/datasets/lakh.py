@@ -222,7 +222,8 @@ def _named_by_md5(root: Path, within: Path, matches: Mapping[str, list[str]]) ->
 
 def _titles(root: Path, within: Path) -> list[_File]:
     """The files ``artist/title.mid`` and the MD5 of each."""
-    paths = sorted(path for path in within.glob("*/*.mid") if path.is_file())
+    found = sorted(within.glob("*/*.mid"))
+    paths = [path for path in found if path.is_file() and path.resolve().is_relative_to(root)]
     if not paths:
         raise RequestError(f"there is no artist/title.mid under {within}. {Lakh.FILES}")
     files = []
