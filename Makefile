@@ -28,7 +28,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  DATASET= BACKBONE= MODE= REGIME= SEEDS= DATA= STORE= WEIGHTS= DEVICE= ARGS="
-	@echo "  e.g. make embed DATASET=mtg DATA=/music/mtg WEIGHTS=fcn.pth; make head DATASET=mtg MODE=dropedge"
+	@echo "  e.g. make embed DATASET=mtg DATA=/music/mtg WEIGHTS=fcn.pth"
+	@echo "       make head DATASET=mtg MODE=dropedge"
 
 $(ready): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there; name another by PYTHON= (3.11 has all of Encore)"; exit 1; }
@@ -41,7 +42,7 @@ $(ready): pyproject.toml
 setup: $(ready) ## make the virtual environment and install
 
 .PHONY: demo
-demo: $(ready) ## generate the synthetic demo collection, encode it, train all heads
+demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone pianoroll $(store) $(device)
 	$(encore) embed demo --backbone fcn --weights random $(store) $(device)
 	$(encore) compare demo --backbone pianoroll $(store) $(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -15,17 +17,19 @@ from stages.head.homophily import homophily
 from stages.head.splits import REGIMES, Split
 from stages.head.train import evaluate
 from store.errors import RequestError
-from store.schema import Catalog
+from store.schema import Catalog, CatalogInfo
 
 SEED = 0
+BINS = (1, 2, 3, 6, 11, 21, 51, 101)  # songs an artist
 
 
 def audit(catalog: Catalog) -> dict[str, Any]:
     """Counts, edges, homophily, what the sides of each regime share, and the baselines that hear no song.
 
     Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
-    them, ``dataset, synthetic, albums, labels, unknown_artist, multi_label``. Splits are those of seed 0. A
-    regime that this collection cannot have is absent.
+    them, ``dataset, synthetic, albums, labels, unknown_artist, multi_label, label_cardinality, songs_per_artist,
+    homophily_per_node, left_out, thesis``. Splits are those of seed 0. A regime that this collection cannot have is
+    absent.
     """
     data = from_catalog(catalog)
     regimes: dict[str, Any] = {}
@@ -35,10 +39,10 @@ def audit(catalog: Catalog) -> dict[str, Any]:
             part = data.split(regime, SEED)
         except RequestError:
             continue
-        regimes[regime] = data.overlap(part)
+        regimes[regime] = data.overlap(part) | _neighbours(data, part)
         baselines[regime] = _baselines(data, part)
     _, first_clip = np.unique(data.song, return_index=True)
-    return {
+    found = {
         "dataset": catalog.info.name,
         "synthetic": catalog.info.synthetic,
         "songs": len(first_clip),
@@ -52,11 +56,72 @@ def audit(catalog: Catalog) -> dict[str, Any]:
         },
         "multi_label": data.multi_label,
         "edges": data.graph.edges,
+        "label_cardinality": _cardinality(data.targets[first_clip]),
+        "songs_per_artist": _songs_per_artist(data.artist[first_clip]),
         "homophily": homophily(data.artist, data.targets),
+        "homophily_per_node": homophily(data.artist, data.targets, per_node=True),
         "regimes": regimes,
         "baselines": baselines,
         "left_out": {reason: count for reason, count in data.left_out.items() if count},
     }
+    return found | {"thesis": _beside_thesis(found, catalog.info)}
+
+
+def _cardinality(targets: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Labels a song: their mean, how many songs have one, two, ..., and how many sets of labels there are."""
+    counts = targets.sum(axis=1)
+    each, songs = np.unique(counts, return_counts=True)
+    return {
+        "mean": float(counts.mean()),
+        "songs": {str(label): int(count) for label, count in zip(each.tolist(), songs.tolist(), strict=True)},
+        "distinct_sets": len(np.unique(np.packbits(targets, axis=1), axis=0)),
+    }
+
+
+def _songs_per_artist(artist: np.ndarray[Any, Any]) -> dict[str, Any] | None:
+    """Songs an artist: mean, median, most, and how many artists have 1, 2, 3 to 5 songs and so on."""
+    counts = np.bincount(artist[artist >= 0])
+    if not len(counts):
+        return None
+    histogram = {}
+    for first, last in zip(BINS, [*(b - 1 for b in BINS[1:]), None], strict=True):
+        inside = int(((counts >= first) & (counts <= (last or counts.max()))).sum())
+        histogram[f"{first}+" if last is None else str(first) if first == last else f"{first}-{last}"] = inside
+    return {
+        "mean": float(counts.mean()),
+        "median": float(np.median(counts)),
+        "most": int(counts.max()),
+        "artists": histogram,
+    }
+
+
+def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
+    """Which share of the test songs has another song by the same artist, and which has one in train."""
+    _, first_clip = np.unique(data.song, return_index=True)
+    artist, part = data.artist[first_clip], part[first_clip]
+    tested = part == 2
+    if not tested.any():
+        return {"test_with_neighbour": None, "test_with_training_neighbour": None}
+    known = artist >= 0
+    artists = int(artist.max(initial=-1)) + 1
+    every, train = (np.bincount(artist[known & chosen], minlength=artists) for chosen in (part > -2, part == 0))
+    heard = known & tested
+    return {
+        "test_with_neighbour": float((every[artist[heard]] > 1).sum() / tested.sum()),
+        "test_with_training_neighbour": float((train[artist[heard]] > 0).sum() / tested.sum()),
+    }
+
+
+def _beside_thesis(found: dict[str, Any], info: CatalogInfo) -> dict[str, Any] | None:
+    """Our figures and the thesis's, and why they differ; None where it has none on this version of a data set."""
+    paper = PAPER.get(found["dataset"])
+    if paper is None or not re.match(paper.versions, info.version):
+        return None
+    ours = {name: len(found[name]) if name == "labels" else found[name] for name in paper.counts}
+    figures: dict[str, Any] = {name: {"ours": ours[name], "thesis": count} for name, count in paper.counts.items()}
+    figures["homophily"] = {"ours": found["homophily"]["exact"], "thesis": paper.homophily}
+    same = ours == paper.counts and abs((found["homophily"]["exact"] or 0.0) - paper.homophily) < 0.00005
+    return {"figures": figures, "why": [] if same else [*info.notes, paper.why]}
 
 
 def _known(ids: np.ndarray[Any, Any]) -> int:
@@ -83,14 +148,17 @@ def _majority(data: Collection, part: Split) -> Prediction:
 def describe(found: dict[str, Any]) -> str:
     """The audit for a person, in 80 columns."""
     name = found["dataset"] + (" (synthetic)" if found["synthetic"] else "")
-    paper = PAPER.get(found["dataset"])
     kind = "several labels a clip" if found["multi_label"] else "one label a clip"
+    labels, artists = found["label_cardinality"], found["songs_per_artist"]
     lines = [
         f"{name}: {found['songs']:,} songs, {found['clips']:,} clips, {found['artists']:,} artists, "
         f"{found['albums']:,} albums",
         f"{len(found['labels'])} labels, {kind}; {found['unknown_artist']:,} songs of unknown artist",
+        f"labels a song: {labels['mean']:.2f} on average, {labels['distinct_sets']:,} different sets",
+        *_artists_text(artists),
         f"artist graph: {found['edges']:,} edges (pairs of clips of one artist)",
-        _homophily_text(found["homophily"], None if paper is None else paper.homophily),
+        *_homophily_text(found),
+        *_thesis_text(found["thesis"]),
         *(f"{count:,} clips left out: {reason}" for reason, count in found["left_out"].items()),
     ]
     for regime, overlap in found["regimes"].items():
@@ -103,19 +171,56 @@ def describe(found: dict[str, Any]) -> str:
         short = [SHORT.get(m, m) for m in columns]
         lines += [
             "",
-            f"{regime}: {overlap_text(overlap)}",
-            f"  test albums also in train: {overlap['shared_albums']:,}; test songs: {overlap['shared_songs']:,}",
+            f"{regime}: {overlap_text(overlap)}".replace("; ", "\n  "),
+            f"  albums on both sides: {overlap['shared_albums']:,}; songs on both sides: {overlap['shared_songs']:,}",
+            *_neighbours_text(overlap),
             table(["without hearing", *short], rows),
         ]
     return "\n".join(lines)
 
 
-def _homophily_text(found: dict[str, float | None], paper: float | None) -> str:
-    if found["exact"] is None:
-        return "label homophily: none, no two clips share an artist"
-    shares = {name: 100 * (value or 0.0) for name, value in found.items()}
-    text = (
-        f"label homophily: {shares['exact']:.2f} % same set, {shares['jaccard']:.2f} % Jaccard, "
-        f"{shares['any']:.2f} % any shared"
-    )
-    return text if paper is None else f"{text}\n  (thesis: {100 * paper:.2f} % same set)"
+def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
+    if overlap["test_with_neighbour"] is None:
+        return []
+    return [
+        f"  of the test songs {100 * overlap['test_with_neighbour']:.1f} % have another song by their artist, "
+        f"{100 * overlap['test_with_training_neighbour']:.1f} % in train"
+    ]
+
+
+def _artists_text(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["no artist is known"]
+    rows = [[songs, f"{count:,}"] for songs, count in found["artists"].items() if count]
+    head = f"songs an artist: {found['mean']:.1f} on average, median {found['median']:g}, most {found['most']:,}"
+    shown = "artists by their songs: " + ", ".join(f"{count} with {songs}" for songs, count in rows)
+    return [head, *textwrap.wrap(shown, 78, initial_indent="  ", subsequent_indent="  ")]
+
+
+def _homophily_text(found: dict[str, Any]) -> list[str]:
+    if found["homophily"]["exact"] is None:
+        return ["label homophily: none, no two clips share an artist"]
+    rows = [
+        [f"label homophily, {name}", *(f"{100 * shares[kind]:.2f}" for kind in ("exact", "jaccard", "any"))]
+        for name, shares in (("mean over edges", found["homophily"]), ("mean over clips", found["homophily_per_node"]))
+    ]
+    return [table(["in per cent", "same set", "Jaccard", "any shared"], rows)]
+
+
+def _thesis_text(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    rows = [[name, _figure(pair["ours"]), _figure(pair["thesis"])] for name, pair in found["figures"].items()]
+    rows = [[name, ours, thesis, "" if ours == thesis else "differs"] for name, ours, thesis in rows]
+    head = ["beside the thesis", "ours", "thesis", "?"]
+    columns = 4 if any(row[3] for row in rows) else 3
+    why = [
+        line for text in found["why"] for line in textwrap.wrap(text, 78, initial_indent="- ", subsequent_indent="  ")
+    ]
+    return ["", table(head[:columns], [row[:columns] for row in rows]), *why]
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f} %"

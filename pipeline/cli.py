@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import types
 import typing
@@ -45,6 +46,8 @@ BackboneOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
+_REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+InductiveOption = Annotated[bool, typer.Option("--inductive", help="let training clips alone be neighbours")]
 DEFAULT_STORE = "./stores"
 
 
@@ -105,13 +108,13 @@ def _give_signature(function: Callable[..., None], parameters: list[inspect.Para
 
 def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
-    offered: dict[str, tuple[Any, str, list[str]]] = {}
+    offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
     for name in registry.names("dataset"):
         dataset = registry.find("dataset", name)
         hints = typing.get_type_hints(dataset)
         for field in fields(dataset):
-            kind, text, owners = offered.get(field.name, (hints[field.name], field.metadata["help"], []))
-            offered[field.name] = (kind, text, [*owners, name])
+            _, texts = offered.setdefault(field.name, (hints[field.name], {}))
+            texts.setdefault(field.metadata["help"], []).append(name)
     everywhere = len(registry.names("dataset"))
 
     @functools.wraps(function)
@@ -120,9 +123,9 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
 
     own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.name != "options"]
-    for name, (kind, text, owners) in offered.items():
-        whose = "" if len(owners) == everywhere else f"[{', '.join(owners)}] "
-        option = typer.Option(f"--{name.replace('_', '-')}", help=whose + text)
+    for name, (kind, texts) in offered.items():
+        parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
+        option = typer.Option(f"--{name.replace('_', '-')}", help="; ".join(parts))
         annotation = Annotated.__class_getitem__((_optional(kind), option))  # type: ignore[attr-defined]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -195,15 +198,46 @@ def _part(text: str) -> tuple[int, int]:
 def audit(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
     options: Any = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
+    ] = None,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {_REGIMES}")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="with --export: how many, from 0 on")] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Count a collection: songs, artists, edges, homophily, what splits share, baselines."""
     from pipeline import audit as work
+    from pipeline import splits
     from pipeline.collections import open_catalog
     from pipeline.output import print_json
 
-    found = work.audit(open_catalog(dataset, options, _open(store)))
+    catalog = open_catalog(dataset, options, _open(store))
+    if export is not None:
+        for path in splits.export(catalog, export, _list(regimes, "--regimes") if regimes else [], seeds):
+            progress.note(f"wrote {path}")
+    elif regimes is not None:
+        raise RequestError("--regimes names the splits to export; give --export DIR")
+    found = work.audit(catalog)
+    if json:
+        print_json(found)
+    else:
+        print(work.describe(found))
+
+
+@command(app)
+@with_dataset_options
+def data(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help=", ".join(registry.names("dataset")))],
+    options: Any = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="fetch what is missing")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say which files of a collection are there and which are missing, and fetch them."""
+    from pipeline import data as work
+    from pipeline.output import print_json
+
+    found = work.data(dataset, options, fetched=fetch)
     if json:
         print_json(found)
     else:
@@ -215,15 +249,16 @@ def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    regime: Annotated[str, typer.Option("--regime", help=_REGIMES)] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
     settings: SetOption = None,
+    inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
-    _train(dataset, backbone, [mode], [regime], seeds, settings, device, store, json, saved=True)
+    _train(dataset, backbone, [mode], [regime], seeds, _with(settings, inductive), device, store, json, saved=True)
 
 
 @command(app)
@@ -231,16 +266,22 @@ def compare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regimes: Annotated[str, typer.Option("--regimes", help="R,R,...")] = "random",
+    regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {_REGIMES}")] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
     settings: SetOption = None,
+    inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, settings, device, store, json, saved=False)
+    given = _with(settings, inductive)
+    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, store, json, saved=False)
+
+
+def _with(settings: list[str] | None, inductive: bool) -> list[str]:
+    return [*(settings or []), *(["inductive=true"] if inductive else [])]
 
 
 @command(app)
@@ -388,7 +429,15 @@ def main() -> None:
     if "--debug" not in sys.argv:
         # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
         sys.unraisablehook = lambda _unraisable: None
-    app()
+    try:
+        app()
+    except SystemExit as done:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if done.code:
+            # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
+            os._exit(done.code if isinstance(done.code, int) else 1)
+        raise
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages import registry
+from stages.embed.datasets import Dataset
 from stages.progress import task
 from store.errors import RequestError, StoreError, unknown
 from store.fingerprint import source_tag
@@ -27,24 +28,29 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     ----------
     options : what was given on the command line for data sets, by field name; None for what was not.
     """
-    given = {key: value for key, value in options.items() if value is not None}
     if name in registry.names("dataset"):
-        dataset = registry.find("dataset", name)
-        takes = {field.name for field in fields(dataset)}
-        strange = [f"--{key.replace('_', '-')}" for key in given if key not in takes]
-        if strange:
-            offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(takes))
-            raise RequestError(f"{name} takes no {', '.join(strange)}; it takes: {offers}")
-        catalog: Catalog = dataset(**given).catalog()
-        return catalog
+        return make_dataset(name, options).catalog()
+    given = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
         if given:
             raise RequestError(
                 f"{name} stands in the store already; to read its files anew, name the reader it came from "
                 f"(encore embed folder --name {name} ... or encore embed table --name {name} ...)"
             )
-        return store.read_catalog(name)
+        return store.read_catalog(name).live()
     raise unknown("data set", name, {*registry.names("dataset"), *store.datasets()})
+
+
+def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+    """A data set that Encore knows, with what was given on the command line; RequestError where it takes no such."""
+    kind: type[Dataset] = registry.find("dataset", name)
+    given = {key: value for key, value in options.items() if value is not None}
+    takes = {field.name for field in fields(kind)}
+    strange = [f"--{key.replace('_', '-')}" for key in given if key not in takes]
+    if strange:
+        offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(takes))
+        raise RequestError(f"{name} takes no {', '.join(strange)}; it takes: {offers}")
+    return kind(**given)
 
 
 def mark_sources(catalog: Catalog) -> Catalog:

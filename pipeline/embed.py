@@ -19,7 +19,7 @@ from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
 from stages.progress import note
-from store.errors import RequestError
+from store.errors import EncoreError, RequestError
 from store.fingerprint import hash_file
 from store.layout import Store
 from store.merge import merge
@@ -94,7 +94,9 @@ def embed(
             part=part,
         )
         encoded, complete = done.clips, done.complete
-    live = ~catalog.column("retired").to_numpy()
+    live = ~catalog.retired()
+    if strict and already_there:
+        _refuse_failures(store, catalog, writer.folder)
     failed = _failures(store, catalog, writer.folder) if complete else Counter()
     return EmbedReport(
         dataset=catalog.info.name,
@@ -141,6 +143,14 @@ def make_backbone(
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
     backbone.load(path)
     return backbone, hash_file(path)
+
+
+def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
+    """What ``--strict`` says of clips that failed in an earlier run."""
+    retired = catalog.retired()
+    for failure in store.read_table(f"{folder}/failures.parquet").to_pylist():
+        if not retired[failure["row"]]:
+            raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
 
 
 def _failures(store: Store, catalog: Catalog, folder: str) -> Counter[str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from pipeline.configure import configure
 from pipeline.presets import PAPER, settings_for
+from pipeline.runs import RunFolder, run_name, save_run
 from stages import registry
 from stages.head import collection as collections
 from stages.head import train as training
@@ -23,10 +21,9 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
 from stages.head.metrics import main_metric
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, REGIMES, Split
+from stages.head.splits import Split
+from stages.head.splits import parse as parse_regime
 from stages.progress import note, task
-from store.errors import unknown
-from store.fingerprint import canonical
 from store.layout import Store
 
 
@@ -34,7 +31,9 @@ from store.layout import Store
 class Result:
     """The test scores of one mode in one regime, over seeds.
 
-    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary a seed.
+    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
+    each seed. ``neighbours`` says whose representations take part in a clip's score: ``all`` (transductive), ``train``
+    (inductive) or None.
     """
 
     dataset: str
@@ -43,7 +42,8 @@ class Result:
     mode: str
     rule: str | None
     regime: str
-    transductive: bool
+    seeds: int
+    neighbours: str | None
     overlap: dict[str, Any]
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -62,14 +62,19 @@ class Result:
             "mode": self.mode,
             "rule": self.rule,
             "regime": self.regime,
-            "seeds": len(self.scores),
+            "seeds": self.seeds,
             "transductive": self.transductive,
+            "neighbours": self.neighbours,
             "metrics": metrics,
             "train_seconds": float(np.sum(self.seconds)),
             "overlap": self.overlap,
             "paper": self.paper(),
             "saved": self.saved,
         }
+
+    @property
+    def transductive(self) -> bool:
+        return self.neighbours == "all"
 
     def by_metric(self) -> dict[str, list[float]]:
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
@@ -84,6 +89,10 @@ class Result:
 
 def _number(value: Any) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _numbers(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in scores.items()}
 
 
 def run(
@@ -102,54 +111,87 @@ def run(
     Reads the store once; opens no song.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    for regime in regimes:
-        if regime not in REGIMES:
-            raise unknown("regime", regime, REGIMES)
-    settings = configure(settings_for("" if backbone is None else backbone.split("-")[0]), changes, "a head")
+    folds = [parse_regime(regime)[1] or 1 for regime in regimes]
+    configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
     data = _load(store, dataset, backbone, heads)
-    if backbone is None and data.backbone:
-        settings = configure(settings_for(data.backbone.rpartition("-")[0]), changes, "a head")
+    # The representation's own name tells the backbone: what was asked for may be none, or cut short.
+    settings = configure(settings_for((data.backbone or "").rpartition("-")[0]), changes, "a head")
     for reason, count in data.left_out.items():
         if count:
             note(f"{count:,} clips are left out: {reason}")
-    epochs = settings.epochs * sum(issubclass(head, TrainedHead) for head in heads) * len(regimes) * seeds
+    epochs = settings.epochs * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()
     with task(f"training on {dataset}", epochs or None, "epochs") as advance:
         for regime in regimes:
-            splits = [data.split(regime, seed) for seed in range(seeds)]
+            splits = [(seed, data.parts(regime, seed)) for seed in range(seeds)]
             for head in heads:
                 found: dict[str | None, Result] = {}
-                for seed, part in enumerate(splits):
+                representation = data.backbone if head.READS_SONGS else None
+                folder = RunFolder(dataset, representation, head.NAME, regime, _neighbours(head, settings) == "train")
+                store.files.remove(folder.path)
+                for seed, fold, part in ((seed, i, part) for seed, parts in splits for i, part in enumerate(parts)):
                     for rule, prediction, seconds, trained in _fit(head, data, part, settings, seed, device, advance):
                         result = found.setdefault(
                             rule,
                             Result(
                                 dataset=dataset,
                                 synthetic=data.info.synthetic,
-                                backbone=data.backbone if head.READS_SONGS else None,
+                                backbone=representation,
                                 mode=head.NAME,
                                 rule=rule,
                                 regime=regime,
-                                transductive=head.READS_NEIGHBOURS,
-                                overlap=data.overlap(splits[0]),
+                                seeds=seeds,
+                                neighbours=_neighbours(head, settings),
+                                overlap=data.overlap(part),
+                                saved=store.files.show(folder.path),
                             ),
                         )
                         result.scores.append(training.evaluate(prediction, data, part))
                         result.seconds.append(seconds)
-                        result.saved = _save(store, data, head, result, part, settings, seed, trained)
-                        _save_predictions(store, data, result, part, seed, prediction)
+                        name = run_name(seed, fold + 1 if parse_regime(regime)[1] else None, rule)
+                        save_run(
+                            store,
+                            folder,
+                            name,
+                            {"rule": rule, "seed": seed, "metrics": _numbers(result.scores[-1])},
+                            data=data,
+                            part=part,
+                            prediction=prediction,
+                            settings=settings,
+                            trained=trained,
+                        )
                     if issubclass(head, TrainedHead):
                         advance(settings.epochs - (len(trained.history) if trained else 0))
                 results += found.values()
-    note(f"{len(results)} results in {time.monotonic() - started:.1f} s")
+    note(f"done in {time.monotonic() - started:.1f} s")
     return results
+
+
+def _neighbours(head: type[Head], settings: Settings) -> str | None:
+    if not head.READS_NEIGHBOURS:
+        return None
+    return "train" if settings.inductive else "all"
 
 
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]]) -> Collection:
     if any(head.READS_SONGS for head in heads):
-        return collections.load(store, dataset, backbone)
+        return collections.load(store, dataset, backbone or _default_backbone(store, dataset))
     return collections.from_catalog(store.read_catalog(dataset))
+
+
+def _default_backbone(store: Store, dataset: str) -> str | None:
+    """The collection's own default where several are stored and exactly one is of it."""
+    complete = [name for name in store.representations(dataset) if store.is_complete(dataset, name)]
+    if len(complete) < 2:
+        return None
+    meant = store.read_catalog(dataset).info.backbone
+    fitting = [name for name in complete if name.backbone == meant]
+    if len(fitting) != 1:
+        return None
+    others = ", ".join(str(name) for name in complete if name != fitting[0])
+    note(f"{fitting[0]} is taken, the default of {dataset}; there are also: {others} (--backbone)")
+    return str(fitting[0])
 
 
 def _fit(
@@ -163,65 +205,6 @@ def _fit(
     predictions = head().predict(data, part)
     seconds = time.perf_counter() - started
     return [(rule, prediction, seconds / len(predictions), None) for rule, prediction in predictions.items()]
-
-
-def _save(
-    store: Store,
-    data: Collection,
-    head: type[Head],
-    result: Result,
-    part: Split,
-    settings: Settings,
-    seed: int,
-    trained: training.Trained | None,
-) -> str:
-    """Leave checkpoint, scores and resolved settings of one seed behind; returns the folder of the mode."""
-    folder = run_folder(data.info.name, result.backbone, head.NAME, result.regime)
-    held = {
-        "dataset": data.info.name,
-        "synthetic": data.info.synthetic,
-        "representation": result.backbone,
-        "mode": head.NAME,
-        "rule": result.rule,
-        "regime": result.regime,
-        "seed": seed,
-        "labels": data.labels,
-        "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
-        "metrics": {name: _number(value) for name, value in result.scores[-1].items()},
-        "settings": canonical(settings) if trained else None,
-        "best_epoch": trained.best_epoch if trained else None,
-        "history": trained.history if trained else None,
-    }
-    store.files.write(f"{folder}/{_run_name(seed, result.rule)}.json", (json.dumps(held, indent=1) + "\n").encode())
-    if trained:
-        buffer = io.BytesIO()
-        state = {"network": trained.state, "shift": trained.shift, "scale": trained.scale}
-        torch.save({**state, "settings": asdict(settings), "mode": head.NAME, "labels": list(data.labels)}, buffer)
-        store.files.write(f"{folder}/seed-{seed}.pt", buffer.getvalue())
-    return store.files.show(folder)
-
-
-def run_folder(dataset: str, backbone: str | None, mode: str, regime: str) -> str:
-    """Where a mode's runs lie in the store."""
-    return f"{dataset}/runs/{backbone or 'metadata'}/{mode}-{regime}"
-
-
-def _run_name(seed: int, rule: str | None) -> str:
-    return f"seed-{seed}" + (f"-{rule.replace(' ', '-')}" if rule else "")
-
-
-def _save_predictions(
-    store: Store, data: Collection, result: Result, part: Split, seed: int, prediction: Prediction
-) -> None:
-    """What was said of each test clip: catalog ``row``, ``score`` and ``chosen``, one number a label."""
-    tested = np.flatnonzero(part == 2)
-    scores = pa.array(list(prediction.score[tested]), type=pa.list_(pa.float32()))
-    chosen = pa.array(list(prediction.chosen[tested]), type=pa.list_(pa.bool_()))
-    table = pa.table({"row": data.rows[tested], "score": scores, "chosen": chosen})
-    labels = json.dumps(data.labels).encode()
-    folder = run_folder(data.info.name, result.backbone, result.mode, result.regime)
-    name = f"{folder}/{_run_name(seed, result.rule)}.parquet"
-    store.write_table(name, table.replace_schema_metadata({b"labels": labels}))
 
 
 def columns_of(results: Sequence[Result]) -> list[str]:

@@ -75,7 +75,7 @@ def _regime_text(results: Sequence[Result]) -> str:
             row.append("-" if paper is None else f"{100 * next(v for v in paper.values() if isinstance(v, float)):.1f}")
         rows.append([*row, f"{sum(result.seconds):.1f}"])
     head = ["mode", *(SHORT[m] for m in metrics), *(["thesis"] if thesis else []), "s"]
-    seeds = len(first.scores)
+    seeds = first.seeds
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(first.overlap), "", table(head, rows)]
@@ -83,6 +83,8 @@ def _regime_text(results: Sequence[Result]) -> str:
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
     if any(result.transductive for result in results):
         lines.append("* test clips' representations (never their labels) take part as neighbours")
+    if any(result.neighbours == "train" for result in results):
+        lines.append("inductive: training clips alone are neighbours")
     if thesis:
         paper = next(result.paper() for result in results if result.paper()) or {}
         metric = next(name for name in paper if name != "backbone")

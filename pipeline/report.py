@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.head import run_folder
 from pipeline.output import SHORT, table
+from pipeline.runs import RunFolder, stored_runs
 from stages.head import analysis, collection
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
 from store.errors import RequestError
 from store.layout import Store
-
-_RUN = re.compile(r"seed-(?P<seed>\d+)(?:-(?P<rule>.+))?\.parquet")
 
 
 def report(
@@ -30,19 +26,22 @@ def report(
     catalog = store.read_catalog(dataset)
     data = collection.from_catalog(catalog)
     name = _representation(store, dataset, backbone)
-    runs: dict[str, dict[int, Run]] = {}
+    runs: dict[str, dict[Key, Run]] = {}
     for mode in modes:
         for where in (name, None):
-            runs |= _load(store, data, run_folder(dataset, where, mode, regime), mode)
+            runs |= _load(store, data, RunFolder(dataset, where, mode, regime))
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; make some: "
             f"encore compare {dataset} --regimes {regime}"
         )
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in runs.values())))
-    if not seeds:
+    common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
+    if not common:
         raise RequestError(f"no seed was run for all of {', '.join(runs)}; run encore compare {dataset}")
-    scored = {mode: _pool([by_seed[seed] for seed in seeds]) for mode, by_seed in runs.items()}
+    tested = {tuple(by_key[key][1].tolist()) for by_key in runs.values() for key in common[:1]}
+    if len(tested) > 1:
+        raise RequestError("the runs were made on different test clips; run them again by one encore compare")
+    scored = {mode: _pool([by_key[key] for key in common]) for mode, by_key in runs.items()}
     clips = next(iter(scored.values()))[1]
     resampled = analysis.bootstrap([found for found, _ in scored.values()])
     rows = dict(zip(scored, resampled, strict=True))
@@ -72,7 +71,7 @@ def report(
         "synthetic": catalog.info.synthetic,
         "representation": name,
         "regime": regime,
-        "seeds": seeds,
+        "seeds": sorted({seed for seed, _ in common}),
         "metric": "micro_f1" if data.multi_label else "accuracy",
         "labels": list(data.labels),
         "modes": found,
@@ -90,30 +89,24 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
     return chosen[0] if chosen else None
 
 
+Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 Run = tuple[Scored, np.ndarray]  # what was said, and the clips of the collection it was said of
 
 
-def _load(store: Store, data: Collection, folder: str, mode: str) -> dict[str, dict[int, Run]]:
-    """The runs in a folder, by name (mode and rule) and seed."""
+def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
+    """The runs in a folder, by name (mode and rule), and by seed and fold."""
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
-    runs: dict[str, dict[int, Run]] = {}
-    for file in store.files.files(folder):
-        match = _RUN.fullmatch(file)
-        if match is None:
-            continue
-        held = store.read_table(f"{folder}/{file}")
-        labels = json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))
-        rows = held.column("row").to_pylist()
-        if tuple(labels) != data.labels or not all(row in place for row in rows):
+    runs: dict[str, dict[Key, Run]] = {}
+    for held in stored_runs(store, folder):
+        if held.labels != data.labels or not all(row in place for row in held.rows):
             raise RequestError(
-                f"{store.files.show(folder)}/{file} was made before the collection's labels or songs changed; "
-                f"run its head again"
+                f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
+                f"changed; run the head again"
             )
-        clips = np.array([place[row] for row in rows])
-        chosen = np.array(held.column("chosen").to_pylist(), dtype=bool)
-        run = Scored(data.targets[clips], chosen, data.artist[clips], data.multi_label)
-        name = f"{mode} ({SHORT[match['rule'].replace('-', ' ')]})" if match["rule"] else mode
-        runs.setdefault(name, {})[int(match["seed"])] = (run, clips)
+        clips = np.array([place[row] for row in held.rows])
+        run = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
+        name = f"{folder.mode} ({SHORT[held.rule]})" if held.rule else folder.mode
+        runs.setdefault(name, {})[held.seed, held.fold or 0] = (run, clips)
     return runs
 
 

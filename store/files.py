@@ -67,8 +67,8 @@ class Files:
             raise StoreError(f"cannot write {self.show(name)}: {_why(error)}") from error
 
     def folders(self, name: str = "") -> list[str]:
-        """The names of the folders directly under ``name``, sorted."""
-        return [entry for entry, kind in self._entries(name) if kind == "directory"]
+        """The names of the folders directly under ``name``, sorted; those in the course of removal are left out."""
+        return [entry for entry, kind in self._entries(name) if kind == "directory" and not entry.endswith(".removed")]
 
     def files(self, name: str = "") -> list[str]:
         """The names of the files directly under ``name``, sorted; unfinished ones are left out."""

@@ -83,7 +83,7 @@ class Store:
         have = ", ".join(str(name) for name in complete)
         if found:
             raise RequestError(
-                f"{dataset} has {len(found)} representations that fit; name one by --backbone: "
+                f"{dataset} has {len(found)} representations that fit; name one by --backbone (make: BACKBONE=): "
                 f"{', '.join(str(name) for name in found)}"
             )
         if not complete:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from store.schema import Catalog
-
-_CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a clip's numbers; the rest may be corrected
 
 
 @dataclass(frozen=True)
@@ -30,34 +27,33 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
     A clip of ``new`` is the stored row with the same id, file content and stretch; that row takes over its
     labels, artist, split, title and path, and is revived where it was retired. A clip with no such row is
     appended. A stored row that nothing in ``new`` matches is retired; a clip whose file went does not come
-    back as a new row that could only fail.
+    back as a new row that could only fail. Merging the same state again changes nothing.
+
+    Parameters
+    ----------
+    new : live rows alone, each clip once.
     """
     if old is None:
         return new, Growth(added=len(new), kept=0, corrected=0, retired=0, revived=0)
-    rows = {key: row for row, key in enumerate(_keys(old))}
-    alive_before = ~_flags(old, "retired")
-    seen_before = {
-        clip_id
-        for clip_id, source, alive in zip(
-            old.strings("clip_id"), old.strings("source"), alive_before.tolist(), strict=True
-        )
-        if source is not None and alive
-    }
-    sources = new.strings("source")
+    rows = {key: row for row, key in enumerate(old.row_keys())}
+    alive_before = ~old.retired()
+    known = set(old.strings("clip_id"))
+    sources, clip_ids = new.strings("source"), new.strings("clip_id")
     match = np.full(len(old), -1, dtype=np.int64)
     appended = []
-    for i, key in enumerate(_keys(new)):
+    for i, key in enumerate(new.row_keys()):
         row = rows.get(key)
         if row is not None:
             match[row] = i
-        elif not (sources[i] is None and key[0] in seen_before):
+        elif sources[i] is not None or clip_ids[i] not in known:
             appended.append(i)
 
     matched = np.flatnonzero(match >= 0)
     unmatched = np.flatnonzero(match < 0)
-    updated = new.table.take(pa.array(match[matched]))
-    retired = _with_retired(old.table.take(pa.array(unmatched)))
-    stacked = pa.concat_tables([updated, retired, new.table.take(pa.array(appended, type=pa.int64()))])
+    updated = _with_retired(new.table.take(pa.array(match[matched])), False)
+    retired = _with_retired(old.table.take(pa.array(unmatched)), True)
+    added = _with_retired(new.table.take(pa.array(appended, type=pa.int64())), False)
+    stacked = pa.concat_tables([updated, retired, added])
     order = np.argsort(np.concatenate([matched, unmatched, len(old) + np.arange(len(appended))]), kind="stable")
     table = stacked.take(pa.array(order)).combine_chunks()
     before = old.table.take(pa.array(matched)).drop_columns(["retired"])
@@ -72,19 +68,9 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
     return Catalog(new.info, table), growth
 
 
-def _keys(catalog: Catalog) -> list[tuple[Any, ...]]:
-    columns = (catalog.column(name).to_pylist() for name in _CONTENT)
-    return list(zip(*columns, strict=True))
-
-
-def _flags(catalog: Catalog, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    flags: np.ndarray[Any, np.dtype[np.bool_]] = catalog.column(name).to_numpy()
-    return flags
-
-
-def _with_retired(table: pa.Table) -> pa.Table:
+def _with_retired(table: pa.Table, retired: bool) -> pa.Table:
     index = table.schema.get_field_index("retired")
-    return table.set_column(index, table.schema.field("retired"), pa.repeat(True, table.num_rows))
+    return table.set_column(index, table.schema.field("retired"), pa.repeat(retired, table.num_rows))
 
 
 def _rows_that_differ(before: pa.Table, after: pa.Table) -> int:

@@ -13,7 +13,7 @@ from store.errors import FormatError, RequestError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import fill_value, open_array, read_manifest
+from store.writer import open_array, read_manifest
 
 
 class Representations:
@@ -64,9 +64,9 @@ class Representations:
             raise FormatError(
                 f"{self._show()} has {manifest.rows} rows and the catalog {len(catalog)}; {self._remedy()}"
             )
-        clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
+        keys = catalog.row_keys()
         for shard in manifest.shards:
-            if hash_ids(clip_ids[slice(*shard.rows)]) != shard.clips:
+            if hash_ids(keys[slice(*shard.rows)]) != shard.clips:
                 raise FormatError(
                     f"{self._show()} belongs to other clips than the catalog's rows "
                     f"{shard.rows[0]}-{shard.rows[1] - 1}; {self._remedy()}"
@@ -83,6 +83,7 @@ class Representations:
         try:
             if self.store.files.local is not None and not self._array.compressors:
                 return self._read_files(first, stop, self.store.files.local)
+            self._check_chunks(first, stop)
             values: np.ndarray[Any, Any] = np.asarray(self._array[first:stop])
         except (ValueError, RuntimeError, OSError) as error:
             raise FormatError(f"{self._show()} is damaged between rows {first} and {stop}: {error}") from error
@@ -91,23 +92,28 @@ class Representations:
     def _read_files(self, first: int, stop: int, root: Path) -> np.ndarray[Any, Any]:
         """Rows straight from the chunk files into the result: the bytes are moved once, by the disk."""
         step = self.manifest.shard_rows
-        chunks = root / self.dataset / str(self.name) / "representations.zarr" / "c"
         values = np.empty((max(0, stop - first), *self.shape), dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
         row_bytes = values.itemsize * math.prod(self.shape)
         for begin in range(first - first % step, stop, step):
             low, high = max(begin, first), min(begin + step, stop)
             part = values[low - first : high - first]
-            path = chunks.joinpath(str(begin // step), *("0" for _ in self.shape))
-            try:
-                with path.open("rb", buffering=0) as file:
-                    file.seek((low - begin) * row_bytes)
-                    got = file.readinto(part.reshape(-1).view(np.uint8).data)
-            except FileNotFoundError:  # Zarr writes no file for a chunk that holds nothing but the fill value
-                part[...] = fill_value(self.manifest.dtype)
-                continue
+            with self._chunk(root, begin // step).open("rb", buffering=0) as file:
+                file.seek((low - begin) * row_bytes)
+                got = file.readinto(part.reshape(-1).view(np.uint8).data)
             if got != part.nbytes:
                 raise FormatError(f"{self._show()}: the file of rows {begin}-{high - 1} is cut short; {self._remedy()}")
         return values
+
+    def _chunk(self, root: Path, index: int) -> Path:
+        folder = root / self.dataset / str(self.name) / "representations.zarr" / "c"
+        return folder.joinpath(str(index), *("0" for _ in self.shape))
+
+    def _check_chunks(self, first: int, stop: int) -> None:
+        """Raise for a chunk that is lost, which Zarr would read as fill values."""
+        root, step = self.store.files.local, self.manifest.shard_rows
+        if root is not None:
+            for index in range(first // step, -(-stop // step)):
+                self._chunk(root, index).stat()
 
     def failures(self) -> pa.Table:
         """The clips that could not be encoded: row, clip_id, path, kind, reason."""

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +27,9 @@ CATALOG_SCHEMA = pa.schema(
         pa.field("artist_id", pa.string()),  # null: unknown, no edges
         pa.field("artist_name", pa.string()),
         pa.field("other_artist_ids", pa.list_(pa.string())),  # all but the first-named artist
+        pa.field(
+            "recording_id", pa.string()
+        ),  # songs that are copies or versions of one recording; no split parts them
         pa.field("album_id", pa.string()),
         pa.field("title", pa.string()),
         pa.field("labels", pa.list_(pa.string()), nullable=False),
@@ -51,6 +55,7 @@ FAILURES_SCHEMA = pa.schema(
     ]
 )
 
+CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a row's numbers; the rest may be corrected
 _CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
 _INFO_KEY = b"encore"
 
@@ -124,6 +129,20 @@ class Catalog:
         values: list[str | None] = self.table.column(name).to_pylist()
         return values
 
+    def row_keys(self) -> list[str]:
+        """What decides each row's numbers, as text: the clip, its file's content, its stretch. Rows keep theirs."""
+        columns = (self.table.column(name).to_pylist() for name in CONTENT)
+        return ["\t".join(map(str, key)) for key in zip(*columns, strict=True)]
+
+    def retired(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[rows] whether a row is retired."""
+        flags: np.ndarray[Any, np.dtype[np.bool_]] = self.table.column("retired").to_numpy()
+        return flags
+
+    def live(self) -> Catalog:
+        """The catalog without its retired rows."""
+        return Catalog(self.info, self.table.filter(pc.invert(self.table.column("retired"))))
+
     def check(self) -> None:
         """Raise FormatError where the table breaks its own rules."""
         if not self.table.schema.equals(CATALOG_SCHEMA, check_metadata=False):
@@ -159,9 +178,17 @@ class Catalog:
         known = {f.name for f in fields(CatalogInfo)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
         info = CatalogInfo(**given)
-        catalog = cls(info, table.replace_schema_metadata(None))
+        catalog = cls(info, _completed(table.replace_schema_metadata(None)))
         catalog.check()
         return catalog
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """The table with nulls for the optional columns that were not there yet when it was written."""
+    for index, schema_field in enumerate(CATALOG_SCHEMA):
+        if schema_field.nullable and schema_field.name not in table.column_names:
+            table = table.add_column(index, schema_field, pa.nulls(table.num_rows, type=schema_field.type))
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

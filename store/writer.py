@@ -8,8 +8,10 @@ matter, and two that write the same shard write the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,15 +21,20 @@ import pyarrow as pa
 import zarr
 from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore
 
 from store.errors import FormatError, RequestError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import FAILURES_SCHEMA, Manifest, ShardRecord
+from store.schema import FAILURES_SCHEMA, Catalog, Manifest, ShardRecord
 
 _SHARD_BYTES = 4 << 20  # a few seconds of an encoder's work, and a good size for a disk and an object store
 _SHARD_ROWS = (64, 4096)
+_RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
+_EVERY_CHUNK = {"array.write_empty_chunks": True}  # so that a chunk which is not there is known to be lost
+
+Array = np.ndarray[Any, Any]
 
 
 def shard_rows(shape: tuple[int, ...], dtype: str) -> int:
@@ -39,20 +46,22 @@ def shard_rows(shape: tuple[int, ...], dtype: str) -> int:
 
 @dataclass(frozen=True)
 class Shard:
-    """A piece of work: the catalog rows [first, last), of which those before ``start`` are there already."""
+    """A piece of work: of the catalog rows [first, last), those in ``rows`` are to be encoded."""
 
     index: int
     first: int
-    start: int
     last: int
+    rows: tuple[int, ...]
 
 
 class RepresentationWriter:
     """The shards that one representation of one collection still lacks, and how to commit them.
 
+    A row whose song is retired is not encoded; it is recorded as such, and becomes work again when the song comes
+    back.
+
     Parameters
     ----------
-    clip_ids : of all catalog rows, in their order.
     settings : what the fingerprint was made from, for the manifest.
     shape, dtype : of one representation.
 
@@ -65,74 +74,92 @@ class RepresentationWriter:
     def __init__(
         self,
         store: Store,
-        dataset: str,
+        catalog: Catalog,
         name: RepresentationName,
         *,
-        clip_ids: Sequence[str],
         settings: dict[str, Any],
         shape: tuple[int, ...],
         dtype: str,
     ) -> None:
-        self.store, self.dataset, self.name = store, dataset, name
-        self.folder = f"{dataset}/{name}"
+        self.store, self.catalog, self.name = store, catalog, name
+        self.dataset = catalog.info.name
+        self.folder = f"{self.dataset}/{name}"
         self.shape, self.dtype, self.settings = shape, dtype, settings
-        self._clip_ids = clip_ids
-        self.rows_per_shard = shard_rows(shape, dtype)
+        self._keys, self._retired = catalog.row_keys(), catalog.retired()
         self._array: zarr.Array[Any] | None = None
-        manifest = read_manifest(store, dataset, name)
-        if manifest is not None and (manifest.shape, manifest.dtype, manifest.shard_rows) != (
-            shape,
-            dtype,
-            self.rows_per_shard,
-        ):
+        manifest = read_manifest(store, self.dataset, name)
+        if manifest is not None and (manifest.shape, manifest.dtype) != (shape, dtype):
             raise FormatError(
                 f"{self._show()} holds arrays of {manifest.shape} {manifest.dtype}, and {name.backbone} "
-                f"makes {shape} {dtype}; remove it: encore store remove {dataset} --backbone {name}"
+                f"makes {shape} {dtype}; {self._remedy()}"
             )
+        self.rows_per_shard = manifest.shard_rows if manifest else shard_rows(shape, dtype)
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
+        self._mine: set[int] = set()  # shards that this process wrote or has read back
         self._recover()
         self.pending = [shard for shard in self._shards() if not self._is_committed(shard)]
-        self.is_complete = manifest is not None and manifest.rows == len(clip_ids) and not self.pending
+        self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
 
     def _show(self) -> str:
         return self.store.files.show(self.folder)
 
+    def _remedy(self) -> str:
+        return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
+
     def _shards(self) -> list[Shard]:
-        total, step = len(self._clip_ids), self.rows_per_shard
-        shards = []
-        for index, first in enumerate(range(0, total, step)):
-            record = self._records.get(index)
-            shards.append(Shard(index, first, record.rows[1] if record else first, min(first + step, total)))
-        return shards
+        total, step = len(self.catalog), self.rows_per_shard
+        return [
+            self._shard(index, first, min(first + step, total)) for index, first in enumerate(range(0, total, step))
+        ]
+
+    def _shard(self, index: int, first: int, last: int) -> Shard:
+        record = self._records.get(index)
+        if record is not None and record.rows == (first, last) and not _skipped(record):
+            return Shard(index, first, last, ())  # the usual case, and there may be thousands
+        begin = record.rows[1] if record else first
+        come_back = [row for row in (_skipped(record) if record else ()) if not self._retired[row]]
+        new = begin + np.flatnonzero(~self._retired[begin:last])
+        return Shard(index, first, last, (*come_back, *new.tolist()))
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)
         if record is None:
             return False
         first, last = record.rows
-        if first != shard.first or last > shard.last or record.clips != hash_ids(self._clip_ids[first:last]):
+        if first != shard.first or last > shard.last or record.clips != hash_ids(self._keys[first:last]):
             raise FormatError(
-                f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; "
-                f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
+                f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
             )
-        return last == shard.last
+        return last == shard.last and not shard.rows
 
     def _recover(self) -> None:
-        """Take over the shards that an interrupted run had committed, each only if its numbers are whole."""
+        """Take over the shards that other or interrupted runs committed, each only if its numbers are whole."""
         for file in self.store.files.files(f"{self.folder}/shards"):
             try:
-                record = ShardRecord.parse(json.loads(self.store.files.read(f"{self.folder}/shards/{file}")))
                 index = int(file.removesuffix(".json"))
-                whole = hash_values(np.asarray(self._open()[slice(*record.rows)])) == record.values
+                if index in self._mine:
+                    continue
+                record = ShardRecord.parse(json.loads(self.store.files.read(f"{self.folder}/shards/{file}")))
             except (FormatError, ValueError, FileNotFoundError):
                 continue
-            if whole:
-                self._records[index] = record
+            self._records[index] = record
+            if self._read_whole(record) is None:
+                del self._records[index]
+            else:
+                self._mine.add(index)
+
+    def _read_whole(self, record: ShardRecord) -> Array | None:
+        """A committed shard's numbers; None where they are not those that were committed."""
+        try:
+            values = np.asarray(self._open()[slice(*record.rows)])
+        except (RuntimeError, ValueError):  # what decompressors raise on torn data
+            return None
+        return values if hash_values(values) == record.values else None
 
     def _open(self) -> zarr.Array[Any]:
         """The array, created on first use and long enough for every row."""
         if self._array is None:
-            total, step = len(self._clip_ids), self.rows_per_shard
+            total, step = len(self.catalog), self.rows_per_shard
             try:
                 self._array = open_array(self.store, self.dataset, self.name, writable=True)
                 if self._array.shape[0] < total:
@@ -140,8 +167,8 @@ class RepresentationWriter:
             except FileNotFoundError:
                 # Floats hardly compress and are read fastest as they are; piano rolls are mostly zeros.
                 packs = np.dtype(self.dtype).kind in "iub"
-                with _disk(self._show()):
-                    self._array = zarr.create_array(
+                with _disk(self._show()), contextlib.suppress(ContainsArrayError):
+                    zarr.create_array(
                         _zarr_store(self.store, f"{self.folder}/representations.zarr", writable=True),
                         shape=(total, *self.shape),
                         dtype=self.dtype,
@@ -151,53 +178,74 @@ class RepresentationWriter:
                         if packs
                         else None,
                         fill_value=fill_value(self.dtype),
-                        overwrite=True,
                     )
+                # Another process may have made it at the same moment.
+                self._array = open_array(self.store, self.dataset, self.name, writable=True)
         return self._array
 
-    def commit(self, shard: Shard, values: np.ndarray[Any, Any], failures: Sequence[tuple[int, str, str]] = ()) -> None:
+    def commit(self, shard: Shard, values: Array, failures: Sequence[tuple[int, str, str]] = ()) -> None:
         """Store a shard's new rows and record them.
 
         Parameters
         ----------
-        values : [shard.last - shard.start, *shape], rows that failed hold the fill value.
+        values : [len(shard.rows), *shape], rows that failed hold the fill value.
         failures : (catalog row, kind, reason).
         """
-        if values.shape != (shard.last - shard.start, *self.shape) or values.dtype != np.dtype(self.dtype):
+        if values.shape != (len(shard.rows), *self.shape) or values.dtype != np.dtype(self.dtype):
             raise ValueError(f"shard {shard.index} got {values.shape} {values.dtype}")
-        array = self._open()
+        whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
         before = self._records.get(shard.index)
-        kept = before.failures if before else ()
-        if shard.start > shard.first:
-            values = np.concatenate([array[shard.first : shard.start], values])
+        kept: list[tuple[int, str, str]] = []
+        if before is not None:
+            held = self._read_whole(before)
+            if held is None:
+                raise FormatError(
+                    f"{self._show()}: rows {before.rows[0]}-{before.rows[1] - 1} are damaged and cannot be added to; "
+                    f"{self._remedy()}"
+                )
+            whole[: len(held)] = held
+            kept = [failure for failure in before.failures if failure[0] not in set(shard.rows)]
+        whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        begin = before.rows[1] if before else shard.first
+        skipped = [(row, _RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
+        array = self._open()
         with _disk(self._show()):
-            array[shard.first : shard.last] = values
+            array[shard.first : shard.last] = whole
+            self._sync(shard.index)
         record = ShardRecord(
             rows=(shard.first, shard.last),
-            clips=hash_ids(self._clip_ids[shard.first : shard.last]),
-            values=hash_values(values),
-            failures=(*kept, *failures),
+            clips=hash_ids(self._keys[shard.first : shard.last]),
+            values=hash_values(whole),
+            failures=tuple(sorted((*kept, *failures, *skipped))),
         )
         self.store.files.write(f"{self.folder}/shards/{shard.index:05d}.json", json.dumps(asdict(record)).encode())
         self._records[shard.index] = record
+        self._mine.add(shard.index)
 
-    def finish(self, paths: Sequence[str]) -> Manifest | None:
-        """Write failures and manifest once every shard is there; None while other processes still work on theirs.
+    def _sync(self, index: int) -> None:
+        """Bring a local chunk to the disk before its record says that it is there."""
+        if self.store.files.local is None:
+            return
+        chunk = self.store.files.local / self.folder / "representations.zarr" / "c" / str(index)
+        with chunk.joinpath(*("0" for _ in self.shape)).open("rb") as file:
+            os.fsync(file.fileno())
 
-        Parameters
-        ----------
-        paths : of all catalog rows, for the table of failures.
-        """
+    def finish(self) -> Manifest | None:
+        """Write failures and manifest once every shard is there; None while other processes still work on theirs."""
         self._recover()
         shards = self._shards()
         if not all(self._is_committed(shard) for shard in shards):
             return None
         self._open()
+        newer = read_manifest(self.store, self.dataset, self.name)
+        if newer is not None and newer.rows > len(self.catalog):
+            raise StoreError(f"{self._show()} has grown meanwhile by another run; run the same command again")
         records = tuple(self._records[shard.index] for shard in shards)
-        failures = [failure for record in records for failure in record.failures]
+        failures = [failure for record in records for failure in record.failures if failure[1] != _RETIRED]
+        clip_ids, paths = self.catalog.column("clip_id").to_pylist(), self.catalog.column("path").to_pylist()
         columns = {
             "row": [row for row, _, _ in failures],
-            "clip_id": [self._clip_ids[row] for row, _, _ in failures],
+            "clip_id": [clip_ids[row] for row, _, _ in failures],
             "path": [paths[row] for row, _, _ in failures],
             "kind": [kind for _, kind, _ in failures],
             "reason": [reason for _, _, reason in failures],
@@ -206,7 +254,7 @@ class RepresentationWriter:
         manifest = Manifest(
             backbone=self.name.backbone,
             fingerprint=self.name.fingerprint,
-            rows=len(self._clip_ids),
+            rows=len(self.catalog),
             shard_rows=self.rows_per_shard,
             shape=self.shape,
             dtype=self.dtype,
@@ -217,6 +265,10 @@ class RepresentationWriter:
         self.store.files.remove(f"{self.folder}/shards")
         self.is_complete, self.pending = True, []
         return manifest
+
+
+def _skipped(record: ShardRecord) -> list[int]:
+    return [row for row, kind, _ in record.failures if kind == _RETIRED]
 
 
 def fill_value(dtype: str) -> float | int:
@@ -249,7 +301,7 @@ def open_array(store: Store, dataset: str, name: RepresentationName, *, writable
     if not store.files.exists(f"{where}/zarr.json"):
         raise FileNotFoundError(where)
     try:
-        with _disk(store.files.show(where)):
+        with _disk(store.files.show(where)), zarr.config.set(_EVERY_CHUNK):
             return zarr.open_array(_zarr_store(store, where, writable=writable), mode="r+" if writable else "r")
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{store.files.show(where)} is damaged: {error}") from error

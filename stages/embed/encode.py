@@ -59,9 +59,8 @@ def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str
     }
     return RepresentationWriter(
         store,
-        catalog.info.name,
+        catalog,
         representation_name(backbone, weights),
-        clip_ids=catalog.column("clip_id").combine_chunks().to_pylist(),
         settings=settings,
         shape=backbone.shape,
         dtype=backbone.dtype,
@@ -96,10 +95,8 @@ def encode(
     clips = ClipTable(catalog, backbone.input)
     share, parts = part
     mine = [shard for shard in writer.pending if shard.index % parts == share - 1]
-    live = ~catalog.column("retired").to_numpy()
-    work = [(shard, [int(row) for row in range(shard.start, shard.last) if live[row]]) for shard in mine]
-    total = sum(len(rows) for _, rows in work)
-    batches = [rows[i : i + batch] for _, rows in work for i in range(0, len(rows), batch)]
+    total = sum(len(shard.rows) for shard in mine)
+    batches = [list(shard.rows[i : i + batch]) for shard in mine for i in range(0, len(shard.rows), batch)]
     failures: list[Failure] = []
     if device.type == "cuda":
         # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
@@ -107,14 +104,15 @@ def encode(
     backbone.to(device)
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
         loaded = _load(clips, batches, workers, pin=device.type == "cuda")
-        for shard, rows in work:
-            values = np.full((shard.last - shard.start, *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
+        for shard in mine:
+            place = {row: i for i, row in enumerate(shard.rows)}
+            values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
             lost: list[Failure] = []
             done = 0
-            while done < len(rows):
+            while done < len(place):
                 got = next(loaded)
                 good, numbers, bad = _encode_batch(backbone, got, device)
-                values[np.asarray(good, dtype=np.int64) - shard.start] = numbers
+                values[[place[row] for row in good]] = numbers
                 lost += bad
                 if strict and bad:
                     row, kind, reason = bad[0]
@@ -123,7 +121,7 @@ def encode(
                 advance(len(got.rows) + len(got.failures))
             writer.commit(shard, values, lost)
             failures += lost
-    complete = writer.finish(clips.paths) is not None
+    complete = writer.finish() is not None
     return Encoded(writer.name, total, tuple(failures), complete)
 
 
@@ -195,7 +193,7 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
     if catalog.column("source_row").null_count < len(catalog):
         raise RequestError(f"{name} is a table of ready-made features; encode it by --backbone features")
     if kind == "midi":
-        from stages.embed.inputs.midi import MIDI_SUFFIXES as SUFFIXES
+        from stages.embed.inputs.midi import NOTE_SUFFIXES as SUFFIXES
 
         paths = [midi or path for midi, path in zip(catalog.strings("midi_path"), paths, strict=True)]
     else:

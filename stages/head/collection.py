@@ -32,6 +32,9 @@ class Collection:
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
+    whole : the collection with the labelled clips that are not encoded too, where there are such; splits are dealt
+        among all of these, so that they are the same for every backbone.
+    recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
     """
 
@@ -46,6 +49,8 @@ class Collection:
     official: NDArray[np.int8]
     backbone: str | None
     left_out: dict[str, int]
+    recording: NDArray[np.int64] | None = None
+    whole: Collection | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,9 +66,28 @@ class Collection:
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""
-        return splits.split(
-            regime, song=self.song, album=self.album, artist=self.artist, official=self.official, seed=seed
-        )
+        if self.whole is not None:
+            return self.whole.split(regime, seed)[self._places]
+        return splits.split(regime, **self._arrays, seed=seed)
+
+    def parts(self, regime: str, seed: int) -> list[splits.Split]:
+        """The one split of a regime, or those of its k-fold version; see `splits.folds`."""
+        if self.whole is not None:
+            return [part[self._places] for part in self.whole.parts(regime, seed)]
+        return splits.folds(regime, seed, of=self._arrays)
+
+    @property
+    def _places(self) -> NDArray[np.int64]:
+        """[clips] where each clip stands in the whole collection."""
+        assert self.whole is not None
+        order = np.argsort(self.whole.rows)
+        places: NDArray[np.int64] = order[np.searchsorted(self.whole.rows, self.rows, sorter=order)]
+        return places
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        names = ("song", "album", "artist", "official", "recording", "targets")
+        return {name: getattr(self, name) for name in names}
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
         return splits.overlap(part, song=self.song, album=self.album, artist=self.artist)
@@ -91,7 +115,7 @@ def load(store: Store, dataset: str, backbone: str | None) -> Collection:
     raw = representations.read().reshape(representations.rows, -1)
     x = torch.from_numpy(raw.astype(np.float32, copy=False))
     collection = _select(catalog, encoded=encoded, x=x, backbone=str(representations.name))
-    late = len(catalog) - representations.rows
+    late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
@@ -114,6 +138,8 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
     usable = ~retired & encoded & labelled
     if not usable.any():
         raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
+    lost = (~retired & labelled & ~encoded).any()
+    whole = _select(catalog, encoded=np.ones_like(encoded), x=None, backbone=None) if lost else None
     artist = _codes(catalog, "artist_id")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
@@ -137,6 +163,8 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
             "failed": int((~retired & ~encoded).sum()),
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
+        recording=None if catalog.column("recording_id").null_count == len(catalog) else _recordings(catalog)[rows],
+        whole=whole,
     )
 
 
@@ -150,6 +178,12 @@ def _codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
     found = pc.index_in(column, value_set=values)
     codes: NDArray[np.int64] = pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
     return codes
+
+
+def _recordings(catalog: Catalog) -> NDArray[np.int64]:
+    """A number for each recording; a song of which no other version is known is one of its own."""
+    recording, song = _codes(catalog, "recording_id"), _codes(catalog, "song_id")
+    return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
 def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:

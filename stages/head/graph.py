@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.head import _dgl
@@ -24,30 +24,35 @@ class ArtistGraph:
     Parameters
     ----------
     artist : [clips] int64, the artist of each clip from 0, or -1 where it is unknown.
+    sources : [clips] bool, the clips that may be neighbours; all where None. Any clip may have neighbours.
 
     Attributes
     ----------
-    order : [known] clips sorted by artist; an artist's clips are one run of it.
+    order : [sources of a known artist] clips sorted by artist; an artist's clips are one run of it.
     begin, count : [artists] where an artist's run begins in ``order`` and how long it is.
-    place : [clips] where a clip stands in ``order``; -1 where its artist is unknown.
+    place : [clips] where a clip stands in ``order``; behind its end where it does not.
     degree : [clips] neighbours of a clip.
     """
 
-    def __init__(self, artist: Int[Tensor, " clips"]) -> None:
-        self.artist = artist
+    def __init__(self, artist: Int[Tensor, " clips"], sources: Bool[Tensor, " clips"] | None = None) -> None:
+        self.artist, self.sources = artist, sources
         self.clips = len(artist)
         self.artists = int(artist.max()) + 1 if len(artist) else 0
-        ranked = torch.argsort(artist, stable=True)
-        self.order = ranked[int((artist < 0).sum()) :]
+        source = artist if sources is None else torch.where(sources, artist, -1)
+        ranked = torch.argsort(source, stable=True)
+        self.order = ranked[int((source < 0).sum()) :]
         self.count = torch.bincount(artist[self.order], minlength=self.artists)
         self.begin = self.count.cumsum(0) - self.count
-        self.place = torch.full_like(artist, -1)
+        self.place = torch.full_like(artist, len(self.order))
         self.place[self.order] = torch.arange(len(self.order), device=artist.device)
         known = artist.clamp(min=0)
-        self.degree = torch.where(artist >= 0, self.count[known] - 1, 0) if self.artists else torch.zeros_like(artist)
+        own = (source >= 0).long()
+        self.degree = torch.where(artist >= 0, self.count[known] - own, 0) if self.artists else torch.zeros_like(artist)
 
     def to(self, device: torch.device) -> ArtistGraph:
-        return self if self.artist.device == device else ArtistGraph(self.artist.to(device))
+        if self.artist.device == device:
+            return self
+        return ArtistGraph(self.artist.to(device), None if self.sources is None else self.sources.to(device))
 
     @property
     def edges(self) -> int:
@@ -59,8 +64,9 @@ class ArtistGraph:
         """The graph in DGL: node types ``clip`` and ``artist``, edge types ``by`` and ``made``, one edge a clip."""
         dgl = _dgl.load()
         clips, artists = self.order, self.artist[self.order]
+        made = clips if self.sources is None else (self.artist >= 0).nonzero().squeeze(1)
         return dgl.heterograph(
-            {("clip", "by", "artist"): (clips, artists), ("artist", "made", "clip"): (artists, clips)},
+            {("clip", "by", "artist"): (clips, artists), ("artist", "made", "clip"): (self.artist[made], made)},
             num_nodes_dict={"clip": self.clips, "artist": self.artists},
         )
 
@@ -82,7 +88,8 @@ class ArtistGraph:
         by_dgl = x.device.type == "cpu" and _dgl.is_there()
         total = self._total_by_dgl(x) if by_dgl else self._total(x)
         has = (self.degree > 0).unsqueeze(1)
-        return total.sub_(x).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
+        own = x if self.sources is None else x * self.sources.unsqueeze(1)
+        return total.sub_(own).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
 
     def _total_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """Each clip's artist's sum: two hops over the bipartite graph, clip to artist and back."""

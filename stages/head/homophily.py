@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def homophily(artist: NDArray[np.int64], targets: NDArray[np.bool_]) -> dict[str, float | None]:
+def homophily(
+    artist: NDArray[np.int64], targets: NDArray[np.bool_], *, per_node: bool = False
+) -> dict[str, float | None]:
     """Mean over all same-artist edges, by three definitions; None for a graph without edges.
+
+    ``per_node``: the mean over clips of the mean over a clip's edges, so that an artist counts by its clips instead of
+    by their square; clips without a neighbour are left out.
 
     ``exact``: the share of edges whose ends carry the same set of labels (the thesis's). ``jaccard``: the mean
     of shared labels over all labels of the two. ``any``: the share whose ends have a label in common.
@@ -32,12 +37,11 @@ def homophily(artist: NDArray[np.int64], targets: NDArray[np.bool_]) -> dict[str
     which = which.reshape(-1).astype(np.int64)
     held, how_many = np.unique(artist * len(sets) + which, return_counts=True)
     owner, label_set = held // len(sets), held % len(sets)
-    same = int((how_many * (how_many - 1)).sum())
     members = np.unpackbits(sets, axis=1, count=targets.shape[1]).astype(np.float64)
     begin = np.searchsorted(owner, np.arange(len(sizes) + 1))
-    jaccard = any_shared = 0.0
+    sums = np.zeros((3, len(sizes)))  # over the directed edges of each artist
     # A loop over artists, each one small matrix product; an artist has few distinct label sets.
-    for first, last in zip(begin[:-1].tolist(), begin[1:].tolist(), strict=True):
+    for who, (first, last) in enumerate(zip(begin[:-1].tolist(), begin[1:].tolist(), strict=True)):
         if last == first:
             continue
         count = how_many[first:last].astype(np.float64)
@@ -47,9 +51,14 @@ def homophily(artist: NDArray[np.int64], targets: NDArray[np.bool_]) -> dict[str
         union = size[:, None] + size[None, :] - shared
         weight = np.outer(count, count)
         weight[np.diag_indices(len(count))] = count * (count - 1)
-        jaccard += float((weight * _ratio(shared, union)).sum())
-        any_shared += float((weight * (shared > 0)).sum())
-    return {"exact": same / pairs, "jaccard": jaccard / pairs, "any": any_shared / pairs}
+        same = weight.diagonal().sum()
+        sums[:, who] = same, (weight * _ratio(shared, union)).sum(), (weight * (shared > 0)).sum()
+    if per_node:
+        joined = sizes > 1
+        means = (sums[:, joined] / (sizes[joined] - 1)).sum(axis=1) / sizes[joined].sum()
+    else:
+        means = sums.sum(axis=1) / pairs
+    return dict(zip(("exact", "jaccard", "any"), means.tolist(), strict=True))
 
 
 def _ratio(shared: NDArray[np.float64], union: NDArray[np.float64]) -> NDArray[Any]:

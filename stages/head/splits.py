@@ -6,31 +6,51 @@ A part of a collection is a set of groups, never of clips: songs in ``random``, 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.dealing import deal, telling
 from store.errors import RequestError, unknown
 
 REGIMES = ("random", "album", "artist", "official")
 PARTS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
+MAX_FOLDS = 100
+
+_FOLDS = re.compile(r"(.+)-(\d{1,3})fold")
 
 Ids = NDArray[np.int64]
 Split = NDArray[np.int8]
 
 
-def split(regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, seed: int) -> Split:
+def split(
+    regime: str,
+    *,
+    song: Ids,
+    album: Ids,
+    artist: Ids,
+    official: Split,
+    seed: int,
+    recording: Ids | None = None,
+    targets: NDArray[np.bool_] | None = None,
+) -> Split:
     """The part of each clip: 0 train, 1 validation, 2 test, -1 in none of them.
 
     ``random``, ``album`` and ``artist`` deal 80, 10 and 10 % of the songs, group by group in an order drawn from
-    ``seed``; a song whose album or artist is unknown is a group of its own.
+    ``seed``, and of each label alike as far as groups allow; a song whose album or artist is unknown is a group of
+    its own.
 
     Parameters
     ----------
     song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
     official : [clips] the data set's own split.
+    recording : [clips] a number that copies and versions of one recording share; they stay together in all but
+        ``official``.
+    targets : [clips, labels] what is shared out alike; None where labels do not matter.
     """
     if regime == "official":
         if not all((official == part).any() for part in range(3)):
@@ -39,35 +59,86 @@ def split(regime: str, *, song: Ids, album: Ids, artist: Ids, official: Split, s
                 + ", ".join(REGIMES[:-1])
             )
         return official
+    if regime not in REGIMES:
+        raise unknown("regime", regime, REGIMES)
+    group = _grouped(regime, song=song, album=album, artist=artist, recording=recording)
+    part = _deal(group, targets, song, SHARES, seed)
+    _complain_of_empty(part, len(PARTS))
+    return part
+
+
+def _together(one: Ids, other: Ids) -> Ids:
+    """Groups in which clips are joined that agree in either number, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, one = np.unique(one, return_inverse=True)
+    _, other = np.unique(other, return_inverse=True)
+    nodes = int(one.max()) + int(other.max()) + 2
+    links = coo_array((np.ones(len(one), dtype=np.int8), (one, one.max() + 1 + other)), shape=(nodes, nodes))
+    component: Ids = connected_components(links, directed=False)[1][one]
+    return component
+
+
+def folds(regime: str, seed: int, *, of: Mapping[str, Any]) -> list[Split]:
+    """The splits of a regime: one, or k for its k-fold version ``<regime>-<k>fold``.
+
+    Fold i is the test part of split i, the next fold its validation part, the others train; so each song is in test
+    once. ``of`` holds the arrays that `split` takes.
+    """
+    base, k = parse(regime)
+    if k is None:
+        return [split(regime, **of, seed=seed)]
+    group = _grouped(base, **of)
+    fold = _deal(group, of.get("targets"), of["song"], [1 / k] * k, seed)
+    _complain_of_empty(fold, k)
+    order = np.array([2, *[0] * (k - 2), 1], dtype=np.int8)  # by how far a fold lies behind the one that is tested
+    return [order[(i - fold.astype(np.int64)) % k] for i in range(k)]
+
+
+def parse(regime: str) -> tuple[str, int | None]:
+    """The regime, and k where it is its k-fold version; RequestError where there is no such regime."""
+    match = _FOLDS.fullmatch(regime)
+    base, k = (match[1], int(match[2])) if match else (regime, None)
+    if base not in REGIMES:
+        raise unknown("regime", base, REGIMES)
+    if k is not None and base == "official":
+        raise RequestError("an official split is one split; take random, album or artist for folds")
+    if k is not None and not 3 <= k <= MAX_FOLDS:
+        raise RequestError(f"{regime}: folds are 3 to {MAX_FOLDS}: one to test, one to validate, the others to train")
+    return base, k
+
+
+def _grouped(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None = None, **_others: Any) -> Ids:
+    """What stays together, as a number for each clip."""
     if regime == "random":
         group = song
-    elif regime in ("album", "artist"):
+    else:
         key = album if regime == "album" else artist
         if (key < 0).all():
             raise RequestError(f"no song of this collection has a known {regime}, so there is no {regime} split")
         group = np.where(key >= 0, key, key.max() + 1 + song)
-    else:
-        raise unknown("regime", regime, REGIMES)
-    return _deal(group, song, seed)
+    return group if recording is None else _together(group, recording)
 
 
-def _deal(group: Ids, song: Ids, seed: int) -> Split:
+def _deal(group: Ids, targets: NDArray[np.bool_] | None, song: Ids, shares: Sequence[float], seed: int) -> Split:
+    """[clips] the part of each clip's group."""
     _, group = np.unique(group, return_inverse=True)
     _, first_clip = np.unique(song, return_index=True)
     songs = np.bincount(group[first_clip], minlength=int(group.max()) + 1)
-    order = np.random.default_rng(seed).permutation(len(songs))
-    # A group goes where its middle song falls, so that no part is cut short by a large group at its border.
-    middle = np.empty(len(songs))
-    middle[order] = np.cumsum(songs[order]) - songs[order] / 2
-    part_of_group = np.searchsorted(np.cumsum(SHARES)[:2] * songs.sum(), middle, side="right").astype(np.int8)
-    part: Split = part_of_group[group]
-    empty = [PARTS[i] for i in range(3) if not (part == i).any()]
+    strata = np.zeros(len(songs), dtype=np.int64) if targets is None else telling(group, first_clip, targets)
+    part: Split = deal(songs, strata, shares, np.random.default_rng(seed))[group]
+    return part
+
+
+def _complain_of_empty(part: Split, parts: int) -> None:
+    names = PARTS if parts == len(PARTS) else [f"fold {i + 1}" for i in range(parts)]
+    empty = [names[i] for i in range(parts) if not (part == i).any()]
     if empty:
         raise RequestError(
-            f"{len(songs)} groups are too few to divide into train, validation and test (nothing left for "
-            f"{' and '.join(empty)}); take a regime with smaller groups, or more songs"
+            f"there are too few groups to divide into {parts} parts (nothing left for {' and '.join(empty)}); "
+            f"take a regime with smaller groups, or more songs"
         )
-    return part
 
 
 def overlap(part: Split, *, song: Ids, album: Ids, artist: Ids) -> dict[str, Any]:

@@ -352,3 +352,35 @@ def test_real_recordings(shared_data: Path) -> None:
     artists = catalog.strings("artist_id")
     assert "YUANAN “J.A.R”" in artists
     assert sorted(catalog.column("labels").to_pylist()) == [["Folk"], ["Folk"], ["Hip-Hop"], ["Pop"], ["Reggae"]]
+
+
+def test_various_artists_are_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A compilation's artist joins no songs; one that differs by case only is told."""
+    songs(tmp_path, *(f"{i}.mp3" for i in range(5)))
+    text = "file,artist,labels\n0.mp3,Various Artists,rock\n1.mp3,VARIOUS ARTISTS,rock\n2.mp3,,rock\n"
+    catalog = read(tmp_path, text + "3.mp3,Abba,rock\n4.mp3,ABBA,rock\n")
+    assert catalog.strings("artist_id") == ["ABBA", "Abba", None, None, None]
+    assert sorted(filter(None, catalog.strings("artist_name"))) == [
+        "ABBA",
+        "Abba",
+        "VARIOUS ARTISTS",
+        "Various Artists",
+    ]
+    assert "('ABBA' and 'Abba' are the first)" in capsys.readouterr().err
+    assert read(tmp_path, text, various="").strings("artist_id") == ["VARIOUS ARTISTS", "Various Artists", None]
+
+
+def test_a_song_that_differs_by_case_only_is_named(tmp_path: Path) -> None:
+    songs(tmp_path, "a.mp3")
+    (tmp_path / "splits.csv").write_text("song,split\na.mp3,train\nA.mp3,test\n")
+    with pytest.raises(RequestError, match=r"no song 'A\.mp3' \(there is 'a\.mp3': letters differ by case\)"):
+        read(tmp_path, "file,artist,labels\na.mp3,x,rock\n", splits="splits.csv")
+
+
+def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    midi(tmp_path / "out.mid", 60.0)
+    midi(tmp_path / "in" / "a.mid", 60.0)
+    (tmp_path / "in" / "b.mid").symlink_to(tmp_path / "out.mid")
+    rows = read(tmp_path / "in", "file,artist,labels\na.mid,x,rock\nb.mid,x,rock\n").table.to_pylist()
+    assert [row["song_id"] for row in rows] == ["a.mid"] * 4 + ["b.mid"]

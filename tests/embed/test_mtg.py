@@ -152,3 +152,32 @@ def test_the_official_lists(shared_data: Path, genres: str, songs: int, artists:
     for artist, side in zip(catalog.strings("artist_id"), catalog.strings("split_official"), strict=True):
         sides.setdefault(str(side), set()).add(str(artist))
     assert sum(map(len, sides.values())) == artists  # no artist on two sides
+
+
+@pytest.mark.parametrize(
+    ("subset", "name", "tags", "labels"),
+    [
+        ("instrument", "instrument", "instrument---piano\tinstrument---bass", ["piano", "bass"]),
+        ("mood", "moodtheme", "mood/theme---happy", ["happy"]),
+        ("top50", "top50tags", "genre---rock\tmood/theme---happy", ["genre---rock", "mood/theme---happy"]),
+    ],
+)
+def test_other_subsets_in_all_five_splits(tmp_path: Path, subset: str, name: str, tags: str, labels: list[str]) -> None:
+    for number in range(5):
+        folder = tmp_path / f"data/splits/split-{number}"
+        folder.mkdir(parents=True)
+        for i, side in enumerate(("train", "validation", "test")):
+            text = line(100 * number + i, "x", artist=i).replace("genre---x", tags)
+            (folder / f"autotagging_{name}-{side}.tsv").write_text(f"{HEADER}\n{text}\n")
+    for number in range(5):
+        catalog = Mtg(data=tmp_path, subset=subset, split=number).catalog()
+        assert catalog.column("labels").to_pylist() == [labels] * 3
+        assert catalog.strings("split_official") == ["train", "validation", "test"]
+    other = "genre---rock" if subset != "top50" else "language---none"
+    (tmp_path / f"data/splits/split-0/autotagging_{name}-test.tsv").write_text(
+        f"{HEADER}\n{line(9, 'x').replace('genre---x', other)}\n"
+    )
+    with pytest.raises(RequestError, match="line 2: TAGS is"):
+        Mtg(data=tmp_path, subset=subset).catalog()
+    with pytest.raises(RequestError, match="leave it out with --subset"):
+        Mtg(subset=subset, genres="all")

@@ -181,3 +181,30 @@ def test_homophily_of_one_large_artist() -> None:
     codes = targets @ (1 << np.arange(12))
     same = sum(n * (n - 1) for n in np.bincount(codes).tolist())
     assert found["exact"] == pytest.approx(same / (5000 * 4999))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_sources_are_neighbours(seed: int) -> None:
+    """Against the definition: the mean over the sources of the same artist, the clip itself left out."""
+    rng = np.random.default_rng(seed)
+    artist = torch.from_numpy(rng.integers(-1, 6, 60))
+    sources = torch.from_numpy(rng.random(60) < 0.6)
+    x = torch.from_numpy(rng.standard_normal((60, 3)).astype(np.float32))
+    graph = ArtistGraph(artist, sources)
+    alike = (
+        (artist[:, None] == artist[None]) & (artist >= 0)[:, None] & sources[None] & ~torch.eye(60, dtype=torch.bool)
+    )
+    np.testing.assert_array_equal(graph.degree, alike.sum(dim=1))
+    wanted = (alike.float() @ x) / alike.sum(dim=1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(graph.mean(x), wanted)
+    known = artist >= 0
+    by_torch = graph._total(x) - x * sources[:, None]  # what mean() takes where DGL is not there
+    torch.testing.assert_close(by_torch[known], (alike.float() @ x)[known])
+    nodes = torch.arange(60)
+    flat, offsets = graph.all_neighbours(nodes)
+    torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted)
+    table = graph.sample(nodes, 3, torch.Generator().manual_seed(seed))
+    for node, drawn in enumerate(table.tolist()):
+        held = [clip for clip in drawn if clip >= 0]
+        assert len(held) == len(set(held)) == min(3, int(alike[node].sum()))
+        assert all(alike[node, clip] for clip in held)

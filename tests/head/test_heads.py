@@ -235,3 +235,19 @@ def test_training_that_cannot_be(made: Collection) -> None:
     for wrong in ({"batch": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}, {"decay": 1.5}, {"drop_edge": -0.1}):
         with pytest.raises(RequestError):
             Settings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["gnn", "dropedge"])
+@pytest.mark.parametrize("neighbours_inference", [None, 3])
+def test_inductive_scores_hear_no_other_test_clip(name: str, neighbours_inference: int | None) -> None:
+    data = make_collection(songs=200)
+    part = data.split("random", 0)
+    assert data.x is not None
+    loud = data.x.clone()
+    nodes = np.flatnonzero(part == 2)
+    loud[torch.from_numpy(nodes[1:])] += 100.0
+    for inductive in (True, False):
+        settings = replace(SETTINGS, inductive=inductive, neighbours_inference=neighbours_inference, epochs=2)
+        quiet, other = (predict(name, held, part, settings).score for held in (data, replace(data, x=loud)))
+        same = np.array_equal(quiet[nodes[0]], other[nodes[0]]) and np.array_equal(quiet[part == 1], other[part == 1])
+        assert same == inductive

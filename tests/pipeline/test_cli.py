@@ -51,7 +51,9 @@ def test_head_leaves_checkpoint_scores_and_settings(encore: Encore, features_csv
     embed_table(encore, features_csv)
     said = encore("head", "hits", "--mode", "dropedge", "--seeds", 2, *QUICK)
     folder = Path(said.out.split("checkpoint, scores and settings: ")[1].strip())
-    assert sorted(p.name for p in folder.iterdir()) == ["seed-0.json", "seed-0.pt", "seed-1.json", "seed-1.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"seed-{seed}.{kind}" for seed in range(2) for kind in ("json", "parquet", "pt")
+    ]
     held = json.loads((folder / "seed-1.json").read_text())
     assert (held["mode"], held["seed"], held["settings"]["epochs"]) == ("dropedge", 1, 4)
     assert len(held["history"]) == 4
@@ -114,7 +116,7 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
     opened = Representations(store, store.read_catalog("own"), store.find("own", None))
     assert opened.encoded().sum() == 4
     assert np.isfinite(opened.read()[opened.encoded()]).all()
-    failed = encore(*args, "--strict", "--set", "window_s=25", code=1)
+    failed = encore(*args, "--strict", code=1)
     assert re.search(r"error: (silent|text|missing)\.wav: ", failed.err)
     # The missing song turns up: it alone is encoded.
     shutil.copy(audio_folder / "0.wav", audio_folder / "missing.wav")
@@ -263,3 +265,40 @@ def test_help_names_every_plug_in(encore: Encore) -> None:
     text = CliRunner().invoke(app, ["embed", "--help"], terminal_width=200).output
     for name in (*registry.names("dataset"), *registry.names("backbone")):
         assert name in text
+
+
+def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    found = encore("head", "hits", "--regime", "artist-3fold", "--inductive", "--json", *QUICK).json[0]
+    assert (found["regime"], found["seeds"], found["transductive"], found["neighbours"]) == (
+        "artist-3fold",
+        1,
+        False,
+        "train",
+    )
+    assert sorted(p.name for p in Path(found["saved"]).iterdir()) == [
+        f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
+    ]
+    assert found["saved"].endswith("gnn-artist-3fold-inductive")
+    text = encore("compare", "hits", "--modes", "song,gnn", "--inductive", "--seeds", 1, *QUICK).out
+    assert "inductive: training clips alone are neighbours" in text
+    assert "gnn*" not in text
+    assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
+
+
+def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) -> None:
+    """A song that one backbone cannot read moves no other song to another side."""
+    rows = [f"{i}.wav,artist {i},rock" for i in range(4)] + [f"lost-{i}.wav,artist {i},rock" for i in range(40)]
+    (audio_folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
+    encore(*("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own", "--weights", "random"))
+    from stages.head.collection import from_catalog, load
+
+    store = Store(encore.store)
+    whole, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
+    assert (len(whole), len(part)) == (44, 4)
+    for regime in ("random", "artist"):
+        sides = dict(zip(whole.rows.tolist(), whole.split(regime, 3).tolist(), strict=True))
+        assert [sides[row] for row in part.rows.tolist()] == part.split(regime, 3).tolist()
+        folds = whole.parts("random-4fold", 1)[2]
+        sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
+        assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()

@@ -11,12 +11,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from stages.progress import note
 from store.schema import Catalog
+
+VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
 
 
 def option(explanation: str, default: Any = None) -> Any:
     """A field of a data set that the command line offers as ``--field-name``, with its one line of help."""
     return field(default=default, metadata={"help": explanation})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A file that a collection is fetched from.
+
+    Attributes
+    ----------
+    url : its official address.
+    holds : where its content lies under ``--data``; any one of these paths shows that it is there. Archives (.zip,
+        .tar.gz) are unpacked under ``--data``, other files are put at the first of these paths.
+    checksum : ``sha256:...``, ``sha1:...`` or ``md5:...`` where the publisher or a library that checks it tells one.
+    size : for a person, where it is known.
+    into : the folder under ``--data`` that an archive is unpacked in.
+    """
+
+    url: str
+    holds: tuple[str, ...]
+    checksum: str | None = None
+    size: str = ""
+    into: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +66,7 @@ class Dataset(ABC):
     SYNTHETIC: ClassVar[bool] = False
 
     data: Path | None = option("the folder that holds the collection's files")
+    various: str = option(f"artists' names that mean no one artist, separated by | (default: {VARIOUS})", VARIOUS)
 
     @abstractmethod
     def catalog(self) -> Catalog:
@@ -52,3 +77,38 @@ class Dataset(ABC):
         RequestError
             where the files are absent or are not what they should be; the message names file, line and remedy.
         """
+
+    def remotes(self) -> tuple[Remote, ...]:
+        """The files that `encore data` can fetch for these options; what it cannot fetch stands in ``FILES``."""
+        return ()
+
+    def known(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Catalog columns in which nobody in particular is nobody's artist: ids that are empty, ids and names of
+        ``--various`` (in any case) become null, so that they join no songs. The name stays for people to read.
+        """
+        ids: list[str | None] = columns["artist_id"]
+        names: list[str | None] = columns.get("artist_name", ids)
+        nobody = {name.strip().casefold() for name in self.various.split("|")} | {""}
+        heard = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
+        found = [
+            None if heard[id_] or (name is not None and heard[name]) else id_
+            for id_, name in zip(ids, names, strict=True)
+        ]
+        _tell_of_cases(found)
+        return {**columns, "artist_id": found}
+
+
+def _tell_of_cases(artists: list[str | None]) -> None:
+    """Say where artists differ by case only: ids are taken as they are written."""
+    first: dict[str, str] = {}
+    pairs = [
+        (other, artist)
+        for artist in sorted({artist for artist in artists if artist})
+        if (other := first.setdefault(artist.casefold(), artist)) != artist
+    ]
+    if pairs:
+        one, other = pairs[0]
+        note(
+            f"{len(pairs):,} artists are written like another but for the case of letters ({one!r} and {other!r} are "
+            f"the first) and count as artists of their own; write them alike if they are the same"
+        )

@@ -77,7 +77,9 @@ class Keyed:
             )
         stranger = next(strangers, None) if only_these else None
         if stranger is not None:
-            raise RequestError(f"{self.where(stranger)}: there is no song {stranger!r}; correct or remove it")
+            near = next((key for keys in songs for key in keys if key.casefold() == stranger.casefold()), None)
+            hint = f" (there is {near!r}: letters differ by case)" if near is not None else ""
+            raise RequestError(f"{self.where(stranger)}: there is no song {stranger!r}{hint}; correct or remove it")
         return found
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.embed.datasets._tables import Table
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
-from stages.embed.inputs.midi import MIDI_SUFFIXES
+from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.progress import task
 from store.errors import ClipError, RequestError
 
@@ -112,10 +114,29 @@ def cut(root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float) 
     stretches: list[list[Stretch]] = []
     with task("reading the lengths of songs", sum(count > 0 for count in counts), "songs") as advance:
         for path, count in zip(paths, counts, strict=True):
-            length_s = _length_s(root / path) if count else 0.0
+            length_s = _length_s(root, path) if count else 0.0
             stretches.append(spread(length_s, count, clip_s))
             advance(1 if count else 0)
     return stretches
+
+
+def check_stretches(clips: int | None, clip_s: float | None) -> None:
+    """Raise where ``--clips`` or ``--clip-s`` are no number and length of stretches."""
+    if clips is not None and clips < 0:
+        raise RequestError(f"--clips must be 0 or more, not {clips}")
+    if clip_s is not None and not 0 < clip_s < math.inf:
+        raise RequestError(f"--clip-s must be above 0, not {clip_s}")
+
+
+def cut_columns(root: Path, columns: dict[str, Any], count: int, clip_s: float) -> dict[str, Any]:
+    """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch."""
+    cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s)
+    stretches = [(row, found) for row, of_song in enumerate(cuts) for found in of_song]
+    clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
+    clips["start_s"] = [start_s for _, (start_s, _) in stretches]
+    clips["duration_s"] = [duration_s for _, (_, duration_s) in stretches]
+    clips["clip_id"] = list(map(clip_id, clips["song_id"], clips["start_s"], clips["duration_s"]))
+    return clips
 
 
 def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
@@ -126,11 +147,15 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
 
 
-def _length_s(path: Path) -> float:
-    """Seconds; 0 where the song cannot be read."""
+def _length_s(root: Path, relative: str) -> float:
+    """Seconds; 0 where the song cannot be read or a link leads out of ``root``."""
     from stages.embed.inputs import audio, midi
 
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        return 0.0
     try:
-        return midi.duration_s(path) if is_midi(path.name) else audio.duration_s(path)
+        has_notes = path.suffix.lower() in NOTE_SUFFIXES
+        return midi.duration_s(path) if has_notes else audio.duration_s(path)
     except ClipError:
         return 0.0

@@ -41,6 +41,7 @@ class Table:
     ----------
     types : the columns and their Arrow types, in the file's order; text files hold strings only.
     wide : two-dimensional columns (HDF5) and their widths.
+    header : rows before the first of the table.
     """
 
     path: Path
@@ -48,13 +49,14 @@ class Table:
     types: Mapping[str, pa.DataType]
     read: Callable[[str], pa.ChunkedArray] = field(repr=False)
     wide: Mapping[str, int] = field(default_factory=dict)
+    header: int = 1
 
     def where(self, row: int) -> str:
         """File and place of a row (from 0), as a person finds it."""
         if self.path.suffix.lower() in TEXT_SUFFIXES:
             lines = (line for line, cells in _text_rows(self.path) if cells)
             with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
-                return f"{self.path}, line {next(islice(lines, row + 1, None))}"
+                return f"{self.path}, line {next(islice(lines, row + self.header, None))}"
         return f"{self.path}, row {row} (from 0)"
 
     def strings(self, name: str) -> list[str | None]:

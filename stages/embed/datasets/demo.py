@@ -73,4 +73,4 @@ class Demo(Dataset):
             "duration_s": [_CLIP_S] * len(clips),
             "split_official": [song.split for song, _ in clips],
         }
-        return Catalog.build(info, columns)
+        return Catalog.build(info, self.known(columns))

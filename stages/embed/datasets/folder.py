@@ -9,7 +9,6 @@ also stand in for a column of a table. A song that the labels do not name is lef
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,16 @@ from typing import Any
 from stages.embed.datasets import Dataset, option
 from stages.embed.datasets._columns import artist_columns, choose, common_columns, locate, own_name, parse_columns
 from stages.embed.datasets._keyed import keys_of, read_keyed
-from stages.embed.datasets._songs import clip_id, cut, folder, is_midi, named_songs, songs_under, stable_id
+from stages.embed.datasets._songs import (
+    check_stretches,
+    clip_id,
+    cut,
+    folder,
+    is_midi,
+    named_songs,
+    songs_under,
+    stable_id,
+)
 from stages.embed.datasets._tables import Table, read_table
 from stages.progress import note
 from store.errors import RequestError
@@ -61,10 +69,7 @@ class Folder(Dataset):
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
 
     def __post_init__(self) -> None:
-        if self.clips is not None and self.clips < 0:
-            raise RequestError(f"--clips must be 0 or more, not {self.clips}")
-        if self.clip_s is not None and not 0 < self.clip_s < math.inf:
-            raise RequestError(f"--clip-s must be above 0, not {self.clip_s}")
+        check_stretches(self.clips, self.clip_s)
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
@@ -81,7 +86,7 @@ class Folder(Dataset):
             data_root=str(root),
             notes=notes,
         )
-        return Catalog.build(info, self._cut(root, columns))
+        return Catalog.build(info, self.known(self._cut(root, columns)))
 
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""

@@ -1,7 +1,8 @@
 """MTG-Jamendo: 55,000 full Creative Commons songs by artists of Jamendo, tagged by the artists.
 
-The genre subset in its official files: tab-separated lines of ``TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS...``,
-one file for each side of each of five splits. No split shares an artist between its sides.
+The subsets genre, top50, instrument and mood in their official files: tab-separated lines of ``TRACK_ID ARTIST_ID
+ALBUM_ID PATH DURATION TAGS...``, one file for each side of each of five splits. No split shares an artist between its
+sides.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.embed.datasets import Dataset, option
+from stages.embed.datasets import Dataset, Remote, option
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
 
@@ -26,7 +27,14 @@ EXCERPTS = ("full", "30s")
 SPLIT_NUMBERS = range(5)
 EXCERPT_S = 30.0
 
-_NAMES = [f"autotagging_genre-{side}.tsv" for side in SPLITS]
+SUBSETS = {  # what the lists are called, and which tags they hold
+    "genre": ("genre", "genre"),
+    "top50": ("top50tags", "(?:genre|instrument|mood/theme)"),
+    "instrument": ("instrument", "instrument"),
+    "mood": ("moodtheme", "mood/theme"),
+}
+
+_REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/master/data/splits"
 _AUDIO_FOLDERS = ("", "audio/")
 _COLUMNS = {  # what a cell of each column looks like
     "TRACK_ID": r"track_\d+",
@@ -34,9 +42,8 @@ _COLUMNS = {  # what a cell of each column looks like
     "ALBUM_ID": r"album_\d+",
     "PATH": r"\d+/\d+\.mp3",
     "DURATION": r"\d+(?:\.\d+)?",
-    "TAGS": r"genre---[^\t]+(?:\tgenre---[^\t]+)*",
 }
-_LINE = re.compile("\t".join(f"({cell})" for cell in _COLUMNS.values()))
+_HEADER = [*_COLUMNS, "TAGS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Mtg(Dataset):
     """One clip a song: the whole track, or the 30 s in its middle."""
 
     NAME = "mtg"
-    TITLE = "MTG-Jamendo, genre subset"
+    TITLE = "MTG-Jamendo"
     LICENSE = "metadata CC BY-NC-SA 4.0; each song under the Creative Commons licence that its artist chose"
     CITATION = (
         "D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra: The MTG-Jamendo Dataset for Automatic Music Tagging. "
@@ -52,21 +59,26 @@ class Mtg(Dataset):
     )
     HOMEPAGE = "https://github.com/MTG/mtg-jamendo-dataset"
     FILES = (
-        "The lists autotagging_genre-{train,validation,test}.tsv come with the GitHub repository "
-        "MTG/mtg-jamendo-dataset (data/splits/split-0 to split-4); the songs are fetched by its "
+        "The lists autotagging_genre-{train,validation,test}.tsv (and those of the other subsets) come with the GitHub "
+        "repository MTG/mtg-jamendo-dataset (data/splits/split-0 to split-4); the songs are fetched by its "
         "scripts/download/download.py (--dataset raw_30s --type audio, or audio-low); where they lie elsewhere, "
         "--audio DIR says where."
     )
     BACKBONE = "fcn"
 
     audio: Path | None = option("the folder of the songs (00/ to 99/), where it is not under --data")
-    genres: str = option("thesis: the 15 genres of the thesis; all: every genre", "thesis")
+    subset: str = option("genre, top50 (the 50 most frequent tags), instrument or mood", "genre")
+    genres: str | None = option("thesis: the 15 genres of the thesis (default for genre); all: every genre")
     split: int | None = option("number of the official split, 0 to 4 (default 0)")
     excerpt: str = option("full: whole songs; 30s: the middle 30 seconds of each", "full")
 
     def __post_init__(self) -> None:
-        if self.genres not in GENRES:
+        if self.subset not in SUBSETS:
+            raise unknown("--subset", self.subset, SUBSETS)
+        if self.genres is not None and self.genres not in GENRES:
             raise unknown("--genres", self.genres, GENRES)
+        if self.genres is not None and self.subset != "genre":
+            raise RequestError(f"--genres chooses among genres; leave it out with --subset {self.subset}")
         if self.excerpt not in EXCERPTS:
             raise unknown("--excerpt", self.excerpt, EXCERPTS)
         if self.split is not None and self.split not in SPLIT_NUMBERS:
@@ -74,12 +86,24 @@ class Mtg(Dataset):
         if self.audio is not None and not self.audio.is_dir():
             raise RequestError(f"--audio {self.audio} is not a folder")
 
+    def remotes(self) -> tuple[Remote, ...]:
+        place = f"split-{self.split or 0}"
+        return tuple(
+            Remote(url=f"{_REPOSITORY}/{place}/{name}", holds=(f"data/splits/{place}/{name}", f"{place}/{name}", name))
+            for name in self._names
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"autotagging_{SUBSETS[self.subset][0]}-{side}.tsv" for side in SPLITS]
+
     def catalog(self) -> Catalog:
         data = self._data()
         lists = self._lists(data)
-        columns = _read(lists, THESIS_GENRES if self.genres == "thesis" else None)
+        thesis = self.subset == "genre" and self.genres != "all"
+        columns = _read(lists, self._names, SUBSETS[self.subset][1], THESIS_GENRES if thesis else None)
         if not columns["clip_id"]:
-            raise RequestError(f"{lists.parent} names no song that has one of the genres of --genres {self.genres}")
+            raise RequestError(f"{lists} names no song that has one of the tags that are asked for")
         root = self.audio or data
         columns["path"] = _on_disk(root, columns["path"])
         length_s = columns.pop("length_s")
@@ -89,18 +113,18 @@ class Mtg(Dataset):
         info = CatalogInfo(
             name=self.NAME,
             title=self.TITLE,
-            version=f"split-{self.split or 0}, {self.genres} genres, {self.excerpt}",
+            version=f"split-{self.split or 0}, {'thesis genres' if thesis else self.subset}, {self.excerpt}",
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,
             data_root=str(root.resolve()),
         )
-        return Catalog.build(info, columns)
+        return Catalog.build(info, self.known(columns))
 
     def _data(self) -> Path:
         if self.data is None:
             raise RequestError(
-                f"mtg needs its files: --data DIR (make: DATA=DIR), a folder with {_NAMES[0]} or a clone of "
+                f"mtg needs its files: --data DIR (make: DATA=DIR), a folder with {self._names[0]} or a clone of "
                 f"the repository. {self.FILES}"
             )
         return self.data
@@ -108,36 +132,42 @@ class Mtg(Dataset):
     def _lists(self, data: Path) -> Path:
         """The folder of the three lists of the split that was asked for."""
         number = f"split-{self.split or 0}"
-        if (data / _NAMES[0]).is_file() and self.split is not None and data.name != number:
+        if (data / self._names[0]).is_file() and self.split is not None and data.name != number:
             raise RequestError(
                 f"{data} holds the lists of one split only, and which one does not show; leave out --split, or give "
                 f"--data a clone of the repository, with {number}/ in data/splits"
             )
         for folder in (data, data / number, data / "splits" / number, data / "data" / "splits" / number):
-            absent = [name for name in _NAMES if not (folder / name).is_file()]
+            absent = [name for name in self._names if not (folder / name).is_file()]
             if not absent:
                 return folder
-            if len(absent) < len(_NAMES):
+            if len(absent) < len(self._names):
                 raise RequestError(f"{folder} lacks {', '.join(absent)}. {self.FILES}")
         raise RequestError(
-            f"there is no {_NAMES[0]} in {data} or its data/splits/{number}. {self.FILES} "
+            f"there is no {self._names[0]} in {data} or its data/splits/{number}. {self.FILES} "
             f"Give the folder: --data DIR (make: DATA=DIR)"
         )
 
 
-def _read(folder: Path, wanted: frozenset[str] | None) -> dict[str, list[Any]]:
-    """Catalog columns from a split's three lists; songs and labels restricted to the genres ``wanted``."""
+def _read(folder: Path, names: list[str], category: str, wanted: frozenset[str] | None) -> dict[str, list[Any]]:
+    """Catalog columns from a split's three lists; songs and labels restricted to the tags ``wanted``.
+
+    Tags of one category are labels by their names; where a list mixes categories, they keep them (``genre---rock``).
+    """
+    tag = f"{category}---[^\\t]+"
+    cells = [*_COLUMNS.values(), f"{tag}(?:\\t{tag})*"]
+    whole = re.compile("\\t".join(f"({cell})" for cell in cells))
     columns: dict[str, list[Any]] = {
         name: []
         for name in ("clip_id", "song_id", "artist_id", "album_id", "path", "length_s", "labels", "split_official")
     }
     places: dict[str, tuple[Path, int]] = {}
-    for side, name in zip(SPLITS, _NAMES, strict=True):
+    for side, name in zip(SPLITS, names, strict=True):
         path = folder / name
         for line, text in _lines(path):
-            match = _LINE.fullmatch(text)
+            match = whole.fullmatch(text)
             if match is None:
-                raise _malformed(path, line, text)
+                raise _malformed(path, line, text, cells)
             song, artist, album, file, length, tags = match.groups()
             if song in places:
                 before, at = places[song]
@@ -146,7 +176,7 @@ def _read(folder: Path, wanted: frozenset[str] | None) -> dict[str, list[Any]]:
                     f"a song belongs to one side of a split, once"
                 )
             places[song] = path, line
-            labels = [tag.removeprefix("genre---") for tag in tags.split("\t")]
+            labels = [tag.removeprefix(f"{category}---") for tag in tags.split("\t")]
             if wanted is not None:
                 labels = [label for label in labels if label in wanted]
             if labels:
@@ -169,24 +199,24 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _check_header(path: Path, text: str) -> None:
     names = text.split("\t")
-    missing = [name for name in _COLUMNS if name not in names]
-    if missing or names != list(_COLUMNS):
+    missing = [name for name in _HEADER if name not in names]
+    if missing or names != _HEADER:
         wrong = f"lacks {', '.join(missing)}" if missing else "has its columns in another order"
         raise RequestError(
-            f"{path}, line 1: the header {wrong}; an official list has {' '.join(_COLUMNS)}, separated by tabs. "
+            f"{path}, line 1: the header {wrong}; an official list has {' '.join(_HEADER)}, separated by tabs. "
             f"{Mtg.FILES}"
         )
 
 
-def _malformed(path: Path, line: int, text: str) -> RequestError:
-    cells = text.split("\t", len(_COLUMNS) - 1)
-    for (name, pattern), cell in zip(_COLUMNS.items(), cells, strict=False):
+def _malformed(path: Path, line: int, text: str, patterns: list[str]) -> RequestError:
+    cells = text.split("\t", len(_HEADER) - 1)
+    for name, pattern, cell in zip(_HEADER, patterns, cells, strict=False):
         if not re.fullmatch(pattern, cell):
             return RequestError(
                 f"{path}, line {line}: {name} is {cell[:60]!r}, which no official list has; fetch the file again"
             )
     return RequestError(
-        f"{path}, line {line}: {len(cells)} columns, and {len(_COLUMNS)} are the least; fetch the file again"
+        f"{path}, line {line}: {len(cells)} columns, and {len(_HEADER)} are the least; fetch the file again"
     )
 
 

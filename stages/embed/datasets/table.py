@@ -77,7 +77,7 @@ class FeatureTable(Dataset):
             features=tuple(features),
             notes=notes,
         )
-        return Catalog.build(info, columns)
+        return Catalog.build(info, self.known(columns))
 
 
 def _features(table: Table, named: str | None, taken: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -18,9 +18,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stages.embed.inputs import Clip, Kind
+from stages.embed.inputs.rolls import ROLL_SUFFIX, read_roll
 from store.errors import ClipError, RequestError
 
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
+NOTE_SUFFIXES = MIDI_SUFFIXES | {ROLL_SUFFIX}  # whatever `read_notes` reads
 MAX_BYTES = 1 << 24  # room for more than two million notes
 MAX_HOURS = 24.0
 MAX_FRAMES = 1 << 14  # columns of a clip
@@ -56,7 +58,7 @@ class Notes:
 
 
 def read_notes(path: Path) -> Notes:
-    """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames.
+    """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames; or of a piano roll (.npz).
 
     Raises
     ------
@@ -64,7 +66,10 @@ def read_notes(path: Path) -> Notes:
         ``missing``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, longer than `MAX_HOURS`,
         several independent songs in one file (format 2).
     """
-    score, ticks_per_s = _parse(_contents(path))
+    contents = _contents(path)
+    if path.suffix.lower() == ROLL_SUFFIX:
+        return Notes(**read_roll(path))
+    score, ticks_per_s = _parse(contents)
     parts = [track.notes.numpy() for track in score.tracks]
     counts = [len(part["time"]) for part in parts]
 

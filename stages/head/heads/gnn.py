@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.graph import neighbour_mean, ragged
+from stages.head.graph import ArtistGraph, neighbour_mean, ragged
 from stages.head.heads import Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.head.splits import Split
@@ -22,7 +22,8 @@ class Gnn(TrainedHead):
     ``relu([W_self x + b ; W_neighbours mean(x_neighbours) + c])``: self and neighbours are concatenated after
     weights of their own. Training draws neighbours; scoring takes the exact mean of all of them, or as many
     as ``neighbours_inference`` says. Neighbours are drawn from the whole collection, so that representations
-    (never labels) of test clips take part: the thesis's transductive setting.
+    (never labels) of test clips take part: the thesis's transductive setting. With ``inductive`` only training clips
+    are anyone's neighbours.
     """
 
     NAME = "gnn"
@@ -32,7 +33,8 @@ class Gnn(TrainedHead):
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        self.graph = data.graph.to(x.device)
+        graph = ArtistGraph(data.graph.artist, torch.from_numpy(part == 0)) if settings.inductive else data.graph
+        self.graph = graph.to(x.device)
         self._table: Tensor | None = None
         self._draw: Draw | None = None
 

@@ -1,0 +1,153 @@
+"""Files of a collection from their official addresses: resumed, checked, unpacked, each whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from stages.embed.datasets import Remote
+from stages.progress import note, task
+from store.errors import EncoreError, RequestError
+
+_ARCHIVES = (".zip", ".tar.gz", ".tgz")
+_TIMEOUT_S = (20.0, 120.0)  # to connect, and between two pieces
+_PIECE_BYTES = 1 << 16  # what an interruption can lose
+_MIB = 1 << 20
+
+
+def place_of(remote: Remote, data: Path) -> Path | None:
+    """Where the content of a file lies under ``data``; None where it is not there."""
+    return next((data / path for path in remote.holds if (data / path).exists()), None)
+
+
+def fetch(remote: Remote, data: Path) -> Path:
+    """Fetch a file into ``data`` unless it is there, and unpack it where it is an archive; returns where it lies.
+
+    What arrived before an interruption is kept beside the target as ``.partial``, and asked for again only where the
+    server says that the file is still the same.
+
+    Raises
+    ------
+    EncoreError
+        where the address cannot be read, or what came does not have the checksum.
+    RequestError
+        where an archive holds something that would lie outside of ``data``, or not what it should hold.
+    """
+    import pooch
+    import requests
+
+    there = place_of(remote, data)
+    if there is not None:
+        return there
+    name = PurePosixPath(urlsplit(remote.url).path).name
+    archive = name.endswith(_ARCHIVES)
+    target = data / (name if archive else remote.holds[0])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pooch.get_logger().setLevel("WARNING")
+        pooch.retrieve(
+            remote.url, remote.checksum, fname=target.name, path=target.parent, downloader=_Resumed(target, name)
+        )
+        if archive:
+            _unpack(target, data / remote.into)
+            target.unlink()
+    except requests.RequestException as error:
+        raise EncoreError(
+            f"{remote.url} could not be fetched: {error}. What arrived is kept; the same command goes on from there"
+        ) from error
+    except ValueError as error:
+        if isinstance(error, EncoreError):
+            raise
+        raise EncoreError(
+            f"{remote.url}: what came does not have the checksum {remote.checksum} and was thrown away; "
+            f"run the command again, and if this comes back the file is another one now"
+        ) from error
+    except OSError as error:
+        raise EncoreError(f"{target} cannot be written: {error.strerror or error}") from error
+    there = place_of(remote, data)
+    if there is None:
+        raise RequestError(f"{remote.url} was fetched into {data}, but holds no {remote.holds[0]}")
+    return there
+
+
+class _Resumed:
+    """A downloader for pooch that goes on where it was interrupted."""
+
+    def __init__(self, target: Path, label: str) -> None:
+        self.partial = target.with_name(f".{target.name}.partial")
+        self.mark = target.with_name(f".{target.name}.partial.mark")
+        self.label = label
+
+    def __call__(self, url: str, output_file: str | os.PathLike[str], _pooch: Any) -> None:
+        import requests
+
+        have = self.partial.stat().st_size if self.partial.exists() and self.mark.exists() else 0
+        headers = {"Accept-Encoding": "identity"}  # lengths and ranges are those of the file itself
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": self.mark.read_text()}
+        with requests.get(url, stream=True, headers=headers, timeout=_TIMEOUT_S) as response:
+            if have and response.status_code == requests.codes.requested_range_not_satisfiable:
+                self._forget()
+                return self(url, output_file, _pooch)
+            response.raise_for_status()
+            goes_on = have > 0 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            if response.status_code == requests.codes.partial_content and not goes_on:
+                raise requests.RequestException("the server sent another part of the file than was asked for")
+            self._write(response, have if goes_on else 0)
+        os.replace(self.partial, output_file)
+        self._forget()
+        return None
+
+    def _write(self, response: Any, have: int) -> None:
+        mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        if mark and not mark.startswith("W/"):  # without a strong mark no one can say that the rest is of the same file
+            self.mark.write_text(mark)
+        else:
+            self.mark.unlink(missing_ok=True)
+        length = response.headers.get("Content-Length", "")
+        total = (have + int(length)) // _MIB + 1 if length.isdigit() else None
+        with self.partial.open("ab" if have else "wb") as file, task(f"fetching {self.label}", total, "MiB") as advance:
+            done = have // _MIB
+            advance(done)
+            for piece in response.iter_content(_PIECE_BYTES):
+                file.write(piece)
+                advance(file.tell() // _MIB - done)
+                done = file.tell() // _MIB
+
+    def _forget(self) -> None:
+        self.partial.unlink(missing_ok=True)
+        self.mark.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, data: Path) -> None:
+    """Unpack beside the target first, so that a folder that is there is whole."""
+    note(f"unpacking {archive.name}")
+    data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=data, prefix=".unpacking-") as scratch:
+        try:
+            if archive.suffix == ".zip":
+                _unzip(archive, scratch)
+            else:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(scratch, filter="data")
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            raise RequestError(f"{archive} cannot be unpacked: {error}; remove it and fetch it again") from error
+        for entry in sorted(Path(scratch).iterdir()):
+            if (data / entry.name).exists():
+                note(f"{data / entry.name} is there already and stays as it is")
+            else:
+                shutil.move(entry, data / entry.name)
+
+
+def _unzip(archive: Path, folder: str) -> None:
+    with zipfile.ZipFile(archive) as held:
+        for entry in held.namelist():
+            if entry.startswith(("/", "\\")) or ".." in PurePosixPath(entry.replace("\\", "/")).parts:
+                raise RequestError(f"{archive} holds {entry!r}, which would lie outside of its folder")
+        held.extractall(folder)

@@ -1,0 +1,119 @@
+"""``encore audit``: what it counts, what stands beside the thesis, splits as plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.audit import audit, describe
+from stages.embed.datasets.mtg import Mtg
+from stages.head.homophily import homophily
+from store.schema import Catalog, CatalogInfo
+from tests.pipeline.conftest import Encore
+
+INFO = CatalogInfo(name="few", title="Few", version="1", licence="CC0", citation="-", backbone="fcn")
+
+
+def few(**columns: object) -> Catalog:
+    """Ten songs: artist a has six, b three, one is unknown."""
+    ids = [f"s{i}" for i in range(10)]
+    base = {
+        "clip_id": ids,
+        "song_id": ids,
+        "path": ids,
+        "artist_id": ["a"] * 6 + ["b"] * 3 + [None],
+        "labels": [["rock"]] * 5 + [["rock", "pop"]] + [["jazz"]] * 4,
+        "split_official": ["train"] * 4 + ["validation", "test", "test", "test", "validation", "test"],
+    }
+    return Catalog.build(INFO, base | columns)
+
+
+def test_what_is_counted() -> None:
+    found = audit(few())
+    assert found["label_cardinality"] == {"mean": 1.1, "songs": {"1": 9, "2": 1}, "distinct_sets": 3}
+    artists = found["songs_per_artist"]
+    assert (artists["mean"], artists["median"], artists["most"]) == (4.5, 4.5, 6)
+    assert {songs: count for songs, count in artists["artists"].items() if count} == {"3-5": 1, "6-10": 1}
+    official = found["regimes"]["official"]
+    assert official["test_with_neighbour"] == 0.75
+    assert official["test_with_training_neighbour"] == 0.25
+    assert found["thesis"] is None
+    assert max(map(len, describe(found).splitlines())) <= 80
+
+
+def test_homophily_by_edges_and_by_clips() -> None:
+    """Against the definitions, edge by edge."""
+    rng = np.random.default_rng(0)
+    artist = rng.integers(-1, 8, 60)
+    targets = rng.random((60, 4)) < 0.4
+    values: dict[str, list[list[float]]] = {"exact": [], "jaccard": [], "any": []}
+    for i in range(60):
+        others = [j for j in range(60) if j != i and artist[j] == artist[i] >= 0]
+        if others:
+            shared = [int((targets[i] & targets[j]).sum()) for j in others]
+            union = [int((targets[i] | targets[j]).sum()) for j in others]
+            values["exact"].append([float((targets[i] == targets[j]).all()) for j in others])
+            values["jaccard"].append([s / u if u else 1.0 for s, u in zip(shared, union, strict=True)])
+            values["any"].append([float(s > 0) for s in shared])
+    for name, nodes in values.items():
+        assert homophily(artist, targets)[name] == pytest.approx(np.concatenate(nodes).mean())
+        assert homophily(artist, targets, per_node=True)[name] == pytest.approx(np.mean([np.mean(n) for n in nodes]))
+
+
+def test_the_thesis_beside_ours(shared_data: Path) -> None:
+    found = audit(Mtg(data=shared_data / "mtg-jamendo").catalog())
+    figures = found["thesis"]["figures"]
+    assert figures["songs"] == {"ours": 48_590, "thesis": 48_590}
+    assert round(figures["homophily"]["ours"], 4) == figures["homophily"]["thesis"] == 0.2739
+    assert found["thesis"]["why"] == []
+    assert found["regimes"]["official"]["shared_artists"] == 0
+    assert found["regimes"]["random"]["test_with_training_neighbour"] > 0.9
+    assert "27.39 %  27.39 %" in describe(found)
+
+
+def test_an_audit_of_another_version_has_no_thesis(shared_data: Path) -> None:
+    assert audit(Mtg(data=shared_data / "mtg-jamendo", genres="all").catalog())["thesis"] is None
+
+
+def test_a_difference_from_the_thesis_is_explained() -> None:
+    info = CatalogInfo(
+        name="fma",
+        title="",
+        version="small, genres top",
+        licence="",
+        citation="",
+        backbone="fcn",
+        notes=("2 are left",),
+    )
+    found = audit(Catalog(info, few().table))
+    assert found["thesis"]["figures"]["songs"] == {"ours": 10, "thesis": 8_000}
+    assert found["thesis"]["why"][0] == "2 are left"
+    text = describe(found)
+    assert "differs" in text
+    assert "- 2 are left" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_splits_as_plain_files(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
+    """What is exported is read back as the official split of one's own songs."""
+    own = ("folder", "--data", midi_folder, "--table", "songs.csv", "--clips", 2)
+    out = tmp_path / "splits"
+    ran = encore("audit", *own, "--name", "a", "--export", out, "--regimes", "random,artist-3fold", "--seeds", 2)
+    names = {path.name for path in out.iterdir()}
+    folds = {f"a-artist-3fold-seed{seed}-fold{fold}.tsv" for seed in (0, 1) for fold in (1, 2, 3)}
+    assert names == {"a-random-seed0.tsv", "a-random-seed1.tsv"} | folds
+    assert "wrote" in ran.err
+    first = out / "a-random-seed0.tsv"
+    assert first.read_text().splitlines()[0] == "song_id\tsplit"
+    assert len(first.read_text().splitlines()) == 25
+    again = encore("audit", *own, "--name", "b", "--splits", first, "--json").json
+    assert again["regimes"]["official"] == encore("audit", *own, "--name", "b", "--json").json["regimes"]["random"]
+    encore("audit", *own, "--name", "c", "--export", tmp_path / "all")
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"c-random-seed0.tsv", "c-artist-seed0.tsv"}
+    assert "give --export DIR" in encore("audit", *own, "--name", "c", "--regimes", "random", code=2).err
+    assert (
+        "no official split"
+        in encore("audit", *own, "--name", "c", "--export", out, "--regimes", "official", code=2).err
+    )
