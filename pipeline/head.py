@@ -22,7 +22,7 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
 from stages.head.metrics import main_metric
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, REGIMES, Split
+from stages.splits import PARTS, REGIMES, Split
 from stages.progress import note, task
 from store.errors import unknown
 from store.fingerprint import canonical
