@@ -22,8 +22,8 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
 from stages.head.metrics import main_metric
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, REGIMES, Split
 from stages.progress import note, task
+from stages.splits import PARTS, REGIMES, Split
 from store.errors import unknown
 from store.fingerprint import canonical
 from store.layout import Store

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.head.splits import overlap, split
+from stages.splits import overlap, split
 from store.errors import RequestError
 
 

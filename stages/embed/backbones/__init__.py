@@ -7,6 +7,7 @@ configuration as a frozen dataclass. Nothing else in the project names it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.embed.inputs import Input
+from stages.embed.objectives import Labels, Objective
 from store.schema import CatalogInfo
 
 
@@ -63,6 +65,13 @@ class Backbone(ABC):
     def load(self, weights: Path) -> None:
         """Read the weights of a checkpoint; RequestError names the first key that does not fit."""
         raise NotImplementedError
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        """How ``module`` can be trained, the usual way first: name -> what makes the objective; {} where it cannot.
+
+        What is made shares ``module``'s parameters; its other parameters are drawn anew.
+        """
+        return {}
 
     def to(self, device: torch.device) -> None:
         """Move to ``device`` and freeze."""
