@@ -1,0 +1,158 @@
+"""MusicBERT's network, its parts named as in the published checkpoints.
+
+Letters: b windows, n notes, l = n + 2 tokens (start, notes, end), f = 8 fields, w the width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from stages.embed.inputs.octuple import NOTES, PAD, SIZES
+
+HIDDEN = -2  # in all places of a field that is to be guessed
+
+# The published vocabulary: four special words, the values of the eight fields one field behind the other, the mask.
+_START, _PADDING, _END, _SPECIAL = 0, 1, 2, 4
+_MASK = _SPECIAL + sum(SIZES)
+WORDS = _MASK + 1
+POSITIONS = _PADDING + 1 + NOTES + 2  # fairseq counts from behind the number of the padding
+_FIELDS = len(SIZES)
+_DROPOUT = 0.1
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b l w"], seen: Bool[Tensor, "b l"] | None) -> Float[Tensor, "b l w"]:
+        q, k, v = (
+            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        mask = None if seen is None else seen[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, _DROPOUT if self.training else 0.0)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention, then two linear layers; normalised after each of the two sums."""
+
+    def __init__(self, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, x: Float[Tensor, "b l w"], seen: Bool[Tensor, "b l"] | None) -> Float[Tensor, "b l w"]:
+        x = self.self_attn_layer_norm(x + self.dropout(self.self_attn(x, seen)))
+        out: Tensor = self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
+        return out
+
+
+class WordHead(nn.Module):
+    """From vectors to logits over words; its last layer's weights are those of the embedding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.layer_norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(WORDS))
+
+    def forward(
+        self, x: Float[Tensor, "tokens w"], embedding: Float[Tensor, "words w"], words: slice
+    ) -> Float[Tensor, "tokens words"]:
+        return F.linear(self.layer_norm(F.gelu(self.dense(x))), embedding[words], self.bias[words])
+
+
+class MusicBertNetwork(nn.Module):
+    """From windows of octuples to representations; see `forward`."""
+
+    first_words: Tensor
+
+    def __init__(self, layers: int, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(WORDS, width, padding_idx=_PADDING)
+        self.embed_positions = nn.Embedding(POSITIONS, width, padding_idx=_PADDING)
+        self.downsampling = nn.Sequential(nn.Linear(_FIELDS * width, width))
+        self.emb_layer_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.layers = nn.ModuleList(Layer(width, heads, inner) for _ in range(layers))
+        self.upsampling = nn.Sequential(nn.Linear(width, _FIELDS * width))
+        self.lm_head = WordHead(width)
+        first_words = torch.tensor([_SPECIAL + sum(SIZES[:field]) for field in range(_FIELDS)])
+        self.register_buffer("first_words", first_words, persistent=False)
+        self.taps = sorted({round(layers * quarter / 4) for quarter in range(5)})
+        self.dim = (len(self.taps) + 2) * width
+        self.apply(_draw_weights)
+
+    def forward(self, windows: Int[Tensor, "b n f"]) -> Float[Tensor, "b dim"]:
+        """Pooled vectors, one behind the other, as `MusicBert` describes them."""
+        states, seen = self.states(windows)
+        notes = seen[:, 2:]  # as many as are seen but for start and end; the notes' vectors begin at 1
+        share = (notes / notes.sum(dim=1, keepdim=True)).unsqueeze(1)
+        means = [(share @ states[tap][:, 1:-1]).squeeze(1) for tap in self.taps]
+        last = states[-1]
+        highest = last[:, 1:-1].masked_fill(~notes.unsqueeze(2), -torch.inf).amax(dim=1)
+        return torch.cat([*means, last[:, 0], highest], dim=1)
+
+    def states(self, windows: Int[Tensor, "b n f"]) -> tuple[list[Float[Tensor, "b l w"]], Bool[Tensor, "b l"]]:
+        """The vectors in front of the first layer and behind each, and which of them stand for a token.
+
+        ``l`` is that of the window with the most notes, whatever padding there is behind it.
+        """
+        words = self.words(windows)
+        seen = words[..., 0] != _PADDING
+        x = self.downsampling(self.embed_tokens(words).flatten(2))
+        x = x + self.embed_positions.weight[_PADDING + 1 : _PADDING + 1 + x.shape[1]]
+        x = self.dropout(self.emb_layer_norm(x)) * seen.unsqueeze(2)
+        states = [x]
+        mask = None if bool(seen.all()) else seen
+        for layer in self.layers:
+            states.append(layer(states[-1], mask))
+        return states, seen
+
+    def words(self, windows: Int[Tensor, "b n f"]) -> Int[Tensor, "b l f"]:
+        """Numbers in the published vocabulary, a start in front of each window's notes and an end behind them."""
+        notes = (windows[..., 0] != PAD).sum(dim=1)
+        windows = windows[:, : int(notes.max())].long()
+        words = torch.where(windows == HIDDEN, _MASK, windows + self.first_words)
+        words = torch.where(windows == PAD, _PADDING, words)
+        words = F.pad(words, (0, 0, 1, 1), value=_PADDING)
+        words[:, 0] = _START
+        words[torch.arange(len(words), device=words.device), notes + 1] = _END
+        return words
+
+    def predict(self, tokens: Int[Tensor, "b n f"], wanted: Bool[Tensor, "b n f"]) -> tuple[Tensor, ...]:
+        """Field by field the logits [wanted, values of the field]; a field's values compete with each other alone."""
+        last = self.states(tokens)[0][-1][:, 1:-1]
+        width = last.shape[2]
+        weight, bias = self.upsampling.parameters()
+        logits, first = [], _SPECIAL
+        for field, size in enumerate(SIZES):
+            rows = slice(field * width, (field + 1) * width)
+            chosen = last[wanted[:, : last.shape[1], field]]
+            vectors = F.linear(chosen, weight[rows], bias[rows])
+            logits.append(self.lm_head(vectors, self.embed_tokens.weight, slice(first, first + size)))
+            first += size
+        return tuple(logits)
+
+
+def _draw_weights(module: nn.Module) -> None:
+    """BERT's: normal with deviation 0.02, biases 0, paddings 0."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding):
+        nn.init.zeros_(module.weight[_PADDING])
