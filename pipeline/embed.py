@@ -18,6 +18,7 @@ from pipeline.devices import find_device
 from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.weights import read_about
 from stages.progress import note
 from store.errors import RequestError
 from store.fingerprint import hash_file
@@ -119,8 +120,15 @@ def embed(
 def make_backbone(
     name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo
 ) -> tuple[Backbone, str | None]:
-    """The backbone with its weights, and the mark of these weights that enters the fingerprint."""
+    """The backbone with its weights, and the mark of these weights that enters the fingerprint.
+
+    A checkpoint of ``encore train`` brings the settings it was trained with; those given here go before them.
+    """
     kind: type[Backbone] = registry.find("backbone", name)
+    about = read_about(Path(weights)) if weights not in (None, _RANDOM) and kind.WEIGHTS is not None else {}
+    if about.get("backbone", name) != name:
+        raise RequestError(f"{weights} holds weights of {about['backbone']}, not of {name}")
+    settings = {**about.get("settings", {}), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
     if kind.WEIGHTS is None:
         if weights is not None:

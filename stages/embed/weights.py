@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"{path}: {key!r} is not a plain tensor; save a network's state_dict() alone with torch.save"
             )
     return dict(held)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint of ``encore train`` says of itself; {} for anything else (`read_state_dict` judges those)."""
+    if not path.is_file():
+        return {}
+    _refuse_inflating(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        about = held["about"]
+    except Exception:  # a damaged pickle can raise almost anything
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def load_into(

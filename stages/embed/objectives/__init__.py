@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from store.errors import RequestError
 
+Rows = NDArray[np.int64]  # numbers of catalog rows
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
