@@ -28,7 +28,7 @@ _WIDTHS = (512, 512, DIM, DIM, DIM)
 _LEAST_FRAMES = 1 << len(_CHANNELS)
 _LOUDEST = 127.0
 
-_TRAINING = Training(epochs=40, batch=32, learning_rate=1e-3, patience=8)
+_TRAINING = Training(epochs=20, batch=32, learning_rate=1e-3, patience=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,12 @@ class PianoRollNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out))
+            nn.Sequential(nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out))
             for into, out in zip((len(TRACKS), *_CHANNELS), _CHANNELS, strict=False)
         )
         flat = _CHANNELS[-1] * _CELLS[0] * _CELLS[1]
         self.linears = nn.ModuleList(
-            nn.Sequential(nn.Linear(into, out, bias=False), nn.BatchNorm1d(out))
+            nn.Sequential(nn.Linear(into, out), nn.LayerNorm(out))
             for into, out in zip((flat, *_WIDTHS), _WIDTHS, strict=False)
         )
         self.dropout = nn.Dropout(0.3)
@@ -66,7 +66,7 @@ class PianoRollNetwork(nn.Module):
     def forward(self, rolls: UInt8[Tensor, "batch tracks pitches frames"]) -> Float[Tensor, "batch 384"]:
         x = rolls / _LOUDEST
         for convolution in self.convolutions:
-            x = F.max_pool2d(F.relu(convolution(x)), 2)
+            x = F.relu(convolution(x))
         x = F.adaptive_avg_pool2d(x, _CELLS).flatten(1)
         for linear in self.linears:
             x = F.relu(linear(self.dropout(x)))
