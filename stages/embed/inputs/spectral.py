@@ -40,7 +40,8 @@ class Mel:
     Attributes
     ----------
     rate_hz : of the samples.
-    fft, hop : length of the (periodic Hann) window and the step between frames, in samples.
+    fft, hop : length of the transform and the step between frames, in samples.
+    window : length of the (periodic Hann) window; None is the transform's.
     bands : triangular filters from ``low_hz`` to ``high_hz``.
     scale : ``htk``, filters of height 1, edges mirrored (torchaudio's ways); or ``slaney``, filters of area 1, edges
         filled with zeros (librosa's).
@@ -53,6 +54,7 @@ class Mel:
     low_hz: float
     high_hz: float
     scale: Literal["htk", "slaney"] = "htk"
+    window: int | None = None
 
     def frames(self, samples: int) -> int:
         """Columns of the spectrogram of so many samples; the first frame is centred on the first of them."""
@@ -65,6 +67,7 @@ def mel_spectrogram(mel: Mel) -> nn.Module:
     module: nn.Module = _transforms().MelSpectrogram(
         sample_rate=mel.rate_hz,
         n_fft=mel.fft,
+        win_length=mel.window,
         hop_length=mel.hop,
         f_min=mel.low_hz,
         f_max=mel.high_hz,
@@ -72,6 +75,20 @@ def mel_spectrogram(mel: Mel) -> nn.Module:
         norm="slaney" if slaney else None,
         mel_scale=mel.scale,
         pad_mode="constant" if slaney else "reflect",
+    )
+    return module
+
+
+def mel_filters(mel: Mel) -> nn.Module:
+    """A module from power [batch, 1 + fft // 2, frames] to mel power [batch, bands, frames]."""
+    module: nn.Module = _transforms().MelScale(
+        n_mels=mel.bands,
+        sample_rate=mel.rate_hz,
+        f_min=mel.low_hz,
+        f_max=mel.high_hz,
+        n_stft=1 + mel.fft // 2,
+        norm="slaney" if mel.scale == "slaney" else None,
+        mel_scale=mel.scale,
     )
     return module
 
