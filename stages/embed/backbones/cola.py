@@ -70,7 +70,7 @@ class ColaNetwork(nn.Module):
         self.efficientnet = EfficientNetModel(config)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as quick on a CPU
 
-        _normalise_for_noise(self.efficientnet)
+        _draw_weights(self.efficientnet)
 
     def forward(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 1280"]:
         with torch.autocast(wave.device.type, enabled=False):
@@ -80,13 +80,18 @@ class ColaNetwork(nn.Module):
         return pooled
 
 
-def _normalise_for_noise(network: nn.Module) -> None:
-    """Give the batch normalisations the statistics of a batch of noise.
+def _draw_weights(network: nn.Module) -> None:
+    """Draw the convolutions after He, and give the batch normalisations the statistics of a batch of noise.
 
-    With those that they are made with, mean 0 and variance 1, the signal shrinks from layer to layer, and a network of
-    this depth answers 0 to everything until it is trained.
+    With the library's narrower draw, and with the mean 0 and variance 1 that normalisations are made with, the signal
+    shrinks from layer to layer: a network of this depth would answer 0 to everything until it is trained.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms: list[nn.BatchNorm2d] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm2d):
+            norms.append(module)
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:
