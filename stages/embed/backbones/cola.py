@@ -81,16 +81,17 @@ class ColaNetwork(nn.Module):
 
 
 def _draw_weights(network: nn.Module) -> None:
-    """Draw the convolutions after He, and give the batch normalisations the statistics of a batch of noise.
+    """Draw the convolutions after He, and give the batch normalisations scale 1 and the statistics of a batch of noise.
 
-    With the library's narrower draw, and with the mean 0 and variance 1 that normalisations are made with, the signal
-    shrinks from layer to layer: a network of this depth would answer 0 to everything until it is trained.
+    The library draws all of them around 0, normalisation scales included, for weights to be loaded over: through a
+    network of this depth nothing comes out, and little of a gradient comes back.
     """
     norms: list[nn.BatchNorm2d] = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
             norms.append(module)
     momenta = [norm.momentum for norm in norms]
     network.eval()
