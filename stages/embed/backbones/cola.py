@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ class ColaNetwork(nn.Module):
 
 
 def _draw_weights(network: nn.Module) -> None:
-    """Draw the convolutions after He, and give the batch normalisations scale 1 and the statistics of a batch of noise.
+    """Draw the convolutions after He, and give the batch normalisations scale 1 and the statistics of drawn patches.
 
     The library draws all of them around 0, normalisation scales included, for weights to be loaded over: through a
     network of this depth nothing comes out, and little of a gradient comes back.
@@ -98,7 +99,9 @@ def _draw_weights(network: nn.Module) -> None:
     for norm in norms:
         norm.train().momentum = 1.0
     with torch.no_grad():
-        network(torch.randn(8, 1, MEL.bands, FRAMES))
+        network(
+            F.interpolate(torch.randn(16, 1, 4, 6), (MEL.bands, FRAMES)) + 0.3 * torch.randn(16, 1, MEL.bands, FRAMES)
+        )
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
