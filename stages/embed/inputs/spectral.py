@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def _transforms() -> Any:
+def torchaudio_transforms() -> Any:
     """`torchaudio.transforms`, also where torchaudio's compiled part does not fit the torch beside it.
 
     That part is made for one CUDA version: beside a CPU-only torch its import raises OSError, beside a torch of
@@ -64,7 +64,7 @@ class Mel:
 def mel_spectrogram(mel: Mel) -> nn.Module:
     """A module from samples [batch, samples] to mel power [batch, bands, frames]."""
     slaney = mel.scale == "slaney"
-    module: nn.Module = _transforms().MelSpectrogram(
+    module: nn.Module = torchaudio_transforms().MelSpectrogram(
         sample_rate=mel.rate_hz,
         n_fft=mel.fft,
         win_length=mel.window,
@@ -81,7 +81,7 @@ def mel_spectrogram(mel: Mel) -> nn.Module:
 
 def mel_filters(mel: Mel) -> nn.Module:
     """A module from power [batch, 1 + fft // 2, frames] to mel power [batch, bands, frames]."""
-    module: nn.Module = _transforms().MelScale(
+    module: nn.Module = torchaudio_transforms().MelScale(
         n_mels=mel.bands,
         sample_rate=mel.rate_hz,
         f_min=mel.low_hz,
