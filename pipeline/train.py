@@ -101,7 +101,7 @@ def run(
     labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
     objective = makers[chosen](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
-    regime = regime or ("official" if (columns.official(catalog) >= 0).any() else "random")
+    regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
     part = divide(catalog, labels, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
     out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{chosen}.pt")
