@@ -65,8 +65,8 @@ class ColaNetwork(nn.Module):
             hidden_dim=DIM,
             width_coefficient=1.0,
             depth_coefficient=1.0,
-            # The library hands this on to torch, which means by it the weight of the new batch, not of the old mean.
-            batch_norm_momentum=0.01,
+            # The library's 0.99 is the weight of the old mean; torch, which is handed it, means that of the new batch.
+            batch_norm_momentum=0.1,
         )
         self.efficientnet = EfficientNetModel(config)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as quick on a CPU
