@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.collections import mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
+from pipeline.embed import hash_weights
 from stages import columns, registry, splits
 from stages.embed.backbones import Backbone
 from stages.embed.encode import ClipTable, default_workers
@@ -24,7 +25,7 @@ from stages.embed.objectives import Labels, Training
 from stages.embed.train import Trained, train
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.fingerprint import canonical, hash_file, hash_ids
+from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
 
@@ -83,8 +84,12 @@ def run(
     catalog = mark_sources(open_catalog(dataset, options, store))
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
     torch.manual_seed(seed)
-    own = {key: value for key, value in changes.items() if key not in _TRAINING}
-    backbone = _build(backbone_name, own, weights, catalog)
+    kind: type[Backbone] = registry.find("backbone", backbone_name)
+    own = kind.settings_of(Path(weights)) if weights is not None else {}
+    own |= {key: value for key, value in changes.items() if key not in _TRAINING}
+    backbone = kind(kind.resolve(configure(kind.Config(), own, f"the backbone {backbone_name}"), catalog.info))
+    if weights is not None:
+        backbone.load(Path(weights))
     makers = backbone.objectives()
     if not makers:
         raise RequestError(f"{backbone_name} cannot be trained; take one that has an objective")
@@ -96,7 +101,7 @@ def run(
     labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
     objective = makers[chosen](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
-    regime = regime or ("official" if (columns.official(catalog) >= 0).any() else "random")
+    regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
     part = divide(catalog, labels, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
     out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{chosen}.pt")
@@ -110,7 +115,7 @@ def run(
         "config": canonical(backbone.config),
         "objective": chosen,
         "training": canonical(settings),
-        "start": None if weights is None else hash_file(Path(weights)),
+        "start": None if weights is None else hash_weights(Path(weights)),
         "dataset": catalog.info.name,
         "synthetic": catalog.info.synthetic,
         "regime": regime,
@@ -155,14 +160,6 @@ def divide(catalog: Catalog, labels: Labels, regime: str, *, labelled_only: bool
     if not labelled_only:
         part[live & ~usable] = 0
     return part
-
-
-def _build(name: str, settings: Mapping[str, str], weights: str | None, catalog: Catalog) -> Backbone:
-    kind: type[Backbone] = registry.find("backbone", name)
-    backbone = kind(kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), catalog.info))
-    if weights is not None:
-        backbone.load(Path(weights))
-    return backbone
 
 
 def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:

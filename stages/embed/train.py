@@ -202,7 +202,9 @@ class _Run:
             loss = self.wrapped(windows, carried)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.settings.max_norm)
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=self.settings.max_norm, error_if_nonfinite=False
+            )
             self.optimizer.step()
             total += loss.detach()
             state.step += 1

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from stages.embed.inputs import Input
 from stages.embed.objectives import Labels, Objective
+from stages.embed.weights import read_about
+from store.errors import RequestError
 from store.schema import CatalogInfo
 
 
@@ -57,6 +59,15 @@ class Backbone(ABC):
     def resolve(cls, config: Any, info: CatalogInfo) -> Any:  # noqa: ARG003 - for those that override it
         """The settings as they hold for this collection; most backbones take them as they are."""
         return config
+
+    @classmethod
+    def settings_of(cls, weights: Path) -> dict[str, str]:
+        """The settings that a checkpoint of ``encore train`` was made with; RequestError for another backbone's."""
+        about = read_about(weights)
+        if about.get("backbone", cls.NAME) != cls.NAME:
+            raise RequestError(f"{weights} holds weights of {about['backbone']}, not of {cls.NAME}")
+        settings: dict[str, str] = about.get("settings", {})
+        return settings
 
     @abstractmethod
     def __init__(self, config: Any) -> None:
