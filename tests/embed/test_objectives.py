@@ -66,44 +66,45 @@ def test_supervised_losses_by_hand() -> None:
         Supervised(nn.Identity(), 3, labels([1], [1]), Training())
 
 
+def hide_every_second(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every second token's first field."""
+    wanted = torch.zeros_like(tokens, dtype=torch.bool)
+    wanted[:, ::2, 0] = True
+    return torch.where(wanted, 9, tokens), wanted
+
+
 class Chain(nn.Module):
-    """Hides every second token's first field; predicts the hidden token itself, with certainty where told to."""
+    """Predicts the hidden field of `hide_every_second` with odds of 11 to 9."""
 
-    def hide(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        wanted = torch.zeros_like(tokens, dtype=torch.bool)
-        wanted[:, ::2, 0] = True
-        return torch.where(wanted, 9, tokens), wanted
-
-    def predict(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        assert bool((tokens[:, ::2, 0] == 9).all())
-        flat = torch.zeros(*tokens.shape[:2], 10)
-        right = flat.clone()
-        right[..., 4] = math.log(11)
-        return right, flat + torch.nan  # what is not wanted must not count
+    def predict(self, tokens: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert bool((tokens[wanted] == 9).all())
+        right = torch.zeros(int(wanted[..., 0].sum()), 10)
+        right[:, 4] = math.log(11)
+        return right, torch.empty(0, 10)
 
 
 def test_only_hidden_fields_count() -> None:
     tokens = torch.full((2, 1, 6, 2), 4, dtype=torch.int16)
-    loss = Masked(Chain(), Training())(tokens, torch.empty(2, 0))
+    loss = Masked(Chain(), hide_every_second, Training())(tokens, torch.empty(2, 0))
     assert loss.item() == pytest.approx(math.log(20 / 11), abs=1e-6)
 
 
 def test_of_the_chosen_80_per_cent_are_masked_and_10_drawn() -> None:
     torch.manual_seed(0)
     tokens = torch.stack([torch.full((100_000,), 5), torch.full((100_000,), 7)], dim=1)
-    chosen = torch.rand(tokens.shape) < 0.15
-    mask, first, last = torch.tensor([1, 2]), torch.tensor([3, 100]), torch.tensor([102, 199])
-    got = corrupt(tokens, chosen, mask=mask, first=first, last=last)
+    draw, sizes = torch.rand(tokens.shape), torch.tensor([100, 200])
+    got, chosen = corrupt(tokens, draw, mask=-2, sizes=sizes)
+    assert abs(chosen.float().mean() - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 200_000)
     assert torch.equal(got[~chosen], tokens[~chosen])
     for field in (0, 1):
         held = got[chosen[:, field], field]
-        masked, kept = (held == mask[field]), (held == tokens[0, field])
+        masked, kept = (held == -2), (held == tokens[0, field])
         spread = 4 / math.sqrt(len(held))
         assert abs(masked.float().mean() - 0.8) < 0.4 * spread
-        assert abs(kept.float().mean() - (0.101 if field == 0 else 0.1)) < 0.3 * spread
+        assert abs(kept.float().mean() - 0.1 * (1 + 1 / sizes[field])) < 0.3 * spread
         drawn = held[~masked & ~kept]
-        assert drawn.min() == first[field]
-        assert drawn.max() == last[field]
+        assert drawn.min() == 0
+        assert drawn.max() == sizes[field] - 1
 
 
 def test_the_rate_rises_and_falls() -> None:
