@@ -52,6 +52,10 @@ demo: $(ready) ## generate a synthetic collection, encode it, train heads
 embed: $(ready) ## encode DATASET into the store, once
 	$(encore) embed '$(DATASET)' $(backbone) $(weights) $(data) $(store) $(device) $(ARGS)
 
+.PHONY: train
+train: $(ready) ## train BACKBONE on DATASET; writes the weights that embed reads
+	$(encore) train '$(BACKBONE)' --dataset '$(DATASET)' $(data) $(store) $(device) $(ARGS)
+
 .PHONY: head
 head: $(ready) ## train one head (MODE) on what is stored
 	$(encore) head '$(DATASET)' $(backbone) --mode '$(MODE)' $(regime) $(seeds) $(store) $(device) $(ARGS)

@@ -14,8 +14,8 @@ from stages.head.collection import Collection, from_catalog
 from stages.head.heads import Prediction
 from stages.head.heads.artist import Artist
 from stages.head.homophily import homophily
-from stages.head.splits import REGIMES, Split
 from stages.head.train import evaluate
+from stages.splits import REGIMES, Split
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
 

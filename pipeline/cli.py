@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands, so that ``encore --help`` answ
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -12,7 +13,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,7 +112,7 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     for name in registry.names("dataset"):
         dataset = registry.find("dataset", name)
         hints = typing.get_type_hints(dataset)
-        for field in fields(dataset):
+        for field in dataclasses.fields(dataset):
             _, texts = offered.setdefault(field.name, (hints[field.name], {}))
             texts.setdefault(field.metadata["help"], []).append(name)
     everywhere = len(registry.names("dataset"))
@@ -183,6 +183,53 @@ def embed(
     if json:
         print_json(work.as_json(report))
     else:
+        print(work.describe(report))
+
+
+@command(app)
+@with_dataset_options
+def train(
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help=", ".join(registry.names("backbone")))],
+    dataset: Annotated[str, typer.Option("--dataset", help="a data set, or a name in the store", metavar="DATASET")],
+    options: Any = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="supervised, contrastive, masked")] = None,
+    regime: Annotated[
+        str | None, typer.Option("--regime", help="random, album, artist, official; the last where there is one")
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint to start from", metavar="FILE")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="the checkpoint [data/weights/...]", metavar="FILE")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="at most")] = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Train a backbone; the checkpoint is what embed reads. Resumable; runs in several processes by torchrun."""
+    from pipeline import train as work
+    from pipeline.configure import parse_pairs
+    from pipeline.output import print_json
+
+    first = os.environ.get("RANK", "0") == "0"
+    if not first:
+        progress.be_quiet(True)
+    changes = parse_pairs([*(settings or []), *([f"epochs={epochs}"] if epochs else [])], "--set")
+    report = work.run(
+        backbone,
+        dataset,
+        options,
+        store=_open(store),
+        objective_name=objective,
+        regime=regime,
+        weights=weights,
+        changes=changes,
+        out=out,
+        device_name=device,
+        workers=workers,
+    )
+    if first and json:
+        print_json(dataclasses.asdict(report))
+    elif first:
         print(work.describe(report))
 
 

@@ -20,7 +20,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
 from stages.progress import note
 from store.errors import EncoreError, RequestError
-from store.fingerprint import hash_file
+from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
 from store.merge import merge
 from store.schema import Catalog, CatalogInfo
@@ -121,8 +121,13 @@ def embed(
 def make_backbone(
     name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo
 ) -> tuple[Backbone, str | None]:
-    """The backbone with its weights, and the mark of these weights that enters the fingerprint."""
+    """The backbone with its weights, and the mark of these weights that enters the fingerprint.
+
+    A checkpoint of ``encore train`` brings the settings it was trained with; those given here go before them.
+    """
     kind: type[Backbone] = registry.find("backbone", name)
+    if weights not in (None, _RANDOM) and kind.WEIGHTS is not None:
+        settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
     if kind.WEIGHTS is None:
         if weights is not None:
@@ -139,10 +144,18 @@ def make_backbone(
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
         return backbone, f"{_RANDOM}-{_SEED}"
     path = Path(weights)
-    if not path.is_file():
+    if not path.exists():
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
     backbone.load(path)
-    return backbone, hash_file(path)
+    return backbone, hash_weights(path)
+
+
+def hash_weights(path: Path) -> str:
+    """A hash of a checkpoint, or of all checkpoints in a folder and their names."""
+    if path.is_file():
+        return hash_file(path)
+    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin"))
+    return hash_ids(text for file in files for text in (file.name, hash_file(file)))
 
 
 def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:

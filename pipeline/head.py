@@ -21,9 +21,9 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
 from stages.head.metrics import main_metric
 from stages.head.settings import Settings
-from stages.head.splits import Split
-from stages.head.splits import parse as parse_regime
 from stages.progress import note, task
+from stages.splits import Split
+from stages.splits import parse as parse_regime
 from store.layout import Store
 
 

@@ -17,7 +17,7 @@ from stages.head import train as training
 from stages.head.collection import Collection
 from stages.head.heads import Prediction
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, Split
+from stages.splits import PARTS, Split
 from store.fingerprint import canonical
 from store.layout import Store
 

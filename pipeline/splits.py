@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.head.collection import from_catalog
-from stages.head.splits import PARTS, REGIMES, parse
+from stages.splits import PARTS, REGIMES, parse
 from store.errors import RequestError, StoreError
 from store.schema import Catalog
 

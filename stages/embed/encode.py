@@ -103,7 +103,7 @@ def encode(
         torch.backends.cudnn.allow_tf32 = False
     backbone.to(device)
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
-        loaded = _load(clips, batches, workers, pin=device.type == "cuda")
+        loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
         for shard in mine:
             place = {row: i for i, row in enumerate(shard.rows)}
             values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
@@ -205,12 +205,13 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
     return paths
 
 
-def _load(clips: ClipTable, batches: list[list[int]], workers: int, *, pin: bool) -> Iterator[LoadedBatch]:
+def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bool) -> Iterator[Any]:
+    """``table[batch]`` for each of ``batches``, in order, made in ``workers`` processes (0: in this one)."""
     if not batches:
         return iter(())
     workers = min(workers, len(batches))
-    loader: DataLoader[LoadedBatch] = DataLoader(
-        clips,  # type: ignore[arg-type] # a map from lists of rows to batches, which is what batch_size=None asks for
+    loader: DataLoader[Any] = DataLoader(
+        table,  # a map from batches of rows to what they hold, which is what batch_size=None asks for
         sampler=batches,
         batch_size=None,
         num_workers=workers,
@@ -221,7 +222,7 @@ def _load(clips: ClipTable, batches: list[list[int]], workers: int, *, pin: bool
     return _with_clear_errors(loader)
 
 
-def _with_clear_errors(loader: DataLoader[LoadedBatch]) -> Iterator[LoadedBatch]:
+def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except RuntimeError as error:
@@ -277,4 +278,4 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
 
 
-__all__ = ["ClipTable", "Encoded", "Failure", "Shard", "default_workers", "encode", "open_writer"]
+__all__ = ["ClipTable", "Encoded", "Failure", "Shard", "default_workers", "encode", "load_in_workers", "open_writer"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from store.errors import RequestError
 
 _WRAPPERS = ("state_dict", "weights", "model")  # under which training scripts put the weights, beside other things
+# What training scripts put beside the weights to note their settings. Read as nothing: see `_Inert`.
+_SETTINGS = ("argparse.", "fairseq.", "omegaconf.", "typing.", "collections.defaultdict")
+_PLAIN = {f"builtins.{name}" for name in ("dict", "list", "str", "int", "float", "bool")}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -29,7 +33,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise RequestError(f"{path}: no such file of weights; give a PyTorch checkpoint by --weights")
     _refuse_inflating(path)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_standin(name), name) for name in _foreign(path)]):
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise almost anything
         raise RequestError(
             f"{path}: not a PyTorch checkpoint, damaged, or one that holds code besides weights, which is never run; "
@@ -45,6 +50,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"{path}: {key!r} is not a plain tensor; save a network's state_dict() alone with torch.save"
             )
     return dict(held)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint of ``encore train`` says of itself; {} for anything else (`read_state_dict` judges those)."""
+    if not path.is_file():
+        return {}
+    _refuse_inflating(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        about = held["about"]
+    except Exception:  # a damaged pickle can raise almost anything
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def load_into(
@@ -81,6 +99,30 @@ def load_into(
         if key not in wanted and not _matches(key, optional):
             raise RequestError(f"{what}: {key!r} has no place in this network; {remedy}")
     module.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+
+
+class _Inert:
+    """Stands where a checkpoint holds an object of some class: takes whatever it is given and does nothing."""
+
+    def __new__(cls, *_args: object, **_named: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+def _standin(name: str) -> Callable[..., object]:
+    if name == "collections.defaultdict":  # torch fills dictionaries only
+        return lambda *_args: {}
+    return type(name, (_Inert,), {})
+
+
+def _foreign(path: Path) -> list[str]:
+    """The settings' classes that a checkpoint of fairseq names beside its weights. Nothing is imported for them."""
+    if not zipfile.is_zipfile(path):
+        return []
+    named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    return [name for name in named if name.startswith(_SETTINGS) or name in _PLAIN]
 
 
 def _refuse_inflating(path: Path) -> None:

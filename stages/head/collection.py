@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.head import splits
+from stages import columns, splits
 from stages.head.graph import ArtistGraph
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.reader import Representations
-from store.schema import SPLITS, Catalog, CatalogInfo
+from store.schema import Catalog, CatalogInfo
 
 
 @dataclass(frozen=True)
@@ -133,30 +133,28 @@ def load(store: Store, dataset: str, backbone: str | None) -> Collection:
 def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
     retired = catalog.column("retired").to_numpy()
-    labels, targets = _targets(catalog)
+    labels, targets = columns.targets(catalog)
     labelled = targets.any(axis=1)
     usable = ~retired & encoded & labelled
     if not usable.any():
         raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
     lost = (~retired & labelled & ~encoded).any()
     whole = _select(catalog, encoded=np.ones_like(encoded), x=None, backbone=None) if lost else None
-    artist = _codes(catalog, "artist_id")
+    artist = columns.codes(catalog, "artist_id")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
     in_order = x is not None and len(rows) == len(x) and bool((rows == np.arange(len(x))).all())
     held = np.flatnonzero(targets[rows].any(axis=0))
-    split_codes = {name: i for i, name in enumerate(SPLITS)}
-    official = np.array([split_codes.get(s or "", -1) for s in catalog.strings("split_official")], dtype=np.int8)
     return Collection(
         info=catalog.info,
         rows=rows,
         x=x if x is None or in_order else x[torch.from_numpy(rows)],
         targets=targets[rows][:, held],
         labels=tuple(labels[i] for i in held.tolist()),
-        song=_codes(catalog, "song_id")[rows],
-        album=_codes(catalog, "album_id")[rows],
+        song=columns.codes(catalog, "song_id")[rows],
+        album=columns.codes(catalog, "album_id")[rows],
         artist=_compact(artist[rows]),
-        official=official[rows],
+        official=columns.official(catalog)[rows],
         backbone=backbone,
         left_out={
             "retired": int(retired.sum()),
@@ -168,21 +166,9 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
     )
 
 
-def _codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
-    """A column of ids as numbers in the order of the sorted ids, -1 for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = catalog.column(name).combine_chunks()
-    values = pc.unique(column).drop_null().sort()
-    found = pc.index_in(column, value_set=values)
-    codes: NDArray[np.int64] = pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return codes
-
-
 def _recordings(catalog: Catalog) -> NDArray[np.int64]:
     """A number for each recording; a song of which no other version is known is one of its own."""
-    recording, song = _codes(catalog, "recording_id"), _codes(catalog, "song_id")
+    recording, song = columns.codes(catalog, "recording_id"), columns.codes(catalog, "song_id")
     return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
@@ -190,14 +176,3 @@ def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same numbers without gaps; -1 stays."""
     used, compact = np.unique(codes, return_inverse=True)
     return compact.astype(np.int64) - int(len(used) > 0 and used[0] < 0)
-
-
-def _targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
-    import pyarrow.compute as pc
-
-    column = catalog.column("labels").combine_chunks()
-    flat, owner = column.flatten(), pc.list_parent_indices(column)
-    names = pc.unique(flat).drop_null().sort()
-    targets = np.zeros((len(catalog), len(names)), dtype=bool)
-    targets[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
-    return names.to_pylist(), targets

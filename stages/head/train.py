@@ -18,7 +18,7 @@ from stages.head import metrics
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Prediction, TrainedHead
 from stages.head.settings import Settings
-from stages.head.splits import PARTS, Split
+from stages.splits import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _SCORING_BATCH = 4096

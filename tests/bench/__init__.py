@@ -1,0 +1,29 @@
+"""Measurements, side by side with peers: a module each, whose ``measure()`` gives {name: entry}.
+
+An entry is ``{ours, peer, ratio, target, unit, note}``; a ratio above 1 is better than the peer, whatever the unit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def best_seconds(*works: Callable[[], Any], repeats: int = 3) -> list[float]:
+    """The shortest of some runs of each, taken in turns: what other runs took longer, something else took from them."""
+    best = [float("inf")] * len(works)
+    for _ in range(repeats):
+        for i, work in enumerate(works):
+            started = time.perf_counter()
+            work()
+            best[i] = min(best[i], time.perf_counter() - started)
+    return best
+
+
+def entry(
+    ours: float, peer: float, target: float | None, unit: str, note: str, *, less_is_better: bool = True
+) -> dict[str, Any]:
+    """One line of the report; ``target`` is the least ratio that is wanted."""
+    ratio = peer / ours if less_is_better else ours / peer
+    return {"ours": ours, "peer": peer, "ratio": ratio, "target": target, "unit": unit, "note": note}

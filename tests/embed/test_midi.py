@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.embed.inputs import Clip
-from stages.embed.inputs.midi import MAX_BYTES, TRACKS, Notes, PianoRollInput, duration_s, piano_roll, read_notes
+from stages.embed.inputs.midi import TRACKS, Notes, PianoRollInput, duration_s, piano_roll, read_notes
+from stages.embed.inputs.score import MAX_BYTES
 from store.errors import ClipError, RequestError
 
 

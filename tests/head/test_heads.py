@@ -16,7 +16,7 @@ from stages.head.heads import CountedHead, Draw, Dropout, Head, Prediction, Trai
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
-from stages.head.splits import Split
+from stages.splits import Split
 from store.errors import EncoreError, RequestError
 from tests.head.conftest import make_collection
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.dealing import deal
 from stages.head.collection import Collection
-from stages.head.splits import overlap, split
+from stages.splits import overlap, split
 from store.errors import RequestError
 
 

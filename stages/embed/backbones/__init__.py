@@ -7,6 +7,7 @@ configuration as a frozen dataclass. Nothing else in the project names it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.embed.inputs import Input
+from stages.embed.objectives import Labels, Objective
+from stages.embed.weights import read_about
+from store.errors import RequestError
 from store.schema import CatalogInfo
 
 
@@ -56,6 +60,15 @@ class Backbone(ABC):
         """The settings as they hold for this collection; most backbones take them as they are."""
         return config
 
+    @classmethod
+    def settings_of(cls, weights: Path) -> dict[str, str]:
+        """The settings that a checkpoint of ``encore train`` was made with; RequestError for another backbone's."""
+        about = read_about(weights)
+        if about.get("backbone", cls.NAME) != cls.NAME:
+            raise RequestError(f"{weights} holds weights of {about['backbone']}, not of {cls.NAME}")
+        settings: dict[str, str] = about.get("settings", {})
+        return settings
+
     @abstractmethod
     def __init__(self, config: Any) -> None:
         """Build the network with freshly drawn weights, if it has one; reads no file."""
@@ -63,6 +76,13 @@ class Backbone(ABC):
     def load(self, weights: Path) -> None:
         """Read the weights of a checkpoint; RequestError names the first key that does not fit."""
         raise NotImplementedError
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        """How ``module`` can be trained, the usual way first: name -> what makes the objective; {} where it cannot.
+
+        What is made shares ``module``'s parameters; its other parameters are drawn anew.
+        """
+        return {}
 
     def to(self, device: torch.device) -> None:
         """Move to ``device`` and freeze."""

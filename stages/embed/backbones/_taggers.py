@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram
+from stages.embed.objectives import Training
 from store.errors import RequestError
 
 LICENSE = "MIT (code and weights of minzwon/sota-music-tagging-models)"
@@ -17,6 +18,8 @@ WEIGHTS = (
     "github.com/minzwon/sota-music-tagging-models publishes models/{{mtat,msd,jamendo}}/{name}/best_model.pth "
     "(M. Won, A. Ferraro, D. Bogdanov, X. Serra: Evaluation of CNN-based Automatic Music Tagging Models, SMC 2020)"
 )
+
+TRAINING = Training(batch=16, learning_rate=1e-3, patience=8)
 
 MAX_WINDOW_S = 600.0
 MEL = Mel(rate_hz=16_000, fft=512, hop=256, bands=96, low_hz=0.0, high_hz=8_000.0)

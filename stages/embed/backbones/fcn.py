@@ -6,6 +6,7 @@ licensed; see `_taggers.WEIGHTS`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from stages.embed.backbones import Backbone, _taggers
 from stages.embed.inputs.spectral import Mel
+from stages.embed.objectives import Labels, Objective
+from stages.embed.objectives.supervised import Supervised
 from stages.embed.weights import load_into, read_state_dict
 from store.errors import RequestError
 
@@ -114,6 +117,9 @@ class Fcn(Backbone):
     def load(self, weights: Path) -> None:
         """Read a checkpoint of the published layout."""
         load_into(self.module, read_state_dict(weights), str(weights))
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        return {Supervised.NAME: lambda labels: Supervised(self.module, BLOCKS[-1][0], labels, _taggers.TRAINING)}
 
     def encode(self, batch: Tensor) -> Tensor:
         """[batch, samples] -> [batch, 64]."""

@@ -6,6 +6,7 @@ are spread over the clip. Published weights are MIT licensed; see `_taggers.WEIG
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from stages.embed.backbones import Backbone, _taggers
 from stages.embed.inputs.spectral import Mel
+from stages.embed.objectives import Labels, Objective
+from stages.embed.objectives.supervised import Supervised
 from stages.embed.weights import load_into, read_state_dict
 
 VERTICAL = (204, ((67, 7), (38, 7)))  # channels, and (bands, frames) of the filters
@@ -117,6 +120,9 @@ class Musicnn(Backbone):
     def load(self, weights: Path) -> None:
         """Read a checkpoint of the published layout (of the MSD ones, which are wider, none fits)."""
         load_into(self.module, read_state_dict(weights), str(weights))
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, _taggers.TRAINING)}
 
     def encode(self, batch: Tensor) -> Tensor:
         """[batch, samples] -> [batch, 200]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,20 +37,20 @@ def compose(recipe: Recipe, length_s: float, rng: np.random.Generator) -> list[P
 
 def midi_bytes(parts: list[Part], bpm: int) -> bytes:
     """The song as a Standard MIDI File."""
-    from symusic import Note, Score, Tempo, Track
+    import pretty_midi
 
-    score = Score(TICKS_PER_QUARTER)
-    score.tempos.append(Tempo(0, qpm=bpm))
+    song = pretty_midi.PrettyMIDI(resolution=TICKS_PER_QUARTER, initial_tempo=bpm)
     for part in parts:
-        start, length = np.rint(part.notes[:, :2].T * TICKS_PER_QUARTER).astype(np.int32)
-        pitch, velocity = part.notes[:, 2:].T.astype(np.int8)
-        track = Track(name=part.name, program=part.program, is_drum=part.is_drum)
-        track.notes = Note.from_numpy(
-            time=start, duration=np.maximum(length, 1), pitch=pitch, velocity=velocity, ttype="tick"
-        )
-        score.tracks.append(track)
-    data: bytes = score.dumps_midi()
-    return data
+        instrument = pretty_midi.Instrument(part.program, part.is_drum, part.name)
+        start, length = np.rint(part.notes[:, :2].T * TICKS_PER_QUARTER)
+        seconds = np.stack([start, start + np.maximum(length, 1)]) * (60 / bpm / TICKS_PER_QUARTER)
+        pitch, velocity = part.notes[:, 2:].T.astype(int)
+        columns = (velocity.tolist(), pitch.tolist(), *seconds.tolist())
+        instrument.notes = [pretty_midi.Note(*note) for note in zip(*columns, strict=True)]
+        song.instruments.append(instrument)
+    data = io.BytesIO()
+    song.write(data)
+    return data.getvalue()
 
 
 class _Song:

@@ -45,3 +45,17 @@ class Input(Protocol):
             where this clip cannot be read or holds nothing; the run goes on without it.
         """
         ...
+
+
+def draw(reader: Input, clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """``count`` windows of a clip for training: [count, ...].
+
+    From random places, where the reader can cut them anywhere (it then has a method ``draw(clip, count, rng)``);
+    otherwise some of those that `Input.load` gives, none twice where they suffice.
+    """
+    anywhere = getattr(reader, "draw", None)
+    if anywhere is not None:
+        drawn: np.ndarray[Any, Any] = anywhere(clip, count, rng)
+        return drawn
+    windows = reader.load(clip)
+    return windows[rng.choice(len(windows), count, replace=len(windows) < count)]

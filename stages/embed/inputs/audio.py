@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ _BLOCK_SAMPLES = 1 << 20  # of all channels together
 _MP3_LEAD_S = 1.0
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
+Place = tuple[int, int]  # first frame and how many, at the file's rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +82,34 @@ class AudioInput:
             ``missing``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there; ``silent`` where nothing
             rises above `SILENCE_DB`; ``not-finite``.
         """
+        return self._load(clip, lambda begin, end, need: spread(begin, end, need, self.max_windows))
+
+    def draw(self, clip: Clip, count: int, rng: np.random.Generator) -> Samples:
+        """``count`` windows from random places of the clip's stretch, for training; they may overlap.
+
+        Otherwise as `load`: float32 [count, window_samples].
+        """
+
+        def places(begin: int, end: int, need: int) -> list[Place]:
+            need = min(need, end - begin)
+            return [(int(first), need) for first in rng.integers(begin, end - need, size=count, endpoint=True)]
+
+        return self._load(clip, places)
+
+    def _load(self, clip: Clip, places: Callable[[int, int, int], list[Place]]) -> Samples:
         with _opened(clip.path) as file:
-            pieces = self._decode(file, file.frames, clip)
+            pieces = self._decode(file, file.frames, clip, places)
             if pieces is None:  # a header may promise too much: without an index, an MP3's length is a guess
-                pieces = self._decode(file, _count_frames(file), clip)
+                pieces = self._decode(file, _count_frames(file), clip, places)
             if pieces is None:
                 raise ClipError("damaged", "its parts do not decode to the length of the whole")
             rate_hz = file.samplerate
         _check_loudness(pieces)
         return np.stack([self._fit(piece, rate_hz) for piece in pieces])
 
-    def _decode(self, file: Any, frames: int, clip: Clip) -> list[Samples] | None:
+    def _decode(
+        self, file: Any, frames: int, clip: Clip, places: Callable[[int, int, int], list[Place]]
+    ) -> list[Samples] | None:
         """The mono pieces that become windows, at the file's rate; None where the file ends before one of them does."""
         begin, end = _stretch(clip, file.samplerate, frames)
         if end - begin < round(self.min_s * file.samplerate):
@@ -99,7 +117,7 @@ class AudioInput:
             raise ClipError("short", f"{have_s:.2f} s from second {at_s:.2f}, and {self.min_s:g} s are the least")
         need = -(-self.window_samples * file.samplerate // self.rate_hz)
         pieces = []
-        for first, count in spread(begin, end, need, self.max_windows):
+        for first, count in places(begin, end, need):
             piece = _read_mono(file, first, count)
             if len(piece) < count:
                 return None
@@ -128,7 +146,7 @@ def duration_s(path: Path) -> float:
         return float(file.frames / file.samplerate)
 
 
-def spread(begin: int, end: int, need: int, most: int) -> list[tuple[int, int]]:
+def spread(begin: int, end: int, need: int, most: int) -> list[Place]:
     """(first, count) of up to ``most`` windows of ``need`` frames in [begin, end), evenly spread, without overlap.
 
     One shorter window where the stretch is no longer than ``need``.

@@ -1,11 +1,9 @@
-"""MIDI files as note arrays and piano rolls.
+"""MIDI files as notes in seconds and as piano rolls.
 
-symusic parses; what it does not decide is decided here. A note ends at the first note-off of its channel and
-pitch after its start (one note-off ends every note that sounds there, as synthesizers do), notes without length
-are dropped, and times come from the tempo events of all tracks in double precision. `pretty_midi` answers the
-same notes, but for these: it follows the tempo events of the first track alone, gives a note the program in
-force at its end instead of its start, and keeps every note of several that began before one shared note-off,
-where symusic keeps the first.
+`score.read_score` reads the file; times come from the tempo events of all tracks in double precision.
+`pretty_midi` answers the same notes, but for these: it follows the tempo events of the first track alone, gives a
+note the program in force at its end instead of its start, and keeps every note of several that began before one
+shared note-off, where symusic keeps the first.
 """
 
 from __future__ import annotations
@@ -13,30 +11,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.rolls import ROLL_SUFFIX, read_roll
+from stages.embed.inputs.score import Bytes, Flags, Floats, Ints, read_score
 from store.errors import ClipError, RequestError
 
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
 NOTE_SUFFIXES = MIDI_SUFFIXES | {ROLL_SUFFIX}  # whatever `read_notes` reads
-MAX_BYTES = 1 << 24  # room for more than two million notes
 MAX_HOURS = 24.0
 MAX_FRAMES = 1 << 14  # columns of a clip
 MAX_COLUMNS = 1 << 20  # of a whole song's roll: 1 GiB
 TRACKS = ("drums", "piano", "guitar", "bass", "strings")
 
-_DEFAULT_TEMPO_US = 500_000  # microseconds a quarter note where a file names no tempo: 120 a minute
 _PITCHES = 128
-_TICK_BITS = 32
-
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,45 +49,28 @@ class Notes:
 
 
 def read_notes(path: Path) -> Notes:
-    """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames; or of a piano roll (.npz).
+    """The notes of a MIDI file, as `read_score` reads them, or of a piano roll (.npz).
 
     Raises
     ------
     ClipError
-        ``missing``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, longer than `MAX_HOURS`,
-        several independent songs in one file (format 2).
+        as `read_score`, and ``outside`` for notes beyond `MAX_HOURS`.
     """
-    contents = _contents(path)
     if path.suffix.lower() == ROLL_SUFFIX:
         return Notes(**read_roll(path))
-    score, ticks_per_s = _parse(contents)
-    parts = [track.notes.numpy() for track in score.tracks]
-    counts = [len(part["time"]) for part in parts]
-
-    def column(name: str) -> Ints:
-        return np.concatenate([part[name] for part in parts] or [np.empty(0)]).astype(np.int64)
-
-    def each(values: list[int]) -> Ints:
-        return np.repeat(np.asarray(values, dtype=np.int64), counts)
-
-    start, pitch = column("time"), column("pitch")
-    end = start + column("duration")
-    if len(start) and (start.min() < 0 or (end < start).any() or end.max() >= 1 << (_TICK_BITS - 1)):
-        raise ClipError("damaged", "note times overflow")
-    end, sounds = _first_note_off(each(list(range(len(parts)))) * _PITCHES + pitch, start, end)
-    start_s, end_s = (_seconds(ticks, score, ticks_per_s) for ticks in (start, end))
-    sounds &= end_s > start_s
-    if sounds.any() and end_s[sounds].max() > MAX_HOURS * 3600:
+    score = read_score(path)
+    start_s, end_s = score.seconds(score.start), score.seconds(score.end)
+    if end_s.max(initial=0.0) > MAX_HOURS * 3600:
         raise ClipError("outside", f"the notes reach beyond {MAX_HOURS:g} hours, so the file is likely damaged")
-    order = np.flatnonzero(sounds)
-    order = order[np.argsort(start_s[order], kind="stable")]
+    order = np.argsort(start_s, kind="stable")
+    order = order[end_s[order] > start_s[order]]
     return Notes(
-        pitch=pitch[order].astype(np.uint8),
-        velocity=column("velocity")[order].astype(np.uint8),
+        pitch=score.pitch[order].astype(np.uint8),
+        velocity=score.velocity[order].astype(np.uint8),
         start_s=start_s[order],
         end_s=end_s[order],
-        program=each([track.program for track in score.tracks])[order].astype(np.uint8),
-        is_drum=each([track.is_drum for track in score.tracks])[order].astype(np.bool_),
+        program=score.program[order].astype(np.uint8),
+        is_drum=score.is_drum[order],
     )
 
 
@@ -204,72 +178,3 @@ def _families() -> Ints:
 
 
 _FAMILY = _families()
-
-
-def _contents(path: Path) -> bytes:
-    if not path.is_file():
-        raise ClipError("missing", "is not a file")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ClipError("missing", f"may not be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise ClipError("outside", f"a MIDI file above {MAX_BYTES >> 20} MiB")
-    return data
-
-
-def _parse(data: bytes) -> tuple[Any, float | None]:
-    """symusic's score in ticks, and the ticks a second where the file counts SMPTE frames instead of beats."""
-    from symusic import Score
-
-    if not data:
-        raise ClipError("empty", "a file of 0 bytes")
-    if len(data) < 14 or data[:4] != b"MThd":
-        raise ClipError("damaged", "not a Standard MIDI File: it does not begin with a MIDI header")
-    if data[9] == 2 and data[11] > 1:
-        raise ClipError("outside", "format 2 holds independent songs without a common time; save it as format 0 or 1")
-    ticks_per_s = None
-    if data[12] & 0x80:  # minus the frames a second, then the ticks a frame; symusic knows beats only
-        frames_per_s = 256 - data[12]
-        ticks_per_s = (30_000 / 1_001 if frames_per_s == 29 else frames_per_s) * data[13]
-        data = data[:12] + b"\x01\xe0" + data[14:]
-    if ticks_per_s == 0 or not any(data[12:14]):
-        raise ClipError("damaged", "the header gives no time unit (0 ticks)")
-    try:
-        return Score.from_midi(data), ticks_per_s
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).removeprefix("MiniMidi: ").removesuffix(": iostream error")
-        raise ClipError("damaged", f"not a whole MIDI file: {reason}") from error
-
-
-def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
-    """Ends moved to the first end after the start within ``group`` (part and pitch), and which notes sound at all.
-
-    symusic pairs first in, first out, so that a key struck twice before one release would sound on to the next.
-    """
-    sounds = end > start
-    key = group << _TICK_BITS
-    ends = np.sort((key + end)[sounds])
-    found = np.searchsorted(ends, key + start, side="right")
-    sounds &= found < len(ends)
-    moved = np.where(sounds, ends[np.minimum(found, len(ends) - 1)] - key, end) if len(ends) else end
-    return moved, sounds
-
-
-def _seconds(ticks: Ints, score: Any, ticks_per_s: float | None) -> Floats:
-    if ticks_per_s is not None:
-        return ticks / ticks_per_s
-    tempos = score.tempos.numpy()
-    at = np.concatenate([[0], tempos["time"]]).astype(np.int64)
-    micros = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
-    order = np.argsort(at, kind="stable")
-    at, micros = at[order], micros[order]
-    if at[0] < 0 or not (micros > 0).all():
-        raise ClipError("damaged", "a tempo of 0 or at a negative time")
-    # In pretty_midi's order of operations, so that both round a note to the same column of a roll.
-    scale = 60.0 / (6e7 / micros * score.ticks_per_quarter)
-    base = np.concatenate([[0.0], np.cumsum(np.diff(at) * scale[:-1])])
-    segment = np.searchsorted(at, ticks, side="right") - 1
-    seconds: Floats = base[segment] + (ticks - at[segment]) * scale[segment]
-    return seconds

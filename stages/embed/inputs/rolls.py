@@ -38,11 +38,13 @@ def read_roll(path: Path) -> Columns:
     Raises
     ------
     ClipError
-        ``damaged``, or ``outside`` above `MAX_BYTES`.
+        ``missing``, ``damaged``, or ``outside`` above `MAX_BYTES`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return _notes(archive)
+    except FileNotFoundError as error:
+        raise ClipError("missing", "there is no such file") from error
     except _DAMAGE as error:
         raise ClipError("damaged", f"no multitrack piano roll: {error}") from error
 

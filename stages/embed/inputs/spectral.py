@@ -6,6 +6,8 @@ Import this module where a backbone needs it, never where options are listed: it
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -15,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def _transforms() -> Any:
+def torchaudio_transforms() -> Any:
     """`torchaudio.transforms`, also where torchaudio's compiled part does not fit the torch beside it.
 
     That part is made for one CUDA version: beside a CPU-only torch its import raises OSError, beside a torch of
@@ -40,7 +42,8 @@ class Mel:
     Attributes
     ----------
     rate_hz : of the samples.
-    fft, hop : length of the (periodic Hann) window and the step between frames, in samples.
+    fft, hop : length of the transform and the step between frames, in samples.
+    window : length of the (periodic Hann) window; None is the transform's.
     bands : triangular filters from ``low_hz`` to ``high_hz``.
     scale : ``htk``, filters of height 1, edges mirrored (torchaudio's ways); or ``slaney``, filters of area 1, edges
         filled with zeros (librosa's).
@@ -53,27 +56,58 @@ class Mel:
     low_hz: float
     high_hz: float
     scale: Literal["htk", "slaney"] = "htk"
+    window: int | None = None
 
     def frames(self, samples: int) -> int:
         """Columns of the spectrogram of so many samples; the first frame is centred on the first of them."""
         return 1 + samples // self.hop
 
 
+@contextmanager
+def _double_precision() -> Iterator[None]:
+    """What is made meanwhile is float64; torchaudio's filters take no type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def mel_spectrogram(mel: Mel) -> nn.Module:
     """A module from samples [batch, samples] to mel power [batch, bands, frames]."""
     slaney = mel.scale == "slaney"
-    module: nn.Module = _transforms().MelSpectrogram(
-        sample_rate=mel.rate_hz,
-        n_fft=mel.fft,
-        hop_length=mel.hop,
-        f_min=mel.low_hz,
-        f_max=mel.high_hz,
-        n_mels=mel.bands,
-        norm="slaney" if slaney else None,
-        mel_scale=mel.scale,
-        pad_mode="constant" if slaney else "reflect",
-    )
-    return module
+    transforms = torchaudio_transforms()
+    with _double_precision():  # the edges of narrow filters, in single precision, are off by 2e-4
+        module: nn.Module = transforms.MelSpectrogram(
+            sample_rate=mel.rate_hz,
+            n_fft=mel.fft,
+            win_length=mel.window,
+            hop_length=mel.hop,
+            f_min=mel.low_hz,
+            f_max=mel.high_hz,
+            n_mels=mel.bands,
+            norm="slaney" if slaney else None,
+            mel_scale=mel.scale,
+            pad_mode="constant" if slaney else "reflect",
+        )
+    return module.float()
+
+
+def mel_filters(mel: Mel) -> nn.Module:
+    """A module from power [batch, 1 + fft // 2, frames] to mel power [batch, bands, frames]."""
+    transforms = torchaudio_transforms()
+    with _double_precision():
+        module: nn.Module = transforms.MelScale(
+            n_mels=mel.bands,
+            sample_rate=mel.rate_hz,
+            f_min=mel.low_hz,
+            f_max=mel.high_hz,
+            n_stft=1 + mel.fft // 2,
+            norm="slaney" if mel.scale == "slaney" else None,
+            mel_scale=mel.scale,
+        )
+    return module.float()
 
 
 def decibels(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.settings import Settings
-from stages.head.splits import Split
+from stages.splits import Split
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Prediction
-from stages.head.splits import Split
+from stages.splits import Split
 
 Counts = tuple[np.ndarray, np.ndarray]
 

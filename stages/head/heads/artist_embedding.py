@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stages.head.collection import Collection
 from stages.head.heads import Classifier, TrainedHead
 from stages.head.settings import Settings
-from stages.head.splits import Split
+from stages.splits import Split
 
 
 class ArtistEmbedding(TrainedHead):

@@ -11,7 +11,7 @@ from stages.head.collection import Collection
 from stages.head.heads import Draw, Dropout, TrainedHead
 from stages.head.heads.artist import count_labels
 from stages.head.settings import Settings
-from stages.head.splits import Split
+from stages.splits import Split
 
 _HIDDEN_ARTISTS = 0.3  # share of artists whose labels are hidden in an epoch
 _GATE_WIDTH = 32

@@ -11,7 +11,7 @@ from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph, neighbour_mean, ragged
 from stages.head.heads import Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
-from stages.head.splits import Split
+from stages.splits import Split
 
 _INFERENCE_SEED = 0
 

@@ -1,0 +1,222 @@
+"""``encore train``: from a collection's songs to the weights that ``encore embed`` reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.collections import mark_sources, open_catalog
+from pipeline.configure import configure
+from pipeline.devices import find_device
+from pipeline.embed import hash_weights
+from stages import columns, registry, splits
+from stages.embed.backbones import Backbone
+from stages.embed.encode import ClipTable, default_workers
+from stages.embed.objectives import Labels, Training
+from stages.embed.train import Trained, train
+from stages.progress import note
+from store.errors import RequestError, unknown
+from store.fingerprint import canonical, hash_ids
+from store.layout import Store
+from store.schema import Catalog
+
+_SPLIT_SEED = 0
+_TRAINING = {field.name for field in dataclasses.fields(Training)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport:
+    """What ``train`` did; losses are those of the best epoch, whose weights the checkpoint holds."""
+
+    backbone: str
+    objective: str
+    dataset: str
+    synthetic: bool
+    regime: str
+    parameters: int
+    clips: int
+    validation_clips: int
+    unread: int
+    epochs: int
+    best_epoch: int
+    resumed: int
+    loss: float
+    validation_loss: float
+    path: str
+    seconds: float
+
+
+def run(
+    backbone_name: str,
+    dataset: str,
+    options: Mapping[str, Any],
+    *,
+    store: Store,
+    objective_name: str | None,
+    regime: str | None,
+    weights: str | None,
+    changes: Mapping[str, str],
+    out: Path | None,
+    device_name: str,
+    workers: int | None,
+) -> TrainReport:
+    """Train a backbone on the training songs of a collection.
+
+    Parameters
+    ----------
+    regime : of the split into training and validation songs; by default the collection's own, or ``random`` where it
+        has none. The test songs of a random regime are those of ``encore head --regime random`` under its first seed,
+        as long as every song of the collection can be encoded.
+    weights : a checkpoint to start from, where training goes on from another one (as in fine-tuning).
+    changes : settings of the training and of the backbone.
+    """
+    started = time.perf_counter()
+    device = find_device(device_name)
+    catalog = mark_sources(open_catalog(dataset, options, store))
+    seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
+    torch.manual_seed(seed)
+    kind: type[Backbone] = registry.find("backbone", backbone_name)
+    own = kind.settings_of(Path(weights)) if weights is not None else {}
+    own |= {key: value for key, value in changes.items() if key not in _TRAINING}
+    backbone = kind(kind.resolve(configure(kind.Config(), own, f"the backbone {backbone_name}"), catalog.info))
+    if weights is not None:
+        backbone.load(Path(weights))
+    makers = backbone.objectives()
+    if not makers:
+        raise RequestError(f"{backbone_name} cannot be trained; take one that has an objective")
+    chosen = objective_name or next(iter(makers))
+    if chosen not in makers:
+        raise unknown(f"objective of {backbone_name}", chosen, makers)
+    names, carried = columns.targets(catalog)
+    held = np.flatnonzero(carried[~catalog.column("retired").to_numpy()].any(axis=0))
+    labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
+    objective = makers[chosen](labels)
+    settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
+    regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
+    part = divide(catalog, labels, regime, labelled_only=objective.LABELLED)
+    train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
+    out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{chosen}.pt")
+    if catalog.info.synthetic:
+        note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
+    songs = catalog.strings("song_id")
+    about = {
+        "backbone": backbone.NAME,
+        "revision": backbone.REVISION,
+        "settings": own,
+        "config": canonical(backbone.config),
+        "objective": chosen,
+        "training": canonical(settings),
+        "start": None if weights is None else hash_weights(Path(weights)),
+        "dataset": catalog.info.name,
+        "synthetic": catalog.info.synthetic,
+        "regime": regime,
+        "data": _data_mark(catalog, part, labels if objective.LABELLED else None),
+        "labels": list(labels.names) if objective.LABELLED else [],
+        "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()}),
+    }
+    trained = train(
+        backbone,
+        objective,
+        ClipTable(catalog, backbone.input),
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        carried=labels.carried,
+        settings=settings,
+        out=out,
+        about=about,
+        device=device,
+        workers=default_workers(device) if workers is None else workers,
+    )
+    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+
+
+def divide(catalog: Catalog, labels: Labels, regime: str, *, labelled_only: bool) -> splits.Split:
+    """The part of each catalog row: 0 train, 1 validation, 2 test, -1 left out.
+
+    The split is that of the labelled clips, as heads see them. What learns without labels also trains on the others;
+    where no clip is labelled, all of them are divided.
+    """
+    live = ~catalog.column("retired").to_numpy()
+    usable = live & labels.carried.any(axis=1)
+    if not usable.any():
+        if labelled_only:
+            raise RequestError(f"no clip of {catalog.info.name} carries a label; take an objective without labels")
+        usable = live
+    rows = np.flatnonzero(usable)
+    song, album, artist = (columns.codes(catalog, name)[rows] for name in ("song_id", "album_id", "artist_id"))
+    part: NDArray[np.int8] = np.full(len(catalog), -1, dtype=np.int8)
+    part[rows] = splits.split(
+        regime, song=song, album=album, artist=artist, official=columns.official(catalog)[rows], seed=_SPLIT_SEED
+    )
+    if not labelled_only:
+        part[live & ~usable] = 0
+    return part
+
+
+def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:
+    """A hash of what is trained on: clips, their files' contents, which part each is in, and labels that are used."""
+    marks = [f"{row}" for row in zip(catalog.strings("clip_id"), catalog.strings("source"), part.tolist(), strict=True)]
+    found = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
+    if labels is None:
+        return found
+    carried = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
+    return hashlib.sha256(found.encode() + carried).hexdigest()[:32]
+
+
+def _report(
+    backbone: Backbone,
+    catalog: Catalog,
+    about: Mapping[str, Any],
+    trained: Trained,
+    part: splits.Split,
+    out: Path,
+    seconds: float,
+) -> TrainReport:
+    assert backbone.module is not None
+    best = trained.log[trained.best_epoch - 1]
+    return TrainReport(
+        backbone=backbone.NAME,
+        objective=about["objective"],
+        dataset=catalog.info.name,
+        synthetic=catalog.info.synthetic,
+        regime=about["regime"],
+        parameters=sum(p.numel() for p in backbone.module.parameters()),
+        clips=int((part == 0).sum()),
+        validation_clips=int((part == 1).sum()),
+        unread=trained.unread,
+        epochs=len(trained.log),
+        best_epoch=trained.best_epoch,
+        resumed=trained.resumed,
+        loss=best["loss"],
+        validation_loss=best["validation_loss"],
+        path=str(out),
+        seconds=seconds,
+    )
+
+
+def describe(report: TrainReport) -> str:
+    """The report in a few lines for a person."""
+    kind = " (synthetic)" if report.synthetic else ""
+    lines = [
+        f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
+        f"{report.clips:,} training and {report.validation_clips:,} validation clips, split {report.regime}"
+    ]
+    if report.resumed == report.epochs:
+        lines.append("already trained; nothing was done")
+    else:
+        went = f", from epoch {report.resumed + 1}" if report.resumed else ""
+        lines.append(f"{report.epochs} epochs in {report.seconds:.1f} s{went}")
+    lines.append(f"best epoch {report.best_epoch}: loss {report.loss:.4f}, validation {report.validation_loss:.4f}")
+    if report.unread:
+        lines.append(f"{report.unread:,} clips could not be read")
+    lines.append(f"{report.path}; encode with it: encore embed DATASET --backbone {report.backbone} --weights FILE")
+    return "\n".join(lines)

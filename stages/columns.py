@@ -1,0 +1,35 @@
+"""Columns of a catalog as arrays, for both stages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from store.schema import SPLITS, Catalog
+
+
+def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
+    """A column of ids as numbers in the order of the sorted ids, -1 for null: [rows]."""
+    column = catalog.column(name).combine_chunks()
+    values = pc.unique(column).drop_null().sort()
+    found = pc.index_in(column, value_set=values)
+    numbers: NDArray[np.int64] = pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
+    """The names of all labels, sorted, and which of them each row carries: [rows, labels]."""
+    column = catalog.column("labels").combine_chunks()
+    flat, owner = column.flatten(), pc.list_parent_indices(column)
+    names = pc.unique(flat).drop_null().sort()
+    carried = np.zeros((len(catalog), len(names)), dtype=bool)
+    carried[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
+    return names.to_pylist(), carried
+
+
+def official(catalog: Catalog) -> NDArray[np.int8]:
+    """The data set's own split: [rows] 0 train, 1 validation, 2 test, -1 none."""
+    number = {name: i for i, name in enumerate(SPLITS)}
+    return np.array([number.get(part or "", -1) for part in catalog.strings("split_official")], dtype=np.int8)

@@ -1,0 +1,171 @@
+"""MusicBERT's network, its parts named as in the published checkpoints.
+
+Letters: b windows, n notes, l = n + 2 tokens (start, notes, end), f = 8 fields, w the width; t tokens of all windows
+together, those that stand for none left out. All but attention runs on these.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from stages.embed.inputs.octuple import NOTES, PAD, SIZES
+
+HIDDEN = -2  # in all places of a field that is to be guessed
+
+# The published vocabulary: four special words, the values of the eight fields one field behind the other, the mask.
+_START, _PADDING, _END, _SPECIAL = 0, 1, 2, 4
+_MASK = _SPECIAL + sum(SIZES)
+WORDS = _MASK + 1
+POSITIONS = _PADDING + 1 + NOTES + 2  # fairseq counts from behind the number of the padding
+_FIELDS = len(SIZES)
+_DROPOUT = 0.1  # not of attention weights, where the authors have it too: on a CPU it costs a third of the time
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "t w"], seen: Bool[Tensor, "b l"]) -> Float[Tensor, "t w"]:
+        shape = (*seen.shape, self.heads, -1)
+        q, k, v = (
+            _spread(part(x), seen).view(shape).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        mask = None if len(x) == seen.numel() else seen[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2)[seen])
+        return out
+
+
+class Layer(nn.Module):
+    """Attention, then two linear layers; normalised after each of the two sums."""
+
+    def __init__(self, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, x: Float[Tensor, "t w"], seen: Bool[Tensor, "b l"]) -> Float[Tensor, "t w"]:
+        x = self.self_attn_layer_norm(x + self.dropout(self.self_attn(x, seen)))
+        out: Tensor = self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
+        return out
+
+
+class WordHead(nn.Module):
+    """From vectors to logits over words; its last layer's weights are those of the embedding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.layer_norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(WORDS))
+
+    def forward(
+        self, x: Float[Tensor, "tokens w"], embedding: Float[Tensor, "words w"], words: slice
+    ) -> Float[Tensor, "tokens words"]:
+        return F.linear(self.layer_norm(F.gelu(self.dense(x))), embedding[words], self.bias[words])
+
+
+class MusicBertNetwork(nn.Module):
+    """From windows of octuples to representations; see `forward`."""
+
+    first_words: Tensor
+
+    def __init__(self, layers: int, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(WORDS, width, padding_idx=_PADDING)
+        self.embed_positions = nn.Embedding(POSITIONS, width, padding_idx=_PADDING)
+        self.downsampling = nn.Sequential(nn.Linear(_FIELDS * width, width))
+        self.emb_layer_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.layers = nn.ModuleList(Layer(width, heads, inner) for _ in range(layers))
+        self.upsampling = nn.Sequential(nn.Linear(width, _FIELDS * width))
+        self.lm_head = WordHead(width)
+        first_words = torch.tensor([_SPECIAL + sum(SIZES[:field]) for field in range(_FIELDS)])
+        self.register_buffer("first_words", first_words, persistent=False)
+        self.taps = sorted({round(layers * quarter / 4) for quarter in range(5)})
+        self.dim = (len(self.taps) + 2) * width
+        self.apply(_draw_weights)
+
+    def forward(self, windows: Int[Tensor, "b n f"]) -> Float[Tensor, "b dim"]:
+        """Pooled vectors, one behind the other, as `MusicBert` describes them."""
+        states, seen = self.states(windows)
+        notes = seen[:, 2:]  # as many as are seen but for start and end; the notes' vectors begin at 1
+        share = (notes / notes.sum(dim=1, keepdim=True)).unsqueeze(1)
+        means = [(share @ states[tap][:, 1:-1]).squeeze(1) for tap in self.taps]
+        last = states[-1]
+        highest = last[:, 1:-1].masked_fill(~notes.unsqueeze(2), -torch.inf).amax(dim=1)
+        return torch.cat([*means, last[:, 0], highest], dim=1)
+
+    def states(self, windows: Int[Tensor, "b n f"]) -> tuple[list[Float[Tensor, "b l w"]], Bool[Tensor, "b l"]]:
+        """The vectors in front of the first layer and behind each, and which of them stand for a token.
+
+        ``l`` is that of the window with the most notes, whatever padding there is behind it; vectors of none are 0.
+        """
+        words = self.words(windows)
+        seen = words[..., 0] != _PADDING
+        place = torch.arange(seen.shape[1], device=seen.device).expand(seen.shape)[seen]
+        x = self.downsampling(self.embed_tokens(words[seen]).flatten(1))
+        x = self.dropout(self.emb_layer_norm(x + self.embed_positions(place + _PADDING + 1)))
+        states = [_spread(x, seen)]
+        for layer in self.layers:
+            x = layer(x, seen)
+            states.append(_spread(x, seen))
+        return states, seen
+
+    def words(self, windows: Int[Tensor, "b n f"]) -> Int[Tensor, "b l f"]:
+        """Numbers in the published vocabulary, a start in front of each window's notes and an end behind them."""
+        notes = (windows[..., 0] != PAD).sum(dim=1)
+        windows = windows[:, : int(notes.max())].long()
+        words = torch.where(windows == HIDDEN, _MASK, windows + self.first_words)
+        words = torch.where(windows == PAD, _PADDING, words)
+        words = F.pad(words, (0, 0, 1, 1), value=_PADDING)
+        words[:, 0] = _START
+        words[torch.arange(len(words), device=words.device), notes + 1] = _END
+        return words
+
+    def predict(self, tokens: Int[Tensor, "b n f"], wanted: Bool[Tensor, "b n f"]) -> tuple[Tensor, ...]:
+        """Field by field the logits [wanted, values of the field]; a field's values compete with each other alone."""
+        last = self.states(tokens)[0][-1][:, 1:-1]
+        width = last.shape[2]
+        weight, bias = self.upsampling.parameters()
+        logits, first = [], _SPECIAL
+        for field, size in enumerate(SIZES):
+            rows = slice(field * width, (field + 1) * width)
+            chosen = last[wanted[:, : last.shape[1], field]]
+            vectors = F.linear(chosen, weight[rows], bias[rows])
+            logits.append(self.lm_head(vectors, self.embed_tokens.weight, slice(first, first + size)))
+            first += size
+        return tuple(logits)
+
+
+def _spread(x: Float[Tensor, "t w"], seen: Bool[Tensor, "b l"]) -> Float[Tensor, "b l w"]:
+    spread = x.new_zeros((*seen.shape, x.shape[1]))
+    spread[seen] = x
+    return spread
+
+
+def _draw_weights(module: nn.Module) -> None:
+    """Normal, each layer's outputs as large as its inputs.
+
+    BERT's 0.02 everywhere lets the positions drown the notes (eight narrow embeddings through one layer) and starts
+    with even attention: trained so on a small collection, the network learned how frequent values are and no more.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding):
+        words = module.num_embeddings == WORDS
+        nn.init.normal_(module.weight, std=0.5 * module.embedding_dim**-0.5 if words else 0.01)
+        nn.init.zeros_(module.weight[_PADDING])

@@ -1,0 +1,193 @@
+"""Any audio model of Hugging Face's transformers that lies in a local folder: CLAP, MERT/HuBERT, wav2vec2, AST.
+
+``--weights DIR`` names the folder (``config.json``, ``preprocessor_config.json``, ``model.safetensors``), as
+``save_pretrained`` or ``hf download`` leave it. Nothing is fetched and no code of a model is run. The representation is
+the model's own pooled output where it has one (CLAP's projection, AST), and the mean over time elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.embed.backbones import Backbone
+from stages.embed.inputs import Clip, Kind
+from stages.embed.inputs.audio import AudioInput
+from stages.embed.inputs.spectral import torchaudio_transforms
+from store.errors import RequestError, unknown
+
+# A configuration's model_type -> the class that holds the audio part, and its configuration's class. MERT is a HuBERT.
+_CLASSES = {
+    "audio-spectrogram-transformer": ("ASTModel", "ASTConfig"),
+    "clap": ("ClapAudioModelWithProjection", "ClapAudioConfig"),
+    "hubert": ("HubertModel", "HubertConfig"),
+    "mert_model": ("HubertModel", "HubertConfig"),
+    "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config"),
+    "wavlm": ("WavLMModel", "WavLMConfig"),
+}
+_EXTRACTORS = ("ASTFeatureExtractor", "ClapFeatureExtractor", "Wav2Vec2FeatureExtractor")
+_DECIDES_NOTHING = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "auto_map"}
+_MOST_BYTES = 1 << 20  # of a JSON file
+
+_AT_ONCE_CPU = 1
+_AT_ONCE_GPU = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HfConfig:
+    """Settings; the first two come from the folder.
+
+    Attributes
+    ----------
+    architecture, extractor : its ``config.json`` and ``preprocessor_config.json``, as JSON.
+    window_s, max_windows : windows of a clip whose vectors are averaged.
+    min_s : shorter clips are refused.
+    """
+
+    architecture: str = "{}"
+    extractor: str = "{}"
+    window_s: float = 10.0
+    max_windows: int = 3
+    min_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.window_s <= 600:
+            raise RequestError(f"window_s must be from 0.1 to 600, not {self.window_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HfInput:
+    """Windows of samples as the model's own feature extractor prepares them, one window at a time."""
+
+    KIND: ClassVar[Kind] = "audio"
+
+    audio: AudioInput
+    extractor: str
+
+    def load(self, clip: Clip) -> np.ndarray[Any, Any]:
+        """float32 [windows, ...]; see `AudioInput.load` for what it raises."""
+        extract = _extractor(self.extractor)
+        windows: np.ndarray[Any, Any] = np.stack([self._prepare(extract, wave) for wave in self.audio.load(clip)])
+        return windows
+
+    def _prepare(self, extract: Any, wave: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        prepared = extract(wave, sampling_rate=self.audio.rate_hz, return_tensors="np")
+        values = prepared.get("input_features", prepared.get("input_values"))
+        features: np.ndarray[Any, Any] = np.asarray(values, dtype=np.float32)[0]
+        return features
+
+
+class Hf(Backbone):
+    """``float32 [dim]``, as wide as the model."""
+
+    NAME = "hf"
+    TITLE = "Hugging Face audio model"
+    LICENSE = "the model's own"
+    CITATION = (
+        "T. Wolf et al.: Transformers: State-of-the-Art Natural Language Processing. EMNLP 2020 (demonstrations); and "
+        "the model's own"
+    )
+    WEIGHTS = "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub, as a local folder."
+    Config = HfConfig
+
+    module: nn.Module
+
+    @classmethod
+    def settings_of(cls, weights: Path) -> dict[str, str]:
+        """The settings that the folder decides."""
+        if not weights.is_dir():
+            raise RequestError(f"{weights} is no folder; hf takes by --weights the folder of a Hugging Face model")
+        names = {"architecture": "config.json", "extractor": "preprocessor_config.json"}
+        return {key: json.dumps(_read_json(weights / name), sort_keys=True) for key, name in names.items()}
+
+    def __init__(self, config: HfConfig) -> None:
+        torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
+        import transformers
+
+        described = json.loads(config.architecture)
+        if not described:
+            raise RequestError("hf takes by --weights the folder of a Hugging Face model; without one it has no layers")
+        kind = described.get("model_type", "none")
+        if kind not in _CLASSES:
+            raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
+        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind])
+        described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
+        described = {key: value for key, value in described.items() if key != "model_type"}
+        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
+        self.config = config
+        audio = AudioInput(
+            rate_hz=rate_hz,
+            window_samples=round(config.window_s * rate_hz),
+            max_windows=config.max_windows,
+            min_s=config.min_s,
+        )
+        self.input = HfInput(audio=audio, extractor=config.extractor)
+        self.module = self._class(config_class(**described))
+        built: Any = self.module.config
+        self.shape = (built.projection_dim if kind == "clap" else built.hidden_size,)
+
+    def load(self, weights: Path) -> None:
+        """Read the folder's weights; all that the audio part has must be there."""
+        try:
+            model, found = self._class.from_pretrained(
+                weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+        except Exception as error:  # damaged files raise what the formats' own readers raise
+            reason = str(error).strip().splitlines()[0]
+            raise RequestError(f"{weights}: {reason}; give the folder of a Hugging Face model") from error
+        missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))
+        if missing:
+            raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
+        self.module = model
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """[batch, ...] -> [batch, dim]."""
+        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
+        return torch.cat([self._pooled(self.module(part)) for part in torch.split(batch, step)])
+
+    @staticmethod
+    def _pooled(said: Any) -> Tensor:
+        for name in ("audio_embeds", "pooler_output"):
+            if said.get(name) is not None:
+                own: Tensor = said[name]
+                return own
+        mean: Tensor = said.last_hidden_state.mean(dim=1)
+        return mean
+
+
+def _projection(described: dict[str, Any]) -> dict[str, Any]:
+    return {"projection_dim": described["projection_dim"]} if "projection_dim" in described else {}
+
+
+@cache
+def _extractor(described: str) -> Any:
+    """The feature extractor of a ``preprocessor_config.json``."""
+    torchaudio_transforms()
+    import transformers
+
+    held = json.loads(described)
+    name = held.get("feature_extractor_type", "none")
+    if name not in _EXTRACTORS:
+        raise unknown("feature extractor", name, _EXTRACTORS)
+    return getattr(transformers, name)(**{k: v for k, v in held.items() if k != "feature_extractor_type"})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise RequestError(f"{path} is too large for a description of a model")
+        held = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{path} is not there; give the folder of a Hugging Face model by --weights") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON") from error
+    if not isinstance(held, dict):
+        raise RequestError(f"{path} describes no model")
+    return {key: value for key, value in held.items() if key not in _DECIDES_NOTHING}

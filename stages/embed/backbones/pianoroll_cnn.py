@@ -1,0 +1,109 @@
+"""A convolutional network over piano rolls, trained on labels.
+
+Reads MIDI as five piano rolls (drums, piano, guitar, bass, strings; see `PianoRollInput`) of all 128 pitches. There
+are no published weights: `encore train pianoroll-cnn` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from stages.embed.backbones import Backbone
+from stages.embed.inputs.midi import TRACKS, PianoRollInput
+from stages.embed.objectives import Labels, Objective, Training
+from stages.embed.objectives.supervised import Supervised
+from stages.embed.weights import load_into, read_state_dict
+from store.errors import RequestError
+
+DIM = 384
+_CHANNELS = (16, 32, 64, 64, 96, 96)
+_CELLS = (2, 4)  # pitches and frames that are left behind the convolutions
+_WIDTHS = (512, 512, DIM, DIM, DIM)
+_LEAST_FRAMES = 1 << len(_CHANNELS)
+_LOUDEST = 127.0
+
+_TRAINING = Training(epochs=20, batch=32, learning_rate=1e-3, patience=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PianoRollCnnConfig:
+    """Settings.
+
+    Attributes
+    ----------
+    frames : columns over a clip; 256 over 15 s are two for a sixteenth note at 128 quarters a minute.
+    """
+
+    frames: int = 256
+
+    def __post_init__(self) -> None:
+        if self.frames < _LEAST_FRAMES:
+            raise RequestError(f"frames must be {_LEAST_FRAMES} or more, not {self.frames}")
+
+
+class PianoRollNetwork(nn.Module):
+    """Six convolutions of 3 x 3, each halving pitch and time, then five linear layers; labels are the sixth's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out))
+            for into, out in zip((len(TRACKS), *_CHANNELS), _CHANNELS, strict=False)
+        )
+        flat = _CHANNELS[-1] * _CELLS[0] * _CELLS[1]
+        self.linears = nn.ModuleList(
+            nn.Sequential(nn.Linear(into, out), nn.LayerNorm(out))
+            for into, out in zip((flat, *_WIDTHS), _WIDTHS, strict=False)
+        )
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, rolls: UInt8[Tensor, "batch tracks pitches frames"]) -> Float[Tensor, "batch 384"]:
+        x = rolls / _LOUDEST
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        x = F.adaptive_avg_pool2d(x, _CELLS).flatten(1)
+        for linear in self.linears:
+            x = F.relu(linear(self.dropout(x)))
+        return x
+
+
+class PianoRollCnn(Backbone):
+    """``float32 [384]``, none below 0: what the last layer but the labels' sees."""
+
+    NAME = "pianoroll-cnn"
+    TITLE = "Piano-roll CNN"
+    LICENSE = "MIT (this program's own; no published weights)"
+    CITATION = (
+        "H.-W. Dong, W.-Y. Hsiao, L.-C. Yang, Y.-H. Yang: MuseGAN: Multi-track Sequential Generative Adversarial "
+        "Networks for Symbolic Music Generation and Accompaniment. AAAI 2018 (the five tracks of LPD-5)"
+    )
+    WEIGHTS = "None are published; make them: encore train pianoroll-cnn --dataset D."
+    Config = PianoRollCnnConfig
+
+    config: PianoRollCnnConfig
+    module: PianoRollNetwork
+
+    def __init__(self, config: PianoRollCnnConfig) -> None:
+        self.config = config
+        self.input = PianoRollInput(frames=config.frames, low_pitch=0, high_pitch=127)
+        self.shape = (DIM,)
+        self.module = PianoRollNetwork()
+
+    def load(self, weights: Path) -> None:
+        """Read a checkpoint that training made."""
+        load_into(self.module, read_state_dict(weights), str(weights))
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """Rolls, uint8 [batch, 5, 128, frames] -> [batch, 384]."""
+        vectors: Tensor = self.module(batch)
+        return vectors
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        """Labels only."""
+        return {"supervised": lambda labels: Supervised(self.module, DIM, labels, _TRAINING)}

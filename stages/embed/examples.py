@@ -1,0 +1,48 @@
+"""Clips as training examples, loaded in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.embed.encode import ClipTable, Failure
+from stages.embed.inputs import draw
+from stages.embed.objectives import Rows
+from store.errors import ClipError
+
+VALIDATION = 0  # the epoch that validation examples are drawn in: always the same ones
+_SUBSTITUTES = 20
+
+
+class Examples:
+    """The clips of a catalog as training examples; what the workers index by (epoch, rows).
+
+    A training clip that cannot be read is replaced by another one of ``rows``, so that batches keep their size; after
+    `_SUBSTITUTES` tries, and in validation at once, it is left out.
+    """
+
+    def __init__(self, clips: ClipTable, rows: Rows, windows: int, seed: int) -> None:
+        self.clips, self.rows, self.windows, self.seed = clips, rows, windows, seed
+
+    def __getitem__(self, batch: tuple[int, Sequence[int]]) -> tuple[Tensor, list[int], list[Failure]]:
+        epoch, wanted = batch
+        arrays: list[np.ndarray[Any, Any]] = []
+        rows: list[int] = []
+        failures: list[Failure] = []
+        for first in wanted:
+            rng = np.random.default_rng((self.seed, epoch, first))
+            row = first
+            for _ in range(1 if epoch == VALIDATION else _SUBSTITUTES):
+                try:
+                    arrays.append(draw(self.clips.reader, self.clips.clip(row), self.windows, rng))
+                except ClipError as error:
+                    failures.append((row, error.kind, error.reason))
+                    row = int(rng.choice(self.rows))
+                else:
+                    rows.append(row)
+                    break
+        return (torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0)), rows, failures

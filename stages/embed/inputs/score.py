@@ -1,0 +1,203 @@
+"""MIDI files as they are written: notes, tempos and time signatures in ticks.
+
+symusic parses; what it does not decide is decided here. A note ends at the first note-off of its channel and
+pitch after its start (one note-off ends every note that sounds there, as synthesizers do), and notes without
+length are dropped. Tempos and time signatures count from whichever track they stand in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.errors import ClipError
+
+MAX_BYTES = 1 << 24  # room for more than two million notes
+
+_DEFAULT_TEMPO_US = 500_000  # microseconds a quarter note where a file names no tempo: 120 a minute
+_PITCHES = 128
+_TICK_BITS = 32
+_OF_NOTES = ("pitch", "velocity", "start", "end", "program", "is_drum")
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A song in ticks; the arrays of notes are [notes], in the order of the file's tracks.
+
+    ``pitch`` 0..127, ``velocity`` 1..127, ``program`` 0..127 (General MIDI), 0 <= ``start`` < ``end`` < 2^31.
+    ``tempo_at`` and ``tempo_us`` (microseconds a quarter note, above 0) are [tempos], in order of time, the first
+    at 0; ``meter_at``, ``numerator`` and ``denominator`` are [time signatures], in order of time. Of several at
+    one time the last counts. ``ticks_per_quarter`` is what it says; ``ticks_per_s`` is None but for files that
+    count frames instead of beats: these have no tempos but 120 a minute, at which ``ticks_per_quarter`` is given.
+    """
+
+    pitch: Ints
+    velocity: Ints
+    start: Ints
+    end: Ints
+    program: Ints
+    is_drum: Flags
+    tempo_at: Ints
+    tempo_us: Floats
+    meter_at: Ints
+    numerator: Ints
+    denominator: Ints
+    ticks_per_quarter: float
+    ticks_per_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.pitch)
+
+    def seconds(self, ticks: Ints) -> Floats:
+        """When these ticks are, in double precision."""
+        if self.ticks_per_s is not None:
+            return ticks / self.ticks_per_s
+        base, scale = self._tempo_map
+        segment = np.searchsorted(self.tempo_at, ticks, side="right") - 1
+        seconds: Floats = base[segment] + (ticks - self.tempo_at[segment]) * scale[segment]
+        return seconds
+
+    def between(self, start_s: float, end_s: float) -> Score:
+        """The notes that begin from ``start_s`` up to, not including, ``end_s``; their times stay."""
+        begin_s = self.seconds(self.start)
+        kept = (begin_s >= start_s) & (begin_s < end_s)
+        return replace(self, **{name: getattr(self, name)[kept] for name in _OF_NOTES})
+
+    @cached_property
+    def _tempo_map(self) -> tuple[Floats, Floats]:
+        """The second at which each tempo begins, and its seconds a tick."""
+        # In pretty_midi's order of operations, so that both round a note to the same column of a roll.
+        scale = 60.0 / (6e7 / self.tempo_us * self.ticks_per_quarter)
+        return np.concatenate([[0.0], np.cumsum(np.diff(self.tempo_at) * scale[:-1])]), scale
+
+
+def read_score(path: Path) -> Score:
+    """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames.
+
+    Raises
+    ------
+    ClipError
+        ``missing``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several independent
+        songs in one file (format 2).
+    """
+    score, ticks_per_s = _parse(_contents(path))
+    tracks = list(score.tracks)
+    parts = [track.notes.numpy() for track in tracks]
+    counts = [len(part["time"]) for part in parts]
+
+    def column(name: str) -> Ints:
+        joined = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+        return joined.astype(np.int64)
+
+    def each(values: list[int]) -> Ints:
+        return np.repeat(np.asarray(values, dtype=np.int64), counts)
+
+    start, pitch = column("time"), column("pitch")
+    end = start + column("duration")
+    if len(start) and (start.min() < 0 or (end < start).any() or end.max() >= 1 << (_TICK_BITS - 1)):
+        raise ClipError("damaged", "note times overflow")
+    end, sounds = _first_note_off(each(list(range(len(parts)))) * _PITCHES + pitch, start, end)
+    columns: dict[str, Any] = {
+        "pitch": pitch,
+        "velocity": column("velocity"),
+        "start": start,
+        "end": end,
+        "program": each([track.program for track in tracks]),
+        "is_drum": each([track.is_drum for track in tracks]).astype(np.bool_),
+    }
+    if not sounds.all():
+        columns = {name: values[sounds] for name, values in columns.items()}
+    quarter = score.ticks_per_quarter if ticks_per_s is None else ticks_per_s * _DEFAULT_TEMPO_US / 1e6
+    return Score(
+        **columns, **_tempos(score, ticks_per_s), **_meters(score), ticks_per_quarter=quarter, ticks_per_s=ticks_per_s
+    )
+
+
+def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
+    found = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
+    at = np.concatenate([[0], found["time"]]).astype(np.int64)
+    micros = np.concatenate([[_DEFAULT_TEMPO_US], found["mspq"]]).astype(np.float64)
+    if (at < 0).any() or not (micros > 0).all():
+        raise ClipError("damaged", "a tempo of 0 or at a negative time")
+    order = np.argsort(at, kind="stable")
+    return {"tempo_at": at[order], "tempo_us": micros[order]}
+
+
+def _meters(score: Any) -> dict[str, Any]:
+    found = {name: values.astype(np.int64) for name, values in score.time_signatures.numpy().items()}
+    if (found["time"] < 0).any():
+        raise ClipError("damaged", "a time signature at a negative time")
+    order = np.argsort(found["time"], kind="stable")
+    return {
+        "meter_at": found["time"][order],
+        "numerator": found["numerator"][order],
+        "denominator": found["denominator"][order],
+    }
+
+
+def _contents(path: Path) -> bytes:
+    if not path.is_file():
+        raise ClipError("missing", "is not a file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ClipError("missing", f"may not be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise ClipError("outside", f"a MIDI file above {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def _parse(data: bytes) -> tuple[Any, float | None]:
+    """symusic's score in ticks, and the ticks a second where the file counts SMPTE frames instead of beats."""
+    from symusic import Score
+
+    if not data:
+        raise ClipError("empty", "a file of 0 bytes")
+    if len(data) < 14 or data[:4] != b"MThd":
+        raise ClipError("damaged", "not a Standard MIDI File: it does not begin with a MIDI header")
+    if data[9] == 2 and data[11] > 1:
+        raise ClipError("outside", "format 2 holds independent songs without a common time; save it as format 0 or 1")
+    ticks_per_s = None
+    if data[12] & 0x80:  # minus the frames a second, then the ticks a frame; symusic knows beats only
+        frames_per_s = 256 - data[12]
+        ticks_per_s = (30_000 / 1_001 if frames_per_s == 29 else frames_per_s) * data[13]
+        data = data[:12] + b"\x01\xe0" + data[14:]
+    if ticks_per_s == 0 or not any(data[12:14]):
+        raise ClipError("damaged", "the header gives no time unit (0 ticks)")
+    try:
+        return Score.from_midi(data), ticks_per_s
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).removeprefix("MiniMidi: ").removesuffix(": iostream error")
+        raise ClipError("damaged", f"not a whole MIDI file: {reason}") from error
+
+
+def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
+    """Ends moved to the first end after the start within ``group`` (part and pitch), and which notes sound at all.
+
+    symusic pairs first in, first out, so that a key struck twice before one release would sound on to the next.
+    """
+    sounds = end > start
+    key = group << _TICK_BITS
+    all_sound = bool(sounds.all())
+    starts, ends = (np.sort(key + at if all_sound else (key + at)[sounds]) for at in (start, end))
+    # Where each start follows the end before it, no two notes of a key overlap and nothing moves: the rule.
+    overlaps = starts[1:] < ends[:-1]
+    if not overlaps.any():
+        return end, sounds
+    concerned = np.zeros(int(group.max()) + 1, dtype=np.bool_)
+    concerned[starts[1:][overlaps] >> _TICK_BITS] = True
+    rows = np.flatnonzero(concerned[group] & sounds)
+    found = np.searchsorted(ends, key[rows] + start[rows], side="right")
+    moved = end.copy()
+    moved[rows] = ends[found] - key[rows]  # its own end is after its start, so there is one
+    return moved, sounds

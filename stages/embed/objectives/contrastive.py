@@ -1,0 +1,46 @@
+"""CoLA: two segments of one recording belong together, those of the batch's other recordings do not.
+
+A. Saeed, D. Grangier, N. Zeghidour: Contrastive Learning of General-Purpose Audio Representations. ICASSP 2021
+(arXiv 2010.10915), section 2 with the bilinear similarity.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stages.embed.objectives import Objective, Training
+
+PROJECTION = 512
+
+
+class Contrastive(Objective):
+    """``-log softmax_j(g(f(x_i))^T W g(f(x'_j)))`` at j = i, over the clips of the batch that this process has.
+
+    f is the network, g a linear layer to 512, layer normalisation and tanh; W is learned, without symmetry.
+    """
+
+    NAME = "contrastive"
+    WINDOWS = 2
+    BATCH_LEAST = 2
+
+    def __init__(self, network: nn.Module, dim: int, training: Training) -> None:
+        super().__init__(training)
+        self.network = network
+        self.projection = nn.Sequential(nn.Linear(dim, PROJECTION), nn.LayerNorm(PROJECTION), nn.Tanh())
+        self.similarity = nn.Parameter(torch.eye(PROJECTION) / PROJECTION**0.5)
+
+    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
+        vectors = self.projection(self.network(windows.flatten(0, 1)))
+        anchors, positives = vectors.unflatten(0, windows.shape[:2]).unbind(dim=1)
+        return info_nce(anchors, positives, self.similarity)
+
+
+def info_nce(
+    anchors: Float[Tensor, "clips dim"], positives: Float[Tensor, "clips dim"], similarity: Float[Tensor, "dim dim"]
+) -> Float[Tensor, ""]:
+    """The mean cross entropy of finding each anchor's own positive among those of all clips."""
+    logits = anchors @ similarity @ positives.T
+    return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))

@@ -1,0 +1,35 @@
+"""Labels from representations: one linear layer over the network, trained with it."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.embed.objectives import Labels, Objective, Training
+from store.errors import RequestError
+
+
+class Supervised(Objective):
+    """Binary cross entropy a label where clips carry several, cross entropy over the labels where they carry one.
+
+    Parameters
+    ----------
+    network : from windows [batch, ...] to vectors [batch, dim].
+    """
+
+    NAME = "supervised"
+    LABELLED = True
+
+    def __init__(self, network: nn.Module, dim: int, labels: Labels, training: Training) -> None:
+        super().__init__(training)
+        if len(labels.names) < 2:
+            raise RequestError(f"supervised training wants two labels or more, and the clips carry {len(labels.names)}")
+        self.network = network
+        self.output = nn.Linear(dim, len(labels.names))
+        self.several = labels.several
+
+    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:
+        logits = self.output(self.network(windows.flatten(0, 1)))
+        if self.several:
+            return F.binary_cross_entropy_with_logits(logits, carried)
+        return F.cross_entropy(logits, carried.argmax(dim=1))

@@ -1,0 +1,128 @@
+"""Losses against cases worked out by hand, and the rates of masking and learning."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages.embed.objectives import Labels, Training
+from stages.embed.objectives.contrastive import Contrastive, info_nce
+from stages.embed.objectives.masked import Masked, corrupt
+from stages.embed.objectives.supervised import Supervised
+from store.errors import RequestError
+
+
+def test_colas_loss_by_hand() -> None:
+    """Two clips in the plane: similarities [[2, 2], [1, 0]], each anchor's own on the diagonal."""
+    anchors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    positives = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    similarity = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    assert torch.equal(anchors @ similarity @ positives.T, torch.tensor([[2.0, 2.0], [1.0, 0.0]]))
+    expected = (math.log(2) + math.log(1 + math.e)) / 2
+    assert info_nce(anchors, positives, similarity).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_cola_takes_the_two_segments_of_a_clip_as_a_pair() -> None:
+    torch.manual_seed(0)
+    objective = Contrastive(nn.Flatten(), 6, Training())
+    windows = torch.randn(5, 2, 6)
+    g = objective.projection
+    expected = info_nce(g(windows[:, 0]), g(windows[:, 1]), objective.similarity)
+    assert objective(windows, torch.empty(5, 0)).item() == pytest.approx(expected.item(), abs=1e-6)
+    same = windows[:, :1].expand(-1, 2, -1) * 3
+    with torch.no_grad():
+        objective.similarity.copy_(torch.eye(512))
+    assert objective(same, torch.empty(5, 0)) < 1e-3
+    assert objective(torch.zeros(5, 2, 6), torch.empty(5, 0)).item() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def labels(*rows: list[int]) -> Labels:
+    carried = np.array(rows, dtype=bool)
+    return Labels(tuple("abcdef"[: carried.shape[1]]), carried)
+
+
+def test_supervised_losses_by_hand() -> None:
+    one = labels([1, 0, 0], [0, 0, 1])
+    several = labels([1, 1, 0], [0, 0, 1])
+    windows = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]]])
+    for given in (one, several):
+        objective = Supervised(nn.Identity(), 3, given, Training())
+        with torch.no_grad():
+            objective.output.weight.copy_(torch.eye(3))
+            objective.output.bias.zero_()
+        carried = torch.from_numpy(given.carried).float()
+        got = objective(windows, carried).item()
+        if given is one:
+            expected = ((math.log(math.e + 2) - 1) + math.log(math.e**2 + 2)) / 2
+        else:
+            up, down = (lambda x: math.log1p(math.exp(-x))), (lambda x: math.log1p(math.exp(x)))
+            expected = (up(1) + up(0) + down(0) + down(0) + down(2) + up(0)) / 6
+        assert got == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(RequestError, match="two labels"):
+        Supervised(nn.Identity(), 3, labels([1], [1]), Training())
+
+
+def hide_every_second(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every second token's first field."""
+    wanted = torch.zeros_like(tokens, dtype=torch.bool)
+    wanted[:, ::2, 0] = True
+    return torch.where(wanted, 9, tokens), wanted
+
+
+class Chain(nn.Module):
+    """Predicts the hidden field of `hide_every_second` with odds of 11 to 9."""
+
+    def predict(self, tokens: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert bool((tokens[wanted] == 9).all())
+        right = torch.zeros(int(wanted[..., 0].sum()), 10)
+        right[:, 4] = math.log(11)
+        return right, torch.empty(0, 10)
+
+
+def test_only_hidden_fields_count() -> None:
+    tokens = torch.full((2, 1, 6, 2), 4, dtype=torch.int16)
+    loss = Masked(Chain(), hide_every_second, Training())(tokens, torch.empty(2, 0))
+    assert loss.item() == pytest.approx(math.log(20 / 11), abs=1e-6)
+
+
+def test_of_the_chosen_80_per_cent_are_masked_and_10_drawn() -> None:
+    torch.manual_seed(0)
+    tokens = torch.stack([torch.full((100_000,), 5), torch.full((100_000,), 7)], dim=1)
+    draw, sizes = torch.rand(tokens.shape), torch.tensor([100, 200])
+    got, chosen = corrupt(tokens, draw, mask=-2, sizes=sizes)
+    assert abs(chosen.float().mean() - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 200_000)
+    assert torch.equal(got[~chosen], tokens[~chosen])
+    for field in (0, 1):
+        held = got[chosen[:, field], field]
+        masked, kept = (held == -2), (held == tokens[0, field])
+        spread = 4 / math.sqrt(len(held))
+        assert abs(masked.float().mean() - 0.8) < 0.4 * spread
+        assert abs(kept.float().mean() - 0.1 * (1 + 1 / sizes[field])) < 0.3 * spread
+        drawn = held[~masked & ~kept]
+        assert drawn.min() == 0
+        assert drawn.max() == sizes[field] - 1
+
+
+def test_the_rate_rises_and_falls() -> None:
+    given = Training(learning_rate=2.0, warmup=4, schedule="linear")
+    assert [given.rate(step, 14) for step in (0, 3, 4, 9, 14)] == pytest.approx([0.5, 2.0, 2.0, 1.0, 0.0])
+    cosine = Training(learning_rate=2.0)
+    assert [cosine.rate(step, 10) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0])
+    assert Training(schedule="constant").rate(999, 1000) == Training().learning_rate
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({name: 0} for name in ("epochs", "steps", "batch", "learning_rate", "max_norm", "patience")),
+        *({name: -1} for name in ("weight_decay", "seed", "warmup")),
+        {"learning_rate": math.nan},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(RequestError, match=next(iter(wrong))):
+        Training(**wrong)
