@@ -46,7 +46,7 @@ demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone pianoroll $(store) $(device)
 	$(encore) embed demo --backbone fcn --weights random $(store) $(device)
 	$(encore) compare demo --backbone pianoroll $(store) $(device)
-	$(encore) compare demo --backbone fcn $(store) $(device)
+	$(encore) compare demo --backbone fcn --modes song,artist,gnn,gated $(store) $(device)
 
 .PHONY: embed
 embed: $(ready) ## encode DATASET into the store, once

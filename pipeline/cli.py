@@ -462,6 +462,7 @@ def store_remove(
     """Remove a representation, or a whole collection with all of its representations."""
     from pipeline import stores
 
+    stores.require(_open(store), dataset)
     what = f"{backbone} of {dataset}" if backbone else f"{dataset} and all of its representations"
     if not yes:
         if not sys.stdin.isatty():

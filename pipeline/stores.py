@@ -130,10 +130,15 @@ def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
     return checked, wrong
 
 
+def require(store: Store, dataset: str) -> None:
+    """RequestError with the list of what there is, where the store does not hold ``dataset``."""
+    if not store.has_catalog(dataset):
+        store.read_catalog(dataset)
+
+
 def remove(store: Store, dataset: str, backbone: str | None) -> list[str]:
     """Remove one representation, or the whole collection; returns the folders that went."""
-    if not store.has_catalog(dataset):
-        store.read_catalog(dataset)  # raises with the list of what there is
+    require(store, dataset)
     if backbone is None:
         store.files.remove(dataset)
         return [store.files.show(dataset)]

@@ -91,6 +91,23 @@ class ArtistGraph:
         own = x if self.sources is None else x * self.sources.unsqueeze(1)
         return total.sub_(own).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
 
+    def pooled(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        """The mean over a clip's neighbours and itself; the clip's own row where it has no neighbour."""
+        degree = self.degree.unsqueeze(1)
+        return self.mean(x).mul_(degree).add_(x).div_(degree + 1)
+
+    def propagate(self, y: Float[Tensor, "clips labels"], alpha: float) -> Float[Tensor, "clips labels"]:
+        """``(1 - alpha) (I - alpha S)^-1 y``, ``S`` the normalised adjacency: propagation run to its end, exactly.
+
+        Zhou et al., Learning with Local and Global Consistency, NIPS 2003, eq. 4. In a clique of n clips
+        ``S = (J - I) / (n - 1)`` has two eigenvalues, 1 on what all of them share and -1 / (n - 1) on what sets
+        them apart, so that a clip keeps the mean of its artist and ``(1 - alpha) / (1 + alpha / (n - 1))`` of its
+        distance from it. A clip without neighbours keeps all it has.
+        """
+        pooled = self.pooled(y)
+        kept = (1 - alpha) / (1 + alpha / self.degree.clamp(min=1))
+        return pooled + kept.to(y.dtype).unsqueeze(1) * (y - pooled)
+
     def _total_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """Each clip's artist's sum: two hops over the bipartite graph, clip to artist and back."""
         function = _dgl.load().function

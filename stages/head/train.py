@@ -88,7 +88,8 @@ def train(
             history, best, best_epoch = loop.run(nodes, watched, on_epoch)
     network.load_state_dict(best)
     everything = torch.arange(len(data), device=device)
-    prediction = choose(loop.logits(everything), data.multi_label)
+    score = head.refine(likelihood(loop.logits(everything), data.multi_label))
+    prediction = decide(score, data.multi_label)
     state = {key: value.cpu() for key, value in best.items()}
     return Trained(state, shift.cpu(), scale.cpu(), prediction, history, best_epoch, time.perf_counter() - started)
 
@@ -183,14 +184,23 @@ class _Loop:
 
 
 def choose(logits: Tensor, multi_label: bool) -> Prediction:
-    """Scores and decisions: every label above one half, or the one most likely label."""
+    """Scores and decisions from logits [clips, labels]."""
+    return decide(likelihood(logits, multi_label), multi_label)
+
+
+def likelihood(logits: Tensor, multi_label: bool) -> Tensor:
+    """How likely each label is [clips, labels]: each by itself where clips carry several, else one of all."""
+    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
+
+
+def decide(score: Tensor, multi_label: bool) -> Prediction:
+    """Every label above one half, or the one most likely label."""
+    found = score.cpu().numpy()
     if multi_label:
-        score = torch.sigmoid(logits).cpu().numpy()
-        return Prediction(score, score > 0.5)
-    score = torch.softmax(logits, dim=1).cpu().numpy()
-    chosen = np.zeros(score.shape, dtype=bool)
-    chosen[np.arange(len(score)), score.argmax(axis=1)] = True
-    return Prediction(score, chosen)
+        return Prediction(found, found > 0.5)
+    chosen = np.zeros(found.shape, dtype=bool)
+    chosen[np.arange(len(found)), found.argmax(axis=1)] = True
+    return Prediction(found, chosen)
 
 
 def standard(x: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ def predict(name: str, data: Collection, part: Split, settings: Settings = SETTI
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("multi", [True, False])
 def test_contract(name: str, multi: bool) -> None:
-    """Every clip is scored once, in [0, 1], better than chance, and the same from the same seed."""
+    """Every clip is scored once, in [0, 1], better than guessing (but for a control), and the same from a seed."""
     data = make_collection(multi=multi)
     part = data.split("random", 0)
     found = predict(name, data, part)
@@ -51,7 +51,8 @@ def test_contract(name: str, multi: bool) -> None:
     main = "micro_f1" if multi else "accuracy"
     nothing = Prediction(np.zeros(data.targets.shape, dtype=np.float32), np.zeros(data.targets.shape, dtype=bool))
     nothing.chosen[:, data.targets[part == 0].mean(axis=0).argmax()] = True
-    assert training.evaluate(found, data, part)[main] > training.evaluate(nothing, data, part)[main] + 0.1
+    gain = training.evaluate(found, data, part)[main] - training.evaluate(nothing, data, part)[main]
+    assert gain < 0.1 if registry.find("head", name).IS_CONTROL else gain > 0.1
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -129,7 +129,7 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
     [
         (("embed", "mtgg"), r"unknown data set 'mtgg'; have: .*demo.*mtg.*Did you mean mtg\?"),
         (("embed", "demo", "--backbone", "fcnn"), r"unknown backbone 'fcnn'; have: .*fcn.*pianoroll"),
-        (("head", "demo", "--mode", "gcn"), r"unknown mode 'gcn'; have: .*gnn.*Did you mean gnn\?"),
+        (("head", "demo", "--mode", "gnnn"), r"unknown mode 'gnnn'; have: .*gnn.*Did you mean gnn\?"),
         (("head", "nowhere"), r"unknown data set in this store 'nowhere'"),
         (("embed", "mtg"), r"--data DIR \(make: DATA=DIR\).*autotagging_genre.*MTG/mtg-jamendo-dataset"),
         (("embed", "mtg", "--table", "x.csv"), r"mtg takes no --table; it takes: .*--genres"),
@@ -138,7 +138,7 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set in this store"),
-        (("store", "remove", "nowhere"), r"say --yes"),
+        (("store", "remove", "nowhere"), r"unknown data set in this store 'nowhere'"),
     ],
 )
 def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> None:

@@ -38,6 +38,7 @@ class Head(ABC):
     CITATION : where it comes from.
     READS_SONGS : whether it reads representations at all.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
+    IS_CONTROL : whether it is there to know nothing, so that no score above guessing is expected of it.
     """
 
     NAME: ClassVar[str]
@@ -45,6 +46,7 @@ class Head(ABC):
     CITATION: ClassVar[str]
     READS_SONGS: ClassVar[bool] = True
     READS_NEIGHBOURS: ClassVar[bool] = False
+    IS_CONTROL: ClassVar[bool] = False
 
 
 class CountedHead(Head):
@@ -97,6 +99,10 @@ class TrainedHead(Head):
     @abstractmethod
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
+
+    def refine(self, score: Tensor) -> Tensor:
+        """The final scores [clips, labels] in [0, 1], from those that the trained network gives all clips."""
+        return score
 
 
 class Dropout(nn.Module):

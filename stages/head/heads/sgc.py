@@ -1,0 +1,36 @@
+"""Simplified graph convolution: a linear model on precomputed powers of the adjacency."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stages.head.collection import Collection
+from stages.head.heads import TrainedHead
+from stages.head.settings import Settings
+from stages.splits import Split
+
+
+class Sgc(TrainedHead):
+    """One linear layer on ``[x ; S x ; S^2 x ; ...]``, ``S`` the normalised adjacency with self-loops.
+
+    SGC keeps the last power alone, SIGN (Frasca et al. 2020) all of them beside the clip itself. In a clique of
+    n clips ``S = J / n``, and ``J J = n J``: every power is S itself, the mean over the whole artist, so that
+    two blocks, the clip and that mean, are all the powers there are. They are computed once, and the layer is a
+    plain (logistic or softmax) regression.
+    """
+
+    NAME = "sgc"
+    TITLE = "linear model on the song and its artist's mean"
+    CITATION = "Wu, Zhang, Souza, Fifty, Yu and Weinberger, Simplifying Graph Convolutional Networks, ICML 2019"
+    READS_NEIGHBOURS = True
+
+    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
+        super().__init__(data, x, part, settings)
+        self.pooled = data.graph.to(x.device).pooled(x)
+
+    def build(self) -> nn.Module:
+        return nn.Linear(2 * self.x.shape[1], self.labels)
+
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        return (torch.cat([self.x[nodes], self.pooled[nodes]], dim=1),)

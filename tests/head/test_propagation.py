@@ -1,0 +1,120 @@
+"""Closed forms over the artist graph against propagation step by step, and against PyTorch Geometric."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.head.collection import Collection
+from stages.head.heads import correct_and_smooth
+from stages.head.heads.artist import Artist
+from stages.head.heads.label_propagation import LabelPropagation
+from stages.head.heads.random_features import RandomFeatures
+from stages.head.settings import Settings
+from tests.head.conftest import make_collection
+from tests.head.test_graph import ARTISTS, artists, graph_of
+
+STEPS = 400
+WEIGHTS = {"atol": 1e-5, "rtol": 1e-5}  # PyTorch Geometric weighs its edges in float32
+
+
+def dense(artist: list[int]) -> torch.Tensor:
+    """The adjacency of the clique graph, normalised on both sides."""
+    one = graph_of(artist).artist
+    adjacent = ((one[:, None] == one[None, :]) & (one[:, None] >= 0)).double().fill_diagonal_(0)
+    root = adjacent.sum(dim=1).clamp(min=1).rsqrt()
+    return root[:, None] * adjacent * root[None, :]
+
+
+@settings(max_examples=40, deadline=None)
+@given(artists, st.floats(0.05, 0.95))
+def test_propagation_is_the_inverse(artist: list[int], alpha: float) -> None:
+    graph, y = graph_of(artist), torch.rand(len(artist), 3, dtype=torch.float64)
+    wanted = (1 - alpha) * torch.linalg.solve(torch.eye(len(artist)).double() - alpha * dense(artist), y)
+    alone = graph.degree == 0
+    wanted[alone] = y[alone]
+    torch.testing.assert_close(graph.propagate(y, alpha), wanted)
+
+
+def test_powers_with_self_loops_are_one_mean() -> None:
+    """What `sgc` rests on: SIGN's blocks [x, S x, S S x, ...] hold the clip and its artist's mean, no more."""
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 4, dtype=torch.float64)
+    once = graph.pooled(x)
+    one = graph.artist
+    looped = ((one[:, None] == one[None, :]) & (one[:, None] >= 0)).double().fill_diagonal_(1)
+    torch.testing.assert_close(once, looped / looped.sum(dim=1, keepdim=True) @ x)
+    torch.testing.assert_close(graph.pooled(once), once)
+
+
+def test_correct_and_smooth_is_that_of_pyg() -> None:
+    from torch_geometric.nn import CorrectAndSmooth
+
+    torch.manual_seed(0)
+    graph = graph_of(ARTISTS)
+    edges = torch.stack(graph.clique_edges())
+    score = torch.softmax(torch.randn(len(ARTISTS), 4, dtype=torch.float64), dim=1)
+    labels = torch.eye(4, dtype=torch.float64)[torch.randint(4, (len(ARTISTS),))]
+    train = torch.rand(len(ARTISTS)) < 0.5
+    theirs = CorrectAndSmooth(STEPS, correct_and_smooth._CORRECT_ALPHA, STEPS, correct_and_smooth._SMOOTH_ALPHA)
+    linked = graph.degree > 0  # a clip without neighbours fades there, and keeps its score here
+    corrected = correct_and_smooth.correct(graph, score, labels, train)
+    wanted = theirs.correct(score, labels[train], train, edges)
+    torch.testing.assert_close(corrected[linked], wanted[linked], **WEIGHTS)
+    torch.testing.assert_close(corrected[~linked & ~train], score[~linked & ~train])
+    smoothed = correct_and_smooth.smooth(graph, corrected, labels, train)
+    wanted = theirs.smooth(corrected.clamp(0, 1), labels[train], train, edges)
+    torch.testing.assert_close(smoothed[linked], wanted[linked], **WEIGHTS)
+    torch.testing.assert_close(smoothed[~linked & ~train], score[~linked & ~train])
+
+
+def test_without_training_labels_nothing_is_corrected() -> None:
+    graph, score = graph_of(ARTISTS), torch.rand(len(ARTISTS), 3)
+    nobody = torch.zeros(len(ARTISTS), dtype=torch.bool)
+    nobody[0] = True  # one training clip, of an unknown artist: its error goes nowhere
+    corrected = correct_and_smooth.correct(graph, score, torch.ones_like(score), nobody)
+    torch.testing.assert_close(corrected[1:], score[1:])
+
+
+def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
+    """With one clip a song the clips that are not trained on have the score of `artist`, where that has one."""
+    data = make_collection(clips=1)
+    part = data.split("random", 0)
+    spread = LabelPropagation().predict(data, part)["propagated"]
+    share = next(iter(Artist().predict(data, part).values()))
+    taught = np.unique(data.artist[(part == 0) & (data.artist >= 0)])
+    reached = np.isin(data.artist, taught)
+    asked = part != 0
+    np.testing.assert_allclose(spread.score[asked & reached], share.score[asked & reached], atol=1e-6)
+    left = spread.score[asked & ~reached]
+    assert len(left)
+    np.testing.assert_allclose(left, np.broadcast_to(data.targets[part == 0].mean(axis=0), left.shape), atol=1e-6)
+
+
+def test_random_features_belong_to_the_clip_and_know_nothing(made: Collection) -> None:
+    assert made.x is not None
+    part, settings = made.split("random", 0), Settings()
+    one = RandomFeatures(made, made.x, part, settings).x
+    torch.testing.assert_close(RandomFeatures(made, made.x * 2 + 1, part, settings).x, one)
+    half = replace(made, rows=made.rows[::2])
+    torch.testing.assert_close(RandomFeatures(half, made.x[::2], part, settings).x, one[::2])
+    correlation = np.corrcoef(one.T.numpy(), made.x.T.numpy())[:16, 16:]
+    assert np.abs(correlation).max() < 0.2  # 1,000 clips: a deviation of 0.03
+
+
+@pytest.mark.parametrize("name", ["correct-and-smooth", "label-propagation", "sgc"])
+def test_works_where_no_artist_is_known(name: str) -> None:
+    from tests.head.test_heads import predict
+
+    data = make_collection(songs=120)
+    data = replace(data, artist=np.full(len(data), -1))
+    part = data.split("random", 0)
+    found = predict(name, data, part)
+    assert np.isfinite(found.score).all()
+    if name == "correct-and-smooth":
+        song = predict("song", data, part)
+        np.testing.assert_allclose(found.score[part != 0], song.score[part != 0], atol=1e-6)
