@@ -204,7 +204,7 @@ def _fit(
     started = time.perf_counter()
     predictions = head().predict(data, part)
     seconds = time.perf_counter() - started
-    return [(rule, prediction, seconds / len(predictions), None) for rule, prediction in predictions.items()]
+    return [(rule or None, found, seconds / len(predictions), None) for rule, found in predictions.items()]
 
 
 def columns_of(results: Sequence[Result]) -> list[str]:

@@ -68,7 +68,11 @@ def _regime_text(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         values = result.by_metric()
-        name = result.mode + (f" ({SHORT[result.rule]})" if result.rule else "") + ("*" if result.transductive else "")
+        name = (
+            result.mode
+            + (f" ({SHORT.get(result.rule, result.rule)})" if result.rule else "")
+            + ("*" if result.transductive else "")
+        )
         row = [name, *(percent(values[m]) if m in values else "-" for m in metrics)]
         if thesis:
             paper = result.paper()

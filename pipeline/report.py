@@ -105,7 +105,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
             )
         clips = np.array([place[row] for row in held.rows])
         run = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
-        name = f"{folder.mode} ({SHORT[held.rule]})" if held.rule else folder.mode
+        name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
         runs.setdefault(name, {})[held.seed, held.fold or 0] = (run, clips)
     return runs
 

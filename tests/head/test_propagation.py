@@ -84,7 +84,7 @@ def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
     """With one clip a song the clips that are not trained on have the score of `artist`, where that has one."""
     data = make_collection(clips=1)
     part = data.split("random", 0)
-    spread = LabelPropagation().predict(data, part)["propagated"]
+    spread = LabelPropagation().predict(data, part)[""]
     share = next(iter(Artist().predict(data, part).values()))
     taught = np.unique(data.artist[(part == 0) & (data.artist >= 0)])
     reached = np.isin(data.artist, taught)

@@ -61,6 +61,23 @@ def test_head_leaves_checkpoint_scores_and_settings(encore: Encore, features_csv
     assert checkpoint["labels"] == [f"genre {i}" for i in range(4)]
 
 
+def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) -> None:
+    """Every mode, several labels a clip: the widest tables there are."""
+    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    text = encore("compare", "midi", "--seeds", 2, *QUICK).out
+    assert all(f"\n{mode}" in text for mode in registry.names("head"))
+    text += encore("report", "midi").out
+    assert "95 % intervals" in text
+    assert max(map(len, text.splitlines())) <= 80
+    found = encore("report", "midi", "--modes", "song,gnn", "--json").json
+    assert set(found["modes"]) == {"song", "gnn"}
+    assert found["seeds"] == [0, 1]
+    low, high = found["modes"]["gnn"]["interval"]
+    assert low <= found["modes"]["gnn"]["score"] <= high
+    assert found["modes"]["gnn"]["against"]["mode"] == "song"
+    assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
+
+
 def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     again = encore("embed", "hits")

@@ -54,7 +54,7 @@ class CountedHead(Head):
 
     @abstractmethod
     def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
-        """A prediction for every clip by each of the head's rules, from the clips of part 0 alone."""
+        """A prediction for every clip by each rule of the head (an only rule is ""), from the clips of part 0 alone."""
 
 
 @dataclass(frozen=True)

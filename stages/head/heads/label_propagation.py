@@ -36,4 +36,4 @@ class LabelPropagation(CountedHead):
         frequency = torch.from_numpy(data.targets[part == 0].mean(axis=0))
         score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), frequency)
         found = decide(score.clamp(0, 1).float(), data.multi_label)
-        return {"propagated": Prediction(found.score.astype(np.float32), found.chosen)}
+        return {"": Prediction(found.score.astype(np.float32), found.chosen)}
