@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class Collection:
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
     left_out : clips not here, by reason.
+    sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     """
 
     info: CatalogInfo
@@ -46,6 +47,7 @@ class Collection:
     official: NDArray[np.int8]
     backbone: str | None
     left_out: dict[str, int]
+    sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,6 +139,7 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
             "failed": int((~retired & ~encoded).sum()),
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
+        sides={name: values[rows] for name, values in _sides(catalog).items()},
     )
 
 
@@ -167,3 +170,22 @@ def _targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
     targets = np.zeros((len(catalog), len(names)), dtype=bool)
     targets[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
     return names.to_pylist(), targets
+
+
+def _sides(catalog: Catalog) -> dict[str, NDArray[np.float64]]:
+    """The catalog's numeric targets as columns, NaN where a clip has none."""
+    import pyarrow.compute as pc
+
+    column = catalog.column("targets").combine_chunks().drop_null()
+    clips = catalog.column("targets").is_valid().to_numpy().nonzero()[0]
+    names, values = column.keys, column.items
+    offsets = column.offsets.to_numpy()
+    clip_of = np.repeat(clips, np.diff(offsets))
+    begin, end = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    names, values = names[begin:end], values[begin:end].to_numpy(zero_copy_only=False)
+    found = {}
+    for name in pc.unique(names).to_pylist():
+        of_name = pc.equal(names, name).to_numpy(zero_copy_only=False)
+        found[name] = np.full(len(catalog), np.nan)
+        found[name][clip_of[of_name]] = values[of_name]
+    return found

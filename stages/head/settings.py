@@ -22,6 +22,7 @@ class Settings:
     neighbours : drawn for each clip anew in every epoch; None for all.
     neighbours_inference : drawn once for scoring; None for all, exactly.
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
+    side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
     standardise : shift and scale each number by the training part's mean and deviation.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     neighbours: int | None = 8
     neighbours_inference: int | None = None
     drop_edge: float = 0.3
+    side: str = "album"
     standardise: bool = True
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.graph import neighbour_mean, ragged
+from stages.head.graph import Graph, neighbour_mean, ragged
 from stages.head.heads import Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.head.splits import Split
@@ -32,9 +32,13 @@ class Gnn(TrainedHead):
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        self.graph = data.graph.to(x.device)
+        self.graph = self.relation()
         self._table: Tensor | None = None
         self._draw: Draw | None = None
+
+    def relation(self) -> Graph:
+        """Whose neighbours count; the artist graph, where a head does not say otherwise."""
+        return self.data.graph.to(self.x.device)
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
