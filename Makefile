@@ -41,11 +41,13 @@ $(ready): pyproject.toml
 .PHONY: setup
 setup: $(ready) ## make the virtual environment and install
 
+demo_modes := song,artist,artist-embedding,gnn,dropedge,gated,correct-and-smooth,label-propagation,random-features,sgc
+
 .PHONY: demo
 demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone pianoroll $(store) $(device)
 	$(encore) embed demo --backbone fcn --weights random $(store) $(device)
-	$(encore) compare demo --backbone pianoroll $(store) $(device)
+	$(encore) compare demo --backbone pianoroll --modes $(demo_modes) $(store) $(device)
 	$(encore) compare demo --backbone fcn --modes song,artist,gnn,gated $(store) $(device)
 
 .PHONY: embed

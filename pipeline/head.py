@@ -24,6 +24,7 @@ from stages.head.settings import Settings
 from stages.progress import note, task
 from stages.splits import Split
 from stages.splits import parse as parse_regime
+from store.errors import RequestError
 from store.layout import Store
 
 
@@ -113,6 +114,8 @@ def run(
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     folds = [parse_regime(regime)[1] or 1 for regime in regimes]
     configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
+    if "inductive" in changes:
+        _refuse_transductive(heads)
     data = _load(store, dataset, backbone, heads)
     # The representation's own name tells the backbone: what was asked for may be none, or cut short.
     settings = configure(settings_for((data.backbone or "").rpartition("-")[0]), changes, "a head")
@@ -166,6 +169,12 @@ def run(
                 results += found.values()
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
+
+
+def _refuse_transductive(heads: Sequence[type[Head]]) -> None:
+    wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
+    if wrong:
+        raise RequestError(f"{', '.join(wrong)} cannot be inductive; leave out --inductive, or name other modes")
 
 
 def _neighbours(head: type[Head], settings: Settings) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,7 @@ class Collection:
         among all of these, so that they are the same for every backbone.
     recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
+    sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     """
 
     info: CatalogInfo
@@ -51,6 +52,7 @@ class Collection:
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
     whole: Collection | None = None
+    sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -163,6 +165,7 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
         },
         recording=None if catalog.column("recording_id").null_count == len(catalog) else _recordings(catalog)[rows],
         whole=whole,
+        sides={name: values[rows] for name, values in _sides(catalog).items()},
     )
 
 
@@ -176,3 +179,22 @@ def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same numbers without gaps; -1 stays."""
     used, compact = np.unique(codes, return_inverse=True)
     return compact.astype(np.int64) - int(len(used) > 0 and used[0] < 0)
+
+
+def _sides(catalog: Catalog) -> dict[str, NDArray[np.float64]]:
+    """The catalog's numeric targets as columns, NaN where a clip has none."""
+    import pyarrow.compute as pc
+
+    column = catalog.column("targets").combine_chunks().drop_null()
+    clips = catalog.column("targets").is_valid().to_numpy().nonzero()[0]
+    names, values = column.keys, column.items
+    offsets = column.offsets.to_numpy()
+    clip_of = np.repeat(clips, np.diff(offsets))
+    begin, end = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    names, values = names[begin:end], values[begin:end].to_numpy(zero_copy_only=False)
+    found = {}
+    for name in pc.unique(names).to_pylist():
+        of_name = pc.equal(names, name).to_numpy(zero_copy_only=False)
+        found[name] = np.full(len(catalog), np.nan)
+        found[name][clip_of[of_name]] = values[of_name]
+    return found

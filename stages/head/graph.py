@@ -7,6 +7,7 @@ clip-artist graph, one edge a clip, in DGL where DGL is installed; the mean over
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,62 @@ from torch import Tensor
 from stages.head import _dgl
 
 
-class ArtistGraph:
+class Graph(ABC):
+    """A relation among clips, held so that neighbours can be drawn and averaged without listing all edges at once.
+
+    Attributes
+    ----------
+    degree : [clips] neighbours of a clip.
+    """
+
+    degree: Tensor
+
+    @abstractmethod
+    def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        """The mean over each clip's neighbours; zero for a clip that has none."""
+
+    @abstractmethod
+    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+        """From the number of a neighbour (from 0, -1 for none) to its clip."""
+
+    def sample(
+        self, nodes: Int[Tensor, " batch"], k: int, generator: torch.Generator, drop_edge: float = 0.0
+    ) -> Int[Tensor, "batch k"]:
+        """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
+
+        DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
+        stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
+        Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
+        first n - k + i + 1, or the last of these where that one is taken.
+        """
+        degree = self.degree[nodes]
+        left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
+        wanted = left.clamp(max=k)
+        chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        for i in range(k):
+            last = degree - wanted + i
+            uniform = torch.rand(len(nodes), generator=generator, device=nodes.device, dtype=torch.float64)
+            pick = (uniform * (last + 1)).long()
+            taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
+            chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
+        return self._to_clips(nodes, chosen)
+
+    def all_neighbours(
+        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
+        """All neighbours of the nodes one behind the other, and where each node's begin; edges dropped at random."""
+        degree = self.degree[nodes]
+        owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
+        number = torch.arange(len(owner), device=nodes.device) - (degree.cumsum(0) - degree)[owner]
+        if drop_edge:
+            stays = torch.rand(len(owner), generator=generator, device=nodes.device) >= drop_edge
+            owner, number = owner[stays], number[stays]
+            degree = torch.bincount(owner, minlength=len(nodes))
+        flat = self._to_clips(nodes[owner], number.unsqueeze(1)).squeeze(1)
+        return flat, degree.cumsum(0) - degree
+
+
+class ArtistGraph(Graph):
     """The same-artist graph of clips.
 
     Parameters
@@ -126,50 +182,14 @@ class ArtistGraph:
         sums = F.embedding_bag(self.order, x, self.begin, mode="sum")
         return sums[self.artist.clamp(min=0)] * (self.artist >= 0).unsqueeze(1)
 
-    def sample(
-        self, nodes: Int[Tensor, " batch"], k: int, generator: torch.Generator, drop_edge: float = 0.0
-    ) -> Int[Tensor, "batch k"]:
-        """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
-
-        DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
-        stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
-        Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
-        first n - k + i + 1, or the last of these where that one is taken.
-        """
-        degree = self.degree[nodes]
-        left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
-        wanted = left.clamp(max=k)
-        chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
-        for i in range(k):
-            last = degree - wanted + i
-            uniform = torch.rand(len(nodes), generator=generator, device=nodes.device, dtype=torch.float64)
-            pick = (uniform * (last + 1)).long()
-            taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
-            chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
-        return self._to_clips(nodes, chosen)
-
     def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
-        """From the number of a neighbour (from 0, the node itself left out) to its clip."""
+        """From the number of a neighbour (from 0, the node itself left out, -1 for none) to its clip."""
         begin = self.begin[self.artist[nodes].clamp(min=0)].unsqueeze(1) if self.artists else chosen
         place = begin + chosen
         place = place + (place >= self.place[nodes].unsqueeze(1))
         if not len(self.order):
             return chosen
         return torch.where(chosen >= 0, self.order[place.clamp(min=0, max=len(self.order) - 1)], -1)
-
-    def all_neighbours(
-        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, generator: torch.Generator | None = None
-    ) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
-        """All neighbours of the nodes one behind the other, and where each node's begin; edges dropped at random."""
-        degree = self.degree[nodes]
-        owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
-        number = torch.arange(len(owner), device=nodes.device) - (degree.cumsum(0) - degree)[owner]
-        if drop_edge:
-            stays = torch.rand(len(owner), generator=generator, device=nodes.device) >= drop_edge
-            owner, number = owner[stays], number[stays]
-            degree = torch.bincount(owner, minlength=len(nodes))
-        flat = self._to_clips(nodes[owner], number.unsqueeze(1)).squeeze(1)
-        return flat, degree.cumsum(0) - degree
 
 
 def ragged(table: Int[Tensor, "batch k"]) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:

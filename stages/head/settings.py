@@ -23,6 +23,7 @@ class Settings:
     neighbours_inference : drawn once for scoring; None for all, exactly.
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
+    side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
     standardise : shift and scale each number by the training part's mean and deviation.
     """
 
@@ -37,6 +38,7 @@ class Settings:
     neighbours_inference: int | None = None
     drop_edge: float = 0.3
     inductive: bool = False
+    side: str = "album"
     standardise: bool = True
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
+from stages.head.graph import ArtistGraph
 from stages.head.settings import Settings
 from stages.splits import Split
 
@@ -38,6 +39,7 @@ class Head(ABC):
     CITATION : where it comes from.
     READS_SONGS : whether it reads representations at all.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
+    INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
     IS_CONTROL : whether it is there to know nothing, so that no score above guessing is expected of it.
     """
 
@@ -46,6 +48,7 @@ class Head(ABC):
     CITATION: ClassVar[str]
     READS_SONGS: ClassVar[bool] = True
     READS_NEIGHBOURS: ClassVar[bool] = False
+    INDUCTIVE: ClassVar[bool] = False
     IS_CONTROL: ClassVar[bool] = False
 
 
@@ -84,6 +87,13 @@ class TrainedHead(Head):
         self.data, self.x, self.part, self.settings = data, x, part, settings
         self.labels = len(data.labels)
         self.hidden = settings.hidden or x.shape[1]
+
+    def artist_graph(self) -> ArtistGraph:
+        """The artist graph on the device, with training clips alone as neighbours where the settings ask for it."""
+        graph = self.data.graph
+        if self.settings.inductive:
+            graph = ArtistGraph(graph.artist, torch.from_numpy(self.part == 0))
+        return graph.to(self.x.device)
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -38,10 +38,11 @@ class Gated(TrainedHead):
     TITLE = "song, neighbours and the artist's labels, gated"
     CITATION = "Encore"
     READS_NEIGHBOURS = True
+    INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        graph = data.graph.to(x.device)
+        graph = self.artist_graph()
         self.mean = graph.mean(x)
         self.deviation = (graph.mean(x * x) - self.mean**2).clamp(min=0).sqrt()
         self.degree = graph.degree.float()

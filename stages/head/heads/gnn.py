@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.graph import ArtistGraph, neighbour_mean, ragged
+from stages.head.graph import Graph, neighbour_mean, ragged
 from stages.head.heads import Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.splits import Split
@@ -30,13 +30,17 @@ class Gnn(TrainedHead):
     TITLE = "GraphSAGE over the artist graph"
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
     READS_NEIGHBOURS = True
+    INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        graph = ArtistGraph(data.graph.artist, torch.from_numpy(part == 0)) if settings.inductive else data.graph
-        self.graph = graph.to(x.device)
+        self.graph = self.relation()
         self._table: Tensor | None = None
         self._draw: Draw | None = None
+
+    def relation(self) -> Graph:
+        """Whose neighbours count; the artist graph, where a head does not say otherwise."""
+        return self.artist_graph()
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)

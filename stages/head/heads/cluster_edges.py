@@ -1,0 +1,31 @@
+"""GraphSAGE over the artist graph, cut between clusters of the representations."""
+
+from __future__ import annotations
+
+import torch
+
+from stages.head.graph import ArtistGraph, Graph
+from stages.head.heads.gnn import Gnn
+from stages.head.neighbours import clusters
+
+_CLUSTERS = 8
+
+
+class ClusterEdges(Gnn):
+    """GraphSAGE over the same-artist edges whose ends lie in one of 8 k-means clusters of the whole collection.
+
+    Clips of one artist and one cluster are a clique again, so that means stay closed and linear.
+    """
+
+    NAME = "cluster-edges"
+    INDUCTIVE = False
+    TITLE = "GraphSAGE over the artist graph, cut between clusters"
+    CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+
+    def relation(self) -> Graph:
+        artist = torch.from_numpy(self.data.artist).to(self.x.device)
+        order = torch.from_numpy(self.data.rows).to(self.x.device).argsort()
+        cell = artist * _CLUSTERS + clusters(self.x, order, _CLUSTERS)
+        known = artist >= 0
+        cell[known] = torch.unique(cell[known], return_inverse=True)[1]
+        return ArtistGraph(cell.where(known, -1))

@@ -1,0 +1,88 @@
+"""A deep graph convolution over the artist graph."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.head.collection import Collection
+from stages.head.heads import Classifier, Draw, Dropout, TrainedHead
+from stages.head.settings import Settings
+from stages.splits import Split
+
+_LAYERS = 4
+_INITIAL = 0.5  # the paper's alpha: share of the first layer's output in every layer
+_THETA = 0.5  # layer l's weights count log(theta / l + 1), the identity the rest
+
+
+class Gcnii(TrainedHead):
+    """Four GCNII layers: each mixes the artist's mean with the clip's first hidden vector.
+
+    A training step sees the subgraph of its clips and their drawn neighbours; scoring sees whole artists. Either
+    is a union of cliques, in which a layer's propagation (self-loops included) is the mean over a group: exact,
+    and linear in clips at any depth.
+    """
+
+    NAME = "gcnii"
+    TITLE = "four GCNII layers over the artist graph"
+    CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
+    READS_NEIGHBOURS = True
+
+    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
+        super().__init__(data, x, part, settings)
+        self.graph = data.graph.to(x.device)
+        # A clip of unknown artist is a group of its own.
+        alone = self.graph.artists + torch.arange(len(x), device=x.device)
+        self.group = torch.where(self.graph.artist >= 0, self.graph.artist, alone)
+        self._table: Tensor | None = None
+
+    def build(self) -> nn.Module:
+        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+
+    def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
+        self._table = self.graph.sample(nodes, draw.k, draw.generator) if draw.k else None
+
+    def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        if self._table is None:
+            return self.inputs(nodes)
+        table = self._table[places]
+        return self._gather(nodes, torch.unique(torch.cat([nodes, table[table >= 0]])))
+
+    def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
+        wanted = torch.zeros(self.graph.artists + len(self.x), dtype=torch.bool, device=self.x.device)
+        wanted[self.group[nodes]] = True
+        return self._gather(nodes, wanted[self.group].nonzero().squeeze(1))
+
+    def _gather(self, nodes: Tensor, clips: Tensor) -> tuple[Tensor, ...]:
+        """The rows of ``clips`` (sorted), the group of each, numbered from 0, and where the nodes are among them."""
+        return self.x[clips], torch.unique(self.group[clips], return_inverse=True)[1], torch.searchsorted(clips, nodes)
+
+
+class _Network(nn.Module):
+    def __init__(self, dim: int, hidden: int, labels: int, dropout: float) -> None:
+        from torch_geometric.nn import GCN2Conv
+
+        super().__init__()
+        self.song = nn.Linear(dim, hidden)
+        self.layers = nn.ModuleList(
+            GCN2Conv(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)
+        )
+        self.dropout = Dropout(dropout)
+        self.classify = Classifier(hidden, labels, dropout)
+
+    def forward(self, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
+        first = hidden = F.relu(self.song(x))
+        # The mean is taken here; the layer's own propagation, over self-loops alone, then hands it on.
+        loops = torch.arange(len(x), device=x.device).expand(2, -1)
+        for layer in self.layers:
+            hidden = F.relu(layer(group_mean(self.dropout(hidden), group), first, loops))
+        logits: Tensor = self.classify(hidden[nodes])
+        return logits
+
+
+def group_mean(x: Tensor, group: Tensor) -> Tensor:
+    """[clips, dim] for each clip the mean over its group, itself included."""
+    size = torch.bincount(group)
+    total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
+    return (total / size.unsqueeze(1))[group]

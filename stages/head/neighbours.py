@@ -1,0 +1,83 @@
+"""Relations that representations tell: nearest clips, similar clips of an artist, clusters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stages.head.graph import ArtistGraph, Graph, neighbour_mean
+
+_BLOCK = 2**24  # similarities held at a time, 64 MiB
+
+
+class ListedGraph(Graph):
+    """A graph whose edges are listed.
+
+    Parameters
+    ----------
+    source, target : [edges] int64; a clip's neighbours are the sources of the edges that end in it.
+    clips : how many clips there are.
+    """
+
+    def __init__(self, source: Int[Tensor, " edges"], target: Int[Tensor, " edges"], clips: int) -> None:
+        self.source = source[torch.argsort(target, stable=True)]
+        self.degree = torch.bincount(target, minlength=clips)
+        self.begin = self.degree.cumsum(0) - self.degree
+
+    def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
+        return neighbour_mean(x, self.source, self.begin)
+
+    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+        if not len(self.source):
+            return chosen
+        place = (self.begin[nodes].unsqueeze(1) + chosen).clamp(min=0, max=len(self.source) - 1)
+        return torch.where(chosen >= 0, self.source[place], -1)
+
+
+def directions(x: Float[Tensor, "clips dim"], nodes: Int[Tensor, " train"]) -> Float[Tensor, "clips dim"]:
+    """Unit vectors from the mean of ``nodes``: products of two are cosines that average to about zero."""
+    return F.normalize(x - x[nodes].mean(dim=0), dim=1)
+
+
+def nearest(unit: Float[Tensor, "clips dim"], k: int) -> ListedGraph:
+    """Each clip's ``k`` nearest others by cosine, exactly: blocks of one large matrix product."""
+    clips = len(unit)
+    k = min(k, clips - 1)
+    found = []
+    for rows in torch.split(torch.arange(clips, device=unit.device), max(1, _BLOCK // clips)):
+        alike = unit[rows] @ unit.T
+        alike[torch.arange(len(rows), device=unit.device), rows] = -torch.inf
+        found.append(alike.topk(k, dim=1).indices)
+    target = torch.arange(clips, device=unit.device).repeat_interleave(k)
+    return ListedGraph(torch.cat(found).flatten(), target, clips)
+
+
+def similar(graph: ArtistGraph, unit: Float[Tensor, "clips dim"], least: float, most: int) -> ListedGraph:
+    """Same-artist edges between clips whose cosine is above ``least``; of more than ``most``, the most alike ones.
+
+    Memory grows with clips times ``most`` at worst, never with the square of an artist.
+    """
+    sources, targets = [graph.order[:0]], [graph.order[:0]]
+    for begin, count in zip(graph.begin.tolist(), graph.count.tolist(), strict=True):
+        members = graph.order[begin : begin + count]
+        of_artist = unit[members]
+        for places in torch.split(torch.arange(count, device=unit.device), max(1, _BLOCK // max(1, count))):
+            alike = of_artist[places] @ of_artist.T
+            alike[torch.arange(len(places), device=unit.device), places] = -torch.inf
+            value, column = alike.topk(min(most, count), dim=1)
+            row, rank = (value > least).nonzero(as_tuple=True)
+            sources.append(members[column[row, rank]])
+            targets.append(members[places[row]])
+    return ListedGraph(torch.cat(sources), torch.cat(targets), len(unit))
+
+
+def clusters(x: Float[Tensor, "clips dim"], order: Int[Tensor, " clips"], k: int) -> Int[Tensor, " clips"]:
+    """The k-means cluster of each clip; ``order`` is a fixed order of the clips, so that theirs does not matter."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    model = MiniBatchKMeans(min(k, len(x)), batch_size=4096, n_init=3, random_state=0)
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    found[order] = torch.from_numpy(model.fit_predict(x[order].cpu().numpy())).to(x.device).long()
+    return found

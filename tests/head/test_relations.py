@@ -1,0 +1,216 @@
+"""Graphs other than the artist's, and the heads on layers of PyTorch Geometric."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages import registry
+from stages.head import neighbours
+from stages.head.collection import Collection
+from stages.head.graph import ArtistGraph, Graph, neighbour_mean
+from stages.head.heads import Draw, TrainedHead
+from stages.head.heads.gcnii import group_mean
+from stages.head.heads.side_edges import side_codes
+from stages.head.neighbours import ListedGraph, directions, nearest, similar
+from stages.head.settings import Settings
+from store.errors import RequestError
+from tests.head.conftest import make_collection
+from tests.head.test_graph import ARTISTS, artists, graph_of
+
+SETTINGS = Settings(hidden=10, dropout=0.0)
+
+
+def head_of(name: str, data: Collection, changes: Settings = SETTINGS) -> TrainedHead:
+    assert data.x is not None
+    head: TrainedHead = registry.find("head", name)(data, data.x, data.split("random", 0), changes)
+    return head
+
+
+def edges_of(graph: Graph, clips: int) -> set[tuple[int, int]]:
+    flat, offsets = graph.all_neighbours(torch.arange(clips))
+    bounds = [*offsets.tolist(), len(flat)]
+    return {(i, j) for i in range(clips) for j in flat[bounds[i] : bounds[i + 1]].tolist()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11))), st.integers(1, 6))
+def test_a_listed_graph_is_its_edges(clips: int, edges: set[tuple[int, int]], k: int) -> None:
+    edges = {(target, source) for target, source in edges if max(target, source) < clips}
+    target, source = (torch.tensor([edge[i] for edge in edges], dtype=torch.int64) for i in (0, 1))
+    graph, nodes = ListedGraph(source, target, clips), torch.arange(clips)
+    assert edges_of(graph, clips) == edges
+    x = torch.randn(clips, 3)
+    flat, offsets = graph.all_neighbours(nodes)
+    torch.testing.assert_close(graph.mean(x), neighbour_mean(x, flat, offsets))
+    table = graph.sample(nodes, k, torch.Generator().manual_seed(0))
+    assert (table >= 0).sum(dim=1).tolist() == graph.degree.clamp(max=k).tolist()
+    drawn = [(node, clip) for node, row in enumerate(table.tolist()) for clip in row if clip >= 0]
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) <= edges
+
+
+@pytest.mark.parametrize("block", [1, 70, 2**24])
+def test_nearest_are_those_of_sklearn(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.neighbors import NearestNeighbors
+
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    torch.manual_seed(0)
+    unit = directions(torch.randn(60, 8) + 3, torch.arange(40))
+    found = nearest(unit, 5)
+    model = NearestNeighbors(n_neighbors=5, metric="cosine").fit(unit.numpy())
+    wanted = model.kneighbors(return_distance=False)
+    assert edges_of(found, 60) == {(i, int(j)) for i in range(60) for j in wanted[i]}
+    assert edges_of(nearest(unit[:3], 5), 3) == {(i, j) for i in range(3) for j in range(3) if i != j}
+    assert not edges_of(nearest(unit[:1], 5), 1)
+
+
+@pytest.mark.parametrize("block", [1, 100, 2**24])
+def test_similar_edges_are_same_artist_edges_above_the_threshold(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    torch.manual_seed(0)
+    graph, clips = graph_of(ARTISTS), len(ARTISTS)
+    unit = directions(torch.randn(clips, 4), torch.arange(clips))
+    cosine = unit @ unit.T
+    wanted = {(i, j) for i, j in edges_of(graph, clips) if cosine[i, j] > 0.2}
+    assert edges_of(similar(graph, unit, 0.2, 100), clips) == wanted
+    few = edges_of(similar(graph, unit, 0.2, 3), clips)
+    for i in range(clips):
+        best = sorted((j for a, j in wanted if a == i), key=lambda j: -float(cosine[i, j]))[:3]
+        assert {j for a, j in few if a == i} == set(best)
+
+
+def test_cluster_edges_are_the_artists_within_clusters(made: Collection) -> None:
+    assert made.x is not None
+    graph = head_of("cluster-edges", made).relation()
+    cell = neighbours.clusters(made.x, torch.arange(len(made)), 8)
+    assert 1 < len(cell.unique()) <= 8
+    whole = edges_of(made.graph, len(made))
+    assert edges_of(graph, len(made)) == {(i, j) for i, j in whole if cell[i] == cell[j]}
+
+
+def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    album = side_codes(made, "album")
+    assert ((album < 0) == (made.album < 0)).all()
+    for code in np.unique(album[album >= 0])[:20]:
+        assert len(np.unique(made.album[album == code])) == 1
+    bpm = np.linspace(60, 200, len(made))
+    bpm[:7] = np.nan
+    sided = replace(made, sides={"bpm": bpm})
+    code = side_codes(sided, "bpm")
+    assert (code[:7] == -1).all()
+    assert (np.diff(code[7:]) >= 0).all()  # bins keep the order
+    size = np.bincount(code[7:])
+    assert len(size) == 16
+    assert size.max() - size.min() <= 2
+    assert (side_codes(replace(made, sides={"bpm": np.full(len(made), 120.0)}), "bpm") == 0).all()
+    with pytest.raises(RequestError, match="Did you mean bpm"):
+        side_codes(sided, "bmp")
+    nowhere = head_of("side-edges", replace(made, album=np.full(len(made), -1)))
+    assert not nowhere.inputs(torch.arange(5))[1].any()
+    assert "has no album" in capsys.readouterr().err
+
+
+def test_sides_are_read_from_the_catalog() -> None:
+    import pyarrow as pa
+
+    from stages.head.collection import _sides
+
+    class Catalog:
+        def __init__(self, rows: list[list[tuple[str, float]] | None]) -> None:
+            self.targets = pa.chunked_array([pa.array(rows, pa.map_(pa.string(), pa.float64())).slice(1)])
+
+        def column(self, name: str) -> pa.ChunkedArray:
+            return self.targets
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+    found = _sides(Catalog([[("bpm", 1.0)], None, [("bpm", 100.0), ("year", 1990.0)], [], [("year", 2000.0)]]))
+    np.testing.assert_array_equal(found["bpm"], [np.nan, 100, np.nan, np.nan])
+    np.testing.assert_array_equal(found["year"], [np.nan, 1990, np.nan, 2000])
+    assert _sides(Catalog([None, None, None])) == {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(artists)
+def test_group_mean_is_the_mean_over_the_artist_and_itself(artist: list[int]) -> None:
+    graph = graph_of(artist)
+    alone = graph.artists + torch.arange(len(artist))
+    group = torch.unique(torch.where(graph.artist >= 0, graph.artist, alone), return_inverse=True)[1]
+    x = torch.randn(len(artist), 3)
+    torch.testing.assert_close(group_mean(x, group), graph.pooled(x), atol=1e-5, rtol=1e-5)
+
+
+def test_gcnii_is_that_of_pyg_on_expanded_cliques() -> None:
+    """The layers by PyTorch Geometric's own propagation over all edges, symmetric norm and self-loops."""
+    from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+    data = make_collection(songs=80)
+    head = head_of("gcnii", data)
+    torch.manual_seed(0)
+    network = head.build().eval()
+    edges, weight = gcn_norm(torch.stack(data.graph.clique_edges()), None, len(data), add_self_loops=True)
+    with torch.no_grad():
+        first = hidden = torch.relu(network.song(data.x))
+        for layer in network.layers:
+            hidden = torch.relu(layer(hidden, first, edges, weight))
+        wanted = network.classify(hidden)
+        everything = torch.arange(len(data))
+        torch.testing.assert_close(network(*head.inputs(everything)), wanted, atol=1e-5, rtol=1e-5)
+        some = torch.tensor([5, 70, 3])  # out of order, a part of their artists
+        torch.testing.assert_close(network(*head.inputs(some)), wanted[some], atol=1e-5, rtol=1e-5)
+
+
+def test_gat_sees_its_drawn_neighbours_and_no_others() -> None:
+    from torch_geometric.nn import GATv2Conv
+
+    data = make_collection(songs=80)
+    head = head_of("gat", data)
+    torch.manual_seed(0)
+    network = head.build().eval()
+    assert isinstance(network.attend, GATv2Conv)
+    everything = torch.arange(len(data))
+    with torch.no_grad():
+        ours = network(*head.inputs(everything))
+        edges = torch.stack(data.graph.clique_edges())
+        wanted = network.classify(network.song(data.x), network.attend((data.x, data.x), edges))
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gat", "gcnii", "gnn", "knn"])
+@pytest.mark.parametrize("k", [3, None])
+def test_all_neighbours_in_training_are_those_of_scoring(name: str, k: int | None) -> None:
+    data = make_collection(songs=80)
+    head = head_of(name, data)
+    torch.manual_seed(0)
+    network = head.build().eval()
+    nodes = torch.tensor([4, 90, 17])
+    head.start_epoch(nodes, Draw(k, 0.0, torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        drawn = network(*head.training_inputs(nodes, torch.arange(3)))
+        whole = network(*head.inputs(nodes))
+    assert torch.allclose(drawn, whole, atol=1e-5) == (k is None)
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names("head") if hasattr(registry.find("head", n), "build")])
+def test_a_clip_alone_scores_as_among_others(name: str) -> None:
+    data = make_collection(songs=80)
+    unknown = replace(data, artist=np.full(len(data), -1), album=np.full(len(data), -1))
+    for one in (data, unknown):
+        head = head_of(name, one)
+        network = head.build().eval()
+        with torch.no_grad():
+            whole = network(*head.inputs(torch.arange(len(one))))
+            alone = torch.cat([network(*head.inputs(torch.tensor([i]))) for i in (0, 50, len(one) - 1)])
+        torch.testing.assert_close(alone, whole[[0, 50, -1]], atol=1e-5, rtol=1e-5)
+
+
+def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
+    graph = ArtistGraph(torch.full((4,), -1))
+    assert not edges_of(similar(graph, torch.randn(4, 2), 0.0, 8), 4)
