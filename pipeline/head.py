@@ -118,7 +118,8 @@ def run(
         _refuse_transductive(heads)
     data = _load(store, dataset, backbone, heads)
     # The representation's own name tells the backbone: what was asked for may be none, or cut short.
-    settings = configure(settings_for((data.backbone or "").rpartition("-")[0]), changes, "a head")
+    preset = settings_for(dataset, (data.backbone or "").rpartition("-")[0])
+    settings = configure(preset, changes, "a head")
     for reason, count in data.left_out.items():
         if count:
             note(f"{count:,} clips are left out: {reason}")

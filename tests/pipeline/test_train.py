@@ -28,7 +28,7 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     # The checkpoint brings the settings that it was trained with.
     encore("embed", "demo", *demo, "--backbone", "cola", "--weights", out, "--workers", 0)
     (stored,) = encore("store", "show", "demo", "--json").json["representations"]
-    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96}
+    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96, "size": "b0"}
     wrong = encore("embed", "demo", *demo, "--backbone", "fcn", "--weights", out, code=2).err
     assert "holds weights of cola, not of fcn" in wrong
 
