@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline import embed as stage_one
 from pipeline import train as pretraining
@@ -34,6 +35,7 @@ from store.layout import Store
 
 _METRICS = ("micro_f1", "roc_auc")
 _TARGET_SONGS = 400
+_REGIME = "random-5fold"
 Scores = dict[str, list[float]]
 
 
@@ -132,10 +134,12 @@ def _save_start(name: str, plan: Plan, seed: int, path: Path) -> None:
 
 
 def score(data: Collection, seed: int) -> dict[str, float]:
-    """Test scores of a song-only head in the random regime."""
-    part = data.split("random", seed)
-    trained = train(Song, data, part, Settings(), seed=seed, device=torch.device("cpu"))
-    return evaluate(trained.prediction, data, part)
+    """Test scores of a song-only head, mean over five folds: every song is in one test part, and 400 songs are few."""
+    found = []
+    for part in data.parts(_REGIME, seed):
+        trained = train(Song, data, part, Settings(), seed=seed, device=torch.device("cpu"))
+        found.append(evaluate(trained.prediction, data, part))
+    return {metric: float(np.mean([scores[metric] for scores in found])) for metric in _METRICS}
 
 
 def controls(store: Store, seeds: int) -> dict[str, Scores]:
@@ -146,16 +150,22 @@ def controls(store: Store, seeds: int) -> dict[str, Scores]:
     for seed in range(seeds):
         noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))
         got = score(dataclasses.replace(plain, x=noise), seed)
-        part = plain.split("random", seed)
-        truth = plain.targets[part == 2]
-        order = np.argsort(-plain.targets[part == 0].sum(axis=0))
-        answers = [np.isin(np.arange(truth.shape[1]), order[: k + 1]) for k in range(truth.shape[1])]
-        f1 = max(2 * (truth & answer).sum() / (truth.sum() + len(truth) * answer.sum()) for answer in answers)
+        constant = [
+            _one_answer(plain.targets[part == 0], plain.targets[part == 2]) for part in plain.parts(_REGIME, seed)
+        ]
         for metric in _METRICS:
             found["random vectors"][metric].append(got[metric])
-        found["one answer"]["micro_f1"].append(float(f1))
+        found["one answer"]["micro_f1"].append(float(np.mean(constant)))
         found["one answer"]["roc_auc"].append(0.5)
     return found
+
+
+def _one_answer(known: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """The highest micro F1 of saying the k most frequent labels of every clip."""
+    order = np.argsort(-known.sum(axis=0))
+    right = truth[:, order].sum(axis=0).cumsum()
+    said = len(truth) * (1 + np.arange(len(order)))
+    return float((2 * right / (truth.sum() + said)).max())
 
 
 def _none() -> Scores:

@@ -147,8 +147,7 @@ class Cola(Backbone):
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
         (dim,) = self.shape
-        # A batch's clips are each other's negatives: five numbers tell 32 apart, and trained on so few the network soon
-        # said little more (640 values of effective rank 5.5, from which heads learned nothing).
+        # A batch's clips are each other's negatives: the more, the more a network must hear to tell them apart.
         pretraining = Training(batch=128, learning_rate=1e-3, warmup=50, weight_decay=1e-4, epochs=100, patience=15)
         return {
             Contrastive.NAME: lambda _: Contrastive(self.module, dim, pretraining),
