@@ -259,13 +259,17 @@ def audit(
     from pipeline.collections import open_catalog
     from pipeline.output import print_json
 
-    catalog = open_catalog(dataset, options, _open(store))
+    where = _open(store)
+    catalog = open_catalog(dataset, options, where)
+    # Looking at files must change nothing in a store; what is handed to others, or stands in the store, is kept.
+    keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
     if export is not None:
-        for path in splits.export(catalog, export, _list(regimes, "--regimes") if regimes else [], seeds):
+        chosen = _list(regimes, "--regimes") if regimes else []
+        for path in splits.export(catalog, where, export, chosen, seeds, keeps=keeps):
             progress.note(f"wrote {path}")
     elif regimes is not None:
         raise RequestError("--regimes names the splits to export; give --export DIR")
-    found = work.audit(catalog)
+    found = work.audit(catalog, where, keeps=keeps)
     if json:
         print_json(found)
     else:

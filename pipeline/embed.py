@@ -16,6 +16,7 @@ from pipeline.collections import check_writable, mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
 from stages import registry
+from stages.division import Division
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
 from stages.progress import note
@@ -77,6 +78,7 @@ def embed(
     catalog, growth = merge(stored, found)
     if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
         store.write_catalog(catalog)
+    Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
     already_there = writer.is_complete
     encoded, complete = 0, True

@@ -186,7 +186,7 @@ def _neighbours(head: type[Head], settings: Settings) -> str | None:
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]]) -> Collection:
     if any(head.READS_SONGS for head in heads):
         return collections.load(store, dataset, backbone or _default_backbone(store, dataset))
-    return collections.from_catalog(store.read_catalog(dataset))
+    return collections.from_catalog(store.read_catalog(dataset), store)
 
 
 def _default_backbone(store: Store, dataset: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,16 +33,21 @@ def print_json(value: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart (one where the line would be too long), the first to the left, the others right."""
+    """Columns two spaces apart (one where the line would be too long), words to the left, numbers to the right."""
+    words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
 
     def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        return gap.join((first.ljust(widths[0]), *right)).rstrip()
+        columns = zip(cells, widths, words, strict=True)
+        return gap.join(cell.ljust(width) if word else cell.rjust(width) for cell, width, word in columns).rstrip()
 
     return "\n".join((line(head), gap.join("-" * w for w in widths), *map(line, rows)))
+
+
+def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
+    """A sentence in lines of at most 80 columns, all but the first of them indented."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent)
 
 
 def percent(values: Sequence[float]) -> str:
@@ -100,9 +106,7 @@ def overlap_text(overlap: dict[str, Any]) -> str:
     """How many songs a split has, and how many test artists stand in train too."""
     songs = " / ".join(f"{overlap[part]['songs']:,}" for part in ("train", "validation", "test"))
     artists, shared = overlap["test"]["artists"], overlap["shared_artists"]
-    sides = (
-        "train and test share no artist"
-        if not shared
-        else f"{shared:,} of the {artists:,} test artists are also in train"
-    )
-    return f"{songs} songs; {sides}"
+    if not shared:
+        return f"{songs} songs; train and test share no artist"
+    which = "the only test artist" if artists == 1 else f"{shared:,} of the {artists:,} test artists"
+    return f"{songs} songs; {which} {'is' if shared == 1 else 'are'} also in train"

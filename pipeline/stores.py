@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.output import table
+import pyarrow as pa
+
+from pipeline.output import table, wrapped
 from store.errors import EncoreError, RequestError
 from store.layout import RepresentationName, Store
 from store.reader import Representations
+from store.splits import read_splits
 
 
 def list_store(store: Store) -> list[dict[str, Any]]:
@@ -88,8 +91,8 @@ def show_text(found: dict[str, Any]) -> str:
     retired = f" ({found['retired']:,} retired)" if found["retired"] else ""
     lines = [
         f"{found['dataset']}{kind}: {found['title']}, {found['version']}",
-        f"licence: {found['licence']}",
-        f"citation: {found['citation']}",
+        *wrapped(f"licence: {found['licence']}"),
+        *wrapped(f"citation: {found['citation']}"),
         f"files: {found['data_root']}",
         f"clips: {found['clips']:,}{retired}",
     ]
@@ -97,7 +100,7 @@ def show_text(found: dict[str, Any]) -> str:
         if not entry["complete"]:
             lines.append(f"{entry['name']}: not complete; go on: encore embed {found['dataset']}")
             continue
-        shape = " x ".join(str(n) for n in (entry["rows"], *entry["shape"]))
+        shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
         lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {entry['bytes'] / 2**20:,.1f} MiB")
         if entry["failures"]:
             lines.append(f"  {entry['failures']:,} clips could not be encoded, the first of them:")
@@ -106,7 +109,7 @@ def show_text(found: dict[str, Any]) -> str:
 
 
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Read every shard of every complete representation; returns what was checked and what is wrong."""
+    """Read the kept splits and every shard of every complete representation; returns what was checked and what is wrong."""
     checked, wrong = [], []
     for name in [dataset] if dataset else store.datasets():
         try:
@@ -116,6 +119,10 @@ def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
         except EncoreError as error:
             wrong.append(str(error))
             continue
+        try:
+            read_splits(store, name, [], pa.array([], type=pa.string()))
+        except EncoreError as error:
+            wrong.append(str(error))
         for representation in store.representations(name):
             where = f"{name}/{representation}"
             if not store.is_complete(name, representation):

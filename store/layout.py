@@ -3,6 +3,7 @@
 ::
 
     STORE/<dataset>/catalog.parquet
+    STORE/<dataset>/splits.parquet                                    the part of each song in every split; see splits
     STORE/<dataset>/<backbone>-<fingerprint>/representations.zarr     row i belongs to catalog row i
     STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages import columns, splits
+from stages.division import Division
 from stages.head.graph import ArtistGraph
 from store.errors import FormatError, RequestError
 from store.layout import Store
@@ -32,10 +33,9 @@ class Collection:
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
-    whole : the collection with the labelled clips that are not encoded too, where there are such; splits are dealt
-        among all of these, so that they are the same for every backbone.
     recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
+    division : the splits of the whole catalog, whatever of it is encoded; None deals among these clips alone.
     sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     """
 
@@ -51,7 +51,7 @@ class Collection:
     backbone: str | None
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
-    whole: Collection | None = None
+    division: Division | None = None
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -67,37 +67,23 @@ class Collection:
         return ArtistGraph(torch.from_numpy(self.artist))
 
     def split(self, regime: str, seed: int) -> splits.Split:
-        """The part of each clip in a regime; see `splits.split`."""
-        if self.whole is not None:
-            return self.whole.split(regime, seed)[self._places]
-        return splits.split(regime, **self._arrays, seed=seed)
+        """The part of each clip in a regime; see `parts`."""
+        return self.parts(regime, seed)[0]
 
     def parts(self, regime: str, seed: int) -> list[splits.Split]:
-        """The one split of a regime, or those of its k-fold version; see `splits.folds`."""
-        if self.whole is not None:
-            return [part[self._places] for part in self.whole.parts(regime, seed)]
-        return splits.folds(regime, seed, of=self._arrays)
-
-    @property
-    def _places(self) -> NDArray[np.int64]:
-        """[clips] where each clip stands in the whole collection."""
-        assert self.whole is not None
-        order = np.argsort(self.whole.rows)
-        places: NDArray[np.int64] = order[np.searchsorted(self.whole.rows, self.rows, sorter=order)]
-        return places
-
-    @property
-    def _arrays(self) -> dict[str, Any]:
+        """The one split of a regime, or those of its k-fold version; see `Division.parts`."""
+        if self.division is not None:
+            return [part[self.rows] for part in self.division.parts(regime, seed)]
         names = ("song", "album", "artist", "official", "recording", "targets")
-        return {name: getattr(self, name) for name in names}
+        return splits.folds(regime, seed, of={name: getattr(self, name) for name in names})
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
-        return splits.overlap(part, song=self.song, album=self.album, artist=self.artist)
+        return splits.overlap(part, song=self.song, album=self.album, artist=self.artist, recording=self.recording)
 
 
-def from_catalog(catalog: Catalog) -> Collection:
-    """The clips of a catalog without representations."""
-    return _select(catalog, encoded=np.ones(len(catalog), dtype=bool), x=None, backbone=None)
+def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
+    """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `Division`."""
+    return _select(Division(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), x=None, backbone=None)
 
 
 def load(store: Store, dataset: str, backbone: str | None) -> Collection:
@@ -116,7 +102,7 @@ def load(store: Store, dataset: str, backbone: str | None) -> Collection:
     encoded[: representations.rows] = representations.encoded()
     raw = representations.read().reshape(representations.rows, -1)
     x = torch.from_numpy(raw.astype(np.float32, copy=False))
-    collection = _select(catalog, encoded=encoded, x=x, backbone=str(representations.name))
+    collection = _select(Division(catalog, store), encoded=encoded, x=x, backbone=str(representations.name))
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
@@ -132,17 +118,14 @@ def load(store: Store, dataset: str, backbone: str | None) -> Collection:
     return collection
 
 
-def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, backbone: str | None) -> Collection:
+def _select(division: Division, *, encoded: NDArray[np.bool_], x: Tensor | None, backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    retired = catalog.column("retired").to_numpy()
-    labels, targets = columns.targets(catalog)
+    catalog, artist, targets = division.catalog, division.artist, division.targets
+    retired = catalog.retired()
     labelled = targets.any(axis=1)
     usable = ~retired & encoded & labelled
     if not usable.any():
         raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
-    lost = (~retired & labelled & ~encoded).any()
-    whole = _select(catalog, encoded=np.ones_like(encoded), x=None, backbone=None) if lost else None
-    artist = columns.codes(catalog, "artist_id")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
     in_order = x is not None and len(rows) == len(x) and bool((rows == np.arange(len(x))).all())
@@ -152,9 +135,9 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
         rows=rows,
         x=x if x is None or in_order else x[torch.from_numpy(rows)],
         targets=targets[rows][:, held],
-        labels=tuple(labels[i] for i in held.tolist()),
-        song=columns.codes(catalog, "song_id")[rows],
-        album=columns.codes(catalog, "album_id")[rows],
+        labels=tuple(division.labels[i] for i in held.tolist()),
+        song=division.song[rows],
+        album=division.album[rows],
         artist=_compact(artist[rows]),
         official=columns.official(catalog)[rows],
         backbone=backbone,
@@ -163,16 +146,10 @@ def _select(catalog: Catalog, *, encoded: NDArray[np.bool_], x: Tensor | None, b
             "failed": int((~retired & ~encoded).sum()),
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
-        recording=None if catalog.column("recording_id").null_count == len(catalog) else _recordings(catalog)[rows],
-        whole=whole,
+        recording=None if division.recording is None else division.recording[rows],
+        division=division,
         sides={name: values[rows] for name, values in _sides(catalog).items()},
     )
-
-
-def _recordings(catalog: Catalog) -> NDArray[np.int64]:
-    """A number for each recording; a song of which no other version is known is one of its own."""
-    recording, song = columns.codes(catalog, "recording_id"), columns.codes(catalog, "song_id")
-    return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
 def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
