@@ -109,7 +109,7 @@ def show_text(found: dict[str, Any]) -> str:
 
 
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Read the kept splits and every shard of every complete representation; returns what was checked and what is wrong."""
+    """Read splits and every shard of every complete representation; returns what was checked and what is wrong."""
     checked, wrong = [], []
     for name in [dataset] if dataset else store.datasets():
         try:

@@ -149,3 +149,13 @@ def test_another_release_and_absent_files(tmp_path: Path) -> None:
         Fma(subset="smal")
     with pytest.raises(RequestError, match="all, roots, top"):
         Fma(genres="some")
+
+
+def test_songs_without_a_genre_where_asked(tmp_path: Path) -> None:
+    write(tmp_path, song(5, track__genre_top=""), song(6), song(1486, track__genre_top=""))
+    found = Fma(data=tmp_path, unlabelled=True).catalog()
+    assert {row["song_id"]: row["labels"] for row in found.table.to_pylist()} == {"5": [], "6": ["Rock"]}
+    assert not any("no top genre" in text for text in found.info.notes)
+    write(tmp_path, song(5, track__genre_top=""))
+    with pytest.raises(RequestError, match="that has a genre"):
+        Fma(data=tmp_path, unlabelled=True).catalog()

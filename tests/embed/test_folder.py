@@ -384,3 +384,13 @@ def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "in" / "b.mid").symlink_to(tmp_path / "out.mid")
     rows = read(tmp_path / "in", "file,artist,labels\na.mid,x,rock\nb.mid,x,rock\n").table.to_pylist()
     assert [row["song_id"] for row in rows] == ["a.mid"] * 4 + ["b.mid"]
+
+
+def test_songs_without_a_label_where_asked(keyed: Path) -> None:
+    """From a table with empty cells, beside a file of labels, and where nothing is known of the songs at all."""
+    table = read(keyed, "file,artist,labels\none.mp3,A,rock\nfour.mp3,D,\n", unlabelled=True)
+    assert {clip: row["labels"] for clip, row in by_clip(table).items()} == {"one.mp3": ["rock"], "four.mp3": []}
+    beside = by_clip(read(keyed, labels="labels.json:big", unlabelled=True))
+    assert [beside[clip]["labels"] for clip in ("one.mp3", "four.mp3")] == [["rock"], []]
+    alone = read(keyed, unlabelled=True)
+    assert alone.column("labels").to_pylist() == [[]] * 4

@@ -243,3 +243,17 @@ def test_links_out_of_the_clean_subset_are_passed_over(lakh: Path, tmp_path: Pat
     outside.write_bytes(FILES[1])
     (lakh / "clean_midi/ABBA/Two.mid").symlink_to(outside)
     assert set(Lakh(data=lakh, subset="clean", clips=0).catalog().strings("song_id")) == {"ABBA/One"}
+
+
+@pytest.mark.parametrize("subset", ["full", "matched", "clean"])
+def test_files_without_a_label_where_asked(lakh: Path, subset: str) -> None:
+    place = {"full": "lmd_full/x", "matched": f"lmd_matched/A/A/A/{TRACKS[2]}", "clean": "clean_midi/ABBA"}[subset]
+    (lakh / place).mkdir(parents=True, exist_ok=True)
+    for md5, data in zip(MD5[3:], FILES[3:], strict=True):
+        (lakh / place / f"{md5}.mid").write_bytes(data)
+    rows = by_song(Lakh(data=lakh, subset=subset, clips=0, unlabelled=True).catalog())
+    name = f"ABBA/{MD5[4]}" if subset == "clean" else MD5[4]
+    assert rows[name]["labels"] == []
+    labelled = by_song(Lakh(data=lakh, subset=subset, clips=0).catalog())
+    assert {song: rows[song] for song in labelled} == labelled
+    assert set(rows) == {*labelled, *([name] if subset != "matched" else [name, MD5[3]])}

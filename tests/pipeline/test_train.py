@@ -78,6 +78,24 @@ def test_a_backbone_never_learns_from_test_songs_of_a_head(
     assert sides(grown, divide(Division(grown, store), regime, labelled_only=True)) == tested
 
 
+def test_unlabelled_songs_are_for_training_alone(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
+    lines = (midi_folder / "songs.csv").read_text(encoding="utf-8").splitlines()
+    bare = [line.rsplit(",", 1)[0].rsplit(",", 1)[0] + f",new {i}," for i, line in enumerate(lines[13:])]
+    (midi_folder / "half.csv").write_text("\n".join([*lines[:13], *bare]) + "\n", encoding="utf-8")
+    half = ("folder", "--data", midi_folder, "--table", "half.csv", "--name", "half", "--clips", 1, "--unlabelled")
+    out = tmp_path / "tiny.pt"
+    tiny = ("--set", "size=tiny", "--set", "notes=32", "--set", "batch=4", "--set", "steps=1", "--workers", 0)
+    encore("train", "musicbert", "--dataset", *half, *tiny, "--objective", "masked", "--out", out)
+    trained = set(torch.load(out, weights_only=True)["about"]["train_songs"])
+    assert {f"söng {song}.mid" for song in range(12, 24)} < trained
+    encore("embed", *half, "--backbone", "pianoroll", "--workers", 0)
+    data = load(Store(encore.store), "half", None)
+    songs = np.array(Store(encore.store).read_catalog("half").strings("song_id"))[data.rows]
+    assert {str(song) for song in songs} == {f"söng {song}.mid" for song in range(12)}
+    assert not trained & {str(song) for song in songs[data.split("random", 0) == 2]}
+    assert encore("audit", "half", "--json").json["left_out"] == {"without labels": 12}
+
+
 def test_what_cannot_be_trained_says_so(encore: Encore, midi_folder: Path) -> None:
     folder = ("--dataset", "folder", "--data", midi_folder, "--table", midi_folder / "songs.csv", "--name", "mine")
     assert "pianoroll cannot be trained" in encore("train", "pianoroll", *folder, code=2).err

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from stages.progress import note
 from store.schema import Catalog
 
+UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
 
 

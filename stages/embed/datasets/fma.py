@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.embed.datasets import Dataset, Remote, option
+from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._tables import MAX_TEXT_BYTES, Table, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
@@ -73,6 +73,8 @@ class Fma(Dataset):
         "top: a song's one root genre; roots: all of its root genres; all: every genre it is tagged with", "top"
     )
 
+    unlabelled: bool = option(UNLABELLED, False)
+
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
             raise unknown("--subset", self.subset, SUBSETS)
@@ -93,10 +95,11 @@ class Fma(Dataset):
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
         broken = sorted(row for row in wanted if int(columns["clip_id"][row]) in BROKEN)
-        kept = [row for row in wanted if labels[row] and int(columns["clip_id"][row]) not in BROKEN]
-        if not kept:
+        whole = [row for row in wanted if int(columns["clip_id"][row]) not in BROKEN]
+        kept = [row for row in whole if labels[row] or self.unlabelled]
+        if not any(labels[row] for row in kept):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(wanted) - len(broken) - len(kept), self.genres)
+        notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
         columns["labels"] = labels
         columns["path"] = _paths(data, self.subset, columns["clip_id"])
         info = CatalogInfo(

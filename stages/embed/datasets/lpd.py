@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.embed.datasets import Dataset, Remote, option
+from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._columns import artist_columns
 from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._msd import (
@@ -70,6 +70,7 @@ class Lpd(Dataset):
         f"(default: {_ID_LISTS[0]}, else {GENRE_MAP}:topmagd)"
     )
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
+    unlabelled: bool = option(UNLABELLED, False)
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default 8)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
 
@@ -92,14 +93,14 @@ class Lpd(Dataset):
             matches |= {md5: [track] for md5, track in _read_ids(root / _IDS).items()}
         paths = self._rolls(root, matches)
         labels = self._labels(root, matches)
-        songs = sorted(md5 for md5 in paths if labels.get(md5))
-        if not songs:
+        songs = sorted(md5 for md5 in paths if labels.get(md5) or self.unlabelled)
+        if not any(labels.get(md5) for md5 in songs):
             raise RequestError(f"the labels name none of the {len(paths):,} rolls under {root}. {self.FILES}")
         tracks = [matches.get(md5, [""])[0] or None for md5 in songs]
         columns: dict[str, Any] = {
             "song_id": songs,
             "path": [paths[md5] for md5 in songs],
-            "labels": [labels[md5] for md5 in songs],
+            "labels": [labels.get(md5, []) for md5 in songs],
             "recording_id": tracks,
             **self._artists(root, songs, paths, tracks),
         }
