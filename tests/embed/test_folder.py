@@ -276,7 +276,9 @@ def test_labels_and_artists_beside_the_songs(keyed: Path, capsys: pytest.Capture
     assert [rows[clip]["artist_id"] for clip in ("one.mp3", "sub/two.mp3", "sub/three.ogg")] == ["A", "B", None]
     assert rows["one.mp3"]["other_artist_ids"] == ["G"]
     assert [rows[clip]["split_official"] for clip in rows] == ["train", "test", "validation"]
-    assert "1 of 4 songs are left out: labels.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 4 songs are left out: labels.json" in said
+    assert "labels.json has labels for 1 more songs that are not here ('other' is the first)" in said
     assert catalog.info.notes == ("1 of 4 songs are left out: labels.json has no label for them",)
 
 
@@ -375,6 +377,16 @@ def test_a_song_that_differs_by_case_only_is_named(tmp_path: Path) -> None:
     (tmp_path / "splits.csv").write_text("song,split\na.mp3,train\nA.mp3,test\n")
     with pytest.raises(RequestError, match=r"no song 'A\.mp3' \(there is 'a\.mp3': letters differ by case\)"):
         read(tmp_path, "file,artist,labels\na.mp3,x,rock\n", splits="splits.csv")
+
+
+def test_names_that_differ_by_case_only_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    songs(tmp_path, "a.mp3", "sub dir/Über.mp3")
+    rows = "a.mp3,x,rock\nA.mp3,x,Rock\nsub dir/über.mp3,x,rock\ngone.mp3,x,pop\n"
+    read(tmp_path, "file,artist,labels\n" + rows)
+    said = capsys.readouterr().err
+    assert "3 files are not under" in said
+    assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in said
+    assert "1 labels are written like another but for the case of letters ('Rock' and 'rock' are the first)" in said
 
 
 def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:

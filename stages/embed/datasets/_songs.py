@@ -14,7 +14,7 @@ import numpy as np
 from stages.embed.datasets._tables import Table
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
-from stages.progress import task
+from stages.progress import note, task
 from store.errors import ClipError, RequestError
 
 SUFFIXES = AUDIO_SUFFIXES | MIDI_SUFFIXES
@@ -83,7 +83,21 @@ def named_songs(table: Table, column: str, root: Path) -> list[str]:
             f"none of the {len(found):,} files that {table.path} names is under {root}; the first would be "
             f"{root / paths[0]}. Give the folder that holds them: --data DIR (make: DATA=DIR)"
         )
+    _tell_of_absent(root, [path for path, there in found.values() if not there])
     return paths
+
+
+def _tell_of_absent(root: Path, paths: list[str]) -> None:
+    """Say how many files are not there, and which one is, but for the case of letters."""
+    if not paths:
+        return
+    near = None
+    for path in paths:
+        beside = root / os.path.dirname(path)
+        others = os.listdir(beside) if near is None and beside.is_dir() else []
+        near = near or next((name for name in others if name.casefold() == os.path.basename(path).casefold()), None)
+    hint = f"; there is {near!r}: letters differ by case" if near is not None else ""
+    note(f"{len(paths):,} files are not under {root} ({paths[0]!r} is the first{hint})")
 
 
 def _is_song(path: str) -> bool:

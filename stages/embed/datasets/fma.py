@@ -29,6 +29,7 @@ BROKEN = frozenset(
     | {108924, 108925, 126981, 127336, 133297, 143992}
 )
 
+# Addresses, sizes and checksums as the collection's own README tells them.
 _HOST = "https://os.unil.cloud.switch.ch/fma"
 _METADATA = Remote(
     url=f"{_HOST}/fma_metadata.zip",

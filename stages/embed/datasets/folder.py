@@ -148,6 +148,12 @@ class Folder(Dataset):
             raise RequestError(f"{keyed.path} gives no label to any of the {len(songs):,} songs")
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
+        strangers = keyed.strangers(songs)
+        if strangers:
+            note(
+                f"{keyed.path.name} has labels for {len(strangers):,} more songs that are not here "
+                f"({strangers[0]!r} is the first)"
+            )
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()

@@ -34,6 +34,7 @@ SUBSETS = {  # what the lists are called, and which tags they hold
     "mood": ("moodtheme", "mood/theme"),
 }
 
+# The publisher's repository, which tells no checksums for its lists; nothing was fetched to verify the addresses.
 _REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/master/data/splits"
 _AUDIO_FOLDERS = ("", "audio/")
 _COLUMNS = {  # what a cell of each column looks like
