@@ -29,9 +29,10 @@ class CorrectAndSmooth(Song):
     READS_NEIGHBOURS = True
 
     def refine(self, score: Tensor) -> Tensor:
-        graph = self.data.graph.to(score.device)
-        train = torch.from_numpy(self.part == 0).to(score.device)
-        labels = torch.from_numpy(self.data.targets).to(score.device).to(score.dtype)
+        everyone, parts = self.whole
+        graph = everyone.graph.to(score.device)
+        train = torch.from_numpy(parts == 0).to(score.device)
+        labels = torch.from_numpy(everyone.targets).to(score.device).to(score.dtype)
         return smooth(graph, correct(graph, score, labels, train), labels, train)
 
 

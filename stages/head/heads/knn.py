@@ -19,6 +19,7 @@ class Knn(Gnn):
 
     NAME = "knn"
     INDUCTIVE = False
+    BY_ARTIST = False
     TITLE = "GraphSAGE over the nearest clips"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 

@@ -25,6 +25,7 @@ class SideEdges(Gnn):
     NAME = "side-edges"
     INDUCTIVE = False
     TITLE = "GraphSAGE over another column"
+    BY_ARTIST = False
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
     def relation(self) -> Graph:
