@@ -55,9 +55,10 @@ class Graph(ABC):
         left = binomial(degree, 1.0 - drop_edge, bits(streams, k)) if drop_edge else degree
         wanted = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):
             last = degree - wanted + i
-            pick = (uniform(bits(streams, i)) * (last + 1)).long()
+            pick = (drawn[:, i] * (last + 1)).long()
             taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
             chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
         return self._to_clips(nodes, chosen)

@@ -18,7 +18,7 @@ from stages.head import metrics
 from stages.head.chance import bits, key
 from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Dropout, Prediction, TrainedHead
+from stages.head.heads import Draw, Dropout, Masks, Prediction, TrainedHead
 from stages.head.settings import Settings
 from stages.head.shards import Shards
 from stages.splits import PARTS, Split
@@ -195,7 +195,10 @@ class _Loop:
         self.train, self.watched = (
             torch.from_numpy(np.flatnonzero(heads.part == which)).to(self.device) for which in (0, 1)
         )
-        self.dropouts = [layer for layer in network.modules() if isinstance(layer, Dropout)]
+        self.masks = Masks(self.names, self.names)
+        for layer in network.modules():
+            if isinstance(layer, Dropout):
+                layer.masks = self.masks
         self.optimizer = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate, fused=True)
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
@@ -240,8 +243,7 @@ class _Loop:
         self.network.train()
         drop_edge = self.settings.drop_edge if self.heads.head_type.DROPS_EDGES else 0.0
         draw = Draw(self.settings.neighbours, drop_edge, key(self.seed, epoch), self.names)
-        for i, dropout in enumerate(self.dropouts):
-            dropout.draw, dropout.what = draw, f"dropout {i}"
+        self.masks.streams = bits(key(draw.key, "dropout"), self.names)
         stretches = torch.arange(len(self.shards.stretches))
         total = torch.zeros((), device=self.device)
         for number in bits(key(draw.key, "stretches"), stretches).argsort().tolist():
@@ -252,17 +254,15 @@ class _Loop:
         """Train once on each training clip of a stretch; the sum of the losses of those held here."""
         stretch, batch = self.shards.stretches[number], self.settings.batch
         first, begin, end, last = self._among(self.train, stretch.first, stretch.begin, stretch.end, stretch.last)
-        order = draw.streams(self.train[first:last], "order").argsort()
-        turn = torch.empty_like(order)
-        turn[order] = torch.arange(len(order), device=self.device)
-        turn = turn[begin - first : end - first]  # when each of the clips held here comes, among all of the stretch
-        here, places = self.train[begin:end], turn.argsort()
-        sizes = torch.bincount(turn // batch, minlength=-(-(last - first) // batch)).tolist()
+        order = draw.streams(self.train[first:last], "order").argsort() - (begin - first)
+        turns = ((order >= 0) & (order < end - begin)).nonzero().squeeze(1)  # those of the clips that are held here
+        sizes = torch.bincount(turns // batch, minlength=-(-(last - first) // batch)).tolist()
+        here = self.train[begin:end]
         total = torch.zeros((), device=self.device)
         if begin < end:
             head = self.heads(number)
             head.start_epoch(here - stretch.begin, replace(draw, names=self.names[stretch.begin : stretch.end]))
-        for i, held in enumerate(torch.split(places, sizes)):
+        for i, held in enumerate(torch.split(order[turns], sizes)):
             among = min(batch, last - first - i * batch)
             self.optimizer.zero_grad(set_to_none=True)
             if len(held):
@@ -274,8 +274,7 @@ class _Loop:
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, among: int) -> Tensor:
         """The sum of the losses of ``nodes``, whose mean over a step's ``among`` clips the gradients are of."""
-        for dropout in self.dropouts:
-            dropout.nodes = nodes
+        self.masks.nodes, self.masks.calls = nodes, 0
         loss = self._loss(self.network(*inputs), nodes)
         share = loss if len(nodes) == among else loss * (len(nodes) / among)
         share.backward()  # type: ignore[no-untyped-call]

@@ -11,8 +11,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from stages import registry
 from stages.head import train as training
+from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Draw, Dropout, Head, Prediction, TrainedHead
+from stages.head.heads import CountedHead, Draw, Dropout, Head, Masks, Prediction, TrainedHead
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
@@ -202,7 +203,7 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
 def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
     dropout, ones, nodes = Dropout(rate), torch.ones(1000, 401), torch.arange(1000)
-    dropout.draw, dropout.nodes = Draw(None, 0.0, 0, nodes + 7), nodes
+    dropout.masks = Masks(bits(0, nodes), nodes)
     dropped = dropout(ones)
     zeros = (dropped == 0).double()
     # A share of 401,000 draws has a deviation of 0.0008; the rate itself is rounded by 1/512 at most.
@@ -210,7 +211,9 @@ def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
     assert abs(float(dropped.mean()) - 1) < 0.006
     by_byte = zeros[:, :400].reshape(-1, 8).mean(dim=0)  # no byte of a word is drawn otherwise than others
     assert (by_byte - rate).abs().max() < 0.015
+    assert rate == 0.0 or not torch.equal(dropout(ones), dropped)  # another layer's, or the same one's a second time
     some = torch.tensor([400, 3])  # a clip's mask is its own in any batch
+    dropout.masks.calls = 0
     torch.testing.assert_close(dropout(ones[some], some), dropped[some], atol=0, rtol=0)
     assert Dropout(rate).eval()(ones) is ones
 

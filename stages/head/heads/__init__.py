@@ -145,33 +145,48 @@ class TrainedHead(Head):
         return score
 
 
-class Dropout(nn.Module):
-    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
-
-    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same.
+@dataclass
+class Masks:
+    """Whence the dropout layers of a network have their masks; the trainer sets it.
 
     Attributes
     ----------
-    draw, what : whence the masks come and what tells this layer from others; the trainer sets them.
-    nodes : [batch] the clips of a step, likewise; a layer whose rows are other clips names them itself.
+    streams : [clips] each clip's stream in this epoch.
+    nodes : [batch] the clips of this step.
+    calls : how many masks were asked for in this step, so that each is another one.
+    """
+
+    streams: Tensor
+    nodes: Tensor
+    calls: int = 0
+
+    def bytes(self, width: int, nodes: Tensor | None) -> Tensor:
+        """[nodes, width] random bytes as uint8."""
+        first, self.calls = self.calls << 32, self.calls + 1
+        streams = self.streams[self.nodes if nodes is None else nodes]
+        words = bits(streams.unsqueeze(1), torch.arange(first, first + -(-width // 8), device=streams.device))
+        return words.view(torch.uint8)[:, :width]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
+
+    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same. A layer
+    whose rows are not the clips of the step names them.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.kept = 256 - round(256 * rate)
-        self.draw: Draw | None = None
-        self.what = ""
-        self.nodes = torch.empty(0)
+        self.masks: Masks | None = None
 
     def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
         if not self.training or self.kept == 256:
             return x
-        if self.draw is None:
+        if self.masks is None:
             return F.dropout(x, 1 - self.kept / 256)
-        streams = self.draw.streams(self.nodes if nodes is None else nodes, self.what).unsqueeze(1)
-        words = bits(streams, torch.arange(-(-x.shape[1] // 8), device=x.device))
-        keep = words.view(torch.uint8)[:, : x.shape[1]] < self.kept
-        return x * keep * (256 / self.kept)
+        kept = self.masks.bytes(x.shape[1], nodes) < self.kept
+        return x * (kept * x.new_tensor(256 / self.kept))
 
 
 class Classifier(nn.Module):

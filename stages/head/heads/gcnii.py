@@ -70,15 +70,15 @@ class _Network(nn.Module):
         self.layers = nn.ModuleList(
             GCN2Conv(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)
         )
-        self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(_LAYERS))
+        self.dropout = Dropout(dropout)
         self.classify = Classifier(hidden, labels, dropout)
 
     def forward(self, clips: Tensor, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
         first = hidden = F.relu(self.song(x))
         # The mean is taken here; the layer's own propagation, over self-loops alone, then hands it on.
         loops = torch.arange(len(x), device=x.device).expand(2, -1)
-        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
-            hidden = F.relu(layer(group_mean(dropout(hidden, clips), group), first, loops))
+        for layer in self.layers:
+            hidden = F.relu(layer(group_mean(self.dropout(hidden, clips), group), first, loops))
         logits: Tensor = self.classify(hidden[nodes])
         return logits
 
