@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +65,15 @@ class Collection:
     @cached_property
     def graph(self) -> ArtistGraph:
         return ArtistGraph(torch.from_numpy(self.artist))
+
+    def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
+        """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
+
+        What is known without them stays: names of labels, whether clips carry several, the artist graph.
+        """
+        masked = replace(self, targets=self.targets & np.isin(part, parts)[:, None], whole=None)
+        masked.__dict__.update(multi_label=self.multi_label, graph=self.graph)  # these are read off all clips
+        return masked
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""

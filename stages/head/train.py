@@ -81,7 +81,7 @@ def train(
     targets = torch.from_numpy(data.targets).to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        head = head_type(data, x, part, settings)
+        head = head_type(data.shown(part), x, part, settings)
         network = head.build().to(device)
         loop = _Loop(head, network, targets, data.multi_label, settings, seed)
         with _threads(network, settings.batch):

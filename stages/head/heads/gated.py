@@ -37,6 +37,7 @@ class Gated(TrainedHead):
     NAME = "gated"
     TITLE = "song, neighbours and the artist's labels, gated"
     CITATION = "Encore"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
     INDUCTIVE = True
 

@@ -29,7 +29,9 @@ class Gnn(TrainedHead):
     NAME = "gnn"
     TITLE = "GraphSAGE over the artist graph"
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
     INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

@@ -18,6 +18,7 @@ class Knn(Gnn):
     """
 
     NAME = "knn"
+    READS_ARTISTS = False
     INDUCTIVE = False
     TITLE = "GraphSAGE over the nearest clips"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"

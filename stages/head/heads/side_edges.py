@@ -23,6 +23,7 @@ class SideEdges(Gnn):
     """
 
     NAME = "side-edges"
+    READS_ARTISTS = False
     INDUCTIVE = False
     TITLE = "GraphSAGE over another column"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
