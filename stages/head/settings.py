@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from store.errors import RequestError
 
@@ -25,6 +26,8 @@ class Settings:
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
     standardise : shift and scale each number by the training part's mean and deviation.
+    loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.losses`.
+    class_weights : whether frequent and rare labels count for the same in the loss.
     """
 
     hidden: int | None = 128
@@ -40,6 +43,9 @@ class Settings:
     inductive: bool = False
     side: str = "album"
     standardise: bool = True
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    gamma: float = 2.0
+    class_weights: Literal["none", "balanced"] = "none"
 
     def __post_init__(self) -> None:
         counts = {
@@ -58,3 +64,5 @@ class Settings:
                 raise RequestError(f"{name} is {share}; it must be at least 0 and below 1")
         if not 0 < self.learning_rate < float("inf") or not 0 < self.decay <= 1:
             raise RequestError("learning_rate must be above 0, and decay above 0 and at most 1")
+        if not 0 <= self.gamma < float("inf"):
+            raise RequestError(f"gamma is {self.gamma}; it must be at least 0")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head import metrics
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Prediction, TrainedHead
+from stages.head.losses import Loss
 from stages.head.settings import Settings
 from stages.splits import PARTS, Split
 from store.errors import EncoreError, RequestError
@@ -58,8 +58,7 @@ def train(
 ) -> Trained:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
-    Equal arguments give equal results on one machine. The loss is binary cross entropy a label where clips
-    carry several, cross entropy where they carry one.
+    Equal arguments give equal results on one machine. The loss is that of `stages.head.losses`.
 
     Parameters
     ----------
@@ -83,7 +82,8 @@ def train(
         torch.manual_seed(seed)
         head = head_type(data.shown(part), x, part, settings)
         network = head.build().to(device)
-        loop = _Loop(head, network, targets, data.multi_label, settings, seed)
+        loss = Loss(targets[nodes], data.multi_label, settings)
+        loop = _Loop(head, network, targets, data.multi_label, settings, loss, seed)
         with _threads(network, settings.batch):
             history, best, best_epoch = loop.run(nodes, watched, on_epoch)
     network.load_state_dict(best)
@@ -109,10 +109,17 @@ def _threads(network: nn.Module, batch: int) -> Iterator[None]:
 
 class _Loop:
     def __init__(
-        self, head: TrainedHead, network: nn.Module, targets: Tensor, multi_label: bool, settings: Settings, seed: int
+        self,
+        head: TrainedHead,
+        network: nn.Module,
+        targets: Tensor,
+        multi_label: bool,
+        settings: Settings,
+        loss: Loss,
+        seed: int,
     ) -> None:
         self.head, self.network, self.targets, self.settings = head, network, targets, settings
-        self.multi_label = multi_label
+        self.multi_label, self.loss = multi_label, loss
         self.generator = torch.Generator(targets.device).manual_seed(seed)
         self.wanted = targets.float() if multi_label else targets.long().argmax(dim=1)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
@@ -156,18 +163,12 @@ class _Loop:
         for places in torch.split(order, self.settings.batch):
             batch = nodes[places]
             logits = self.network(*self.head.training_inputs(batch, places))
-            loss = self._loss(logits, batch)
+            loss = self.loss(logits, self.wanted[batch])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             total += loss.detach() * len(batch)
         return float(total) / len(nodes)
-
-    def _loss(self, logits: Tensor, nodes: Tensor) -> Tensor:
-        wanted = self.wanted[nodes]
-        if self.multi_label:
-            return F.binary_cross_entropy_with_logits(logits, wanted)
-        return F.cross_entropy(logits, wanted)
 
     def logits(self, nodes: Tensor) -> Tensor:
         """[nodes, labels] in scoring mode."""
@@ -180,7 +181,7 @@ class _Loop:
         found = choose(logits, self.multi_label)
         truth = self.targets[nodes].cpu().numpy()
         watch = metrics.micro_f1 if self.multi_label else metrics.exact
-        return watch(truth, found.chosen), -float(self._loss(logits, nodes))
+        return watch(truth, found.chosen), -float(self.loss(logits, self.wanted[nodes]))
 
 
 def choose(logits: Tensor, multi_label: bool) -> Prediction:
