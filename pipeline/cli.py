@@ -47,6 +47,15 @@ BackboneOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
 _REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+NeighboursOption = Annotated[
+    str | None, typer.Option("--neighbours", help="drawn for a clip in training, or 'all'", metavar="K|all")
+]
+MembersOption = Annotated[
+    int | None, typer.Option("--members", min=1, help="networks trained on each split; their mean score counts")
+]
+ThresholdOption = Annotated[
+    str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
+]
 InductiveOption = Annotated[bool, typer.Option("--inductive", help="let training clips alone be neighbours")]
 DEFAULT_STORE = "./stores"
 
@@ -299,13 +308,17 @@ def head(
     regime: Annotated[str, typer.Option("--regime", help=_REGIMES)] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
     settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
-    _train(dataset, backbone, [mode], [regime], seeds, _with(settings, inductive), device, store, json, saved=True)
+    given = _with(settings, inductive=inductive, neighbours=neighbours, members=members, threshold=threshold)
+    _train(dataset, backbone, [mode], [regime], seeds, given, device, store, json, saved=True)
 
 
 @command(app)
@@ -316,6 +329,9 @@ def compare(
     regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {_REGIMES}")] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
     settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     inductive: InductiveOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
@@ -323,12 +339,13 @@ def compare(
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    given = _with(settings, inductive)
+    given = _with(settings, inductive=inductive, neighbours=neighbours, members=members, threshold=threshold)
     _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, store, json, saved=False)
 
 
-def _with(settings: list[str] | None, inductive: bool) -> list[str]:
-    return [*(settings or []), *(["inductive=true"] if inductive else [])]
+def _with(settings: list[str] | None, **options: object) -> list[str]:
+    """The settings of ``--set``, and those that have options of their own where they are given."""
+    return [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value)]
 
 
 @command(app)
@@ -338,6 +355,9 @@ def report(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
     against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
+    ensemble: Annotated[
+        str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -346,7 +366,12 @@ def report(
     from pipeline.output import print_json
 
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    found = work.report(_open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against)
+    members = _list(ensemble, "--ensemble") if ensemble else []
+    for mode in members:
+        registry.find("head", mode)
+    found = work.report(
+        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+    )
     if json:
         print_json(found)
     else:

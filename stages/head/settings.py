@@ -28,6 +28,9 @@ class Settings:
     standardise : shift and scale each number by the training part's mean and deviation.
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
+    members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
+    threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
+        part, one for all labels or one for each; see `stages.head.thresholds`. Early stopping watches 0.5.
     """
 
     hidden: int | None = 128
@@ -46,6 +49,8 @@ class Settings:
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     gamma: float = 2.0
     class_weights: Literal["none", "balanced"] = "none"
+    members: int = 1
+    threshold: Literal["fixed", "tuned", "per-label"] = "fixed"
 
     def __post_init__(self) -> None:
         counts = {
@@ -55,6 +60,7 @@ class Settings:
             "patience": self.patience,
             "neighbours": self.neighbours,
             "neighbours_inference": self.neighbours_inference,
+            "members": self.members,
         }
         for name, count in counts.items():
             if count is not None and count < 1:
