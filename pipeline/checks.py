@@ -27,7 +27,9 @@ def draws_neighbours(head: type[Head]) -> bool:
     return issubclass(head, TrainedHead) and head.DRAWS_NEIGHBOURS
 
 
-def trainable(heads: Sequence[type[Head]], data: Collection, settings: Settings) -> list[type[Head]]:
+def trainable(
+    heads: Sequence[type[Head]], data: Collection, settings: Settings, changes: Mapping[str, str]
+) -> list[type[Head]]:
     """The heads that can learn from a collection; what is left out or of no effect is noted.
 
     Raises
@@ -57,8 +59,8 @@ def trainable(heads: Sequence[type[Head]], data: Collection, settings: Settings)
         if not chosen:
             raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
         note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
-    most = int(data.graph.degree.max()) if any(map(draws_neighbours, chosen)) else 0
-    if settings.neighbours and 0 < most < settings.neighbours:
+    most = data.graph.most if any(map(draws_neighbours, chosen)) else 0
+    if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
         note(f"no clip of {name} has more than {most:,} others by its artist; where there are fewer, all are taken")
     return chosen
 

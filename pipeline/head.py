@@ -136,7 +136,7 @@ def run(
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     folds = [parse_regime(regime)[1] or 1 for regime in regimes]
     data, settings = open_collection(store, dataset, backbone, heads, changes)
-    heads = trainable(heads, data, settings)
+    heads = trainable(heads, data, settings, changes)
     networks = settings.members * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()

@@ -29,6 +29,11 @@ class Graph(ABC):
 
     degree: Tensor
 
+    @cached_property
+    def most(self) -> int:
+        """The largest number of neighbours that a clip has."""
+        return int(self.degree.max()) if len(self.degree) else 0
+
     @abstractmethod
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over each clip's neighbours; zero for a clip that has none."""
@@ -48,6 +53,7 @@ class Graph(ABC):
         first n - k + i + 1, or the last of these where that one is taken.
         """
         degree = self.degree[nodes]
+        k = min(k, self.most)  # a table is no wider than any clip can fill it
         left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
         wanted = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
