@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import shlex
 import sys
 import types
 import typing
@@ -346,6 +347,45 @@ def compare(
 def _with(settings: list[str] | None, **options: object) -> list[str]:
     """The settings of ``--set``, and those that have options of their own where they are given."""
     return [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value)]
+
+
+@command(app)
+def search(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count")] = 30,
+    settings: SetOption = None,
+    inductive: InductiveOption = False,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Search for a head's best settings by validation alone; prints the command that tests them. Resumable."""
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
+    from pipeline import search as work
+    from pipeline.configure import parse_pairs
+    from pipeline.devices import find_device
+    from pipeline.output import print_json
+
+    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    found = work.search(
+        _open(store),
+        dataset,
+        backbone=backbone,
+        mode=mode,
+        regime=regime,
+        trials=trials,
+        changes=parse_pairs(_with(settings, inductive=inductive), "--set"),
+        device=find_device(device),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+    )
+    if json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(work.describe(found))
 
 
 @command(app)

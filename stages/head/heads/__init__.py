@@ -82,6 +82,7 @@ class TrainedHead(Head):
 
     Class attributes
     ----------------
+    HAS_HIDDEN : whether its network has a hidden layer (``Settings.hidden`` and ``dropout``).
     DRAWS_NEIGHBOURS : whether training draws neighbours (``Settings.neighbours``), rather than none or all.
     DROPS_EDGES : whether training drops edges (``Settings.drop_edge``).
 
@@ -92,6 +93,7 @@ class TrainedHead(Head):
     part : [clips] the part of each clip.
     """
 
+    HAS_HIDDEN: ClassVar[bool] = True
     DRAWS_NEIGHBOURS: ClassVar[bool] = False
     DROPS_EDGES: ClassVar[bool] = False
 

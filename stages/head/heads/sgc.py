@@ -24,6 +24,7 @@ class Sgc(TrainedHead):
     TITLE = "linear model on the song and its artist's mean"
     CITATION = "Wu, Zhang, Souza, Fifty, Yu and Weinberger, Simplifying Graph Convolutional Networks, ICML 2019"
     READS_ARTISTS = True
+    HAS_HIDDEN = False
     READS_NEIGHBOURS = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
