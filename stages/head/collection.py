@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -77,6 +78,14 @@ class Collection:
     def graph(self) -> ArtistGraph:
         return ArtistGraph(torch.from_numpy(self.artist))
 
+    def mark(self) -> str:
+        """A hash of all that is known of the clips but their representations."""
+        digest = hashlib.sha256(repr((self.info.name, self.labels)).encode())
+        held = [getattr(self, name) for name in ("rows", "targets", "song", "album", "artist", "official", "recording")]
+        for values in [*held, *(self.sides[name] for name in sorted(self.sides))]:
+            digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
     @property
     def dim(self) -> int:
         """How many numbers a representation has."""
@@ -105,6 +114,15 @@ class Collection:
         recording = None if self.recording is None else self.recording[cut]
         sides = {name: values[cut] for name, values in self.sides.items()}
         return replace(self, **arrays, x=x, recording=recording, sides=sides)
+
+    def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
+        """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
+
+        What is known without them stays: names of labels, whether clips carry several, the artist graph.
+        """
+        masked = replace(self, targets=self.targets & np.isin(part, parts)[:, None], whole=None)
+        masked.__dict__.update(multi_label=self.multi_label, graph=self.graph)  # these are read off all clips
+        return masked
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `splits.split`."""

@@ -32,6 +32,11 @@ class Graph(ABC):
 
     degree: Tensor
 
+    @cached_property
+    def most(self) -> int:
+        """The largest number of neighbours that a clip has."""
+        return int(self.degree.max()) if len(self.degree) else 0
+
     @abstractmethod
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over each clip's neighbours; zero for a clip that has none."""
@@ -52,7 +57,8 @@ class Graph(ABC):
         first n - k + i + 1, or the last of these where that one is taken.
         """
         degree = self.degree[nodes]
-        left = binomial(degree, 1.0 - drop_edge, bits(streams, k)) if drop_edge else degree
+        k = min(k, self.most)  # a table is no wider than any clip can fill it
+        left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
         wanted = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
         drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head import metrics
@@ -19,6 +18,7 @@ from stages.head.chance import bits, key
 from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Dropout, Masks, Prediction, TrainedHead
+from stages.head.losses import Loss
 from stages.head.settings import Settings
 from stages.head.shards import Shards
 from stages.splits import PARTS, Split
@@ -66,7 +66,7 @@ def train(
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal results on one machine, also where the training was stopped and goes on. The loss is
-    binary cross entropy a label where clips carry several, cross entropy where they carry one.
+    that of `stages.head.losses`.
 
     Parameters
     ----------
@@ -116,6 +116,7 @@ class _Heads:
         self, head_type: type[TrainedHead], shards: Shards, part: Split, settings: Settings, device: torch.device
     ) -> None:
         self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
+        self._shown = shards.data.shown(part)
         self._bound: tuple[int, TrainedHead] | None = None
         self.shift, self.scale = torch.zeros(shards.data.dim), torch.ones(shards.data.dim)
         if settings.standardise:
@@ -148,11 +149,11 @@ class _Heads:
         x = clips.x.to(self.device)
         if self.settings.standardise:
             x = (x - self.shift).mul_(self.scale)
-        part = self.part
+        shown, part = self._shown, self.part
         if not self.shards.whole:
             part = part[stretch.begin : stretch.end]
-            clips = replace(clips, x=None, whole_training=(self.shards.data, self.part))
-        head = self.head_type(clips, x, part, self.settings)
+            shown = replace(clips, x=None, whole_training=(self._shown, self.part)).shown(part)
+        head = self.head_type(shown, x, part, self.settings)
         self._bound = number, head
         return head
 
@@ -195,6 +196,7 @@ class _Loop:
         self.train, self.watched = (
             torch.from_numpy(np.flatnonzero(heads.part == which)).to(self.device) for which in (0, 1)
         )
+        self.loss = Loss(self.targets[self.train], self.multi_label, self.settings)
         self.masks = Masks(self.names, self.names)
         for layer in network.modules():
             if isinstance(layer, Dropout):
@@ -275,7 +277,7 @@ class _Loop:
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, among: int) -> Tensor:
         """The sum of the losses of ``nodes``, whose mean over a step's ``among`` clips the gradients are of."""
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self._loss(self.network(*inputs), nodes)
+        loss = self.loss(self.network(*inputs), self.wanted[nodes])
         share = loss if len(nodes) == among else loss * (len(nodes) / among)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
@@ -285,12 +287,6 @@ class _Loop:
         """Where in sorted ``nodes`` each of the clips would stand."""
         places: list[int] = torch.searchsorted(nodes, torch.tensor(clips, device=nodes.device)).tolist()
         return places
-
-    def _loss(self, logits: Tensor, nodes: Tensor) -> Tensor:
-        wanted = self.wanted[nodes]
-        if self.multi_label:
-            return F.binary_cross_entropy_with_logits(logits, wanted)
-        return F.cross_entropy(logits, wanted)
 
     def logits(self, nodes: Tensor) -> Tensor:
         """[nodes, labels] in scoring mode, of sorted clips, in every process."""
@@ -309,7 +305,7 @@ class _Loop:
         found = choose(logits, self.multi_label)
         truth = self.targets[self.watched].cpu().numpy()
         watch = metrics.micro_f1 if self.multi_label else metrics.exact
-        return watch(truth, found.chosen), -float(self._loss(logits, self.watched))
+        return watch(truth, found.chosen), -float(self.loss(logits, self.wanted[self.watched]))
 
 
 def choose(logits: Tensor, multi_label: bool) -> Prediction:

@@ -39,6 +39,7 @@ class Head(ABC):
     NAME, TITLE : what a user types as MODE, and one line of what it is.
     CITATION : where it comes from.
     READS_SONGS : whether it reads representations at all.
+    READS_ARTISTS : whether it says nothing of its own where no artist is known.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
     INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
     IS_CONTROL : whether it is there to know nothing, so that no score above guessing is expected of it.
@@ -50,6 +51,7 @@ class Head(ABC):
     TITLE: ClassVar[str]
     CITATION: ClassVar[str]
     READS_SONGS: ClassVar[bool] = True
+    READS_ARTISTS: ClassVar[bool] = False
     READS_NEIGHBOURS: ClassVar[bool] = False
     INDUCTIVE: ClassVar[bool] = False
     IS_CONTROL: ClassVar[bool] = False
@@ -59,9 +61,13 @@ class Head(ABC):
 class CountedHead(Head):
     """A head without a network: it counts, and is done."""
 
-    @abstractmethod
     def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
         """A prediction for every clip by each rule of the head (an only rule is ""), from the clips of part 0 alone."""
+        return self.count(data.shown(part), part)
+
+    @abstractmethod
+    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
+        """What `predict` gives; ``data`` holds the labels of part 0 alone."""
 
 
 SCORING = key("scoring")  # the stream of what is drawn once for scoring, whatever the seed
@@ -94,13 +100,21 @@ class TrainedHead(Head):
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device; it gathers what
     the network reads for some nodes.
 
+    Class attributes
+    ----------------
+    HAS_HIDDEN : whether its network has a hidden layer (``Settings.hidden`` and ``dropout``).
+    DRAWS_NEIGHBOURS : whether training draws neighbours (``Settings.neighbours``), rather than none or all.
+    DROPS_EDGES : whether training drops edges (``Settings.drop_edge``).
+
     Parameters
     ----------
-    data : the clips.
+    data : the clips, with the labels of part 0 alone (`Collection.shown`).
     x : [clips, dim] its representations on the device, standardised where the settings ask for it.
-    part : [clips] the part of each clip; only what stands in part 0 may be learned from.
+    part : [clips] the part of each clip.
     """
 
+    HAS_HIDDEN: ClassVar[bool] = True
+    DRAWS_NEIGHBOURS: ClassVar[bool] = False
     DROPS_EDGES: ClassVar[bool] = False
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

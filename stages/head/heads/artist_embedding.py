@@ -23,6 +23,7 @@ class ArtistEmbedding(TrainedHead):
     NAME = "artist-embedding"
     TITLE = "song and learned artist vector"
     CITATION = "S. Lee, thesis, Seoul National University: its artist embedding"
+    READS_ARTISTS = True
     BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

@@ -26,6 +26,7 @@ class CorrectAndSmooth(Song):
         "Huang, He, Singh, Lim and Benson, Combining Label Propagation and Simple Models Out-performs Graph Neural "
         "Networks, ICLR 2021"
     )
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
 
     def refine(self, score: Tensor) -> Tensor:

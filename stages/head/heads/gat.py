@@ -28,7 +28,9 @@ class Gat(TrainedHead):
     NAME = "gat"
     TITLE = "GATv2 attention over the artist graph"
     CITATION = "Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
     BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

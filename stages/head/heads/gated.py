@@ -38,6 +38,7 @@ class Gated(TrainedHead):
     NAME = "gated"
     TITLE = "song, neighbours and the artist's labels, gated"
     CITATION = "Encore"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
     INDUCTIVE = True

@@ -27,7 +27,9 @@ class Gcnii(TrainedHead):
     NAME = "gcnii"
     TITLE = "four GCNII layers over the artist graph"
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
     BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

@@ -28,7 +28,9 @@ class Gnn(TrainedHead):
     NAME = "gnn"
     TITLE = "GraphSAGE over the artist graph"
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
     BY_ARTIST = True
     INDUCTIVE = True
 

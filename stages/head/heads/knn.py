@@ -18,6 +18,7 @@ class Knn(Gnn):
     """
 
     NAME = "knn"
+    READS_ARTISTS = False
     INDUCTIVE = False
     BY_ARTIST = False
     TITLE = "GraphSAGE over the nearest clips"

@@ -23,6 +23,8 @@ class Sgc(TrainedHead):
     NAME = "sgc"
     TITLE = "linear model on the song and its artist's mean"
     CITATION = "Wu, Zhang, Souza, Fifty, Yu and Weinberger, Simplifying Graph Convolutional Networks, ICML 2019"
+    READS_ARTISTS = True
+    HAS_HIDDEN = False
     READS_NEIGHBOURS = True
     BY_ARTIST = True
 

@@ -23,6 +23,7 @@ class SideEdges(Gnn):
     """
 
     NAME = "side-edges"
+    READS_ARTISTS = False
     INDUCTIVE = False
     TITLE = "GraphSAGE over another column"
     BY_ARTIST = False
