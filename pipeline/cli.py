@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import shlex
 import sys
 import types
 import typing
@@ -47,7 +48,20 @@ BackboneOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
 _REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+NeighboursOption = Annotated[
+    str | None, typer.Option("--neighbours", help="drawn for a clip in training, or 'all'", metavar="K|all")
+]
+MembersOption = Annotated[
+    int | None, typer.Option("--members", min=1, help="networks trained on each split; their mean score counts")
+]
+ThresholdOption = Annotated[
+    str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
+]
 InductiveOption = Annotated[bool, typer.Option("--inductive", help="let training clips alone be neighbours")]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
+]
 DEFAULT_STORE = "./stores"
 
 
@@ -210,7 +224,7 @@ def train(
     from pipeline.configure import parse_pairs
     from pipeline.output import print_json
 
-    first = os.environ.get("RANK", "0") == "0"
+    first = not _is_further_process()
     if not first:
         progress.be_quiet(True)
     changes = parse_pairs([*(settings or []), *([f"epochs={epochs}"] if epochs else [])], "--set")
@@ -231,6 +245,11 @@ def train(
         print_json(dataclasses.asdict(report))
     elif first:
         print(work.describe(report))
+
+
+def _is_further_process() -> bool:
+    """Whether ``torchrun`` started this process beside a first one, which speaks for all."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -303,13 +322,18 @@ def head(
     regime: Annotated[str, typer.Option("--regime", help=_REGIMES)] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
     settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     inductive: InductiveOption = False,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
-    _train(dataset, backbone, [mode], [regime], seeds, _with(settings, inductive), device, store, json, saved=True)
+    given = _with(settings, inductive=inductive, neighbours=neighbours, members=members, threshold=threshold)
+    _train(dataset, backbone, [mode], [regime], seeds, given, device, memory, store, json, saved=True)
 
 
 @command(app)
@@ -320,19 +344,65 @@ def compare(
     regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {_REGIMES}")] = "random",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
     settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     inductive: InductiveOption = False,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    given = _with(settings, inductive)
-    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, store, json, saved=False)
+    given = _with(settings, inductive=inductive, neighbours=neighbours, members=members, threshold=threshold)
+    _train(
+        dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, memory, store, json, saved=False
+    )
 
 
-def _with(settings: list[str] | None, inductive: bool) -> list[str]:
-    return [*(settings or []), *(["inductive=true"] if inductive else [])]
+def _with(settings: list[str] | None, **options: object) -> list[str]:
+    """The settings of ``--set``, and those that have options of their own where they are given."""
+    return [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value)]
+
+
+@command(app)
+def search(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count")] = 30,
+    settings: SetOption = None,
+    inductive: InductiveOption = False,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Search for a head's best settings by validation alone; prints the command that tests them. Resumable."""
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
+    from pipeline import search as work
+    from pipeline.configure import parse_pairs
+    from pipeline.devices import find_device
+    from pipeline.output import print_json
+
+    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    found = work.search(
+        _open(store),
+        dataset,
+        backbone=backbone,
+        mode=mode,
+        regime=regime,
+        trials=trials,
+        changes=parse_pairs(_with(settings, inductive=inductive), "--set"),
+        device=find_device(device),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+    )
+    if json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(work.describe(found))
 
 
 @command(app)
@@ -342,6 +412,9 @@ def report(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
     against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
+    ensemble: Annotated[
+        str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -350,7 +423,12 @@ def report(
     from pipeline.output import print_json
 
     chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    found = work.report(_open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against)
+    members = _list(ensemble, "--ensemble") if ensemble else []
+    for mode in members:
+        registry.find("head", mode)
+    found = work.report(
+        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+    )
     if json:
         print_json(found)
     else:
@@ -377,6 +455,7 @@ def _train(
     seeds: int,
     settings: list[str] | None,
     device: str,
+    memory: float | None,
     store: str,
     as_json: bool,
     *,
@@ -389,17 +468,26 @@ def _train(
     from pipeline.configure import parse_pairs
     from pipeline.devices import find_device
     from pipeline.output import print_json, results_text
+    from stages.head.world import joined
 
-    results = work.run(
-        _open(store),
-        dataset,
-        backbone=backbone,
-        modes=modes,
-        regimes=regimes,
-        seeds=seeds,
-        changes=parse_pairs(settings or [], "--set"),
-        device=find_device(device),
-    )
+    if _is_further_process():
+        progress.be_quiet(True)
+    found = find_device(device)
+    with joined(found) as world:
+        results = work.run(
+            _open(store),
+            dataset,
+            backbone=backbone,
+            modes=modes,
+            regimes=regimes,
+            seeds=seeds,
+            changes=parse_pairs(settings or [], "--set"),
+            device=found,
+            memory_gib=memory,
+            world=world,
+        )
+    if _is_further_process():
+        return
     if as_json:
         print_json([result.as_json() for result in results])
         return

@@ -25,6 +25,12 @@ SHORT = {
     "pr_auc": "PR-AUC",
 }
 
+_CHOICES = {
+    "fixed": "labels scored above 0.5 are chosen",
+    "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
+    "per-label": "labels are chosen above thresholds of their own, of the best F1 on validation",
+}
+
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
@@ -88,9 +94,10 @@ def _regime_text(results: Sequence[Result]) -> str:
     seeds = first.seeds
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
-    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(first.overlap), "", table(head, rows)]
+    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(*first.overlap), "", table(head, rows)]
     if any(result.rule for result in results):
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
+    lines += _choice_text(results)
     if any(result.transductive for result in results):
         lines.append("* test clips' representations (never their labels) take part as neighbours")
     if any(result.neighbours == "train" for result in results):
@@ -102,11 +109,30 @@ def _regime_text(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def overlap_text(overlap: dict[str, Any]) -> str:
-    """How many songs a split has, and how many test artists stand in train too."""
-    songs = " / ".join(f"{overlap[part]['songs']:,}" for part in ("train", "validation", "test"))
-    artists, shared = overlap["test"]["artists"], overlap["shared_artists"]
-    if not shared:
+def _choice_text(results: Sequence[Result]) -> list[str]:
+    """How labels were chosen from scores where clips carry several, and how many networks a score is the mean of."""
+    how = {result.threshold for result in results} - {None}
+    lines = [_CHOICES[threshold] for threshold in _CHOICES if threshold in how]
+    members = max(result.members for result in results)
+    return [*lines, f"trained modes: mean scores of {members} networks"] if members > 1 else lines
+
+
+def overlap_text(*splits: dict[str, Any]) -> str:
+    """How many songs the splits have, and how many test artists stand in train too; ranges where splits differ."""
+    songs = " / ".join(_range([of["songs"] for of in by_part]) for by_part in zip(*map(_sizes, splits), strict=True))
+    shared = _range([overlap["shared_artists"] for overlap in splits])
+    artists = _range([overlap["test"]["artists"] for overlap in splits])
+    if shared == "0":
         return f"{songs} songs; train and test share no artist"
-    which = "the only test artist" if artists == 1 else f"{shared:,} of the {artists:,} test artists"
-    return f"{songs} songs; {which} {'is' if shared == 1 else 'are'} also in train"
+    which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
+    sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
+    return f"{songs} songs; {sides}" if len(f"{songs} songs; {sides}") <= WIDTH else f"{songs} songs\n{sides}"
+
+
+def _sizes(overlap: dict[str, Any]) -> list[Any]:
+    return [overlap[part] for part in ("train", "validation", "test")]
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"

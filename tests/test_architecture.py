@@ -26,6 +26,8 @@ HEAVY = (
     "pretty_midi",
     "symusic",
     "sklearn",
+    "faiss",
+    "optuna",
 )
 
 

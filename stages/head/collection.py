@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,8 @@ from store.layout import Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
 
+_GAP = 256  # rows that are not wanted are read with their neighbours rather than skipped where they are so few
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -27,7 +31,7 @@ class Collection:
     Attributes
     ----------
     rows : [clips] the catalog row of each clip.
-    x : [clips, dim] float32, or None where only the metadata was asked for.
+    x : [clips, dim] float32, or None where they are not held in memory.
     targets : [clips, labels] bool.
     labels : the names of the labels, sorted.
     song, album, artist : [clips] numbers from 0, -1 where unknown.
@@ -37,6 +41,9 @@ class Collection:
     left_out : clips not here, by reason.
     division : the splits of the whole catalog, whatever of it is encoded; None deals among these clips alone.
     sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
+    artist_ids : the id of each artist number.
+    stored : where the representations can be read; None where there are none.
+    whole_training : of clips taken out of others to be trained together: all of these, and their split.
     """
 
     info: CatalogInfo
@@ -53,6 +60,9 @@ class Collection:
     recording: NDArray[np.int64] | None = None
     division: Division | None = None
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    artist_ids: tuple[str, ...] = ()
+    stored: Stored | None = None
+    whole_training: tuple[Collection, splits.Split] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,11 +70,59 @@ class Collection:
     @cached_property
     def multi_label(self) -> bool:
         """Whether any clip carries more than one label."""
+        if self.whole_training is not None:
+            return self.whole_training[0].multi_label
         return bool((self.targets.sum(axis=1) > 1).any())
 
     @cached_property
     def graph(self) -> ArtistGraph:
         return ArtistGraph(torch.from_numpy(self.artist))
+
+    def mark(self) -> str:
+        """A hash of all that is known of the clips but their representations."""
+        digest = hashlib.sha256(repr((self.info.name, self.labels)).encode())
+        held = [getattr(self, name) for name in ("rows", "targets", "song", "album", "artist", "official", "recording")]
+        for values in [*held, *(self.sides[name] for name in sorted(self.sides))]:
+            digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a representation has."""
+        if self.x is not None:
+            return self.x.shape[1]
+        if self.stored is None:
+            raise ValueError("this collection was loaded without representations")
+        return self.stored.dim
+
+    def held(self) -> Collection:
+        """The same with all representations in memory."""
+        return self if self.x is not None else self.take(0, len(self))
+
+    def take(self, first: int, last: int) -> Collection:
+        """Clips [first, last) with their representations; artists and songs keep their numbers."""
+        if self.x is not None and (first, last) == (0, len(self)):
+            return self
+        cut = slice(first, last)
+        if self.x is not None:
+            x = self.x[cut]
+        elif self.stored is not None:
+            x = self.stored.read(self.rows[cut])
+        else:
+            raise ValueError("this collection was loaded without representations")
+        arrays = {name: getattr(self, name)[cut] for name in ("rows", "targets", "song", "album", "artist", "official")}
+        recording = None if self.recording is None else self.recording[cut]
+        sides = {name: values[cut] for name, values in self.sides.items()}
+        return replace(self, **arrays, x=x, recording=recording, sides=sides)
+
+    def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
+        """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
+
+        What is known without them stays: names of labels, whether clips carry several, the artist graph.
+        """
+        masked = replace(self, targets=self.targets & np.isin(part, parts)[:, None], division=None)
+        masked.__dict__.update(multi_label=self.multi_label, graph=self.graph)  # these are read off all clips
+        return masked
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `parts`."""
@@ -83,11 +141,46 @@ class Collection:
 
 def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
     """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `Division`."""
-    return _select(Division(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), x=None, backbone=None)
+    return _select(Division(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), backbone=None)
 
 
-def load(store: Store, dataset: str, backbone: str | None) -> Collection:
+class Stored:
+    """The representations of a stored collection, read where they are wanted."""
+
+    def __init__(self, representations: Representations) -> None:
+        self.representations = representations
+        self.dim = math.prod(representations.shape)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """[rows, dim] float32 of some catalog rows, which lie in few runs; FormatError for one that is not finite."""
+        order = np.argsort(rows, kind="stable")
+        runs = np.split(order, np.flatnonzero(np.diff(rows[order]) > _GAP) + 1)
+        whole = len(runs) == 1 and len(rows) > 0 and bool((np.diff(rows) == 1).all())
+        x = self._read(int(rows[0]), int(rows[-1]) + 1) if whole else torch.empty(len(rows), self.dim)
+        for run in () if whole or not len(rows) else runs:
+            first = int(rows[run[0]])
+            block = self._read(first, int(rows[run[-1]]) + 1)
+            x[torch.from_numpy(run)] = block[torch.from_numpy(rows[run] - first)]
+        finite = torch.isfinite(x).all(dim=1)
+        if not finite.all():
+            row, held = int(rows[int((~finite).nonzero()[0])]), self.representations
+            raise FormatError(
+                f"{held.dataset}/{held.name} holds numbers that are not finite, first in catalog row {row}; "
+                f"check it: encore store verify {held.dataset}"
+            )
+        return x
+
+    def _read(self, first: int, last: int) -> Tensor:
+        raw = self.representations.read(first, last).reshape(last - first, -1)
+        return torch.from_numpy(raw.astype(np.float32, copy=False))
+
+
+def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True) -> Collection:
     """The clips of a stored collection with their representations, one vector a clip.
+
+    Parameters
+    ----------
+    held : whether these are read into memory at once; else `Collection.take` reads some of them.
 
     Raises
     ------
@@ -100,25 +193,16 @@ def load(store: Store, dataset: str, backbone: str | None) -> Collection:
     representations = Representations(store, catalog, store.find(dataset, backbone))
     encoded = np.zeros(len(catalog), dtype=bool)
     encoded[: representations.rows] = representations.encoded()
-    raw = representations.read().reshape(representations.rows, -1)
-    x = torch.from_numpy(raw.astype(np.float32, copy=False))
-    collection = _select(Division(catalog, store), encoded=encoded, x=x, backbone=str(representations.name))
+    collection = _select(Division(catalog, store), encoded=encoded, backbone=str(representations.name))
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
-    assert collection.x is not None
-    finite = torch.isfinite(collection.x).all(dim=1)
-    if not finite.all():
-        row = int(collection.rows[int((~finite).nonzero()[0])])
-        raise FormatError(
-            f"{dataset}/{representations.name} holds numbers that are not finite, first in catalog row {row}; "
-            f"check it: encore store verify {dataset}"
-        )
-    return collection
+    collection = replace(collection, stored=Stored(representations))
+    return collection.held() if held else collection
 
 
-def _select(division: Division, *, encoded: NDArray[np.bool_], x: Tensor | None, backbone: str | None) -> Collection:
+def _select(division: Division, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
     catalog, artist, targets = division.catalog, division.artist, division.targets
     retired = catalog.retired()
@@ -128,17 +212,18 @@ def _select(division: Division, *, encoded: NDArray[np.bool_], x: Tensor | None,
         raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
-    in_order = x is not None and len(rows) == len(x) and bool((rows == np.arange(len(x))).all())
     held = np.flatnonzero(targets[rows].any(axis=0))
+    artist_ids = np.asarray(catalog.strings("artist_id"), dtype=object)[rows]
     return Collection(
         info=catalog.info,
         rows=rows,
-        x=x if x is None or in_order else x[torch.from_numpy(rows)],
+        x=None,
         targets=targets[rows][:, held],
         labels=tuple(division.labels[i] for i in held.tolist()),
         song=division.song[rows],
         album=division.album[rows],
         artist=_compact(artist[rows]),
+        artist_ids=tuple(dict.fromkeys(name for name in artist_ids if name is not None)),
         official=columns.official(catalog)[rows],
         backbone=backbone,
         left_out={

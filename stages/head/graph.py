@@ -17,6 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.head import _dgl
+from stages.head.chance import binomial, bits, uniform
+
+_COLUMNS = 128  # of x squared at a time
 
 
 class Graph(ABC):
@@ -29,6 +32,11 @@ class Graph(ABC):
 
     degree: Tensor
 
+    @cached_property
+    def most(self) -> int:
+        """The largest number of neighbours that a clip has."""
+        return int(self.degree.max()) if len(self.degree) else 0
+
     @abstractmethod
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over each clip's neighbours; zero for a clip that has none."""
@@ -38,36 +46,38 @@ class Graph(ABC):
         """From the number of a neighbour (from 0, -1 for none) to its clip."""
 
     def sample(
-        self, nodes: Int[Tensor, " batch"], k: int, generator: torch.Generator, drop_edge: float = 0.0
+        self, nodes: Int[Tensor, " batch"], k: int, streams: Int[Tensor, " batch"], drop_edge: float = 0.0
     ) -> Int[Tensor, "batch k"]:
         """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
 
+        Each node draws from a stream of its own (`chance`), so that its neighbours are the same in any batch.
         DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
         stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
         Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
         first n - k + i + 1, or the last of these where that one is taken.
         """
         degree = self.degree[nodes]
-        left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
+        k = min(k, self.most)  # a table is no wider than any clip can fill it
+        left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
         wanted = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):
             last = degree - wanted + i
-            uniform = torch.rand(len(nodes), generator=generator, device=nodes.device, dtype=torch.float64)
-            pick = (uniform * (last + 1)).long()
+            pick = (drawn[:, i] * (last + 1)).long()
             taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
             chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
         return self._to_clips(nodes, chosen)
 
     def all_neighbours(
-        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, generator: torch.Generator | None = None
+        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, streams: Int[Tensor, " batch"] | None = None
     ) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
         """All neighbours of the nodes one behind the other, and where each node's begin; edges dropped at random."""
         degree = self.degree[nodes]
         owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
         number = torch.arange(len(owner), device=nodes.device) - (degree.cumsum(0) - degree)[owner]
-        if drop_edge:
-            stays = torch.rand(len(owner), generator=generator, device=nodes.device) >= drop_edge
+        if streams is not None and drop_edge:
+            stays = uniform(bits(streams[owner], number)) >= drop_edge
             owner, number = owner[stays], number[stays]
             degree = torch.bincount(owner, minlength=len(nodes))
         flat = self._to_clips(nodes[owner], number.unsqueeze(1)).squeeze(1)
@@ -147,6 +157,23 @@ class ArtistGraph(Graph):
         own = x if self.sources is None else x * self.sources.unsqueeze(1)
         return total.sub_(own).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
 
+    def sums(self, x: Float[Tensor, "clips dim"], *, squared: bool = False) -> Float[Tensor, "artists dim"]:
+        """The sum of ``x``, or of its squares, over each artist's clips that may be neighbours."""
+        if not self.artists:
+            return x.new_zeros(1, x.shape[1])
+        if not squared:
+            return F.embedding_bag(self.order, x, self.begin, mode="sum")
+        parts = (part * part for part in torch.split(x, _COLUMNS, dim=1))  # not all squares at once
+        return torch.cat([F.embedding_bag(self.order, part, self.begin, mode="sum") for part in parts], dim=1)
+
+    def mean_of(
+        self, nodes: Int[Tensor, " batch"], x: Float[Tensor, "batch dim"], sums: Float[Tensor, "artists dim"]
+    ) -> Float[Tensor, "batch dim"]:
+        """`mean` for some clips, whose own rows are ``x``, from their artists' sums."""
+        degree = self.degree[nodes].unsqueeze(1)
+        own = x if self.sources is None else x * self.sources[nodes].unsqueeze(1)
+        return (sums[self.artist[nodes]] - own).div_(degree.clamp(min=1)).mul_(degree > 0)
+
     def pooled(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over a clip's neighbours and itself; the clip's own row where it has no neighbour."""
         degree = self.degree.unsqueeze(1)
@@ -204,8 +231,3 @@ def neighbour_mean(
 ) -> Float[Tensor, "batch dim"]:
     """The mean over each node's listed neighbours, without a copy of their rows; zero where none is listed."""
     return F.embedding_bag(flat, x, offsets, mode="mean")
-
-
-def _binomial(n: Int[Tensor, " batch"], p: float, generator: torch.Generator) -> Int[Tensor, " batch"]:
-    count = n.to(torch.float64)
-    return torch.binomial(count, torch.full_like(count, p), generator=generator).long()

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from stages.head import _dgl
+from stages.head.chance import bits
 from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph
-from stages.head.heads import Draw
+from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
-from stages.head.train import _Loop
+from stages.head.shards import Shards
+from stages.head.train import _Heads, _Loop
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -34,7 +36,7 @@ _NEIGHBOURS = 8
 _UNTIL_TRAINING = """
 import os, sys
 from stages.head import train
-train._Loop._epoch = lambda self, nodes: os._exit(0)
+train._Loop._epoch = lambda self, epoch: os._exit(0)
 from pipeline.cli import main
 main()
 sys.exit(3)
@@ -81,15 +83,16 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     """Clips a second of whole training steps; the same layers, dropout and optimizer on every side."""
     assert data.x is not None
     settings = replace(Settings(), hidden=None, batch=batch, neighbours=_NEIGHBOURS)
-    head = Gnn(data, data.x, np.zeros(len(data), dtype=np.int8), settings)
-    loop = _Loop(head, head.build(), torch.from_numpy(data.targets), True, settings, 0)
     nodes = torch.randperm(len(data))[: batch * steps]
+    part = np.full(len(data), -1, dtype=np.int8)
+    part[nodes] = 0
+    heads = _Heads(Gnn, Shards(data), part, replace(settings, standardise=False), torch.device("cpu"))
+    loop = _Loop(heads, heads.any().build(), 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
-        loss = loop._loss(loop.network(*inputs), part)
         loop.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loop.add_gradients(inputs, part, len(part))
         loop.optimizer.step()
 
     def products_alone() -> None:
@@ -97,7 +100,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
         for own, mean, part in averaged:
             step((own, mean), part)
 
-    works: list[Callable[[], Any]] = [lambda: loop._epoch(nodes), products_alone]
+    works: list[Callable[[], Any]] = [lambda: loop._epoch(1), products_alone]
     if _dgl.is_there():
         works.append(_dgl_epoch(data, nodes, batch, step))
     ours, products, *theirs = (len(nodes) / seconds for seconds in best_seconds(*works))
@@ -121,13 +124,13 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
             f"{what}; peer: DGL's NeighborSampler and DataLoader, the same layers on its blocks",
             less_is_better=False,
         )
-        found[f"load-{batch}-dgl"] = _loading(data, head, nodes, batch, what)
+        found[f"load-{batch}-dgl"] = _loading(data, heads.any(), nodes, batch, what)
     return found
 
 
-def _loading(data: Collection, head: Gnn, nodes: Tensor, batch: int, what: str) -> dict[str, Any]:
+def _loading(data: Collection, head: TrainedHead, nodes: Tensor, batch: int, what: str) -> dict[str, Any]:
     """What a step reads, drawn and averaged, without the step."""
-    draw = Draw(_NEIGHBOURS, 0.0, torch.Generator())
+    draw = Draw(_NEIGHBOURS, 0.0, 0, head.names)
 
     def load() -> None:
         head.start_epoch(nodes, draw)
@@ -202,7 +205,7 @@ def _peak_beyond_features() -> float:
     before = _peak()
     graph = _million()
     mean = graph.mean(x)
-    graph.sample(torch.arange(len(mean)), _NEIGHBOURS, torch.Generator())
+    graph.sample(torch.arange(len(mean)), _NEIGHBOURS, bits(0, torch.arange(len(mean))))
     return _peak() - before
 
 
@@ -221,7 +224,7 @@ def _growth() -> dict[str, dict[str, Any]]:
         def work(size: int = size, x: Tensor = x, nodes: Tensor = nodes) -> None:
             graph = _million(size, size // 20)
             graph.mean(x)
-            graph.sample(nodes, _NEIGHBOURS, torch.Generator())
+            graph.sample(nodes, _NEIGHBOURS, bits(0, nodes))
 
         seconds += best_seconds(work)
     exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])

@@ -18,7 +18,9 @@ class Knn(Gnn):
     """
 
     NAME = "knn"
+    READS_ARTISTS = False
     INDUCTIVE = False
+    BY_ARTIST = False
     TITLE = "GraphSAGE over the nearest clips"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
