@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import Clip, Input
 from stages.progress import task
+from store.arrays import fill_value
 from store.errors import ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import RepresentationWriter, Shard, fill_value
+from store.writer import RepresentationWriter, Shard
 
 Failure = tuple[int, str, str]  # catalog row, kind, reason
 

@@ -143,9 +143,47 @@ def test_an_older_run_does_not_shrink_a_newer_one(tmp_path: Path) -> None:
     slow = open_writer(store, catalog(names(10)), values)
     slow.commit(slow.pending[0], values[:10])
     write(store, catalog(names(20)), values)
-    with pytest.raises(StoreError, match="has grown meanwhile"):
-        slow.finish()
-    assert Representations(store, catalog(names(20)), NAME).verify() == []
+    late = open_writer(store, catalog(names(20)), values)
+    assert late.is_complete
+    manifest = slow.finish()
+    assert manifest is not None
+    assert manifest.rows == 20
+    slow.commit(slow.pending[0], values[:10] + 1)  # the first to commit is believed
+    assert slow.finish() == manifest
+    opened = Representations(store, catalog(names(20)), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.verify() == []
+
+
+def test_finishing_is_left_to_the_run_that_grew_the_collection(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    values = numbers(step + 20)
+    store.write_catalog(catalog(names(step + 10)))
+    slow = open_writer(store, catalog(names(step + 10)), values)
+    slow.commit(slow.pending[0], values[:step])
+    store.write_catalog(catalog(names(step + 20)))
+    quick = open_writer(store, catalog(names(step + 20)), values)
+    (rest,) = quick.pending
+    quick.commit(rest, values[step:])
+    slow.commit(slow.pending[1], values[step : step + 10])
+    assert slow.finish() is None
+    manifest = quick.finish()
+    assert manifest is not None
+    assert slow.finish() == manifest
+    opened = Representations(store, catalog(names(step + 20)), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.verify() == []
+
+
+def test_records_of_other_clips_are_refused(tmp_path: Path) -> None:
+    """A longer record belongs to a catalog that grew, or to none that is there."""
+    store = Store(tmp_path)
+    values = numbers(20)
+    write(store, catalog(names(20)), values)
+    store.write_catalog(catalog(names(10)))
+    with pytest.raises(FormatError, match="belongs to other clips"):
+        open_writer(store, catalog(names(10)), values)
 
 
 @settings(max_examples=20, deadline=None)
