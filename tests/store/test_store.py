@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -406,7 +407,7 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="the manifest says 99"):
         Representations(store, held, NAME)
     change(format=2)
-    with pytest.raises(RequestError, match="store format 2"):
+    with pytest.raises(RequestError, match=r"manifest was written in format 2, .* format 1; update Encore"):
         Representations(store, held, NAME)
     change(fingerprint="ffffffffffff")
     with pytest.raises(FormatError, match="speaks of fcn-ffffffffffff"):
@@ -442,7 +443,15 @@ def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     other = held.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
     store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
-    with pytest.raises(RequestError, match="store format 9"):
+    with pytest.raises(RequestError, match=r"catalog was written in format 9, .* format 1; update Encore"):
+        store.read_catalog("few")
+    text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 0')
+    store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
+    with pytest.raises(RequestError, match=r"format 0, .* open it with the release that wrote it"):
+        store.read_catalog("few")
+    more = other.append_column("mood", pa.nulls(3, pa.string())).append_column("key", pa.nulls(3, pa.string()))
+    store.write_table("few/catalog.parquet", more)
+    with pytest.raises(RequestError, match=r"does not know \(mood, key\); a newer release wrote it: update Encore"):
         store.read_catalog("few")
     store.write_table("few/catalog.parquet", pa.table({"x": [1]}))
     with pytest.raises(FormatError, match="not written by Encore"):
@@ -491,16 +500,30 @@ def test_find_says_what_there_is(tmp_path: Path) -> None:
 
 
 def test_fingerprints_depend_on_numbers_alone() -> None:
-    base = fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None)
-    assert base == fingerprint("fcn", 1, {"b": [2, 3], "a": 1}, {"rate_hz": 16000}, None)
+    decides = {"backbone": "fcn", "config": {"a": 1, "b": (2, 3)}, "weights": None}
+    base = fingerprint(decides)
+    assert base == fingerprint({"config": {"b": [2, 3], "a": 1}, "weights": None, "backbone": "fcn"})
     others = {
-        fingerprint("fcn", 2, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None),
-        fingerprint("fcn", 1, {"a": 2, "b": (2, 3)}, {"rate_hz": 16000}, None),
-        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 22050}, None),
-        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, "x"),
+        fingerprint(decides | change)
+        for change in ({"backbone": "fcm"}, {"config": {"a": 2, "b": (2, 3)}}, {"weights": "x"}, {"revision": 1})
     }
     assert len(others) == 4
     assert base not in others
+
+    @dataclass(frozen=True)
+    class Inner:
+        rate_hz: int = 16000
+
+    @dataclass(frozen=True)
+    class Revised(Inner):
+        REVISION: ClassVar[int] = 2
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Inner
+
+    assert canonical(Outer(Inner())) == {"inner": {"rate_hz": 16000}}
+    assert canonical(Outer(Revised())) == {"inner": {"rate_hz": 16000, "REVISION": 2}}
     with pytest.raises(TypeError):
         canonical(lambda: None)
     with pytest.raises(TypeError):
