@@ -23,7 +23,7 @@ from stages.progress import note
 from store.errors import EncoreError, RequestError
 from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
-from store.merge import merge
+from store.merge import update
 from store.schema import Catalog, CatalogInfo
 
 _RANDOM = "random"
@@ -70,14 +70,16 @@ def embed(
     """Bring the stored catalog up to date, then encode the clips that the store lacks."""
     started = time.perf_counter()
     device = find_device(device_name)
-    found = mark_sources(open_catalog(name, options, store))
+
+    def look() -> Catalog:
+        return mark_sources(open_catalog(name, options, store))
+
+    seen = store.catalog_mark(options.get("name") or name)
+    found = look()
     chosen = backbone_name or found.info.backbone
     backbone, mark = make_backbone(chosen, weights, settings, found.info)
     check_writable(store)
-    stored = store.read_catalog(found.info.name) if store.has_catalog(found.info.name) else None
-    catalog, growth = merge(stored, found)
-    if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
-        store.write_catalog(catalog)
+    catalog, growth = update(store, found, seen, look)
     Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
     already_there = writer.is_complete
@@ -99,7 +101,7 @@ def embed(
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)
-    failed = _failures(store, catalog, writer.folder) if complete else Counter()
+    failures = _failures(store, catalog, writer.folder) if complete else []
     return EmbedReport(
         dataset=catalog.info.name,
         synthetic=catalog.info.synthetic,
@@ -113,7 +115,7 @@ def embed(
         retired=growth.retired,
         corrected=growth.corrected,
         encoded=encoded,
-        failed=dict(failed),
+        failed=dict(Counter(failure["kind"] for failure in failures)),
         already_there=already_there,
         complete=complete,
         seconds=time.perf_counter() - started,
@@ -162,17 +164,15 @@ def hash_weights(path: Path) -> str:
 
 def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
     """What ``--strict`` says of clips that failed in an earlier run."""
-    retired = catalog.retired()
-    for failure in store.read_table(f"{folder}/failures.parquet").to_pylist():
-        if not retired[failure["row"]]:
-            raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
+    for failure in _failures(store, catalog, folder):
+        raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
 
 
-def _failures(store: Store, catalog: Catalog, folder: str) -> Counter[str]:
-    table = store.read_table(f"{folder}/failures.parquet")
-    retired = catalog.column("retired").to_numpy()
-    pairs = zip(table.column("row").to_pylist(), table.column("kind").to_pylist(), strict=True)
-    return Counter(kind for row, kind in pairs if not retired[row])
+def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any]]:
+    """The live clips of this catalog that could not be encoded; another run may have grown the stored one since."""
+    live = (~catalog.retired()).tolist()
+    recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
+    return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
 
 
 def _distinct(catalog: Catalog, name: str) -> int:

@@ -4,6 +4,7 @@
 
     STORE/<dataset>/catalog.parquet
     STORE/<dataset>/splits.parquet                                    the part of each song in every split; see splits
+    STORE/<dataset>/.lock                                             held while the files here are written
     STORE/<dataset>/<backbone>-<fingerprint>/representations.zarr     row i belongs to catalog row i
     STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
@@ -16,6 +17,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,7 +25,7 @@ import pyarrow.parquet as pq
 
 from store.errors import FormatError, RequestError, StoreError, unknown
 from store.files import Files
-from store.schema import Catalog
+from store.schema import Catalog, Manifest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprint>[0-9a-f]{12})")
@@ -96,6 +98,10 @@ class Store:
             f"Make it: encore embed {dataset} --backbone {wanted}"
         )
 
+    def lock(self, dataset: str) -> AbstractContextManager[None]:
+        """Keep other processes from writing to a collection meanwhile; see `Files.lock`."""
+        return self.files.lock(f"{check_name(dataset)}/.lock")
+
     def has_catalog(self, dataset: str) -> bool:
         return self.files.exists(f"{check_name(dataset)}/catalog.parquet")
 
@@ -105,9 +111,31 @@ class Store:
             raise unknown("data set in this store", dataset, self.datasets())
         return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
 
+    def catalog_mark(self, dataset: str) -> str | None:
+        """A mark of the catalog's file that changes whenever it is written; None where there is none."""
+        return self.files.mark(f"{dataset}/catalog.parquet") if _NAME.fullmatch(dataset) else None
+
     def write_catalog(self, catalog: Catalog) -> None:
         catalog.check()
         self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", catalog.to_arrow())
+
+    def read_manifest(self, dataset: str, name: RepresentationName) -> Manifest | None:
+        """The manifest, or None where the representation is not complete."""
+        where = f"{dataset}/{name}/manifest.json"
+        try:
+            manifest = Manifest.from_json(self.files.read(where))
+        except FileNotFoundError:
+            return None
+        except FormatError as error:
+            raise FormatError(
+                f"{self.files.show(where)}: {error}; remove it and encode again: "
+                f"encore store remove {dataset} --backbone {name}"
+            ) from error
+        except RequestError as error:
+            raise RequestError(f"{self.files.show(where)}: {error}") from error
+        if (manifest.backbone, manifest.fingerprint) != (name.backbone, name.fingerprint):
+            raise FormatError(f"{self.files.show(where)} speaks of {manifest.backbone}-{manifest.fingerprint}")
+        return manifest
 
     def read_table(self, name: str) -> pa.Table:
         """A Parquet file; FormatError where it is damaged."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from store.errors import StoreError
+from store.layout import Store
 from store.schema import Catalog
 
 
@@ -19,6 +22,39 @@ class Growth:
     corrected: int
     retired: int
     revived: int
+
+
+def update(store: Store, found: Catalog, seen: str | None, look_again: Callable[[], Catalog]) -> tuple[Catalog, Growth]:
+    """Bring a collection's stored catalog up to date with ``found``, as `merge` does, and write it where it changed.
+
+    Runs that do so at once take turns. Where another one wrote the catalog since ``found`` was begun, the files are
+    looked at again: songs that came in between would otherwise be missing in ``found``, and be retired.
+
+    Parameters
+    ----------
+    seen : `Store.catalog_mark` from before the collection's files were looked at.
+    look_again : what gives ``found``, as it is now.
+
+    Raises
+    ------
+    StoreError
+        where another run wrote the catalog all the same, which can happen behind a URL, where nothing can be locked.
+    """
+    name = found.info.name
+    with store.lock(name):
+        mark = store.catalog_mark(name)
+        if mark != seen:
+            found = look_again()
+        stored = store.read_catalog(name) if mark is not None else None
+        catalog, growth = merge(stored, found)
+        if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
+            if store.catalog_mark(name) != mark:
+                raise StoreError(
+                    f"another run wrote the catalog of {name} in {store.files.url} at the same moment; run the same "
+                    f"command again"
+                )
+            store.write_catalog(catalog)
+    return catalog, growth
 
 
 def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from store.arrays import chunk_path, open_array
 from store.errors import FormatError, RequestError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import open_array, read_manifest
 
 
 class Representations:
@@ -27,7 +27,7 @@ class Representations:
 
     def __init__(self, store: Store, catalog: Catalog, name: RepresentationName) -> None:
         self.store, self.name, self.dataset = store, name, catalog.info.name
-        manifest = read_manifest(store, self.dataset, name)
+        manifest = store.read_manifest(self.dataset, name)
         if manifest is None:
             raise RequestError(
                 f"{self.dataset}/{name} is not complete; finish it: "
@@ -105,8 +105,7 @@ class Representations:
         return values
 
     def _chunk(self, root: Path, index: int) -> Path:
-        folder = root / self.dataset / str(self.name) / "representations.zarr" / "c"
-        return folder.joinpath(str(index), *("0" for _ in self.shape))
+        return chunk_path(root, self.dataset, self.name, self.shape, index)
 
     def _check_chunks(self, first: int, stop: int) -> None:
         """Raise for a chunk that is lost, which Zarr would read as fill values."""

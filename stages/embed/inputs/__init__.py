@@ -32,9 +32,16 @@ class Clip:
 
 
 class Input(Protocol):
-    """What a backbone wants to be given."""
+    """What a backbone wants to be given.
+
+    Class attributes
+    ----------------
+    KIND : what the files hold.
+    REVISION : raise it by one when the code gives other numbers for the same settings; it is part of the fingerprint.
+    """
 
     KIND: ClassVar[Kind]
+    REVISION: ClassVar[int]
 
     def load(self, clip: Clip) -> np.ndarray[Any, Any]:
         """The clip as an array [windows, ...]: one window, or several whose representations are averaged.

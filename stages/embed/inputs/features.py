@@ -100,6 +100,7 @@ class FeaturesInput:
     """The numbers of a clip's row in the ``columns`` of its table."""
 
     KIND: ClassVar[Kind] = "features"
+    REVISION: ClassVar[int] = 1
 
     columns: tuple[str, ...] = ()
 
