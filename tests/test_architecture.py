@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
     "store": ("stages", "pipeline", "tests"),
     "stages/embed": ("pipeline", "stages.head", "tests"),
+    "stages/embed/inputs": ("stages.embed.datasets", "stages.embed.backbones", "stages.embed.encode"),
     "stages/head": ("pipeline", "stages.embed", "tests"),
     "pipeline": ("tests",),
 }

@@ -62,10 +62,27 @@ def test_a_row_is_a_song(tmp_path: Path) -> None:
     first, second = rows["a.mp3"], rows["sub dir/b c.FLAC"]
     assert (first["song_id"], first["path"], first["start_s"], first["duration_s"]) == ("a.mp3", "a.mp3", None, None)
     assert (first["artist_id"], first["artist_name"], first["other_artist_ids"]) == ("One", "One", ["Two", "Three"])
-    assert (first["labels"], first["album_id"], first["title"]) == (["rock", "pop"], "First", "A title")
+    assert (first["labels"], first["album_id"], first["title"]) == (["rock", "pop"], "One / First", "A title")
     assert (second["artist_id"], second["other_artist_ids"], second["album_id"]) == (None, None, None)
     assert [first["split_official"], second["split_official"]] == ["train", "test"]
     assert (catalog.info.name, catalog.info.backbone, catalog.info.data_root) == ("own", "fcn", str(tmp_path))
+
+
+def test_albums_belong_to_their_artists(tmp_path: Path) -> None:
+    songs(tmp_path, *(f"{i}.mp3" for i in range(7)))
+    artists = ("Queen", "Queen|Bowie", "Abba", "Various Artists", "VARIOUS|Queen", "", "")
+    text = "file,artist,labels,album\n" + "".join(f"{i}.mp3,{name},pop,Hits\n" for i, name in enumerate(artists))
+    rows = by_clip(read(tmp_path, text))
+    albums = [rows[f"{i}.mp3"]["album_id"] for i in range(len(artists))]
+    assert albums == [
+        "Queen / Hits",
+        "Queen / Hits",
+        "Abba / Hits",
+        "Various Artists / Hits",
+        "VARIOUS / Hits",
+        "Hits",
+        "Hits",
+    ]
 
 
 def test_columns_of_other_names_and_lists(tmp_path: Path) -> None:

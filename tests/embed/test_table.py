@@ -136,6 +136,24 @@ def test_only_changed_numbers_change_a_row(tmp_path: Path) -> None:
     assert {song for song, row in appended.items() if row["source"] != sources.get(song)} == {"row-000003"}
 
 
+def test_another_choice_of_features_is_no_other_song(tmp_path: Path) -> None:
+    """What marks a row is all its numbers, so that they may be chosen anew; a change in any of them is seen."""
+    path = tmp_path / "songs.csv"
+    rows = by_song(read(path, TEXT))
+    chosen = read(path, columns="features=year")
+    assert chosen.info.features == ("year",)
+    assert {song: row["source"] for song, row in by_song(chosen).items()} == {
+        song: row["source"] for song, row in rows.items()
+    }
+    changed = by_song(read(path, TEXT.replace("120.5", "121"), columns="features=year"))
+    assert [song for song, row in changed.items() if row["source"] != rows[song]["source"]] == ["row-000000"]
+    # A column with another role may be corrected, unless it is named as a feature too.
+    for columns, seen in (("labels=year,features=tempo", []), ("labels=year,features=year", ["row-000002"])):
+        before = by_song(read(path, TEXT, columns=columns))
+        after = by_song(read(path, TEXT.replace("1980", "1981"), columns=columns))
+        assert [song for song, row in after.items() if row["source"] != before[song]["source"]] == seen
+
+
 def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:
     text = "song,artist,labels,split,x\ns1,A,l,train,1\ns2,A,l,VALID,2\ns3,B,l,val,3\ns4,B,l,validation,4\ns5,B,l,,5\n"
     rows = by_song(read(tmp_path / "t.csv", text))

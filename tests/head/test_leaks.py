@@ -74,7 +74,7 @@ def test_a_head_is_shown_no_label_outside_training(name: str, monkeypatch: pytes
     (shown,) = seen
     assert not shown.targets[part != 0].any()
     np.testing.assert_array_equal(shown.targets[part == 0], data.targets[part == 0])
-    assert shown.whole is None
+    assert shown.division is None
 
 
 def test_what_is_known_without_labels_stays() -> None:

@@ -99,6 +99,18 @@ def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> Non
     assert encore("store", "verify", "hits").out.strip().endswith("whole")
 
 
+def test_other_features_of_a_table_lie_beside(encore: Encore, features_csv: Path) -> None:
+    """Another choice of columns is another representation of the same songs: no row is retired or added."""
+    args = ("embed", "table", "--table", features_csv, "--name", "hits", "--json")
+    first = encore(*args, "--columns", "labels=genre").json
+    second = encore(*args, "--columns", "labels=genre,features=tempo").json
+    assert (second["added"], second["retired"], second["corrected"], second["encoded"]) == (0, 0, 0, 400)
+    assert second["representation"] != first["representation"]
+    third = encore(*args, "--columns", "labels=genre").json
+    assert third["already_there"]
+    assert third["representation"] == first["representation"]
+
+
 def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     encore("embed", "midi", "--set", "frames=8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import registry
-from stages.embed.datasets._tables import Table
+from stages.embed.tables import Table
 from store.errors import RequestError, unknown
 
 SPLIT_WORDS = {
@@ -115,6 +115,17 @@ def common_columns(
                 )
         columns["split_official"] = [word and SPLIT_WORDS[word.lower()] for word in words]
     return columns
+
+
+def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with albums that are their artists' own: two artists' ``Greatest Hits`` are two albums.
+
+    An album by nobody in particular stays one (``Various Artists / Hits``); without an artist its bare title is left.
+    """
+    if "album_id" not in columns:
+        return columns
+    pairs = zip(columns["artist_name"], columns["album_id"], strict=True)
+    return {**columns, "album_id": [f"{artist} / {album}" if artist and album else album for artist, album in pairs]}
 
 
 def artist_columns(artists: Sequence[Sequence[str]]) -> dict[str, list[Any]]:

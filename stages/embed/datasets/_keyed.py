@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.embed.datasets._columns import SPLIT_WORDS, locate
-from stages.embed.datasets._tables import Table, read_table
+from stages.embed.tables import Table, read_table
 from store.errors import RequestError, unknown
 
 MAX_JSON_BYTES = 1 << 30

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.embed.datasets._tables import Table
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
+from stages.embed.tables import Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
 

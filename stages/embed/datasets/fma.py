@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
-from stages.embed.datasets._tables import MAX_TEXT_BYTES, Table, read_table
+from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from stages.embed.datasets import UNLABELLED, Dataset, option
-from stages.embed.datasets._columns import artist_columns, choose, common_columns, locate, own_name, parse_columns
+from stages.embed.datasets._columns import (
+    artist_columns,
+    choose,
+    common_columns,
+    locate,
+    own_albums,
+    own_name,
+    parse_columns,
+)
 from stages.embed.datasets._keyed import keys_of, read_keyed
 from stages.embed.datasets._songs import (
     check_stretches,
@@ -26,7 +34,7 @@ from stages.embed.datasets._songs import (
     songs_under,
     stable_id,
 )
-from stages.embed.datasets._tables import Table, read_table
+from stages.embed.tables import Table, read_table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -87,7 +95,7 @@ class Folder(Dataset):
             data_root=str(root),
             notes=notes,
         )
-        return Catalog.build(info, self.known(self._cut(root, columns)))
+        return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.embed.datasets._hdf5 import column_of, layout_of
+from stages.embed.hdf5 import column_of, layout_of
 from store.errors import RequestError
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
