@@ -76,8 +76,8 @@ def measure() -> dict[str, dict[str, Any]]:
         )
     found = json.loads(done.stdout)
     note = (
-        f"{SONGS:,} songs, no peer but the limit; the catalog alone {found['built_s']:.1f} s; read back, with five more "
-        f"folds, {found['read_s']:.1f} s"
+        f"{SONGS:,} songs, no peer but the limit; the catalog alone {found['built_s']:.1f} s; read back, with five "
+        f"folds more, {found['read_s']:.1f} s"
     )
     memory = f"peak of the process, {found['base_gib']:.2f} GiB of it before the first song"
     return {
