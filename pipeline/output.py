@@ -106,7 +106,9 @@ def overlap_text(overlap: dict[str, Any]) -> str:
     """How many songs a split has, and how many test artists stand in train too."""
     songs = " / ".join(f"{overlap[part]['songs']:,}" for part in ("train", "validation", "test"))
     artists, shared = overlap["test"]["artists"], overlap["shared_artists"]
+    known = overlap.get("trained_on", 0)
+    leak = f"; the backbone was trained on {known:,} of the test songs" if known else ""
     if not shared:
-        return f"{songs} songs; train and test share no artist"
+        return f"{songs} songs; train and test share no artist{leak}"
     which = "the only test artist" if artists == 1 else f"{shared:,} of the {artists:,} test artists"
-    return f"{songs} songs; {which} {'is' if shared == 1 else 'are'} also in train"
+    return f"{songs} songs; {which} {'is' if shared == 1 else 'are'} also in train{leak}"

@@ -64,12 +64,13 @@ def test_regimes_that_are_not_possible_are_named() -> None:
     found = audit(few())
     assert found["impossible"] == {
         "album": "no song of this collection has a known album, so there is no album split",
-        "artist": "there are too few groups to divide into 3 parts (nothing left for test); take a regime with "
-        "smaller groups, or more songs",
     }
     text = describe(found)
     assert "\nalbum: not possible: no song of this collection has a known album" in text
     assert "albums" not in text.split("\nrandom: ")[1]  # none are known: they cannot be shared
+    alone = audit(Catalog(INFO, few().table.slice(0, 1)))
+    assert set(alone["impossible"]) == {"random", "album", "artist", "official"}
+    assert "too few groups to divide into 3 parts" in alone["impossible"]["artist"]
 
 
 def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, features_csv: Path) -> None:
