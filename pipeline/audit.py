@@ -175,7 +175,7 @@ def describe(found: dict[str, Any]) -> str:
             for which, scores in baselines.items()
         ]
         short = [SHORT.get(m, m) for m in columns]
-        kinds = list(overlap["shared"]["train-test"])
+        kinds = [kind for kind in overlap["shared"]["train-test"] if found.get(kind, True)]  # none are known: not told
         shared = [
             [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
             for pair, counts in overlap["shared"].items()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from pipeline.collections import check_writable, mark_sources, open_catalog
@@ -19,6 +20,7 @@ from stages import registry
 from stages.division import Division
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.weights import read_about
 from stages.progress import note
 from store.errors import EncoreError, RequestError
 from store.fingerprint import hash_file, hash_ids
@@ -82,6 +84,8 @@ def embed(
     catalog, growth = update(store, found, seen, look)
     Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
+    if weights not in (None, _RANDOM):
+        _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
     already_there = writer.is_complete
     encoded, complete = 0, True
     if not already_there:
@@ -152,6 +156,14 @@ def make_backbone(
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
     backbone.load(path)
     return backbone, hash_weights(path)
+
+
+def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
+    """Leave beside a representation the songs of this collection that its backbone was trained on."""
+    about = read_about(weights)
+    songs = about.get("train_songs")
+    if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
+        store.write_table(f"{folder}/trained_on.parquet", pa.table({"song_id": pa.array(songs, type=pa.string())}))
 
 
 def hash_weights(path: Path) -> str:

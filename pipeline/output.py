@@ -122,11 +122,14 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     songs = " / ".join(_range([of["songs"] for of in by_part]) for by_part in zip(*map(_sizes, splits), strict=True))
     shared = _range([overlap["shared_artists"] for overlap in splits])
     artists = _range([overlap["test"]["artists"] for overlap in splits])
+    known = _range([overlap.get("trained_on", 0) for overlap in splits])
+    leak = "" if known == "0" else f"\nthe backbone was trained on {known} of the test songs"
     if shared == "0":
-        return f"{songs} songs; train and test share no artist"
+        return f"{songs} songs; train and test share no artist{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
     sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
-    return f"{songs} songs; {sides}" if len(f"{songs} songs; {sides}") <= WIDTH else f"{songs} songs\n{sides}"
+    gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"
+    return f"{songs} songs{gap}{sides}{leak}"
 
 
 def _sizes(overlap: dict[str, Any]) -> list[Any]:

@@ -60,6 +60,10 @@ def deal(
         of_part, carried = _rounded(int(counts[which]), wanted, carried)
         chosen = by_stratum[begin[which] : begin[which] + counts[which]]
         part[chosen] = np.repeat(np.arange(len(shares)), of_part)
+    for lost in sorted(set(range(len(shares))) - set(part.tolist())):  # few groups, of many strata
+        giver = np.bincount(part[single], minlength=len(shares)).argmax() if len(single) else lost
+        if (part == giver).sum() > 1:
+            part[single[part[single] == giver][0]] = lost
     return part
 
 

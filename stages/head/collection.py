@@ -16,6 +16,7 @@ from torch import Tensor
 from stages import columns, splits
 from stages.division import Division
 from stages.head.graph import ArtistGraph
+from stages.progress import note
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.reader import Representations
@@ -40,6 +41,8 @@ class Collection:
     recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
     division : the splits of the whole catalog, whatever of it is encoded; None deals among these clips alone.
+    trained_on : [clips] whether the backbone was trained on the clip's song, as the store remembers; None where it was
+        not trained on this collection.
     sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     artist_ids : the id of each artist number.
     stored : where the representations can be read; None where there are none.
@@ -59,6 +62,7 @@ class Collection:
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
     division: Division | None = None
+    trained_on: NDArray[np.bool_] | None = None
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     artist_ids: tuple[str, ...] = ()
     stored: Stored | None = None
@@ -131,12 +135,28 @@ class Collection:
     def parts(self, regime: str, seed: int) -> list[splits.Split]:
         """The one split of a regime, or those of its k-fold version; see `Division.parts`."""
         if self.division is not None:
-            return [part[self.rows] for part in self.division.parts(regime, seed)]
+            found = [part[self.rows] for part in self.division.parts(regime, seed)]
+            self._tell_of_songs_trained_on(f"{regime}, seed {seed}", found)
+            return found
         names = ("song", "album", "artist", "official", "recording", "targets")
         return splits.folds(regime, seed, of={name: getattr(self, name) for name in names})
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
-        return splits.overlap(part, song=self.song, album=self.album, artist=self.artist, recording=self.recording)
+        """What the parts of a split share (`splits.overlap`); ``trained_on`` counts test songs its backbone knows."""
+        shared = splits.overlap(part, song=self.song, album=self.album, artist=self.artist, recording=self.recording)
+        return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
+
+    def _songs_trained_on(self, part: splits.Split) -> int:
+        assert self.trained_on is not None
+        return len(np.unique(self.song[(part == 2) & self.trained_on]))
+
+    def _tell_of_songs_trained_on(self, split: str, parts: list[splits.Split]) -> None:
+        count = 0 if self.trained_on is None else max(map(self._songs_trained_on, parts))
+        if count:
+            note(
+                f"{self.backbone} was trained on {count:,} of the test songs of {split}: scores there are too good; "
+                f"the split that it was trained in, with seed 0, has none"
+            )
 
 
 def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
@@ -198,8 +218,20 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
-    collection = replace(collection, stored=Stored(representations))
+    trained_on = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
+    collection = replace(collection, stored=Stored(representations), trained_on=trained_on)
     return collection.held() if held else collection
+
+
+def _trained_on(store: Store, catalog: Catalog, folder: str, data: Collection) -> NDArray[np.bool_] | None:
+    """[clips] whether the backbone was trained on a clip's song."""
+    import pyarrow.compute as pc
+
+    if not store.files.exists(f"{folder}/trained_on.parquet"):
+        return None
+    songs = store.read_table(f"{folder}/trained_on.parquet").column("song_id")
+    known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=songs).to_numpy()
+    return known[data.rows]
 
 
 def _select(division: Division, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:

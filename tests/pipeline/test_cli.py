@@ -111,6 +111,22 @@ def test_other_features_of_a_table_lie_beside(encore: Encore, features_csv: Path
     assert third["representation"] == first["representation"]
 
 
+def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
+    """Words stand to the left, numbers to the right, every number with the same separators, in 80 columns."""
+    rows = features_csv.read_text().splitlines()
+    (tmp_path / "long.csv").write_text("\n".join([rows[0], *rows[1:] * 3]) + "\n")
+    encore("embed", "table", "--table", features_csv, "--name", "a", "--columns", "labels=genre")
+    encore("embed", "table", "--table", tmp_path / "long.csv", "--name", "a-longer-name", "--columns", "labels=genre")
+    listed = encore("store", "ls").out.splitlines()
+    assert listed[0] == "data set       clips  representation"
+    assert [line.index("features-") for line in listed[2:4]] == [listed[0].index("representation")] * 2
+    assert [line[:20] for line in listed[2:4]] == ["a                400", "a-longer-name  1,200"]
+    shown = encore("store", "show", "a-longer-name").out
+    assert "clips: 1,200\n" in shown
+    assert ": 1,200 x 3 float32" in shown
+    assert max(map(len, [*listed, *(line for line in shown.splitlines() if not line.startswith("files: "))])) <= 80
+
+
 def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     encore("embed", "midi", "--set", "frames=8")

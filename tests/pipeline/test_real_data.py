@@ -16,6 +16,7 @@ from store.layout import Store
 from store.reader import Representations
 from tests.embed.test_fcn import fcn_scores
 from tests.pipeline.conftest import Encore
+from tests.test_readme import README
 
 
 def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
@@ -77,3 +78,29 @@ def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
     accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in found}
     assert accuracy["artist"] > 0.75
     assert all(score > 0.2 for score in accuracy.values())
+
+
+def test_the_readme_tells_what_audits_count(
+    encore: Encore, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure of its table of collections, by the commands under the table."""
+    (tmp_path / "fma").mkdir()
+    (tmp_path / "fma" / "tracks.csv").symlink_to(shared_data / "fma" / "tracks_first_rows.csv")
+    for place in ("mtg-jamendo", "lakh", "jamendo-lyrics", "spotify/ClassicHit.csv", "jamendo-lyrics/songs.csv"):
+        (tmp_path / Path(place).name).symlink_to(shared_data / place)
+    monkeypatch.chdir(tmp_path)
+    section = README.split("### The collections, and what of them was at hand")[1].split("\n### ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `") and "not at hand" not in line]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    commands = section.split("```")[1].strip().splitlines()
+    for row, command in zip(rows, commands, strict=True):
+        found = encore(*command.split()[1:], "--json").json
+        exact = found["homophily"]["exact"]
+        regimes = [found["regimes"].get(regime) for regime in ("random", "official")]
+        wanted = [
+            *(f"{found[key]:,}" for key in ("songs", "clips", "artists")),
+            f"{len(found['labels'])}",
+            "" if exact is None else f"{100 * exact:.2f}",
+            *("" if r is None else f"{r['shared_artists']:,} of {r['test']['artists']:,}" for r in regimes),
+        ]
+        assert row[1:] == wanted, row[0]
