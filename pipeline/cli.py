@@ -13,7 +13,7 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,29 +122,55 @@ def _give_signature(function: Callable[..., None], parameters: list[inspect.Para
 
 def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
+    own = inspect.signature(function, eval_str=True)
+    found, broken = registry.load("dataset")
     offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
-    for name in registry.names("dataset"):
-        dataset = registry.find("dataset", name)
-        hints = typing.get_type_hints(dataset)
-        for field in dataclasses.fields(dataset):
-            _, texts = offered.setdefault(field.name, (hints[field.name], {}))
-            texts.setdefault(field.metadata["help"], []).append(name)
-    everywhere = len(registry.names("dataset"))
+    left_out = list(broken)
+    for name, dataset in found.items():
+        try:
+            options = _options_of(dataset, {field: kind for field, (kind, _) in offered.items()}, own.parameters)
+        except Exception as error:  # another's plug-in: it must not keep anyone from anything else
+            left_out.append(f"the dataset {name!r} offers no options: {type(error).__name__}: {error}")
+            continue
+        for field, (kind, text) in options.items():
+            offered.setdefault(field, (kind, {}))[1].setdefault(text, []).append(name)
+    everywhere = len(found)
 
     @functools.wraps(function)
     def gathered(**given: Any) -> None:
+        for text in left_out:
+            progress.note(f"left out: {text}")
         function(options={name: given.pop(name) for name in offered}, **given)
 
-    own = inspect.signature(function, eval_str=True)
     parameters = [p for p in own.parameters.values() if p.name != "options"]
     for name, (kind, texts) in offered.items():
         parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
         option = typer.Option(f"--{name.replace('_', '-')}", help="; ".join(parts))
-        annotation = Annotated.__class_getitem__((_optional(kind), option))  # type: ignore[attr-defined]
+        annotation = Annotated.__class_getitem__((kind, option))  # type: ignore[attr-defined]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     gathered.__annotations__ = {p.name: p.annotation for p in parameters}
     return gathered
+
+
+def _options_of(dataset: Any, offered: Mapping[str, Any], taken: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """A data set's options: field -> the type that the command line parses, and the line of help.
+
+    Raises
+    ------
+    ValueError
+        where a command has an option of that name itself, or another data set one of another type.
+    """
+    hints = typing.get_type_hints(dataset)
+    found = {
+        field.name: (_optional(hints[field.name]), str(field.metadata["help"])) for field in dataclasses.fields(dataset)
+    }
+    for name, (kind, _) in found.items():
+        if name in (*taken, "quiet", "debug"):
+            raise ValueError(f"--{name} is an option of the command itself")
+        if offered.get(name, kind) != kind:
+            raise ValueError(f"--{name} is of another type than that of other data sets")
+    return found
 
 
 def _optional(kind: Any) -> Any:
@@ -354,7 +380,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
-    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
+    chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     given = _with(settings, inductive=inductive, neighbours=neighbours, members=members, threshold=threshold)
     _train(
         dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, memory, store, json, saved=False
@@ -422,7 +448,7 @@ def report(
     from pipeline import report as work
     from pipeline.output import print_json
 
-    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
+    chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     members = _list(ensemble, "--ensemble") if ensemble else []
     for mode in members:
         registry.find("head", mode)
@@ -440,6 +466,14 @@ def _list(text: str, option: str) -> list[str]:
     if not names:
         raise RequestError(f"{option} names nothing")
     return names
+
+
+def _every_mode() -> list[str]:
+    """The modes that can be loaded; the others are named."""
+    found, left_out = registry.load("head")
+    for text in left_out:
+        progress.note(f"left out: {text}")
+    return _thesis_first(list(found))
 
 
 def _thesis_first(names: list[str]) -> list[str]:

@@ -4,12 +4,12 @@
 
     STORE/<dataset>/catalog.parquet
     STORE/<dataset>/splits.parquet                                    the part of each song in every split; see splits
-    STORE/<dataset>/.lock                                             held while the files here are written
     STORE/<dataset>/<backbone>-<fingerprint>/representations.zarr     row i belongs to catalog row i
     STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
+    STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
     STORE/<dataset>/runs/                                             what stage two leaves behind
 """
 
@@ -99,9 +99,9 @@ class Store:
             f"Make it: encore embed {dataset} --backbone {wanted}"
         )
 
-    def lock(self, dataset: str) -> AbstractContextManager[None]:
-        """Keep other processes from writing to a collection meanwhile; see `Files.lock`."""
-        return self.files.lock(f"{check_name(dataset)}/.lock")
+    def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
+        """Keep other processes from writing a collection's catalog, or one of its representations; see `Files.lock`."""
+        return self.files.lock(f"{check_name(dataset)}/{name}/.lock" if name else f"{check_name(dataset)}/.lock")
 
     def has_catalog(self, dataset: str) -> bool:
         return self.files.exists(f"{check_name(dataset)}/catalog.parquet")

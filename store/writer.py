@@ -3,7 +3,7 @@
 The order is the protocol: a shard's numbers, then its record (rows, clips, hash), and when every shard has a
 record, the failures, then the manifest. A reader trusts only the manifest, so the state before stays
 readable until the moment the next one is complete. Which process encodes a shard does not matter: of two that
-encode the same one, the first to commit is believed. Commits take turns under the collection's lock; behind a URL,
+encode the same one, the first to commit is believed. Commits take turns under the representation's lock; behind a URL,
 where there is none, no two processes should be given the same shard.
 """
 
@@ -175,7 +175,7 @@ class RepresentationWriter:
         """
         if values.shape != (len(shard.rows), *self.shape) or values.dtype != np.dtype(self.dtype):
             raise ValueError(f"shard {shard.index} got {values.shape} {values.dtype}")
-        with self.store.lock(self.dataset):
+        with self.store.lock(self.dataset, self.name):
             before = self._latest(shard.index)
             held = self._read_whole(before) if before is not None else None
             if before is None or held is None:
@@ -241,7 +241,7 @@ class RepresentationWriter:
         Where another run has grown the collection meanwhile, finishing is left to that run.
         """
         self._recover()  # before the lock is taken, since it may take a while
-        with self.store.lock(self.dataset):
+        with self.store.lock(self.dataset, self.name):
             self._recover()
             held = self.store.read_manifest(self.dataset, self.name)
             if held is not None and held.rows > len(self.catalog):

@@ -302,6 +302,41 @@ def test_parts_share_the_work(encore: Encore, midi_folder: Path) -> None:
     assert one["encoded"] + two["encoded"] == one["clips"]
 
 
+def test_parts_run_at_the_same_time(tmp_path: Path, midi_folder: Path) -> None:
+    """Two processes read the same folder, agree over its rows, and encode their own shards."""
+    environment = os.environ | {"ENCORE_STORE": str(tmp_path / "stores")}
+    args = ["embed", "folder", "--data", str(midi_folder), "--table", "songs.csv", "--name", "midi", "--json"]
+    run = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        *args,
+        "--clips",
+        "6",
+        "--clip-s",
+        "3",
+        "--workers",
+        "0",
+        "--set",
+        "frames=256",
+        "--part",
+    ]
+    both = [
+        subprocess.Popen([*run, part], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for part in ("1/2", "2/2")
+    ]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    reports = [json.loads(out) for out, _ in said]
+    assert sorted(report["encoded"] for report in reports) == [64, 80]
+    assert {report["added"] for report in reports} == {0, 144}
+    assert any(report["complete"] for report in reports)
+    store = Store(tmp_path / "stores")
+    opened = Representations(store, store.read_catalog("midi"), store.find("midi", None))
+    assert opened.verify() == []
+    assert opened.encoded().all()
+
+
 def test_help_names_every_plug_in(encore: Encore) -> None:
     from typer.testing import CliRunner
 
