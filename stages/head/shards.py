@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.head.collection import Collection
-from stages.head.heads import TrainedHead
+from stages.head.heads import Head, TrainedHead
 from stages.head.settings import Settings
 from stages.head.world import ALONE, World
 from stages.splits import Split
@@ -63,6 +63,16 @@ class Shards:
                 f"{len(data):,} clips of whole artists cannot be shared among {world.size} processes; start fewer"
             )
         self._held: Collection | None = None
+
+    def check(self, *heads: type[Head]) -> None:
+        """RequestError for heads with a network that cannot be trained on some artists by themselves."""
+        wrong = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
+        if wrong and not self.whole:
+            raise RequestError(
+                f"{', '.join(wrong)} may read clips of other artists than a clip's own, which several processes, or a "
+                f"collection larger than --memory, do not have at hand; name other modes, or train in one process "
+                f"with more memory"
+            )
 
     def clips(self, number: int) -> Collection:
         """What this process holds of a stretch, with representations; an only stretch is read once."""

@@ -82,11 +82,7 @@ def train(
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
             raise RequestError(f"the {name} part of this split is empty")
-    if not shards.whole and not head_type.BY_ARTIST:
-        raise RequestError(
-            f"{head_type.NAME} reads clips of other artists than a clip's own, so that it can neither be trained in "
-            f"several processes nor on a collection that is larger than --memory"
-        )
+    shards.check(head_type)
     heads = Heads(head_type, shards, part, settings, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline import head
 from stages.head import train as training
 from tests.pipeline.conftest import Encore
 
@@ -133,6 +135,16 @@ def some_unknown(features_csv: Path) -> Path:
         lines[i] = "," + lines[i].partition(",")[2]
     features_csv.write_text("\n".join(lines) + "\n")
     return features_csv
+
+
+def test_a_collection_larger_than_memory(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(encore, features_csv)
+    monkeypatch.setattr(head, "_COPIES", 3000)  # 400 clips of 3 numbers are no large collection
+    streamed = encore("compare", "hits", "--modes", "artist,gnn,gated", "--seeds", 1, "--memory", "0.005", *QUICK)
+    assert re.search(r"400 clips are more than fit in memory; they are read in [3-6] stretches", streamed.err)
+    assert "gated*" in streamed.out
+    refused = encore("compare", "hits", "--modes", "song,knn,side-edges", "--memory", "0.005", *QUICK, code=2)
+    assert "knn, side-edges may read clips of other artists" in refused.err
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -> None:
