@@ -156,6 +156,8 @@ def run(
     shards = None if data.stored is None else share(data, world, device, memory_gib)
     data = data if shards is None else shards.data
     heads = trainable(heads, data, settings, changes)
+    if shards is not None:
+        shards.check(*heads)
     networks = settings.members * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()

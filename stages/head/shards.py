@@ -6,15 +6,22 @@ processes, is what would be trained on all of them at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.head.collection import Collection
+from stages.head.heads import Head, TrainedHead
+from stages.head.settings import Settings
 from stages.head.world import ALONE, World
+from stages.splits import Split
 from store.errors import RequestError
+
+_ROWS = 4096  # at a time in double precision
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,28 @@ class Shards:
 
     def __init__(self, data: Collection, world: World = ALONE, most: int | None = None) -> None:
         self.data, self.world = data, world
-        cuts = [0, len(data)]
         self.whole = world.size == 1 and (most is None or len(data) <= most)
+        shares = [[0, len(data)]]
         if not self.whole:
             bounds = _bounds(data.artist)
             cuts = _by_size(bounds, len(data) if most is None else most * world.size)
-        self.stretches = []
-        for first, last in pairwise(cuts):
-            shares = [first, last] if self.whole else _in_shares(bounds, first, last, world.size)
-            self.stretches.append(Stretch(first, last, *shares[world.rank : world.rank + 2]))
-        if all(stretch.begin == stretch.end for stretch in self.stretches):
+            shares = [_in_shares(bounds, first, last, world.size) for first, last in pairwise(cuts)]
+        self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[world.rank : world.rank + 2]) for cuts in shares]
+        if not np.diff(shares).any(axis=0).all():
             raise RequestError(
                 f"{len(data):,} clips of whole artists cannot be shared among {world.size} processes; start fewer"
             )
         self._held: Collection | None = None
+
+    def check(self, *heads: type[Head]) -> None:
+        """RequestError for heads with a network that cannot be trained on some artists by themselves."""
+        wrong = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
+        if wrong and not self.whole:
+            raise RequestError(
+                f"{', '.join(wrong)} may read clips of other artists than a clip's own, which several processes, or a "
+                f"collection larger than --memory, do not have at hand; name other modes, or train in one process "
+                f"with more memory"
+            )
 
     def clips(self, number: int) -> Collection:
         """What this process holds of a stretch, with representations; an only stretch is read once."""
@@ -68,6 +83,75 @@ class Shards:
         if len(self.stretches) == 1:
             self._held = clips
         return clips
+
+
+class Heads:
+    """The head, bound to what this process holds of one stretch after another."""
+
+    def __init__(
+        self, head_type: type[TrainedHead], shards: Shards, part: Split, settings: Settings, device: torch.device
+    ) -> None:
+        self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
+        self._shown = shards.data.shown(part)
+        self._bound: tuple[int, TrainedHead] | None = None
+        self.shift, self.scale = torch.zeros(shards.data.dim), torch.ones(shards.data.dim)
+        if settings.standardise:
+            self.shift, self.scale = self._standard()
+        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
+
+    def _standard(self) -> tuple[Tensor, Tensor]:
+        sums = torch.zeros(2, self.shards.data.dim, dtype=torch.float64)
+        for number, stretch in enumerate(self.shards.stretches):
+            nodes = np.flatnonzero(self.part[stretch.begin : stretch.end] == 0)
+            if len(nodes):
+                x = self.shards.clips(number).x
+                assert x is not None
+                sums += moments(x, torch.from_numpy(nodes))
+        sums = self.shards.world.sum(sums.to(self.device)).cpu()
+        return standard(sums, int((self.part == 0).sum()))
+
+    def any(self) -> TrainedHead:
+        """The head on the stretch that is at hand, or the first of which anything is here."""
+        if self._bound is not None:
+            return self._bound[1]
+        return self(next(i for i, stretch in enumerate(self.shards.stretches) if stretch.begin < stretch.end))
+
+    def __call__(self, number: int) -> TrainedHead:
+        if self._bound is not None and self._bound[0] == number:
+            return self._bound[1]
+        self._bound = None  # lets go of the last one's memory before the next is read
+        clips, stretch = self.shards.clips(number), self.shards.stretches[number]
+        assert clips.x is not None
+        x = clips.x.to(self.device)
+        if self.settings.standardise:
+            x = (x - self.shift).mul_(self.scale)
+        shown, part = self._shown, self.part
+        if not self.shards.whole:
+            part = part[stretch.begin : stretch.end]
+            shown = replace(clips, x=None, whole_training=(self._shown, self.part)).shown(part)
+        head = self.head_type(shown, x, part, self.settings)
+        self._bound = number, head
+        return head
+
+
+def moments(x: Tensor, nodes: Tensor) -> Tensor:
+    """[2, dim] float64: the sums of ``x`` and of its squares over ``nodes``."""
+    sums = torch.zeros(2, x.shape[1], device=x.device, dtype=torch.float64)
+    for batch in torch.split(nodes, _ROWS):  # in parts: no second copy of x in double precision
+        rows = x[batch].double()
+        sums += torch.stack([rows.sum(dim=0), (rows * rows).sum(dim=0)])
+    return sums
+
+
+def standard(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Shift and scale [dim] that give ``count`` clips of these `moments` mean 0 and deviation 1.
+
+    What is constant among them is scaled to zero.
+    """
+    mean, square = sums / count
+    deviation = (square - mean * mean).clamp(min=0).sqrt()
+    scale = torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation, 0.0)
+    return mean.float(), scale.float()
 
 
 def _bounds(artist: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from stages.head.collection import Collection
 from stages.head.heads import Draw, Dropout, Masks, Prediction, TrainedHead
 from stages.head.losses import Loss
 from stages.head.settings import Settings
-from stages.head.shards import Shards
+from stages.head.shards import Heads, Shards
 from stages.splits import PARTS, Split
 from store.errors import EncoreError, RequestError
 
@@ -82,12 +82,8 @@ def train(
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
             raise RequestError(f"the {name} part of this split is empty")
-    if not shards.whole and not head_type.BY_ARTIST:
-        raise RequestError(
-            f"{head_type.NAME} reads clips of other artists than a clip's own, so that it can neither be trained in "
-            f"several processes nor on a collection that is larger than --memory"
-        )
-    heads = _Heads(head_type, shards, part, settings, device)
+    shards.check(head_type)
+    heads = Heads(head_type, shards, part, settings, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = heads.any().build().to(device)
@@ -107,55 +103,6 @@ def train(
         seconds=time.perf_counter() - started,
         facts=heads.any().facts(),
     )
-
-
-class _Heads:
-    """The head, bound to what this process holds of one stretch after another."""
-
-    def __init__(
-        self, head_type: type[TrainedHead], shards: Shards, part: Split, settings: Settings, device: torch.device
-    ) -> None:
-        self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
-        self._shown = shards.data.shown(part)
-        self._bound: tuple[int, TrainedHead] | None = None
-        self.shift, self.scale = torch.zeros(shards.data.dim), torch.ones(shards.data.dim)
-        if settings.standardise:
-            self.shift, self.scale = self._standard()
-        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
-
-    def _standard(self) -> tuple[Tensor, Tensor]:
-        sums = torch.zeros(2, self.shards.data.dim, dtype=torch.float64)
-        for number, stretch in enumerate(self.shards.stretches):
-            nodes = np.flatnonzero(self.part[stretch.begin : stretch.end] == 0)
-            if len(nodes):
-                x = self.shards.clips(number).x
-                assert x is not None
-                sums += moments(x, torch.from_numpy(nodes))
-        sums = self.shards.world.sum(sums.to(self.device)).cpu()
-        return standard(sums, int((self.part == 0).sum()))
-
-    def any(self) -> TrainedHead:
-        """The head on the stretch that is at hand, or the first of which anything is here."""
-        if self._bound is not None:
-            return self._bound[1]
-        return self(next(i for i, stretch in enumerate(self.shards.stretches) if stretch.begin < stretch.end))
-
-    def __call__(self, number: int) -> TrainedHead:
-        if self._bound is not None and self._bound[0] == number:
-            return self._bound[1]
-        self._bound = None  # lets go of the last one's memory before the next is read
-        clips, stretch = self.shards.clips(number), self.shards.stretches[number]
-        assert clips.x is not None
-        x = clips.x.to(self.device)
-        if self.settings.standardise:
-            x = (x - self.shift).mul_(self.scale)
-        shown, part = self._shown, self.part
-        if not self.shards.whole:
-            part = part[stretch.begin : stretch.end]
-            shown = replace(clips, x=None, whole_training=(self._shown, self.part)).shown(part)
-        head = self.head_type(shown, x, part, self.settings)
-        self._bound = number, head
-        return head
 
 
 @contextmanager
@@ -185,7 +132,7 @@ class _Progress:
 
 
 class _Loop:
-    def __init__(self, heads: _Heads, network: nn.Module, seed: int) -> None:
+    def __init__(self, heads: Heads, network: nn.Module, seed: int) -> None:
         self.heads, self.network, self.seed, self.settings = heads, network, seed, heads.settings
         self.shards, self.device = heads.shards, heads.device
         data = self.shards.data
@@ -245,7 +192,6 @@ class _Loop:
         self.network.train()
         drop_edge = self.settings.drop_edge if self.heads.head_type.DROPS_EDGES else 0.0
         draw = Draw(self.settings.neighbours, drop_edge, key(self.seed, epoch), self.names)
-        self.masks.streams = bits(key(draw.key, "dropout"), self.names)
         stretches = torch.arange(len(self.shards.stretches))
         total = torch.zeros((), device=self.device)
         for number in bits(key(draw.key, "stretches"), stretches).argsort().tolist():
@@ -263,21 +209,23 @@ class _Loop:
         total = torch.zeros((), device=self.device)
         if begin < end:
             head = self.heads(number)
-            head.start_epoch(here - stretch.begin, replace(draw, names=self.names[stretch.begin : stretch.end]))
+            draw = replace(draw, names=self.names[stretch.begin : stretch.end])
+            self.masks.streams = bits(key(draw.key, "dropout"), draw.names)
+            head.start_epoch(here - stretch.begin, draw)
         for i, held in enumerate(torch.split(order[turns], sizes)):
             among = min(batch, last - first - i * batch)
             self.optimizer.zero_grad(set_to_none=True)
             if len(held):
-                nodes = here[held]
-                total += self.add_gradients(head.training_inputs(nodes - stretch.begin, held), nodes, among)
+                nodes = here[held] - stretch.begin
+                total += self.add_gradients(head.training_inputs(nodes, held), nodes, self.wanted[here[held]], among)
             self.shards.world.sum_gradients(self.network)
             self.optimizer.step()
         return total
 
-    def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, among: int) -> Tensor:
+    def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, wanted: Tensor, among: int) -> Tensor:
         """The sum of the losses of ``nodes``, whose mean over a step's ``among`` clips the gradients are of."""
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self.loss(self.network(*inputs), self.wanted[nodes])
+        loss = self.loss(self.network(*inputs), wanted)
         share = loss if len(nodes) == among else loss * (len(nodes) / among)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
@@ -326,26 +274,6 @@ def decide(score: Tensor, multi_label: bool) -> Prediction:
     chosen = np.zeros(found.shape, dtype=bool)
     chosen[np.arange(len(found)), found.argmax(axis=1)] = True
     return Prediction(found, chosen)
-
-
-def moments(x: Tensor, nodes: Tensor) -> Tensor:
-    """[2, dim] float64: the sums of ``x`` and of its squares over ``nodes``."""
-    sums = torch.zeros(2, x.shape[1], device=x.device, dtype=torch.float64)
-    for batch in torch.split(nodes, _SCORING_BATCH):  # in parts: no second copy of x in double precision
-        rows = x[batch].double()
-        sums += torch.stack([rows.sum(dim=0), (rows * rows).sum(dim=0)])
-    return sums
-
-
-def standard(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Shift and scale [dim] that give ``count`` clips of these `moments` mean 0 and deviation 1.
-
-    What is constant among them is scaled to zero.
-    """
-    mean, square = sums / count
-    deviation = (square - mean * mean).clamp(min=0).sqrt()
-    scale = torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation, 0.0)
-    return mean.float(), scale.float()
 
 
 def evaluate(prediction: Prediction, data: Collection, part: Split, which: int = 2) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from stages.head.graph import ArtistGraph
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
-from stages.head.shards import Shards
-from stages.head.train import _Heads, _Loop
+from stages.head.shards import Heads, Shards
+from stages.head.train import _Loop
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -86,13 +86,13 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     nodes = torch.randperm(len(data))[: batch * steps]
     part = np.full(len(data), -1, dtype=np.int8)
     part[nodes] = 0
-    heads = _Heads(Gnn, Shards(data), part, replace(settings, standardise=False), torch.device("cpu"))
+    heads = Heads(Gnn, Shards(data), part, replace(settings, standardise=False), torch.device("cpu"))
     loop = _Loop(heads, heads.any().build(), 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
         loop.optimizer.zero_grad(set_to_none=True)
-        loop.add_gradients(inputs, part, len(part))
+        loop.add_gradients(inputs, part, loop.wanted[part], len(part))
         loop.optimizer.step()
 
     def products_alone() -> None:

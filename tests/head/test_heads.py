@@ -10,6 +10,7 @@ import torch
 from sklearn.tree import DecisionTreeClassifier
 
 from stages import registry
+from stages.head import shards
 from stages.head import train as training
 from stages.head.chance import bits
 from stages.head.collection import Collection
@@ -211,7 +212,7 @@ def test_standard_is_that_of_the_training_part(made: Collection) -> None:
     assert made.x is not None
     nodes = torch.from_numpy(np.flatnonzero(made.split("random", 0) == 0))
     x = torch.cat([made.x * 1000 + 5, torch.full((len(made), 1), 3.3)], dim=1)
-    shift, scale = training.standard(training.moments(x, nodes), len(nodes))
+    shift, scale = shards.standard(shards.moments(x, nodes), len(nodes))
     inside = ((x - shift) * scale)[nodes]
     torch.testing.assert_close(inside[:, :-1].mean(dim=0), torch.zeros(16), atol=1e-4, rtol=0)
     torch.testing.assert_close(inside[:, :-1].std(dim=0, unbiased=False), torch.ones(16), atol=1e-4, rtol=0)
