@@ -42,10 +42,40 @@ def test_mean_is_the_mean_over_all_neighbours(artist: list[int]) -> None:
     x = torch.randn(len(artist), 5)
     wanted = slow_mean(graph.artist, x)
     torch.testing.assert_close(graph.mean(x), wanted, atol=1e-5, rtol=1e-5)
-    hidden = graph._total(x).sub_(x).div_(graph.degree.clamp(min=1).unsqueeze(1)).mul_((graph.degree > 0).unsqueeze(1))
-    torch.testing.assert_close(hidden, wanted, atol=1e-5, rtol=1e-5)
+    nodes = torch.arange(len(artist)).flip(0)
+    torch.testing.assert_close(graph.means(x)(nodes), wanted[nodes], atol=1e-5, rtol=1e-5)
     flat, offsets = graph.all_neighbours(torch.arange(len(artist)))
     torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_sums_by_dgl_and_by_torch_are_the_same() -> None:
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 3)
+    torch.testing.assert_close(graph._sums_by_dgl(x), graph._sums(x))
+    wanted = torch.stack([x[graph.artist == a].sum(dim=0) for a in range(graph.artists)])
+    torch.testing.assert_close(graph.sums(x), wanted)
+    torch.testing.assert_close(graph.sums(x, squared=True), graph.sums(x * x))
+
+
+def test_mean_is_two_hops_over_the_heterograph() -> None:
+    """DGL alone: clip to artist and back, each hop a sum."""
+    from stages.head import _dgl
+
+    function, graph = _dgl.load().function, graph_of(ARTISTS)
+    x, held = torch.randn(len(ARTISTS), 3), graph.heterograph
+    held.nodes["clip"].data["x"] = x
+    held.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
+    held.update_all(function.copy_u("sum", "m"), function.sum("m", "total"), etype="made")
+    degree = graph.degree.unsqueeze(1)
+    wanted = (held.nodes["clip"].data["total"] - x) / degree.clamp(min=1) * (degree > 0)
+    torch.testing.assert_close(graph.mean(x), wanted)
+
+
+def test_mean_by_blocks_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 4, dtype=torch.float64)
+    whole = graph.mean(x)
+    monkeypatch.setattr("stages.head.graph._IN_CACHE", 3 * 4)
+    torch.testing.assert_close(graph.mean(x), whole, atol=0, rtol=0)
+    torch.testing.assert_close(whole, slow_mean(graph.artist, x))
 
 
 def test_mean_leaves_the_features_alone() -> None:
@@ -198,10 +228,9 @@ def test_only_sources_are_neighbours(seed: int) -> None:
     np.testing.assert_array_equal(graph.degree, alike.sum(dim=1))
     wanted = (alike.float() @ x) / alike.sum(dim=1, keepdim=True).clamp(min=1)
     torch.testing.assert_close(graph.mean(x), wanted)
-    known = artist >= 0
-    by_torch = graph._total(x) - x * sources[:, None]  # what mean() takes where DGL is not there
-    torch.testing.assert_close(by_torch[known], (alike.float() @ x)[known])
+    torch.testing.assert_close(graph._sums_by_dgl(x), graph._sums(x))
     nodes = torch.arange(60)
+    torch.testing.assert_close(graph.means(x)(nodes), wanted)
     flat, offsets = graph.all_neighbours(nodes)
     torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted)
     table = graph.sample(nodes, 3, bits(seed, nodes))

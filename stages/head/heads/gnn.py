@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from stages.head.chance import bits
@@ -62,16 +62,17 @@ class Gnn(TrainedHead):
         return self.x[nodes], neighbour_mean(self.x, flat, offsets)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
-        return self.x[nodes], self.mean[nodes]
+        return self.x[nodes], self._means(nodes)
 
     @cached_property
-    def mean(self) -> Tensor:
-        """[clips, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
+    def _means(self) -> Callable[[Tensor], Tensor]:
+        """[nodes, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
         k = self.settings.neighbours_inference
-        if k is None or k >= int(self.graph.degree.max()):
-            return self.graph.mean(self.x)
-        nodes = torch.arange(len(self.x), device=self.x.device)
-        return neighbour_mean(self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.names))))
+        if k is None or k >= self.graph.most:
+            return self.graph.means(self.x)
+        return lambda nodes: neighbour_mean(
+            self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.names[nodes])))
+        )
 
 
 class _Network(nn.Module):
