@@ -88,6 +88,10 @@ check: $(ready) ## format, lint, types
 bench: $(ready) ## measure, side by side with peers; writes bench.json
 	$(VENV)/bin/python -m tests.bench $(ARGS)
 
+.PHONY: study
+study: $(ready) ## train the backbones on generated music; what it gives
+	$(VENV)/bin/python -m tests.study $(ARGS)
+
 .PHONY: clean
 clean: ## remove the virtual environment (stores and data stay)
 	rm -rf $(VENV)

@@ -272,7 +272,7 @@ def open_collection(
     check_request(heads, changes)
     data = _load(store, dataset, backbone, heads, held=held)
     # The representation's own name tells the backbone: what was asked for may be none, or cut short.
-    return data, configure(settings_for((data.backbone or "").rpartition("-")[0]), changes, "a head")
+    return data, configure(settings_for(dataset, (data.backbone or "").rpartition("-")[0]), changes, "a head")
 
 
 def _neighbours(head: type[Head], settings: Settings) -> str | None:

@@ -79,6 +79,18 @@ def test_every_parameter_that_encodes_is_trained(backbone: Any) -> None:
         assert not still
 
 
+def test_cola_has_a_size_for_trying_things_out(tmp_path: Path) -> None:
+    tiny = Cola(ColaConfig(size="tiny"))
+    assert sum(p.numel() for p in tiny.module.efficientnet.parameters()) == 656_832
+    tiny.to(CPU)
+    assert tiny.encode(waves(tiny, 3)).shape == (3, *tiny.shape) == (3, 640)
+    torch.save(tiny.module.state_dict(), tmp_path / "tiny.pt")
+    with pytest.raises(RequestError, match=r"tiny\.pt: 'efficientnet.* has shape"):
+        Cola(ColaConfig()).load(tmp_path / "tiny.pt")
+    with pytest.raises(RequestError, match="size must be one of tiny, b0, not 'b1'"):
+        ColaConfig(size="b1")
+
+
 def test_cola_is_efficientnet_b0_over_mel_of_25_ms_windows() -> None:
     network = Cola(ColaConfig()).module.efficientnet
     assert sum(p.numel() for p in network.parameters()) == 4_006_972

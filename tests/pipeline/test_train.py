@@ -38,7 +38,7 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     # The checkpoint brings the settings that it was trained with.
     encore("embed", "demo", *demo, "--backbone", "cola", "--weights", out, "--workers", 0)
     (stored,) = encore("store", "show", "demo", "--json").json["representations"]
-    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96}
+    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96, "size": "b0"}
     # Heads say where a split tests songs that the backbone was trained on.
     quick = ("--mode", "song", "--set", "epochs=1", "--backbone", "cola", "--json")
     first = encore("head", "demo", *quick)

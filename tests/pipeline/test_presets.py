@@ -1,0 +1,47 @@
+"""Which settings a head is trained with when none are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.presets import PAPER, THESIS_SETTINGS, settings_for
+from stages import registry
+from stages.head.collection import Collection
+from stages.head.heads.song import Song
+from stages.head.settings import Settings
+from stages.head.train import evaluate, train
+from store.schema import CatalogInfo
+
+
+def test_the_thesis_settings_belong_to_its_pairs_alone() -> None:
+    assert {dataset for dataset, _ in THESIS_SETTINGS} == set(PAPER)
+    assert {backbone for _, backbone in THESIS_SETTINGS} <= set(registry.names("backbone"))
+    assert settings_for("lakh", "musicbert").learning_rate == 0.00003
+    assert settings_for("mtg", "cola").neighbours == 8
+    for pair in (("demo", "musicbert"), ("lakh", "cola"), ("mtg", "fcn")):
+        assert settings_for(*pair) == Settings()
+
+
+def test_representations_that_hardly_vary_are_learned_from() -> None:
+    """As an untrained network's: 0.4 everywhere, give or take 0.002."""
+    rng = np.random.default_rng(0)
+    clips = np.arange(300)
+    targets = rng.random((300, 4)) < 0.3
+    x = 0.4 + 0.002 * (targets @ rng.standard_normal((4, 64)) + rng.standard_normal((300, 64)))
+    data = Collection(
+        info=CatalogInfo(name="mine", title="", version="", licence="", citation="", backbone="cola"),
+        rows=clips,
+        x=torch.from_numpy(x).float(),
+        targets=targets,
+        labels=("a", "b", "c", "d"),
+        song=clips,
+        album=clips,
+        artist=clips,
+        official=np.full(300, -1, dtype=np.int8),
+        backbone="cola-0",
+        left_out={},
+    )
+    part = np.where(clips % 10 == 9, 2, np.where(clips % 10 == 8, 1, 0)).astype(np.int8)
+    done = train(Song, data, part, settings_for("mine", "cola"), seed=0, device=torch.device("cpu"))
+    assert evaluate(done.prediction, data, part)["micro_f1"] > 0.8

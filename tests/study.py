@@ -1,0 +1,174 @@
+"""``make study``: what training gives each backbone, on generated music.
+
+A backbone is trained on the songs of one demo collection, frozen, and encodes the songs of another (other artists,
+other songs). Song-only heads with one and the same setting then read what the trained network says, and what the very
+weights said that training began with. A seed decides weights, training, split and head. Names of backbones on the
+command line run only these. What has been trained and encoded stays in the folder; the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import embed as stage_one
+from pipeline import train as pretraining
+from pipeline.configure import configure
+from pipeline.output import percent, table
+from stages import registry
+from stages.head import collection
+from stages.head.collection import Collection
+from stages.head.heads.song import Song
+from stages.head.settings import Settings
+from stages.head.train import evaluate, train
+from stages.progress import note
+from store.layout import Store
+
+_METRICS = ("micro_f1", "roc_auc")
+_TARGET_SONGS = 400
+Scores = dict[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a backbone is trained: on how many generated songs, with which settings, under how many seeds."""
+
+    songs: int
+    seeds: int = 3
+    config: dict[str, str] = dataclasses.field(default_factory=dict)
+    training: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+PLANS = {
+    "musicbert": Plan(
+        songs=1600, config={"size": "tiny"}, training={"steps": "500", "warmup": "50", "learning_rate": "1e-3"}
+    ),
+    "cola": Plan(songs=1600, config={"size": "tiny", "max_segments": "5"}, training={"steps": "1000", "batch": "32"}),
+    "pianoroll-cnn": Plan(songs=1600, training={"epochs": "6"}),
+    "mixcnn": Plan(songs=300, seeds=1, training={"epochs": "4"}),
+}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.study", description=__doc__.splitlines()[0])
+    parser.add_argument("backbones", nargs="*", metavar="BACKBONE", help=", ".join(PLANS))
+    parser.add_argument("--out", type=Path, default=Path("data", "study"), help="where everything is kept")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.backbones) - set(PLANS):
+        parser.error(f"no study of {', '.join(sorted(unknown))}; have: {', '.join(PLANS)}")
+    found = {name: study(name, PLANS[name], given.out) for name in given.backbones or PLANS}
+    (given.out / "study.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(describe(found, controls(Store(str(given.out / "store")), max(PLANS[name].seeds for name in found))))
+    return 0
+
+
+def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
+    """Scores of the untrained and of the trained network by seed, and the losses of the trainings."""
+    store = Store(str(out / "store"))
+    scores: dict[str, Scores] = {"untrained": _none(), "trained": _none()}
+    losses = []
+    report = None
+    for seed in range(plan.seeds):
+        start, end = (out / f"{name}-{seed}-{state}.pt" for state in ("start", "end"))
+        if not start.is_file():
+            _save_start(name, plan, seed, start)
+        report = pretraining.run(
+            name,
+            "demo",
+            {"data": out / f"demo-{plan.songs}", "songs": plan.songs, "seed": 1},
+            store=store,
+            objective_name=None,
+            regime="official",
+            weights=None,
+            changes={**plan.config, **plan.training, "seed": str(seed)},
+            out=end,
+            device_name="auto",
+            workers=1,
+        )
+        log = torch.load(end, weights_only=True)["log"]
+        losses.append([line["loss"] for line in log])
+        for state, weights in (("untrained", start), ("trained", end)):
+            found = stage_one.embed(
+                "demo",
+                {"data": out / "demo", "songs": _TARGET_SONGS},
+                store=store,
+                backbone_name=name,
+                weights=str(weights),
+                settings=plan.config,
+                device_name="auto",
+                batch=None,
+                workers=1,
+                strict=True,
+                part=(1, 1),
+            )
+            data = collection.load(store, "demo", found.representation)
+            got = score(data, seed)
+            note(f"{name}, seed {seed}, {state}: micro F1 {got['micro_f1']:.3f}, ROC-AUC {got['roc_auc']:.3f}")
+            for metric in _METRICS:
+                scores[state][metric].append(got[metric])
+    assert report is not None
+    return {**dataclasses.asdict(plan), "parameters": report.parameters, "losses": losses, **scores}
+
+
+def _save_start(name: str, plan: Plan, seed: int, path: Path) -> None:
+    """The weights that a training under this seed begins with."""
+    kind = registry.find("backbone", name)
+    torch.manual_seed(seed)
+    backbone = kind(configure(kind.Config(), plan.config, name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(backbone.module.state_dict(), path)
+
+
+def score(data: Collection, seed: int) -> dict[str, float]:
+    """Test scores of a song-only head in the random regime."""
+    part = data.split("random", seed)
+    trained = train(Song, data, part, Settings(), seed=seed, device=torch.device("cpu"))
+    return evaluate(trained.prediction, data, part)
+
+
+def controls(store: Store, seeds: int) -> dict[str, Scores]:
+    """What the same head makes of vectors that say nothing, and the best answer that is the same for every clip."""
+    catalog = store.read_catalog("demo")
+    plain = collection.from_catalog(catalog)
+    found = {"random vectors": _none(), "one answer": _none()}
+    for seed in range(seeds):
+        noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))
+        got = score(dataclasses.replace(plain, x=noise), seed)
+        part = plain.split("random", seed)
+        truth = plain.targets[part == 2]
+        order = np.argsort(-plain.targets[part == 0].sum(axis=0))
+        answers = [np.isin(np.arange(truth.shape[1]), order[: k + 1]) for k in range(truth.shape[1])]
+        f1 = max(2 * (truth & answer).sum() / (truth.sum() + len(truth) * answer.sum()) for answer in answers)
+        for metric in _METRICS:
+            found["random vectors"][metric].append(got[metric])
+        found["one answer"]["micro_f1"].append(float(f1))
+        found["one answer"]["roc_auc"].append(0.5)
+    return found
+
+
+def _none() -> Scores:
+    return {metric: [] for metric in _METRICS}
+
+
+def describe(found: dict[str, dict[str, Any]], chance: dict[str, Scores]) -> str:
+    """One table; the loss is that of training, first and lowest epoch, mean over the seeds."""
+    head = ["song-only head", "params", "F1 untrained", "trained", "AUC untrained", "trained", "loss"]
+    rows = [[name, "-", percent(s["micro_f1"]), "-", percent(s["roc_auc"]), "-", "-"] for name, s in chance.items()]
+    for name, line in found.items():
+        cells = [percent(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")]
+        first, least = (np.mean([pick(losses) for losses in line["losses"]]) for pick in (lambda x: x[0], min))
+        millions = f"{line['parameters'] / 1e6:.1f} M"
+        rows.append([name, millions, *cells, f"{first:.2f}-{least:.2f}"])
+    return table(head, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

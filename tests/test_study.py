@@ -1,0 +1,30 @@
+"""The study of what training gives: the same network before and after, on songs that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.embed.weights import read_state_dict
+from store.layout import Store
+from tests import study
+
+
+def test_it_compares_a_network_with_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = dataclasses.replace(
+        study.PLANS["musicbert"], songs=40, seeds=1, training={"steps": "2", "batch": "4", "warmup": "0"}
+    )
+    monkeypatch.setattr(study, "_TARGET_SONGS", 40)
+    found = study.study("musicbert", plan, tmp_path)
+    start, end = (tmp_path / f"musicbert-0-{state}.pt" for state in ("start", "end"))
+    before, after = read_state_dict(start), read_state_dict(end)
+    moved = max(float((after[key] - before[key]).abs().max()) for key in before)
+    assert 0 < moved < 0.01  # two updates from there
+    chance = study.controls(Store(str(tmp_path / "store")), seeds=1)
+    text = study.describe({"musicbert": found}, chance)
+    assert max(map(len, text.splitlines())) <= 80
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["random", "one", "musicbert"]
+    assert torch.isfinite(torch.tensor(found["losses"])).all()
