@@ -35,6 +35,7 @@ class Trained:
     state : the network's weights after ``best_epoch`` (counted from 1).
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
+    remark : what the head says of how it was done (`TrainedHead.remark`).
     """
 
     state: dict[str, Tensor]
@@ -44,6 +45,7 @@ class Trained:
     history: list[dict[str, float]]
     best_epoch: int
     seconds: float
+    remark: str = ""
 
 
 def train(
@@ -91,7 +93,8 @@ def train(
     score = head.refine(likelihood(loop.logits(everything), data.multi_label))
     prediction = decide(score, data.multi_label)
     state = {key: value.cpu() for key, value in best.items()}
-    return Trained(state, shift.cpu(), scale.cpu(), prediction, history, best_epoch, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Trained(state, shift.cpu(), scale.cpu(), prediction, history, best_epoch, seconds, head.remark)
 
 
 @contextmanager
