@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from stages import registry
 from stages.division import Division
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
-from stages.embed.weights import read_about
+from stages.embed.weights import read_about, read_state_dict
 from stages.progress import note
 from store.errors import EncoreError, RequestError
 from store.fingerprint import hash_file, hash_ids
@@ -154,7 +155,7 @@ def make_backbone(
     path = Path(weights)
     if not path.exists():
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
-    backbone.load(path)
+    load_weights(backbone, path)
     return backbone, hash_weights(path)
 
 
@@ -164,6 +165,30 @@ def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -
     songs = about.get("train_songs")
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
         store.write_table(f"{folder}/trained_on.parquet", pa.table({"song_id": pa.array(songs, type=pa.string())}))
+
+
+def load_weights(backbone: Backbone, path: Path) -> None:
+    """`Backbone.load`, whose error then also says which other backbone the checkpoint fits."""
+    try:
+        backbone.load(path)
+    except RequestError as error:
+        owner = _who_reads(path, but=backbone.NAME)
+        raise RequestError(f"{error}. {owner} reads it: --backbone {owner}" if owner else str(error)) from error
+
+
+def _who_reads(path: Path, *, but: str) -> str | None:
+    """The first other backbone that the checkpoint's weights fit, found by trying, each with its default settings."""
+    try:
+        read_state_dict(path)
+    except RequestError:
+        return None
+    for name in registry.names("backbone"):
+        if name != but:
+            with contextlib.suppress(Exception):  # of any kind, from another package's; the first error is told
+                kind: type[Backbone] = registry.find("backbone", name)
+                kind(kind.Config()).load(path)
+                return name
+    return None
 
 
 def hash_weights(path: Path) -> str:

@@ -17,7 +17,7 @@ import torch
 from pipeline.collections import mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
-from pipeline.embed import hash_weights
+from pipeline.embed import hash_weights, load_weights
 from stages import columns, registry, splits
 from stages.division import Division
 from stages.embed.backbones import Backbone
@@ -90,7 +90,7 @@ def run(
     own |= {key: value for key, value in changes.items() if key not in _TRAINING}
     backbone = kind(kind.resolve(configure(kind.Config(), own, f"the backbone {backbone_name}"), catalog.info))
     if weights is not None:
-        backbone.load(Path(weights))
+        load_weights(backbone, Path(weights))
     makers = backbone.objectives()
     if not makers:
         raise RequestError(f"{backbone_name} cannot be trained; take one that has an objective")
