@@ -47,7 +47,7 @@ _ARCHIVES = {
     "full": "EWaJUNAZJv1Gs9Z_qGaZ23EBt9VEfPB12z2uyq05g75XSA?e=b1QgOP",
 }
 _CLEANSED_IDS = "EfmNwSfQ0yhIobAwvFY7kysBpmgTIuFXqL8klAeS6IN_zQ?e=Nxiy75"
-_AMG_LISTS = "EbqjoeUiIj9DhODGZOIVBIMBTK1PhDN86rRb29_iTmfhuQ?e="
+_AMG_LISTS = "EbqjoeUiIj9DhODGZOIVBIMBTK1PhDN86rRb29_iTmfhuQ?"
 _ID_LISTS = ("id_lists/amg", "amg")
 _MAX_TEXT_BYTES = 1 << 26
 _FILE = re.compile(r"([0-9a-f]{32})\.npz")
@@ -99,7 +99,7 @@ class Lpd(Dataset):
                 holds=(f"lpd_5/{rolls}", rolls),
             ),
             Remote(url=f"{_HOST}/:t:/{_PEOPLE}/{_CLEANSED_IDS}&download=1", file=_IDS, holds=(_IDS,)),
-            Remote(url=f"{_HOST}/:u:/{_PEOPLE}/{_AMG_LISTS}&download=1", file="id_lists_amg.tar.gz", holds=_ID_LISTS),
+            Remote(url=f"{_HOST}/:u:/{_PEOPLE}/{_AMG_LISTS}download=1", file="id_lists_amg.tar.gz", holds=_ID_LISTS),
             *REMOTES,
         )
 
