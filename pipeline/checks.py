@@ -74,7 +74,8 @@ def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) 
             shown = ", ".join(data.labels[i] for i in labels[:5]) + (", ..." if len(labels) > 5 else "")
             times = sum(map(bool, missing))
             where = f" in {times} of {len(splits)} splits" if len(splits) > 1 else ""
-            effect = "it cannot be learned there" if which == 0 else "macro scores leave it out there"
+            them = "it" if len(labels) == 1 else "them"
+            effect = f"nothing is learned of {them} there" if which == 0 else f"macro scores leave {them} out there"
             note(f"regime {regime}: no {name} clip carries {shown}{where}; {effect}")
 
 

@@ -46,7 +46,8 @@ class Result:
     ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
     each seed, ``overlap`` what the parts of each share. ``members`` is how many networks' mean a score is,
     ``threshold`` how labels were chosen (`Settings.threshold`), None where not by a threshold. ``neighbours`` says
-    whose representations take part in a clip's score: ``all`` (transductive), ``train`` (inductive) or None.
+    whose representations take part in a clip's score: ``all`` (transductive), ``train`` (inductive) or None; ``remark``
+    what else there is to say of how it was done, or nothing.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class Result:
     members: int
     threshold: str | None
     neighbours: str | None
+    remark: str
     overlap: list[dict[str, Any]]
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Result:
             "threshold": self.threshold,
             "transductive": self.transductive,
             "neighbours": self.neighbours,
+            "remark": self.remark,
             "metrics": metrics,
             "train_seconds": float(np.sum(self.seconds)),
             "overlap": self.overlap,
@@ -249,6 +252,7 @@ def _run_mode(
                     members=settings.members if run["settings"] else 1,
                     threshold=None if run["threshold"] is None else settings.threshold,
                     neighbours=neighbours,
+                    remark=run["remark"],
                     overlap=overlap,
                     saved=store.files.show(folder.path),
                 ),

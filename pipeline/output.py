@@ -92,6 +92,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     if any(result.rule for result in results):
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
     lines += _choice_text(results)
+    lines += [f"{result.mode}: {result.remark}" for result in results if result.remark]
     if any(result.transductive for result in results):
         lines.append("* test clips' representations (never their labels) take part as neighbours")
     if any(result.neighbours == "train" for result in results):

@@ -25,6 +25,7 @@ class Settings:
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
+    index : how `knn` finds nearest clips: ``exact``, ``approximate``, or ``auto``, exact for all but large collections.
     standardise : shift and scale each number by the training part's mean and deviation.
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
@@ -45,6 +46,7 @@ class Settings:
     drop_edge: float = 0.3
     inductive: bool = False
     side: str = "album"
+    index: Literal["auto", "exact", "approximate"] = "auto"
     standardise: bool = True
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     gamma: float = 2.0

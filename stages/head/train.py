@@ -39,6 +39,7 @@ class Trained:
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
     facts : what of the collection the weights cannot be read without, as `TrainedHead.facts` tells it.
+    remark : what the head says of how it was done (`TrainedHead.remark`).
     """
 
     state: dict[str, Tensor]
@@ -49,6 +50,7 @@ class Trained:
     best_epoch: int
     seconds: float
     facts: dict[str, Any]
+    remark: str = ""
 
 
 def train(
@@ -102,6 +104,7 @@ def train(
         best_epoch=progress.best_epoch,
         seconds=time.perf_counter() - started,
         facts=heads.any().facts(),
+        remark=heads.any().remark,
     )
 
 

@@ -92,7 +92,7 @@ def test_a_label_that_a_part_lacks(encore: Encore, tmp_path: Path) -> None:
     said = encore("compare", "hits", "--modes", "artist", "--seeds", 2).err
     assert "no test clip carries" in said
     assert "rare" in said
-    assert "macro scores leave it out there" in said
+    assert re.search("macro scores leave (it|them) out there", said)
 
 
 def test_a_single_label(encore: Encore, tmp_path: Path) -> None:

@@ -195,3 +195,12 @@ def test_options_stand_in_the_settings_too(encore: Encore, features_csv: Path) -
     found = encore("head", "hits", "--mode", "song", "--set", "members=2", *BOTH).json[0]
     assert found["members"] == 2
     assert "members is 0" in encore("head", "hits", "--set", "members=0", code=2).err
+
+
+def test_nearest_clips(several: Encore) -> None:
+    """The output says how they were found."""
+    for index in ("exact", "approximate"):
+        given = ("--set", f"index={index}", *QUICK)
+        how = "exactly" if index == "exact" else "approximately"
+        assert f"knn: nearest clips found {how}" in several("compare", "hits", "--modes", "knn,song", *given).out
+        assert several("head", "hits", "--mode", "knn", *given, "--json").json[0]["remark"].endswith(how)

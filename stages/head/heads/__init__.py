@@ -111,8 +111,13 @@ class TrainedHead(Head):
     data : the clips, with the labels of part 0 alone (`Collection.shown`).
     x : [clips, dim] its representations on the device, standardised where the settings ask for it.
     part : [clips] the part of each clip.
+
+    Attributes
+    ----------
+    remark : what a table should say of how it was done; empty where there is nothing to say.
     """
 
+    remark = ""
     HAS_HIDDEN: ClassVar[bool] = True
     DRAWS_NEIGHBOURS: ClassVar[bool] = False
     DROPS_EDGES: ClassVar[bool] = False
