@@ -79,6 +79,7 @@ def save_run(
         "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
         "threshold": thresholds,
         "settings": canonical(settings) if networks else None,
+        "remark": networks[0].remark if networks else "",
         "best_epoch": networks[0].best_epoch if networks else None,
         "history": networks[0].history if networks else None,
         "other_members": [{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
