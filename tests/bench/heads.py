@@ -20,6 +20,7 @@ from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph
 from stages.head.heads import Draw
 from stages.head.heads.gnn import Gnn
+from stages.head.losses import Loss
 from stages.head.settings import Settings
 from stages.head.train import _Loop
 from store.layout import RepresentationName, Store
@@ -82,12 +83,13 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     assert data.x is not None
     settings = replace(Settings(), hidden=None, batch=batch, neighbours=_NEIGHBOURS)
     head = Gnn(data, data.x, np.zeros(len(data), dtype=np.int8), settings)
-    loop = _Loop(head, head.build(), torch.from_numpy(data.targets), True, settings, 0)
+    targets = torch.from_numpy(data.targets)
+    loop = _Loop(head, head.build(), targets, True, settings, Loss(targets, True, settings), 0)
     nodes = torch.randperm(len(data))[: batch * steps]
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
-        loss = loop._loss(loop.network(*inputs), part)
+        loss = loop.loss(loop.network(*inputs), loop.wanted[part])
         loop.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         loop.optimizer.step()
