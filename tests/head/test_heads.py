@@ -154,7 +154,7 @@ def test_all_neighbours_in_training_are_the_exact_mean(made: Collection) -> None
     assert made.x is not None
     part = made.split("random", 0)
     head = Gnn(made, made.x, part, replace(SETTINGS, neighbours=None))
-    nodes = torch.arange(10)
+    nodes = torch.arange(len(made))
     head.start_epoch(nodes, Draw(None, 0.0, 0, head.names))
     for ours, exact in zip(head.training_inputs(nodes, nodes), head.inputs(nodes), strict=True):
         torch.testing.assert_close(ours, exact)
