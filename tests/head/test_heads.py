@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -153,14 +155,14 @@ def test_all_neighbours_in_training_are_the_exact_mean(made: Collection) -> None
     assert made.x is not None
     part = made.split("random", 0)
     head = Gnn(made, made.x, part, replace(SETTINGS, neighbours=None))
-    nodes = torch.arange(10)
+    nodes = torch.arange(len(made))
     head.start_epoch(nodes, Draw(None, 0.0, 0, head.names))
     for ours, exact in zip(head.training_inputs(nodes, nodes), head.inputs(nodes), strict=True):
         torch.testing.assert_close(ours, exact)
     capped = Gnn(made, made.x, part, replace(SETTINGS, neighbours_inference=10_000))
-    torch.testing.assert_close(capped.mean, head.mean)
-    two = Gnn(made, made.x, part, replace(SETTINGS, neighbours_inference=2)).mean
-    assert not torch.allclose(two, head.mean)
+    torch.testing.assert_close(capped.inputs(nodes), head.inputs(nodes))
+    two = Gnn(made, made.x, part, replace(SETTINGS, neighbours_inference=2)).inputs(nodes)[1]
+    assert not torch.allclose(two, head.inputs(nodes)[1])
 
 
 def test_drop_edge_changes_training_and_not_scoring(made: Collection) -> None:
@@ -217,6 +219,20 @@ def test_standard_is_that_of_the_training_part(made: Collection) -> None:
     torch.testing.assert_close(inside[:, :-1].mean(dim=0), torch.zeros(16), atol=1e-4, rtol=0)
     torch.testing.assert_close(inside[:, :-1].std(dim=0, unbiased=False), torch.ones(16), atol=1e-4, rtol=0)
     assert not inside[:, -1].any()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="a C library without mallopt(3)")
+def test_gradients_of_each_step_take_the_memory_of_the_last() -> None:
+    """Counted in pages that the system had to hand out."""
+    training.keep_freed_memory()
+
+    def step() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        gradients = [torch.ones(1280, 1280) for _ in range(2)]
+        del gradients
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert sum([step() for _ in range(20)][3:]) < 1600  # the pages of one of the 34 gradients
 
 
 def test_training_that_cannot_be(made: Collection) -> None:
