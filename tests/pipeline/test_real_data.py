@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipeline.embed import make_backbone
 from stages.embed.backbones.fcn import FcnConfig
+from stages.embed.encode import ClipTable
 from stages.embed.inputs import Clip
 from store.layout import Store
 from store.reader import Representations
@@ -57,6 +59,37 @@ def test_stored_vectors_of_real_songs_give_the_published_scores(
         published = fcn_scores(state, wave)  # the whole network, computed from the checkpoint's keys alone
         torch.testing.assert_close(scores[row], published[0], atol=1e-5, rtol=0)
     assert np.unique(scores.argmax(dim=1)).size > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "dim"), [("musicbert", 3584), ("pianoroll-cnn", 384), ("mixcnn", 256), ("cola", 1280)]
+)
+def test_real_songs_pass_through_the_four_of_the_thesis(
+    encore: Encore, shared_data: Path, tmp_path: Path, backbone: str, dim: int
+) -> None:
+    """Complete mp3 songs of minutes, and MIDI files of several artists; each song alone gives the stored vector."""
+    midi = backbone in ("musicbert", "pianoroll-cnn")
+    songs = sorted((shared_data / "lakh/midi").glob("*.mid"))[::16] if midi else sorted(shared_data.rglob("*.mp3"))
+    root = songs[0].parent
+    table = tmp_path / "songs.csv"
+    table.write_text("\n".join(["file,artist,labels", *(f"{song.name},someone,some" for song in songs)]), "utf-8")
+    args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 30)
+    report = encore(*args, "--backbone", backbone, "--weights", "random", "--json").json
+    assert (report["songs"], report["clips"], report["failed"]) == (len(songs), 2 * len(songs), {})
+    store = Store(encore.store)
+    catalog = store.read_catalog("real")
+    stored = Representations(store, catalog, store.find("real", backbone)).read()
+    assert stored.shape == (2 * len(songs), dim)
+    assert np.isfinite(stored).all()
+    assert (stored.std(axis=0) > 0).any()
+    made, _ = make_backbone(backbone, "random", {}, catalog.info)
+    made.to(torch.device("cpu"))
+    table_of = ClipTable(catalog, made.input)
+    for row in (0, len(stored) - 1):
+        with torch.inference_mode():
+            alone = made.encode(torch.from_numpy(made.input.load(table_of.clip(row)))).mean(dim=0).numpy()
+        np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
 
 
 def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
