@@ -9,10 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from pipeline.embed import make_backbone
+from stages.embed.encode import ClipTable
 from stages.embed.weights import read_about, read_state_dict
+from store.layout import Store
+from store.reader import Representations
 from tests.embed.test_distributed import ENVIRONMENT, ROOT, torchrun
 from tests.pipeline.conftest import Encore
 
@@ -24,6 +30,26 @@ SMALL = {
     "cola": ("--set", "max_segments=2"),
 }
 STEPS = ("--set", "steps=3", "--set", "batch=4", "--workers", 0)
+
+
+SHARED_OUT = ("--workers", 2, "--batch", 3)
+
+
+def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -> NDArray[np.float32]:
+    """The stored vectors; the first and the last are those of their clips loaded and encoded alone, here."""
+    store = Store(encore.store)
+    catalog = store.read_catalog(dataset)
+    stored = Representations(store, catalog, store.find(dataset, backbone)).read()
+    assert np.isfinite(stored).all()
+    assert (stored.std(axis=0) > 0).any()
+    made, _ = make_backbone(backbone, weights, {}, catalog.info)
+    made.to(torch.device("cpu"))
+    clips = ClipTable(catalog, made.input)
+    for row in (0, len(stored) - 1):
+        with torch.inference_mode():
+            alone = made.encode(torch.from_numpy(made.input.load(clips.clip(row)))).mean(dim=0).numpy()
+        np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +64,11 @@ def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Pa
         "train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *STEPS, "--out", out, "--json"
     ).json
     assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)
-    embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, "--workers", 0, "--json")
+    embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, *SHARED_OUT, "--json")
     found = encore(*embed).json
     assert (found["encoded"], found["failed"]) == (40, {})
     assert encore(*embed).json["already_there"]
+    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == 40
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(

@@ -10,14 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.embed import make_backbone
 from stages.embed.backbones.fcn import FcnConfig
-from stages.embed.encode import ClipTable
 from stages.embed.inputs import Clip
 from store.layout import Store
 from store.reader import Representations
 from tests.embed.test_fcn import fcn_scores
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_four_backbones import SHARED_OUT, stored_is_alone
 
 
 def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
@@ -75,21 +74,9 @@ def test_real_songs_pass_through_the_four_of_the_thesis(
     table = tmp_path / "songs.csv"
     table.write_text("\n".join(["file,artist,labels", *(f"{song.name},someone,some" for song in songs)]), "utf-8")
     args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 30)
-    report = encore(*args, "--backbone", backbone, "--weights", "random", "--json").json
+    report = encore(*args, "--backbone", backbone, "--weights", "random", *SHARED_OUT, "--json").json
     assert (report["songs"], report["clips"], report["failed"]) == (len(songs), 2 * len(songs), {})
-    store = Store(encore.store)
-    catalog = store.read_catalog("real")
-    stored = Representations(store, catalog, store.find("real", backbone)).read()
-    assert stored.shape == (2 * len(songs), dim)
-    assert np.isfinite(stored).all()
-    assert (stored.std(axis=0) > 0).any()
-    made, _ = make_backbone(backbone, "random", {}, catalog.info)
-    made.to(torch.device("cpu"))
-    table_of = ClipTable(catalog, made.input)
-    for row in (0, len(stored) - 1):
-        with torch.inference_mode():
-            alone = made.encode(torch.from_numpy(made.input.load(table_of.clip(row)))).mean(dim=0).numpy()
-        np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
+    assert stored_is_alone(encore, "real", backbone, "random").shape == (2 * len(songs), dim)
 
 
 def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
