@@ -71,6 +71,11 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
         tone = np.sin(2 * np.pi * (400 + 800 * (song % 3)) * time * (1 + song / 1000))
         soundfile.write(folder / f"{song:02}.wav", 0.2 * tone + 0.05 * rng.standard_normal(len(time)), RATE_HZ)
     (folder / "45.wav").write_bytes(b"no song")
+    return tones(folder)
+
+
+def tones(folder: Path) -> Catalog:
+    """The catalog of these recordings."""
     info = CatalogInfo(
         name="tones", title="", version="1", licence="", citation="", backbone="toy", data_root=str(folder)
     )
@@ -96,9 +101,10 @@ def run(
     workers: int = 0,
     about: dict[str, Any] | None = None,
     rows: range = range(8, 48),
+    kind: type[Toy] = Toy,
 ) -> tuple[Trained, dict[str, Tensor]]:
     torch.manual_seed(0)
-    toy = Toy()
+    toy = kind()
     names, carried = columns.targets(songs)
     made = toy.objectives()[objective](Labels(tuple(names), carried))
     done = train(

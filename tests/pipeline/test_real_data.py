@@ -16,6 +16,7 @@ from store.layout import Store
 from store.reader import Representations
 from tests.embed.test_fcn import fcn_scores
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_four_backbones import SHARED_OUT, stored_is_alone
 from tests.test_readme import README
 
 
@@ -58,6 +59,25 @@ def test_stored_vectors_of_real_songs_give_the_published_scores(
         published = fcn_scores(state, wave)  # the whole network, computed from the checkpoint's keys alone
         torch.testing.assert_close(scores[row], published[0], atol=1e-5, rtol=0)
     assert np.unique(scores.argmax(dim=1)).size > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "dim"), [("musicbert", 3584), ("pianoroll-cnn", 384), ("mixcnn", 256), ("cola", 1280)]
+)
+def test_real_songs_pass_through_the_four_of_the_thesis(
+    encore: Encore, shared_data: Path, tmp_path: Path, backbone: str, dim: int
+) -> None:
+    """Complete mp3 songs of minutes, and MIDI files of several artists; each song alone gives the stored vector."""
+    midi = backbone in ("musicbert", "pianoroll-cnn")
+    songs = sorted((shared_data / "lakh/midi").glob("*.mid"))[::16] if midi else sorted(shared_data.rglob("*.mp3"))
+    root = songs[0].parent
+    table = tmp_path / "songs.csv"
+    table.write_text("\n".join(["file,artist,labels", *(f"{song.name},someone,some" for song in songs)]), "utf-8")
+    args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 30)
+    report = encore(*args, "--backbone", backbone, "--weights", "random", *SHARED_OUT, "--json").json
+    assert (report["songs"], report["clips"], report["failed"]) == (len(songs), 2 * len(songs), {})
+    assert stored_is_alone(encore, "real", backbone, "random").shape == (2 * len(songs), dim)
 
 
 def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
