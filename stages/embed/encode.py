@@ -82,7 +82,7 @@ def encode(
 
     Parameters
     ----------
-    batch : clips that a worker loads at once and the device encodes at once.
+    batch : clips that a worker loads at once and the backbone is given at once, with all their windows.
     workers : processes that load clips; 0 loads them in this one.
     strict : the first clip that fails ends the run with an error.
     part : (i, n), 1 <= i <= n: this process does every n-th of the shards; n processes on one store share the work.
@@ -251,10 +251,9 @@ def _encode_batch(
     if got.windows is None:
         return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
     windows = got.windows.to(device, non_blocking=True)
-    step = max(1, len(got.rows))
     with torch.inference_mode():
-        parts = [backbone.encode(windows[i : i + step]) for i in range(0, len(windows), step)]
-    numbers = torch.cat(parts).cpu().numpy().reshape(len(windows), *backbone.shape)
+        encoded = backbone.encode(windows).cpu()
+    numbers = encoded.numpy().reshape(len(windows), *backbone.shape)
     counts = np.asarray(got.counts)
     if len(windows) > len(counts):
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
