@@ -90,7 +90,7 @@ def encode(
 
     Parameters
     ----------
-    batch : clips that a worker loads at once and the device encodes at once.
+    batch : clips that a worker loads at once and the backbone is given at once, with all their windows.
     workers : processes that load clips; 0 loads them in this one.
     strict : the first clip that fails ends the run with an error.
     part : (i, n), 1 <= i <= n: this process does every n-th of the shards; n processes on one store share the work.
@@ -261,10 +261,8 @@ def _encode_batch(
     if got.windows is None:
         return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
     windows = got.windows.to(device, non_blocking=True)
-    step = max(1, len(got.rows))
     with torch.inference_mode():
-        parts = [backbone.encode(windows[i : i + step]) for i in range(0, len(windows), step)]
-    encoded = torch.cat(parts).cpu()
+        encoded = backbone.encode(windows).cpu()
     if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy knows no bfloat16, and sums of halves lose digits
         encoded = encoded.float()
     numbers = encoded.numpy().reshape(len(windows), *backbone.shape)
