@@ -51,9 +51,13 @@ PLANS = {
     "musicbert": Plan(
         songs=1600, config={"size": "tiny"}, training={"steps": "500", "warmup": "50", "learning_rate": "1e-3"}
     ),
-    "cola": Plan(songs=1600, config={"size": "tiny", "max_segments": "5"}, training={"steps": "1000", "batch": "32"}),
-    "pianoroll-cnn": Plan(songs=1600, training={"epochs": "6"}),
-    "mixcnn": Plan(songs=300, seeds=1, training={"epochs": "4"}),
+    "cola": Plan(
+        songs=1600,
+        config={"size": "tiny", "max_segments": "5"},
+        training={"steps": "250", "batch": "128", "learning_rate": "2e-3", "warmup": "20"},
+    ),
+    "pianoroll-cnn": Plan(songs=1600, training={"epochs": "5"}),
+    "mixcnn": Plan(songs=200, seeds=1, training={"epochs": "4", "batch": "8"}),
 }
 
 
