@@ -85,10 +85,26 @@ class Division:
 
     def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""
+        found, changed, moved = self._dealt(asked, possible_only)
+        if self.store is not None and self.keeps and changed:
+            with self.store.lock(self.catalog.info.name):
+                found, changed, moved = self._dealt(asked, possible_only)  # others may have kept some meanwhile
+                keep_splits(self.store, self.catalog.info.name, self._songs, changed)
+        for column, count in moved.items():
+            note(
+                f"{self.catalog.info.name}: {count:,} songs of the split {column} go to another part, since a "
+                f"correction or a new version of a song puts them together with songs there; run its heads again"
+            )
+        return found
+
+    def _dealt(
+        self, asked: Sequence[tuple[str, int]], possible_only: bool
+    ) -> tuple[list[Split], dict[str, Split], dict[str, int]]:
+        """The part or fold of each row in several splits; by column, what of it is new [songs] and how many moved."""
         where, name = self.store, self.catalog.info.name
         columns_of = {f"{regime}-{seed}": (regime, seed) for regime, seed in asked}
         kept = {} if where is None else read_splits(where, name, list(columns_of), self._songs)
-        found, changed = [], {}
+        found, changed, moved = [], {}, {}
         for column, (regime, seed) in columns_of.items():
             before = kept.get(column)
             _check(column, before, parse(regime)[1] or len(PARTS))
@@ -105,18 +121,10 @@ class Division:
             after[self.song[self._rows]] = number[self._rows]
             if before is None or ((after >= 0) & (after != before)).any():
                 changed[column] = after
-            self._tell_of_moves(column, before, after)
-        if where is not None and self.keeps and changed:
-            keep_splits(where, name, self._songs, changed)
-        return found
-
-    def _tell_of_moves(self, column: str, before: Split | None, after: Split) -> None:
-        moved = 0 if before is None else int(((before >= 0) & (after >= 0) & (before != after)).sum())
-        if moved:
-            note(
-                f"{self.catalog.info.name}: {moved:,} songs of the split {column} go to another part, since a "
-                f"correction or a new version of a song puts them together with songs there; run its heads again"
-            )
+            count = 0 if before is None else int(((before >= 0) & (after >= 0) & (before != after)).sum())
+            if count:
+                moved[column] = count
+        return found, changed, moved
 
     @cached_property
     def _rows(self) -> Ids:

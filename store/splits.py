@@ -40,24 +40,23 @@ def read_splits(store: Store, dataset: str, columns: list[str], songs: pa.String
 def keep_splits(store: Store, dataset: str, songs: pa.StringArray, splits: Mapping[str, Parts]) -> None:
     """Keep the part of each of ``songs`` (distinct) in some splits; -1 leaves what is kept as it is.
 
-    The file is replaced as a whole: other songs and other splits stay.
+    The file is replaced as a whole, other songs and other splits stay: for one process at a time (`Store.lock`).
     """
-    with store.lock(dataset):
-        table = _read(store, dataset)
-        before = table.num_rows
-        new = songs.filter(pc.invert(pc.is_in(songs, value_set=table.column(_KEY))))
-        keys = pa.concat_arrays([*table.column(_KEY).chunks, new])
-        place = pc.index_in(songs, value_set=keys).to_numpy(zero_copy_only=False)
-        columns: dict[str, pa.Array] = {_KEY: keys}
-        for name in dict.fromkeys([*table.column_names[1:], *splits]):
-            values = np.full(len(keys), -1, dtype=np.int8)
-            if name in table.column_names:
-                values[:before] = table.column(name).to_numpy()
-            if name in splits:
-                dealt = splits[name] >= 0
-                values[place[dealt]] = splits[name][dealt]
-            columns[name] = pa.array(values)
-        store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(_VERSION))
+    table = _read(store, dataset)
+    before = table.num_rows
+    new = songs.filter(pc.invert(pc.is_in(songs, value_set=table.column(_KEY))))
+    keys = pa.concat_arrays([*table.column(_KEY).chunks, new])
+    place = pc.index_in(songs, value_set=keys).to_numpy(zero_copy_only=False)
+    columns: dict[str, pa.Array] = {_KEY: keys}
+    for name in dict.fromkeys([*table.column_names[1:], *splits]):
+        values = np.full(len(keys), -1, dtype=np.int8)
+        if name in table.column_names:
+            values[:before] = table.column(name).to_numpy()
+        if name in splits:
+            dealt = splits[name] >= 0
+            values[place[dealt]] = splits[name][dealt]
+        columns[name] = pa.array(values)
+    store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(_VERSION))
 
 
 def _name(dataset: str) -> str:

@@ -42,11 +42,11 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     # Heads say where a split tests songs that the backbone was trained on.
     quick = ("--mode", "song", "--set", "epochs=1", "--backbone", "cola", "--json")
     first = encore("head", "demo", *quick)
-    assert first.json[0]["overlap"]["trained_on"] == 0
+    assert first.json[0]["overlap"][0]["trained_on"] == 0
     assert "was trained on" not in first.err
     second = encore("head", "demo", "--seeds", 2, *quick)
     assert "of the test songs of random, seed 1: scores there are too good" in second.err
-    other = encore("head", "demo", "--regime", "artist", *quick).json[0]["overlap"]
+    other = encore("head", "demo", "--regime", "artist", *quick).json[0]["overlap"][0]
     assert 0 < other["trained_on"] <= other["test"]["songs"]
     wrong = encore("embed", "demo", *demo, "--backbone", "fcn", "--weights", out, code=2).err
     assert "holds weights of cola, not of fcn" in wrong
