@@ -17,7 +17,9 @@ def check_request(heads: Sequence[type[Head]], changes: Mapping[str, str]) -> No
     if "inductive" in changes:
         wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
         if wrong:
-            raise RequestError(f"{', '.join(wrong)} cannot be inductive; leave out --inductive, or name other modes")
+            raise RequestError(
+                f"{', '.join(wrong)} cannot be inductive; leave out --neighbours train, or name other modes"
+            )
     if "neighbours" in changes and not any(map(draws_neighbours, heads)):
         verb = "draws" if len(heads) == 1 else "draw"
         raise RequestError(f"{_names(heads)} {verb} no neighbours in training; leave out --neighbours")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.head import Result, columns_of
+from pipeline.results import Result, columns_of
 
 WIDTH = 80
 SHORT = {

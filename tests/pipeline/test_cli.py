@@ -349,7 +349,7 @@ def test_help_names_every_plug_in(encore: Encore) -> None:
 
 def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    found = encore("head", "hits", "--regime", "artist-3fold", "--inductive", "--json", *QUICK).json[0]
+    found = encore("head", "hits", "--regime", "artist-3fold", "--neighbours", "train", "--json", *QUICK).json[0]
     assert (found["regime"], found["seeds"], found["transductive"], found["neighbours"]) == (
         "artist-3fold",
         1,
@@ -360,7 +360,7 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
         f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
     ]
     assert found["saved"].endswith("gnn-artist-3fold-inductive")
-    text = encore("compare", "hits", "--modes", "song,gnn", "--inductive", "--seeds", 1, *QUICK).out
+    text = encore("compare", "hits", "--modes", "song,gnn", "--neighbours", "train", "--seeds", 1, *QUICK).out
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text
     assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
