@@ -12,9 +12,14 @@ import hashlib
 import torch
 from torch import Tensor
 
-_STEP = 0x9E3779B97F4A7C15  # the golden ratio's bits
-_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-_LAST_SHIFT = 31
+
+def _signed(number: int) -> int:
+    """The same 64 bits as a signed number."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+_STEP = _signed(0x9E3779B97F4A7C15)  # the golden ratio's bits
+_MIX = ((30, 2**34 - 1, _signed(0xBF58476D1CE4E5B9)), (27, 2**37 - 1, _signed(0x94D049BB133111EB)))
 
 
 def key(*what: object) -> int:
@@ -24,12 +29,12 @@ def key(*what: object) -> int:
 
 def bits(stream: int | Tensor, number: int | Tensor) -> Tensor:
     """Output ``number`` (from 0) of ``stream``: 64 random bits as int64; one of the two is a tensor, or both are."""
-    steps = _signed((number + 1) * _STEP) if isinstance(number, int) else (number + 1) * _signed(_STEP)
+    steps = _signed((number + 1) * _STEP) if isinstance(number, int) else (number + 1) * _STEP
     state = torch.as_tensor(stream + steps)
-    for shift, factor in _MIX:
-        state ^= (state >> shift).bitwise_and_(2 ** (64 - shift) - 1)  # the shift without the sign
-        state *= _signed(factor)
-    return state.bitwise_xor_((state >> _LAST_SHIFT).bitwise_and_(2 ** (64 - _LAST_SHIFT) - 1))
+    for shift, unsigned, factor in _MIX:
+        state ^= (state >> shift).bitwise_and_(unsigned)  # the shift without the sign
+        state *= factor
+    return state.bitwise_xor_((state >> 31).bitwise_and_(2**33 - 1))
 
 
 def uniform(drawn: Tensor) -> Tensor:
@@ -51,8 +56,3 @@ def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:
     table = torch.from_numpy((owner << 48) + np.floor(bdtr(come, counts[owner] - 1, p) * 2.0**48).astype(np.int64))
     place = torch.searchsorted(table.to(n.device), (row << 48) + (drawn >> 16).bitwise_and_(2**48 - 1), right=True)
     return place - torch.from_numpy(begin).to(n.device)[row]
-
-
-def _signed(number: int) -> int:
-    """The same 64 bits as a signed number."""
-    return (number + 2**63) % 2**64 - 2**63
