@@ -93,7 +93,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
-        loop.optimizer.zero_grad(set_to_none=True)
+        loop.optimizer.zero_grad()
         loop.add_gradients(inputs, part, loop.wanted[part], len(part))
         loop.optimizer.step()
 
