@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head import metrics
+from stages.head.adam import Adam
 from stages.head.chance import bits, key
 from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
@@ -169,15 +170,14 @@ class _Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate, fused=True)
+        self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
         on_epoch(progress.epoch)
         while progress.epoch < settings.epochs and progress.epoch - progress.last_progress < settings.patience:
             progress.epoch = epoch = progress.epoch + 1
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.learning_rate * settings.decay ** (epoch - 1)
+            self.optimizer.rate = settings.learning_rate * settings.decay ** (epoch - 1)
             loss = self._epoch(epoch)
             if not np.isfinite(loss):
                 raise EncoreError(
@@ -235,7 +235,7 @@ class _Loop:
             head.start_epoch(here - stretch.begin, draw)
         for i, held in enumerate(torch.split(order[turns], sizes)):
             among = min(batch, last - first - i * batch)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             if len(held):
                 nodes = here[held] - stretch.begin
                 total += self.add_gradients(head.training_inputs(nodes, held), nodes, self.wanted[here[held]], among)
