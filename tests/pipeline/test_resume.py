@@ -82,7 +82,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     assert "song, random, seed-1 was done before" in again.err
     assert epochs == [("gnn", 0, 5), ("gnn", 0, 6), *(("gnn", 1, epoch) for epoch in range(1, 7))]
     # All but the last column, the seconds.
-    columns = [[line.rpartition("  ")[0] for line in text.splitlines()] for text in (again.out, wanted)]
+    columns = [[line.rpartition("  ")[0].split() for line in text.splitlines()] for text in (again.out, wanted)]
     assert columns[0] == columns[1]
     for mode in ("song", "gnn"):
         assert held(runs_of(killed, mode)) == held(runs_of(whole, mode))
