@@ -143,11 +143,9 @@ def _exponent(seconds: list[float]) -> float:
 
 
 def _draw(seconds: dict[str, list[float]], what: dict[str, str]) -> None:
-    """Lines over both logarithms, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    """Lines over both logarithms."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, line in seconds.items():
