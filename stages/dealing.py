@@ -97,7 +97,7 @@ def _rounded(
     target = count * wanted + carried
     whole = np.maximum(np.floor(target + 1e-9), 0).astype(np.int64)
     while whole.sum() > count:
-        whole[np.argmax(whole - target)] -= 1
+        whole[np.argmax(np.where(whole > 0, whole - target, -np.inf))] -= 1
     for _ in range(count - int(whole.sum())):
         whole[np.argmax(target - whole)] += 1
     return whole, target - whole

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.division import Division
@@ -82,6 +82,7 @@ def check_nothing_straddles(songs: dict[str, Song], part: dict[str, int], regime
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 6)), min_size=1, max_size=3))
+@example(813, [(0, 0)])
 def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tuple[int, int]]) -> None:
     """Through growth, corrections of artists and recordings, and songs that go and come back."""
     rng = np.random.default_rng(seed)
