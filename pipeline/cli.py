@@ -478,15 +478,31 @@ def main() -> None:
     if "--debug" not in sys.argv:
         # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
         sys.unraisablehook = lambda _unraisable: None
+    _make_writable("stdout")
+    _make_writable("stderr")
+    code: object = 0
     try:
         app()
     except SystemExit as done:
+        code = done.code
+    try:
         sys.stdout.flush()
-        sys.stderr.flush()
-        if done.code:
-            # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
-            os._exit(done.code if isinstance(done.code, int) else 1)
-        raise
+    except OSError as error:
+        code = code or 1
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output cannot be written or read: {error.strerror}", file=sys.stderr)
+    sys.stderr.flush()
+    # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _make_writable(name: str) -> None:
+    """A standard stream that is closed takes what is written and drops it; one of few letters shows ? for others."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    else:
+        stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ def _neighbours(head: type[Head], settings: Settings) -> str | None:
 def share(data: Collection, world: World, device: torch.device, memory_gib: float | None) -> Shards:
     """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
     memory = find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
-    most = max(1, int(memory / (4 * data.dim * _COPIES)))
+    most = world.tell(max(1, int(memory / (4 * data.dim * _COPIES))))  # free memory differs from process to process
     if world.size == 1 and len(data) <= most:
         return Shards(data.held())
     shards = Shards(data, world, most)

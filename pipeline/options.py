@@ -74,6 +74,12 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
                 raise typer.Exit(error.exit_code) from None
             except typer.Exit:
                 raise
+            except OSError as error:  # what a store or a song could not be read for is told where it happens
+                if debug:
+                    raise
+                where = error.filename or "standard output"
+                print(f"error: {where} cannot be written or read: {error.strerror}", file=sys.stderr)
+                raise typer.Exit(1) from None
             except MemoryError:
                 print("error: out of memory; a smaller --batch or fewer --workers needs less", file=sys.stderr)
                 raise typer.Exit(1) from None

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.checks import draws_neighbours, trainable
 from pipeline.head import open_collection
+from pipeline.journal import code_revision
 from pipeline.output import SHORT, WIDTH, table
 from stages import registry
 from stages.head import train as training
@@ -88,6 +89,8 @@ def search(
     head: type[Head] = registry.find("head", mode)
     if not issubclass(head, TrainedHead):
         raise RequestError(f"{mode} counts and is not trained: it has no settings to search for")
+    if head.refine is not TrainedHead.refine:
+        raise RequestError(f"{mode} corrects its scores after the training that a search would watch; set it by hand")
     if parse(regime)[1]:
         raise RequestError(f"{regime}: the folds validate on what others test on; search in {parse(regime)[0]}")
     data, base = open_collection(store, dataset, backbone, [head], changes)
@@ -95,7 +98,7 @@ def search(
     part = data.split(regime, SEED)
     data = data.shown(part, (0, 1))
     defaults = _searched(head, base, changes)
-    study = _study(store, _file(data, head, regime), _identity(data, part, base, defaults))
+    study = _study(store, _file(data, head, regime), _identity(head, data, part, base, defaults))
 
     def validation(trial: Trial) -> float:
         settings = dataclasses.replace(base, **_tried(_draw(trial, base, defaults)))
@@ -150,12 +153,18 @@ def _file(data: Collection, head: type[Head], regime: str) -> str:
     return f"{data.info.name}/runs/{data.backbone or 'metadata'}/search-{head.NAME}-{regime}.journal"
 
 
-def _identity(data: Collection, part: Split, base: Settings, defaults: Mapping[str, Any]) -> str:
-    """What trials must have in common to be compared: clips, labels, split and the settings that are not searched."""
-    decides = {"settings": canonical(base), "searched": sorted(defaults), "labels": list(data.labels)}
+def _identity(
+    head: type[TrainedHead], data: Collection, part: Split, base: Settings, defaults: Mapping[str, Any]
+) -> str:
+    """What trials must have in common to be compared: collection, code, split and the settings not searched for."""
+    decides = {
+        "settings": canonical(base),
+        "searched": sorted(defaults),
+        "collection": data.mark(),
+        "code": code_revision(head),
+    }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
-    for array in (data.rows, part, data.targets, data.artist):
-        digest.update(np.ascontiguousarray(array).data)
+    digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:12]
 
 

@@ -24,6 +24,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.train import Trained, train
+from stages.embed.weights import read_about
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
@@ -123,7 +124,7 @@ def run(
         "regime": regime,
         "data": _data_mark(catalog, part, labels if objective.LABELLED else None),
         "labels": list(labels.names) if objective.LABELLED else [],
-        "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()}),
+        "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
     trained = train(
         backbone,
@@ -139,6 +140,15 @@ def run(
         workers=default_workers(device) if workers is None else workers,
     )
     return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+
+
+def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
+    """The songs of this collection that a checkpoint to start from was trained on."""
+    about = {} if weights is None else read_about(Path(weights))
+    songs = about.get("train_songs")
+    if about.get("dataset") != catalog.info.name or not isinstance(songs, list):
+        return set()
+    return {song for song in songs if isinstance(song, str)}
 
 
 def divide(division: Division, regime: str, *, labelled_only: bool) -> splits.Split:

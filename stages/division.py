@@ -67,14 +67,11 @@ class Division:
 
         Between two parts the later one wins, so that nothing akin to a test song is trained on.
         """
-        alive = ~self.catalog.retired()
-        free = alive & (part < 0)
+        free = ~self.catalog.retired() & (part < 0)
         base = parse(regime)[0]
-        if base == "official":
-            found = np.where(free, np.maximum(columns.official(self.catalog), 0), part)
-            return found.astype(np.int8)
-        kinds = {"random": [self.song], "album": [self.song, self.album], "artist": [self.song, self.artist]}[base]
-        found = np.where(free, np.int8(0), part)
+        by_artist = [self.song, self.artist]  # an official split, too, is one of artists where it is worth the name
+        kinds = {"random": [self.song], "album": [self.song, self.album]}.get(base, by_artist)
+        found = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
         for ids in [*kinds, *([] if self.recording is None else [self.recording])]:
             latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
             told = (part >= 0) & (ids >= 0)
@@ -82,6 +79,14 @@ class Division:
             asks = free & (ids >= 0)
             found[asks] = np.maximum(found[asks], latest[ids[asks]])
         return found
+
+    def _known_part(self, regime: str, base: str) -> Split:
+        """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
+        if base == "official":
+            return columns.official(self.catalog)
+        column = f"{regime}-0"
+        kept = {} if self.store is None else read_splits(self.store, self.catalog.info.name, [column], self._songs)
+        return kept[column][self.song] if column in kept else np.full(len(self.catalog), -1, dtype=np.int8)
 
     def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""

@@ -21,6 +21,8 @@ from store.layout import Store
 from store.reader import Representations
 from tests.pipeline.conftest import Encore
 
+ROOT = Path(__file__).parents[2]
+
 QUICK = ("--set", "epochs=4", "--set", "hidden=16")
 COLUMNS = "labels=genre"
 
@@ -382,3 +384,23 @@ def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) 
         folds = whole.parts("random-4fold", 1)[2]
         sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()
+
+
+@pytest.mark.parametrize(("stdout", "code"), [(">&-", 0), ("> /dev/full", 1), ("| head -c 0", 0)])
+def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: str, code: int) -> None:
+    """A closed or full standard output costs at most the exit code."""
+    embed_table(encore, features_csv)
+    command = f"'{sys.executable}' -m pipeline.cli store show hits --store '{encore.store}' {stdout}"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert ("standard output cannot be written or read: No space" in done.stderr) == (code == 1)
+
+
+def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    command = [sys.executable, "-m", "pipeline.cli", "compare", "hits", "--modes", "artist", "--seeds", "2"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "--store", str(encore.store)], cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0
+    assert b"?" in done.stdout
