@@ -35,10 +35,11 @@ class RunFolder:
     mode: str
     regime: str
     inductive: bool = False
+    unfinished: bool = False
 
     @property
     def path(self) -> str:
-        kind = "-inductive" if self.inductive else ""
+        kind = ("-inductive" if self.inductive else "") + (".unfinished" if self.unfinished else "")
         return f"{self.dataset}/runs/{self.backbone or 'metadata'}/{self.mode}-{self.regime}{kind}"
 
 
