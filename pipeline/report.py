@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
-from pipeline.runs import RunFolder, stored_runs
+from pipeline.runs import RunFolder, catalog_mark, stored_runs
 from stages.head import analysis, collection
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
@@ -130,7 +130,8 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
     runs: dict[str, dict[Key, Run]] = {}
     settings = None
     for held in stored_runs(store, folder):
-        if held.labels != data.labels or not all(row in place for row in held.rows):
+        whole = _stands(data, held.catalog) and held.labels == data.labels
+        if not whole or not all(row in place for row in held.rows):
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
                 f"changed; run the head again"
@@ -146,6 +147,14 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
         name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
         runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, held.score)
     return runs
+
+
+def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:
+    """Whether the songs that a run knew are still there, with the same labels, albums and artists."""
+    rows = (trained_on or {}).get("rows")
+    if data.division is None or not isinstance(rows, int):
+        return False
+    return catalog_mark(data.division, rows) == trained_on
 
 
 def _member(runs: dict[str, dict[Key, Run]], mode: str) -> dict[Key, Run]:

@@ -174,6 +174,25 @@ def test_runs_that_do_not_belong_together(several: Encore) -> None:
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
 
 
+def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> None:
+    """A report scores no run by labels, artists or songs that it was not made with; new songs take nothing from it."""
+    lines = several_csv.read_text().splitlines()
+    changes = {
+        "labels": [lines[0], *(line.replace("genre 1", "genre 2") for line in lines[1:9]), *lines[9:]],
+        "songs": lines[:60],
+        "growth": [*lines, "artist 3,one more,genre 0|genre 1,0.1,0.2,0.3,0.4"],
+    }
+    for name, changed in changes.items():
+        several_csv.write_text("\n".join(lines) + "\n")
+        other = Encore(encore.store / name)
+        embed_table(other, several_csv)
+        other("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK)
+        several_csv.write_text("\n".join(changed) + "\n")
+        embed_table(other, several_csv)
+        said = other("report", "hits", code=0 if name == "growth" else 2)
+        assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
+
+
 def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     said = encore("compare", "hits", "--modes", "artist", "--seeds", 3, "--json").json[0]
