@@ -66,6 +66,7 @@ def report(
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
     resampled = analysis.bootstrap(list(scored.values()))
     rows = dict(zip(scored, resampled, strict=True))
+    spread = analysis.units(next(iter(scored.values()))) > 1  # one artist tells nothing of others
     genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
     found: dict[str, Any] = {}
@@ -73,7 +74,7 @@ def report(
         by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
         found[mode] = {
             "score": run.score(),
-            "interval": list(analysis.interval(rows[mode])),
+            "interval": list(analysis.interval(rows[mode])) if spread else None,
             "by_genres_of_artist": by_genres,
             "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
             "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
@@ -84,8 +85,8 @@ def report(
             found[mode]["against"] = {
                 "mode": against,
                 "difference": run.score() - scored[against].score(),
-                "interval": list(analysis.interval(difference)),
-                "p": analysis.p_value(difference),
+                "interval": list(analysis.interval(difference)) if spread else None,
+                "p": analysis.p_value(difference) if spread else None,
             }
     return {
         "dataset": dataset,
@@ -188,11 +189,12 @@ def describe(found: dict[str, Any]) -> str:
     modes = found["modes"]
     rows = []
     for mode, entry in modes.items():
-        low, high = entry["interval"]
-        row = [mode, f"{100 * entry['score']:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
+        bounds = entry["interval"]
+        within = f"{100 * bounds[0]:.1f} - {100 * bounds[1]:.1f}" if bounds else "-"
+        row = [mode, f"{100 * entry['score']:.1f}", within]
         against = entry.get("against")
         if against:
-            row += [f"{100 * against['difference']:+.1f}", f"{against['p']:.3f}"]
+            row += [f"{100 * against['difference']:+.1f}", "-" if against["p"] is None else f"{against['p']:.3f}"]
         rows.append([*row, *["-"] * (5 - len(row))])
     other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), "-")
     lines = [

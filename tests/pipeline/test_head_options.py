@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,16 @@ def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> Non
         embed_table(other, several_csv)
         said = other("report", "hits", code=0 if name == "growth" else 2)
         assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
+
+
+def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
+    lines = several_csv.read_text().splitlines()
+    several_csv.write_text("\n".join([lines[0], *("one," + line.partition(",")[2] for line in lines[1:])]) + "\n")
+    embed_table(encore, several_csv)
+    encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
+    found = encore("report", "hits", "--json").json["modes"]["gnn"]
+    assert (found["interval"], found["against"]["interval"], found["against"]["p"]) == (None, None, None)
+    assert re.search(r"^gnn +[0-9.]+ +- +[+-][0-9.]+ +-$", encore("report", "hits").out, re.MULTILINE)
 
 
 def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:
