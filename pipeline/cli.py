@@ -325,8 +325,8 @@ def report(
 
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     members = _list(ensemble, "--ensemble") if ensemble else []
-    for mode in members:
-        registry.find("head", mode)
+    for mode in (*chosen, *members):
+        _check_mode(mode)
     found = work.report(
         _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
     )
@@ -341,6 +341,11 @@ def _list(text: str, option: str) -> list[str]:
     if not names:
         raise RequestError(f"{option} names nothing")
     return names
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
 
 
 def _every_mode() -> list[str]:
@@ -371,8 +376,7 @@ def _train(
     saved: bool,
 ) -> None:
     for mode in modes:
-        if mode not in registry.names("head"):
-            registry.find("head", mode)  # raises with the list of modes
+        _check_mode(mode)
     from pipeline import head as work
     from pipeline.configure import parse_pairs
     from pipeline.devices import find_device

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
 from pipeline.runs import RunFolder, catalog_mark, stored_runs
+from stages import registry
 from stages.head import analysis, collection
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
 from stages.head.ensemble import mean
-from store.errors import RequestError
+from stages.splits import parse as parse_regime
+from store.errors import RequestError, unknown
 from store.layout import Store
 
 
@@ -35,6 +37,7 @@ def report(
     Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
     the scores of ``ensemble``'s modes is reported as one more mode.
     """
+    parse_regime(regime)
     catalog = store.read_catalog(dataset)
     data = collection.from_catalog(catalog)
     name = _representation(store, dataset, backbone)
@@ -61,6 +64,8 @@ def report(
     members = [_member(runs, mode) for mode in ensemble]
     if members:
         runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
+    if against not in runs and against not in registry.names("head"):
+        raise unknown("mode to test --against", against, {*runs, *registry.names("head")})
     pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
     scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])

@@ -153,6 +153,9 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
     assert "no runs of knn" in several("report", "hits", "--ensemble", "song,knn", code=2).err
     assert "takes two modes or more" in several("report", "hits", "--ensemble", "song", code=2).err
     assert "unknown mode 'sing'" in several("report", "hits", "--ensemble", "sing,gnn", code=2).err
+    assert "unknown mode 'sing'" in several("report", "hits", "--modes", "sing,gnn", code=2).err
+    assert "unknown regime 'rendom'" in several("report", "hits", "--regime", "rendom", code=2).err
+    assert "unknown mode to test --against 'sing'" in several("report", "hits", "--against", "sing", code=2).err
     assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
 
 
