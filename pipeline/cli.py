@@ -16,6 +16,7 @@ import typer
 
 from pipeline.options import (
     DEFAULT_STORE,
+    MAX_SEEDS,
     REGIMES,
     BackboneOption,
     DeviceOption,
@@ -23,6 +24,7 @@ from pipeline.options import (
     MembersOption,
     MemoryOption,
     NeighboursOption,
+    SeedsOption,
     SetOption,
     StoreOption,
     ThresholdOption,
@@ -161,7 +163,7 @@ def audit(
         Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
     ] = None,
     regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {REGIMES}")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="with --export: how many, from 0 on")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on")] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -213,7 +215,7 @@ def head(
     backbone: BackboneOption = None,
     mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES)] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
+    seeds: SeedsOption = 1,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
@@ -234,7 +236,7 @@ def compare(
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
     regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {REGIMES}")] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
+    seeds: SeedsOption = 3,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,

@@ -207,6 +207,18 @@ def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
     assert re.search(r"^gnn +[0-9.]+ +- +[+-][0-9.]+ +-$", encore("report", "hits").out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("hidden", [10**12, 10**18, 10**19])
+def test_a_network_that_no_memory_holds(several: Encore, hidden: int) -> None:
+    said = several("head", "hits", "--set", f"hidden={hidden}", code=1).err
+    assert "error: out of memory; a smaller hidden, batch or neighbours" in said
+    assert "defect" not in said
+
+
+@pytest.mark.parametrize("command", ["head", "compare", "audit"])
+def test_more_seeds_than_anyone_waits_for(several: Encore, command: str) -> None:
+    assert "--seeds" in several(command, "hits", "--seeds", 1001, code=2).err
+
+
 def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     said = encore("compare", "hits", "--modes", "artist", "--seeds", 3, "--json").json[0]
