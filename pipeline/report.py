@@ -102,8 +102,22 @@ def report(
         "metric": "micro_f1" if data.multi_label else "accuracy",
         "labels": list(data.labels),
         "ensemble": list(ensemble),
+        "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
+
+
+def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """Mode -> its settings that differ from what most modes have; modes that train nothing have none."""
+    given = {mode: values for mode, values in settings.items() if values}
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for values in given.values() for name in values):
+        shown = [repr(values.get(name)) for values in given.values()]
+        usual = max(dict.fromkeys(shown), key=shown.count)
+        for (mode, values), text in zip(given.items(), shown, strict=True):
+            if text != usual:
+                found.setdefault(mode, {})[name] = values.get(name)
+    return found
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
@@ -128,6 +142,7 @@ class Run:
     said: Scored
     clips: NDArray[np.int64]
     score: NDArray[np.float32]
+    settings: dict[str, Any] | None = None
 
 
 def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
@@ -151,7 +166,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
         clips = np.array([place[row] for row in held.rows])
         said = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
         name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
-        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, held.score)
+        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, held.score, held.settings)
     return runs
 
 
@@ -202,11 +217,16 @@ def describe(found: dict[str, Any]) -> str:
             row += [f"{100 * against['difference']:+.1f}", "-" if against["p"] is None else f"{against['p']:.3f}"]
         rows.append([*row, *["-"] * (5 - len(row))])
     other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), "-")
+    others = "; ".join(
+        f"{mode} ({', '.join(f'{name}={value}' for name, value in values.items())})"
+        for mode, values in found["other_settings"].items()
+    )
     lines = [
         f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
         f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
         "",
         table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
+        *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
     for key, title in (

@@ -197,6 +197,16 @@ def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> Non
         assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
 
 
+def test_a_report_names_other_settings(several: Encore) -> None:
+    several("compare", "hits", "--modes", "song,gnn,gated,artist", "--seeds", 1, *QUICK)
+    assert several("report", "hits", "--json").json["other_settings"] == {}
+    assert "other settings" not in several("report", "hits").out
+    several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)
+    said = several("report", "hits")
+    assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
 def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
     lines = several_csv.read_text().splitlines()
     several_csv.write_text("\n".join([lines[0], *("one," + line.partition(",")[2] for line in lines[1:])]) + "\n")
