@@ -16,6 +16,7 @@ import typer
 
 from pipeline.options import (
     DEFAULT_STORE,
+    MAX_SEEDS,
     REGIMES,
     BackboneOption,
     DeviceOption,
@@ -23,6 +24,7 @@ from pipeline.options import (
     MembersOption,
     MemoryOption,
     NeighboursOption,
+    SeedsOption,
     SetOption,
     StoreOption,
     ThresholdOption,
@@ -161,7 +163,7 @@ def audit(
         Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
     ] = None,
     regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {REGIMES}")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="with --export: how many, from 0 on")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on")] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -213,7 +215,7 @@ def head(
     backbone: BackboneOption = None,
     mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES)] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
+    seeds: SeedsOption = 1,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
@@ -234,7 +236,7 @@ def compare(
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
     regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {REGIMES}")] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
+    seeds: SeedsOption = 3,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
@@ -325,8 +327,8 @@ def report(
 
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     members = _list(ensemble, "--ensemble") if ensemble else []
-    for mode in members:
-        registry.find("head", mode)
+    for mode in (*chosen, *members):
+        _check_mode(mode)
     found = work.report(
         _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
     )
@@ -341,6 +343,11 @@ def _list(text: str, option: str) -> list[str]:
     if not names:
         raise RequestError(f"{option} names nothing")
     return names
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
 
 
 def _every_mode() -> list[str]:
@@ -371,8 +378,7 @@ def _train(
     saved: bool,
 ) -> None:
     for mode in modes:
-        if mode not in registry.names("head"):
-            registry.find("head", mode)  # raises with the list of modes
+        _check_mode(mode)
     from pipeline import head as work
     from pipeline.configure import parse_pairs
     from pipeline.devices import find_device

@@ -127,17 +127,17 @@ def _run_mode(
     representation = data.backbone if head.READS_SONGS else None
     neighbours = _neighbours(head, settings)
     folder = RunFolder(data.info.name, representation, head.NAME, regime, neighbours == "train")
-    journal.begin(folder, head)
+    filled = journal.begin(folder, head)
     overlap = [data.overlap(part) for _, _, part in splits]
     for seed, fold, part in splits:
         name = run_name(seed, fold, None)
-        done = journal.done(folder, name)
+        done = journal.done(filled, name)
         if done is None:
-            checkpoint = partial(journal.checkpoint, folder, name)
+            checkpoint = partial(journal.checkpoint, filled, name)
             told = [
                 save_run(
                     store,
-                    folder,
+                    filled,
                     run_name(seed, fold, fitted.rule),
                     {
                         "rule": fitted.rule,
@@ -158,7 +158,7 @@ def _run_mode(
                 )
                 for fitted in fit(head, data, part, settings, seed, device, advance, shards, checkpoint)
             ]
-            journal.forget(folder)
+            journal.forget(filled)
         else:
             told = [done]
             advance(settings.epochs * settings.members if done["settings"] else 0)
@@ -183,6 +183,7 @@ def _run_mode(
             )
             result.scores.append({name: math.nan if value is None else value for name, value in run["metrics"].items()})
             result.seconds.append(run["seconds"])
+    journal.whole(filled)
     return list(found.values())
 
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ _MARK = "unfinished"
 class Journal:
     """A folder of runs holds a mark of what decides its numbers until the command that fills it has come to its end.
 
-    Where the mark is that of the command, what lies in the folder is kept; else the folder is emptied first. A
-    command that came to its end leaves no mark, so that it trains everything again.
+    Runs are gathered in a folder beside the one they are meant for, which they replace when all of them are there:
+    whatever becomes of a command, the scores of the last whole one stand. Where the mark is that of the command, what
+    lies in either folder is kept. A command that came to its end leaves no mark, so that it trains everything again.
 
     Parameters
     ----------
@@ -37,15 +39,21 @@ class Journal:
         self.writes = world.rank == 0
         self._begun: list[str] = []
 
-    def begin(self, folder: RunFolder, head: type[Head]) -> None:
-        """Empty a folder, unless it is this command's own."""
+    def begin(self, folder: RunFolder, head: type[Head]) -> RunFolder:
+        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it."""
         self.code = code_revision(head)
         self._mark = _hash(json.dumps(canonical({**self.about, "code": self.code}), sort_keys=True).encode())
-        path = f"{folder.path}/{_MARK}"
-        if self.writes and self._read(path) != self._mark.encode():
-            self.store.files.remove(folder.path)
-            self.store.files.write(path, self._mark.encode())
-        self._begun.append(path)
+        self._begun.append(f"{folder.path}/{_MARK}")
+        if self.world.tell(self.writes and self._is_own(folder)):
+            return folder
+        beside = replace(folder, unfinished=True)
+        if self.writes and not self._is_own(beside):
+            self.store.files.remove(beside.path)
+            self.store.files.write(f"{beside.path}/{_MARK}", self._mark.encode())
+        return beside
+
+    def _is_own(self, folder: RunFolder) -> bool:
+        return self._read(f"{folder.path}/{_MARK}") == self._mark.encode()
 
     def done(self, folder: RunFolder, name: str) -> dict[str, Any] | None:
         """What a finished run told of itself (`save_run`); None where it is still to be done."""
@@ -59,6 +67,11 @@ class Journal:
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
         """Where a network waits while it is not finished."""
         return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._mark)
+
+    def whole(self, folder: RunFolder) -> None:
+        """All runs of a folder that was filled are there: they take the place of what stood before."""
+        if self.writes and folder.unfinished:
+            self.store.files.move(folder.path, replace(folder, unfinished=False).path)
 
     def forget(self, folder: RunFolder) -> None:
         """Remove the checkpoints of runs, which are finished."""

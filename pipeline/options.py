@@ -21,6 +21,18 @@ from stages import progress, registry
 from store.errors import EncoreError
 
 INTERRUPTED = 130
+_LESS_TO_ENCODE = "a smaller --batch or fewer --workers needs less"
+_LESS_TO_LEARN = "a smaller hidden, batch or neighbours (--set key=value) needs less"
+_LESS = dict.fromkeys(("head", "compare", "search"), _LESS_TO_LEARN)
+# How torch says that it was given no memory, or that no machine has so much.
+_REFUSALS = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "calculation overflowed",
+    "multiplication overflow",
+    "Overflow when unpacking",
+)
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="ENCORE_STORE", help="folder or fsspec URL (s3://...) of the store")
@@ -50,6 +62,8 @@ MemoryOption = Annotated[
     float | None,
     typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
 ]
+MAX_SEEDS = 1000
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="how many, from 0 on")]
 DEFAULT_STORE = "./stores"
 
 
@@ -80,12 +94,12 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
                 where = error.filename or "standard output"
                 print(f"error: {where} cannot be written or read: {error.strerror}", file=sys.stderr)
                 raise typer.Exit(1) from None
-            except MemoryError:
-                print("error: out of memory; a smaller --batch or fewer --workers needs less", file=sys.stderr)
-                raise typer.Exit(1) from None
             except Exception as error:
                 if debug:
                     raise
+                if _is_out_of_memory(error):
+                    print(f"error: out of memory; {_LESS.get(function.__name__, _LESS_TO_ENCODE)}", file=sys.stderr)
+                    raise typer.Exit(1) from None
                 print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
                 print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
                 raise typer.Exit(1) from None
@@ -100,6 +114,13 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         return function
 
     return register
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was refused; torch has an error of its own for that on an accelerator alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | TypeError) and any(text in str(error) for text in _REFUSALS)
+    )
 
 
 def _flag(name: str, text: str) -> inspect.Parameter:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from stages.division import Division
 from stages.head import train as training
 from stages.head.collection import Collection
 from stages.head.heads import Prediction
@@ -35,10 +36,11 @@ class RunFolder:
     mode: str
     regime: str
     inductive: bool = False
+    unfinished: bool = False
 
     @property
     def path(self) -> str:
-        kind = "-inductive" if self.inductive else ""
+        kind = ("-inductive" if self.inductive else "") + (".unfinished" if self.unfinished else "")
         return f"{self.dataset}/runs/{self.backbone or 'metadata'}/{self.mode}-{self.regime}{kind}"
 
 
@@ -76,6 +78,7 @@ def save_run(
         **about,
         "synthetic": data.info.synthetic,
         "labels": data.labels,
+        "catalog": None if data.division is None else catalog_mark(data.division),
         "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
         "threshold": thresholds,
         "settings": canonical(settings) if networks else None,
@@ -116,15 +119,25 @@ def save_run(
     return held
 
 
+def catalog_mark(division: Division, rows: int | None = None) -> dict[str, Any]:
+    """What a run keeps of the catalog that it was trained on: how many rows it had, and `Division.mark` of them."""
+    rows = len(division.catalog) if rows is None else rows
+    return {"rows": rows, "mark": division.mark(rows)}
+
+
 @dataclass(frozen=True)
 class StoredRun:
-    """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels]."""
+    """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
+
+    ``catalog`` is what `catalog_mark` said when it was trained.
+    """
 
     seed: int
     fold: int | None
     rule: str | None
     labels: tuple[str, ...]
     settings: dict[str, Any] | None
+    catalog: dict[str, Any] | None
     rows: list[int]
     score: NDArray[np.float32]
     chosen: np.ndarray[Any, np.dtype[np.bool_]]
@@ -144,6 +157,7 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             rule=match["rule"].replace("-", " ") if match["rule"] else None,
             labels=tuple(json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))),
             settings=about.get("settings"),
+            catalog=about.get("catalog"),
             rows=held.column("row").to_pylist(),
             score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),

@@ -8,6 +8,7 @@ rule.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +88,31 @@ class Division:
         column = f"{regime}-0"
         kept = {} if self.store is None else read_splits(self.store, self.catalog.info.name, [column], self._songs)
         return kept[column][self.song] if column in kept else np.full(len(self.catalog), -1, dtype=np.int8)
+
+    def mark(self, first: int) -> str:
+        """A hash of which of the ``first`` rows are live and labelled, their labels, and which of them are of one song,
+        one album, one artist; it stays as it is when rows are added.
+        """
+        if first not in self._marks:
+            self._marks[first] = self._mark(first)
+        return self._marks[first]
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        return {}
+
+    def _mark(self, first: int) -> str:
+        rows = np.flatnonzero(~self.catalog.retired() & self.targets.any(axis=1))
+        rows = rows[: np.searchsorted(rows, first)]
+        targets = self.targets[rows]
+        held = np.flatnonzero(targets.any(axis=0))
+        digest = hashlib.sha256(repr([self.labels[i] for i in held.tolist()]).encode())
+        for ids in (self.song, self.album, self.artist):
+            _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
+            digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
+        digest.update(rows.data)
+        digest.update(np.ascontiguousarray(targets[:, held]).data)
+        return digest.hexdigest()[:32]
 
     def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""

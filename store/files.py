@@ -133,6 +133,18 @@ class Files:
         except FileNotFoundError:
             return 0
 
+    def move(self, name: str, to: str) -> None:
+        """Put the folder ``name`` in the place of ``to``, which is removed."""
+        self.remove(to)
+        try:
+            if self.local is not None:
+                os.replace(self.local / name, self.local / to)
+            else:
+                self.fs.invalidate_cache()
+                self.fs.mv(self.at(name), self.at(to), recursive=True)
+        except OSError as error:
+            raise StoreError(f"cannot move {self.show(name)} to {self.show(to)}: {_why(error)}") from error
+
     def remove(self, name: str) -> None:
         """Remove the file or the folder ``name``; a folder is first taken out of sight, then emptied."""
         target = self.at(name)

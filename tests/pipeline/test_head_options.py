@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,9 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
     assert "no runs of knn" in several("report", "hits", "--ensemble", "song,knn", code=2).err
     assert "takes two modes or more" in several("report", "hits", "--ensemble", "song", code=2).err
     assert "unknown mode 'sing'" in several("report", "hits", "--ensemble", "sing,gnn", code=2).err
+    assert "unknown mode 'sing'" in several("report", "hits", "--modes", "sing,gnn", code=2).err
+    assert "unknown regime 'rendom'" in several("report", "hits", "--regime", "rendom", code=2).err
+    assert "unknown mode to test --against 'sing'" in several("report", "hits", "--against", "sing", code=2).err
     assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
 
 
@@ -172,6 +176,57 @@ def test_runs_that_do_not_belong_together(several: Encore) -> None:
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
+
+
+def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> None:
+    """A report scores no run by labels, artists or songs that it was not made with; new songs take nothing from it."""
+    lines = several_csv.read_text().splitlines()
+    changes = {
+        "labels": [lines[0], *(line.replace("genre 1", "genre 2") for line in lines[1:9]), *lines[9:]],
+        "songs": lines[:60],
+        "growth": [*lines, "artist 3,one more,genre 0|genre 1,0.1,0.2,0.3,0.4"],
+    }
+    for name, changed in changes.items():
+        several_csv.write_text("\n".join(lines) + "\n")
+        other = Encore(encore.store / name)
+        embed_table(other, several_csv)
+        other("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK)
+        several_csv.write_text("\n".join(changed) + "\n")
+        embed_table(other, several_csv)
+        said = other("report", "hits", code=0 if name == "growth" else 2)
+        assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
+
+
+def test_a_report_names_other_settings(several: Encore) -> None:
+    several("compare", "hits", "--modes", "song,gnn,gated,artist", "--seeds", 1, *QUICK)
+    assert several("report", "hits", "--json").json["other_settings"] == {}
+    assert "other settings" not in several("report", "hits").out
+    several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)
+    said = several("report", "hits")
+    assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
+    lines = several_csv.read_text().splitlines()
+    several_csv.write_text("\n".join([lines[0], *("one," + line.partition(",")[2] for line in lines[1:])]) + "\n")
+    embed_table(encore, several_csv)
+    encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
+    found = encore("report", "hits", "--json").json["modes"]["gnn"]
+    assert (found["interval"], found["against"]["interval"], found["against"]["p"]) == (None, None, None)
+    assert re.search(r"^gnn +[0-9.]+ +- +[+-][0-9.]+ +-$", encore("report", "hits").out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("hidden", [10**12, 10**18, 10**19])
+def test_a_network_that_no_memory_holds(several: Encore, hidden: int) -> None:
+    said = several("head", "hits", "--set", f"hidden={hidden}", code=1).err
+    assert "error: out of memory; a smaller hidden, batch or neighbours" in said
+    assert "defect" not in said
+
+
+@pytest.mark.parametrize("command", ["head", "compare", "audit"])
+def test_more_seeds_than_anyone_waits_for(several: Encore, command: str) -> None:
+    assert "--seeds" in several(command, "hits", "--seeds", 1001, code=2).err
 
 
 def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:

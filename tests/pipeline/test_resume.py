@@ -69,6 +69,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (runs_of(killed, "song") / "unfinished").is_file()
+    assert not list(killed.store.glob("hits/runs/*/gnn-random"))
 
     epochs: list[tuple[str, int, int]] = []
     epoch_of = training._Loop._epoch
@@ -114,6 +115,11 @@ def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monk
     (runs_of(encore, "gnn") / "seed-0-0.resume").write_bytes(b"not a checkpoint")
     assert "song, random, seed-0 was done before" in encore(*command).err
     assert not list(encore.store.glob("hits/runs/*/*/unfinished"))
+    assert not list(encore.store.glob("hits/runs/*/*.unfinished"))
+    before = held(runs_of(encore, "gnn"))
+    stop()
+    assert held(runs_of(encore, "gnn")) == before
+    assert set(encore("report", "hits", "--json").json["modes"]) == {"song", "gnn"}
 
 
 def test_a_checkpoint_holds_what_its_weights_mean(encore: Encore, features_csv: Path) -> None:
