@@ -548,3 +548,35 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     assert Catalog.from_arrow(older).table.equals(held.table)
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
+
+
+def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    values = numbers(100)
+    values[7] = np.nan
+    write(store, held, values, {7: "no header"})
+    folder = tmp_path / "few" / str(NAME)
+    opened = Representations(store, held, NAME)
+    assert opened.verify() == []
+    table = store.read_table(f"few/{NAME}/failures.parquet")
+    (folder / "failures.parquet").write_bytes(b"PAR1 nonsense")
+    assert ["failures.parquet is damaged" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table.slice(1))
+    assert ["does not hold the failures" in line for line in opened.verify()] == [True]
+    (folder / "failures.parquet").unlink()
+    assert ["is not there" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table)
+    chunk = folder / "representations.zarr" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    assert ["should have" in line for line in opened.verify()] == [True]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "representations.zarr/zarr.json"])
+def test_deeply_nested_json_is_damage(tmp_path: Path, file: str) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    write(store, held, numbers(100))
+    (tmp_path / "few" / str(NAME) / file).write_text("[" * 200_000)
+    with pytest.raises(FormatError):
+        Representations(store, held, NAME)
