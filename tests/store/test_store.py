@@ -272,6 +272,8 @@ def test_merge_corrects_retires_and_revives() -> None:
     assert (growth.added, growth.corrected, growth.retired) == (0, 1, 0)
     assert corrected.strings("clip_id") == ["a", "b", "c"]
     assert corrected.column("labels").to_pylist()[0] == ["jazz"]
+    _, moved = merge(old, catalog(["a", "b", "c"], path=["x.mp3", "y.mp3", "z.mp3"], source_row=[3, 1, 2]))
+    assert (moved.kept, moved.corrected) == (3, 0)
     gone, growth = merge(corrected, catalog(["a", "c"]))
     assert growth.retired == 1
     assert gone.column("retired").to_pylist() == [False, True, False]
@@ -438,7 +440,9 @@ def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     store.write_catalog(held)
     path = tmp_path / "few" / "catalog.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(
+        FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"
+    ):
         store.read_catalog("few")
     other = held.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
