@@ -77,7 +77,7 @@ def mark_sources(catalog: Catalog) -> Catalog:
             try:
                 # A link out of the folder is not followed; encoding it says so.
                 return source_tag(root / path) if (root / path).resolve().is_relative_to(whole) else None
-            except OSError:
+            except (OSError, RuntimeError):  # RuntimeError: a link that leads back to itself
                 return None
             finally:
                 advance(1)

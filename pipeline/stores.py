@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
 from store.errors import EncoreError, RequestError
-from store.layout import RepresentationName, Store
+from store.layout import RepresentationName, Store, check_name
 from store.reader import Representations
 from store.splits import read_splits
 
@@ -56,12 +58,13 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
     """Everything the store says of one collection."""
     catalog = store.read_catalog(dataset)
     info = catalog.info
+    live = pa.array(np.flatnonzero(~catalog.retired()))
     representations = []
     for name in store.representations(dataset):
         entry: dict[str, Any] = {"name": str(name), "complete": store.is_complete(dataset, name)}
         if entry["complete"]:
             held = Representations(store, catalog, name)
-            failures = held.failures()
+            failures = held.failures().filter(pc.field("row").isin(live))
             entry |= {
                 "rows": held.rows,
                 "shape": list(held.shape),
@@ -111,12 +114,13 @@ def show_text(found: dict[str, Any]) -> str:
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
     """Read splits and every shard of every complete representation; returns what was checked and what is wrong."""
     checked, wrong = [], []
-    for name in [dataset] if dataset else store.datasets():
+    for name in store.datasets() if dataset is None else [check_name(dataset)]:
         try:
             catalog = store.read_catalog(name)
         except RequestError:
             raise
         except EncoreError as error:
+            checked.append(f"{name}: damaged")
             wrong.append(str(error))
             continue
         try:

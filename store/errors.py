@@ -40,7 +40,7 @@ class ClipError(EncoreError):
     Parameters
     ----------
     kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``short``,
-        ``no-notes``, ``not-finite``, ``outside``.
+        ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
     reason : one line for a person.
     """
 

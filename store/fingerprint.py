@@ -11,6 +11,7 @@ import enum
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,13 @@ def source_tag(path: Path) -> str:
     """A cheap mark of a file's content: its size and a hash of its first and last 64 KiB.
 
     It tells a replaced file from an untouched one without reading whole collections again, and does not
-    depend on where the file lies or when it was copied there.
+    depend on where the file lies or when it was copied there. OSError for what is no regular file.
     """
     window = 1 << 16
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    size = status.st_size
     digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=8)
     with path.open("rb") as file:
         digest.update(file.read(window))

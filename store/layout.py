@@ -65,7 +65,7 @@ class Store:
 
     def representations(self, dataset: str) -> list[RepresentationName]:
         """The representations of a collection, complete or not."""
-        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(dataset))
+        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(check_name(dataset)))
         return [RepresentationName(m["backbone"], m["fingerprint"]) for m in matches if m]
 
     def is_complete(self, dataset: str, name: RepresentationName) -> bool:
@@ -110,7 +110,13 @@ class Store:
         """The catalog of a collection; RequestError where there is none."""
         if not self.has_catalog(dataset):
             raise unknown("data set in this store", dataset, self.datasets())
-        return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+        try:
+            return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+        except FormatError as error:
+            raise FormatError(
+                f"{self.files.show(dataset)}: {error}; put a copy of catalog.parquet back, or encode again "
+                f"into another --store"
+            ) from error
 
     def catalog_mark(self, dataset: str) -> str | None:
         """A mark of the catalog's file that changes whenever it is written; None where there is none."""

@@ -12,10 +12,16 @@ from store.errors import StoreError
 from store.layout import Store
 from store.schema import Catalog
 
+# What a person may correct; where a song's file or row lies is no correction.
+_TOLD = [
+    *("song_id", "artist_id", "artist_name", "other_artist_ids", "recording_id", "album_id", "title"),
+    *("labels", "targets", "split_official"),
+]
+
 
 @dataclass(frozen=True)
 class Growth:
-    """What a merge did, in clips."""
+    """What a merge did, in clips; ``corrected`` are those of whose song something else is said than before."""
 
     added: int
     kept: int
@@ -92,8 +98,7 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
     stacked = pa.concat_tables([updated, retired, added])
     order = np.argsort(np.concatenate([matched, unmatched, len(old) + np.arange(len(appended))]), kind="stable")
     table = stacked.take(pa.array(order)).combine_chunks()
-    before = old.table.take(pa.array(matched)).drop_columns(["retired"])
-    corrected = _rows_that_differ(before, updated.drop_columns(["retired"]))
+    corrected = _rows_that_differ(old.table.take(pa.array(matched)).select(_TOLD), updated.select(_TOLD))
     growth = Growth(
         added=len(appended),
         kept=len(matched),

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from store.arrays import chunk_path, open_array
-from store.errors import FormatError, RequestError
+from store.errors import FormatError, RequestError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import Catalog
+from store.schema import FAILURES_SCHEMA, RETIRED, Catalog
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
 
@@ -134,10 +134,11 @@ class Representations:
         return encoded
 
     def verify(self) -> list[str]:
-        """Read every shard and compare its hash; one line for each that does not hold."""
-        wrong = []
+        """Read every shard and compare its hash, and the failures; one line for each that does not hold."""
+        wrong = self._verify_failures()
         for index, shard in enumerate(self.manifest.shards):
             try:
+                self._check_length(index)
                 whole = hash_values(self.read(*shard.rows)) == shard.values
             except FormatError as error:
                 wrong.append(str(error))
@@ -148,3 +149,35 @@ class Representations:
                     f"does not hold the numbers that were committed"
                 )
         return wrong
+
+    def _verify_failures(self) -> list[str]:
+        """Compare ``failures.parquet`` with what the manifest says of failed rows."""
+        where = self.store.files.show(f"{self.dataset}/{self.name}/failures.parquet")
+        try:
+            table = self.failures()
+        except StoreError as error:
+            return [f"{error}; {self._remedy()}"]
+        expected = [[*failure] for shard in self.manifest.shards for failure in shard.failures if failure[1] != RETIRED]
+        if table.schema.equals(FAILURES_SCHEMA):
+            held = table.select(["row", "kind", "reason"]).to_pylist()
+            if [[*failure.values()] for failure in held] == expected:
+                return []
+        return [f"{where} does not hold the failures that were committed; {self._remedy()}"]
+
+    def _check_length(self, index: int) -> None:
+        """Raise for a chunk file that is not as long as its rows, of which the last may only be padding."""
+        root = self.store.files.local
+        if root is None or self._array.compressors:
+            return
+        wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
+        try:
+            size = self._chunk(root, index).stat().st_size
+        except OSError as error:
+            raise FormatError(
+                f"{self._show()}: the file of shard {index} is lost: {error}; {self._remedy()}"
+            ) from error
+        if size != wanted:
+            raise FormatError(
+                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
+                f"{self._remedy()}"
+            )

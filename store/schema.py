@@ -58,6 +58,7 @@ FAILURES_SCHEMA = pa.schema(
     ]
 )
 
+RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
 CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a row's numbers; the rest may be corrected
 _CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
 _INFO_KEY = b"encore"
@@ -175,7 +176,7 @@ class Catalog:
         try:
             held: dict[str, Any] = json.loads(metadata[_INFO_KEY])
             version = held.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise FormatError("the catalog's description cannot be read") from error
         check_format("catalog", version, CATALOG_FORMAT)
         strange = [name for name in table.column_names if name not in CATALOG_SCHEMA.names]
@@ -251,7 +252,7 @@ class Manifest:
         try:
             held = json.loads(data)
             version = held["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
         check_format("manifest", version, MANIFEST_FORMAT)
         try:

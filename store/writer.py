@@ -23,9 +23,7 @@ from store.arrays import Disk, chunk_path, create_array, fill_value, open_array,
 from store.errors import PASSING, FormatError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import FAILURES_SCHEMA, Catalog, Manifest, ShardRecord
-
-_RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
+from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, Manifest, ShardRecord
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -114,7 +112,7 @@ class RepresentationWriter:
     def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
         """The rows of a committed shard whose songs came back; ``passing``: those that may be readable now too."""
         mine = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
-        return [row for row, kind in mine if kind == _RETIRED or (passing and kind in PASSING and self._seen[row])]
+        return [row for row, kind in mine if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)
@@ -140,7 +138,7 @@ class RepresentationWriter:
                 if index in self._mine:
                     continue
                 record = ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
-            except (FormatError, ValueError, FileNotFoundError):
+            except (FormatError, ValueError, RecursionError, FileNotFoundError):
                 continue
             if self._read_whole(record) is None:
                 self._records.pop(index, None)
@@ -161,7 +159,7 @@ class RepresentationWriter:
         """The record of a shard as the store has it at this moment, by whichever run."""
         try:
             return ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
-        except (FormatError, ValueError, FileNotFoundError):
+        except (FormatError, ValueError, RecursionError, FileNotFoundError):
             manifest = self.store.read_manifest(self.dataset, self.name)
             return manifest.shards[index] if manifest is not None and index < len(manifest.shards) else None
 
@@ -204,7 +202,7 @@ class RepresentationWriter:
         whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
         kept = [failure for failure in failed if failure[0] not in set(shard.rows)]
         begin = shard.first + len(held)
-        skipped = [(row, _RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
+        skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = whole
@@ -257,7 +255,7 @@ class RepresentationWriter:
     def _finish(self) -> Manifest:
         self._writable()  # a catalog without rows has an array too
         records = tuple(record for _, record in sorted(self._records.items()))
-        failures = [failure for record in records for failure in record.failures if failure[1] != _RETIRED]
+        failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
         clip_ids, paths = self.catalog.column("clip_id").to_pylist(), self.catalog.column("path").to_pylist()
         columns = {
             "row": [row for row, _, _ in failures],

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input
+from stages.embed.inputs import Clip, Input, song_file
 from stages.progress import task
 from store.arrays import fill_value
 from store.errors import ClipError, EncoreError, RequestError
@@ -164,10 +164,8 @@ class ClipTable:
         return len(self.paths)
 
     def clip(self, row: int) -> Clip:
-        """Catalog row ``row``; ClipError where its path, links followed, leaves the collection's folder."""
-        path = (self.root / self.paths[row]).resolve()
-        if not path.is_relative_to(self.root):
-            raise ClipError("outside", f"{self.paths[row]} leads out of {self.root}")
+        """Catalog row ``row``; ClipError where its path is none to be opened (`song_file`)."""
+        path = song_file(self.root, self.paths[row])
         start, duration = float(self.start_s[row]), float(self.duration_s[row])
         return Clip(
             clip_id=self.clip_ids[row],
@@ -235,13 +233,19 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        text = str(error)
+        if text.startswith("DataLoader worker"):  # PyTorch's words for one that was killed
+            raise EncoreError(
+                "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
+                "run the same command again, with fewer --workers"
+            ) from error
+        _, began, trace = text.rpartition("Traceback (most recent call last):\n")
+        if not began:
             raise
-        raise EncoreError(
-            "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
-            "run the same command again, with fewer --workers"
-        ) from error
+        told = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
+        kind = type(error) if isinstance(error, EncoreError) else EncoreError
+        raise kind(f"a process that loads clips failed: {told}") from error
 
 
 def _start_worker(_worker: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ import torch
 from torch import Tensor
 
 from stages.embed.backbones import Backbone
-from stages.embed.encode import Encoded, encode, open_writer, representation_name
+from stages.embed.encode import Encoded, encode, load_in_workers, open_writer, representation_name
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.rolls import read_roll
 from stages.embed.inputs.score import read_score
-from store.errors import ClipError
+from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -190,3 +192,34 @@ def test_an_inputs_revision_is_part_of_the_fingerprint() -> None:
     assert representation_name(one, None) == representation_name(two, None)
     two.input = Revised()
     assert representation_name(one, None) != representation_name(two, None)
+
+
+class Broken:
+    """What its workers meet: an exception, or a signal."""
+
+    def __init__(self, what: Exception | signal.Signals) -> None:
+        self.what = what
+
+    def __getitem__(self, batch: int) -> None:
+        if isinstance(self.what, Exception):
+            raise self.what
+        os.kill(os.getpid(), self.what)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "words"),
+    [
+        (
+            RuntimeError("cannot cache function\n  'f'"),
+            EncoreError,
+            r"clips failed: RuntimeError: cannot cache function$",
+        ),
+        (ValueError("no such thing"), EncoreError, r"clips failed: ValueError: no such thing$"),
+        (RequestError("ask otherwise"), RequestError, r"clips failed: .*RequestError: ask otherwise$"),
+        (signal.SIGKILL, EncoreError, "ended from outside"),
+    ],
+)
+def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type[EncoreError], words: str) -> None:
+    with pytest.raises(EncoreError, match=words) as told:
+        list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
+    assert told.type is kind

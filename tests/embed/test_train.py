@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,27 @@ def test_refusals(songs: Catalog, tmp_path: Path) -> None:
     with pytest.raises(EncoreError, match="hardly any can"):
         run(songs, tmp_path / "damaged.pt", rows=range(damaged, damaged + 1))
     assert not (tmp_path / "damaged.pt").exists()
+
+
+def test_nothing_of_others_is_overwritten(songs: Catalog, tmp_path: Path) -> None:
+    log = tmp_path / "songs.csv"
+    log.write_text("file,artist\n")
+    with pytest.raises(RequestError, match=r"songs\.csv is there, and is not the log"):
+        run(songs, tmp_path / "songs")
+    run(songs, tmp_path / "toy.pt")
+    (tmp_path / "toy.pt.csv").write_text("file,artist\n")
+    with pytest.raises(RequestError, match=r"toy\.pt\.csv is there, and is not the log"):
+        run(songs, tmp_path / "toy.pt")
+    (tmp_path / "a.pt.resume").write_text("a plan")
+    with pytest.raises(RequestError, match=r"a\.pt\.resume is there and is no checkpoint"):
+        run(songs, tmp_path / "a.pt")
+    for pipe in ("pipe", "b.pt.csv", "b.pt.resume"):
+        os.mkfifo(tmp_path / pipe)
+        with pytest.raises(RequestError, match="is no regular file"):
+            run(songs, tmp_path / pipe.removesuffix(".csv").removesuffix(".resume"))
+        (tmp_path / pipe).unlink()
+    for folder in (tmp_path, Path("/"), Path("")):
+        with pytest.raises(RequestError, match="is no name of a file"):
+            run(songs, folder)
+    assert log.read_text() == "file,artist\n"
+    assert (tmp_path / "a.pt.resume").read_text() == "a plan"

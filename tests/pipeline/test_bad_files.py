@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ def test_links_out_of_the_root_are_failures(encore: Encore, tmp_path: Path) -> N
     report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
     assert report["failed"] == {"outside": 1}
     assert "link.mid leads out of" in encore("store", "show", "own").out
+
+
+def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None:
+    root = tmp_path / "songs"
+    root.mkdir()
+    (root / "good.mid").write_bytes(midi(20.0))
+    os.mkfifo(root / "pipe.mid")
+    (root / "loop.mid").symlink_to(root / "loop.mid")
+    lines = [f"{name}.mid,artist {name},rock" for name in ("good", "pipe", "loop")]
+    (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n")
+    report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
+    assert report["failed"] == {"not-a-file": 2}
+    shown = encore("store", "show", "own").out
+    assert "pipe.mid: not-a-file: is a pipe" in shown
+    assert "loop.mid: not-a-file: is a link" in shown
 
 
 @pytest.mark.parametrize(

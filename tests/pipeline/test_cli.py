@@ -185,6 +185,11 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set in this store"),
+        (("store", "verify", ""), r"'' cannot name a data set"),
+        (("store", "verify", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("store", "remove", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("head", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("report", "n" * 300), r"'n{300}' cannot name a data set"),
         (("store", "remove", "nowhere"), r"unknown data set in this store 'nowhere'"),
     ],
 )
@@ -192,6 +197,25 @@ def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> N
     ran = encore(*args, code=2)
     assert re.search(wanted, ran.err), ran.err
     assert ran.out == ""
+
+
+def test_a_song_that_came_back_is_no_failure_and_a_damaged_catalog_is_told(encore: Encore, midi_folder: Path) -> None:
+    song = midi_folder / "söng 3.mid"
+    data = song.read_bytes()
+    song.unlink()
+    embed = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "own")
+    encore(*embed)
+    (held,) = encore("store", "show", "own", "--json").json["representations"]
+    assert [failure["kind"] for failure in held["first_failures"]] == ["missing"]
+    song.write_bytes(data)
+    encore(*embed)
+    (held,) = encore("store", "show", "own", "--json").json["representations"]
+    assert (held["failures"], held["first_failures"]) == (0, [])
+    (encore.store / "own" / "catalog.parquet").write_text("no catalog")
+    for dataset in ([], ["own"]):
+        ran = encore("store", "verify", *dataset, code=1)
+        assert ran.out == "own: damaged\n"
+        assert "put a copy of catalog.parquet back" in ran.err
 
 
 def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Path, midi_folder: Path) -> None:

@@ -272,6 +272,8 @@ def test_merge_corrects_retires_and_revives() -> None:
     assert (growth.added, growth.corrected, growth.retired) == (0, 1, 0)
     assert corrected.strings("clip_id") == ["a", "b", "c"]
     assert corrected.column("labels").to_pylist()[0] == ["jazz"]
+    _, moved = merge(old, catalog(["a", "b", "c"], path=["x.mp3", "y.mp3", "z.mp3"], source_row=[3, 1, 2]))
+    assert (moved.kept, moved.corrected) == (3, 0)
     gone, growth = merge(corrected, catalog(["a", "c"]))
     assert growth.retired == 1
     assert gone.column("retired").to_pylist() == [False, True, False]
@@ -438,7 +440,9 @@ def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     store.write_catalog(held)
     path = tmp_path / "few" / "catalog.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(
+        FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"
+    ):
         store.read_catalog("few")
     other = held.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
@@ -548,3 +552,35 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     assert Catalog.from_arrow(older).table.equals(held.table)
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
+
+
+def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    values = numbers(100)
+    values[7] = np.nan
+    write(store, held, values, {7: "no header"})
+    folder = tmp_path / "few" / str(NAME)
+    opened = Representations(store, held, NAME)
+    assert opened.verify() == []
+    table = store.read_table(f"few/{NAME}/failures.parquet")
+    (folder / "failures.parquet").write_bytes(b"PAR1 nonsense")
+    assert ["failures.parquet is damaged" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table.slice(1))
+    assert ["does not hold the failures" in line for line in opened.verify()] == [True]
+    (folder / "failures.parquet").unlink()
+    assert ["is not there" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table)
+    chunk = folder / "representations.zarr" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    assert ["should have" in line for line in opened.verify()] == [True]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "representations.zarr/zarr.json"])
+def test_deeply_nested_json_is_damage(tmp_path: Path, file: str) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    write(store, held, numbers(100))
+    (tmp_path / "few" / str(NAME) / file).write_text("[" * 200_000)
+    with pytest.raises(FormatError):
+        Representations(store, held, NAME)
