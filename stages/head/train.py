@@ -31,7 +31,7 @@ from store.errors import EncoreError, RequestError
 _SCORING_BATCH = 4096
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)  # of mallopt(3): a parameter, and bytes
-_ONE_THREAD_FLOPS = 1e8  # below so much work a step, a second thread waits longer than it helps
+_ONE_THREAD_FLOPS = 1e9  # below so much work a step, other threads gain little, and lose much where cores are shared
 
 
 @dataclass(frozen=True)
