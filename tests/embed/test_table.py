@@ -110,10 +110,11 @@ def test_features_are_named_or_all_numbers(tmp_path: Path, capsys: pytest.Captur
     text = ",artist,labels,a,b,mostly,mixed\n0,A,x,1,,1,q\n1,A,x,2,nan,2,3\n2,B,y,3,5,none today,r\n"
     catalog = read(tmp_path / "t.csv", text)
     assert catalog.info.features == ("a", "b")  # no column without a name, none with text
-    [said] = catalog.info.notes
+    said, nameless = catalog.info.notes
     assert "mostly" in said
     assert "line 4" in said
-    assert said in capsys.readouterr().err
+    assert nameless.startswith("columns to which the header of t.csv gives no name are left out: 1;")
+    assert f"{said}\n{nameless}\n" in capsys.readouterr().err
     assert read(tmp_path / "t.csv", columns="features=b|a").info.features == ("b", "a")
     with pytest.raises(RequestError, match="line 4: mostly is 'none today'"):
         read(tmp_path / "t.csv", columns="features=a|mostly")

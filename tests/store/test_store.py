@@ -440,9 +440,7 @@ def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     store.write_catalog(held)
     path = tmp_path / "few" / "catalog.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(
-        FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"
-    ):
+    with pytest.raises(FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"):
         store.read_catalog("few")
     other = held.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')

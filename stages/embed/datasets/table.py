@@ -109,6 +109,11 @@ def _numbers(table: Table, taken: Sequence[str]) -> tuple[list[str], tuple[str, 
             numbers += _numbered(table, name)
         elif row is not None:
             notes.append(f"the column {name} is no feature: {table.where(row)} holds {table.strings(name)[row]!r}")
+    if table.nameless:
+        notes.append(
+            f"columns to which the header of {table.path.name} gives no name are left out: {table.nameless:,}; "
+            f"name them there if they are features"
+        )
     return numbers, tuple(notes)
 
 
