@@ -46,9 +46,9 @@ demo_modes := song,artist,artist-embedding,gnn,dropedge,gated,correct-and-smooth
 .PHONY: demo
 demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone pianoroll $(store) $(device)
-	$(encore) embed demo --backbone fcn --weights random $(store) $(device)
+	$(encore) embed demo --backbone mfcc $(store) $(device)
 	$(encore) compare demo --backbone pianoroll --modes $(demo_modes) $(store) $(device)
-	$(encore) compare demo --backbone fcn --modes song,artist,gnn,gated $(store) $(device)
+	$(encore) compare demo --backbone mfcc --modes song,artist,gnn,gated $(store) $(device)
 
 .PHONY: embed
 embed: $(ready) ## encode DATASET into the store, once
@@ -76,7 +76,7 @@ audit: $(ready) ## count DATASET: songs, edges, homophily, what splits share
 
 .PHONY: test
 test: $(ready) ## run the tests
-	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 $(ARGS)
 
 .PHONY: check
 check: $(ready) ## format, lint, types

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import Any
 
 import numpy as np
 
-from pipeline.output import SHORT, overlap_text, table
+from pipeline.output import SHORT, overlap_text, table, wrapped
 from pipeline.presets import PAPER
 from stages.head.collection import Collection, from_catalog
 from stages.head.heads import Prediction
@@ -17,27 +16,35 @@ from stages.head.homophily import homophily
 from stages.head.train import evaluate
 from stages.splits import REGIMES, Split
 from store.errors import RequestError
+from store.layout import Store
 from store.schema import Catalog, CatalogInfo
 
 SEED = 0
+SHOWN_LABELS = 25
 BINS = (1, 2, 3, 6, 11, 21, 51, 101)  # songs an artist
 
 
-def audit(catalog: Catalog) -> dict[str, Any]:
+def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) -> dict[str, Any]:
     """Counts, edges, homophily, what the sides of each regime share, and the baselines that hear no song.
 
     Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
     them, ``dataset, synthetic, albums, labels, unknown_artist, multi_label, label_cardinality, songs_per_artist,
-    homophily_per_node, left_out, thesis``. Splits are those of seed 0. A regime that this collection cannot have is
-    absent.
+    homophily_per_node, left_out, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime that this
+    collection cannot have is absent, and ``impossible`` says why.
+
+    Parameters
+    ----------
+    keeps : whether the store is to keep the splits that are dealt here for the first time.
     """
-    data = from_catalog(catalog)
+    data = from_catalog(catalog, store, keeps=keeps)
     regimes: dict[str, Any] = {}
     baselines: dict[str, Any] = {}
+    impossible: dict[str, str] = {}
     for regime in REGIMES:
         try:
             part = data.split(regime, SEED)
-        except RequestError:
+        except RequestError as error:
+            impossible[regime] = str(error)
             continue
         regimes[regime] = data.overlap(part) | _neighbours(data, part)
         baselines[regime] = _baselines(data, part)
@@ -61,6 +68,7 @@ def audit(catalog: Catalog) -> dict[str, Any]:
         "homophily": homophily(data.artist, data.targets),
         "homophily_per_node": homophily(data.artist, data.targets, per_node=True),
         "regimes": regimes,
+        "impossible": impossible,
         "baselines": baselines,
         "left_out": {reason: count for reason, count in data.left_out.items() if count},
     }
@@ -148,14 +156,12 @@ def _majority(data: Collection, part: Split) -> Prediction:
 def describe(found: dict[str, Any]) -> str:
     """The audit for a person, in 80 columns."""
     name = found["dataset"] + (" (synthetic)" if found["synthetic"] else "")
-    kind = "several labels a clip" if found["multi_label"] else "one label a clip"
-    labels, artists = found["label_cardinality"], found["songs_per_artist"]
+    songs, unknown = found["songs"], found["unknown_artist"]
     lines = [
-        f"{name}: {found['songs']:,} songs, {found['clips']:,} clips, {found['artists']:,} artists, "
-        f"{found['albums']:,} albums",
-        f"{len(found['labels'])} labels, {kind}; {found['unknown_artist']:,} songs of unknown artist",
-        f"labels a song: {labels['mean']:.2f} on average, {labels['distinct_sets']:,} different sets",
-        *_artists_text(artists),
+        f"{name}: {songs:,} songs, {found['clips']:,} clips, {found['artists']:,} artists, {found['albums']:,} albums",
+        f"songs of unknown artist: {unknown:,} ({100 * unknown / songs:.1f} %)",
+        *_labels_text(found),
+        *_artists_text(found["songs_per_artist"]),
         f"artist graph: {found['edges']:,} edges (pairs of clips of one artist)",
         *_homophily_text(found),
         *_thesis_text(found["thesis"]),
@@ -169,14 +175,37 @@ def describe(found: dict[str, Any]) -> str:
             for which, scores in baselines.items()
         ]
         short = [SHORT.get(m, m) for m in columns]
+        kinds = [kind for kind in overlap["shared"]["train-test"] if found.get(kind, True)]  # none are known: not told
+        shared = [
+            [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
+            for pair, counts in overlap["shared"].items()
+        ]
         lines += [
             "",
-            f"{regime}: {overlap_text(overlap)}".replace("; ", "\n  "),
-            f"  albums on both sides: {overlap['shared_albums']:,}; songs on both sides: {overlap['shared_songs']:,}",
+            *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
+            table(["on both sides", *kinds], shared),
+            "",
             table(["without hearing", *short], rows),
         ]
+    for regime, reason in found["impossible"].items():
+        lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
     return "\n".join(lines)
+
+
+def _labels_text(found: dict[str, Any]) -> list[str]:
+    """How many labels there are, how many songs have each, and how many a song has."""
+    labels, each = found["labels"], found["label_cardinality"]
+    kind = "several labels a clip" if found["multi_label"] else "one label a clip"
+    frequent = sorted(labels, key=lambda label: (-labels[label], label))
+    shown = ", ".join(f"{label} {labels[label]:,}" for label in frequent[:SHOWN_LABELS])
+    more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""
+    with_so_many = ", ".join(f"{count:,} with {number}" for number, count in each["songs"].items())
+    return [
+        *wrapped(f"{len(labels):,} labels, {kind}: {shown}{more}"),
+        f"labels a song: {each['mean']:.2f} on average, {each['distinct_sets']:,} different sets",
+        *wrapped(f"songs by their labels: {with_so_many}", "  ", "  "),
+    ]
 
 
 def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
@@ -194,7 +223,7 @@ def _artists_text(found: dict[str, Any] | None) -> list[str]:
     rows = [[songs, f"{count:,}"] for songs, count in found["artists"].items() if count]
     head = f"songs an artist: {found['mean']:.1f} on average, median {found['median']:g}, most {found['most']:,}"
     shown = "artists by their songs: " + ", ".join(f"{count} with {songs}" for songs, count in rows)
-    return [head, *textwrap.wrap(shown, 78, initial_indent="  ", subsequent_indent="  ")]
+    return [head, *wrapped(shown, "  ", "  ")]
 
 
 def _homophily_text(found: dict[str, Any]) -> list[str]:
@@ -214,9 +243,7 @@ def _thesis_text(found: dict[str, Any] | None) -> list[str]:
     rows = [[name, ours, thesis, "" if ours == thesis else "differs"] for name, ours, thesis in rows]
     head = ["beside the thesis", "ours", "thesis", "?"]
     columns = 4 if any(row[3] for row in rows) else 3
-    why = [
-        line for text in found["why"] for line in textwrap.wrap(text, 78, initial_indent="- ", subsequent_indent="  ")
-    ]
+    why = [line for text in found["why"] for line in wrapped(text, "  ", "- ")]
     return ["", table(head[:columns], [row[:columns] for row in rows]), *why]
 
 

@@ -6,18 +6,31 @@ Heavy libraries are imported inside the commands, so that ``encore --help`` answ
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 import os
+import shlex
 import sys
-import types
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.options import (
+    DEFAULT_STORE,
+    MAX_SEEDS,
+    REGIMES,
+    BackboneOption,
+    DeviceOption,
+    JsonOption,
+    MembersOption,
+    MemoryOption,
+    NeighboursOption,
+    SeedsOption,
+    SetOption,
+    StoreOption,
+    ThresholdOption,
+    command,
+    with_dataset_options,
+)
 from stages import progress, registry
 from store.errors import EncoreError, RequestError
 
@@ -34,110 +47,6 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
-
-INTERRUPTED = 130
-
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="ENCORE_STORE", help="folder or fsspec URL (s3://...) of the store")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
-BackboneOption = Annotated[
-    str | None, typer.Option("--backbone", help=f"one of: {', '.join(registry.names('backbone'))}", metavar="B")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
-_REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
-InductiveOption = Annotated[bool, typer.Option("--inductive", help="let training clips alone be neighbours")]
-DEFAULT_STORE = "./stores"
-
-
-def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, with ``--quiet`` and ``--debug``; its errors become one message and an exit code."""
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
-            progress.be_quiet(quiet)
-            try:
-                function(**given)
-            except KeyboardInterrupt:
-                print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
-                raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:
-                raise typer.Exit(1) from None
-            except EncoreError as error:
-                if debug:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
-                raise typer.Exit(error.exit_code) from None
-            except typer.Exit:
-                raise
-            except MemoryError:
-                print("error: out of memory; a smaller --batch or fewer --workers needs less", file=sys.stderr)
-                raise typer.Exit(1) from None
-            except Exception as error:
-                if debug:
-                    raise
-                print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
-                print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
-                raise typer.Exit(1) from None
-
-        own = inspect.signature(function, eval_str=True)
-        common = [
-            _flag("quiet", "no progress and no notes"),
-            _flag("debug", "show the traceback of an error"),
-        ]
-        _give_signature(guarded, [*own.parameters.values(), *common])
-        group.command(name=function.__name__.removeprefix("store_"))(guarded)
-        return function
-
-    return register
-
-
-def _flag(name: str, text: str) -> inspect.Parameter:
-    annotation = Annotated[bool, typer.Option(f"--{name}", help=text)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-
-
-def _give_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Let a wrapper show ``parameters`` as its own, which is what typer reads."""
-    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in named}
-
-
-def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
-    offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
-    for name in registry.names("dataset"):
-        dataset = registry.find("dataset", name)
-        hints = typing.get_type_hints(dataset)
-        for field in dataclasses.fields(dataset):
-            _, texts = offered.setdefault(field.name, (hints[field.name], {}))
-            texts.setdefault(field.metadata["help"], []).append(name)
-    everywhere = len(registry.names("dataset"))
-
-    @functools.wraps(function)
-    def gathered(**given: Any) -> None:
-        function(options={name: given.pop(name) for name in offered}, **given)
-
-    own = inspect.signature(function, eval_str=True)
-    parameters = [p for p in own.parameters.values() if p.name != "options"]
-    for name, (kind, texts) in offered.items():
-        parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
-        option = typer.Option(f"--{name.replace('_', '-')}", help="; ".join(parts))
-        annotation = Annotated.__class_getitem__((_optional(kind), option))  # type: ignore[attr-defined]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    gathered.__annotations__ = {p.name: p.annotation for p in parameters}
-    return gathered
-
-
-def _optional(kind: Any) -> Any:
-    """The type that the command line parses for a field; what it has no type for arrives as text."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        (kind,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
-    return (kind if kind in (int, float, bool, str, Path) else str) | None
 
 
 def _open(where: str) -> Store:
@@ -210,7 +119,7 @@ def train(
     from pipeline.configure import parse_pairs
     from pipeline.output import print_json
 
-    first = os.environ.get("RANK", "0") == "0"
+    first = not _is_further_process()
     if not first:
         progress.be_quiet(True)
     changes = parse_pairs([*(settings or []), *([f"epochs={epochs}"] if epochs else [])], "--set")
@@ -233,6 +142,11 @@ def train(
         print(work.describe(report))
 
 
+def _is_further_process() -> bool:
+    """Whether ``torchrun`` started this process beside a first one, which speaks for all."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def _part(text: str) -> tuple[int, int]:
     share, _, parts = text.partition("/")
     if share.isdigit() and parts.isdigit() and 1 <= int(share) <= int(parts):
@@ -248,8 +162,8 @@ def audit(
     export: Annotated[
         Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
     ] = None,
-    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {_REGIMES}")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="with --export: how many, from 0 on")] = 1,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {REGIMES}")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on")] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -259,13 +173,17 @@ def audit(
     from pipeline.collections import open_catalog
     from pipeline.output import print_json
 
-    catalog = open_catalog(dataset, options, _open(store))
+    where = _open(store)
+    catalog = open_catalog(dataset, options, where)
+    # Looking at files must change nothing in a store; what is handed to others, or stands in the store, is kept.
+    keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
     if export is not None:
-        for path in splits.export(catalog, export, _list(regimes, "--regimes") if regimes else [], seeds):
+        chosen = _list(regimes, "--regimes") if regimes else []
+        for path in splits.export(catalog, where, export, chosen, seeds, keeps=keeps):
             progress.note(f"wrote {path}")
     elif regimes is not None:
         raise RequestError("--regimes names the splits to export; give --export DIR")
-    found = work.audit(catalog)
+    found = work.audit(catalog, where, keeps=keeps)
     if json:
         print_json(found)
     else:
@@ -296,16 +214,20 @@ def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help=_REGIMES)] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 1,
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES)] = "random",
+    seeds: SeedsOption = 1,
     settings: SetOption = None,
-    inductive: InductiveOption = False,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
-    _train(dataset, backbone, [mode], [regime], seeds, _with(settings, inductive), device, store, json, saved=True)
+    given = _with(settings, members=members, threshold=threshold, **_neighbours(neighbours))
+    _train(dataset, backbone, [mode], [regime], seeds, given, device, memory, store, json, saved=True)
 
 
 @command(app)
@@ -313,22 +235,77 @@ def compare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {_REGIMES}")] = "random",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="how many, from 0 on")] = 3,
+    regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {REGIMES}")] = "random",
+    seeds: SeedsOption = 3,
     settings: SetOption = None,
-    inductive: InductiveOption = False,
+    neighbours: NeighboursOption = None,
+    members: MembersOption = None,
+    threshold: ThresholdOption = None,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime, the thesis's figures beside ours."""
-    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    given = _with(settings, inductive)
-    _train(dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, store, json, saved=False)
+    chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
+    given = _with(settings, members=members, threshold=threshold, **_neighbours(neighbours))
+    _train(
+        dataset, backbone, chosen, _list(regimes, "--regimes"), seeds, given, device, memory, store, json, saved=False
+    )
 
 
-def _with(settings: list[str] | None, inductive: bool) -> list[str]:
-    return [*(settings or []), *(["inductive=true"] if inductive else [])]
+def _with(settings: list[str] | None, **options: object) -> list[str]:
+    """The settings of ``--set``, and those that have options of their own where they are given."""
+    return [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value)]
+
+
+def _neighbours(text: str | None) -> dict[str, str]:
+    """``8``, ``all``, ``train`` or ``8,train`` as settings."""
+    given = [word.strip() for word in (text or "").split(",") if word.strip()]
+    drawn = [word for word in given if word != "train"]
+    if len(drawn) > 1 or (text is not None and not given):
+        raise RequestError(f"--neighbours takes a number or all, train, or both (8,train), not {text!r}")
+    found = {"neighbours": drawn[0]} if drawn else {}
+    return found | ({"inductive": "true"} if "train" in given else {})
+
+
+@command(app)
+def search(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count")] = 30,
+    settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Search for a head's best settings by validation alone; prints the command that tests them. Resumable."""
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
+    from pipeline import search as work
+    from pipeline.configure import parse_pairs
+    from pipeline.devices import find_device
+    from pipeline.output import print_json
+
+    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    found = work.search(
+        _open(store),
+        dataset,
+        backbone=backbone,
+        mode=mode,
+        regime=regime,
+        trials=trials,
+        changes=parse_pairs(_with(settings, **_neighbours(neighbours)), "--set"),
+        device=find_device(device),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+    )
+    if json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(work.describe(found))
 
 
 @command(app)
@@ -338,6 +315,9 @@ def report(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
     against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
+    ensemble: Annotated[
+        str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -345,8 +325,13 @@ def report(
     from pipeline import report as work
     from pipeline.output import print_json
 
-    chosen = _thesis_first(registry.names("head")) if modes == "all" else _list(modes, "--modes")
-    found = work.report(_open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against)
+    chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
+    members = _list(ensemble, "--ensemble") if ensemble else []
+    for mode in (*chosen, *members):
+        _check_mode(mode)
+    found = work.report(
+        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+    )
     if json:
         print_json(found)
     else:
@@ -358,6 +343,19 @@ def _list(text: str, option: str) -> list[str]:
     if not names:
         raise RequestError(f"{option} names nothing")
     return names
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
+
+
+def _every_mode() -> list[str]:
+    """The modes that can be loaded; the others are named."""
+    found, left_out = registry.load("head")
+    for text in left_out:
+        progress.note(f"left out: {text}")
+    return _thesis_first(list(found))
 
 
 def _thesis_first(names: list[str]) -> list[str]:
@@ -373,29 +371,38 @@ def _train(
     seeds: int,
     settings: list[str] | None,
     device: str,
+    memory: float | None,
     store: str,
     as_json: bool,
     *,
     saved: bool,
 ) -> None:
     for mode in modes:
-        if mode not in registry.names("head"):
-            registry.find("head", mode)  # raises with the list of modes
+        _check_mode(mode)
     from pipeline import head as work
     from pipeline.configure import parse_pairs
     from pipeline.devices import find_device
     from pipeline.output import print_json, results_text
+    from stages.head.world import joined
 
-    results = work.run(
-        _open(store),
-        dataset,
-        backbone=backbone,
-        modes=modes,
-        regimes=regimes,
-        seeds=seeds,
-        changes=parse_pairs(settings or [], "--set"),
-        device=find_device(device),
-    )
+    if _is_further_process():
+        progress.be_quiet(True)
+    found = find_device(device)
+    with joined(found) as world:
+        results = work.run(
+            _open(store),
+            dataset,
+            backbone=backbone,
+            modes=modes,
+            regimes=regimes,
+            seeds=seeds,
+            changes=parse_pairs(settings or [], "--set"),
+            device=found,
+            memory_gib=memory,
+            world=world,
+        )
+    if _is_further_process():
+        return
     if as_json:
         print_json([result.as_json() for result in results])
         return
@@ -477,15 +484,31 @@ def main() -> None:
     if "--debug" not in sys.argv:
         # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
         sys.unraisablehook = lambda _unraisable: None
+    _make_writable("stdout")
+    _make_writable("stderr")
+    code: object = 0
     try:
         app()
     except SystemExit as done:
+        code = done.code
+    try:
         sys.stdout.flush()
-        sys.stderr.flush()
-        if done.code:
-            # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
-            os._exit(done.code if isinstance(done.code, int) else 1)
-        raise
+    except OSError as error:
+        code = code or 1
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output cannot be written or read: {error.strerror}", file=sys.stderr)
+    sys.stderr.flush()
+    # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _make_writable(name: str) -> None:
+    """A standard stream that is closed takes what is written and drops it; one of few letters shows ? for others."""
+    stream = getattr(sys, name)
+    if stream is None:
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    else:
+        stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

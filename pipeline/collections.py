@@ -67,6 +67,7 @@ def mark_sources(catalog: Catalog) -> Catalog:
     if table.column("source_row").null_count == 0 and table.num_rows:
         return catalog
     root = Path(catalog.info.data_root or ".")
+    whole = root.resolve()
     paths = catalog.strings("path")
     midi = catalog.strings("midi_path")
     files = sorted({path for path in (*paths, *midi) if path is not None})
@@ -74,8 +75,9 @@ def mark_sources(catalog: Catalog) -> Catalog:
 
         def mark(path: str) -> str | None:
             try:
-                return source_tag(root / path)
-            except OSError:
+                # A link out of the folder is not followed; encoding it says so.
+                return source_tag(root / path) if (root / path).resolve().is_relative_to(whole) else None
+            except (OSError, RuntimeError):  # RuntimeError: a link that leads back to itself
                 return None
             finally:
                 advance(1)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from store.errors import RequestError
+
+
+def find_memory(device: torch.device) -> int:
+    """Bytes of memory that each of this machine's processes may count on: a GPU's free ones, or the machine's own."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        memory = min(memory, int(text))
+    return memory // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def find_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -10,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from pipeline.collections import check_writable, mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
 from stages import registry
+from stages.division import Division
 from stages.embed.backbones import Backbone
 from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.weights import read_about, read_state_dict
 from stages.progress import note
 from store.errors import EncoreError, RequestError
 from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
-from store.merge import merge
+from store.merge import update
 from store.schema import Catalog, CatalogInfo
 
 _RANDOM = "random"
@@ -69,15 +73,20 @@ def embed(
     """Bring the stored catalog up to date, then encode the clips that the store lacks."""
     started = time.perf_counter()
     device = find_device(device_name)
-    found = mark_sources(open_catalog(name, options, store))
+
+    def look() -> Catalog:
+        return mark_sources(open_catalog(name, options, store))
+
+    seen = store.catalog_mark(options.get("name") or name)
+    found = look()
     chosen = backbone_name or found.info.backbone
     backbone, mark = make_backbone(chosen, weights, settings, found.info)
     check_writable(store)
-    stored = store.read_catalog(found.info.name) if store.has_catalog(found.info.name) else None
-    catalog, growth = merge(stored, found)
-    if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
-        store.write_catalog(catalog)
+    catalog, growth = update(store, found, seen, look)
+    Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
+    if weights not in (None, _RANDOM):
+        _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
     already_there = writer.is_complete
     encoded, complete = 0, True
     if not already_there:
@@ -97,7 +106,7 @@ def embed(
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)
-    failed = _failures(store, catalog, writer.folder) if complete else Counter()
+    failures = _failures(store, catalog, writer.folder) if complete else []
     return EmbedReport(
         dataset=catalog.info.name,
         synthetic=catalog.info.synthetic,
@@ -111,7 +120,7 @@ def embed(
         retired=growth.retired,
         corrected=growth.corrected,
         encoded=encoded,
-        failed=dict(failed),
+        failed=dict(Counter(failure["kind"] for failure in failures)),
         already_there=already_there,
         complete=complete,
         seconds=time.perf_counter() - started,
@@ -146,8 +155,40 @@ def make_backbone(
     path = Path(weights)
     if not path.exists():
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
-    backbone.load(path)
+    load_weights(backbone, path)
     return backbone, hash_weights(path)
+
+
+def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
+    """Leave beside a representation the songs of this collection that its backbone was trained on."""
+    about = read_about(weights)
+    songs = about.get("train_songs")
+    if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
+        store.write_table(f"{folder}/trained_on.parquet", pa.table({"song_id": pa.array(songs, type=pa.string())}))
+
+
+def load_weights(backbone: Backbone, path: Path) -> None:
+    """`Backbone.load`, whose error then also says which other backbone the checkpoint fits."""
+    try:
+        backbone.load(path)
+    except RequestError as error:
+        owner = _who_reads(path, but=backbone.NAME)
+        raise RequestError(f"{error}. {owner} reads it: --backbone {owner}" if owner else str(error)) from error
+
+
+def _who_reads(path: Path, *, but: str) -> str | None:
+    """The first other backbone that the checkpoint's weights fit, found by trying, each with its default settings."""
+    try:
+        read_state_dict(path)
+    except RequestError:
+        return None
+    for name in registry.names("backbone"):
+        if name != but:
+            with contextlib.suppress(Exception):  # of any kind, from another package's; the first error is told
+                kind: type[Backbone] = registry.find("backbone", name)
+                kind(kind.Config()).load(path)
+                return name
+    return None
 
 
 def hash_weights(path: Path) -> str:
@@ -160,17 +201,15 @@ def hash_weights(path: Path) -> str:
 
 def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
     """What ``--strict`` says of clips that failed in an earlier run."""
-    retired = catalog.retired()
-    for failure in store.read_table(f"{folder}/failures.parquet").to_pylist():
-        if not retired[failure["row"]]:
-            raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
+    for failure in _failures(store, catalog, folder):
+        raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
 
 
-def _failures(store: Store, catalog: Catalog, folder: str) -> Counter[str]:
-    table = store.read_table(f"{folder}/failures.parquet")
-    retired = catalog.column("retired").to_numpy()
-    pairs = zip(table.column("row").to_pylist(), table.column("kind").to_pylist(), strict=True)
-    return Counter(kind for row, kind in pairs if not retired[row])
+def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any]]:
+    """The live clips of this catalog that could not be encoded; another run may have grown the stored one since."""
+    live = (~catalog.retired()).tolist()
+    recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
+    return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
 
 
 def _distinct(catalog: Catalog, name: str) -> int:

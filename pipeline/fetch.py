@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from stages.embed.datasets import Remote
 from stages.progress import note, task
@@ -19,6 +18,7 @@ _ARCHIVES = (".zip", ".tar.gz", ".tgz")
 _TIMEOUT_S = (20.0, 120.0)  # to connect, and between two pieces
 _PIECE_BYTES = 1 << 16  # what an interruption can lose
 _MIB = 1 << 20
+_GIB = 1 << 30
 
 
 def place_of(remote: Remote, data: Path) -> Path | None:
@@ -35,7 +35,8 @@ def fetch(remote: Remote, data: Path) -> Path:
     Raises
     ------
     EncoreError
-        where the address cannot be read, or what came does not have the checksum.
+        where the address cannot be read, the disk is too small, or what came is a web page, is not of the length that
+        was announced or does not have the checksum.
     RequestError
         where an archive holds something that would lie outside of ``data``, or not what it should hold.
     """
@@ -45,14 +46,13 @@ def fetch(remote: Remote, data: Path) -> Path:
     there = place_of(remote, data)
     if there is not None:
         return there
-    name = PurePosixPath(urlsplit(remote.url).path).name
-    archive = name.endswith(_ARCHIVES)
-    target = data / (name if archive else remote.holds[0])
+    archive = remote.name.endswith(_ARCHIVES)
+    target = data / (remote.name if archive else remote.holds[0])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         pooch.get_logger().setLevel("WARNING")
         pooch.retrieve(
-            remote.url, remote.checksum, fname=target.name, path=target.parent, downloader=_Resumed(target, name)
+            remote.url, remote.checksum, fname=target.name, path=target.parent, downloader=_Resumed(target, remote.name)
         )
         if archive:
             _unpack(target, data / remote.into)
@@ -80,6 +80,7 @@ class _Resumed:
     """A downloader for pooch that goes on where it was interrupted."""
 
     def __init__(self, target: Path, label: str) -> None:
+        self.target = target
         self.partial = target.with_name(f".{target.name}.partial")
         self.mark = target.with_name(f".{target.name}.partial.mark")
         self.label = label
@@ -96,6 +97,11 @@ class _Resumed:
                 self._forget()
                 return self(url, output_file, _pooch)
             response.raise_for_status()
+            if response.headers.get("Content-Type", "").startswith("text/html"):
+                raise EncoreError(
+                    f"{url} answers with a web page instead of {self.label}; fetch it there by hand and put it at "
+                    f"{self.target}"
+                )
             goes_on = have > 0 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             if response.status_code == requests.codes.partial_content and not goes_on:
                 raise requests.RequestException("the server sent another part of the file than was asked for")
@@ -111,7 +117,14 @@ class _Resumed:
         else:
             self.mark.unlink(missing_ok=True)
         length = response.headers.get("Content-Length", "")
-        total = (have + int(length)) // _MIB + 1 if length.isdigit() else None
+        announced = have + int(length) if length.isdigit() else None
+        free = shutil.disk_usage(self.partial.parent).free
+        if announced is not None and announced - have > free:
+            raise EncoreError(
+                f"{response.url} has {announced / _GIB:,.1f} GiB, and {self.partial.parent} has room for "
+                f"{free / _GIB:,.1f} GiB; make room, or give another folder: --data DIR"
+            )
+        total = None if announced is None else announced // _MIB + 1
         with self.partial.open("ab" if have else "wb") as file, task(f"fetching {self.label}", total, "MiB") as advance:
             done = have // _MIB
             advance(done)
@@ -119,6 +132,14 @@ class _Resumed:
                 file.write(piece)
                 advance(file.tell() // _MIB - done)
                 done = file.tell() // _MIB
+        whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if have and whole.isdigit() and self.partial.stat().st_size != int(whole):
+            arrived = self.partial.stat().st_size
+            self._forget()
+            raise EncoreError(
+                f"{response.url}: {arrived:,} bytes came where {int(whole):,} had been announced; they were thrown "
+                f"away, run the command again"
+            )
 
     def _forget(self) -> None:
         self.partial.unlink(missing_ok=True)

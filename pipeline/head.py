@@ -4,96 +4,52 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from pipeline.checks import check_request, note_missing_labels, trainable
 from pipeline.configure import configure
-from pipeline.presets import PAPER, settings_for
+from pipeline.devices import find_memory
+from pipeline.journal import Journal
+from pipeline.presets import settings_for
+from pipeline.results import Result, numbers
 from pipeline.runs import RunFolder, run_name, save_run
 from stages import registry
 from stages.head import collection as collections
 from stages.head import train as training
+from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
+from stages.head.ensemble import mean, network_seed
 from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
-from stages.head.metrics import main_metric
 from stages.head.settings import Settings
+from stages.head.shards import Shards
+from stages.head.thresholds import above, find
+from stages.head.world import ALONE, World
 from stages.progress import note, task
 from stages.splits import Split
 from stages.splits import parse as parse_regime
-from store.errors import RequestError
 from store.layout import Store
 
+_COPIES = 4  # as stored, standardised, a head's means, and what passes
 
-@dataclass(kw_only=True)
-class Result:
-    """The test scores of one mode in one regime, over seeds.
 
-    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
-    each seed. ``neighbours`` says whose representations take part in a clip's score: ``all`` (transductive), ``train``
-    (inductive) or None.
+@dataclass(frozen=True)
+class Fitted:
+    """What one rule of a head says after one training.
+
+    ``threshold`` is [labels], None where labels are not chosen by a threshold; ``networks`` those whose mean it is.
     """
 
-    dataset: str
-    synthetic: bool
-    backbone: str | None
-    mode: str
     rule: str | None
-    regime: str
-    seeds: int
-    neighbours: str | None
-    overlap: dict[str, Any]
-    scores: list[dict[str, float]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    saved: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The record under DESIGN's stable keys; a metric that is not defined on these clips is null."""
-        metrics = {
-            name: {"mean": _number(np.mean(values)), "std": _number(np.std(values))}
-            for name, values in self.by_metric().items()
-        }
-        return {
-            "dataset": self.dataset,
-            "synthetic": self.synthetic,
-            "backbone": self.backbone,
-            "mode": self.mode,
-            "rule": self.rule,
-            "regime": self.regime,
-            "seeds": self.seeds,
-            "transductive": self.transductive,
-            "neighbours": self.neighbours,
-            "metrics": metrics,
-            "train_seconds": float(np.sum(self.seconds)),
-            "overlap": self.overlap,
-            "paper": self.paper(),
-            "saved": self.saved,
-        }
-
-    @property
-    def transductive(self) -> bool:
-        return self.neighbours == "all"
-
-    def by_metric(self) -> dict[str, list[float]]:
-        return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
-
-    def paper(self) -> dict[str, Any] | None:
-        """The thesis's figure for this data set and mode, and the backbone it had there."""
-        paper = PAPER.get(self.dataset)
-        if paper is None or self.mode not in paper.scores or self.rule not in (None, "most frequent"):
-            return None
-        return {paper.metric: paper.scores[self.mode], "backbone": paper.backbone}
-
-
-def _number(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _numbers(scores: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in scores.items()}
+    prediction: Prediction
+    threshold: NDArray[np.float64] | None
+    seconds: float
+    networks: list[training.Trained]
 
 
 def run(
@@ -106,76 +62,146 @@ def run(
     seeds: int,
     changes: Mapping[str, str],
     device: torch.device,
+    memory_gib: float | None = None,
+    world: World = ALONE,
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
-    Reads the store once; opens no song.
+    Reads the store once, or at each pass over a collection that does not fit in memory; opens no song. Where the same
+    command was stopped it goes on: finished runs are kept, the one it was at is taken up from its last checkpoint.
+
+    Parameters
+    ----------
+    memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
+        what there is.
+    world : the processes that train together. All of them return the results, the first one writes.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     folds = [parse_regime(regime)[1] or 1 for regime in regimes]
-    configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
-    if "inductive" in changes:
-        _refuse_transductive(heads)
-    data = _load(store, dataset, backbone, heads)
-    # The representation's own name tells the backbone: what was asked for may be none, or cut short.
-    preset = settings_for(dataset, (data.backbone or "").rpartition("-")[0])
-    settings = configure(preset, changes, "a head")
-    for reason, count in data.left_out.items():
-        if count:
-            note(f"{count:,} clips are left out: {reason}")
-    epochs = settings.epochs * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
+    data, settings = open_collection(store, dataset, backbone, heads, changes, held=False)
+    shards = None if data.stored is None else share(data, world, device, memory_gib)
+    data = data if shards is None else shards.data
+    heads = trainable(heads, data, settings, changes)
+    if shards is not None:
+        shards.check(*heads)
+    networks = settings.members * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()
-    with task(f"training on {dataset}", epochs or None, "epochs") as advance:
+    about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
+    stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
+    journal = Journal(store, world, {**about, "stretches": stretches})
+    with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
         for regime in regimes:
-            splits = [(seed, data.parts(regime, seed)) for seed in range(seeds)]
+            splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
+            note_missing_labels(data, regime, [part for _, _, part in splits])
             for head in heads:
-                found: dict[str | None, Result] = {}
-                representation = data.backbone if head.READS_SONGS else None
-                folder = RunFolder(dataset, representation, head.NAME, regime, _neighbours(head, settings) == "train")
-                store.files.remove(folder.path)
-                for seed, fold, part in ((seed, i, part) for seed, parts in splits for i, part in enumerate(parts)):
-                    for rule, prediction, seconds, trained in _fit(head, data, part, settings, seed, device, advance):
-                        result = found.setdefault(
-                            rule,
-                            Result(
-                                dataset=dataset,
-                                synthetic=data.info.synthetic,
-                                backbone=representation,
-                                mode=head.NAME,
-                                rule=rule,
-                                regime=regime,
-                                seeds=seeds,
-                                neighbours=_neighbours(head, settings),
-                                overlap=data.overlap(part),
-                                saved=store.files.show(folder.path),
-                            ),
-                        )
-                        result.scores.append(training.evaluate(prediction, data, part))
-                        result.seconds.append(seconds)
-                        name = run_name(seed, fold + 1 if parse_regime(regime)[1] else None, rule)
-                        save_run(
-                            store,
-                            folder,
-                            name,
-                            {"rule": rule, "seed": seed, "metrics": _numbers(result.scores[-1])},
-                            data=data,
-                            part=part,
-                            prediction=prediction,
-                            settings=settings,
-                            trained=trained,
-                        )
-                    if issubclass(head, TrainedHead):
-                        advance(settings.epochs - (len(trained.history) if trained else 0))
-                results += found.values()
+                results += _run_mode(
+                    store, head, data, regime, seeds, splits, settings, device, advance, shards, journal
+                )
+    journal.end()
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
 
 
-def _refuse_transductive(heads: Sequence[type[Head]]) -> None:
-    wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
-    if wrong:
-        raise RequestError(f"{', '.join(wrong)} cannot be inductive; leave out --inductive, or name other modes")
+def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, Split]]:
+    """The splits of a regime with the number of each fold, from 1; None where there are no folds."""
+    parts = data.parts(regime, seed)
+    return list(enumerate(parts, start=1)) if parse_regime(regime)[1] else [(None, part) for part in parts]
+
+
+def _run_mode(
+    store: Store,
+    head: type[Head],
+    data: Collection,
+    regime: str,
+    seeds: int,
+    splits: Sequence[tuple[int, int | None, Split]],
+    settings: Settings,
+    device: torch.device,
+    advance: Callable[[int], None],
+    shards: Shards | None,
+    journal: Journal,
+) -> list[Result]:
+    """Train one mode on every split of a regime; one result a rule."""
+    found: dict[str | None, Result] = {}
+    representation = data.backbone if head.READS_SONGS else None
+    neighbours = _neighbours(head, settings)
+    folder = RunFolder(data.info.name, representation, head.NAME, regime, neighbours == "train")
+    filled = journal.begin(folder, head)
+    overlap = [data.overlap(part) for _, _, part in splits]
+    for seed, fold, part in splits:
+        name = run_name(seed, fold, None)
+        done = journal.done(filled, name)
+        if done is None:
+            checkpoint = partial(journal.checkpoint, filled, name)
+            told = [
+                save_run(
+                    store,
+                    filled,
+                    run_name(seed, fold, fitted.rule),
+                    {
+                        "rule": fitted.rule,
+                        "seed": seed,
+                        "fold": fold,
+                        "metrics": numbers(training.evaluate(fitted.prediction, data, part)),
+                        "seconds": fitted.seconds,
+                        "remark": fitted.networks[0].remark if fitted.networks else "",
+                    },
+                    data=data,
+                    part=part,
+                    prediction=fitted.prediction,
+                    threshold=fitted.threshold,
+                    settings=settings,
+                    networks=fitted.networks,
+                    code=journal.code,
+                    writes=journal.writes,
+                )
+                for fitted in fit(head, data, part, settings, seed, device, advance, shards, checkpoint)
+            ]
+            journal.forget(filled)
+        else:
+            told = [done]
+            advance(settings.epochs * settings.members if done["settings"] else 0)
+        for run in told:
+            result = found.setdefault(
+                run["rule"],
+                Result(
+                    dataset=data.info.name,
+                    synthetic=data.info.synthetic,
+                    backbone=representation,
+                    mode=head.NAME,
+                    rule=run["rule"],
+                    regime=regime,
+                    seeds=seeds,
+                    members=settings.members if run["settings"] else 1,
+                    threshold=None if run["threshold"] is None else settings.threshold,
+                    neighbours=neighbours,
+                    remark=run["remark"],
+                    overlap=overlap,
+                    saved=store.files.show(folder.path),
+                ),
+            )
+            result.scores.append({name: math.nan if value is None else value for name, value in run["metrics"].items()})
+            result.seconds.append(run["seconds"])
+    journal.whole(filled)
+    return list(found.values())
+
+
+def open_collection(
+    store: Store,
+    dataset: str,
+    backbone: str | None,
+    heads: Sequence[type[Head]],
+    changes: Mapping[str, str],
+    *,
+    held: bool = True,
+) -> tuple[Collection, Settings]:
+    """What the heads read of a stored collection, and the settings that its backbone has with the changes."""
+    configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
+    check_request(heads, changes)
+    data = _load(store, dataset, backbone, heads, held=held)
+    # The representation's own name tells the backbone: what was asked for may be none, or cut short.
+    return data, configure(settings_for(dataset, (data.backbone or "").rpartition("-")[0]), changes, "a head")
 
 
 def _neighbours(head: type[Head], settings: Settings) -> str | None:
@@ -184,10 +210,22 @@ def _neighbours(head: type[Head], settings: Settings) -> str | None:
     return "train" if settings.inductive else "all"
 
 
-def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]]) -> Collection:
+def share(data: Collection, world: World, device: torch.device, memory_gib: float | None) -> Shards:
+    """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
+    memory = find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
+    most = world.tell(max(1, int(memory / (4 * data.dim * _COPIES))))  # free memory differs from process to process
+    if world.size == 1 and len(data) <= most:
+        return Shards(data.held())
+    shards = Shards(data, world, most)
+    if len(shards.stretches) > 1:
+        note(f"{len(data):,} clips are more than fit in memory; they are read in {len(shards.stretches):,} stretches")
+    return shards
+
+
+def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
     if any(head.READS_SONGS for head in heads):
-        return collections.load(store, dataset, backbone or _default_backbone(store, dataset))
-    return collections.from_catalog(store.read_catalog(dataset))
+        return collections.load(store, dataset, backbone or _default_backbone(store, dataset), held=held)
+    return collections.from_catalog(store.read_catalog(dataset), store)
 
 
 def _default_backbone(store: Store, dataset: str) -> str | None:
@@ -204,21 +242,51 @@ def _default_backbone(store: Store, dataset: str) -> str | None:
     return str(fitting[0])
 
 
-def _fit(
-    head: type[Head], data: Collection, part: Split, settings: Settings, seed: int, device: torch.device, advance: Any
-) -> list[tuple[str | None, Prediction, float, training.Trained | None]]:
-    if issubclass(head, TrainedHead):
-        trained = training.train(head, data, part, settings, seed=seed, device=device, on_epoch=advance)
-        return [(None, trained.prediction, trained.seconds, trained)]
-    assert issubclass(head, CountedHead)
+def fit(
+    head: type[Head],
+    data: Collection,
+    part: Split,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None],
+    shards: Shards | None = None,
+    checkpoint: Callable[[int], Checkpoint] | None = None,
+) -> list[Fitted]:
+    """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
+
+    ``checkpoint`` gives the place where each of the networks waits while it is not finished.
+    """
     started = time.perf_counter()
-    predictions = head().predict(data, part)
-    seconds = time.perf_counter() - started
-    return [(rule or None, found, seconds / len(predictions), None) for rule, found in predictions.items()]
-
-
-def columns_of(results: Sequence[Result]) -> list[str]:
-    """The metrics that any of the results has, the main one first."""
-    names = list(dict.fromkeys(name for result in results for name in result.scores[0]))
-    main = main_metric("micro_f1" in names)
-    return [main, *(name for name in names if name != main)]
+    networks: list[training.Trained] = []
+    if issubclass(head, TrainedHead):
+        for member in range(settings.members):
+            of_member = network_seed(seed, member)
+            networks.append(
+                training.train(
+                    head,
+                    data,
+                    part,
+                    settings,
+                    seed=of_member,
+                    device=device,
+                    on_epoch=advance,
+                    shards=shards,
+                    checkpoint=checkpoint(member) if checkpoint else None,
+                )
+            )
+            advance(settings.epochs - len(networks[-1].history))
+        predictions = {"": mean([trained.prediction.score for trained in networks], data.multi_label)}
+    else:
+        assert issubclass(head, CountedHead)
+        predictions = head().predict(data, part)
+    seconds = (time.perf_counter() - started) / len(predictions)
+    found = []
+    for rule, prediction in predictions.items():
+        threshold = None
+        if data.multi_label and not rule:  # a named rule decides by itself
+            validation = part == 1
+            threshold = find(settings.threshold, data.targets[validation], prediction.score[validation])
+            prediction = Prediction(prediction.score, above(prediction.score, threshold))
+        found.append(Fitted(rule or None, prediction, threshold, seconds, networks))
+    return found

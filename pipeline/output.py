@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.head import Result, columns_of
+from pipeline.results import Result, columns_of
 
 WIDTH = 80
 SHORT = {
@@ -24,6 +25,12 @@ SHORT = {
     "pr_auc": "PR-AUC",
 }
 
+_CHOICES = {
+    "fixed": "labels scored above 0.5 are chosen",
+    "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
+    "per-label": "labels are chosen above thresholds of their own, of the best F1 on validation",
+}
+
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
@@ -32,16 +39,21 @@ def print_json(value: Any) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart (one where the line would be too long), the first to the left, the others right."""
+    """Columns two spaces apart (one where the line would be too long), words to the left, numbers to the right."""
+    words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
 
     def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        return gap.join((first.ljust(widths[0]), *right)).rstrip()
+        columns = zip(cells, widths, words, strict=True)
+        return gap.join(cell.ljust(width) if word else cell.rjust(width) for cell, width, word in columns).rstrip()
 
     return "\n".join((line(head), gap.join("-" * w for w in widths), *map(line, rows)))
+
+
+def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
+    """A sentence in lines of at most 80 columns, all but the first of them indented."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent)
 
 
 def percent(values: Sequence[float]) -> str:
@@ -82,9 +94,11 @@ def _regime_text(results: Sequence[Result]) -> str:
     seeds = first.seeds
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
-    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(first.overlap), "", table(head, rows)]
+    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(*first.overlap), "", table(head, rows)]
     if any(result.rule for result in results):
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
+    lines += _choice_text(results)
+    lines += [f"{result.mode}: {result.remark}" for result in results if result.remark]
     if any(result.transductive for result in results):
         lines.append("* test clips' representations (never their labels) take part as neighbours")
     if any(result.neighbours == "train" for result in results):
@@ -96,13 +110,33 @@ def _regime_text(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def overlap_text(overlap: dict[str, Any]) -> str:
-    """How many songs a split has, and how many test artists stand in train too."""
-    songs = " / ".join(f"{overlap[part]['songs']:,}" for part in ("train", "validation", "test"))
-    artists, shared = overlap["test"]["artists"], overlap["shared_artists"]
-    sides = (
-        "train and test share no artist"
-        if not shared
-        else f"{shared:,} of the {artists:,} test artists are also in train"
-    )
-    return f"{songs} songs; {sides}"
+def _choice_text(results: Sequence[Result]) -> list[str]:
+    """How labels were chosen from scores where clips carry several, and how many networks a score is the mean of."""
+    how = {result.threshold for result in results} - {None}
+    lines = [_CHOICES[threshold] for threshold in _CHOICES if threshold in how]
+    members = max(result.members for result in results)
+    return [*lines, f"trained modes: mean scores of {members} networks"] if members > 1 else lines
+
+
+def overlap_text(*splits: dict[str, Any]) -> str:
+    """How many songs the splits have, and how many test artists stand in train too; ranges where splits differ."""
+    songs = " / ".join(_range([of["songs"] for of in by_part]) for by_part in zip(*map(_sizes, splits), strict=True))
+    shared = _range([overlap["shared_artists"] for overlap in splits])
+    artists = _range([overlap["test"]["artists"] for overlap in splits])
+    known = _range([overlap.get("trained_on", 0) for overlap in splits])
+    leak = "" if known == "0" else f"\nthe backbone was trained on {known} of the test songs"
+    if shared == "0":
+        return f"{songs} songs; train and test share no artist{leak}"
+    which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
+    sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
+    gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"
+    return f"{songs} songs{gap}{sides}{leak}"
+
+
+def _sizes(overlap: dict[str, Any]) -> list[Any]:
+    return [overlap[part] for part in ("train", "validation", "test")]
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,}-{high:,}"

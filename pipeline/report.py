@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.output import SHORT, table
-from pipeline.runs import RunFolder, stored_runs
+from pipeline.output import SHORT, WIDTH, table
+from pipeline.runs import RunFolder, catalog_mark, stored_runs
+from stages import registry
 from stages.head import analysis, collection
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
-from store.errors import RequestError
+from stages.head.ensemble import mean
+from stages.splits import parse as parse_regime
+from store.errors import RequestError, unknown
 from store.layout import Store
 
 
 def report(
-    store: Store, dataset: str, *, backbone: str | None, modes: Sequence[str], regime: str, against: str
+    store: Store,
+    dataset: str,
+    *,
+    backbone: str | None,
+    modes: Sequence[str],
+    regime: str,
+    against: str,
+    ensemble: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Intervals, paired tests and scores by kind of artist for the runs that ``head`` and ``compare`` left.
 
-    Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken.
+    Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
+    the scores of ``ensemble``'s modes is reported as one more mode.
     """
+    parse_regime(regime)
     catalog = store.read_catalog(dataset)
     data = collection.from_catalog(catalog)
     name = _representation(store, dataset, backbone)
     runs: dict[str, dict[Key, Run]] = {}
-    for mode in modes:
+    for mode in dict.fromkeys((*modes, *ensemble)):
         for where in (name, None):
             runs |= _load(store, data, RunFolder(dataset, where, mode, regime))
     if not runs:
@@ -38,21 +53,33 @@ def report(
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
         raise RequestError(f"no seed was run for all of {', '.join(runs)}; run encore compare {dataset}")
-    tested = {tuple(by_key[key][1].tolist()) for by_key in runs.values() for key in common[:1]}
-    if len(tested) > 1:
-        raise RequestError("the runs were made on different test clips; run them again by one encore compare")
-    scored = {mode: _pool([by_key[key] for key in common]) for mode, by_key in runs.items()}
-    clips = next(iter(scored.values()))[1]
-    resampled = analysis.bootstrap([found for found, _ in scored.values()])
+    for key in common:
+        first, *others = (by_key[key].clips for by_key in runs.values())
+        if not all(np.array_equal(first, clips) for clips in others):
+            raise RequestError(
+                f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
+            )
+    if len(ensemble) == 1:
+        raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
+    members = [_member(runs, mode) for mode in ensemble]
+    if members:
+        runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
+    if against not in runs and against not in registry.names("head"):
+        raise unknown("mode to test --against", against, {*runs, *registry.names("head")})
+    pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
+    scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
+    clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
+    resampled = analysis.bootstrap(list(scored.values()))
     rows = dict(zip(scored, resampled, strict=True))
+    spread = analysis.units(next(iter(scored.values()))) > 1  # one artist tells nothing of others
     genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
     found: dict[str, Any] = {}
-    for mode, (run, _) in scored.items():
+    for mode, run in scored.items():
         by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
         found[mode] = {
             "score": run.score(),
-            "interval": list(analysis.interval(rows[mode])),
+            "interval": list(analysis.interval(rows[mode])) if spread else None,
             "by_genres_of_artist": by_genres,
             "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
             "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
@@ -62,9 +89,9 @@ def report(
             difference = rows[mode] - rows[against]
             found[mode]["against"] = {
                 "mode": against,
-                "difference": run.score() - scored[against][0].score(),
-                "interval": list(analysis.interval(difference)),
-                "p": analysis.p_value(difference),
+                "difference": run.score() - scored[against].score(),
+                "interval": list(analysis.interval(difference)) if spread else None,
+                "p": analysis.p_value(difference) if spread else None,
             }
     return {
         "dataset": dataset,
@@ -74,8 +101,23 @@ def report(
         "seeds": sorted({seed for seed, _ in common}),
         "metric": "micro_f1" if data.multi_label else "accuracy",
         "labels": list(data.labels),
+        "ensemble": list(ensemble),
+        "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
+
+
+def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """Mode -> its settings that differ from what most modes have; modes that train nothing have none."""
+    given = {mode: values for mode, values in settings.items() if values}
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for values in given.values() for name in values):
+        shown = [repr(values.get(name)) for values in given.values()]
+        usual = max(dict.fromkeys(shown), key=shown.count)
+        for (mode, values), text in zip(given.items(), shown, strict=True):
+            if text != usual:
+                found.setdefault(mode, {})[name] = values.get(name)
+    return found
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
@@ -90,35 +132,74 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
 
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
-Run = tuple[Scored, np.ndarray]  # what was said, and the clips of the collection it was said of
+ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run said of its test clips: ``clips`` are their places in the collection, ``score`` [clips, labels]."""
+
+    said: Scored
+    clips: NDArray[np.int64]
+    score: NDArray[np.float32]
+    settings: dict[str, Any] | None = None
 
 
 def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
     """The runs in a folder, by name (mode and rule), and by seed and fold."""
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     runs: dict[str, dict[Key, Run]] = {}
+    settings = None
     for held in stored_runs(store, folder):
-        if held.labels != data.labels or not all(row in place for row in held.rows):
+        whole = _stands(data, held.catalog) and held.labels == data.labels
+        if not whole or not all(row in place for row in held.rows):
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
                 f"changed; run the head again"
             )
+        settings = settings or held.settings
+        if settings != held.settings:
+            raise RequestError(
+                f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
+                f"{folder.mode} at once; run the head again"
+            )
         clips = np.array([place[row] for row in held.rows])
-        run = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
+        said = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
         name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
-        runs.setdefault(name, {})[held.seed, held.fold or 0] = (run, clips)
+        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, held.score, held.settings)
     return runs
 
 
-def _pool(runs: list[Run]) -> Run:
-    scored = [run for run, _ in runs]
-    pooled = Scored(
-        np.concatenate([run.truth for run in scored]),
-        np.concatenate([run.chosen for run in scored]),
-        np.concatenate([run.artist for run in scored]),
-        scored[0].multi_label,
+def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:
+    """Whether the songs that a run knew are still there, with the same labels, albums and artists."""
+    rows = (trained_on or {}).get("rows")
+    if data.division is None or not isinstance(rows, int):
+        return False
+    return catalog_mark(data.division, rows) == trained_on
+
+
+def _member(runs: dict[str, dict[Key, Run]], mode: str) -> dict[Key, Run]:
+    """The runs of a mode; its rules, where it has several, have the same scores."""
+    for name, by_key in runs.items():
+        if name.partition(" (")[0] == mode:
+            return by_key
+    raise RequestError(f"there are no runs of {mode} to take into the ensemble; have: {', '.join(runs)}")
+
+
+def _mean(members: Sequence[Run]) -> Run:
+    """The run that the mean of the scores of runs on the same clips would be; it decides at 0.5."""
+    said, clips = members[0].said, members[0].clips
+    found = mean([run.score for run in members], said.multi_label)
+    return Run(replace(said, chosen=found.chosen), clips, found.score)
+
+
+def _pool(runs: Sequence[Run]) -> Scored:
+    return Scored(
+        np.concatenate([run.said.truth for run in runs]),
+        np.concatenate([run.said.chosen for run in runs]),
+        np.concatenate([run.said.artist for run in runs]),
+        runs[0].said.multi_label,
     )
-    return pooled, np.concatenate([clips for _, clips in runs])
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -128,18 +209,25 @@ def describe(found: dict[str, Any]) -> str:
     modes = found["modes"]
     rows = []
     for mode, entry in modes.items():
-        low, high = entry["interval"]
-        row = [mode, f"{100 * entry['score']:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
+        bounds = entry["interval"]
+        within = f"{100 * bounds[0]:.1f} - {100 * bounds[1]:.1f}" if bounds else "-"
+        row = [mode, f"{100 * entry['score']:.1f}", within]
         against = entry.get("against")
         if against:
-            row += [f"{100 * against['difference']:+.1f}", f"{against['p']:.3f}"]
+            row += [f"{100 * against['difference']:+.1f}", "-" if against["p"] is None else f"{against['p']:.3f}"]
         rows.append([*row, *["-"] * (5 - len(row))])
     other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), "-")
+    others = "; ".join(
+        f"{mode} ({', '.join(f'{name}={value}' for name, value in values.items())})"
+        for mode, values in found["other_settings"].items()
+    )
     lines = [
         f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
         f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
         "",
         table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
+        *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
+        *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
     for key, title in (
         ("by_genres_of_artist", "genres the artist has"),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
+from stages.division import Division
 from stages.head import train as training
 from stages.head.collection import Collection
 from stages.head.heads import Prediction
 from stages.head.settings import Settings
 from stages.splits import PARTS, Split
+from store.errors import FormatError, StoreError
 from store.fingerprint import canonical
 from store.layout import Store
 
@@ -33,10 +36,11 @@ class RunFolder:
     mode: str
     regime: str
     inductive: bool = False
+    unfinished: bool = False
 
     @property
     def path(self) -> str:
-        kind = "-inductive" if self.inductive else ""
+        kind = ("-inductive" if self.inductive else "") + (".unfinished" if self.unfinished else "")
         return f"{self.dataset}/runs/{self.backbone or 'metadata'}/{self.mode}-{self.regime}{kind}"
 
 
@@ -55,12 +59,17 @@ def save_run(
     data: Collection,
     part: Split,
     prediction: Prediction,
+    threshold: NDArray[np.float64] | None,
     settings: Settings,
-    trained: training.Trained | None,
-) -> None:
-    """Leave one run behind: ``NAME.json``, ``NAME.parquet`` (catalog row, score, chosen of each test clip) and,
-    of a network, ``NAME.pt``, which loads with ``weights_only``.
+    networks: Sequence[training.Trained],
+    code: str,
+    writes: bool = True,
+) -> dict[str, Any]:
+    """Leave one run behind: ``NAME.parquet`` (catalog row, score, chosen of each test clip), of a network
+    ``NAME.pt``, which loads with ``weights_only``, of further ones ``NAME-member-2.pt`` and so on, and at last
+    ``NAME.json``, which is returned. Nothing is left where another process ``writes``.
     """
+    thresholds = None if threshold is None else threshold.tolist()
     held = {
         "dataset": folder.dataset,
         "representation": folder.backbone,
@@ -69,34 +78,68 @@ def save_run(
         **about,
         "synthetic": data.info.synthetic,
         "labels": data.labels,
+        "catalog": None if data.division is None else catalog_mark(data.division),
         "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
-        "settings": canonical(settings) if trained else None,
-        "best_epoch": trained.best_epoch if trained else None,
-        "history": trained.history if trained else None,
+        "threshold": thresholds,
+        "settings": canonical(settings) if networks else None,
+        "remark": networks[0].remark if networks else "",
+        "best_epoch": networks[0].best_epoch if networks else None,
+        "history": networks[0].history if networks else None,
+        "other_members": [{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
     }
-    store.files.write(f"{folder.path}/{name}.json", (json.dumps(held, indent=1) + "\n").encode())
+    if not writes:
+        return held
     tested = np.flatnonzero(part == 2)
     scores = pa.array(list(prediction.score[tested]), type=pa.list_(pa.float32()))
     chosen = pa.array(list(prediction.chosen[tested]), type=pa.list_(pa.bool_()))
     table = pa.table({"row": data.rows[tested], "score": scores, "chosen": chosen})
     labels = json.dumps(data.labels).encode()
     store.write_table(f"{folder.path}/{name}.parquet", table.replace_schema_metadata({b"labels": labels}))
-    if trained:
+    for member, trained in enumerate(networks, start=1):
         buffer = io.BytesIO()
-        state = {"network": trained.state, "shift": trained.shift, "scale": trained.scale}
-        torch.save({**state, "settings": asdict(settings), "mode": folder.mode, "labels": list(data.labels)}, buffer)
-        store.files.write(f"{folder.path}/{name}.pt", buffer.getvalue())
+        state = {"network": trained.state, "shift": trained.shift, "scale": trained.scale, **trained.facts}
+        about_it = {
+            "settings": asdict(settings),
+            "mode": folder.mode,
+            "code": code,
+            "labels": list(data.labels),
+            "multi_label": data.multi_label,
+            "representation": folder.backbone,
+            "dim": data.dim,
+            "dataset": folder.dataset,
+            "regime": folder.regime,
+            "seed": about["seed"],
+            "fold": about["fold"],
+        }
+        torch.save({**state, **about_it, "threshold": thresholds}, buffer)
+        which = f"-member-{member}" if member > 1 else ""
+        store.files.write(f"{folder.path}/{name}{which}.pt", buffer.getvalue())
+    # Last: a run that has told of itself is whole.
+    store.files.write(f"{folder.path}/{name}.json", (json.dumps(held, indent=1) + "\n").encode())
+    return held
+
+
+def catalog_mark(division: Division, rows: int | None = None) -> dict[str, Any]:
+    """What a run keeps of the catalog that it was trained on: how many rows it had, and `Division.mark` of them."""
+    rows = len(division.catalog) if rows is None else rows
+    return {"rows": rows, "mark": division.mark(rows)}
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The predictions of one run: ``rows`` [clips] of the catalog, ``chosen`` [clips, labels]."""
+    """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
+
+    ``catalog`` is what `catalog_mark` said when it was trained.
+    """
 
     seed: int
     fold: int | None
     rule: str | None
     labels: tuple[str, ...]
+    settings: dict[str, Any] | None
+    catalog: dict[str, Any] | None
     rows: list[int]
+    score: NDArray[np.float32]
     chosen: np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -107,11 +150,29 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         if match is None:
             continue
         held = store.read_table(f"{folder.path}/{file}")
+        about = _about(store, f"{folder.path}/{file.removesuffix('.parquet')}.json")
         yield StoredRun(
             seed=int(match["seed"]),
             fold=int(match["fold"]) if match["fold"] else None,
             rule=match["rule"].replace("-", " ") if match["rule"] else None,
             labels=tuple(json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))),
+            settings=about.get("settings"),
+            catalog=about.get("catalog"),
             rows=held.column("row").to_pylist(),
+            score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),
         )
+
+
+def _about(store: Store, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(store.files.read(name))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{store.files.show(name)} is not there; the head runs at this moment, or did not end"
+        ) from error
+    except ValueError as error:
+        raise FormatError(f"{store.files.show(name)} is damaged; run the head again") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{store.files.show(name)} is damaged; run the head again")
+    return found

@@ -10,16 +10,20 @@ import numpy as np
 from stages.head.collection import from_catalog
 from stages.splits import PARTS, REGIMES, parse
 from store.errors import RequestError, StoreError
+from store.layout import Store
 from store.schema import Catalog
 
 
-def export(catalog: Catalog, folder: Path, regimes: Sequence[str], seeds: int) -> list[Path]:
+def export(
+    catalog: Catalog, store: Store, folder: Path, regimes: Sequence[str], seeds: int, *, keeps: bool
+) -> list[Path]:
     """Write ``<collection>-<regime>-seed<n>[-fold<i>].tsv`` for every regime, seed and fold; returns the files.
 
     Tab-separated, UTF-8, with the header ``song_id, split``; a song that belongs to no part is left out. The reader
-    ``folder`` takes such a file back by ``--splits``. Without ``regimes`` all are written that the collection can have.
+    ``folder`` takes such a file back by ``--splits``. Splits are those that ``store`` keeps; ``keeps`` is that of
+    `stages.division.Division`. Without ``regimes`` all are written that the collection can have.
     """
-    data = from_catalog(catalog)
+    data = from_catalog(catalog, store, keeps=keeps)
     ids = np.array(catalog.strings("song_id"), dtype=object)[data.rows]
     _, first_clip = np.unique(data.song, return_index=True)
     strange = next((song for song in ids[first_clip] if set(song) & set("\t\r\n")), None)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.output import table
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.output import table, wrapped
 from store.errors import EncoreError, RequestError
-from store.layout import RepresentationName, Store
+from store.layout import RepresentationName, Store, check_name
 from store.reader import Representations
+from store.splits import read_splits
 
 
 def list_store(store: Store) -> list[dict[str, Any]]:
@@ -53,12 +58,13 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
     """Everything the store says of one collection."""
     catalog = store.read_catalog(dataset)
     info = catalog.info
+    live = pa.array(np.flatnonzero(~catalog.retired()))
     representations = []
     for name in store.representations(dataset):
         entry: dict[str, Any] = {"name": str(name), "complete": store.is_complete(dataset, name)}
         if entry["complete"]:
             held = Representations(store, catalog, name)
-            failures = held.failures()
+            failures = held.failures().filter(pc.field("row").isin(live))
             entry |= {
                 "rows": held.rows,
                 "shape": list(held.shape),
@@ -88,8 +94,8 @@ def show_text(found: dict[str, Any]) -> str:
     retired = f" ({found['retired']:,} retired)" if found["retired"] else ""
     lines = [
         f"{found['dataset']}{kind}: {found['title']}, {found['version']}",
-        f"licence: {found['licence']}",
-        f"citation: {found['citation']}",
+        *wrapped(f"licence: {found['licence']}"),
+        *wrapped(f"citation: {found['citation']}"),
         f"files: {found['data_root']}",
         f"clips: {found['clips']:,}{retired}",
     ]
@@ -97,7 +103,7 @@ def show_text(found: dict[str, Any]) -> str:
         if not entry["complete"]:
             lines.append(f"{entry['name']}: not complete; go on: encore embed {found['dataset']}")
             continue
-        shape = " x ".join(str(n) for n in (entry["rows"], *entry["shape"]))
+        shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
         lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {entry['bytes'] / 2**20:,.1f} MiB")
         if entry["failures"]:
             lines.append(f"  {entry['failures']:,} clips could not be encoded, the first of them:")
@@ -106,16 +112,21 @@ def show_text(found: dict[str, Any]) -> str:
 
 
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Read every shard of every complete representation; returns what was checked and what is wrong."""
+    """Read splits and every shard of every complete representation; returns what was checked and what is wrong."""
     checked, wrong = [], []
-    for name in [dataset] if dataset else store.datasets():
+    for name in store.datasets() if dataset is None else [check_name(dataset)]:
         try:
             catalog = store.read_catalog(name)
         except RequestError:
             raise
         except EncoreError as error:
+            checked.append(f"{name}: damaged")
             wrong.append(str(error))
             continue
+        try:
+            read_splits(store, name, [], pa.array([], type=pa.string()))
+        except EncoreError as error:
+            wrong.append(str(error))
         for representation in store.representations(name):
             where = f"{name}/{representation}"
             if not store.is_complete(name, representation):

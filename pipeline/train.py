@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.collections import mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
-from pipeline.embed import hash_weights
+from pipeline.embed import hash_weights, load_weights
 from stages import columns, registry, splits
+from stages.division import Division
 from stages.embed.backbones import Backbone
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.train import Trained, train
+from stages.embed.weights import read_about
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
@@ -74,8 +76,8 @@ def run(
     Parameters
     ----------
     regime : of the split into training and validation songs; by default the collection's own, or ``random`` where it
-        has none. The test songs of a random regime are those of ``encore head --regime random`` under its first seed,
-        as long as every song of the collection can be encoded.
+        has none. It is the one that the store keeps for ``encore head`` under its first seed (and is kept there now,
+        where it is new), so that the test songs of a head are never among the training songs of its backbone.
     weights : a checkpoint to start from, where training goes on from another one (as in fine-tuning).
     changes : settings of the training and of the backbone.
     """
@@ -89,20 +91,21 @@ def run(
     own |= {key: value for key, value in changes.items() if key not in _TRAINING}
     backbone = kind(kind.resolve(configure(kind.Config(), own, f"the backbone {backbone_name}"), catalog.info))
     if weights is not None:
-        backbone.load(Path(weights))
+        load_weights(backbone, Path(weights))
     makers = backbone.objectives()
     if not makers:
         raise RequestError(f"{backbone_name} cannot be trained; take one that has an objective")
     chosen = objective_name or next(iter(makers))
     if chosen not in makers:
         raise unknown(f"objective of {backbone_name}", chosen, makers)
-    names, carried = columns.targets(catalog)
+    division = Division(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
+    names, carried = division.labels, division.targets
     held = np.flatnonzero(carried[~catalog.column("retired").to_numpy()].any(axis=0))
     labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
     objective = makers[chosen](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
-    part = divide(catalog, labels, regime, labelled_only=objective.LABELLED)
+    part = divide(division, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
     out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{chosen}.pt")
     if catalog.info.synthetic:
@@ -121,7 +124,7 @@ def run(
         "regime": regime,
         "data": _data_mark(catalog, part, labels if objective.LABELLED else None),
         "labels": list(labels.names) if objective.LABELLED else [],
-        "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()}),
+        "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
     trained = train(
         backbone,
@@ -139,27 +142,29 @@ def run(
     return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
 
 
-def divide(catalog: Catalog, labels: Labels, regime: str, *, labelled_only: bool) -> splits.Split:
+def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
+    """The songs of this collection that a checkpoint to start from was trained on."""
+    about = {} if weights is None else read_about(Path(weights))
+    songs = about.get("train_songs")
+    if about.get("dataset") != catalog.info.name or not isinstance(songs, list):
+        return set()
+    return {song for song in songs if isinstance(song, str)}
+
+
+def divide(division: Division, regime: str, *, labelled_only: bool) -> splits.Split:
     """The part of each catalog row: 0 train, 1 validation, 2 test, -1 left out.
 
-    The split is that of the labelled clips, as heads see them. What learns without labels also trains on the others;
-    where no clip is labelled, all of them are divided.
+    The split is that of the heads. What learns without labels also trains on unlabelled clips, as far as they are not
+    akin to test songs; where no clip is labelled, all of them are divided.
     """
-    live = ~catalog.column("retired").to_numpy()
-    usable = live & labels.carried.any(axis=1)
-    if not usable.any():
-        if labelled_only:
-            raise RequestError(f"no clip of {catalog.info.name} carries a label; take an objective without labels")
-        usable = live
-    rows = np.flatnonzero(usable)
-    song, album, artist = (columns.codes(catalog, name)[rows] for name in ("song_id", "album_id", "artist_id"))
-    part: NDArray[np.int8] = np.full(len(catalog), -1, dtype=np.int8)
-    part[rows] = splits.split(
-        regime, song=song, album=album, artist=artist, official=columns.official(catalog)[rows], seed=_SPLIT_SEED
-    )
-    if not labelled_only:
-        part[live & ~usable] = 0
-    return part
+    if labelled_only and not division.targets[~division.catalog.retired()].any():
+        raise RequestError(f"no clip of {division.catalog.info.name} carries a label; take an objective without labels")
+    if splits.parse(regime)[1] is not None:
+        raise RequestError(
+            f"a backbone is trained on one split, and {regime} is several; take {splits.parse(regime)[0]}"
+        )
+    (part,) = division.parts(regime, _SPLIT_SEED)
+    return part if labelled_only else division.with_unlabelled(part, regime)
 
 
 def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:

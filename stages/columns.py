@@ -10,13 +10,25 @@ from numpy.typing import NDArray
 from store.schema import SPLITS, Catalog
 
 
-def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
-    """A column of ids as numbers in the order of the sorted ids, -1 for null: [rows]."""
+def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    """The distinct ids of a column, sorted, and the number of each row's id among them, -1 for null: [rows]."""
     column = catalog.column(name).combine_chunks()
     values = pc.unique(column).drop_null().sort()
     found = pc.index_in(column, value_set=values)
-    numbers: NDArray[np.int64] = pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return numbers
+    return values, pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
+    """A column of ids as numbers in the order of the sorted ids, -1 for null: [rows]."""
+    return numbered(catalog, name)[1]
+
+
+def recordings(catalog: Catalog) -> NDArray[np.int64] | None:
+    """A number for each recording; a song of which no other version is known is one of its own. None without any."""
+    if catalog.column("recording_id").null_count == len(catalog):
+        return None
+    recording, song = codes(catalog, "recording_id"), codes(catalog, "song_id")
+    return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
 def targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 
 
-def deal(songs: Ids, stratum: Ids, shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int8]:
+def deal(
+    songs: Ids,
+    stratum: Ids,
+    shares: Sequence[float],
+    rng: np.random.Generator,
+    held: NDArray[np.int8] | None = None,
+) -> NDArray[np.int8]:
     """The part of each group.
 
     Groups of several songs are dealt first, in an order drawn from ``rng``, each to the part that lacks most of its
@@ -28,14 +34,21 @@ def deal(songs: Ids, stratum: Ids, shares: Sequence[float], rng: np.random.Gener
     ----------
     songs, stratum : [groups] how many songs a group has, and a number from 0.
     shares : of the parts, summing to 1.
+    held : [groups] the part that a group was dealt before and keeps, -1 for a new one. Where any is held, single songs
+        too are dealt one by one, to what lacks most after all that came before.
     """
-    part = np.zeros(len(songs), dtype=np.int8)
+    part = np.full(len(songs), -1, dtype=np.int8) if held is None else held.copy()
     strata = int(stratum.max(initial=-1)) + 1
     per_stratum = np.bincount(stratum, weights=songs, minlength=strata)
     lacking = np.outer(per_stratum, shares)
-    several = rng.permutation(np.flatnonzero(songs > 1))
-    single = rng.permutation(np.flatnonzero(songs == 1))
-    part[several] = _deal_large(songs[several].tolist(), stratum[several].tolist(), lacking, len(single))
+    old = np.flatnonzero(part >= 0)
+    np.subtract.at(lacking, (stratum[old], part[old]), songs[old])
+    empty = set(range(len(shares))) - set(part[old].tolist())
+    several = rng.permutation(np.flatnonzero((songs > 1) & (part < 0)))
+    single = rng.permutation(np.flatnonzero((songs == 1) & (part < 0)))
+    if len(old):
+        several, single = np.concatenate([several, single]), single[:0]
+    part[several] = _deal_large(songs[several].tolist(), stratum[several].tolist(), lacking, empty, len(single))
     by_stratum = single[np.argsort(stratum[single], kind="stable")]
     counts = np.bincount(stratum[single], minlength=strata)
     begin = np.cumsum(counts) - counts
@@ -47,18 +60,23 @@ def deal(songs: Ids, stratum: Ids, shares: Sequence[float], rng: np.random.Gener
         of_part, carried = _rounded(int(counts[which]), wanted, carried)
         chosen = by_stratum[begin[which] : begin[which] + counts[which]]
         part[chosen] = np.repeat(np.arange(len(shares)), of_part)
+    for lost in sorted(set(range(len(shares))) - set(part.tolist())):  # few groups, of many strata
+        giver = np.bincount(part[single], minlength=len(shares)).argmax() if len(single) else lost
+        if (part == giver).sum() > 1:
+            part[single[part[single] == giver][0]] = lost
     return part
 
 
-def _deal_large(songs: list[int], strata: list[int], lacking: NDArray[np.float64], singles: int) -> list[int]:
+def _deal_large(
+    songs: list[int], strata: list[int], lacking: NDArray[np.float64], empty: set[int], singles: int
+) -> list[int]:
     """The part of each group, one after the other; ``lacking`` [strata, parts] is brought up to date.
 
-    No part is left empty as long as there are groups enough, the ``singles`` to come among them.
+    No part of those that are ``empty`` stays so as long as there are groups enough, the ``singles`` to come among them.
     """
     rows: list[list[float]] = lacking.tolist()
     total: list[float] = lacking.sum(axis=0).tolist()
     parts = range(lacking.shape[1])
-    empty = set(parts)
     found = []
     for left, count, which in zip(range(len(songs) + singles, 0, -1), songs, strata, strict=False):
         row = rows[which]
@@ -79,7 +97,7 @@ def _rounded(
     target = count * wanted + carried
     whole = np.maximum(np.floor(target + 1e-9), 0).astype(np.int64)
     while whole.sum() > count:
-        whole[np.argmax(whole - target)] -= 1
+        whole[np.argmax(np.where(whole > 0, whole - target, -np.inf))] -= 1
     for _ in range(count - int(whole.sum())):
         whole[np.argmax(target - whole)] += 1
     return whole, target - whole

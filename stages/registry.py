@@ -28,20 +28,46 @@ def find(kind: str, name: str) -> Any:
 
     A file ``artist_embedding.py`` of the folder is the plug-in ``artist-embedding``; its class carries
     ``NAME = "artist-embedding"``. Only the file asked for is imported.
+
+    Raises
+    ------
+    RequestError
+        where there is none of that name.
+    EncoreError
+        where it cannot be imported, or is no such class; whatever it raises stays with it.
     """
     own, others = _own(kind), _others(kind)
-    if name in own:
-        module = importlib.import_module(own[name])
-        for value in vars(module).values():
-            if isinstance(value, type) and value.__module__ == module.__name__ and vars(value).get("NAME") == name:
-                return value
-        raise EncoreError(f"{own[name]} has no class with NAME = {name!r}")
-    if name in others:
+    if name not in own and name not in others:
+        raise unknown({"dataset": "data set", "head": "mode"}.get(kind, kind), name, names(kind))
+    where = own[name] if name in own else others[name].value
+    try:
+        found = _class_in(where, name) if name in own else others[name].load()
+    except (Exception, SystemExit) as error:
+        raise EncoreError(
+            f"the {kind} {name!r} of {where} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, type) or getattr(found, "NAME", None) != name:
+        raise EncoreError(f"the {kind} {name!r} of {where} cannot be loaded: it is no class with NAME = {name!r}")
+    return found
+
+
+@cache
+def load(kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All of a kind's plug-ins that can be loaded, Encore's own first, and a line about each that cannot."""
+    found: dict[str, Any] = {}
+    left_out: list[str] = []
+    for name in sorted(names(kind), key=lambda name: (name not in _own(kind), name)):
         try:
-            return others[name].load()
-        except Exception as error:
-            raise EncoreError(f"the {kind} {name!r} of {others[name].value} cannot be loaded: {error}") from error
-    raise unknown({"dataset": "data set", "head": "mode"}.get(kind, kind), name, names(kind))
+            found[name] = find(kind, name)
+        except EncoreError as error:
+            left_out.append(str(error))
+    return found, tuple(left_out)
+
+
+def _class_in(module_name: str, name: str) -> Any:
+    module = importlib.import_module(module_name)
+    mine = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    return next((value for value in mine if isinstance(value, type) and vars(value).get("NAME") == name), None)
 
 
 @cache

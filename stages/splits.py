@@ -38,19 +38,11 @@ def split(
     recording: Ids | None = None,
     targets: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """The part of each clip: 0 train, 1 validation, 2 test, -1 in none of them.
-
-    ``random``, ``album`` and ``artist`` deal 80, 10 and 10 % of the songs, group by group in an order drawn from
-    ``seed``, and of each label alike as far as groups allow; a song whose album or artist is unknown is a group of
-    its own.
+    """The part of each clip: 0 train, 1 validation, 2 test, -1 in none of them; see `dealt`.
 
     Parameters
     ----------
-    song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
     official : [clips] the data set's own split.
-    recording : [clips] a number that copies and versions of one recording share; they stay together in all but
-        ``official``.
-    targets : [clips, labels] what is shared out alike; None where labels do not matter.
     """
     if regime == "official":
         if not all((official == part).any() for part in range(3)):
@@ -61,9 +53,40 @@ def split(
         return official
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
-    group = _grouped(regime, song=song, album=album, artist=artist, recording=recording)
-    part = _deal(group, targets, song, SHARES, seed)
-    _complain_of_empty(part, len(PARTS))
+    return dealt(regime, seed, song=song, album=album, artist=artist, recording=recording, targets=targets)
+
+
+def dealt(
+    regime: str,
+    seed: int,
+    *,
+    song: Ids,
+    album: Ids,
+    artist: Ids,
+    recording: Ids | None = None,
+    targets: NDArray[np.bool_] | None = None,
+    held: Split | None = None,
+) -> Split:
+    """The part of each clip in ``random``, ``album`` or ``artist``, or its fold (from 0) in a k-fold version of these.
+
+    80, 10 and 10 % of the songs, or an equal share for each fold, are dealt group by group in an order drawn from
+    ``seed``, and of each label alike as far as groups allow; a song whose album or artist is unknown is a group of its
+    own. What was dealt before stays: a group that holds such clips goes where they stand as a whole, and new groups
+    fill up what is lacking. Where a group holds clips of several parts, because something put it together since, it
+    goes to the first of them: nothing that may have been trained on ever becomes a test clip.
+
+    Parameters
+    ----------
+    song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
+    recording : [clips] a number that copies and versions of one recording share; they stay together.
+    targets : [clips, labels] what is shared out alike; None where labels do not matter.
+    held : [clips] what was dealt before, -1 for new clips.
+    """
+    base, k = parse(regime)
+    group = _grouped(base, song=song, album=album, artist=artist, recording=recording)
+    shares = SHARES if k is None else [1 / k] * k
+    part = _deal(group, targets, song, shares, seed, held)
+    _complain_of_empty(part, len(shares))
     return part
 
 
@@ -81,19 +104,27 @@ def _together(one: Ids, other: Ids) -> Ids:
 
 
 def folds(regime: str, seed: int, *, of: Mapping[str, Any]) -> list[Split]:
-    """The splits of a regime: one, or k for its k-fold version ``<regime>-<k>fold``.
+    """The splits of a regime: one, or k for its k-fold version ``<regime>-<k>fold``; see `as_parts`.
+
+    ``of`` holds the arrays that `split` takes.
+    """
+    if parse(regime)[1] is None:
+        return [split(regime, **of, seed=seed)]
+    return as_parts(regime, dealt(regime, seed, **{name: of[name] for name in of if name != "official"}))
+
+
+def as_parts(regime: str, number: Split) -> list[Split]:
+    """What `dealt` gives as splits into train, validation and test.
 
     Fold i is the test part of split i, the next fold its validation part, the others train; so each song is in test
-    once. ``of`` holds the arrays that `split` takes.
+    once.
     """
-    base, k = parse(regime)
+    k = parse(regime)[1]
     if k is None:
-        return [split(regime, **of, seed=seed)]
-    group = _grouped(base, **of)
-    fold = _deal(group, of.get("targets"), of["song"], [1 / k] * k, seed)
-    _complain_of_empty(fold, k)
+        return [number]
     order = np.array([2, *[0] * (k - 2), 1], dtype=np.int8)  # by how far a fold lies behind the one that is tested
-    return [order[(i - fold.astype(np.int64)) % k] for i in range(k)]
+    none = np.int8(-1)
+    return [np.where(number < 0, none, order[(i - number.astype(np.int64)) % k]) for i in range(k)]
 
 
 def parse(regime: str) -> tuple[str, int | None]:
@@ -121,14 +152,31 @@ def _grouped(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids 
     return group if recording is None else _together(group, recording)
 
 
-def _deal(group: Ids, targets: NDArray[np.bool_] | None, song: Ids, shares: Sequence[float], seed: int) -> Split:
+def _deal(
+    group: Ids,
+    targets: NDArray[np.bool_] | None,
+    song: Ids,
+    shares: Sequence[float],
+    seed: int,
+    held: Split | None,
+) -> Split:
     """[clips] the part of each clip's group."""
     _, group = np.unique(group, return_inverse=True)
     _, first_clip = np.unique(song, return_index=True)
     songs = np.bincount(group[first_clip], minlength=int(group.max()) + 1)
     strata = np.zeros(len(songs), dtype=np.int64) if targets is None else telling(group, first_clip, targets)
-    part: Split = deal(songs, strata, shares, np.random.default_rng(seed))[group]
+    before = None if held is None else _first_part(group, held, len(songs))
+    part: Split = deal(songs, strata, shares, np.random.default_rng(seed), before)[group]
     return part
+
+
+def _first_part(group: Ids, held: Split, groups: int) -> Split:
+    """[groups] the first of the parts that a group's clips were dealt, -1 where none was."""
+    none = MAX_FOLDS
+    found = np.full(groups, none, dtype=np.int8)
+    np.minimum.at(found, group[held >= 0], held[held >= 0])
+    found[found == none] = -1
+    return found
 
 
 def _complain_of_empty(part: Split, parts: int) -> None:
@@ -141,16 +189,26 @@ def _complain_of_empty(part: Split, parts: int) -> None:
         )
 
 
-def overlap(part: Split, *, song: Ids, album: Ids, artist: Ids) -> dict[str, Any]:
-    """Songs and artists of each part, and how many test songs, albums and artists also stand in train."""
+def overlap(part: Split, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None = None) -> dict[str, Any]:
+    """Songs and artists of each part, and what two parts share.
+
+    ``shared_songs``, ``shared_albums``, ``shared_artists`` are those of train and test; ``shared`` holds the same, and
+    recordings where they are known, for every pair of parts (``train-validation`` and so on).
+    """
     found: dict[str, Any] = {
         name: {"songs": len(_known(song[part == i])), "artists": len(_known(artist[part == i]))}
         for i, name in enumerate(PARTS)
     }
-    for name, ids in (("artists", artist), ("albums", album), ("songs", song)):
-        both = np.intersect1d(_known(ids[part == 0]), _known(ids[part == 2]), assume_unique=True)
-        found[f"shared_{name}"] = len(both)
-    return found
+    kinds = {"songs": song, "albums": album, "artists": artist}
+    kinds |= {} if recording is None else {"recordings": recording}
+    sides = {name: [_known(ids[part == i]) for i in range(len(PARTS))] for name, ids in kinds.items()}
+    found["shared"] = {
+        f"{PARTS[i]}-{PARTS[j]}": {
+            name: len(np.intersect1d(of_part[i], of_part[j], assume_unique=True)) for name, of_part in sides.items()
+        }
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    }
+    return found | {f"shared_{name}": found["shared"]["train-test"][name] for name in ("artists", "albums", "songs")}
 
 
 def _known(ids: Ids) -> Ids:

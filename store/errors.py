@@ -30,13 +30,17 @@ class FormatError(StoreError):
     """Something in the store is not what its format says."""
 
 
+# Kinds of failure that say nothing of a file's content: the next run tries again.
+PASSING = frozenset({"missing", "unreadable"})
+
+
 class ClipError(EncoreError):
     """One clip cannot be encoded; recorded in ``failures.parquet``, never the end of a run.
 
     Parameters
     ----------
-    kind : a short stable word: ``missing``, ``damaged``, ``empty``, ``silent``, ``short``, ``no-notes``,
-        ``not-finite``, ``outside``.
+    kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``short``,
+        ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
     reason : one line for a person.
     """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from store.errors import RequestError, StoreError
+
+_PATIENCE_S = 600.0  # what is done under a lock takes seconds
 
 
 class Files:
@@ -66,6 +70,44 @@ class Files:
         except OSError as error:
             raise StoreError(f"cannot write {self.show(name)}: {_why(error)}") from error
 
+    def mark(self, name: str) -> str | None:
+        """A mark of the file ``name`` that changes whenever it is written; None where there is none."""
+        try:
+            self.fs.invalidate_cache()
+            return str(self.fs.ukey(self.at(name)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the lock file ``name``; of all processes that ask for it, one at a time goes on.
+
+        Behind a URL nothing can be locked and nothing is waited for. There, the shards of one collection may be shared
+        out among processes (``--part``), since each is written by one; growing a collection is for one at a time.
+        """
+        if self.local is None:
+            yield
+            return
+        import filelock
+
+        lock = filelock.FileLock(self.local / name, timeout=_PATIENCE_S)
+        try:
+            (self.local / name).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise StoreError(
+                f"another process has held {self.show(name)} for {_PATIENCE_S / 60:.0f} minutes; end it if it hangs, "
+                f"and run the same command again"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"cannot lock {self.show(name)}: {_why(error)}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def folders(self, name: str = "") -> list[str]:
         """The names of the folders directly under ``name``, sorted; those in the course of removal are left out."""
         return [entry for entry, kind in self._entries(name) if kind == "directory" and not entry.endswith(".removed")]
@@ -90,6 +132,18 @@ class Files:
             return int(self.fs.du(self.at(name)))
         except FileNotFoundError:
             return 0
+
+    def move(self, name: str, to: str) -> None:
+        """Put the folder ``name`` in the place of ``to``, which is removed."""
+        self.remove(to)
+        try:
+            if self.local is not None:
+                os.replace(self.local / name, self.local / to)
+            else:
+                self.fs.invalidate_cache()
+                self.fs.mv(self.at(name), self.at(to), recursive=True)
+        except OSError as error:
+            raise StoreError(f"cannot move {self.show(name)} to {self.show(to)}: {_why(error)}") from error
 
     def remove(self, name: str) -> None:
         """Remove the file or the folder ``name``; a folder is first taken out of sight, then emptied."""

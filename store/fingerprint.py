@@ -1,7 +1,7 @@
 """What decides a representation's numbers, as one short hash.
 
 Only what changes the numbers goes in: the backbone's name and revision, its resolved configuration, its
-input chain's settings, a hash of its weights and the format version. Never a path, a date or a label.
+input chain's revision and settings, a hash of its weights. Never a path, a date or a label.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ import enum
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FORMAT_VERSION = 1
+FORMAT = 1  # raise it by one when the same settings should be hashed in another way
 _CHUNK_BYTES = 1 << 20
 
 
 def canonical(value: Any) -> Any:
-    """``value`` in JSON's types, the same for equal values on every machine; TypeError for anything else."""
+    """``value`` in JSON's types, the same for equal values on every machine; TypeError for anything else.
+
+    Of a dataclass the fields count, and the class's ``REVISION`` where it has one.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: canonical(getattr(value, name)) for name in (*names, "REVISION") if hasattr(value, name)}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, enum.Enum):
@@ -38,16 +43,9 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint: {value!r}")
 
 
-def fingerprint(backbone: str, revision: int, config: Any, inputs: Any, weights: str | None) -> str:
-    """Twelve hexadecimal digits that name these numbers."""
-    decides = {
-        "format": FORMAT_VERSION,
-        "backbone": backbone,
-        "revision": revision,
-        "config": canonical(config),
-        "inputs": canonical(inputs),
-        "weights": weights,
-    }
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that name the numbers which these settings decide."""
+    decides = {**canonical(settings), "format": FORMAT}
     text = json.dumps(decides, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -81,10 +79,13 @@ def source_tag(path: Path) -> str:
     """A cheap mark of a file's content: its size and a hash of its first and last 64 KiB.
 
     It tells a replaced file from an untouched one without reading whole collections again, and does not
-    depend on where the file lies or when it was copied there.
+    depend on where the file lies or when it was copied there. OSError for what is no regular file.
     """
     window = 1 << 16
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    size = status.st_size
     digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=8)
     with path.open("rb") as file:
         digest.update(file.read(window))

@@ -3,10 +3,13 @@
 ::
 
     STORE/<dataset>/catalog.parquet
+    STORE/<dataset>/splits.parquet                                    the part of each song in every split; see splits
     STORE/<dataset>/<backbone>-<fingerprint>/representations.zarr     row i belongs to catalog row i
     STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
+    STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
+    STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
     STORE/<dataset>/runs/                                             what stage two leaves behind
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,7 +26,7 @@ import pyarrow.parquet as pq
 
 from store.errors import FormatError, RequestError, StoreError, unknown
 from store.files import Files
-from store.schema import Catalog
+from store.schema import Catalog, Manifest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprint>[0-9a-f]{12})")
@@ -61,7 +65,7 @@ class Store:
 
     def representations(self, dataset: str) -> list[RepresentationName]:
         """The representations of a collection, complete or not."""
-        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(dataset))
+        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(check_name(dataset)))
         return [RepresentationName(m["backbone"], m["fingerprint"]) for m in matches if m]
 
     def is_complete(self, dataset: str, name: RepresentationName) -> bool:
@@ -95,6 +99,10 @@ class Store:
             f"Make it: encore embed {dataset} --backbone {wanted}"
         )
 
+    def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
+        """Keep other processes from writing a collection's catalog, or one of its representations; see `Files.lock`."""
+        return self.files.lock(f"{check_name(dataset)}/{name}/.lock" if name else f"{check_name(dataset)}/.lock")
+
     def has_catalog(self, dataset: str) -> bool:
         return self.files.exists(f"{check_name(dataset)}/catalog.parquet")
 
@@ -102,11 +110,39 @@ class Store:
         """The catalog of a collection; RequestError where there is none."""
         if not self.has_catalog(dataset):
             raise unknown("data set in this store", dataset, self.datasets())
-        return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+        try:
+            return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+        except FormatError as error:
+            raise FormatError(
+                f"{self.files.show(dataset)}: {error}; put a copy of catalog.parquet back, or encode again "
+                f"into another --store"
+            ) from error
+
+    def catalog_mark(self, dataset: str) -> str | None:
+        """A mark of the catalog's file that changes whenever it is written; None where there is none."""
+        return self.files.mark(f"{dataset}/catalog.parquet") if _NAME.fullmatch(dataset) else None
 
     def write_catalog(self, catalog: Catalog) -> None:
         catalog.check()
         self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", catalog.to_arrow())
+
+    def read_manifest(self, dataset: str, name: RepresentationName) -> Manifest | None:
+        """The manifest, or None where the representation is not complete."""
+        where = f"{dataset}/{name}/manifest.json"
+        try:
+            manifest = Manifest.from_json(self.files.read(where))
+        except FileNotFoundError:
+            return None
+        except FormatError as error:
+            raise FormatError(
+                f"{self.files.show(where)}: {error}; remove it and encode again: "
+                f"encore store remove {dataset} --backbone {name}"
+            ) from error
+        except RequestError as error:
+            raise RequestError(f"{self.files.show(where)}: {error}") from error
+        if (manifest.backbone, manifest.fingerprint) != (name.backbone, name.fingerprint):
+            raise FormatError(f"{self.files.show(where)} speaks of {manifest.backbone}-{manifest.fingerprint}")
+        return manifest
 
     def read_table(self, name: str) -> pa.Table:
         """A Parquet file; FormatError where it is damaged."""

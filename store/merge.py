@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from store.errors import StoreError
+from store.layout import Store
 from store.schema import Catalog
+
+# What a person may correct; where a song's file or row lies is no correction.
+_TOLD = [
+    *("song_id", "artist_id", "artist_name", "other_artist_ids", "recording_id", "album_id", "title"),
+    *("labels", "targets", "split_official"),
+]
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What a merge did, in clips."""
+    """What a merge did, in clips; ``corrected`` are those of whose song something else is said than before."""
 
     added: int
     kept: int
     corrected: int
     retired: int
     revived: int
+
+
+def update(store: Store, found: Catalog, seen: str | None, look_again: Callable[[], Catalog]) -> tuple[Catalog, Growth]:
+    """Bring a collection's stored catalog up to date with ``found``, as `merge` does, and write it where it changed.
+
+    Runs that do so at once take turns. Where another one wrote the catalog since ``found`` was begun, the files are
+    looked at again: songs that came in between would otherwise be missing in ``found``, and be retired.
+
+    Parameters
+    ----------
+    seen : `Store.catalog_mark` from before the collection's files were looked at.
+    look_again : what gives ``found``, as it is now.
+
+    Raises
+    ------
+    StoreError
+        where another run wrote the catalog all the same, which can happen behind a URL, where nothing can be locked.
+    """
+    name = found.info.name
+    with store.lock(name):
+        mark = store.catalog_mark(name)
+        if mark != seen:
+            found = look_again()
+        stored = store.read_catalog(name) if mark is not None else None
+        catalog, growth = merge(stored, found)
+        if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
+            if store.catalog_mark(name) != mark:
+                raise StoreError(
+                    f"another run wrote the catalog of {name} in {store.files.url} at the same moment; run the same "
+                    f"command again"
+                )
+            store.write_catalog(catalog)
+    return catalog, growth
 
 
 def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
@@ -56,8 +98,7 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
     stacked = pa.concat_tables([updated, retired, added])
     order = np.argsort(np.concatenate([matched, unmatched, len(old) + np.arange(len(appended))]), kind="stable")
     table = stacked.take(pa.array(order)).combine_chunks()
-    before = old.table.take(pa.array(matched)).drop_columns(["retired"])
-    corrected = _rows_that_differ(before, updated.drop_columns(["retired"]))
+    corrected = _rows_that_differ(old.table.take(pa.array(matched)).select(_TOLD), updated.select(_TOLD))
     growth = Growth(
         added=len(appended),
         kept=len(matched),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from store.errors import FormatError, RequestError
+from store.arrays import chunk_path, open_array
+from store.errors import FormatError, RequestError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import Catalog
-from store.writer import open_array, read_manifest
+from store.schema import FAILURES_SCHEMA, RETIRED, Catalog
+
+_READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
 
 
 class Representations:
@@ -27,7 +31,7 @@ class Representations:
 
     def __init__(self, store: Store, catalog: Catalog, name: RepresentationName) -> None:
         self.store, self.name, self.dataset = store, name, catalog.info.name
-        manifest = read_manifest(store, self.dataset, name)
+        manifest = store.read_manifest(self.dataset, name)
         if manifest is None:
             raise RequestError(
                 f"{self.dataset}/{name} is not complete; finish it: "
@@ -90,11 +94,12 @@ class Representations:
         return values
 
     def _read_files(self, first: int, stop: int, root: Path) -> np.ndarray[Any, Any]:
-        """Rows straight from the chunk files into the result: the bytes are moved once, by the disk."""
+        """Rows straight from the chunk files into the result: the bytes are moved once, by some threads."""
         step = self.manifest.shard_rows
         values = np.empty((max(0, stop - first), *self.shape), dtype=np.dtype(self.manifest.dtype).newbyteorder("<"))
         row_bytes = values.itemsize * math.prod(self.shape)
-        for begin in range(first - first % step, stop, step):
+
+        def fill(begin: int) -> None:
             low, high = max(begin, first), min(begin + step, stop)
             part = values[low - first : high - first]
             with self._chunk(root, begin // step).open("rb", buffering=0) as file:
@@ -102,11 +107,14 @@ class Representations:
                 got = file.readinto(part.reshape(-1).view(np.uint8).data)
             if got != part.nbytes:
                 raise FormatError(f"{self._show()}: the file of rows {begin}-{high - 1} is cut short; {self._remedy()}")
+
+        with ThreadPoolExecutor(_READERS) as readers:
+            for _ in readers.map(fill, range(first - first % step, stop, step)):
+                pass
         return values
 
     def _chunk(self, root: Path, index: int) -> Path:
-        folder = root / self.dataset / str(self.name) / "representations.zarr" / "c"
-        return folder.joinpath(str(index), *("0" for _ in self.shape))
+        return chunk_path(root, self.dataset, self.name, self.shape, index)
 
     def _check_chunks(self, first: int, stop: int) -> None:
         """Raise for a chunk that is lost, which Zarr would read as fill values."""
@@ -126,10 +134,11 @@ class Representations:
         return encoded
 
     def verify(self) -> list[str]:
-        """Read every shard and compare its hash; one line for each that does not hold."""
-        wrong = []
+        """Read every shard and compare its hash, and the failures; one line for each that does not hold."""
+        wrong = self._verify_failures()
         for index, shard in enumerate(self.manifest.shards):
             try:
+                self._check_length(index)
                 whole = hash_values(self.read(*shard.rows)) == shard.values
             except FormatError as error:
                 wrong.append(str(error))
@@ -140,3 +149,35 @@ class Representations:
                     f"does not hold the numbers that were committed"
                 )
         return wrong
+
+    def _verify_failures(self) -> list[str]:
+        """Compare ``failures.parquet`` with what the manifest says of failed rows."""
+        where = self.store.files.show(f"{self.dataset}/{self.name}/failures.parquet")
+        try:
+            table = self.failures()
+        except StoreError as error:
+            return [f"{error}; {self._remedy()}"]
+        expected = [[*failure] for shard in self.manifest.shards for failure in shard.failures if failure[1] != RETIRED]
+        if table.schema.equals(FAILURES_SCHEMA):
+            held = table.select(["row", "kind", "reason"]).to_pylist()
+            if [[*failure.values()] for failure in held] == expected:
+                return []
+        return [f"{where} does not hold the failures that were committed; {self._remedy()}"]
+
+    def _check_length(self, index: int) -> None:
+        """Raise for a chunk file that is not as long as its rows, of which the last may only be padding."""
+        root = self.store.files.local
+        if root is None or self._array.compressors:
+            return
+        wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
+        try:
+            size = self._chunk(root, index).stat().st_size
+        except OSError as error:
+            raise FormatError(
+                f"{self._show()}: the file of shard {index} is lost: {error}; {self._remedy()}"
+            ) from error
+        if size != wanted:
+            raise FormatError(
+                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
+                f"{self._remedy()}"
+            )

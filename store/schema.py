@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import FormatError, RequestError
-from store.fingerprint import FORMAT_VERSION
+
+# Raise one by one when what is written can no longer be read as before.
+CATALOG_FORMAT = 1
+MANIFEST_FORMAT = 1
 
 SPLITS = ("train", "validation", "test")
 
@@ -55,6 +58,7 @@ FAILURES_SCHEMA = pa.schema(
     ]
 )
 
+RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
 CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a row's numbers; the rest may be corrected
 _CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
 _INFO_KEY = b"encore"
@@ -161,7 +165,7 @@ class Catalog:
 
     def to_arrow(self) -> pa.Table:
         """The table with `CatalogInfo` in its schema metadata, as it is written."""
-        text = json.dumps({"format": FORMAT_VERSION, **asdict(self.info)}, sort_keys=True, ensure_ascii=False)
+        text = json.dumps({"format": CATALOG_FORMAT, **asdict(self.info)}, sort_keys=True, ensure_ascii=False)
         return self.table.replace_schema_metadata({_INFO_KEY: text.encode()})
 
     @classmethod
@@ -172,9 +176,15 @@ class Catalog:
         try:
             held: dict[str, Any] = json.loads(metadata[_INFO_KEY])
             version = held.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise FormatError("the catalog's description cannot be read") from error
-        check_format(version)
+        check_format("catalog", version, CATALOG_FORMAT)
+        strange = [name for name in table.column_names if name not in CATALOG_SCHEMA.names]
+        if strange:
+            raise RequestError(
+                f"the catalog has columns that this Encore does not know ({', '.join(strange)}); a newer release wrote "
+                f"it: update Encore, or encode again into another --store"
+            )
         known = {f.name for f in fields(CatalogInfo)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
         info = CatalogInfo(**given)
@@ -232,7 +242,7 @@ class Manifest:
     dtype: str
     settings: dict[str, Any]
     shards: tuple[ShardRecord, ...] = field(repr=False)
-    format: int = FORMAT_VERSION
+    format: int = MANIFEST_FORMAT
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -242,9 +252,9 @@ class Manifest:
         try:
             held = json.loads(data)
             version = held["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
-        check_format(version)
+        check_format("manifest", version, MANIFEST_FORMAT)
         try:
             return cls(
                 backbone=str(held["backbone"]),
@@ -260,10 +270,13 @@ class Manifest:
             raise FormatError("the manifest cannot be read") from error
 
 
-def check_format(version: object) -> None:
-    """Raise where something was written by another version of the format."""
-    if version != FORMAT_VERSION:
-        raise RequestError(
-            f"this was written in store format {version}, and this Encore reads format {FORMAT_VERSION}; "
-            f"open it with the release that wrote it, or encode again into another --store"
-        )
+def check_format(what: str, version: object, ours: int) -> None:
+    """Raise where a catalog or a manifest was written in another version of its format."""
+    if version == ours:
+        return
+    newer = isinstance(version, int) and version > ours
+    remedy = "update Encore" if newer else "open it with the release that wrote it"
+    raise RequestError(
+        f"the {what} was written in format {version}, and this Encore reads format {ours}; {remedy}, or encode again "
+        f"into another --store"
+    )

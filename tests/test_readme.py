@@ -24,6 +24,22 @@ def test_every_plug_in_stands_in_its_table(kind: str) -> None:
     assert not missing, f"the README has no row for {missing}"
 
 
+@pytest.mark.parametrize("name", sorted({*registry.names("backbone")} - {"features", "hf"}))
+def test_the_table_of_backbones_is_true(name: str) -> None:
+    """Width, parameters, licence and whose method it is."""
+    kind = registry.find("backbone", name)
+    backbone = kind(kind.Config())
+    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    _, _, width, parameters, clips, weights, licence, method = (cell.strip() for cell in row.strip("|").split(" | "))
+    counted = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
+    assert (width, parameters) == (f"{backbone.shape[0]:,}", f"{counted:,}")
+    assert float(clips.replace(",", "")) > 0
+    assert (weights == "none") == (backbone.WEIGHTS is None)
+    assert backbone.LICENSE.startswith(licence)
+    authors = backbone.CITATION.split(":")[0]
+    assert any(word in authors for word in re.findall(r"[A-Z][a-z]+", method)), authors
+
+
 def test_every_command_is_documented() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, command in commands.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from store.errors import RequestError
 from store.files import Files
 
 Log = list[dict[str, float]]
+
+_LOG_BEGINS = b"epoch,loss,"
 
 
 @dataclass
@@ -34,12 +37,25 @@ class CheckpointFiles:
     """The checkpoint, its log, and the state from which an interrupted training goes on."""
 
     def __init__(self, out: Path, about: dict[str, Any]) -> None:
+        if not out.name or out.is_dir():
+            raise RequestError(f"--out {str(out)!r} is no name of a file; name one for the checkpoint")
         self.out, self.about = out, about
-        self.state = out.with_name(f"{out.name}.resume")
+        self.state, self.log = (out.with_name(f"{out.name}.{end}") for end in ("resume", "csv"))
         self.files = Files(out.parent)
 
     def finished(self) -> dict[str, Any] | None:
-        """What the checkpoint says where this very training has ended; RequestError where it is another's."""
+        """What the checkpoint says where this very training has ended.
+
+        RequestError where the checkpoint, its log or its state is another's, or no file that may be replaced.
+        """
+        for path in (self.state, self.out, self.log):
+            if os.path.lexists(path) and not path.is_file():
+                raise RequestError(f"{path} is no regular file, and would be replaced; name another file by --out")
+        if self.log.is_file() and not (self._is_begun() and _is_log(self.log)):
+            raise RequestError(
+                f"{self.log} is there, and is not the log of a training that {self.out} holds: it would be "
+                f"overwritten; move it away, or name another file by --out"
+            )
         for path in (self.state, self.out):
             if path.is_file():
                 held = _read(path)
@@ -50,6 +66,9 @@ class CheckpointFiles:
                     )
                 return None if path == self.state or "log" not in held else held
         return None
+
+    def _is_begun(self) -> bool:
+        return self.state.is_file() or self.out.is_file()
 
     def resume(self, objective: nn.Module, optimizer: Any) -> State:
         if not self.state.is_file():
@@ -93,7 +112,12 @@ class CheckpointFiles:
         writer = csv.DictWriter(text, ["epoch", *log[0]], lineterminator="\n")
         writer.writeheader()
         writer.writerows({"epoch": epoch} | line for epoch, line in enumerate(log, start=1))
-        self.files.write(f"{self.out.name}.csv", text.getvalue().encode())
+        self.files.write(self.log.name, text.getvalue().encode())
+
+
+def _is_log(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_LOG_BEGINS)) == _LOG_BEGINS
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,14 +19,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input
+from stages.embed.inputs import Clip, Input, song_file
 from stages.progress import task
+from store.arrays import fill_value
 from store.errors import ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import RepresentationWriter, Shard, fill_value
+from store.writer import RepresentationWriter, Shard
 
+Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
 
 
@@ -44,24 +46,30 @@ class Encoded:
 
 def representation_name(backbone: Backbone, weights: str | None) -> RepresentationName:
     """The name under which this backbone with these weights stores its numbers."""
-    mark = fingerprint(backbone.NAME, backbone.REVISION, backbone.config, backbone.input, weights)
-    return RepresentationName(backbone.NAME, mark)
+    return RepresentationName(backbone.NAME, fingerprint(decides(backbone, weights)))
+
+
+def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
+    """Everything that decides this backbone's numbers, in JSON's types; the fingerprint is its hash."""
+    settings: dict[str, Any] = canonical(
+        {
+            "backbone": backbone.NAME,
+            "revision": backbone.REVISION,
+            "config": backbone.config,
+            "inputs": backbone.input,
+            "weights": weights,
+        }
+    )
+    return settings
 
 
 def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
     """The writer that knows which shards of this representation are still to be done."""
-    settings = {
-        "backbone": backbone.NAME,
-        "revision": backbone.REVISION,
-        "config": canonical(backbone.config),
-        "inputs": canonical(backbone.input),
-        "weights": weights,
-    }
     return RepresentationWriter(
         store,
         catalog,
         representation_name(backbone, weights),
-        settings=settings,
+        settings=decides(backbone, weights),
         shape=backbone.shape,
         dtype=backbone.dtype,
     )
@@ -82,7 +90,7 @@ def encode(
 
     Parameters
     ----------
-    batch : clips that a worker loads at once and the device encodes at once.
+    batch : clips that a worker loads at once and the backbone is given at once, with all their windows.
     workers : processes that load clips; 0 loads them in this one.
     strict : the first clip that fails ends the run with an error.
     part : (i, n), 1 <= i <= n: this process does every n-th of the shards; n processes on one store share the work.
@@ -156,10 +164,8 @@ class ClipTable:
         return len(self.paths)
 
     def clip(self, row: int) -> Clip:
-        """Catalog row ``row``; ClipError where its path, links followed, leaves the collection's folder."""
-        path = (self.root / self.paths[row]).resolve()
-        if not path.is_relative_to(self.root):
-            raise ClipError("outside", f"{self.paths[row]} leads out of {self.root}")
+        """Catalog row ``row``; ClipError where its path is none to be opened (`song_file`)."""
+        path = song_file(self.root, self.paths[row])
         start, duration = float(self.start_s[row]), float(self.duration_s[row])
         return Clip(
             clip_id=self.clip_ids[row],
@@ -179,6 +185,8 @@ class ClipTable:
                 good.append(row)
             except ClipError as error:
                 failures.append((row, error.kind, error.reason))
+            except OSError as error:  # the disk's word, not the file's: the next run tries again
+                failures.append((row, "unreadable", error.strerror or str(error)))
         windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
         return LoadedBatch(good, [len(array) for array in arrays], windows, failures)
 
@@ -225,13 +233,19 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        text = str(error)
+        if text.startswith("DataLoader worker"):  # PyTorch's words for one that was killed
+            raise EncoreError(
+                "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
+                "run the same command again, with fewer --workers"
+            ) from error
+        _, began, trace = text.rpartition("Traceback (most recent call last):\n")
+        if not began:
             raise
-        raise EncoreError(
-            "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
-            "run the same command again, with fewer --workers"
-        ) from error
+        told = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
+        kind = type(error) if isinstance(error, EncoreError) else EncoreError
+        raise kind(f"a process that loads clips failed: {told}") from error
 
 
 def _start_worker(_worker: int) -> None:
@@ -251,25 +265,35 @@ def _encode_batch(
     if got.windows is None:
         return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
     windows = got.windows.to(device, non_blocking=True)
-    step = max(1, len(got.rows))
     with torch.inference_mode():
-        parts = [backbone.encode(windows[i : i + step]) for i in range(0, len(windows), step)]
-    numbers = torch.cat(parts).cpu().numpy().reshape(len(windows), *backbone.shape)
+        encoded = backbone.encode(windows).cpu()
+    if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy knows no bfloat16, and sums of halves lose digits
+        encoded = encoded.float()
+    numbers = encoded.numpy().reshape(len(windows), *backbone.shape)
     counts = np.asarray(got.counts)
     if len(windows) > len(counts):
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(numbers.astype(np.float32), starts, axis=0)
         numbers = sums / counts.reshape(-1, *([1] * len(backbone.shape)))
-    if numbers.dtype.kind != "f" or np.dtype(backbone.dtype).kind != "f":
-        return got.rows, numbers.astype(backbone.dtype), got.failures
-    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    stored, fits = _as_stored(numbers, np.dtype(backbone.dtype))
     failures = got.failures + [
-        (row, "not-finite", f"{backbone.NAME} gave numbers that are not finite")
-        for row, fine in zip(got.rows, finite.tolist(), strict=True)
+        (row, "not-finite", f"{backbone.NAME} gave numbers that are not finite, or beyond what {backbone.dtype} holds")
+        for row, fine in zip(got.rows, fits.tolist(), strict=True)
         if not fine
     ]
-    rows = [row for row, fine in zip(got.rows, finite.tolist(), strict=True) if fine]
-    return rows, numbers[finite].astype(backbone.dtype), failures
+    rows = [row for row, fine in zip(got.rows, fits.tolist(), strict=True) if fine]
+    return rows, stored[fits], failures
+
+
+def _as_stored(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Numbers in the dtype of the store, and of which rows all are finite and within its range: [rows]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = numbers.astype(dtype)
+    if dtype.kind == "f":
+        fits = np.isfinite(stored)
+    else:
+        fits = (numbers >= np.iinfo(dtype).min) & (numbers <= np.iinfo(dtype).max)
+    return stored, fits.reshape(len(numbers), -1).all(axis=1)
 
 
 def default_workers(device: torch.device) -> int:

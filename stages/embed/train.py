@@ -3,6 +3,10 @@
 Each epoch draws from a seed of its own, made of the settings' seed and the epoch's number, and every example from one
 made of seed, epoch and row. So a training that was stopped goes on from its last whole epoch to the same weights,
 and the number of worker processes changes nothing.
+
+Several processes (``torchrun``) share each batch and average their gradients; the first one writes. Where examples do
+not meet within a batch (in batch normalisation, as CoLA's negatives) and nothing is drawn at random (dropout, masks),
+the weights are those of one process with the same batch, but for rounding; elsewhere each process has its own share.
 """
 
 from __future__ import annotations

@@ -66,9 +66,7 @@ def bootstrap(runs: list[Scored], seed: int = 0, resamples: int = RESAMPLES) -> 
     [heads, resamples]; quantiles of a row are an interval of a head, those of a difference of rows one of the
     difference. A clip of unknown artist is an artist of its own.
     """
-    artist = runs[0].artist
-    group = np.where(artist >= 0, artist, artist.max(initial=-1) + 1 + np.arange(len(artist)))
-    _, group = np.unique(group, return_inverse=True)
+    group = _units(runs[0].artist)
     groups = int(group.max()) + 1
     per_artist = np.stack([_sum_by(group, run.sums(), groups) for run in runs])
     rng = np.random.default_rng(seed)
@@ -77,6 +75,18 @@ def bootstrap(runs: list[Scored], seed: int = 0, resamples: int = RESAMPLES) -> 
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=min(_BATCH, resamples - first))
         found.append(_ratio(np.einsum("rg,hgk->hrk", drawn.astype(np.float64), per_artist)))
     return np.concatenate(found, axis=1)
+
+
+def units(run: Scored) -> int:
+    """How many artists there are to resample; of fewer than two an interval says nothing."""
+    return len(np.unique(_units(run.artist)))
+
+
+def _units(artist: Ids) -> Ids:
+    """[clips] what is resampled, numbered from 0: the artist, or the clip by itself where that is unknown."""
+    group = np.where(artist >= 0, artist, artist.max(initial=-1) + 1 + np.arange(len(artist)))
+    numbers: Ids = np.unique(group, return_inverse=True)[1]
+    return numbers
 
 
 def _sum_by(group: Ids, values: Floats, groups: int) -> Floats:

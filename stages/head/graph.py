@@ -1,22 +1,29 @@
 """The artist graph: clips as nodes, an edge between two clips of the same artist.
 
 The graph is a union of cliques, so it is never expanded on the way to a result. It is held as the bipartite
-clip-artist graph, one edge a clip, in DGL where DGL is installed; the mean over a clip's neighbours is
-``(sum over its artist - itself) / (n - 1)``, exact and linear in clips. An unknown artist (-1) has no edges.
+clip-artist graph, one edge a clip, in DGL where DGL is installed; a message from each clip to its artist gives the
+artists' sums, and the mean over a clip's neighbours is ``(sum over its artist - itself) / (n - 1)``, exact and linear
+in clips. An unknown artist (-1) has no edges.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.head import _dgl
+from stages.head.chance import binomial, bits, uniform
+
+_COLUMNS = 128  # of x squared at a time
+_IN_CACHE = 2**19  # numbers that a processor's cache holds while they are worked on, 2 MiB
 
 
 class Graph(ABC):
@@ -29,45 +36,56 @@ class Graph(ABC):
 
     degree: Tensor
 
+    @cached_property
+    def most(self) -> int:
+        """The largest number of neighbours that a clip has."""
+        return int(self.degree.max()) if len(self.degree) else 0
+
     @abstractmethod
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over each clip's neighbours; zero for a clip that has none."""
+
+    def means(self, x: Float[Tensor, "clips dim"]) -> Callable[[Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]:
+        """`mean` for some clips at a time."""
+        return self.mean(x).__getitem__
 
     @abstractmethod
     def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
         """From the number of a neighbour (from 0, -1 for none) to its clip."""
 
     def sample(
-        self, nodes: Int[Tensor, " batch"], k: int, generator: torch.Generator, drop_edge: float = 0.0
+        self, nodes: Int[Tensor, " batch"], k: int, streams: Int[Tensor, " batch"], drop_edge: float = 0.0
     ) -> Int[Tensor, "batch k"]:
         """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
 
+        Each node draws from a stream of its own (`chance`), so that its neighbours are the same in any batch.
         DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
         stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
         Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
         first n - k + i + 1, or the last of these where that one is taken.
         """
         degree = self.degree[nodes]
-        left = _binomial(degree, 1.0 - drop_edge, generator) if drop_edge else degree
+        k = min(k, self.most)  # a table is no wider than any clip can fill it
+        left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
         wanted = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):
             last = degree - wanted + i
-            uniform = torch.rand(len(nodes), generator=generator, device=nodes.device, dtype=torch.float64)
-            pick = (uniform * (last + 1)).long()
+            pick = (drawn[:, i] * (last + 1)).long()
             taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
             chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
         return self._to_clips(nodes, chosen)
 
     def all_neighbours(
-        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, generator: torch.Generator | None = None
+        self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, streams: Int[Tensor, " batch"] | None = None
     ) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:
         """All neighbours of the nodes one behind the other, and where each node's begin; edges dropped at random."""
         degree = self.degree[nodes]
         owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
         number = torch.arange(len(owner), device=nodes.device) - (degree.cumsum(0) - degree)[owner]
-        if drop_edge:
-            stays = torch.rand(len(owner), generator=generator, device=nodes.device) >= drop_edge
+        if streams is not None and drop_edge:
+            stays = uniform(bits(streams[owner], number)) >= drop_edge
             owner, number = owner[stays], number[stays]
             degree = torch.bincount(owner, minlength=len(nodes))
         flat = self._to_clips(nodes[owner], number.unsqueeze(1)).squeeze(1)
@@ -140,12 +158,44 @@ class ArtistGraph(Graph):
 
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over each clip's neighbours; zero for a clip that has none."""
-        # DGL's packages that fit every torch are built for the CPU; the closed form is the same anywhere.
-        by_dgl = x.device.type == "cpu" and _dgl.is_there()
-        total = self._total_by_dgl(x) if by_dgl else self._total(x)
-        has = (self.degree > 0).unsqueeze(1)
-        own = x if self.sources is None else x * self.sources.unsqueeze(1)
-        return total.sub_(own).div_(self.degree.clamp(min=1).unsqueeze(1)).mul_(has)
+        if not self.artists:
+            return torch.zeros_like(x)
+        sums, found = self.sums(x), _unfilled(x)
+        # Rows that stay in the cache between the steps are written to memory once.
+        step = max(1, _IN_CACHE // max(1, x.shape[1])) if x.device.type == "cpu" else len(x)
+        for first in range(0, len(x), step):
+            some = slice(first, first + step)
+            self.mean_of(some, x[some], sums, out=found[some])
+        return found
+
+    def means(self, x: Float[Tensor, "clips dim"]) -> Callable[[Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]:
+        """`mean` for some clips at a time, from the sums of the artists alone."""
+        sums = self.sums(x)
+        return lambda nodes: self.mean_of(nodes, x[nodes], sums)
+
+    def sums(self, x: Float[Tensor, "clips dim"], *, squared: bool = False) -> Float[Tensor, "artists dim"]:
+        """The sum of ``x``, or of its squares, over each artist's clips that may be neighbours."""
+        if not self.artists:
+            return x.new_zeros(1, x.shape[1])
+        # DGL's packages that fit every torch are built for the CPU; the sums are the same anywhere.
+        total = self._sums_by_dgl if x.device.type == "cpu" and _dgl.is_there() else self._sums
+        if not squared:
+            return total(x)
+        parts = torch.split(x, _COLUMNS, dim=1)  # not all squares at once
+        return torch.cat([total(part * part) for part in parts], dim=1)
+
+    def mean_of(
+        self,
+        nodes: Int[Tensor, " batch"] | slice,
+        x: Float[Tensor, "batch dim"],
+        sums: Float[Tensor, "artists dim"],
+        out: Float[Tensor, "batch dim"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """`mean` for some clips, whose own rows are ``x``, from their artists' sums; into ``out`` where it is given."""
+        degree = self.degree[nodes].unsqueeze(1)
+        own = x if self.sources is None else x * self.sources[nodes].unsqueeze(1)
+        total = torch.index_select(sums, 0, self.artist[nodes].clamp(min=0), out=out)
+        return total.sub_(own).mul_((degree > 0).to(x.dtype) / degree.clamp(min=1))
 
     def pooled(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         """The mean over a clip's neighbours and itself; the clip's own row where it has no neighbour."""
@@ -164,23 +214,18 @@ class ArtistGraph(Graph):
         kept = (1 - alpha) / (1 + alpha / self.degree.clamp(min=1))
         return pooled + kept.to(y.dtype).unsqueeze(1) * (y - pooled)
 
-    def _total_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
-        """Each clip's artist's sum: two hops over the bipartite graph, clip to artist and back."""
+    def _sums_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "artists dim"]:
         function = _dgl.load().function
         graph = self.heterograph
         with graph.local_scope():
             graph.nodes["clip"].data["x"] = x
             graph.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
-            graph.update_all(function.copy_u("sum", "m"), function.sum("m", "total"), etype="made")
-            total: Tensor = graph.nodes["clip"].data["total"]
-            return total.clone() if total.data_ptr() == x.data_ptr() else total
+            found: Tensor = graph.nodes["artist"].data["sum"]
+            return found
 
-    def _total(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
-        """The same in torch alone; sums run by run, so that they come out the same each time on a GPU too."""
-        if not self.artists:
-            return torch.zeros_like(x)
-        sums = F.embedding_bag(self.order, x, self.begin, mode="sum")
-        return sums[self.artist.clamp(min=0)] * (self.artist >= 0).unsqueeze(1)
+    def _sums(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "artists dim"]:
+        """The same in torch alone; run by run, so that it comes out the same each time on a GPU too."""
+        return F.embedding_bag(self.order, x, self.begin, mode="sum")
 
     def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
         """From the number of a neighbour (from 0, the node itself left out, -1 for none) to its clip."""
@@ -206,6 +251,6 @@ def neighbour_mean(
     return F.embedding_bag(flat, x, offsets, mode="mean")
 
 
-def _binomial(n: Int[Tensor, " batch"], p: float, generator: torch.Generator) -> Int[Tensor, " batch"]:
-    count = n.to(torch.float64)
-    return torch.binomial(count, torch.full_like(count, p), generator=generator).long()
+def _unfilled(x: Tensor) -> Tensor:
+    """A tensor like ``x``; in main memory NumPy's, which asks for huge pages: small ones cost more than the sums."""
+    return torch.empty_like(x) if x.device.type != "cpu" else torch.from_numpy(np.empty_like(x.numpy()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from store.errors import RequestError
 
@@ -24,7 +25,13 @@ class Settings:
     drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
+    index : how `knn` finds nearest clips: ``exact``, ``approximate``, or ``auto``, exact for all but large collections.
     standardise : shift and scale each number by the training part's mean and deviation.
+    loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.losses`.
+    class_weights : whether frequent and rare labels count for the same in the loss.
+    members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
+    threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
+        part, one for all labels or one for each; see `stages.head.thresholds`. Early stopping watches 0.5.
     """
 
     hidden: int | None = 128
@@ -39,7 +46,13 @@ class Settings:
     drop_edge: float = 0.3
     inductive: bool = False
     side: str = "album"
+    index: Literal["auto", "exact", "approximate"] = "auto"
     standardise: bool = True
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    gamma: float = 2.0
+    class_weights: Literal["none", "balanced"] = "none"
+    members: int = 1
+    threshold: Literal["fixed", "tuned", "per-label"] = "fixed"
 
     def __post_init__(self) -> None:
         counts = {
@@ -49,6 +62,7 @@ class Settings:
             "patience": self.patience,
             "neighbours": self.neighbours,
             "neighbours_inference": self.neighbours_inference,
+            "members": self.members,
         }
         for name, count in counts.items():
             if count is not None and count < 1:
@@ -58,3 +72,5 @@ class Settings:
                 raise RequestError(f"{name} is {share}; it must be at least 0 and below 1")
         if not 0 < self.learning_rate < float("inf") or not 0 < self.decay <= 1:
             raise RequestError("learning_rate must be above 0, and decay above 0 and at most 1")
+        if not 0 <= self.gamma < float("inf"):
+            raise RequestError(f"gamma is {self.gamma}; it must be at least 0")

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head import metrics
+from stages.head.adam import Adam
+from stages.head.chance import bits, key
+from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Prediction, TrainedHead
+from stages.head.heads import Draw, Dropout, Masks, Prediction, TrainedHead
+from stages.head.losses import Loss
 from stages.head.settings import Settings
+from stages.head.shards import Heads, Shards
 from stages.splits import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _SCORING_BATCH = 4096
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
-_ONE_THREAD_FLOPS = 1e8  # below so much work a step, a second thread waits longer than it helps
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)  # of mallopt(3): a parameter, and bytes
+_ONE_THREAD_FLOPS = 1e9  # below so much work a step, other threads gain little, and lose much where cores are shared
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Trained:
     state : the network's weights after ``best_epoch`` (counted from 1).
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
+    facts : what of the collection the weights cannot be read without, as `TrainedHead.facts` tells it.
+    remark : what the head says of how it was done (`TrainedHead.remark`).
     """
 
     state: dict[str, Tensor]
@@ -44,6 +54,8 @@ class Trained:
     history: list[dict[str, float]]
     best_epoch: int
     seconds: float
+    facts: dict[str, Any]
+    remark: str = ""
 
 
 def train(
@@ -55,43 +67,64 @@ def train(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[int], None] = lambda _epoch: None,
+    shards: Shards | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
-    Equal arguments give equal results on one machine. The loss is binary cross entropy a label where clips
-    carry several, cross entropy where they carry one.
+    Equal arguments give equal results on one machine, also where the training was stopped and goes on. The loss is
+    that of `stages.head.losses`.
 
     Parameters
     ----------
     part : [clips] 0 train, 1 validation, 2 test, -1 none.
-    on_epoch : called with 1 after each epoch.
+    on_epoch : called after each epoch with how many were done.
+    shards : how ``data`` is shared among processes, or read in stretches; all in memory, here, where None. Several
+        processes give what one gives, but for the order in which floats are summed. With several stretches a step's
+        clips come from one stretch, and the stretches from an order drawn anew in each epoch.
+    checkpoint : where an unfinished training is kept, and taken up again.
     """
     started = time.perf_counter()
-    if data.x is None:
-        raise ValueError("this collection was loaded without representations")
+    shards = shards or Shards(data.held())
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
             raise RequestError(f"the {name} part of this split is empty")
-    nodes = torch.from_numpy(np.flatnonzero(part == 0)).to(device)
-    watched = torch.from_numpy(np.flatnonzero(part == 1)).to(device)
-    x = data.x.to(device)
-    shift, scale = standard(x, nodes) if settings.standardise else (x.new_zeros(x.shape[1]), x.new_ones(x.shape[1]))
-    if settings.standardise:
-        x = (x - shift).mul_(scale)
-    targets = torch.from_numpy(data.targets).to(device)
+    shards.check(head_type)
+    heads = Heads(head_type, shards, part, settings, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        head = head_type(data, x, part, settings)
-        network = head.build().to(device)
-        loop = _Loop(head, network, targets, data.multi_label, settings, seed)
-        with _threads(network, settings.batch):
-            history, best, best_epoch = loop.run(nodes, watched, on_epoch)
-    network.load_state_dict(best)
+        network = heads.any().build().to(device)
+    loop = _Loop(heads, network, seed)
+    keep_freed_memory()
+    with _threads(network, settings.batch):
+        progress = loop.run(on_epoch, checkpoint)
+    network.load_state_dict(progress.best)
     everything = torch.arange(len(data), device=device)
-    score = head.refine(likelihood(loop.logits(everything), data.multi_label))
-    prediction = decide(score, data.multi_label)
-    state = {key: value.cpu() for key, value in best.items()}
-    return Trained(state, shift.cpu(), scale.cpu(), prediction, history, best_epoch, time.perf_counter() - started)
+    score = heads.any().refine(likelihood(loop.logits(everything), data.multi_label))
+    return Trained(
+        state={name: value.cpu() for name, value in progress.best.items()},
+        shift=heads.shift.cpu(),
+        scale=heads.scale.cpu(),
+        prediction=decide(score, data.multi_label),
+        history=progress.history,
+        best_epoch=progress.best_epoch,
+        seconds=time.perf_counter() - started,
+        facts=heads.any().facts(),
+        remark=heads.any().remark,
+    )
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have the C library keep for itself what is freed in pieces of at most 32 MiB.
+
+    Each step makes new gradients. Memory that goes back to the system in between comes as empty pages, one by one: a
+    third of a step of 16 clips where layers are 1,280 wide.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            mallopt(*parameter)
 
 
 @contextmanager
@@ -107,80 +140,141 @@ def _threads(network: nn.Module, batch: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Loop:
-    def __init__(
-        self, head: TrainedHead, network: nn.Module, targets: Tensor, multi_label: bool, settings: Settings, seed: int
-    ) -> None:
-        self.head, self.network, self.targets, self.settings = head, network, targets, settings
-        self.multi_label = multi_label
-        self.generator = torch.Generator(targets.device).manual_seed(seed)
-        self.wanted = targets.float() if multi_label else targets.long().argmax(dim=1)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, settings.decay)
+@dataclass
+class _Progress:
+    """How far a training is: after ``epoch``, with the best weights and scores so far."""
 
-    def run(
-        self, nodes: Tensor, watched: Tensor, on_epoch: Callable[[int], None]
-    ) -> tuple[list[dict[str, float]], dict[str, Tensor], int]:
-        history: list[dict[str, float]] = []
-        best: dict[str, Tensor] = {}
-        best_score, best_epoch = (-1.0, 0.0), 0
-        least_loss, last_progress = float("inf"), 0
-        for epoch in range(1, self.settings.epochs + 1):
-            loss = self._epoch(nodes)
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_epoch: int = 0
+    least_loss: float = float("inf")
+    last_progress: int = 0
+
+
+class _Loop:
+    def __init__(self, heads: Heads, network: nn.Module, seed: int) -> None:
+        self.heads, self.network, self.seed, self.settings = heads, network, seed, heads.settings
+        self.shards, self.device = heads.shards, heads.device
+        data = self.shards.data
+        self.multi_label = data.multi_label
+        self.names = torch.from_numpy(data.rows).to(self.device)
+        self.targets = torch.from_numpy(data.targets).to(self.device)
+        self.wanted = self.targets.float() if self.multi_label else self.targets.long().argmax(dim=1)
+        self.train, self.watched = (
+            torch.from_numpy(np.flatnonzero(heads.part == which)).to(self.device) for which in (0, 1)
+        )
+        self.loss = Loss(self.targets[self.train], self.multi_label, self.settings)
+        self.masks = Masks(self.names, self.names)
+        for layer in network.modules():
+            if isinstance(layer, Dropout):
+                layer.masks = self.masks
+        self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+
+    def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
+        settings, progress = self.settings, self._resumed(checkpoint)
+        on_epoch(progress.epoch)
+        while progress.epoch < settings.epochs and progress.epoch - progress.last_progress < settings.patience:
+            progress.epoch = epoch = progress.epoch + 1
+            self.optimizer.rate = settings.learning_rate * settings.decay ** (epoch - 1)
+            loss = self._epoch(epoch)
             if not np.isfinite(loss):
                 raise EncoreError(
-                    f"the training loss of {self.head.NAME} became {loss} in epoch {epoch}; "
-                    f"a lower learning rate than {self.settings.learning_rate:g} may hold it"
+                    f"the training loss of {self.heads.head_type.NAME} became {loss} in epoch {epoch}; "
+                    f"a lower learning rate than {settings.learning_rate:g} may hold it"
                 )
-            score = self._validate(watched)
-            history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
+            score = self._validate()
+            progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
             on_epoch(1)
-            if score > best_score:  # by the metric, and by the loss where the metric is equal
-                best_score, best_epoch = score, epoch
-                best = copy.deepcopy(self.network.state_dict())
-                last_progress = epoch
-            if -score[1] < least_loss * (1 - _LEAST_PROGRESS):
+            if score > progress.best_score:  # by the metric, and by the loss where the metric is equal
+                progress.best_score, progress.best_epoch = score, epoch
+                progress.best = copy.deepcopy(self.network.state_dict())
+                progress.last_progress = epoch
+            if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
                 # The metric jumps on few clips; while the loss still falls the network still learns.
-                least_loss, last_progress = -score[1], epoch
-            if epoch - last_progress >= self.settings.patience:
-                break
-            self.schedule.step()
-        return history, best, best_epoch
+                progress.least_loss, progress.last_progress = -score[1], epoch
+            if checkpoint is not None and self.shards.world.rank == 0 and checkpoint.is_due:
+                weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+                checkpoint.save({"progress": vars(progress), **weights})
+        return progress
 
-    def _epoch(self, nodes: Tensor) -> float:
+    def _resumed(self, checkpoint: Checkpoint | None) -> _Progress:
+        """Where a training that was stopped had come to, in the first process's eyes; else the beginning."""
+        first = self.shards.world.rank == 0
+        held = self.shards.world.tell(checkpoint.load() if checkpoint is not None and first else None)
+        if held is None:
+            return _Progress()
+        self.network.load_state_dict(held["network"])
+        self.optimizer.load_state_dict(held["optimizer"])
+        return _Progress(**held["progress"])
+
+    def _epoch(self, epoch: int) -> float:
         self.network.train()
-        drop_edge = self.settings.drop_edge if self.head.DROPS_EDGES else 0.0
-        self.head.start_epoch(nodes, Draw(self.settings.neighbours, drop_edge, self.generator))
-        order = torch.randperm(len(nodes), generator=self.generator, device=nodes.device)
-        total = torch.zeros((), device=nodes.device)
-        for places in torch.split(order, self.settings.batch):
-            batch = nodes[places]
-            logits = self.network(*self.head.training_inputs(batch, places))
-            loss = self._loss(logits, batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total += loss.detach() * len(batch)
-        return float(total) / len(nodes)
+        drop_edge = self.settings.drop_edge if self.heads.head_type.DROPS_EDGES else 0.0
+        draw = Draw(self.settings.neighbours, drop_edge, key(self.seed, epoch), self.names)
+        stretches = torch.arange(len(self.shards.stretches))
+        total = torch.zeros((), device=self.device)
+        for number in bits(key(draw.key, "stretches"), stretches).argsort().tolist():
+            total += self._train(number, draw)
+        return float(self.shards.world.sum(total)) / len(self.train)
 
-    def _loss(self, logits: Tensor, nodes: Tensor) -> Tensor:
-        wanted = self.wanted[nodes]
-        if self.multi_label:
-            return F.binary_cross_entropy_with_logits(logits, wanted)
-        return F.cross_entropy(logits, wanted)
+    def _train(self, number: int, draw: Draw) -> Tensor:
+        """Train once on each training clip of a stretch; the sum of the losses of those held here."""
+        stretch, batch = self.shards.stretches[number], self.settings.batch
+        first, begin, end, last = self._among(self.train, stretch.first, stretch.begin, stretch.end, stretch.last)
+        order = draw.streams(self.train[first:last], "order").argsort() - (begin - first)
+        turns = ((order >= 0) & (order < end - begin)).nonzero().squeeze(1)  # those of the clips that are held here
+        sizes = torch.bincount(turns // batch, minlength=-(-(last - first) // batch)).tolist()
+        here = self.train[begin:end]
+        total = torch.zeros((), device=self.device)
+        if begin < end:
+            head = self.heads(number)
+            draw = replace(draw, names=self.names[stretch.begin : stretch.end])
+            self.masks.streams = bits(key(draw.key, "dropout"), draw.names)
+            head.start_epoch(here - stretch.begin, draw)
+        for i, held in enumerate(torch.split(order[turns], sizes)):
+            among = min(batch, last - first - i * batch)
+            self.optimizer.zero_grad()
+            if len(held):
+                nodes = here[held] - stretch.begin
+                total += self.add_gradients(head.training_inputs(nodes, held), nodes, self.wanted[here[held]], among)
+            self.shards.world.sum_gradients(self.network)
+            self.optimizer.step()
+        return total
+
+    def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, wanted: Tensor, among: int) -> Tensor:
+        """The sum of the losses of ``nodes``, whose mean over a step's ``among`` clips the gradients are of."""
+        self.masks.nodes, self.masks.calls = nodes, 0
+        loss = self.loss(self.network(*inputs), wanted)
+        share = loss if len(nodes) == among else loss * (len(nodes) / among)
+        share.backward()  # type: ignore[no-untyped-call]
+        return loss.detach() * len(nodes)
+
+    @staticmethod
+    def _among(nodes: Tensor, *clips: int) -> list[int]:
+        """Where in sorted ``nodes`` each of the clips would stand."""
+        places: list[int] = torch.searchsorted(nodes, torch.tensor(clips, device=nodes.device)).tolist()
+        return places
 
     def logits(self, nodes: Tensor) -> Tensor:
-        """[nodes, labels] in scoring mode."""
+        """[nodes, labels] in scoring mode, of sorted clips, in every process."""
         self.network.eval()
+        found = torch.zeros(len(nodes), self.targets.shape[1], device=self.device)
         with torch.inference_mode():
-            return torch.cat([self.network(*self.head.inputs(batch)) for batch in torch.split(nodes, _SCORING_BATCH)])
+            for number, stretch in enumerate(self.shards.stretches):
+                first, last = self._among(nodes, stretch.begin, stretch.end)
+                for at in range(first, last, _SCORING_BATCH):
+                    some = nodes[at : min(at + _SCORING_BATCH, last)]
+                    found[at : at + len(some)] = self.network(*self.heads(number).inputs(some - stretch.begin))
+        return self.shards.world.sum(found)
 
-    def _validate(self, nodes: Tensor) -> tuple[float, float]:
-        logits = self.logits(nodes)
+    def _validate(self) -> tuple[float, float]:
+        logits = self.logits(self.watched)
         found = choose(logits, self.multi_label)
-        truth = self.targets[nodes].cpu().numpy()
+        truth = self.targets[self.watched].cpu().numpy()
         watch = metrics.micro_f1 if self.multi_label else metrics.exact
-        return watch(truth, found.chosen), -float(self._loss(logits, nodes))
+        return watch(truth, found.chosen), -float(self.loss(logits, self.wanted[self.watched]))
 
 
 def choose(logits: Tensor, multi_label: bool) -> Prediction:
@@ -201,20 +295,6 @@ def decide(score: Tensor, multi_label: bool) -> Prediction:
     chosen = np.zeros(found.shape, dtype=bool)
     chosen[np.arange(len(found)), found.argmax(axis=1)] = True
     return Prediction(found, chosen)
-
-
-def standard(x: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift and scale [dim] that give ``nodes`` mean 0 and deviation 1; what is constant there is scaled to zero."""
-    mean = torch.zeros(x.shape[1], device=x.device, dtype=torch.float64)
-    square = torch.zeros_like(mean)
-    for batch in torch.split(nodes, _SCORING_BATCH):  # in parts: no second copy of x in double precision
-        rows = x[batch].double()
-        mean += rows.sum(dim=0)
-        square += (rows * rows).sum(dim=0)
-    mean /= len(nodes)
-    deviation = (square / len(nodes) - mean * mean).clamp(min=0).sqrt()
-    scale = torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation, 0.0)
-    return mean.float(), scale.float()
 
 
 def evaluate(prediction: Prediction, data: Collection, part: Split, which: int = 2) -> dict[str, Any]:

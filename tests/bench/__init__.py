@@ -5,6 +5,7 @@ An entry is ``{ours, peer, ratio, target, unit, note}``; a ratio above 1 is bett
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,22 @@ def best_seconds(*works: Callable[[], Any], repeats: int = 3) -> list[float]:
             work()
             best[i] = min(best[i], time.perf_counter() - started)
     return best
+
+
+def median_seconds(
+    *works: Callable[[], Any], repeats: int = 5, clock: Callable[[], float] = time.process_time
+) -> list[float]:
+    """The median of some runs of each, taken in turns.
+
+    Where all run on one thread the processor's time, its clock on a machine that does nothing else, bears others.
+    """
+    taken: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for work, seconds in zip(works, taken, strict=True):
+            started = clock()
+            work()
+            seconds.append(clock() - started)
+    return [statistics.median(seconds) for seconds in taken]
 
 
 def entry(

@@ -72,7 +72,8 @@ def test_the_first_songs_of_the_official_file(shared_data: Path, tmp_path: Path)
     for artist, side in zip(large.strings("artist_id"), large.strings("split_official"), strict=True):
         sides.setdefault(str(side), set()).add(str(artist))
     assert set(sides) == {"train", "validation", "test"}
-    assert not sides["train"] & sides["test"]
+    assert sum(map(len, sides.values())) == len(set.union(*sides.values()))  # no artist on two sides
+    assert large.info.notes[1] == "tracks.csv names 682 songs of --subset large, and the official file 106,574"
 
 
 def test_genres_by_the_hierarchy(tmp_path: Path) -> None:
@@ -149,3 +150,13 @@ def test_another_release_and_absent_files(tmp_path: Path) -> None:
         Fma(subset="smal")
     with pytest.raises(RequestError, match="all, roots, top"):
         Fma(genres="some")
+
+
+def test_songs_without_a_genre_where_asked(tmp_path: Path) -> None:
+    write(tmp_path, song(5, track__genre_top=""), song(6), song(1486, track__genre_top=""))
+    found = Fma(data=tmp_path, unlabelled=True).catalog()
+    assert {row["song_id"]: row["labels"] for row in found.table.to_pylist()} == {"5": [], "6": ["Rock"]}
+    assert not any("no top genre" in text for text in found.info.notes)
+    write(tmp_path, song(5, track__genre_top=""))
+    with pytest.raises(RequestError, match="that has a genre"):
+        Fma(data=tmp_path, unlabelled=True).catalog()

@@ -62,10 +62,27 @@ def test_a_row_is_a_song(tmp_path: Path) -> None:
     first, second = rows["a.mp3"], rows["sub dir/b c.FLAC"]
     assert (first["song_id"], first["path"], first["start_s"], first["duration_s"]) == ("a.mp3", "a.mp3", None, None)
     assert (first["artist_id"], first["artist_name"], first["other_artist_ids"]) == ("One", "One", ["Two", "Three"])
-    assert (first["labels"], first["album_id"], first["title"]) == (["rock", "pop"], "First", "A title")
+    assert (first["labels"], first["album_id"], first["title"]) == (["rock", "pop"], "One / First", "A title")
     assert (second["artist_id"], second["other_artist_ids"], second["album_id"]) == (None, None, None)
     assert [first["split_official"], second["split_official"]] == ["train", "test"]
     assert (catalog.info.name, catalog.info.backbone, catalog.info.data_root) == ("own", "fcn", str(tmp_path))
+
+
+def test_albums_belong_to_their_artists(tmp_path: Path) -> None:
+    songs(tmp_path, *(f"{i}.mp3" for i in range(7)))
+    artists = ("Queen", "Queen|Bowie", "Abba", "Various Artists", "VARIOUS|Queen", "", "")
+    text = "file,artist,labels,album\n" + "".join(f"{i}.mp3,{name},pop,Hits\n" for i, name in enumerate(artists))
+    rows = by_clip(read(tmp_path, text))
+    albums = [rows[f"{i}.mp3"]["album_id"] for i in range(len(artists))]
+    assert albums == [
+        "Queen / Hits",
+        "Queen / Hits",
+        "Abba / Hits",
+        "Various Artists / Hits",
+        "VARIOUS / Hits",
+        "Hits",
+        "Hits",
+    ]
 
 
 def test_columns_of_other_names_and_lists(tmp_path: Path) -> None:
@@ -276,7 +293,9 @@ def test_labels_and_artists_beside_the_songs(keyed: Path, capsys: pytest.Capture
     assert [rows[clip]["artist_id"] for clip in ("one.mp3", "sub/two.mp3", "sub/three.ogg")] == ["A", "B", None]
     assert rows["one.mp3"]["other_artist_ids"] == ["G"]
     assert [rows[clip]["split_official"] for clip in rows] == ["train", "test", "validation"]
-    assert "1 of 4 songs are left out: labels.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 4 songs are left out: labels.json" in said
+    assert "labels.json has labels for 1 more songs that are not here ('other' is the first)" in said
     assert catalog.info.notes == ("1 of 4 songs are left out: labels.json has no label for them",)
 
 
@@ -377,6 +396,16 @@ def test_a_song_that_differs_by_case_only_is_named(tmp_path: Path) -> None:
         read(tmp_path, "file,artist,labels\na.mp3,x,rock\n", splits="splits.csv")
 
 
+def test_names_that_differ_by_case_only_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    songs(tmp_path, "a.mp3", "sub dir/Über.mp3")
+    rows = "a.mp3,x,rock\nA.mp3,x,Rock\nsub dir/über.mp3,x,rock\ngone.mp3,x,pop\n"
+    read(tmp_path, "file,artist,labels\n" + rows)
+    said = capsys.readouterr().err
+    assert "3 files are not under" in said
+    assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in said
+    assert "1 labels are written like another but for the case of letters ('Rock' and 'rock' are the first)" in said
+
+
 def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     midi(tmp_path / "out.mid", 60.0)
@@ -384,3 +413,13 @@ def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "in" / "b.mid").symlink_to(tmp_path / "out.mid")
     rows = read(tmp_path / "in", "file,artist,labels\na.mid,x,rock\nb.mid,x,rock\n").table.to_pylist()
     assert [row["song_id"] for row in rows] == ["a.mid"] * 4 + ["b.mid"]
+
+
+def test_songs_without_a_label_where_asked(keyed: Path) -> None:
+    """From a table with empty cells, beside a file of labels, and where nothing is known of the songs at all."""
+    table = read(keyed, "file,artist,labels\none.mp3,A,rock\nfour.mp3,D,\n", unlabelled=True)
+    assert {clip: row["labels"] for clip, row in by_clip(table).items()} == {"one.mp3": ["rock"], "four.mp3": []}
+    beside = by_clip(read(keyed, labels="labels.json:big", unlabelled=True))
+    assert [beside[clip]["labels"] for clip in ("one.mp3", "four.mp3")] == [["rock"], []]
+    alone = read(keyed, unlabelled=True)
+    assert alone.column("labels").to_pylist() == [[]] * 4

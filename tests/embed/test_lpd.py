@@ -112,3 +112,12 @@ def test_absent_files(lpd: Path, tmp_path: Path) -> None:
         Lpd(subset="cleaned")
     with pytest.raises(RequestError, match="--data DIR"):
         Lpd().catalog()
+
+
+def test_rolls_without_a_label_where_asked(lpd: Path) -> None:
+    catalog = Lpd(data=lpd, clips=0, unlabelled=True).catalog()
+    assert {song: row["labels"] for song, row in by_song(catalog).items()} == {
+        MD5[0]: ["Jazz", "Pop_Rock"],
+        MD5[1]: ["Jazz"],
+        MD5[2]: [],
+    }

@@ -10,14 +10,14 @@ import torch
 
 from stages import registry
 from stages.embed.backbones.pianoroll import PianoRoll
+from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip
 from store.errors import RequestError
-from store.fingerprint import fingerprint
 
 
 def mark(**settings: int) -> str:
     backbone = PianoRoll(PianoRoll.Config(**settings))
-    return fingerprint(backbone.NAME, backbone.REVISION, backbone.config, backbone.input, None)
+    return representation_name(backbone, None).fingerprint
 
 
 def test_it_is_found_by_its_name() -> None:

@@ -110,10 +110,11 @@ def test_features_are_named_or_all_numbers(tmp_path: Path, capsys: pytest.Captur
     text = ",artist,labels,a,b,mostly,mixed\n0,A,x,1,,1,q\n1,A,x,2,nan,2,3\n2,B,y,3,5,none today,r\n"
     catalog = read(tmp_path / "t.csv", text)
     assert catalog.info.features == ("a", "b")  # no column without a name, none with text
-    [said] = catalog.info.notes
+    said, nameless = catalog.info.notes
     assert "mostly" in said
     assert "line 4" in said
-    assert said in capsys.readouterr().err
+    assert nameless.startswith("columns to which the header of t.csv gives no name are left out: 1;")
+    assert f"{said}\n{nameless}\n" in capsys.readouterr().err
     assert read(tmp_path / "t.csv", columns="features=b|a").info.features == ("b", "a")
     with pytest.raises(RequestError, match="line 4: mostly is 'none today'"):
         read(tmp_path / "t.csv", columns="features=a|mostly")
@@ -134,6 +135,24 @@ def test_only_changed_numbers_change_a_row(tmp_path: Path) -> None:
     assert {song: row["source"] for song, row in corrected.items()} == sources
     assert {song for song, row in changed.items() if row["source"] != sources[song]} == {"row-000001"}
     assert {song for song, row in appended.items() if row["source"] != sources.get(song)} == {"row-000003"}
+
+
+def test_another_choice_of_features_is_no_other_song(tmp_path: Path) -> None:
+    """What marks a row is all its numbers, so that they may be chosen anew; a change in any of them is seen."""
+    path = tmp_path / "songs.csv"
+    rows = by_song(read(path, TEXT))
+    chosen = read(path, columns="features=year")
+    assert chosen.info.features == ("year",)
+    assert {song: row["source"] for song, row in by_song(chosen).items()} == {
+        song: row["source"] for song, row in rows.items()
+    }
+    changed = by_song(read(path, TEXT.replace("120.5", "121"), columns="features=year"))
+    assert [song for song, row in changed.items() if row["source"] != rows[song]["source"]] == ["row-000000"]
+    # A column with another role may be corrected, unless it is named as a feature too.
+    for columns, seen in (("labels=year,features=tempo", []), ("labels=year,features=year", ["row-000002"])):
+        before = by_song(read(path, TEXT, columns=columns))
+        after = by_song(read(path, TEXT.replace("1980", "1981"), columns=columns))
+        assert [song for song, row in after.items() if row["source"] != before[song]["source"]] == seen
 
 
 def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,11 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
         tone = np.sin(2 * np.pi * (400 + 800 * (song % 3)) * time * (1 + song / 1000))
         soundfile.write(folder / f"{song:02}.wav", 0.2 * tone + 0.05 * rng.standard_normal(len(time)), RATE_HZ)
     (folder / "45.wav").write_bytes(b"no song")
+    return tones(folder)
+
+
+def tones(folder: Path) -> Catalog:
+    """The catalog of these recordings."""
     info = CatalogInfo(
         name="tones", title="", version="1", licence="", citation="", backbone="toy", data_root=str(folder)
     )
@@ -96,9 +102,10 @@ def run(
     workers: int = 0,
     about: dict[str, Any] | None = None,
     rows: range = range(8, 48),
+    kind: type[Toy] = Toy,
 ) -> tuple[Trained, dict[str, Tensor]]:
     torch.manual_seed(0)
-    toy = Toy()
+    toy = kind()
     names, carried = columns.targets(songs)
     made = toy.objectives()[objective](Labels(tuple(names), carried))
     done = train(
@@ -210,3 +217,27 @@ def test_refusals(songs: Catalog, tmp_path: Path) -> None:
     with pytest.raises(EncoreError, match="hardly any can"):
         run(songs, tmp_path / "damaged.pt", rows=range(damaged, damaged + 1))
     assert not (tmp_path / "damaged.pt").exists()
+
+
+def test_nothing_of_others_is_overwritten(songs: Catalog, tmp_path: Path) -> None:
+    log = tmp_path / "songs.csv"
+    log.write_text("file,artist\n")
+    with pytest.raises(RequestError, match=r"songs\.csv is there, and is not the log"):
+        run(songs, tmp_path / "songs")
+    run(songs, tmp_path / "toy.pt")
+    (tmp_path / "toy.pt.csv").write_text("file,artist\n")
+    with pytest.raises(RequestError, match=r"toy\.pt\.csv is there, and is not the log"):
+        run(songs, tmp_path / "toy.pt")
+    (tmp_path / "a.pt.resume").write_text("a plan")
+    with pytest.raises(RequestError, match=r"a\.pt\.resume is there and is no checkpoint"):
+        run(songs, tmp_path / "a.pt")
+    for pipe in ("pipe", "b.pt.csv", "b.pt.resume"):
+        os.mkfifo(tmp_path / pipe)
+        with pytest.raises(RequestError, match="is no regular file"):
+            run(songs, tmp_path / pipe.removesuffix(".csv").removesuffix(".resume"))
+        (tmp_path / pipe).unlink()
+    for folder in (tmp_path, Path("/"), Path("")):
+        with pytest.raises(RequestError, match="is no name of a file"):
+            run(songs, folder)
+    assert log.read_text() == "file,artist\n"
+    assert (tmp_path / "a.pt.resume").read_text() == "a plan"

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from stages import registry
 from stages.head import neighbours
+from stages.head.chance import bits
 from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph, Graph, neighbour_mean
-from stages.head.heads import Draw, TrainedHead
+from stages.head.heads import Draw, TrainedHead, knn
 from stages.head.heads.gcnii import group_mean
 from stages.head.heads.side_edges import side_codes
-from stages.head.neighbours import ListedGraph, directions, nearest, similar
+from stages.head.neighbours import ListedGraph, directions, nearest, nearly_nearest, similar
 from stages.head.settings import Settings
 from store.errors import RequestError
 from tests.head.conftest import make_collection
@@ -48,7 +49,7 @@ def test_a_listed_graph_is_its_edges(clips: int, edges: set[tuple[int, int]], k:
     x = torch.randn(clips, 3)
     flat, offsets = graph.all_neighbours(nodes)
     torch.testing.assert_close(graph.mean(x), neighbour_mean(x, flat, offsets))
-    table = graph.sample(nodes, k, torch.Generator().manual_seed(0))
+    table = graph.sample(nodes, k, bits(0, nodes))
     assert (table >= 0).sum(dim=1).tolist() == graph.degree.clamp(max=k).tolist()
     drawn = [(node, clip) for node, row in enumerate(table.tolist()) for clip in row if clip >= 0]
     assert len(set(drawn)) == len(drawn)
@@ -68,6 +69,49 @@ def test_nearest_are_those_of_sklearn(block: int, monkeypatch: pytest.MonkeyPatc
     assert edges_of(found, 60) == {(i, int(j)) for i in range(60) for j in wanted[i]}
     assert edges_of(nearest(unit[:3], 5), 3) == {(i, j) for i in range(3) for j in range(3) if i != j}
     assert not edges_of(nearest(unit[:1], 5), 1)
+
+
+def clustered(clips: int, dim: int = 24) -> torch.Tensor:
+    """Clips about 40 centres, as songs lie about styles."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(40, dim, generator=generator)[torch.randint(0, 40, (clips,), generator=generator)]
+    return directions(centre + torch.randn(clips, dim, generator=generator), torch.arange(clips))
+
+
+def test_the_approximate_index_finds_nearly_all() -> None:
+    clips, k = 3000, 16
+    unit = clustered(clips)
+    threads = torch.get_num_threads()
+    found, wanted = nearly_nearest(unit, k), nearest(unit, k)
+    assert torch.get_num_threads() == threads
+    assert (found.degree <= k).all()
+    edges = edges_of(found, clips)
+    assert all(i != j for i, j in edges)
+    assert len(edges) == len(found.source)
+    assert len(edges & edges_of(wanted, clips)) / (clips * k) > 0.97
+    again = nearly_nearest(unit, k)
+    assert torch.equal(again.source, found.source)
+    assert torch.equal(again.degree, found.degree)
+    order = torch.randperm(clips, generator=torch.Generator().manual_seed(1))
+    moved = nearly_nearest(unit[order], k, order.argsort())  # the same clips in the same order, lying elsewhere
+    assert {(int(order[i]), int(order[j])) for i, j in edges_of(moved, clips)} == edges
+
+
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_the_approximate_index_of_few_clips(clips: int) -> None:
+    everyone = {(i, j) for i in range(clips) for j in range(clips) if i != j}
+    assert edges_of(nearly_nearest(clustered(clips), 16), clips) == everyone
+    silent = torch.zeros(clips, 4)
+    assert edges_of(nearly_nearest(silent, 16), clips) <= everyone
+
+
+def test_knn_says_how_it_searched(made: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    remarks = {index: head_of("knn", made, replace(SETTINGS, index=index)).remark for index in ("exact", "approximate")}
+    assert remarks == {"exact": "nearest clips found exactly", "approximate": "nearest clips found approximately"}
+    assert head_of("knn", made).remark == remarks["exact"]
+    monkeypatch.setattr(knn, "_MANY", len(made))
+    assert head_of("knn", made).remark == remarks["approximate"]
+    assert head_of("gnn", made).remark == ""
 
 
 @pytest.mark.parametrize("block", [1, 100, 2**24])
@@ -191,7 +235,7 @@ def test_all_neighbours_in_training_are_those_of_scoring(name: str, k: int | Non
     torch.manual_seed(0)
     network = head.build().eval()
     nodes = torch.tensor([4, 90, 17])
-    head.start_epoch(nodes, Draw(k, 0.0, torch.Generator().manual_seed(0)))
+    head.start_epoch(nodes, Draw(k, 0.0, 0, head.names))
     with torch.no_grad():
         drawn = network(*head.training_inputs(nodes, torch.arange(3)))
         whole = network(*head.inputs(nodes))

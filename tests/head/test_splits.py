@@ -104,6 +104,14 @@ def test_parts_have_their_share(sizes: list[int], strata: int, seed: int) -> Non
         assert np.abs(got - songs.sum() * np.array([0.8, 0.1, 0.1])).max() <= 1
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=12), st.integers(0, 99))
+def test_no_part_is_empty_where_groups_are_enough(sizes: list[int], seed: int) -> None:
+    songs = np.array(sizes, dtype=np.int64)
+    part = deal(songs, np.arange(len(songs)), (0.8, 0.1, 0.1), np.random.default_rng(seed))
+    assert set(part.tolist()) == {0, 1, 2}
+
+
 def test_regimes_that_are_none(made: Collection) -> None:
     with pytest.raises(RequestError, match="an official split is one split"):
         made.parts("official-5fold", 0)

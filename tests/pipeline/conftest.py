@@ -62,6 +62,22 @@ def features_csv(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def several_csv(tmp_path: Path) -> Path:
+    """120 songs of 20 artists with one or two of five genres."""
+    rng = np.random.default_rng(0)
+    lines = ["artist,title,genre,a,b,c,d"]
+    for song in range(120):
+        artist = song % 20
+        genres = {artist % 5, int(rng.integers(5))}
+        numbers = rng.standard_normal(4) + 2 * np.array([genre in genres for genre in range(4)])
+        labels = "|".join(f"genre {genre}" for genre in sorted(genres))
+        lines.append(f"artist {artist},song {song},{labels}," + ",".join(f"{n:.4f}" for n in numbers))
+    path = tmp_path / "several.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
 def midi_folder(tmp_path: Path) -> Path:
     """Twenty-four short MIDI songs of six artists, with ``songs.csv``."""
     folder = tmp_path / "midi songs"

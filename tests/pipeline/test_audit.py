@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audit import audit, describe
@@ -41,6 +43,55 @@ def test_what_is_counted() -> None:
     assert official["test_with_training_neighbour"] == 0.25
     assert found["thesis"] is None
     assert max(map(len, describe(found).splitlines())) <= 80
+
+
+def test_what_every_two_parts_share() -> None:
+    """Artist a has train, validation and test songs, b validation and test ones; both versions of r are in two."""
+    recordings = [None] * 3 + ["r", "r"] + [None] * 5
+    found = audit(few(album_id=["x"] * 5 + ["y"] * 5, recording_id=recordings))
+    assert found["regimes"]["official"]["shared"] == {
+        "train-validation": {"songs": 0, "albums": 1, "artists": 1, "recordings": 1},
+        "train-test": {"songs": 0, "albums": 0, "artists": 1, "recordings": 0},
+        "validation-test": {"songs": 0, "albums": 1, "artists": 2, "recordings": 0},
+    }
+    text = describe(found)
+    assert "train, validation      0       1        1           1" in text
+    assert "songs of unknown artist: 1 (10.0 %)" in text
+    assert "songs by their labels: 9 with 1, 1 with 2" in text
+
+
+def test_regimes_that_are_not_possible_are_named() -> None:
+    found = audit(few())
+    assert found["impossible"] == {
+        "album": "no song of this collection has a known album, so there is no album split",
+    }
+    text = describe(found)
+    assert "\nalbum: not possible: no song of this collection has a known album" in text
+    assert "albums" not in text.split("\nrandom: ")[1]  # none are known: they cannot be shared
+    alone = audit(Catalog(INFO, few().table.slice(0, 1)))
+    assert set(alone["impossible"]) == {"random", "album", "artist", "official"}
+    assert "too few groups to divide into 3 parts" in alone["impossible"]["artist"]
+
+
+def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, features_csv: Path) -> None:
+    own = ("table", "--table", features_csv, "--name", "own", "--columns", "labels=genre")
+    fresh = encore("audit", *own, "--json").json
+    assert not encore.store.exists()
+    encore("embed", *own)
+    kept = pq.read_table(encore.store / "own" / "splits.parquet")
+    assert kept.column_names == ["song_id", "random-0", "artist-0"]
+    assert encore("audit", *own, "--json").json == fresh
+    swapped = kept.set_column(1, "random-0", pa.array((2 - kept.column("random-0").to_numpy()).astype(np.int8)))
+    pq.write_table(swapped, encore.store / "own" / "splits.parquet")
+    for args in (own, ("own",)):
+        found = encore("audit", *args, "--json").json["regimes"]["random"]
+        assert (found["train"]["songs"], found["test"]["songs"]) == (40, 320)
+    encore("audit", "own", "--export", encore.store / "tsv", "--regimes", "random", "--seeds", 2)
+    kept = pq.read_table(encore.store / "own" / "splits.parquet")
+    assert kept.column_names == ["song_id", "random-0", "artist-0", "random-1"]
+    assert (encore.store / "tsv" / "own-random-seed0.tsv").read_text().count("\ttest") == 320
+    found = encore("head", "own", "--mode", "artist", "--json").json
+    assert found[0]["dataset"] == "own"
 
 
 def test_homophily_by_edges_and_by_clips() -> None:

@@ -21,6 +21,8 @@ from store.layout import Store
 from store.reader import Representations
 from tests.pipeline.conftest import Encore
 
+ROOT = Path(__file__).parents[2]
+
 QUICK = ("--set", "epochs=4", "--set", "hidden=16")
 COLUMNS = "labels=genre"
 
@@ -99,6 +101,34 @@ def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> Non
     assert encore("store", "verify", "hits").out.strip().endswith("whole")
 
 
+def test_other_features_of_a_table_lie_beside(encore: Encore, features_csv: Path) -> None:
+    """Another choice of columns is another representation of the same songs: no row is retired or added."""
+    args = ("embed", "table", "--table", features_csv, "--name", "hits", "--json")
+    first = encore(*args, "--columns", "labels=genre").json
+    second = encore(*args, "--columns", "labels=genre,features=tempo").json
+    assert (second["added"], second["retired"], second["corrected"], second["encoded"]) == (0, 0, 0, 400)
+    assert second["representation"] != first["representation"]
+    third = encore(*args, "--columns", "labels=genre").json
+    assert third["already_there"]
+    assert third["representation"] == first["representation"]
+
+
+def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
+    """Words stand to the left, numbers to the right, every number with the same separators, in 80 columns."""
+    rows = features_csv.read_text().splitlines()
+    (tmp_path / "long.csv").write_text("\n".join([rows[0], *rows[1:] * 3]) + "\n")
+    encore("embed", "table", "--table", features_csv, "--name", "a", "--columns", "labels=genre")
+    encore("embed", "table", "--table", tmp_path / "long.csv", "--name", "a-longer-name", "--columns", "labels=genre")
+    listed = encore("store", "ls").out.splitlines()
+    assert listed[0] == "data set       clips  representation"
+    assert [line.index("features-") for line in listed[2:4]] == [listed[0].index("representation")] * 2
+    assert [line[:20] for line in listed[2:4]] == ["a                400", "a-longer-name  1,200"]
+    shown = encore("store", "show", "a-longer-name").out
+    assert "clips: 1,200\n" in shown
+    assert ": 1,200 x 3 float32" in shown
+    assert max(map(len, [*listed, *(line for line in shown.splitlines() if not line.startswith("files: "))])) <= 80
+
+
 def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     encore("embed", "midi", "--set", "frames=8")
@@ -155,6 +185,11 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set in this store"),
+        (("store", "verify", ""), r"'' cannot name a data set"),
+        (("store", "verify", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("store", "remove", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("head", "n" * 300), r"'n{300}' cannot name a data set"),
+        (("report", "n" * 300), r"'n{300}' cannot name a data set"),
         (("store", "remove", "nowhere"), r"unknown data set in this store 'nowhere'"),
     ],
 )
@@ -162,6 +197,25 @@ def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> N
     ran = encore(*args, code=2)
     assert re.search(wanted, ran.err), ran.err
     assert ran.out == ""
+
+
+def test_a_song_that_came_back_is_no_failure_and_a_damaged_catalog_is_told(encore: Encore, midi_folder: Path) -> None:
+    song = midi_folder / "söng 3.mid"
+    data = song.read_bytes()
+    song.unlink()
+    embed = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "own")
+    encore(*embed)
+    (held,) = encore("store", "show", "own", "--json").json["representations"]
+    assert [failure["kind"] for failure in held["first_failures"]] == ["missing"]
+    song.write_bytes(data)
+    encore(*embed)
+    (held,) = encore("store", "show", "own", "--json").json["representations"]
+    assert (held["failures"], held["first_failures"]) == (0, [])
+    (encore.store / "own" / "catalog.parquet").write_text("no catalog")
+    for dataset in ([], ["own"]):
+        ran = encore("store", "verify", *dataset, code=1)
+        assert ran.out == "own: damaged\n"
+        assert "put a copy of catalog.parquet back" in ran.err
 
 
 def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Path, midi_folder: Path) -> None:
@@ -190,7 +244,7 @@ def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_cs
     manifest = representation / "manifest.json"
     whole = manifest.read_text()
     manifest.write_text(whole.replace('"format": 1', '"format": 7'))
-    assert "store format 7" in encore("head", "hits", code=2).err
+    assert "manifest was written in format 7" in encore("head", "hits", code=2).err
     manifest.write_text(whole[:50])
     assert "remove it and encode again" in encore("head", "hits", code=1).err
     manifest.unlink()
@@ -274,6 +328,41 @@ def test_parts_share_the_work(encore: Encore, midi_folder: Path) -> None:
     assert one["encoded"] + two["encoded"] == one["clips"]
 
 
+def test_parts_run_at_the_same_time(tmp_path: Path, midi_folder: Path) -> None:
+    """Two processes read the same folder, agree over its rows, and encode their own shards."""
+    environment = os.environ | {"ENCORE_STORE": str(tmp_path / "stores")}
+    args = ["embed", "folder", "--data", str(midi_folder), "--table", "songs.csv", "--name", "midi", "--json"]
+    run = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        *args,
+        "--clips",
+        "6",
+        "--clip-s",
+        "3",
+        "--workers",
+        "0",
+        "--set",
+        "frames=256",
+        "--part",
+    ]
+    both = [
+        subprocess.Popen([*run, part], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for part in ("1/2", "2/2")
+    ]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    reports = [json.loads(out) for out, _ in said]
+    assert sorted(report["encoded"] for report in reports) == [64, 80]
+    assert {report["added"] for report in reports} == {0, 144}
+    assert any(report["complete"] for report in reports)
+    store = Store(tmp_path / "stores")
+    opened = Representations(store, store.read_catalog("midi"), store.find("midi", None))
+    assert opened.verify() == []
+    assert opened.encoded().all()
+
+
 def test_help_names_every_plug_in(encore: Encore) -> None:
     from typer.testing import CliRunner
 
@@ -286,7 +375,7 @@ def test_help_names_every_plug_in(encore: Encore) -> None:
 
 def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    found = encore("head", "hits", "--regime", "artist-3fold", "--inductive", "--json", *QUICK).json[0]
+    found = encore("head", "hits", "--regime", "artist-3fold", "--neighbours", "train", "--json", *QUICK).json[0]
     assert (found["regime"], found["seeds"], found["transductive"], found["neighbours"]) == (
         "artist-3fold",
         1,
@@ -297,7 +386,7 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
         f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
     ]
     assert found["saved"].endswith("gnn-artist-3fold-inductive")
-    text = encore("compare", "hits", "--modes", "song,gnn", "--inductive", "--seeds", 1, *QUICK).out
+    text = encore("compare", "hits", "--modes", "song,gnn", "--neighbours", "train", "--seeds", 1, *QUICK).out
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text
     assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
@@ -319,3 +408,23 @@ def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) 
         folds = whole.parts("random-4fold", 1)[2]
         sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()
+
+
+@pytest.mark.parametrize(("stdout", "code"), [(">&-", 0), ("> /dev/full", 1), ("| head -c 0", 0)])
+def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: str, code: int) -> None:
+    """A closed or full standard output costs at most the exit code."""
+    embed_table(encore, features_csv)
+    command = f"'{sys.executable}' -m pipeline.cli store show hits --store '{encore.store}' {stdout}"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert ("standard output cannot be written or read: No space" in done.stderr) == (code == 1)
+
+
+def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    command = [sys.executable, "-m", "pipeline.cli", "compare", "hits", "--modes", "artist", "--seeds", "2"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "--store", str(encore.store)], cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0
+    assert b"?" in done.stdout

@@ -25,7 +25,11 @@ SONG = bytes(range(256)) * 12_000  # 3 MB
 
 
 class Server:
-    """Serves ``files``; ends each of the next ``breaks`` answers after a third of what is left."""
+    """Serves ``files``; ends each of the next ``breaks`` answers after a third of what is left.
+
+    ``ranges``: whether it sends parts of a file; ``announced``: the length that it tells, where that is not the true
+    one; ``more``: bytes that it adds to a part, which it then announces; ``kind``: the content's type.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -33,6 +37,10 @@ class Server:
         self.etag: str | None = '"one"'
         self.asked: list[str | None] = []
         self.sent = 0
+        self.ranges = True
+        self.announced: int | None = None
+        self.more = b""
+        self.kind = "application/octet-stream"
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,7 +51,7 @@ class Server:
                     self.send_error(404)
                     return
                 start = 0
-                if self.headers.get("Range") and self.headers.get("If-Range") == server.etag:
+                if server.ranges and self.headers.get("Range") and self.headers.get("If-Range") == server.etag:
                     start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
                     if start >= len(content):
                         self.send_error(416)
@@ -54,8 +62,10 @@ class Server:
                     self.send_response(200)
                 if server.etag:
                     self.send_header("ETag", server.etag)
-                rest = content[start:]
-                self.send_header("Content-Length", str(len(rest)))
+                rest = content[start:] + (server.more if start else b"")
+                length = len(rest) if server.announced is None else server.announced
+                self.send_header("Content-Length", str(length))
+                self.send_header("Content-Type", server.kind)
                 self.end_headers()
                 if server.breaks:
                     server.breaks -= 1
@@ -137,6 +147,56 @@ def test_a_wrong_checksum(server: Server, tmp_path: Path) -> None:
     refused = Remote(url="http://127.0.0.1:1/b.bin", holds=("b.bin",))
     with pytest.raises(EncoreError, match="could not be fetched"):
         fetch(refused, tmp_path)
+
+
+def test_a_server_that_sends_no_parts(server: Server, tmp_path: Path) -> None:
+    """What arrived is of no use then; the file comes whole, once."""
+    server.files["/a.bin"] = SONG
+    server.ranges, server.breaks = False, 1
+    remote = Remote(url=f"{server.url}/a.bin", holds=("a.bin",), checksum=sha256(SONG))
+    with pytest.raises(EncoreError, match="What arrived is kept"):
+        fetch(remote, tmp_path)
+    assert fetch(remote, tmp_path).read_bytes() == SONG
+    assert server.asked[1] is not None
+    assert leftovers(tmp_path) == []
+
+
+def test_more_or_less_than_was_announced(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"] = SONG
+    checked = Remote(url=f"{server.url}/a.bin", holds=("a.bin",), checksum=sha256(SONG))
+    server.announced = 1000
+    with pytest.raises(EncoreError, match="does not have the checksum"):
+        fetch(checked, tmp_path)
+    server.announced = len(SONG) + 1000
+    with pytest.raises(EncoreError, match="could not be fetched"):
+        fetch(Remote(url=checked.url, holds=("b.bin",)), tmp_path)
+    server.announced, server.breaks = None, 1
+    with pytest.raises(EncoreError, match="What arrived is kept"):
+        fetch(Remote(url=checked.url, holds=("c.bin",)), tmp_path)
+    server.more = bytes(1000)
+    with pytest.raises(EncoreError, match="3,073,000 bytes came where 3,072,000 had been announced"):
+        fetch(Remote(url=checked.url, holds=("c.bin",)), tmp_path)
+    server.more = b""
+    assert fetch(Remote(url=checked.url, holds=("c.bin",)), tmp_path).read_bytes() == SONG
+
+
+def test_a_file_larger_than_the_disk(server: Server, tmp_path: Path) -> None:
+    server.files["/a.bin"] = SONG
+    server.announced = 1 << 60
+    with pytest.raises(EncoreError, match=r"has 1,073,741,824\.0 GiB, and .* has room for .*; make room"):
+        fetch(Remote(url=f"{server.url}/a.bin", holds=("a.bin",)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".mark")] == []
+
+
+def test_a_web_page_instead_of_the_file(server: Server, tmp_path: Path) -> None:
+    """As shared drives answer; what a person then puts there by hand is unpacked."""
+    server.files["/:u:/g/abc"] = b"<html>sign in</html>"
+    server.kind = "text/html; charset=utf-8"
+    remote = Remote(url=f"{server.url}/:u:/g/abc", file="lists.zip", holds=("lists",))
+    with pytest.raises(EncoreError, match=r"answers with a web page instead of lists\.zip; .* put it at .*lists\.zip"):
+        fetch(remote, tmp_path)
+    (tmp_path / "lists.zip").write_bytes(zipped(lists__x=b"x"))
+    assert (fetch(remote, tmp_path) / "x").read_bytes() == b"x"
 
 
 def test_archives_are_unpacked(server: Server, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from store.layout import Store
 from store.reader import Representations
 from tests.embed.test_fcn import fcn_scores
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_four_backbones import SHARED_OUT, stored_is_alone
+from tests.test_readme import README
 
 
 def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
@@ -59,6 +61,25 @@ def test_stored_vectors_of_real_songs_give_the_published_scores(
     assert np.unique(scores.argmax(dim=1)).size > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "dim"), [("musicbert", 3584), ("pianoroll-cnn", 384), ("mixcnn", 256), ("cola", 1280)]
+)
+def test_real_songs_pass_through_the_four_of_the_thesis(
+    encore: Encore, shared_data: Path, tmp_path: Path, backbone: str, dim: int
+) -> None:
+    """Complete mp3 songs of minutes, and MIDI files of several artists; each song alone gives the stored vector."""
+    midi = backbone in ("musicbert", "pianoroll-cnn")
+    songs = sorted((shared_data / "lakh/midi").glob("*.mid"))[::16] if midi else sorted(shared_data.rglob("*.mp3"))
+    root = songs[0].parent
+    table = tmp_path / "songs.csv"
+    table.write_text("\n".join(["file,artist,labels", *(f"{song.name},someone,some" for song in songs)]), "utf-8")
+    args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 30)
+    report = encore(*args, "--backbone", backbone, "--weights", "random", *SHARED_OUT, "--json").json
+    assert (report["songs"], report["clips"], report["failed"]) == (len(songs), 2 * len(songs), {})
+    assert stored_is_alone(encore, "real", backbone, "random").shape == (2 * len(songs), dim)
+
+
 def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
     lakh = shared_data / "lakh"
     args = ("embed", "folder", "--name", "lakh64", "--data", lakh / "midi", "--artists", lakh / "artists.tsv")
@@ -77,3 +98,29 @@ def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
     accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in found}
     assert accuracy["artist"] > 0.75
     assert all(score > 0.2 for score in accuracy.values())
+
+
+def test_the_readme_tells_what_audits_count(
+    encore: Encore, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure of its table of collections, by the commands under the table."""
+    (tmp_path / "fma").mkdir()
+    (tmp_path / "fma" / "tracks.csv").symlink_to(shared_data / "fma" / "tracks_first_rows.csv")
+    for place in ("mtg-jamendo", "lakh", "jamendo-lyrics", "spotify/ClassicHit.csv", "jamendo-lyrics/songs.csv"):
+        (tmp_path / Path(place).name).symlink_to(shared_data / place)
+    monkeypatch.chdir(tmp_path)
+    section = README.split("### The collections, and what of them was at hand")[1].split("\n### ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `") and "not at hand" not in line]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    commands = section.split("```")[1].strip().splitlines()
+    for row, command in zip(rows, commands, strict=True):
+        found = encore(*command.split()[1:], "--json").json
+        exact = found["homophily"]["exact"]
+        regimes = [found["regimes"].get(regime) for regime in ("random", "official")]
+        wanted = [
+            *(f"{found[key]:,}" for key in ("songs", "clips", "artists")),
+            f"{len(found['labels'])}",
+            "" if exact is None else f"{100 * exact:.2f}",
+            *("" if r is None else f"{r['shared_artists']:,} of {r['test']['artists']:,}" for r in regimes),
+        ]
+        assert row[1:] == wanted, row[0]

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
+from pipeline.collections import open_catalog
+from pipeline.train import divide
+from stages.division import Division
+from stages.embed.datasets.table import FeatureTable as Table
+from stages.head.collection import load
+from stages.splits import Split
+from store.layout import Store
+from store.schema import Catalog
 from tests.pipeline.conftest import Encore
 
 TINY = ("--set", "max_segments=2", "--workers", 0)
@@ -29,8 +39,70 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     encore("embed", "demo", *demo, "--backbone", "cola", "--weights", out, "--workers", 0)
     (stored,) = encore("store", "show", "demo", "--json").json["representations"]
     assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96, "size": "b0"}
+    # Heads say where a split tests songs that the backbone was trained on.
+    quick = ("--mode", "song", "--set", "epochs=1", "--backbone", "cola", "--json")
+    first = encore("head", "demo", *quick)
+    assert first.json[0]["overlap"][0]["trained_on"] == 0
+    assert "was trained on" not in first.err
+    second = encore("head", "demo", "--seeds", 2, *quick)
+    assert "of the test songs of random, seed 1: scores there are too good" in second.err
+    other = encore("head", "demo", "--regime", "artist", *quick).json[0]["overlap"][0]
+    assert 0 < other["trained_on"] <= other["test"]["songs"]
     wrong = encore("embed", "demo", *demo, "--backbone", "fcn", "--weights", out, code=2).err
     assert "holds weights of cola, not of fcn" in wrong
+
+
+@pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
+def test_a_backbone_never_learns_from_test_songs_of_a_head(
+    encore: Encore, features_csv: Path, tmp_path: Path, regime: str
+) -> None:
+    """It is divided as heads are, also where the collection was trained on first, and grew before it was embedded."""
+    rows = [line.split(",") for line in features_csv.read_text().splitlines()]
+    parts = ["train", "train", "valid", "test"]
+    lines = [
+        ",".join([*row, *(["album", "split"] if i == 0 else [f"{row[0]} {i % 3}", parts[i % 4]])])
+        for i, row in enumerate(rows)
+    ]
+    table = tmp_path / "songs.csv"
+    own = {**dict.fromkeys(Table.__dataclass_fields__), "table": str(table), "name": "own", "columns": "labels=genre"}
+    store = Store(encore.store)
+
+    def sides(catalog: Catalog, part: Split) -> dict[str, int]:
+        live = ~catalog.retired() & (part >= 0)
+        songs = np.array(catalog.strings("song_id"))[live].tolist()
+        return dict(zip(songs, part[live].tolist(), strict=True))
+
+    table.write_text("\n".join(lines[:301]))
+    before = open_catalog("table", own, store)
+    learnt = sides(before, divide(Division(before, store), regime, labelled_only=True))
+    table.write_text("\n".join(lines))
+    encore("embed", "table", "--table", table, "--name", "own", "--columns", "labels=genre")
+    data = load(store, "own", None)
+    part = np.full(len(store.read_catalog("own")), -1, dtype=np.int8)
+    part[data.rows] = data.split(regime, 0)
+    tested = sides(store.read_catalog("own"), part)
+    assert len(tested) == 400
+    assert {song: tested[song] for song in learnt} == learnt
+    grown = open_catalog("table", own, store)
+    assert sides(grown, divide(Division(grown, store), regime, labelled_only=True)) == tested
+
+
+def test_unlabelled_songs_are_for_training_alone(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
+    lines = (midi_folder / "songs.csv").read_text(encoding="utf-8").splitlines()
+    bare = [line.rsplit(",", 1)[0].rsplit(",", 1)[0] + f",new {i}," for i, line in enumerate(lines[13:])]
+    (midi_folder / "half.csv").write_text("\n".join([*lines[:13], *bare]) + "\n", encoding="utf-8")
+    half = ("folder", "--data", midi_folder, "--table", "half.csv", "--name", "half", "--clips", 1, "--unlabelled")
+    out = tmp_path / "tiny.pt"
+    tiny = ("--set", "size=tiny", "--set", "notes=32", "--set", "batch=4", "--set", "steps=1", "--workers", 0)
+    encore("train", "musicbert", "--dataset", *half, *tiny, "--objective", "masked", "--out", out)
+    trained = set(torch.load(out, weights_only=True)["about"]["train_songs"])
+    assert {f"söng {song}.mid" for song in range(12, 24)} < trained
+    encore("embed", *half, "--backbone", "pianoroll", "--workers", 0)
+    data = load(Store(encore.store), "half", None)
+    songs = np.array(Store(encore.store).read_catalog("half").strings("song_id"))[data.rows]
+    assert {str(song) for song in songs} == {f"söng {song}.mid" for song in range(12)}
+    assert not trained & {str(song) for song in songs[data.split("random", 0) == 2]}
+    assert encore("audit", "half", "--json").json["left_out"] == {"without labels": 12}
 
 
 def test_what_cannot_be_trained_says_so(encore: Encore, midi_folder: Path) -> None:
@@ -39,3 +111,5 @@ def test_what_cannot_be_trained_says_so(encore: Encore, midi_folder: Path) -> No
     err = encore("train", "cola", *folder, "--objective", "masked", code=2).err
     assert "unknown objective of cola 'masked'; have: contrastive, supervised" in err
     assert "has no audio files" in encore("train", "cola", *folder, code=2).err
+    err = encore("train", "musicbert", *folder, "--regime", "random-5fold", code=2).err
+    assert "is trained on one split, and random-5fold is several; take random" in err

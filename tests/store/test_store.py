@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -143,9 +144,47 @@ def test_an_older_run_does_not_shrink_a_newer_one(tmp_path: Path) -> None:
     slow = open_writer(store, catalog(names(10)), values)
     slow.commit(slow.pending[0], values[:10])
     write(store, catalog(names(20)), values)
-    with pytest.raises(StoreError, match="has grown meanwhile"):
-        slow.finish()
-    assert Representations(store, catalog(names(20)), NAME).verify() == []
+    late = open_writer(store, catalog(names(20)), values)
+    assert late.is_complete
+    manifest = slow.finish()
+    assert manifest is not None
+    assert manifest.rows == 20
+    slow.commit(slow.pending[0], values[:10] + 1)  # the first to commit is believed
+    assert slow.finish() == manifest
+    opened = Representations(store, catalog(names(20)), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.verify() == []
+
+
+def test_finishing_is_left_to_the_run_that_grew_the_collection(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    values = numbers(step + 20)
+    store.write_catalog(catalog(names(step + 10)))
+    slow = open_writer(store, catalog(names(step + 10)), values)
+    slow.commit(slow.pending[0], values[:step])
+    store.write_catalog(catalog(names(step + 20)))
+    quick = open_writer(store, catalog(names(step + 20)), values)
+    (rest,) = quick.pending
+    quick.commit(rest, values[step:])
+    slow.commit(slow.pending[1], values[step : step + 10])
+    assert slow.finish() is None
+    manifest = quick.finish()
+    assert manifest is not None
+    assert slow.finish() == manifest
+    opened = Representations(store, catalog(names(step + 20)), NAME)
+    np.testing.assert_array_equal(opened.read(), values)
+    assert opened.verify() == []
+
+
+def test_records_of_other_clips_are_refused(tmp_path: Path) -> None:
+    """A longer record belongs to a catalog that grew, or to none that is there."""
+    store = Store(tmp_path)
+    values = numbers(20)
+    write(store, catalog(names(20)), values)
+    store.write_catalog(catalog(names(10)))
+    with pytest.raises(FormatError, match="belongs to other clips"):
+        open_writer(store, catalog(names(10)), values)
 
 
 @settings(max_examples=20, deadline=None)
@@ -233,6 +272,8 @@ def test_merge_corrects_retires_and_revives() -> None:
     assert (growth.added, growth.corrected, growth.retired) == (0, 1, 0)
     assert corrected.strings("clip_id") == ["a", "b", "c"]
     assert corrected.column("labels").to_pylist()[0] == ["jazz"]
+    _, moved = merge(old, catalog(["a", "b", "c"], path=["x.mp3", "y.mp3", "z.mp3"], source_row=[3, 1, 2]))
+    assert (moved.kept, moved.corrected) == (3, 0)
     gone, growth = merge(corrected, catalog(["a", "c"]))
     assert growth.retired == 1
     assert gone.column("retired").to_pylist() == [False, True, False]
@@ -368,7 +409,7 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="the manifest says 99"):
         Representations(store, held, NAME)
     change(format=2)
-    with pytest.raises(RequestError, match="store format 2"):
+    with pytest.raises(RequestError, match=r"manifest was written in format 2, .* format 1; update Encore"):
         Representations(store, held, NAME)
     change(fingerprint="ffffffffffff")
     with pytest.raises(FormatError, match="speaks of fcn-ffffffffffff"):
@@ -399,12 +440,20 @@ def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     store.write_catalog(held)
     path = tmp_path / "few" / "catalog.parquet"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FormatError, match="damaged"):
+    with pytest.raises(FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"):
         store.read_catalog("few")
     other = held.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
     store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
-    with pytest.raises(RequestError, match="store format 9"):
+    with pytest.raises(RequestError, match=r"catalog was written in format 9, .* format 1; update Encore"):
+        store.read_catalog("few")
+    text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 0')
+    store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
+    with pytest.raises(RequestError, match=r"format 0, .* open it with the release that wrote it"):
+        store.read_catalog("few")
+    more = other.append_column("mood", pa.nulls(3, pa.string())).append_column("key", pa.nulls(3, pa.string()))
+    store.write_table("few/catalog.parquet", more)
+    with pytest.raises(RequestError, match=r"does not know \(mood, key\); a newer release wrote it: update Encore"):
         store.read_catalog("few")
     store.write_table("few/catalog.parquet", pa.table({"x": [1]}))
     with pytest.raises(FormatError, match="not written by Encore"):
@@ -453,16 +502,30 @@ def test_find_says_what_there_is(tmp_path: Path) -> None:
 
 
 def test_fingerprints_depend_on_numbers_alone() -> None:
-    base = fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None)
-    assert base == fingerprint("fcn", 1, {"b": [2, 3], "a": 1}, {"rate_hz": 16000}, None)
+    decides = {"backbone": "fcn", "config": {"a": 1, "b": (2, 3)}, "weights": None}
+    base = fingerprint(decides)
+    assert base == fingerprint({"config": {"b": [2, 3], "a": 1}, "weights": None, "backbone": "fcn"})
     others = {
-        fingerprint("fcn", 2, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, None),
-        fingerprint("fcn", 1, {"a": 2, "b": (2, 3)}, {"rate_hz": 16000}, None),
-        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 22050}, None),
-        fingerprint("fcn", 1, {"a": 1, "b": (2, 3)}, {"rate_hz": 16000}, "x"),
+        fingerprint(decides | change)
+        for change in ({"backbone": "fcm"}, {"config": {"a": 2, "b": (2, 3)}}, {"weights": "x"}, {"revision": 1})
     }
     assert len(others) == 4
     assert base not in others
+
+    @dataclass(frozen=True)
+    class Inner:
+        rate_hz: int = 16000
+
+    @dataclass(frozen=True)
+    class Revised(Inner):
+        REVISION: ClassVar[int] = 2
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Inner
+
+    assert canonical(Outer(Inner())) == {"inner": {"rate_hz": 16000}}
+    assert canonical(Outer(Revised())) == {"inner": {"rate_hz": 16000, "REVISION": 2}}
     with pytest.raises(TypeError):
         canonical(lambda: None)
     with pytest.raises(TypeError):
@@ -487,3 +550,35 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     assert Catalog.from_arrow(older).table.equals(held.table)
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
+
+
+def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    values = numbers(100)
+    values[7] = np.nan
+    write(store, held, values, {7: "no header"})
+    folder = tmp_path / "few" / str(NAME)
+    opened = Representations(store, held, NAME)
+    assert opened.verify() == []
+    table = store.read_table(f"few/{NAME}/failures.parquet")
+    (folder / "failures.parquet").write_bytes(b"PAR1 nonsense")
+    assert ["failures.parquet is damaged" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table.slice(1))
+    assert ["does not hold the failures" in line for line in opened.verify()] == [True]
+    (folder / "failures.parquet").unlink()
+    assert ["is not there" in line for line in opened.verify()] == [True]
+    store.write_table(f"few/{NAME}/failures.parquet", table)
+    chunk = folder / "representations.zarr" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-4])
+    assert ["should have" in line for line in opened.verify()] == [True]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "representations.zarr/zarr.json"])
+def test_deeply_nested_json_is_damage(tmp_path: Path, file: str) -> None:
+    store = Store(tmp_path)
+    held = catalog(names(100))
+    write(store, held, numbers(100))
+    (tmp_path / "few" / str(NAME) / file).write_text("[" * 200_000)
+    with pytest.raises(FormatError):
+        Representations(store, held, NAME)

@@ -95,7 +95,8 @@ class Backbone(ABC):
 
         Parameters
         ----------
-        batch : [batch, ...], windows as `Input.load` gives them, on the backbone's device.
+        batch : [batch, ...], windows as `Input.load` gives them, on the backbone's device: all that some clips have,
+            so that a backbone whose windows are large takes a few of them at a time.
 
         Returns
         -------

@@ -67,6 +67,7 @@ class HfInput:
     """Windows of samples as the model's own feature extractor prepares them, one window at a time."""
 
     KIND: ClassVar[Kind] = "audio"
+    REVISION: ClassVar[int] = 1
 
     audio: AudioInput
     extractor: str

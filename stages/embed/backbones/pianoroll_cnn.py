@@ -1,7 +1,8 @@
 """A convolutional network over piano rolls, trained on labels.
 
-Reads MIDI as five piano rolls (drums, piano, guitar, bass, strings; see `PianoRollInput`) of all 128 pitches. There
-are no published weights: `encore train pianoroll-cnn` makes them.
+Reads MIDI as five piano rolls (drums, piano, guitar, bass, strings; see `PianoRollInput`) of all 128 pitches. The
+thesis cuts 7 or 8 clips from each song, which is the data set's matter: ``lpd`` cuts up to 8, others with ``--clips
+8``. There are no published weights: `encore train pianoroll-cnn` makes them.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class PianoRollCnn(Backbone):
     TITLE = "Piano-roll CNN"
     LICENSE = "MIT (this program's own; no published weights)"
     CITATION = (
-        "H.-W. Dong, W.-Y. Hsiao, L.-C. Yang, Y.-H. Yang: MuseGAN: Multi-track Sequential Generative Adversarial "
-        "Networks for Symbolic Music Generation and Accompaniment. AAAI 2018 (the five tracks of LPD-5)"
+        "S. Lee: Improving the Performance of Music Genre Classification through Exploiting Artist Information. Seoul "
+        "National University; H.-W. Dong, W.-Y. Hsiao, L.-C. Yang, Y.-H. Yang: MuseGAN: Multi-track Sequential "
+        "Generative Adversarial Networks for Symbolic Music Generation and Accompaniment. AAAI 2018 (the five tracks)"
     )
     WEIGHTS = "None are published; make them: encore train pianoroll-cnn --dataset D."
     Config = PianoRollCnnConfig

@@ -7,13 +7,16 @@ official files into a catalog. It reads metadata only; encoding opens the songs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from stages.progress import note
 from store.schema import Catalog
 
+UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
 
 
@@ -34,6 +37,7 @@ class Remote:
     checksum : ``sha256:...``, ``sha1:...`` or ``md5:...`` where the publisher or a library that checks it tells one.
     size : for a person, where it is known.
     into : the folder under ``--data`` that an archive is unpacked in.
+    file : what the file is called, where the address does not end in it.
     """
 
     url: str
@@ -41,6 +45,12 @@ class Remote:
     checksum: str | None = None
     size: str = ""
     into: str = ""
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+        return self.file or PurePosixPath(urlsplit(self.url).path).name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +104,22 @@ class Dataset(ABC):
             None if heard[id_] or (name is not None and heard[name]) else id_
             for id_, name in zip(ids, names, strict=True)
         ]
-        _tell_of_cases(found)
+        _tell_of_cases("artists", found)
+        _tell_of_cases("labels", (label for labels in columns["labels"] for label in labels))
         return {**columns, "artist_id": found}
 
 
-def _tell_of_cases(artists: list[str | None]) -> None:
-    """Say where artists differ by case only: ids are taken as they are written."""
+def _tell_of_cases(what: str, names: Iterable[str | None]) -> None:
+    """Say where names differ by case only: they are taken as they are written."""
     first: dict[str, str] = {}
     pairs = [
-        (other, artist)
-        for artist in sorted({artist for artist in artists if artist})
-        if (other := first.setdefault(artist.casefold(), artist)) != artist
+        (other, name)
+        for name in sorted({name for name in names if name})
+        if (other := first.setdefault(name.casefold(), name)) != name
     ]
     if pairs:
         one, other = pairs[0]
         note(
-            f"{len(pairs):,} artists are written like another but for the case of letters ({one!r} and {other!r} are "
-            f"the first) and count as artists of their own; write them alike if they are the same"
+            f"{len(pairs):,} {what} are written like another but for the case of letters ({one!r} and {other!r} are "
+            f"the first) and count as {what} of their own; write them alike if they are the same"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import registry
-from stages.embed.datasets._tables import Table
+from stages.embed.tables import Table
 from store.errors import RequestError, unknown
 
 SPLIT_WORDS = {
@@ -82,13 +82,15 @@ def choose(table: Table, given: Mapping[str, str], required: Sequence[str], opti
     return {**free, **named}
 
 
-def common_columns(table: Table, chosen: Mapping[str, str], data_set: str) -> dict[str, Any]:
+def common_columns(
+    table: Table, chosen: Mapping[str, str], data_set: str, *, unlabelled: bool = False
+) -> dict[str, Any]:
     """The catalog columns that every table can have, as far as ``chosen`` holds their roles.
 
     Raises
     ------
     RequestError
-        where a row has no label, or its split is none that is known.
+        where a row has no label and ``unlabelled`` ones are not asked for, or its split is none that is known.
     """
     columns: dict[str, Any] = {}
     if "artist" in chosen:
@@ -96,7 +98,7 @@ def common_columns(table: Table, chosen: Mapping[str, str], data_set: str) -> di
     if "labels" in chosen:
         columns["labels"] = table.lists(chosen["labels"])
         bare = next((row for row, labels in enumerate(columns["labels"]) if not labels), None)
-        if bare is not None:
+        if bare is not None and not unlabelled:
             raise RequestError(
                 f"{table.where(bare)}: {chosen['labels']} is empty; give every row of {data_set} a label, or remove it"
             )
@@ -113,6 +115,17 @@ def common_columns(table: Table, chosen: Mapping[str, str], data_set: str) -> di
                 )
         columns["split_official"] = [word and SPLIT_WORDS[word.lower()] for word in words]
     return columns
+
+
+def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with albums that are their artists' own: two artists' ``Greatest Hits`` are two albums.
+
+    An album by nobody in particular stays one (``Various Artists / Hits``); without an artist its bare title is left.
+    """
+    if "album_id" not in columns:
+        return columns
+    pairs = zip(columns["artist_name"], columns["album_id"], strict=True)
+    return {**columns, "album_id": [f"{artist} / {album}" if artist and album else album for artist, album in pairs]}
 
 
 def artist_columns(artists: Sequence[Sequence[str]]) -> dict[str, list[Any]]:

@@ -57,9 +57,10 @@ def generate(root: Path, songs: Sequence[Song], settings: dict[str, Any]) -> Non
         lacking = [song for song in songs if not all((root / path(song)).is_file() for path in (midi_path, audio_path))]
         if not lacking and held == settings | {"complete": True}:
             return
-        for folder in ("midi", "audio"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         _stamp(root, settings | {"complete": False})
+        for folder in ("midi", "audio"):
+            (root / folder).mkdir(exist_ok=True)
         note(f"generating the demo collection (synthetic music) in {root}")
         with task("generating", len(songs), "songs") as advance:
             advance(len(songs) - len(lacking))
@@ -115,8 +116,8 @@ def _whole(path: Path) -> Iterator[Path]:
 
 
 def _stamped(root: Path) -> dict[str, Any] | None:
-    """What the stamp holds; None where ``root`` is absent or empty."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    """What the stamp holds; None where ``root`` is absent or empty, but for what another process begins just now."""
+    if not root.exists() or (root.is_dir() and all(path.suffix == ".part" for path in root.iterdir())):
         return None
     try:
         held = json.loads((root / _STAMP).read_bytes())

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.embed.datasets._columns import SPLIT_WORDS, locate
-from stages.embed.datasets._tables import Table, read_table
+from stages.embed.tables import Table, read_table
 from store.errors import RequestError, unknown
 
 MAX_JSON_BYTES = 1 << 30
@@ -41,6 +41,11 @@ class Keyed:
                     f"{' and '.join(map(repr, words)) or 'none'}"
                 )
         return [SPLIT_WORDS[words[0].lower()] if words else None for words in self.look_up(songs, only_these=True)]
+
+    def strangers(self, songs: Sequence[Sequence[str]]) -> list[str]:
+        """The keys that stand for none of the songs; those of `look_up`."""
+        known = {key for keys in songs for key in keys}
+        return [key for key in self.values if key not in known]
 
     def look_up(self, songs: Sequence[Sequence[str]], *, only_these: bool = False) -> list[list[str]]:
         """The values of each song, none where the file does not name it.

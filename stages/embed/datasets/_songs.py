@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.embed.datasets._tables import Table
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
-from stages.progress import task
+from stages.embed.tables import Table
+from stages.progress import note, task
 from store.errors import ClipError, RequestError
 
 SUFFIXES = AUDIO_SUFFIXES | MIDI_SUFFIXES
@@ -83,7 +83,25 @@ def named_songs(table: Table, column: str, root: Path) -> list[str]:
             f"none of the {len(found):,} files that {table.path} names is under {root}; the first would be "
             f"{root / paths[0]}. Give the folder that holds them: --data DIR (make: DATA=DIR)"
         )
+    _tell_of_absent(root, [path for path, there in found.values() if not there])
     return paths
+
+
+def _differs_by_case(name: str, other: str) -> bool:
+    return name != other and name.casefold() == other.casefold()
+
+
+def _tell_of_absent(root: Path, paths: list[str]) -> None:
+    """Say how many files are not there, and which one is, but for the case of letters."""
+    if not paths:
+        return
+    near = None
+    for path in paths:
+        beside = root / os.path.dirname(path)
+        others = os.listdir(beside) if near is None and beside.is_dir() else []
+        near = near or next((name for name in others if _differs_by_case(name, os.path.basename(path))), None)
+    hint = f"; there is {near!r}: letters differ by case" if near is not None else ""
+    note(f"{len(paths):,} files are not under {root} ({paths[0]!r} is the first{hint})")
 
 
 def _is_song(path: str) -> bool:
@@ -148,13 +166,11 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
 
 
 def _length_s(root: Path, relative: str) -> float:
-    """Seconds; 0 where the song cannot be read or a link leads out of ``root``."""
-    from stages.embed.inputs import audio, midi
+    """Seconds; 0 where the song cannot be read."""
+    from stages.embed.inputs import audio, midi, song_file
 
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root):
-        return 0.0
     try:
+        path = song_file(root, relative)
         has_notes = path.suffix.lower() in NOTE_SUFFIXES
         return midi.duration_s(path) if has_notes else audio.duration_s(path)
     except ClipError:

@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.embed.datasets import Dataset, Remote, option
-from stages.embed.datasets._tables import MAX_TEXT_BYTES, Table, read_table
+from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
+from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
 
-SUBSETS = ("small", "medium", "large")  # each holds those before it; large is every song
+SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
 GENRES = ("top", "roots", "all")
 
 # Songs whose length the archive had wrong, so that their 30 s were cut too late: short, or empty.
@@ -29,6 +29,7 @@ BROKEN = frozenset(
     | {108924, 108925, 126981, 127336, 133297, 143992}
 )
 
+# Addresses, sizes and checksums as the collection's own README tells them.
 _HOST = "https://os.unil.cloud.switch.ch/fma"
 _METADATA = Remote(
     url=f"{_HOST}/fma_metadata.zip",
@@ -73,6 +74,8 @@ class Fma(Dataset):
         "top: a song's one root genre; roots: all of its root genres; all: every genre it is tagged with", "top"
     )
 
+    unlabelled: bool = option(UNLABELLED, False)
+
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
             raise unknown("--subset", self.subset, SUBSETS)
@@ -87,16 +90,24 @@ class Fma(Dataset):
     def catalog(self) -> Catalog:
         data = self._data()
         tracks = _open(_find(data, "tracks.csv"))
-        columns, wanted = _read(tracks, SUBSETS[: SUBSETS.index(self.subset) + 1])
+        columns, wanted = _read(tracks, tuple(SUBSETS)[: list(SUBSETS).index(self.subset) + 1])
         if self.genres == "top":
             labels = [[name] if name else [] for name in tracks.strings("track.genre_top")]
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
         broken = sorted(row for row in wanted if int(columns["clip_id"][row]) in BROKEN)
-        kept = [row for row in wanted if labels[row] and int(columns["clip_id"][row]) not in BROKEN]
-        if not kept:
+        whole = [row for row in wanted if int(columns["clip_id"][row]) not in BROKEN]
+        kept = [row for row in whole if labels[row] or self.unlabelled]
+        if not any(labels[row] for row in kept):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(wanted) - len(broken) - len(kept), self.genres)
+        notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
+        if len(wanted) != SUBSETS[self.subset]:
+            notes.append(
+                f"{tracks.path.name} names {len(wanted):,} songs of --subset {self.subset}, and the official file "
+                f"{SUBSETS[self.subset]:,}"
+            )
+        for text in notes:
+            note(text)
         columns["labels"] = labels
         columns["path"] = _paths(data, self.subset, columns["clip_id"])
         info = CatalogInfo(
@@ -107,7 +118,7 @@ class Fma(Dataset):
             citation=self.CITATION,
             backbone=self.BACKBONE,
             data_root=str(data.resolve()),
-            notes=notes,
+            notes=tuple(notes),
         )
         chosen = {name: [values[row] for row in kept] for name, values in columns.items()}
         return Catalog.build(info, self.known(chosen))
@@ -217,7 +228,7 @@ def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
     return found
 
 
-def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> tuple[str, ...]:
+def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[str]:
     notes = []
     if broken:
         named = ", ".join(songs[row] for row in broken)
@@ -225,14 +236,12 @@ def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> tuple
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
         notes.append(f"{bare:,} songs are left out: the collection gives them no {genres} genre{advice}")
-    for text in notes:
-        note(text)
-    return tuple(notes)
+    return notes
 
 
 def _paths(data: Path, subset: str, songs: list[str]) -> list[str]:
     """``000/000002.mp3`` in the folder of the smallest archive at hand that holds the subset."""
-    archives = [f"fma_{name}/" for name in SUBSETS[SUBSETS.index(subset) :]]
+    archives = [f"fma_{name}/" for name in list(SUBSETS)[list(SUBSETS).index(subset) :]]
     bare = "" if (data / "000").is_dir() else archives[0]
     folder = next((name for name in archives if (data / name).is_dir()), bare)
     names = [f"{int(song):06d}" for song in songs]

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.embed.datasets import Dataset, option
-from stages.embed.datasets._columns import artist_columns, choose, common_columns, locate, own_name, parse_columns
+from stages.embed.datasets import UNLABELLED, Dataset, option
+from stages.embed.datasets._columns import (
+    artist_columns,
+    choose,
+    common_columns,
+    locate,
+    own_albums,
+    own_name,
+    parse_columns,
+)
 from stages.embed.datasets._keyed import keys_of, read_keyed
 from stages.embed.datasets._songs import (
     check_stretches,
@@ -26,7 +34,7 @@ from stages.embed.datasets._songs import (
     songs_under,
     stable_id,
 )
-from stages.embed.datasets._tables import Table, read_table
+from stages.embed.tables import Table, read_table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -64,6 +72,7 @@ class Folder(Dataset):
     columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
     labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
+    unlabelled: bool = option(UNLABELLED, False)
     splits: str | None = option("songs' official split, in the same form")
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default: MIDI 4, recordings 0)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
@@ -86,7 +95,7 @@ class Folder(Dataset):
             data_root=str(root),
             notes=notes,
         )
-        return Catalog.build(info, self.known(self._cut(root, columns)))
+        return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
@@ -97,9 +106,10 @@ class Folder(Dataset):
         table = read_table(path)
         beside = {"artist": self.artists, "labels": self.labels, "split": self.splits}
         roles = [role for role in _ROLES if beside.get(role) is None]
-        required = [role for role in ("file", "artist", "labels") if role in roles]
+        needed = ("file", "artist") if self.unlabelled else ("file", "artist", "labels")
+        required = [role for role in needed if role in roles]
         chosen = choose(table, given, required, [role for role in roles if role not in required])
-        columns: Columns = common_columns(table, chosen, name)
+        columns: Columns = common_columns(table, chosen, name, unlabelled=self.unlabelled)
         columns["path"] = named_songs(table, chosen["file"], root)
         own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
         columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
@@ -114,10 +124,10 @@ class Folder(Dataset):
         """The folder, and every song in it; the labels are still to be looked up."""
         if self.data is None:
             raise RequestError("folder needs songs: --data DIR (make: DATA=DIR), with --table FILE or --labels FILE")
-        if self.labels is None:
+        if self.labels is None and not self.unlabelled:
             raise RequestError(
                 "folder needs labels: --table FILE with the columns file, artist and labels; or --labels FILE with two "
-                "columns, song and labels"
+                "columns, song and labels; or --unlabelled, where none are known"
             )
         if self.columns is not None:
             raise RequestError("--columns names the columns of a table; give --table, or leave it out")
@@ -129,6 +139,7 @@ class Folder(Dataset):
 
     def _look_up(self, columns: Columns) -> tuple[str, ...]:
         """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
+        columns.setdefault("labels", [[]] * len(columns["path"]))
         if self.artists is None and self.splits is None and self.labels is None:
             return ()
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
@@ -140,11 +151,17 @@ class Folder(Dataset):
             return ()
         keyed = read_keyed(self.labels, self.data, "labels")
         labels = columns["labels"] = keyed.look_up(songs)
-        kept = [row for row in range(len(songs)) if labels[row]]
-        if not kept:
+        kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
+        if not any(labels):
             raise RequestError(f"{keyed.path} gives no label to any of the {len(songs):,} songs")
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
+        strangers = keyed.strangers(songs)
+        if strangers:
+            note(
+                f"{keyed.path.name} has labels for {len(strangers):,} more songs that are not here "
+                f"({strangers[0]!r} is the first)"
+            )
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.embed.datasets import Dataset, Remote, option
+from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._columns import artist_columns, locate
 from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._msd import (
@@ -41,10 +41,27 @@ CLIPS = 4
 CLIP_S = 15.0
 
 _FOLDERS = {"full": "lmd_full", "matched": "lmd_matched", "clean": "clean_midi"}
+# Addresses of the publisher's page, which tells neither sizes nor checksums; these are the ones that MusPy checks (full
+# and matched) or that others report (clean). Nothing was fetched to verify them.
 _ARCHIVES = {
-    "full": Remote(url=f"{LMD_HOST}/lmd_full.tar.gz", holds=("lmd_full",), size="1.7 GiB"),
-    "matched": Remote(url=f"{LMD_HOST}/lmd_matched.tar.gz", holds=("lmd_matched",), size="1.4 GiB"),
-    "clean": Remote(url=f"{LMD_HOST}/clean_midi.tar.gz", holds=("clean_midi",), size="224 MiB"),
+    "full": Remote(
+        url=f"{LMD_HOST}/lmd_full.tar.gz",
+        holds=("lmd_full",),
+        checksum="sha256:6fcfe2ac49ca08f3f214cec86ab138d4fc4dabcd7f27f491a838dae6db45a12b",
+        size="1.8 GB",
+    ),
+    "matched": Remote(
+        url=f"{LMD_HOST}/lmd_matched.tar.gz",
+        holds=("lmd_matched",),
+        checksum="sha256:621ff830aed771f469e5bfa13dc12a33c6ed69090adeda63d0b5c47783af0191",
+        size="1.4 GB",
+    ),
+    "clean": Remote(
+        url=f"{LMD_HOST}/clean_midi.tar.gz",
+        holds=("clean_midi",),
+        checksum="sha256:de1bb64cbc0cf35545a05b5c3e786aa6890cfa144edffc4b827ff41bf8c33dc5",
+        size="234 MB",
+    ),
 }
 _FILE = re.compile(r"([0-9a-f]{32})\.mid")
 _VERSION = re.compile(r"\.\d+$")
@@ -83,6 +100,7 @@ class Lakh(Dataset):
     genres: str = option(f"topmagd: 13 genres; masd: 25 styles; magd: 21 genres, from {GENRE_MAP}", "topmagd")
     labels: str | None = option("other labels: FILE.cls keyed by track, or FILE, FILE:KEY keyed by file name")
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
+    unlabelled: bool = option(UNLABELLED, False)
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default 4)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
 
@@ -110,7 +128,7 @@ class Lakh(Dataset):
         columns: dict[str, Any] = {
             "song_id": [file.song for file in files],
             "path": [file.path for file in files],
-            "labels": [labels[file.md5] for file in files],
+            "labels": [labels.get(file.md5, []) for file in files],
             "recording_id": list(map(_title_of, files)) if self.subset == "clean" else tracks,
             **self._artists(root, files, tracks),
         }
@@ -149,13 +167,16 @@ class Lakh(Dataset):
     def _files(
         self, root: Path, matches: Mapping[str, list[str]], labels: Mapping[str, list[str]]
     ) -> tuple[list[_File], list[str]]:
-        """The labelled files of the subset, there or not, in the order of their ids; and what to say of the others."""
+        """The labelled files of the subset, there or not, in the order of their ids; and what to say of the others.
+
+        Unlabelled ones that are there are among them where they are asked for.
+        """
         within = root / _FOLDERS[self.subset]
         within = within if within.is_dir() else root
         if self.subset == "clean":
             there = _titles(root, within)
-            files = [file for file in there if labels.get(file.md5)]
-            if not files:
+            files = [file for file in there if labels.get(file.md5) or self.unlabelled]
+            if not any(labels.get(file.md5) for file in files):
                 raise RequestError(f"none of the {len(there):,} files under {within} has a label. {self.FILES}")
             left = len(there) - len(files)
             return files, [f"{left:,} of {len(there):,} files are left out: they have no label"] if left else []
@@ -168,7 +189,11 @@ class Lakh(Dataset):
                 absent += md5 not in paths
         if not files:
             raise RequestError(f"the labels name no file of --subset {self.subset}. {self.FILES}")
-        return files, [f"{absent:,} of {len(files):,} labelled files are not under {within}"] if absent else []
+        notes = [f"{absent:,} of {len(files):,} labelled files are not under {within}"] if absent else []
+        if self.unlabelled:
+            free = (md5 for md5 in paths if not labels.get(md5))
+            files = sorted([*files, *(_File(md5, md5, paths[md5]) for md5 in free)], key=lambda file: file.song)
+        return files, notes
 
     def _official_path(self, md5: str, matches: Mapping[str, list[str]]) -> str | None:
         """Where the archive has a file; None where it is not in this subset."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.embed.datasets import Dataset, Remote, option
+from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
 
@@ -34,6 +34,7 @@ SUBSETS = {  # what the lists are called, and which tags they hold
     "mood": ("moodtheme", "mood/theme"),
 }
 
+# The publisher's repository, which tells no checksums for its lists; nothing was fetched to verify the addresses.
 _REPOSITORY = "https://raw.githubusercontent.com/MTG/mtg-jamendo-dataset/master/data/splits"
 _AUDIO_FOLDERS = ("", "audio/")
 _COLUMNS = {  # what a cell of each column looks like
@@ -70,6 +71,7 @@ class Mtg(Dataset):
     subset: str = option("genre, top50 (the 50 most frequent tags), instrument or mood", "genre")
     genres: str | None = option("thesis: the 15 genres of the thesis (default for genre); all: every genre")
     split: int | None = option("number of the official split, 0 to 4 (default 0)")
+    unlabelled: bool = option(UNLABELLED, False)
     excerpt: str = option("full: whole songs; 30s: the middle 30 seconds of each", "full")
 
     def __post_init__(self) -> None:
@@ -101,8 +103,9 @@ class Mtg(Dataset):
         data = self._data()
         lists = self._lists(data)
         thesis = self.subset == "genre" and self.genres != "all"
-        columns = _read(lists, self._names, SUBSETS[self.subset][1], THESIS_GENRES if thesis else None)
-        if not columns["clip_id"]:
+        wanted = THESIS_GENRES if thesis else None
+        columns = _read(lists, self._names, SUBSETS[self.subset][1], wanted, unlabelled=self.unlabelled)
+        if not any(columns["labels"]):
             raise RequestError(f"{lists} names no song that has one of the tags that are asked for")
         root = self.audio or data
         columns["path"] = _on_disk(root, columns["path"])
@@ -149,8 +152,10 @@ class Mtg(Dataset):
         )
 
 
-def _read(folder: Path, names: list[str], category: str, wanted: frozenset[str] | None) -> dict[str, list[Any]]:
-    """Catalog columns from a split's three lists; songs and labels restricted to the tags ``wanted``.
+def _read(
+    folder: Path, names: list[str], category: str, wanted: frozenset[str] | None, *, unlabelled: bool
+) -> dict[str, list[Any]]:
+    """Catalog columns from a split's three lists; labels, and songs if not ``unlabelled``, restricted to ``wanted``.
 
     Tags of one category are labels by their names; where a list mixes categories, they keep them (``genre---rock``).
     """
@@ -179,7 +184,7 @@ def _read(folder: Path, names: list[str], category: str, wanted: frozenset[str] 
             labels = [tag.removeprefix(f"{category}---") for tag in tags.split("\t")]
             if wanted is not None:
                 labels = [label for label in labels if label in wanted]
-            if labels:
+            if labels or unlabelled:
                 row = (song, song, artist, album, file, float(length), labels, side)
                 for column, value in zip(columns.values(), row, strict=True):
                     column.append(value)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.embed.datasets import Dataset, option
-from stages.embed.datasets._columns import choose, common_columns, locate, own_name, parse_columns
-from stages.embed.datasets._tables import Table, read_table
+from stages.embed.datasets._columns import choose, common_columns, locate, own_albums, own_name, parse_columns
 from stages.embed.inputs.features import FeatureRows
+from stages.embed.tables import Table, read_table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -28,7 +28,9 @@ _BLOCK_NUMBERS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTable(Dataset):
-    """One clip a row; ``source`` is a mark of the row's features, so that a row whose numbers change is seen.
+    """One clip a row; ``source`` is a mark of all the row's numbers, so that a row whose numbers change is seen.
+
+    It does not depend on which of them are chosen as features: another choice is another representation of these songs.
 
     A song's id is its cell in the column ``song``, or else ``row-000123`` (from 0): without that column, rows may be
     corrected and appended; one that is inserted or removed shifts all behind it, which are then encoded anew.
@@ -56,14 +58,21 @@ class FeatureTable(Dataset):
         given = parse_columns(self.columns, (*_REQUIRED, *_OPTIONAL, "features"))
         table = read_table(path)
         chosen = choose(table, given, _REQUIRED, _OPTIONAL)
-        features, notes = _features(table, given.get("features"), list(chosen.values()))
+        every, notes = _numbers(table, list(chosen.values()))
+        features = every
+        if "features" in given:
+            features, notes = _named(table, given["features"]), ()
+        for text in notes:
+            note(text)
+        if not features:
+            raise RequestError(f"{path} has no column of numbers besides {', '.join(chosen.values())}")
         songs = _song_ids(table, chosen.get("song"))
         columns = {
             "clip_id": songs,
             "song_id": songs,
             "path": [path.name] * table.rows,
             "source_row": np.arange(table.rows),
-            "source": _marks(FeatureRows(path, features)),
+            "source": _marks(FeatureRows(path, list(dict.fromkeys([*every, *features])))),
             **common_columns(table, chosen, name),
         }
         info = CatalogInfo(
@@ -77,31 +86,35 @@ class FeatureTable(Dataset):
             features=tuple(features),
             notes=notes,
         )
-        return Catalog.build(info, self.known(columns))
+        return Catalog.build(info, self.known(own_albums(columns)))
 
 
-def _features(table: Table, named: str | None, taken: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The feature columns, and what a person should know of those that are none."""
-    if named is not None:
-        wanted = [name.strip() for name in named.split("|") if name.strip()]
-        twice = [name for name in wanted if wanted.count(name) > 1]
-        if twice:
-            raise RequestError(f"--columns features=... names {twice[0]} twice")
-        return [column for name in wanted for column in _numbered(table, name)], ()
-    features, notes = [], []
+def _named(table: Table, named: str) -> list[str]:
+    """The feature columns that ``--columns features=A|B|...`` names."""
+    wanted = [name.strip() for name in named.split("|") if name.strip()]
+    twice = [name for name in wanted if wanted.count(name) > 1]
+    if twice:
+        raise RequestError(f"--columns features=... names {twice[0]} twice")
+    return [column for name in wanted for column in _numbered(table, name)]
+
+
+def _numbers(table: Table, taken: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """All columns of numbers without another role, and what a person should know of those that are nearly such."""
+    numbers, notes = [], []
     for name in (*table.types, *table.wide):
         if name in taken:
             continue
         numeric, row = table.is_numeric(name)
         if numeric:
-            features += _numbered(table, name)
+            numbers += _numbered(table, name)
         elif row is not None:
             notes.append(f"the column {name} is no feature: {table.where(row)} holds {table.strings(name)[row]!r}")
-    for text in notes:
-        note(text)
-    if not features:
-        raise RequestError(f"{table.path} has no column of numbers besides {', '.join(taken)}")
-    return features, tuple(notes)
+    if table.nameless:
+        notes.append(
+            f"columns to which the header of {table.path.name} gives no name are left out: {table.nameless:,}; "
+            f"name them there if they are features"
+        )
+    return numbers, tuple(notes)
 
 
 def _numbered(table: Table, name: str) -> list[str]:

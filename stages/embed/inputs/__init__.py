@@ -7,11 +7,14 @@ runs in worker processes, one clip at a time (decode, parse, resample); what can
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
+
+from store.errors import ClipError
 
 Kind = Literal["audio", "midi", "features"]
 
@@ -32,9 +35,16 @@ class Clip:
 
 
 class Input(Protocol):
-    """What a backbone wants to be given."""
+    """What a backbone wants to be given.
+
+    Class attributes
+    ----------------
+    KIND : what the files hold.
+    REVISION : raise it by one when the code gives other numbers for the same settings; it is part of the fingerprint.
+    """
 
     KIND: ClassVar[Kind]
+    REVISION: ClassVar[int]
 
     def load(self, clip: Clip) -> np.ndarray[Any, Any]:
         """The clip as an array [windows, ...]: one window, or several whose representations are averaged.
@@ -45,6 +55,22 @@ class Input(Protocol):
             where this clip cannot be read or holds nothing; the run goes on without it.
         """
         ...
+
+
+def song_file(root: Path, relative: str) -> Path:
+    """The file of a song, links followed, under its collection's (resolved) folder.
+
+    ClipError where it leaves that folder, or is neither a file nor absent: a pipe would be waited for without end.
+    """
+    try:
+        path = (root / relative).resolve()
+    except RuntimeError as error:  # Python's word for links that lead in a circle
+        raise ClipError("not-a-file", "is a link that leads back to itself") from error
+    if not path.is_relative_to(root):
+        raise ClipError("outside", f"{relative} leads out of {root}")
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise ClipError("not-a-file", "is a pipe, a socket or a device")
+    return path
 
 
 def draw(reader: Input, clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:

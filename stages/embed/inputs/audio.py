@@ -28,6 +28,7 @@ SILENCE_DB = -90.0  # below full scale: one step of 16 bits, what dither leaves 
 RATES_HZ = (1_000, 768_000)  # what a recording can have; a header with anything else is not one's
 
 _LOUDEST = 1e6  # 120 dB above full scale: no recording, and its power would overflow single precision
+_SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 _BLOCK_SAMPLES = 1 << 20  # of all channels together
 
 # An MP3 frame may borrow bits from frames before it, of more of them the smaller they are: started cold, a decoder
@@ -56,6 +57,7 @@ class AudioInput:
     """
 
     KIND: ClassVar[Kind] = "audio"
+    REVISION: ClassVar[int] = 1
 
     rate_hz: int
     window_samples: int
@@ -79,8 +81,8 @@ class AudioInput:
         Raises
         ------
         ClipError
-            ``missing``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there; ``silent`` where nothing
-            rises above `SILENCE_DB`; ``not-finite``.
+            ``missing``, ``unreadable``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there;
+            ``silent`` where nothing rises above `SILENCE_DB`; ``not-finite``.
         """
         return self._load(clip, lambda begin, end, need: spread(begin, end, need, self.max_windows))
 
@@ -182,12 +184,13 @@ def _opened(path: Path) -> Iterator[Any]:
     if not stat.S_ISREG(found.st_mode):  # a pipe would wait for ever
         raise ClipError("missing", "is not a file")
     if not os.access(path, os.R_OK):
-        raise ClipError("missing", "may not be read (permission denied)")
+        raise ClipError("unreadable", "may not be read (permission denied)")
     if found.st_size == 0:
         raise ClipError("empty", "has no bytes")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: .raw wants to be told what it holds
+        _raise_if_unreadable(error)
         raise ClipError("damaged", "is no audio of a format that can be read, or damaged at its start") from error
     with file:
         low, high = RATES_HZ
@@ -198,7 +201,14 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             yield file
         except soundfile.SoundFileError as error:
+            _raise_if_unreadable(error)
             raise ClipError("damaged", "cannot be decoded where it is wanted (cut off, or bytes changed)") from error
+
+
+def _raise_if_unreadable(error: Exception) -> None:
+    """ClipError where it is the disk that failed and not the file."""
+    if getattr(error, "code", None) == _SYSTEM_ERROR:
+        raise ClipError("unreadable", "the file system gave an error") from error
 
 
 def _read_mono(file: Any, first: int, count: int) -> Samples:

@@ -33,7 +33,7 @@ class FeatureRows:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        from stages.embed.datasets._tables import read_table
+        from stages.embed.tables import read_table
 
         table = read_table(path)
         self.path = path
@@ -78,7 +78,7 @@ class FeatureRows:
         """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[taken, columns]``."""
         if self._whole is not None:
             return self._whole[rows]
-        from stages.embed.datasets._hdf5 import opened
+        from stages.embed.hdf5 import opened
 
         narrow = self._narrow[rows]
         taken: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
@@ -100,6 +100,7 @@ class FeaturesInput:
     """The numbers of a clip's row in the ``columns`` of its table."""
 
     KIND: ClassVar[Kind] = "features"
+    REVISION: ClassVar[int] = 1
 
     columns: tuple[str, ...] = ()
 

@@ -112,6 +112,7 @@ class PianoRollInput:
     """
 
     KIND: ClassVar[Kind] = "midi"
+    REVISION: ClassVar[int] = 1
 
     frames: int = 16
     low_pitch: int = 24

@@ -150,6 +150,7 @@ class OctupleInput:
     """The notes that begin within a clip, as `encode` gives them, in windows of ``notes`` (see `sampled`)."""
 
     KIND: ClassVar[Kind] = "midi"
+    REVISION: ClassVar[int] = 1
 
     notes: int = NOTES
 

@@ -8,6 +8,7 @@ taken.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import zipfile
@@ -38,7 +39,7 @@ def read_roll(path: Path) -> Columns:
     Raises
     ------
     ClipError
-        ``missing``, ``damaged``, or ``outside`` above `MAX_BYTES`.
+        ``missing``, ``unreadable``, ``damaged``, or ``outside`` above `MAX_BYTES`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -46,6 +47,8 @@ def read_roll(path: Path) -> Columns:
     except FileNotFoundError as error:
         raise ClipError("missing", "there is no such file") from error
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # what seeking in damage gives
+            raise ClipError("unreadable", error.strerror or str(error)) from error
         raise ClipError("damaged", f"no multitrack piano roll: {error}") from error
 
 

@@ -86,8 +86,8 @@ def read_score(path: Path) -> Score:
     Raises
     ------
     ClipError
-        ``missing``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several independent
-        songs in one file (format 2).
+        ``missing``, ``unreadable``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several
+        independent songs in one file (format 2).
     """
     score, ticks_per_s = _parse(_contents(path))
     tracks = list(score.tracks)
@@ -150,8 +150,10 @@ def _contents(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ClipError("missing", "is not a file") from error
     except OSError as error:
-        raise ClipError("missing", f"may not be read: {error.strerror}") from error
+        raise ClipError("unreadable", f"may not be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise ClipError("outside", f"a MIDI file above {MAX_BYTES >> 20} MiB")
     return data

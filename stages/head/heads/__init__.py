@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.head.chance import bits, key
 from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph
 from stages.head.settings import Settings
@@ -38,55 +39,99 @@ class Head(ABC):
     NAME, TITLE : what a user types as MODE, and one line of what it is.
     CITATION : where it comes from.
     READS_SONGS : whether it reads representations at all.
+    READS_ARTISTS : whether it says nothing of its own where no artist is known.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
     INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
     IS_CONTROL : whether it is there to know nothing, so that no score above guessing is expected of it.
+    BY_ARTIST : whether a clip's score needs no representations but those of its own artist's clips, so that artists can
+        be trained apart: in several processes, or one stretch of a large collection after another.
     """
 
     NAME: ClassVar[str]
     TITLE: ClassVar[str]
     CITATION: ClassVar[str]
     READS_SONGS: ClassVar[bool] = True
+    READS_ARTISTS: ClassVar[bool] = False
     READS_NEIGHBOURS: ClassVar[bool] = False
     INDUCTIVE: ClassVar[bool] = False
     IS_CONTROL: ClassVar[bool] = False
+    BY_ARTIST: ClassVar[bool] = False
 
 
 class CountedHead(Head):
     """A head without a network: it counts, and is done."""
 
-    @abstractmethod
     def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
         """A prediction for every clip by each rule of the head (an only rule is ""), from the clips of part 0 alone."""
+        return self.count(data.shown(part), part)
+
+    @abstractmethod
+    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
+        """What `predict` gives; ``data`` holds the labels of part 0 alone."""
+
+
+SCORING = key("scoring")  # the stream of what is drawn once for scoring, whatever the seed
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How neighbours are drawn in one epoch: at most ``k`` (None for all), edges dropped at ``drop_edge``."""
+    """What is drawn at random in one epoch.
+
+    Attributes
+    ----------
+    k, drop_edge : at most so many neighbours (None for all), after edges were dropped at this rate.
+    key : what all streams of the epoch hang on.
+    names : [clips] int64, the lasting number of each clip, so that its draws are its own wherever it is computed.
+    """
 
     k: int | None
     drop_edge: float
-    generator: torch.Generator
+    key: int
+    names: Tensor
+
+    def streams(self, nodes: Tensor, what: str = "neighbours") -> Tensor:
+        """[nodes] the stream of random numbers (`stages.head.chance`) of each clip for one purpose."""
+        return bits(key(self.key, what), self.names[nodes])
 
 
 class TrainedHead(Head):
     """A head with a network.
 
-    An instance is bound to one collection, split and device; it gathers what the network reads for some nodes.
+    An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device; it gathers what
+    the network reads for some nodes.
+
+    Class attributes
+    ----------------
+    HAS_HIDDEN : whether its network has a hidden layer (``Settings.hidden`` and ``dropout``).
+    DRAWS_NEIGHBOURS : whether training draws neighbours (``Settings.neighbours``), rather than none or all.
+    DROPS_EDGES : whether training drops edges (``Settings.drop_edge``).
 
     Parameters
     ----------
-    data : the collection.
+    data : the clips, with the labels of part 0 alone (`Collection.shown`).
     x : [clips, dim] its representations on the device, standardised where the settings ask for it.
-    part : [clips] the part of each clip; only what stands in part 0 may be learned from.
+    part : [clips] the part of each clip.
+
+    Attributes
+    ----------
+    remark : what a table should say of how it was done; empty where there is nothing to say.
     """
 
+    remark = ""
+    HAS_HIDDEN: ClassVar[bool] = True
+    DRAWS_NEIGHBOURS: ClassVar[bool] = False
     DROPS_EDGES: ClassVar[bool] = False
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         self.data, self.x, self.part, self.settings = data, x, part, settings
         self.labels = len(data.labels)
         self.hidden = settings.hidden or x.shape[1]
+        self.names = torch.from_numpy(data.rows).to(x.device)
+
+    @property
+    def whole(self) -> tuple[Collection, Split]:
+        """The whole collection and its split, without representations: for what is counted over all clips."""
+        return self.data.whole_training or (self.data, self.part)
 
     def artist_graph(self) -> ArtistGraph:
         """The artist graph on the device, with training clips alone as neighbours where the settings ask for it."""
@@ -110,29 +155,57 @@ class TrainedHead(Head):
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
 
+    def facts(self) -> dict[str, Any]:
+        """What of the collection the network's weights cannot be read without; plain types, kept beside them."""
+        return {}
+
     def refine(self, score: Tensor) -> Tensor:
-        """The final scores [clips, labels] in [0, 1], from those that the trained network gives all clips."""
+        """The final scores [clips, labels] in [0, 1], from those that the network gives the clips of `whole`."""
         return score
 
 
-class Dropout(nn.Module):
-    """Dropout whose mask costs a byte an element, where the library's CPU kernel draws a double for each.
+@dataclass
+class Masks:
+    """Whence the dropout layers of a network have their masks; the trainer sets it.
 
-    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same.
+    Attributes
+    ----------
+    streams : [clips] each clip's stream in this epoch.
+    nodes : [batch] the clips of this step.
+    calls : how many masks were asked for in this step, so that each is another one.
+    """
+
+    streams: Tensor
+    nodes: Tensor
+    calls: int = 0
+
+    def bytes(self, width: int, nodes: Tensor | None) -> Tensor:
+        """[nodes, width] random bytes as uint8."""
+        first, self.calls = self.calls << 32, self.calls + 1
+        streams = self.streams[self.nodes if nodes is None else nodes]
+        words = bits(streams.unsqueeze(1), torch.arange(first, first + -(-width // 8), device=streams.device))
+        return words.view(torch.uint8)[:, :width]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
+
+    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same. A layer
+    whose rows are not the clips of the step names them.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.kept = 256 - round(256 * rate)
+        self.masks: Masks | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
         if not self.training or self.kept == 256:
             return x
-        if x.device.type != "cpu":
+        if self.masks is None:
             return F.dropout(x, 1 - self.kept / 256)
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) < self.kept
-        return x * keep * (256 / self.kept)
+        kept = self.masks.bytes(x.shape[1], nodes) < self.kept
+        return x * (kept * x.new_tensor(256 / self.kept))
 
 
 class Classifier(nn.Module):

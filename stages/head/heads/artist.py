@@ -25,8 +25,9 @@ class Artist(CountedHead):
     TITLE = "artist only (decision tree)"
     CITATION = "S. Lee, thesis, Seoul National University: its artist-only baseline"
     READS_SONGS = False
+    READS_ARTISTS = True
 
-    def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
+    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
         carrying, songs = count_labels(data, part)
         known = data.artist >= 0
         share = np.zeros((len(data), len(data.labels)))

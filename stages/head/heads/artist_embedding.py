@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,17 +23,26 @@ class ArtistEmbedding(TrainedHead):
     NAME = "artist-embedding"
     TITLE = "song and learned artist vector"
     CITATION = "S. Lee, thesis, Seoul National University: its artist embedding"
+    READS_ARTISTS = True
+    BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        seen = np.unique(data.artist[(part == 0) & (data.artist >= 0)])
-        vector_of = np.zeros(int(data.artist.max(initial=-1)) + 2, dtype=np.int64)  # the last entry is artist -1's
+        everyone, parts = self.whole
+        seen = np.unique(everyone.artist[(parts == 0) & (everyone.artist >= 0)])
+        vector_of = np.zeros(int(everyone.artist.max(initial=-1)) + 2, dtype=np.int64)  # the last is artist -1's
         vector_of[seen] = np.arange(1, len(seen) + 1)
         self.artists = len(seen)
+        self.seen = seen
         self.vector = torch.from_numpy(vector_of[data.artist]).to(x.device)
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.artists, self.labels, self.settings.dropout)
+
+    def facts(self) -> dict[str, Any]:
+        """``artists``: the ids of the artists of vectors 1, 2, ...; vector 0 is anyone else's."""
+        ids = self.data.artist_ids
+        return {"artists": [ids[artist] for artist in self.seen.tolist()] if ids else []}
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return self.x[nodes], self.vector[nodes]

@@ -19,6 +19,7 @@ class ClusterEdges(Gnn):
 
     NAME = "cluster-edges"
     INDUCTIVE = False
+    BY_ARTIST = False
     TITLE = "GraphSAGE over the artist graph, cut between clusters"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 

@@ -26,12 +26,14 @@ class CorrectAndSmooth(Song):
         "Huang, He, Singh, Lim and Benson, Combining Label Propagation and Simple Models Out-performs Graph Neural "
         "Networks, ICLR 2021"
     )
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
 
     def refine(self, score: Tensor) -> Tensor:
-        graph = self.data.graph.to(score.device)
-        train = torch.from_numpy(self.part == 0).to(score.device)
-        labels = torch.from_numpy(self.data.targets).to(score.device).to(score.dtype)
+        everyone, parts = self.whole
+        graph = everyone.graph.to(score.device)
+        train = torch.from_numpy(parts == 0).to(score.device)
+        labels = torch.from_numpy(everyone.targets).to(score.device).to(score.dtype)
         return smooth(graph, correct(graph, score, labels, train), labels, train)
 
 

@@ -7,14 +7,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.heads import Classifier, Draw, TrainedHead
+from stages.head.heads import SCORING, Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.splits import Split
 
 _HEADS = 4
 _MOST = 64  # neighbours a clip looks at where the settings say "all"
-_SCORING_SEED = 0
 
 
 class Gat(TrainedHead):
@@ -28,7 +28,10 @@ class Gat(TrainedHead):
     NAME = "gat"
     TITLE = "GATv2 attention over the artist graph"
     CITATION = "Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
+    BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
@@ -39,7 +42,7 @@ class Gat(TrainedHead):
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
-        self._table = self.graph.sample(nodes, draw.k or _MOST, draw.generator)
+        self._table = self.graph.sample(nodes, draw.k or _MOST, draw.streams(nodes))
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         return self._gather(nodes, self._table[places])
@@ -51,8 +54,8 @@ class Gat(TrainedHead):
     def _drawn(self) -> Tensor:
         """[clips, k] the neighbours that scoring looks at."""
         k = min(self.settings.neighbours_inference or _MOST, max(1, int(self.graph.degree.max())))
-        generator = torch.Generator(self.x.device).manual_seed(_SCORING_SEED)
-        return self.graph.sample(torch.arange(len(self.x), device=self.x.device), k, generator)
+        nodes = torch.arange(len(self.x), device=self.x.device)
+        return self.graph.sample(nodes, k, bits(SCORING, self.names))
 
     def _gather(self, nodes: Tensor, table: Tensor) -> tuple[Tensor, ...]:
         """The nodes' rows, the rows of all their neighbours, each once, and the edges from these to those."""

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.head.chance import bits, key, uniform
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Dropout, TrainedHead
 from stages.head.heads.artist import count_labels
@@ -37,21 +38,21 @@ class Gated(TrainedHead):
     NAME = "gated"
     TITLE = "song, neighbours and the artist's labels, gated"
     CITATION = "Encore"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    BY_ARTIST = True
     INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
-        graph = self.artist_graph()
-        self.mean = graph.mean(x)
-        self.deviation = (graph.mean(x * x) - self.mean**2).clamp(min=0).sqrt()
-        self.degree = graph.degree.float()
-        self.artist = graph.artist  # -1 picks the last entry of the mask below: an unknown artist
+        self.graph = self.artist_graph()
+        self.sums = self.graph.sums(x), self.graph.sums(x, squared=True)
         counts, songs = _others_labels(data, part)
         self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
-        prior = data.targets[part == 0].mean(axis=0).clip(_LEAST, 1 - _LEAST)
+        everyone, parts = self.whole
+        prior = everyone.targets[parts == 0].mean(axis=0).clip(_LEAST, 1 - _LEAST)
         self.prior = torch.from_numpy(prior.astype(np.float32))
-        self._hidden = torch.zeros(graph.artists + 1, dtype=torch.bool, device=x.device)
+        self._hidden = torch.zeros(self.graph.artists + 1, dtype=torch.bool, device=x.device)
 
     def build(self) -> nn.Module:
         return _Network(
@@ -59,17 +60,19 @@ class Gated(TrainedHead):
         )
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
-        odds = torch.rand(len(self._hidden), generator=draw.generator, device=self.x.device)
-        self._hidden = odds < _HIDDEN_ARTISTS
+        artists = torch.arange(len(self._hidden), device=self.x.device)
+        self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < _HIDDEN_ARTISTS
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        shown = (~self._hidden[self.artist[nodes]]).float()
+        shown = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry
         *rest, counts, songs = self.inputs(nodes)
         return *rest, counts * shown.unsqueeze(1), songs * shown
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
-        around = (self.mean[nodes], self.deviation[nodes], self.degree[nodes])
-        return self.x[nodes], *around, self.counts[nodes], self.songs[nodes]
+        x, degree = self.x[nodes], self.graph.degree[nodes].float()
+        mean, square = (self.graph.mean_of(nodes, y, sums) for y, sums in zip((x, x * x), self.sums, strict=True))
+        deviation = (square - mean**2).clamp(min=0).sqrt()
+        return x, mean, deviation, degree, self.counts[nodes], self.songs[nodes]
 
 
 def _others_labels(data: Collection, part: Split) -> tuple[np.ndarray, np.ndarray]:

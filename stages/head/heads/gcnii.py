@@ -27,7 +27,10 @@ class Gcnii(TrainedHead):
     NAME = "gcnii"
     TITLE = "four GCNII layers over the artist graph"
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
+    BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
@@ -41,7 +44,7 @@ class Gcnii(TrainedHead):
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
-        self._table = self.graph.sample(nodes, draw.k, draw.generator) if draw.k else None
+        self._table = self.graph.sample(nodes, draw.k, draw.streams(nodes)) if draw.k else None
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         if self._table is None:
@@ -55,8 +58,9 @@ class Gcnii(TrainedHead):
         return self._gather(nodes, wanted[self.group].nonzero().squeeze(1))
 
     def _gather(self, nodes: Tensor, clips: Tensor) -> tuple[Tensor, ...]:
-        """The rows of ``clips`` (sorted), the group of each, numbered from 0, and where the nodes are among them."""
-        return self.x[clips], torch.unique(self.group[clips], return_inverse=True)[1], torch.searchsorted(clips, nodes)
+        """``clips`` (sorted), their rows, the group of each, numbered from 0, and where the nodes are among them."""
+        group = torch.unique(self.group[clips], return_inverse=True)[1]
+        return clips, self.x[clips], group, torch.searchsorted(clips, nodes)
 
 
 class _Network(nn.Module):
@@ -71,12 +75,12 @@ class _Network(nn.Module):
         self.dropout = Dropout(dropout)
         self.classify = Classifier(hidden, labels, dropout)
 
-    def forward(self, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
+    def forward(self, clips: Tensor, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
         first = hidden = F.relu(self.song(x))
         # The mean is taken here; the layer's own propagation, over self-loops alone, then hands it on.
         loops = torch.arange(len(x), device=x.device).expand(2, -1)
         for layer in self.layers:
-            hidden = F.relu(layer(group_mean(self.dropout(hidden), group), first, loops))
+            hidden = F.relu(layer(group_mean(self.dropout(hidden, clips), group), first, loops))
         logits: Tensor = self.classify(hidden[nodes])
         return logits
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
+from stages.head.chance import bits
 from stages.head.collection import Collection
 from stages.head.graph import Graph, neighbour_mean, ragged
-from stages.head.heads import Classifier, Draw, TrainedHead
+from stages.head.heads import SCORING, Classifier, Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.splits import Split
-
-_INFERENCE_SEED = 0
 
 
 class Gnn(TrainedHead):
@@ -29,7 +28,10 @@ class Gnn(TrainedHead):
     NAME = "gnn"
     TITLE = "GraphSAGE over the artist graph"
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
+    READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    DRAWS_NEIGHBOURS = True
+    BY_ARTIST = True
     INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
@@ -48,29 +50,29 @@ class Gnn(TrainedHead):
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         self._draw = draw
         # Each clip is visited once in an epoch, so one draw for all of them is a fresh draw at every step.
-        self._table = self.graph.sample(nodes, draw.k, draw.generator, draw.drop_edge) if draw.k else None
+        self._table = self.graph.sample(nodes, draw.k, draw.streams(nodes), draw.drop_edge) if draw.k else None
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         if self._table is not None:
             flat, offsets = ragged(self._table[places])
         elif self._draw is not None and self._draw.drop_edge:
-            flat, offsets = self.graph.all_neighbours(nodes, self._draw.drop_edge, self._draw.generator)
+            flat, offsets = self.graph.all_neighbours(nodes, self._draw.drop_edge, self._draw.streams(nodes))
         else:
             return self.inputs(nodes)
         return self.x[nodes], neighbour_mean(self.x, flat, offsets)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
-        return self.x[nodes], self.mean[nodes]
+        return self.x[nodes], self._means(nodes)
 
     @cached_property
-    def mean(self) -> Tensor:
-        """[clips, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
+    def _means(self) -> Callable[[Tensor], Tensor]:
+        """[nodes, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
         k = self.settings.neighbours_inference
-        if k is None or k >= int(self.graph.degree.max()):
-            return self.graph.mean(self.x)
-        generator = torch.Generator(self.x.device).manual_seed(_INFERENCE_SEED)
-        nodes = torch.arange(len(self.x), device=self.x.device)
-        return neighbour_mean(self.x, *ragged(self.graph.sample(nodes, k, generator)))
+        if k is None or k >= self.graph.most:
+            return self.graph.means(self.x)
+        return lambda nodes: neighbour_mean(
+            self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.names[nodes])))
+        )
 
 
 class _Network(nn.Module):

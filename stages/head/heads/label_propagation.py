@@ -27,8 +27,9 @@ class LabelPropagation(CountedHead):
     TITLE = "training labels spread over the artist graph"
     CITATION = "Zhou, Bousquet, Lal, Weston and Schoelkopf, Learning with Local and Global Consistency, NIPS 2003"
     READS_SONGS = False
+    READS_ARTISTS = True
 
-    def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
+    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
         train = torch.from_numpy(part == 0).unsqueeze(1)
         labels = torch.from_numpy(data.targets) & train
         spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), _ALPHA)

@@ -23,8 +23,10 @@ class SideEdges(Gnn):
     """
 
     NAME = "side-edges"
+    READS_ARTISTS = False
     INDUCTIVE = False
     TITLE = "GraphSAGE over another column"
+    BY_ARTIST = False
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
     def relation(self) -> Graph:

@@ -20,6 +20,7 @@ class SimilarEdges(Gnn):
 
     NAME = "similar-edges"
     INDUCTIVE = False
+    BY_ARTIST = False
     TITLE = "GraphSAGE over similar clips of the artist"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 

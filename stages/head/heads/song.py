@@ -13,6 +13,7 @@ class Song(TrainedHead):
     NAME = "song"
     TITLE = "song only"
     CITATION = "S. Lee, thesis, Seoul National University: the baseline of its chapter 4"
+    BY_ARTIST = True
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.embed.datasets._hdf5 import column_of, layout_of
+from stages.embed.hdf5 import column_of, layout_of
 from store.errors import RequestError
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
@@ -42,6 +42,7 @@ class Table:
     types : the columns and their Arrow types, in the file's order; text files hold strings only.
     wide : two-dimensional columns (HDF5) and their widths.
     header : rows before the first of the table.
+    nameless : how many columns of a text file are passed over, since the header gives them no name.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Table:
     read: Callable[[str], pa.ChunkedArray] = field(repr=False)
     wide: Mapping[str, int] = field(default_factory=dict)
     header: int = 1
+    nameless: int = 0
 
     def where(self, row: int) -> str:
         """File and place of a row (from 0), as a person finds it."""
@@ -169,7 +171,8 @@ def _open_text(path: Path, delimiter: str) -> Table:
     names = [name.strip() for name in header]
     _check_names(path, [name for name in names if name])
     columns = {name: table.column(i) for i, name in enumerate(names) if name}
-    return Table(path, table.num_rows, dict.fromkeys(columns, pa.string()), columns.__getitem__)
+    types = dict.fromkeys(columns, pa.string())
+    return Table(path, table.num_rows, types, columns.__getitem__, nameless=names.count(""))
 
 
 def _open_parquet(path: Path) -> Table:

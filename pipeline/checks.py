@@ -1,0 +1,85 @@
+"""What a collection and a request must be before heads are trained, each with its message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stages.head.collection import Collection
+from stages.head.heads import Head, TrainedHead
+from stages.head.settings import Settings
+from stages.progress import note
+from stages.splits import PARTS, Split
+from store.errors import RequestError
+
+
+def check_request(heads: Sequence[type[Head]], changes: Mapping[str, str]) -> None:
+    """Refuse settings that none of the heads, or not all of them, can have."""
+    if "inductive" in changes:
+        wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
+        if wrong:
+            raise RequestError(
+                f"{', '.join(wrong)} cannot be inductive; leave out --neighbours train, or name other modes"
+            )
+    if "neighbours" in changes and not any(map(draws_neighbours, heads)):
+        verb = "draws" if len(heads) == 1 else "draw"
+        raise RequestError(f"{_names(heads)} {verb} no neighbours in training; leave out --neighbours")
+
+
+def draws_neighbours(head: type[Head]) -> bool:
+    return issubclass(head, TrainedHead) and head.DRAWS_NEIGHBOURS
+
+
+def trainable(
+    heads: Sequence[type[Head]], data: Collection, settings: Settings, changes: Mapping[str, str]
+) -> list[type[Head]]:
+    """The heads that can learn from a collection; what is left out or of no effect is noted.
+
+    Raises
+    ------
+    RequestError
+        where nothing can be learned: a single label, no artist for heads that read artists alone, a threshold
+        where each clip has exactly one label.
+    """
+    name = data.info.name
+    if len(data.labels) < 2:
+        raise RequestError(f"every clip of {name} has the same label, {data.labels[0]!r}: there is nothing to learn")
+    if settings.threshold != "fixed" and not data.multi_label:
+        raise RequestError(
+            f"the clips of {name} have one label each, and the most likely one is chosen: there is no threshold to tune"
+        )
+    for reason, count in data.left_out.items():
+        if count:
+            note(f"{count:,} clips are left out: {reason}")
+    if data.x is not None:
+        silent = int((~data.x.any(dim=1)).sum())
+        if silent:
+            note(f"{silent:,} of {len(data):,} representations are all zero; heads cannot tell these clips apart")
+    chosen = [head for head in heads if not head.READS_ARTISTS or (data.artist >= 0).any()]
+    lost = [head for head in heads if head not in chosen]
+    if lost:
+        verb, verbs = ("needs", "is left out") if len(lost) == 1 else ("need", "are left out")
+        if not chosen:
+            raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
+        note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
+    most = data.graph.most if any(map(draws_neighbours, chosen)) else 0
+    if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
+        note(f"no clip of {name} has more than {most:,} others by its artist; where there are fewer, all are taken")
+    return chosen
+
+
+def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) -> None:
+    """Say which labels no clip of a part carries; such a label cannot be learned there, or is in no macro score."""
+    for which, name in enumerate(PARTS):
+        missing = [[i for i, held in enumerate(data.targets[p == which].any(axis=0)) if not held] for p in splits]
+        labels = sorted({i for of_split in missing for i in of_split})
+        if labels:
+            shown = ", ".join(data.labels[i] for i in labels[:5]) + (", ..." if len(labels) > 5 else "")
+            times = sum(map(bool, missing))
+            where = f" in {times} of {len(splits)} splits" if len(splits) > 1 else ""
+            them = "it" if len(labels) == 1 else "them"
+            effect = f"nothing is learned of {them} there" if which == 0 else f"macro scores leave {them} out there"
+            note(f"regime {regime}: no {name} clip carries {shown}{where}; {effect}")
+
+
+def _names(heads: Sequence[type[Head]]) -> str:
+    return ", ".join(head.NAME for head in heads)

@@ -1,0 +1,221 @@
+"""The splits of a collection, dealt once and kept in its store: heads, audits, exports and backbones ask here.
+
+A song keeps its part of a split for ever. When the collection grows, new songs are dealt to what is lacking; when a
+correction of artists, albums or recordings (or a new song that is a version of both) puts songs of two parts together,
+they go to the first of these (train before validation before test), which is said. `stages.splits.dealt` holds the
+rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stages import columns
+from stages.progress import note
+from stages.splits import PARTS, REGIMES, Split, as_parts, dealt, parse, split
+from store.errors import FormatError, RequestError
+from store.layout import Store
+from store.schema import Catalog
+from store.splits import keep_splits, read_splits
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Division:
+    """The splits of one catalog. All arrays are [rows] of the catalog.
+
+    Only live, labelled rows are divided (all live rows where no label is known): the same ones for every backbone,
+    whatever could be encoded.
+
+    Attributes
+    ----------
+    store : where splits are kept; None deals them afresh.
+    keeps : whether splits that are not kept yet are written there.
+    """
+
+    catalog: Catalog
+    store: Store | None = None
+    keeps: bool = True
+
+    def parts(self, regime: str, seed: int) -> list[Split]:
+        """The one split of a regime, or the k of its k-fold version: 0 train, 1 validation, 2 test, -1 in none.
+
+        Raises
+        ------
+        RequestError
+            where there is no such regime, or this collection cannot have it.
+        """
+        if parse(regime)[0] == "official":
+            return [split("official", **self._arrays, official=self._divided_official, seed=seed)]
+        return as_parts(regime, self._numbers([(regime, seed)])[0])
+
+    def settle(self, seed: int = 0) -> None:
+        """Deal and keep the split of every regime that this collection can have."""
+        self._numbers([(regime, seed) for regime in REGIMES[:-1]], possible_only=True)
+
+    def with_unlabelled(self, part: Split, regime: str) -> Split:
+        """A split in which unlabelled rows take part too: where their song, artist, album or recording (as the regime
+        parts them) stands already, in train where it stands nowhere.
+
+        Between two parts the later one wins, so that nothing akin to a test song is trained on.
+        """
+        free = ~self.catalog.retired() & (part < 0)
+        base = parse(regime)[0]
+        by_artist = [self.song, self.artist]  # an official split, too, is one of artists where it is worth the name
+        kinds = {"random": [self.song], "album": [self.song, self.album]}.get(base, by_artist)
+        found = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
+        for ids in [*kinds, *([] if self.recording is None else [self.recording])]:
+            latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
+            told = (part >= 0) & (ids >= 0)
+            np.maximum.at(latest, ids[told], part[told])
+            asks = free & (ids >= 0)
+            found[asks] = np.maximum(found[asks], latest[ids[asks]])
+        return found
+
+    def _known_part(self, regime: str, base: str) -> Split:
+        """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
+        if base == "official":
+            return columns.official(self.catalog)
+        column = f"{regime}-0"
+        kept = {} if self.store is None else read_splits(self.store, self.catalog.info.name, [column], self._songs)
+        return kept[column][self.song] if column in kept else np.full(len(self.catalog), -1, dtype=np.int8)
+
+    def mark(self, first: int) -> str:
+        """A hash of which of the ``first`` rows are live and labelled, their labels, and which of them are of one song,
+        one album, one artist; it stays as it is when rows are added.
+        """
+        if first not in self._marks:
+            self._marks[first] = self._mark(first)
+        return self._marks[first]
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        return {}
+
+    def _mark(self, first: int) -> str:
+        rows = np.flatnonzero(~self.catalog.retired() & self.targets.any(axis=1))
+        rows = rows[: np.searchsorted(rows, first)]
+        targets = self.targets[rows]
+        held = np.flatnonzero(targets.any(axis=0))
+        digest = hashlib.sha256(repr([self.labels[i] for i in held.tolist()]).encode())
+        for ids in (self.song, self.album, self.artist):
+            _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
+            digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
+        digest.update(rows.data)
+        digest.update(np.ascontiguousarray(targets[:, held]).data)
+        return digest.hexdigest()[:32]
+
+    def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
+        """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""
+        found, changed, moved = self._dealt(asked, possible_only)
+        if self.store is not None and self.keeps and changed:
+            with self.store.lock(self.catalog.info.name):
+                found, changed, moved = self._dealt(asked, possible_only)  # others may have kept some meanwhile
+                keep_splits(self.store, self.catalog.info.name, self._songs, changed)
+        for column, count in moved.items():
+            note(
+                f"{self.catalog.info.name}: {count:,} songs of the split {column} go to another part, since a "
+                f"correction or a new version of a song puts them together with songs there; run its heads again"
+            )
+        return found
+
+    def _dealt(
+        self, asked: Sequence[tuple[str, int]], possible_only: bool
+    ) -> tuple[list[Split], dict[str, Split], dict[str, int]]:
+        """The part or fold of each row in several splits; by column, what of it is new [songs] and how many moved."""
+        where, name = self.store, self.catalog.info.name
+        columns_of = {f"{regime}-{seed}": (regime, seed) for regime, seed in asked}
+        kept = {} if where is None else read_splits(where, name, list(columns_of), self._songs)
+        found, changed, moved = [], {}, {}
+        for column, (regime, seed) in columns_of.items():
+            before = kept.get(column)
+            _check(column, before, parse(regime)[1] or len(PARTS))
+            held = None if before is None else before[self.song[self._rows]]
+            number = np.full(len(self.catalog), -1, dtype=np.int8)
+            try:
+                number[self._rows] = dealt(regime, seed, **self._arrays, held=held)
+            except RequestError:
+                if possible_only:
+                    continue
+                raise
+            found.append(number)
+            after = np.full(len(self._songs), -1, dtype=np.int8)
+            after[self.song[self._rows]] = number[self._rows]
+            if before is None or ((after >= 0) & (after != before)).any():
+                changed[column] = after
+            count = 0 if before is None else int(((before >= 0) & (after >= 0) & (before != after)).sum())
+            if count:
+                moved[column] = count
+        return found, changed, moved
+
+    @cached_property
+    def _rows(self) -> Ids:
+        """The rows that are divided."""
+        alive = ~self.catalog.retired()
+        labelled = alive & self.targets.any(axis=1)
+        return np.flatnonzero(labelled if labelled.any() else alive)
+
+    @cached_property
+    def _divided_official(self) -> Split:
+        found = np.full(len(self.catalog), -1, dtype=np.int8)
+        found[self._rows] = columns.official(self.catalog)[self._rows]
+        return found
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        """What is dealt among: arrays of the divided rows."""
+        every = {"song": self.song, "album": self.album, "artist": self.artist, "recording": self.recording}
+        found = {name: None if ids is None else ids[self._rows] for name, ids in every.items()}
+        return {**found, "targets": self.targets[self._rows]}
+
+    @cached_property
+    def _numbered_songs(self) -> tuple[pa.StringArray, Ids]:
+        return columns.numbered(self.catalog, "song_id")
+
+    @property
+    def _songs(self) -> pa.StringArray:
+        return self._numbered_songs[0]
+
+    @property
+    def song(self) -> Ids:
+        return self._numbered_songs[1]
+
+    @cached_property
+    def album(self) -> Ids:
+        return columns.codes(self.catalog, "album_id")
+
+    @cached_property
+    def artist(self) -> Ids:
+        return columns.codes(self.catalog, "artist_id")
+
+    @cached_property
+    def recording(self) -> Ids | None:
+        return columns.recordings(self.catalog)
+
+    @cached_property
+    def _labelled(self) -> tuple[list[str], NDArray[np.bool_]]:
+        return columns.targets(self.catalog)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of all labels, sorted."""
+        return self._labelled[0]
+
+    @property
+    def targets(self) -> NDArray[np.bool_]:
+        """[rows, labels] which of them each row carries."""
+        return self._labelled[1]
+
+
+def _check(column: str, kept: Split | None, parts: int) -> None:
+    if kept is not None and (kept.max(initial=-1) >= parts or kept.min(initial=0) < -1):
+        raise FormatError(f"the split {column} is kept with parts that there are none of; is splits.parquet damaged?")

@@ -1,0 +1,50 @@
+"""Where an unfinished training waits to be taken up again."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import torch
+
+from store.files import Files
+
+_EVERY_S = 5.0  # what a kill may cost; shorter trainings write nothing
+
+
+class Checkpoint:
+    """One file of a store, replaced as a whole.
+
+    Parameters
+    ----------
+    about : what decides the training; a file that tells of another one is as good as none.
+    """
+
+    def __init__(self, files: Files, name: str, about: str) -> None:
+        self.files, self.name, self.about = files, name, about
+        self._saved = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last; None where there is nothing, or nothing whole, of this training."""
+        try:
+            held = torch.load(io.BytesIO(self.files.read(self.name)), map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception:  # torch.load has no error of its own for what is damaged
+            return None
+        state: dict[str, Any] | None = held["state"] if held.get("about") == self.about else None
+        return state
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._saved >= _EVERY_S
+
+    def save(self, state: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save({"about": self.about, "state": state}, buffer)
+        self.files.write(self.name, buffer.getvalue())
+        self._saved = time.monotonic()
+
+    def remove(self) -> None:
+        self.files.remove(self.name)

@@ -1,0 +1,179 @@
+"""Which clips are in memory together, and in which process: a collection in stretches of whole artists.
+
+Same-artist graphs have no edge between two stretches, so that what is trained on them one by one, or in several
+processes, is what would be trained on all of them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.head.collection import Collection
+from stages.head.heads import Head, TrainedHead
+from stages.head.settings import Settings
+from stages.head.world import ALONE, World
+from stages.splits import Split
+from store.errors import RequestError
+
+_ROWS = 4096  # at a time in double precision
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Clips [first, last) of whole artists, whose training clips are shuffled together; this process holds
+    [begin, end) of them.
+    """
+
+    first: int
+    last: int
+    begin: int
+    end: int
+
+
+class Shards:
+    """A collection, sorted by artist, in stretches that the processes share.
+
+    Parameters
+    ----------
+    most : clips that one process holds at a time; a larger artist is held whole all the same. None for all at once.
+
+    Attributes
+    ----------
+    stretches : in the collection's order.
+    whole : whether this process holds all clips all the time.
+    """
+
+    def __init__(self, data: Collection, world: World = ALONE, most: int | None = None) -> None:
+        self.data, self.world = data, world
+        self.whole = world.size == 1 and (most is None or len(data) <= most)
+        shares = [[0, len(data)]]
+        if not self.whole:
+            bounds = _bounds(data.artist)
+            cuts = _by_size(bounds, len(data) if most is None else most * world.size)
+            shares = [_in_shares(bounds, first, last, world.size) for first, last in pairwise(cuts)]
+        self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[world.rank : world.rank + 2]) for cuts in shares]
+        if not np.diff(shares).any(axis=0).all():
+            raise RequestError(
+                f"{len(data):,} clips of whole artists cannot be shared among {world.size} processes; start fewer"
+            )
+        self._held: Collection | None = None
+
+    def check(self, *heads: type[Head]) -> None:
+        """RequestError for heads with a network that cannot be trained on some artists by themselves."""
+        wrong = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
+        if wrong and not self.whole:
+            raise RequestError(
+                f"{', '.join(wrong)} may read clips of other artists than a clip's own, which several processes, or a "
+                f"collection larger than --memory, do not have at hand; name other modes, or train in one process "
+                f"with more memory"
+            )
+
+    def clips(self, number: int) -> Collection:
+        """What this process holds of a stretch, with representations; an only stretch is read once."""
+        if self._held is not None:
+            return self._held
+        stretch = self.stretches[number]
+        clips = self.data.take(stretch.begin, stretch.end)
+        if len(self.stretches) == 1:
+            self._held = clips
+        return clips
+
+
+class Heads:
+    """The head, bound to what this process holds of one stretch after another."""
+
+    def __init__(
+        self, head_type: type[TrainedHead], shards: Shards, part: Split, settings: Settings, device: torch.device
+    ) -> None:
+        self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
+        self._shown = shards.data.shown(part)
+        self._bound: tuple[int, TrainedHead] | None = None
+        self.shift, self.scale = torch.zeros(shards.data.dim), torch.ones(shards.data.dim)
+        if settings.standardise:
+            self.shift, self.scale = self._standard()
+        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
+
+    def _standard(self) -> tuple[Tensor, Tensor]:
+        sums = torch.zeros(2, self.shards.data.dim, dtype=torch.float64)
+        for number, stretch in enumerate(self.shards.stretches):
+            nodes = np.flatnonzero(self.part[stretch.begin : stretch.end] == 0)
+            if len(nodes):
+                x = self.shards.clips(number).x
+                assert x is not None
+                sums += moments(x, torch.from_numpy(nodes))
+        sums = self.shards.world.sum(sums.to(self.device)).cpu()
+        return standard(sums, int((self.part == 0).sum()))
+
+    def any(self) -> TrainedHead:
+        """The head on the stretch that is at hand, or the first of which anything is here."""
+        if self._bound is not None:
+            return self._bound[1]
+        return self(next(i for i, stretch in enumerate(self.shards.stretches) if stretch.begin < stretch.end))
+
+    def __call__(self, number: int) -> TrainedHead:
+        if self._bound is not None and self._bound[0] == number:
+            return self._bound[1]
+        self._bound = None  # lets go of the last one's memory before the next is read
+        clips, stretch = self.shards.clips(number), self.shards.stretches[number]
+        assert clips.x is not None
+        x = clips.x.to(self.device)
+        if self.settings.standardise:
+            x = (x - self.shift).mul_(self.scale)
+        shown, part = self._shown, self.part
+        if not self.shards.whole:
+            part = part[stretch.begin : stretch.end]
+            shown = replace(clips, x=None, whole_training=(self._shown, self.part)).shown(part)
+        head = self.head_type(shown, x, part, self.settings)
+        self._bound = number, head
+        return head
+
+
+def moments(x: Tensor, nodes: Tensor) -> Tensor:
+    """[2, dim] float64: the sums of ``x`` and of its squares over ``nodes``."""
+    sums = torch.zeros(2, x.shape[1], device=x.device, dtype=torch.float64)
+    for batch in torch.split(nodes, _ROWS):  # in parts: no second copy of x in double precision
+        rows = x[batch].double()
+        sums += torch.stack([rows.sum(dim=0), (rows * rows).sum(dim=0)])
+    return sums
+
+
+def standard(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Shift and scale [dim] that give ``count`` clips of these `moments` mean 0 and deviation 1.
+
+    What is constant among them is scaled to zero.
+    """
+    mean, square = sums / count
+    deviation = (square - mean * mean).clamp(min=0).sqrt()
+    scale = torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation, 0.0)
+    return mean.float(), scale.float()
+
+
+def _bounds(artist: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a collection may be cut: between two artists, and on either side of a clip of unknown artist."""
+    if (np.diff(artist) < 0).any():
+        raise ValueError("the clips of a collection in stretches must be sorted by artist")
+    inside = np.flatnonzero((artist[1:] != artist[:-1]) | (artist[1:] < 0)) + 1
+    return np.concatenate([[0], inside, [len(artist)]])
+
+
+def _by_size(bounds: NDArray[np.int64], most: int) -> list[int]:
+    """Cuts of stretches as long as may be; one is longer than ``most`` only where an artist is."""
+    cuts = [0]
+    while cuts[-1] < bounds[-1]:
+        within = int(np.searchsorted(bounds, cuts[-1] + most, side="right")) - 1
+        following = int(np.searchsorted(bounds, cuts[-1], side="right"))
+        cuts.append(int(bounds[max(within, following)]))
+    return cuts
+
+
+def _in_shares(bounds: NDArray[np.int64], first: int, last: int, count: int) -> list[int]:
+    """``count`` + 1 cuts from ``first`` to ``last``, each the nearest to an equal share."""
+    bounds = bounds[(bounds >= first) & (bounds <= last)]
+    wanted = np.linspace(first, last, count + 1)
+    return [int(bounds[np.abs(bounds - at).argmin()]) for at in wanted]

@@ -1,0 +1,63 @@
+"""From which score on a label is chosen, where clips carry several. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+
+FIXED = 0.5
+
+
+def find(how: str, truth: Bools, score: Floats) -> NDArray[np.float64]:
+    """[labels] the thresholds for ``fixed``, ``tuned`` or ``per-label``, from clips that are not tested on.
+
+    ``tuned`` is the one threshold with the best micro F1. For probabilities that are right the best decisions are
+    those of one threshold, half the F1 that it reaches (Lipton, Elkan and Narayanaswamy, Optimal Thresholding of
+    Classifiers to Maximize F1 Measure, ECML PKDD 2014), so that one for all is what micro F1 asks for.
+    ``per-label`` takes the best F1 of each label by itself, which is what macro F1 asks for; on few clips it says
+    rare labels too freely. A label that none of the clips carries keeps 0.5.
+
+    Parameters
+    ----------
+    truth, score : [clips, labels].
+    """
+    found = np.full(truth.shape[1], FIXED)
+    if how == "tuned":
+        found[:] = best(truth.ravel(), score.ravel())
+    elif how == "per-label":
+        found[:] = [best(truth[:, label], score[:, label]) for label in range(len(found))]
+    return found
+
+
+def best(truth: Bools, score: Floats) -> float:
+    """The threshold between two scores at which F1 over all decisions is highest; of equals the nearest to 0.5.
+
+    Exact: all thresholds are tried, in the order of the scores. 0.5 where nothing is true.
+
+    Parameters
+    ----------
+    truth, score : [decisions]; scores are at least 0.
+    """
+    if not truth.any():
+        return FIXED
+    order = np.argsort(-score, kind="stable")
+    ranked = np.append(score[order].astype(np.float64), 0.0)
+    chosen = np.arange(1, len(order) + 1)
+    f1 = 2 * np.cumsum(truth[order]) / (truth.sum() + chosen)
+    cut = np.flatnonzero(ranked[:-1] > ranked[1:])  # equal scores are chosen together, those of 0 never
+    if not len(cut):
+        return FIXED
+    middle = (ranked[cut] + ranked[cut + 1]) / 2
+    equal = middle[f1[cut] >= f1[cut].max() - 1e-12]
+    return float(equal[np.abs(equal - FIXED).argmin()])
+
+
+def above(score: Floats, threshold: NDArray[np.float64]) -> Bools:
+    """[clips, labels] the labels whose score is above their threshold."""
+    chosen: Bools = score.astype(np.float64) > threshold
+    return chosen

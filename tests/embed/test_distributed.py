@@ -1,0 +1,73 @@
+"""Training in two processes by torchrun: the weights of one process, and the first process alone writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stages.embed.objectives import Training
+from stages.embed.weights import read_state_dict
+from store import files
+from store.schema import Catalog
+from tests.embed.test_train import Bands, Toy, run, songs, tones  # noqa: F401 - songs is a fixture
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = Training(epochs=3, batch=8, learning_rate=0.02)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
+
+
+def torchrun(*module: object, out: Path) -> str:
+    """What two processes on this machine's CPU print."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *map(str, module)]
+    env = {**os.environ, **ENVIRONMENT}
+    ran = subprocess.run(command, cwd=out, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout
+
+
+class Even(Toy):
+    """Without dropout and batch normalisation: nothing that a share of the batch would change."""
+
+    def __init__(self, config: object = None) -> None:
+        super().__init__(config)
+        self.module = nn.Sequential(Bands(), nn.Linear(16, 8), nn.LayerNorm(8))
+
+
+def test_two_processes_make_the_weights_of_one(songs: Catalog, tmp_path: Path) -> None:  # noqa: F811
+    alone, expected = run(songs, tmp_path / "alone.pt", SETTINGS, kind=Even)
+    torchrun("tests.embed.test_distributed", songs.info.data_root, tmp_path / "both.pt", out=tmp_path)
+    got = read_state_dict(tmp_path / "both.pt")
+    assert got.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, atol=1e-5, rtol=1e-5)
+    held = torch.load(tmp_path / "both.pt", weights_only=True)
+    for ours, theirs in zip(held["log"], alone.log, strict=True):
+        assert all(abs(ours[name] - theirs[name]) < 1e-4 for name in ours)
+    assert {path.name for path in tmp_path.glob("wrote-*")} == {"wrote-0"}
+    assert {path.name for path in tmp_path.glob("both*")} == {"both.pt", "both.pt.csv"}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One of the processes: train on the same tones, and note who writes."""
+    torch.set_num_threads(1)
+    folder, out = map(Path, arguments)
+    replace = files._replace
+
+    def noted(path: Path, data: bytes) -> None:
+        out.with_name(f"wrote-{os.environ['RANK']}").touch()
+        replace(path, data)
+
+    files._replace = noted
+    run(tones(folder), out, SETTINGS, kind=Even)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

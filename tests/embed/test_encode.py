@@ -1,0 +1,225 @@
+"""The loop of stage one: what it stores of a backbone's numbers, and what becomes of clips that fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from stages.embed.backbones import Backbone
+from stages.embed.encode import Encoded, encode, load_in_workers, open_writer, representation_name
+from stages.embed.inputs import Clip, Kind
+from stages.embed.inputs.audio import AudioInput
+from stages.embed.inputs.rolls import read_roll
+from stages.embed.inputs.score import read_score
+from store.errors import ClipError, EncoreError, RequestError
+from store.layout import Store
+from store.reader import Representations
+from store.schema import Catalog, CatalogInfo
+from tests.embed.trees import midi
+
+CPU = torch.device("cpu")
+IDS = ["a", "b", "c", "d"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Each clip's number stands in ``NUMBERS``; an exception there is raised."""
+
+    KIND: ClassVar[Kind] = "midi"
+    REVISION: ClassVar[int] = 1
+    NUMBERS: ClassVar[dict[str, float | Exception | list[float]]] = {}
+
+    def load(self, clip: Clip) -> np.ndarray[Any, Any]:
+        told = self.NUMBERS[clip.clip_id]
+        if isinstance(told, Exception):
+            raise told
+        return np.asarray(told, dtype=np.float32).reshape(-1, 1)
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    pass
+
+
+class Same(Backbone):
+    """The numbers as they come, computed in ``kind`` and stored as ``dtype``."""
+
+    NAME = "same"
+    TITLE = "Same"
+    LICENSE = CITATION = "-"
+    WEIGHTS = None
+    Config = NoConfig
+
+    def __init__(self, kind: torch.dtype = torch.float32, dtype: str = "float32") -> None:
+        self.config, self.input, self.shape = NoConfig(), Told(), (1,)
+        self.kind, self.dtype = kind, dtype
+
+    def encode(self, batch: Tensor) -> Tensor:
+        return batch.to(self.kind)
+
+
+def few() -> Catalog:
+    info = CatalogInfo(name="few", title="Few", version="1", licence="-", citation="-", backbone="same")
+    columns = {
+        "clip_id": IDS,
+        "song_id": IDS,
+        "artist_id": ["x"] * len(IDS),
+        "labels": [["rock"]] * len(IDS),
+        "path": [f"{name}.mid" for name in IDS],
+        "source": ["seen", "seen", "seen", None],
+    }
+    return Catalog.build(info, columns)
+
+
+def run(store: Store, numbers: list[float | Exception | list[float]], backbone: Backbone | None = None) -> Encoded:
+    backbone = backbone or Same()
+    Told.NUMBERS.update(zip(IDS, numbers, strict=True))
+    store.write_catalog(few())
+    return encode(open_writer(store, few(), backbone, None), few(), backbone, device=CPU, batch=4, workers=0)
+
+
+def held(store: Store, backbone: Backbone) -> tuple[list[float], list[str | None]]:
+    """The stored numbers, and the kind of failure of each clip."""
+    opened = Representations(store, few(), representation_name(backbone, None))
+    assert opened.verify() == []
+    kinds = {failure["row"]: failure["kind"] for failure in opened.failures().to_pylist()}
+    return opened.read().astype(float)[:, 0].tolist(), [kinds.get(row) for row in range(len(IDS))]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32])
+def test_a_backbone_may_compute_in_any_precision(tmp_path: Path, kind: torch.dtype) -> None:
+    store, backbone = Store(tmp_path), Same(kind)
+    run(store, [1.0, -2.0, [3.0, 4.0, 8.0], 256.0], backbone)
+    assert held(store, backbone) == ([1.0, -2.0, 5.0, 256.0], [None] * 4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numbers", "good"),
+    [
+        ("float16", [1.0, 65504.0, 65520.0, -1e6], 2),
+        ("float32", [1.0, 1e30, np.nan, -np.inf], 2),
+        ("uint8", [0.0, 255.0, 256.0, -1.0], 2),
+        ("int16", [-3.0, 7.0, np.nan, 40000.0], 2),
+    ],
+)
+def test_what_the_store_cannot_hold_is_a_failure(
+    tmp_path: Path, dtype: str, numbers: list[float | Exception | list[float]], good: int
+) -> None:
+    store, backbone = Store(tmp_path), Same(dtype=dtype)
+    done = run(store, numbers, backbone)
+    assert [(row, kind) for row, kind, _ in done.failures] == [(2, "not-finite"), (3, "not-finite")]
+    values, kinds = held(store, backbone)
+    np.testing.assert_allclose(values[:good], numbers[:good], rtol=1e-6)  # type: ignore[arg-type]
+    assert kinds == [None, None, "not-finite", "not-finite"]
+
+
+def test_what_is_no_fault_of_the_file_is_tried_again(tmp_path: Path) -> None:
+    """The disk failed, or the file was away for a moment: the next run reads it. What the file holds is final."""
+    store, backbone = Store(tmp_path), Same()
+    gone, disk = ClipError("missing", "no such file"), OSError(errno.EIO, "Input/output error")
+    done = run(store, [gone, disk, ClipError("damaged", "torn"), gone], backbone)
+    assert done.complete
+    assert done.clips == 4
+    assert held(store, backbone)[1] == ["missing", "unreadable", "damaged", "missing"]
+    again = run(store, [1.0, disk, 3.0, 4.0], backbone)
+    assert again.complete
+    assert again.clips == 2  # the last one's file was never seen; the catalog will say when it is
+    values, kinds = held(store, backbone)
+    assert kinds == [None, "unreadable", "damaged", "missing"]
+    assert values[0] == 1.0
+    assert run(store, [9.0, 2.0, 9.0, 9.0], backbone).clips == 1
+    values, kinds = held(store, backbone)
+    assert values[:2] == [1.0, 2.0]
+    assert kinds == [None, None, "damaged", "missing"]
+    assert run(store, [9.0] * 4, backbone).clips == 0
+
+
+def fail(number: int) -> Callable[..., Any]:
+    def failing(*_: object, **__: object) -> Any:
+        raise OSError(number, "as the disk says it")
+
+    return failing
+
+
+def test_inputs_tell_a_failing_disk_from_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    song, recording = tmp_path / "a.mid", tmp_path / "a.wav"
+    song.write_bytes(midi(1.0))
+    soundfile.write(recording, np.sin(np.arange(16000)), 8000)
+    reader = AudioInput(rate_hz=8000, window_samples=8000)
+
+    def kind(read: Callable[[], Any]) -> str:
+        with pytest.raises(ClipError) as found:
+            read()
+        return found.value.kind
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail(errno.EACCES))
+        assert kind(lambda: read_score(song)) == "unreadable"
+        broken.setattr(zipfile, "ZipFile", fail(errno.EIO))
+        assert kind(lambda: read_roll(song)) == "unreadable"
+        broken.setattr(zipfile, "ZipFile", fail(errno.EINVAL))
+        assert kind(lambda: read_roll(song)) == "damaged"
+    system = soundfile.LibsndfileError(2, "")
+    for place in ("read", "seek"):
+        with monkeypatch.context() as broken:
+
+            def failing(*_: object, **__: object) -> Any:
+                raise system
+
+            broken.setattr(soundfile.SoundFile, place, failing)
+            assert kind(lambda: reader.load(Clip(clip_id="a", path=recording))) == "unreadable"
+    assert reader.load(Clip(clip_id="a", path=recording)).shape == (1, 8000)
+
+
+class Revised(Told):
+    REVISION: ClassVar[int] = 2
+
+
+def test_an_inputs_revision_is_part_of_the_fingerprint() -> None:
+    one, two = Same(), Same()
+    assert representation_name(one, None) == representation_name(two, None)
+    two.input = Revised()
+    assert representation_name(one, None) != representation_name(two, None)
+
+
+class Broken:
+    """What its workers meet: an exception, or a signal."""
+
+    def __init__(self, what: Exception | signal.Signals) -> None:
+        self.what = what
+
+    def __getitem__(self, batch: int) -> None:
+        if isinstance(self.what, Exception):
+            raise self.what
+        os.kill(os.getpid(), self.what)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "words"),
+    [
+        (
+            RuntimeError("cannot cache function\n  'f'"),
+            EncoreError,
+            r"clips failed: RuntimeError: cannot cache function$",
+        ),
+        (ValueError("no such thing"), EncoreError, r"clips failed: ValueError: no such thing$"),
+        (RequestError("ask otherwise"), RequestError, r"clips failed: .*RequestError: ask otherwise$"),
+        (signal.SIGKILL, EncoreError, "ended from outside"),
+    ],
+)
+def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type[EncoreError], words: str) -> None:
+    with pytest.raises(EncoreError, match=words) as told:
+        list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
+    assert told.type is kind

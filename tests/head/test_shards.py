@@ -1,0 +1,134 @@
+"""Stretches of whole artists: what is trained on them is what would be trained on all clips at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages import registry
+from stages.head import train as training
+from stages.head.collection import Collection
+from stages.head.heads import Draw, TrainedHead
+from stages.head.settings import Settings
+from stages.head.shards import Heads, Shards
+from stages.head.world import World
+from store.errors import RequestError
+from tests.head.conftest import make_collection
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(hidden=16, epochs=3, batch=64)
+HEADS = {name: registry.find("head", name) for name in registry.names("head")}
+TRAINED = {name: head for name, head in HEADS.items() if issubclass(head, TrainedHead)}
+BY_ARTIST = [name for name, head in TRAINED.items() if head.BY_ARTIST]
+
+
+@dataclass
+class Kept:
+    """Representations behind a reader, which tells how many it was asked for at most."""
+
+    x: torch.Tensor
+    most: int = 0
+
+    @property
+    def dim(self) -> int:
+        return self.x.shape[1]
+
+    def read(self, rows: np.ndarray) -> torch.Tensor:
+        self.most = max(self.most, len(rows))
+        return self.x[torch.from_numpy(rows)]
+
+
+def stored(data: Collection) -> Collection:
+    return replace(data, x=None, stored=Kept(data.x))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(-1, 5), min_size=1, max_size=60), st.integers(1, 4), st.none() | st.integers(1, 20))
+def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], size: int, most: int | None) -> None:
+    codes = np.array(sorted(artist))
+    data = replace(make_collection(songs=len(codes), clips=1), artist=codes)
+    held: list[int] = []
+    for rank in range(size):
+        try:
+            stretches = Shards(data, World(rank, size), most).stretches
+        except RequestError:  # a process would hold nothing: all of them say so
+            assert size > 1
+            assert rank == 0
+            return
+        for stretch in stretches:
+            assert stretch.first <= stretch.begin <= stretch.end <= stretch.last
+            held += range(stretch.begin, stretch.end)
+            inside = codes[stretch.begin : stretch.end]
+            for one in set(inside[inside >= 0].tolist()):
+                assert (inside == one).sum() == (codes == one).sum()
+            if most is not None and size == 1 and stretch.end - stretch.begin > most:
+                assert len(set(inside.tolist())) == 1
+    assert sorted(held) == list(range(len(codes)))
+
+
+@pytest.mark.parametrize("name", BY_ARTIST)
+def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
+    data = make_collection(songs=120)
+    part = data.split("random", 0)
+    whole = Heads(TRAINED[name], Shards(data), part, SETTINGS, CPU)
+    parts = Heads(TRAINED[name], Shards(stored(data), World(), 60), part, SETTINGS, CPU)
+    torch.testing.assert_close(parts.shift, whole.shift)
+    torch.testing.assert_close(parts.scale, whole.scale)
+    assert len(parts.shards.stretches) > 3
+    torch.manual_seed(0)
+    network = whole.any().build().eval()
+    torch.manual_seed(0)
+    twin = parts.any().build()
+    for one, other in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    names = torch.from_numpy(data.rows)
+    train = torch.from_numpy(np.flatnonzero(part == 0))
+    whole.any().start_epoch(train, Draw(3, 0.3, 5, names))
+    for i, stretch in enumerate(parts.shards.stretches):
+        head, nodes = parts(i), torch.arange(stretch.begin, stretch.end)
+        mine = train[(train >= stretch.begin) & (train < stretch.end)]
+        head.start_epoch(mine - stretch.begin, Draw(3, 0.3, 5, names[stretch.begin : stretch.end]))
+        with torch.no_grad():
+            here, there = head.inputs(nodes - stretch.begin), whole.any().inputs(nodes)
+            torch.testing.assert_close(network(*here), network(*there), atol=1e-5, rtol=1e-5)
+            drawn = network(*head.training_inputs(mine - stretch.begin, torch.arange(len(mine))))
+            wanted = network(*whole.any().training_inputs(mine, torch.searchsorted(train, mine)))
+        torch.testing.assert_close(drawn, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["song", "gnn", "gated"])
+def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
+    data = make_collection(songs=200)
+    part = data.split("random", 0)
+    settings = replace(SETTINGS, epochs=15, batch=32)
+    kept = stored(data)
+    trained = training.train(TRAINED[name], kept, part, settings, seed=0, device=CPU, shards=Shards(kept, most=90))
+    assert kept.stored is not None
+    assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
+    assert trained.prediction.score.shape == data.targets.shape
+    at_once = training.train(TRAINED[name], data, part, settings, seed=0, device=CPU)
+    reached = [training.evaluate(one.prediction, data, part, which=0)["micro_f1"] for one in (trained, at_once)]
+    assert reached[0] > reached[1] - 0.1
+
+
+def test_one_stretch_is_the_whole_collection() -> None:
+    data = make_collection(songs=120)
+    part = data.split("random", 0)
+    kept = stored(data)
+    found = training.train(TRAINED["gnn"], kept, part, SETTINGS, seed=0, device=CPU, shards=Shards(kept, most=10**6))
+    wanted = training.train(TRAINED["gnn"], data, part, SETTINGS, seed=0, device=CPU)
+    np.testing.assert_array_equal(found.prediction.score, wanted.prediction.score)
+    assert found.history == wanted.history
+
+
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_ARTIST)))
+def test_a_relation_across_artists_is_refused(name: str) -> None:
+    data = make_collection(songs=120)
+    with pytest.raises(RequestError, match=f"{name} may read clips of other artists.*--memory"):
+        training.train(
+            TRAINED[name], data, data.split("random", 0), SETTINGS, seed=0, device=CPU, shards=Shards(data, most=60)
+        )

@@ -1,0 +1,95 @@
+"""What no one wants in people's files: the command tells each in one message, and nothing leaves its root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.embed.test_fma import song as fma_song
+from tests.embed.test_fma import write as write_fma
+from tests.embed.test_mtg import HEADER, line, write_lists
+from tests.embed.trees import midi
+from tests.pipeline.conftest import Encore
+
+
+def test_links_out_of_the_root_are_failures(encore: Encore, tmp_path: Path) -> None:
+    """Also through a folder with a space and an accent in its name; the file outside is never read."""
+    root = tmp_path / "my söngs"
+    root.mkdir()
+    (tmp_path / "out.mid").write_bytes(midi(20.0))
+    for name in ("one two.mid", "drei ü.mid"):
+        (root / name).write_bytes(midi(20.0))
+    (root / "link.mid").symlink_to(tmp_path / "out.mid")
+    (root / "inner.mid").symlink_to(root / "one two.mid")
+    names = ["one two.mid", "drei ü.mid", "link.mid", "inner.mid"]
+    lines = [f"{name},artist {i},rock" for i, name in enumerate(names)]
+    (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n", encoding="utf-8")
+    report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
+    assert report["failed"] == {"outside": 1}
+    assert "link.mid leads out of" in encore("store", "show", "own").out
+
+
+def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None:
+    root = tmp_path / "songs"
+    root.mkdir()
+    (root / "good.mid").write_bytes(midi(20.0))
+    os.mkfifo(root / "pipe.mid")
+    (root / "loop.mid").symlink_to(root / "loop.mid")
+    lines = [f"{name}.mid,artist {name},rock" for name in ("good", "pipe", "loop")]
+    (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n")
+    report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
+    assert report["failed"] == {"not-a-file": 2}
+    shown = encore("store", "show", "own").out
+    assert "pipe.mid: not-a-file: is a pipe" in shown
+    assert "loop.mid: not-a-file: is a link" in shown
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("column", "autotagging_genre-test.tsv, line 1: the header lacks ALBUM_ID"),
+        ("two sides", "track_0000001 stands in autotagging_genre-train.tsv, line 2, already"),
+        ("release", "the header lacks TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, DURATION, TAGS"),
+        ("absent", "none of the 3 files of mtg is under"),
+    ],
+)
+def test_official_lists(encore: Encore, tmp_path: Path, damage: str, words: str) -> None:
+    songs = [line(1, "rock"), line(2, "pop", artist=2), line(1 if damage == "two sides" else 3, "jazz", artist=3)]
+    write_lists(tmp_path, *([text] for text in songs))
+    path = tmp_path / "autotagging_genre-test.tsv"
+    if damage == "column":
+        path.write_text(path.read_text().replace("ALBUM_ID\t", ""))
+    elif damage == "release":
+        path.write_text("id\ttags\n" + path.read_text().removeprefix(HEADER))
+    assert words in encore("embed", "mtg", "--data", tmp_path, "--backbone", "mfcc", code=2).err
+
+
+def test_another_release_of_a_table(encore: Encore, tmp_path: Path) -> None:
+    write_fma(tmp_path, fma_song(1), drop="set.split")
+    err = encore("audit", "fma", "--data", tmp_path, code=2).err
+    assert "is not the tracks.csv of FMA's release of 2017: it lacks set.split" in err
+
+
+def test_labels_for_files_that_are_absent(encore: Encore, midi_folder: Path) -> None:
+    (midi_folder / "labels.csv").write_text("song,labels\nsöng 0,rock\ngone,pop\nsöng 1,rock\n", encoding="utf-8")
+    args = ("audit", "folder", "--data", midi_folder, "--labels", "labels.csv", "--name", "own", "--clips", 1)
+    assert "labels.csv has labels for 1 more songs that are not here ('gone' is the first)" in encore(*args).err
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [((), ["X"]), (("--various", "X"), ["V"]), (("--various", ""), ["V", "X"])]
+)
+def test_nobody_in_particular_joins_no_songs(
+    encore: Encore, midi_folder: Path, option: tuple[str, ...], known: list[str]
+) -> None:
+    """Empty artists never do; which names mean no one is configurable."""
+    names = ["Various Artists"] * 8 + [""] * 8 + ["X"] * 8
+    lines = [f"söng {i}.mid,{name},rock" for i, name in enumerate(names)]
+    (midi_folder / "various.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n", encoding="utf-8")
+    args = ("folder", "--data", midi_folder, "--table", "various.csv", "--name", "own", "--clips", 1)
+    found = encore("audit", *args, *option, "--json").json
+    assert found["artists"] == len(known)
+    assert found["unknown_artist"] == 24 - 8 * len(known)
+    assert found["edges"] == 28 * len(known)

@@ -1,0 +1,204 @@
+"""Collections and stores that are not as they should be: a message for each, over every mode, and never a traceback."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import registry
+from store.layout import Store
+from store.schema import Catalog
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import COLUMNS, embed_table
+
+QUICK = ("--seeds", 1, "--set", "epochs=2", "--set", "hidden=8")
+HEADS = {name: registry.find("head", name) for name in registry.names("head")}
+READ_ARTISTS = [name for name, head in HEADS.items() if head.READS_ARTISTS]
+
+
+def table_of(path: Path, songs: int = 80, **columns: Callable[[int], object]) -> Path:
+    """Songs of 10 artists with 2 genres and three numbers, or what ``columns`` say of song i."""
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal((songs, 3)).round(4)
+    has: dict[str, Callable[[int], object]] = {
+        "artist": lambda i: f"artist {i % 10}",
+        "title": lambda i: f"song {i}",
+        "genre": lambda i: f"genre {(i % 10 + i // 10) % 2}",
+        "album": lambda i: f"album {i % 20}",
+        **{name: lambda i, which=which: numbers[i, which] for which, name in enumerate("abc")},
+        **columns,
+    }
+    lines = [",".join(has), *(",".join(str(of(i)) for of in has.values()) for i in range(songs))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def compare(encore: Encore, *args: object, code: int = 0) -> dict[str, list[float | None]]:
+    """All modes; the metrics of each by name (rules of one mode one behind the other)."""
+    ran = encore("compare", "hits", "--json", *QUICK, *args, code=code)
+    found: dict[str, list[float | None]] = {}
+    for result in ran.json:
+        found.setdefault(result["mode"], []).extend(value["mean"] for value in result["metrics"].values())
+    return found
+
+
+def chunk_of(encore: Encore) -> Path:
+    return next(path for path in (encore.store / "hits").rglob("representations.zarr/c/**/*") if path.is_file())
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite(encore: Encore, tmp_path: Path, number: float) -> None:
+    """In a table such a song is counted as one that cannot be encoded; in a store it is damage."""
+    table = table_of(tmp_path / "t.csv", a=lambda i: number if i == 7 else i % 5)
+    embed_table(encore, table)
+    assert compare(encore).keys() == HEADS.keys()
+    assert "1 clips are left out: failed" in encore("head", "hits", *QUICK).err
+    chunk = chunk_of(encore)
+    values = np.frombuffer(chunk.read_bytes(), dtype="<f4").copy()
+    values[3 * 20] = number
+    chunk.write_bytes(values.tobytes())
+    for mode, head in HEADS.items():
+        if head.READS_SONGS:
+            said = encore("head", "hits", "--mode", mode, *QUICK, code=1).err
+            assert "holds numbers that are not finite, first in catalog row 20" in said
+            assert "encore store verify hits" in said
+        else:
+            encore("head", "hits", "--mode", mode, *QUICK)
+
+
+@pytest.mark.parametrize("silent", [5, 80])
+def test_representations_that_are_all_zero(encore: Encore, tmp_path: Path, silent: int) -> None:
+    numbers = {name: lambda i: 0.0 if i < silent else 1 + i % 7 for name in "abc"}
+    embed_table(encore, table_of(tmp_path / "t.csv", **numbers))
+    for mode, metrics in compare(encore).items():
+        assert all(value is not None and 0 <= value <= 1 for value in metrics), mode
+    assert f"{silent} of 80 representations are all zero" in encore("head", "hits", *QUICK).err
+
+
+def test_a_label_that_a_part_lacks(encore: Encore, tmp_path: Path) -> None:
+    def genres(i: int) -> str:
+        return f"genre {i % 2}" + ("|rare" if i == 3 else "") + ("|other" if i % 10 == 0 else "")
+
+    embed_table(encore, table_of(tmp_path / "t.csv", genre=genres))
+    for weights in ("none", "balanced"):
+        for mode, metrics in compare(encore, "--set", f"class_weights={weights}").items():
+            assert all(value is None or 0 <= value <= 1 for value in metrics), mode
+    said = encore("compare", "hits", "--modes", "artist", "--seeds", 2).err
+    assert "no test clip carries" in said
+    assert "rare" in said
+    assert re.search("macro scores leave (it|them) out there", said)
+
+
+def test_a_single_label(encore: Encore, tmp_path: Path) -> None:
+    embed_table(encore, table_of(tmp_path / "t.csv", genre=lambda i: "jazz"))
+    for mode in HEADS:
+        said = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
+        assert "every clip of hits has the same label, 'jazz': there is nothing to learn" in said
+    assert "1 labels" in encore("audit", "hits").out
+
+
+def test_no_artist_is_known(encore: Encore, tmp_path: Path) -> None:
+    embed_table(encore, table_of(tmp_path / "t.csv", artist=lambda i: ""))
+    for mode in READ_ARTISTS:
+        said = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
+        assert f"no song of hits has a known artist, which {mode} needs" in said
+    ran = encore("compare", "hits", "--json", *QUICK)
+    assert {result["mode"] for result in ran.json} == HEADS.keys() - READ_ARTISTS
+    assert "no song of hits has a known artist: " in ran.err
+    assert "are left out" in ran.err
+    assert (
+        "no song of this collection has a known artist"
+        in encore("head", "hits", "--mode", "song", "--regime", "artist", *QUICK, code=2).err
+    )
+
+
+def test_no_song_has_a_neighbour(encore: Encore, tmp_path: Path) -> None:
+    """Artists of one song each, no albums: every mode has isolated clips alone."""
+    embed_table(encore, table_of(tmp_path / "t.csv", artist=lambda i: f"artist {i}", album=lambda i: ""))
+    for mode, metrics in compare(encore, "--regimes", "random,artist").items():
+        assert all(value is not None and 0 <= value <= 1 for value in metrics), mode
+
+
+@pytest.mark.parametrize("given", [100_000_000, "all"])
+def test_more_neighbours_than_exist(encore: Encore, tmp_path: Path, given: object) -> None:
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    inference = ("--set", f"neighbours_inference={given}")
+    found = compare(encore, "--neighbours", given, *inference)
+    for mode, metrics in found.items():
+        assert all(value is not None and 0 <= value <= 1 for value in metrics), mode
+    if given != "all":
+        said = encore("head", "hits", "--neighbours", given, *QUICK).err
+        assert "no clip of hits has more than 7 others by its artist; where there are fewer, all are taken" in said
+
+
+def grow(encore: Encore) -> None:
+    """Nine more songs are in the catalog, and not yet encoded."""
+    table = table_of(encore.store.parent / "more.csv", songs=89)
+    other = Encore(encore.store.parent / "other")
+    other("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)
+    shutil.copy(other.store / "hits" / "catalog.parquet", encore.store / "hits" / "catalog.parquet")
+
+
+def replace_songs(encore: Encore) -> None:
+    """Catalog and representation are those of other songs."""
+    table = table_of(encore.store.parent / "more.csv", title=lambda i: f"other {i}", a=lambda i: i + 0.5)
+    other = Encore(encore.store.parent / "other")
+    other("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)
+    lose_all(encore)
+    shutil.copytree(other.store / "hits", encore.store / "hits")
+
+
+def lose_representation(encore: Encore) -> None:
+    for folder in (encore.store / "hits").glob("features-*"):
+        shutil.rmtree(folder)
+
+
+def lose_manifest(encore: Encore) -> None:
+    for file in (encore.store / "hits").rglob("manifest.json"):
+        file.unlink()
+
+
+def lose_numbers(encore: Encore) -> None:
+    chunk_of(encore).unlink()
+
+
+def lose_all(encore: Encore) -> None:
+    shutil.rmtree(encore.store / "hits")
+
+
+CHANGES = {
+    grow: (0, ""),
+    replace_songs: (1, "belongs to other clips than the catalog's rows"),
+    lose_representation: (2, "has no representations yet"),
+    lose_manifest: (2, "is not complete"),
+    lose_numbers: (1, "is damaged|cannot be read|is not there"),
+    lose_all: (2, "has no representations yet|unknown data set"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_store_that_changes_while_it_is_read(
+    encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Encore], None]
+) -> None:
+    """What changes between the catalog's reading and the representation's is noticed, or does no harm."""
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    code, wanted = CHANGES[change]
+    read, done = Store.read_catalog, []
+
+    def then_change(self: Store, dataset: str) -> Catalog:
+        catalog = read(self, dataset)
+        if not done:
+            done.append(True)
+            change(encore)
+        return catalog
+
+    monkeypatch.setattr(Store, "read_catalog", then_change)
+    said = encore("head", "hits", *QUICK, code=code)
+    assert done
+    assert re.search(wanted, said.err), said.err

@@ -1,0 +1,78 @@
+"""Checkpoints that belong elsewhere: the message names the first key that differs and the backbone that it fits."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.embed import load_weights, make_backbone
+from stages import registry
+from stages.embed.backbones import Backbone
+from store.errors import RequestError
+from store.schema import CatalogInfo
+
+TRAINED = ("cola", "fcn", "mixcnn", "musicbert", "musicnn", "pianoroll-cnn")
+INFO = CatalogInfo(name="x", title="", version="1", licence="", citation="", backbone="fcn", data_root=".")
+
+
+def made(name: str) -> Backbone:
+    kind = registry.find("backbone", name)
+    backbone: Backbone = kind(kind.Config())
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The bare weights of each backbone, as anyone may save them."""
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {name: folder / f"{name}.pt" for name in TRAINED}
+    for name, path in paths.items():
+        torch.save(made(name).module.state_dict(), path)
+    return paths
+
+
+def test_every_backbone_with_checkpoint_files_stands_here() -> None:
+    others = {name for name in registry.names("backbone") if registry.find("backbone", name).WEIGHTS is None}
+    assert set(registry.names("backbone")) - others - {"hf"} == set(TRAINED)  # hf's are folders: see test_hf
+
+
+@pytest.mark.parametrize(("owner", "other"), [*itertools.pairwise([*TRAINED, TRAINED[0]])])
+def test_another_backbones_checkpoint(checkpoints: dict[str, Path], owner: str, other: str) -> None:
+    backbone = made(other)
+    assert backbone.module is not None
+    before = {key: value.clone() for key, value in backbone.module.state_dict().items()}
+    first = next(iter(before))
+    message = rf"{owner}\.pt: '{first}' (is missing|has shape).*\. {owner} reads it: --backbone {owner}$"
+    with pytest.raises(RequestError, match=message):
+        load_weights(backbone, checkpoints[owner])
+    assert all(torch.equal(before[key], value) for key, value in backbone.module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_wrong_shapes_and_foreign_names(checkpoints: dict[str, Path], tmp_path: Path, name: str) -> None:
+    path, backbone = tmp_path / "w.pt", made(name)
+    state = torch.load(checkpoints[name], weights_only=True)
+    weights = [key for key, value in state.items() if value.dim() > 1]
+    middle = weights[len(weights) // 2]
+    torch.save({**state, middle: state[middle].flatten()[:-1]}, path)
+    with pytest.raises(RequestError, match=rf"w\.pt: '{middle}' has shape \(\d+,\) and should have \(\d+, [\d, ]+\)"):
+        backbone.load(path)
+    torch.save({key: value for key, value in state.items() if key != middle}, path)
+    with pytest.raises(RequestError, match=rf"w\.pt: '{middle}' is missing"):
+        backbone.load(path)
+
+
+def test_a_checkpoint_of_nobody_is_told_by_its_first_key(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(3, 4).state_dict(), tmp_path / "w.pt")
+    with pytest.raises(RequestError, match=r"w\.pt: 'spec\.\S+' is missing; give a checkpoint of [^.]*layout$"):
+        load_weights(made("fcn"), tmp_path / "w.pt")
+
+
+def test_a_checkpoint_that_says_whose_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    state = torch.load(checkpoints["fcn"], weights_only=True)
+    torch.save({"weights": state, "output": {}, "about": {"backbone": "fcn", "settings": {}}}, tmp_path / "w.pt")
+    with pytest.raises(RequestError, match="holds weights of fcn, not of musicnn"):
+        make_backbone("musicnn", str(tmp_path / "w.pt"), {}, INFO)

@@ -1,0 +1,114 @@
+"""The thesis's four backbones from songs to stored representations: trained on the demo, killed, in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.embed import make_backbone
+from stages.embed.encode import ClipTable
+from stages.embed.weights import read_about, read_state_dict
+from store.layout import Store
+from store.reader import Representations
+from tests.embed.test_distributed import ENVIRONMENT, ROOT, torchrun
+from tests.pipeline.conftest import Encore
+
+# What keeps a few steps short on one core.
+SMALL = {
+    "musicbert": ("--set", "size=tiny"),
+    "pianoroll-cnn": ("--set", "frames=64"),
+    "mixcnn": (),
+    "cola": ("--set", "max_segments=2"),
+}
+STEPS = ("--set", "steps=3", "--set", "batch=4", "--workers", 0)
+
+
+SHARED_OUT = ("--workers", 2, "--batch", 3)
+
+
+def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -> NDArray[np.float32]:
+    """The stored vectors; the first and the last are those of their clips loaded and encoded alone, here."""
+    store = Store(encore.store)
+    catalog = store.read_catalog(dataset)
+    stored = Representations(store, catalog, store.find(dataset, backbone)).read()
+    assert np.isfinite(stored).all()
+    assert (stored.std(axis=0) > 0).any()
+    made, _ = make_backbone(backbone, weights, {}, catalog.info)
+    made.to(torch.device("cpu"))
+    clips = ClipTable(catalog, made.input)
+    for row in (0, len(stored) - 1):
+        with torch.inference_mode():
+            alone = made.encode(torch.from_numpy(made.input.load(clips.clip(row)))).mean(dim=0).numpy()
+        np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
+    return stored
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    return "--songs", 20, "--data", tmp_path_factory.mktemp("demo") / "songs"
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Path, backbone: str) -> None:
+    out = tmp_path / "w.pt"
+    report = encore(
+        "train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *STEPS, "--out", out, "--json"
+    ).json
+    assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)
+    embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, *SHARED_OUT, "--json")
+    found = encore(*embed).json
+    assert (found["encoded"], found["failed"]) == (40, {})
+    assert encore(*embed).json["already_there"]
+    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == 40
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    encore: Encore, demo: tuple[object, ...], tmp_path: Path
+) -> None:
+    def command(out: Path) -> list[str]:
+        options = ("--epochs", 8, "--set", "patience=8", "--set", "batch=8", "--workers", 0, "--out", out)
+        return list(map(str, ("train", "pianoroll-cnn", "--dataset", "demo", *demo, *options)))
+
+    whole, part = tmp_path / "whole.pt", tmp_path / "part.pt"
+    expected = encore(*command(whole), "--json").json
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *command(part), "--store", str(encore.store)],
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as killed:
+        assert killed.stderr is not None
+        said = next(line for line in killed.stderr if line.startswith("epoch 2:"))
+        killed.send_signal(signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL, said
+    assert part.with_name("part.pt.resume").exists()
+    report = encore(*command(part), "--json").json
+    assert 2 <= report["resumed"] < report["epochs"] == 8
+    same = ("epochs", "best_epoch", "loss", "validation_loss")
+    assert [report[key] for key in same] == [expected[key] for key in same]
+    one, other = read_state_dict(whole), read_state_dict(part)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert whole.with_name("whole.pt.csv").read_bytes() == part.with_name("part.pt.csv").read_bytes()
+
+
+def test_two_processes_leave_one_checkpoint_and_one_report(encore: Encore, tmp_path: Path) -> None:
+    """The two find no demo collection, and make it at once."""
+    command = ("train", "pianoroll-cnn", "--dataset", "demo", "--songs", 20, "--data", tmp_path / "demo")
+    out = tmp_path / "weights" / "w.pt"
+    more = (*SMALL["pianoroll-cnn"], *STEPS, "--out", out, "--store", encore.store, "--json")
+    report = json.loads(torchrun("pipeline.cli", *command, *more, out=ROOT))
+    assert (report["backbone"], report["epochs"], report["clips"]) == ("pianoroll-cnn", 1, 30)
+    assert {path.name for path in out.parent.iterdir()} == {"w.pt", "w.pt.csv"}
+    assert read_about(out)["dataset"] == "demo"
+    assert len(list((tmp_path / "demo" / "midi").iterdir())) == 20

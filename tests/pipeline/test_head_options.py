@@ -1,0 +1,261 @@
+"""What a user can ask of a head: neighbours, thresholds, losses, several networks, several modes as one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from stages.head.collection import from_catalog
+from stages.head.ensemble import network_seed
+from stages.head.metrics import micro_f1
+from store.layout import Store
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import COLUMNS, QUICK, embed_table
+
+BOTH = ("--json", *QUICK)
+
+
+@pytest.fixture
+def several(encore: Encore, several_csv: Path) -> Encore:
+    embed_table(encore, several_csv)
+    return encore
+
+
+def held(said: list[dict[str, object]], name: str = "seed-0") -> tuple[dict[str, object], Path]:
+    folder = Path(str(said[0]["saved"]))
+    return json.loads((folder / f"{name}.json").read_text()), folder
+
+
+def scores(folder: Path, name: str = "seed-0") -> np.ndarray:
+    return np.array(pq.read_table(folder / f"{name}.parquet").column("score").to_pylist())
+
+
+def test_neighbours(several: Encore) -> None:
+    """They are the training's; the thesis's or the default number where none is named."""
+    found = {}
+    for given in (("--neighbours", 1), ("--neighbours", "all"), ()):
+        about, folder = held(several("head", "hits", *given, *BOTH).json)
+        found[about["settings"]["neighbours"]] = scores(folder)
+    assert set(found) == {1, None, 8}
+    assert not np.array_equal(found[1], found[None])
+    assert "song draws no neighbours" in several("head", "hits", "--mode", "song", "--neighbours", 3, code=2).err
+    assert "neighbours is 0" in several("head", "hits", "--neighbours", 0, code=2).err
+    assert "neighbours takes a whole number, not 'few'" in several("head", "hits", "--neighbours", "few", code=2).err
+    twice = several("head", "hits", "--neighbours", 3, "--set", "neighbours=4", code=2)
+    assert "gives neighbours twice" in twice.err
+    assert len(several("compare", "hits", "--modes", "song,gnn", "--neighbours", 3, "--seeds", 1, *BOTH).json) == 2
+
+
+def test_thresholds(several: Encore) -> None:
+    said = several("compare", "hits", "--modes", "song,artist", "--threshold", "tuned", "--seeds", 1, *QUICK)
+    assert "labels are chosen above one threshold, that of the best micro F1 on validation" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    found = {}
+    for how in ("fixed", "tuned", "per-label"):
+        result = several("head", "hits", "--mode", "song", "--threshold", how, *BOTH).json
+        assert result[0]["threshold"] == how
+        about, folder = held(result)
+        found[how] = about["threshold"]
+        assert torch.load(folder / "seed-0.pt", weights_only=True)["threshold"] == found[how]
+        table = pq.read_table(folder / "seed-0.parquet")
+        chosen = np.array(table.column("chosen").to_pylist())
+        np.testing.assert_array_equal(chosen, scores(folder) > np.array(found[how]))
+        assert result[0]["metrics"]["roc_auc"]["mean"] == pytest.approx(about["metrics"]["roc_auc"])
+    assert found["fixed"] == [0.5] * 5
+    assert len(set(found["tuned"])) == 1
+    assert found["tuned"] != found["fixed"]
+    assert len(set(found["per-label"])) > 1
+    rules = several("head", "hits", "--mode", "artist", *BOTH).json
+    assert [result["threshold"] for result in rules] == [None, None]
+    wrong = several("head", "hits", "--threshold", "best", code=2).err
+    assert "threshold takes one of fixed, tuned, per-label, not 'best'" in wrong
+
+
+def test_one_label_a_clip_has_no_threshold(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    assert "there is no threshold to tune" in encore("head", "hits", "--threshold", "tuned", code=2).err
+    result = encore("head", "hits", *BOTH).json[0]
+    assert result["threshold"] is None
+    assert "0.5" not in encore("head", "hits", *QUICK).out
+
+
+def test_losses(several: Encore) -> None:
+    losses = set()
+    for changes in ((), ("--set", "loss=focal"), ("--set", "class_weights=balanced")):
+        about, _ = held(several("head", "hits", "--mode", "song", *changes, *BOTH).json)
+        losses.add(about["history"][0]["loss"])
+    assert len(losses) == 3
+    wrong = several("head", "hits", "--set", "loss=hinge", code=2).err
+    assert "loss takes one of cross-entropy, focal, not 'hinge'" in wrong
+
+
+def test_members(several: Encore) -> None:
+    """The score of several networks is the mean of theirs; the first is the one that is trained alone."""
+    args = ("head", "hits", "--mode", "song", "--seeds", 2)
+    _, folder = held(several(*args, *BOTH).json)
+    alone = torch.load(folder / "seed-1.pt", weights_only=True)["network"]
+    said = several(*args, "--members", 3, *QUICK).out
+    assert "mean scores of 3 networks" in said
+    result = several(*args, "--members", 3, *BOTH).json
+    assert result[0]["members"] == 3
+    about, folder = held(result, "seed-1")
+    assert len(about["other_members"]) == 2
+    names = [f"seed-1{which}.pt" for which in ("", "-member-2", "-member-3")]
+    states = [torch.load(folder / name, weights_only=True)["network"] for name in names]
+    assert all(torch.equal(alone[key], states[0][key]) for key in alone)
+    assert not torch.equal(states[1]["song.weight"], states[2]["song.weight"])
+    data = from_catalog(Store(several.store).read_catalog("hits"))
+    part = data.split("random", 1)
+    x = _representations(several)
+    mean = np.mean([_song_scores(torch.load(folder / name, weights_only=True), x) for name in names], axis=0)
+    np.testing.assert_allclose(scores(folder, "seed-1"), mean[part == 2], atol=1e-6)
+    assert len({network_seed(seed, member) for seed in range(20) for member in range(20)}) == 400
+
+
+def _representations(encore: Encore) -> torch.Tensor:
+    from stages.head.collection import load
+
+    x = load(Store(encore.store), "hits", None).x
+    assert x is not None
+    return x
+
+
+def _song_scores(checkpoint: dict[str, object], x: torch.Tensor) -> np.ndarray:
+    net = checkpoint["network"]
+    hidden = torch.relu((x - checkpoint["shift"]) * checkpoint["scale"] @ net["song.weight"].T + net["song.bias"])
+    return torch.sigmoid(hidden @ net["classify.output.weight"].T + net["classify.output.bias"]).numpy()
+
+
+def test_an_ensemble_of_modes(several: Encore) -> None:
+    several("compare", "hits", "--modes", "song,gnn,artist", "--seeds", 2, *QUICK)
+    args = ("report", "hits", "--modes", "song,gnn,artist", "--ensemble", "song,gnn")
+    found = several(*args, "--json").json
+    assert found["ensemble"] == ["song", "gnn"]
+    data = from_catalog(Store(several.store).read_catalog("hits"))
+    truth, said = [], []
+    for seed in range(2):
+        runs = Path(several.store) / "hits" / "runs" / str(found["representation"])
+        mean = np.mean([scores(runs / f"{mode}-random", f"seed-{seed}") for mode in ("song", "gnn")], axis=0)
+        said.append(mean > 0.5)
+        truth.append(data.targets[data.split("random", seed) == 2])
+    wanted = micro_f1(np.concatenate(truth), np.concatenate(said))
+    assert found["modes"]["ensemble"]["score"] == pytest.approx(wanted)
+    text = several(*args).out
+    assert "\nensemble " in text
+    assert "ensemble: mean scores of song, gnn" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "no runs of knn" in several("report", "hits", "--ensemble", "song,knn", code=2).err
+    assert "takes two modes or more" in several("report", "hits", "--ensemble", "song", code=2).err
+    assert "unknown mode 'sing'" in several("report", "hits", "--ensemble", "sing,gnn", code=2).err
+    assert "unknown mode 'sing'" in several("report", "hits", "--modes", "sing,gnn", code=2).err
+    assert "unknown regime 'rendom'" in several("report", "hits", "--regime", "rendom", code=2).err
+    assert "unknown mode to test --against 'sing'" in several("report", "hits", "--against", "sing", code=2).err
+    assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
+
+
+def test_runs_that_do_not_belong_together(several: Encore) -> None:
+    """Other test clips under the same seed, or other settings in one folder, are never mixed."""
+    several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
+    (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
+    one = runs / "song-random" / "seed-1.json"
+    whole = one.read_text()
+    one.write_text(whole.replace('"batch": 512', '"batch": 16'))
+    assert "have different settings" in several("report", "hits", code=2).err
+    one.write_text("{")
+    assert "is damaged; run the head again" in several("report", "hits", code=1).err
+    one.unlink()
+    assert "the head runs at this moment, or did not end" in several("report", "hits", code=1).err
+    one.write_text(whole)
+    moved = runs / "song-random" / "seed-1.parquet"
+    table = pq.read_table(moved)
+    pq.write_table(table.slice(1), moved)
+    assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
+
+
+def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> None:
+    """A report scores no run by labels, artists or songs that it was not made with; new songs take nothing from it."""
+    lines = several_csv.read_text().splitlines()
+    changes = {
+        "labels": [lines[0], *(line.replace("genre 1", "genre 2") for line in lines[1:9]), *lines[9:]],
+        "songs": lines[:60],
+        "growth": [*lines, "artist 3,one more,genre 0|genre 1,0.1,0.2,0.3,0.4"],
+    }
+    for name, changed in changes.items():
+        several_csv.write_text("\n".join(lines) + "\n")
+        other = Encore(encore.store / name)
+        embed_table(other, several_csv)
+        other("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK)
+        several_csv.write_text("\n".join(changed) + "\n")
+        embed_table(other, several_csv)
+        said = other("report", "hits", code=0 if name == "growth" else 2)
+        assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
+
+
+def test_a_report_names_other_settings(several: Encore) -> None:
+    several("compare", "hits", "--modes", "song,gnn,gated,artist", "--seeds", 1, *QUICK)
+    assert several("report", "hits", "--json").json["other_settings"] == {}
+    assert "other settings" not in several("report", "hits").out
+    several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)
+    said = several("report", "hits")
+    assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
+    lines = several_csv.read_text().splitlines()
+    several_csv.write_text("\n".join([lines[0], *("one," + line.partition(",")[2] for line in lines[1:])]) + "\n")
+    embed_table(encore, several_csv)
+    encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
+    found = encore("report", "hits", "--json").json["modes"]["gnn"]
+    assert (found["interval"], found["against"]["interval"], found["against"]["p"]) == (None, None, None)
+    assert re.search(r"^gnn +[0-9.]+ +- +[+-][0-9.]+ +-$", encore("report", "hits").out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("hidden", [10**12, 10**18, 10**19])
+def test_a_network_that_no_memory_holds(several: Encore, hidden: int) -> None:
+    said = several("head", "hits", "--set", f"hidden={hidden}", code=1).err
+    assert "error: out of memory; a smaller hidden, batch or neighbours" in said
+    assert "defect" not in said
+
+
+@pytest.mark.parametrize("command", ["head", "compare", "audit"])
+def test_more_seeds_than_anyone_waits_for(several: Encore, command: str) -> None:
+    assert "--seeds" in several(command, "hits", "--seeds", 1001, code=2).err
+
+
+def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    said = encore("compare", "hits", "--modes", "artist", "--seeds", 3, "--json").json[0]
+    data = from_catalog(Store(encore.store).read_catalog("hits"))
+    assert said["overlap"] == [data.overlap(data.split("random", seed)) for seed in range(3)]
+    shared = [overlap["shared_artists"] for overlap in said["overlap"]]
+    artists = [overlap["test"]["artists"] for overlap in said["overlap"]]
+    assert len(set(shared)) > 1
+    text = encore("compare", "hits", "--modes", "artist", "--seeds", 3).out
+    line = f"{min(shared)}-{max(shared)} of the {min(artists)}-{max(artists)} test artists are also in train"
+    assert line in text
+    assert max(map(len, text.splitlines())) <= 80
+    one = encore("compare", "hits", "--modes", "artist", "--seeds", 1).out
+    assert f"{shared[0]} of the {artists[0]} test artists" in one
+
+
+def test_options_stand_in_the_settings_too(encore: Encore, features_csv: Path) -> None:
+    encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    found = encore("head", "hits", "--mode", "song", "--set", "members=2", *BOTH).json[0]
+    assert found["members"] == 2
+    assert "members is 0" in encore("head", "hits", "--set", "members=0", code=2).err
+
+
+def test_nearest_clips(several: Encore) -> None:
+    """The output says how they were found."""
+    for index in ("exact", "approximate"):
+        given = ("--set", f"index={index}", *QUICK)
+        how = "exactly" if index == "exact" else "approximately"
+        assert f"knn: nearest clips found {how}" in several("compare", "hits", "--modes", "knn,song", *given).out
+        assert several("head", "hits", "--mode", "knn", *given, "--json").json[0]["remark"].endswith(how)

@@ -1,0 +1,176 @@
+"""Other people's packages: found through their entry points, and kept from breaking anything when they are broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from stages import registry
+from store.errors import EncoreError, RequestError
+from tests.pipeline.conftest import Encore
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FINE = """
+from dataclasses import dataclass
+from stages.embed.datasets import Dataset, option
+from store.schema import Catalog, CatalogInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fine(Dataset):
+    NAME = "fine"
+    TITLE = "Fine"
+    LICENSE = CITATION = HOMEPAGE = FILES = "-"
+    BACKBONE = "pianoroll"
+
+    tunes: int = option("how many tunes", 2)
+
+    def catalog(self) -> Catalog:
+        info = CatalogInfo(name="fine", title="Fine", version="1", licence="-", citation="-", backbone="pianoroll")
+        ids = [f"tune {i}" for i in range(self.tunes or 0)]
+        columns = {"clip_id": ids, "song_id": ids, "artist_id": ["Ann"] * len(ids), "labels": [["jig"]] * len(ids)}
+        return Catalog.build(info, {**columns, "path": [f"{name}.mid" for name in ids]})
+"""
+
+CLASH = """
+from dataclasses import dataclass
+from stages.embed.datasets import Dataset, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash(Dataset):
+    NAME = "clash"
+    store: str = option("where")
+
+    def catalog(self): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retyped(Dataset):
+    NAME = "another-type"
+    clip_s: str = option("not seconds")
+
+    def catalog(self): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unhelpful(Dataset):
+    NAME = "unhelpful"
+    extra: int = 3
+
+    def catalog(self): ...
+"""
+
+ENTRY_POINTS = """
+[encore.datasets]
+fine = fine_songs:Fine
+torn = torn:Songs
+gone = no_such_package.songs:Songs
+leaves = leaves:Songs
+clash = clash:Clash
+another-type = clash:Retyped
+unhelpful = clash:Unhelpful
+
+[encore.backbones]
+torn-net = torn:Net
+
+[encore.heads]
+torn-head = torn:Head
+number = fine_songs:__name__
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder of packages as an installer leaves it."""
+    folder = tmp_path / "site"
+    about = folder / "encore_extras-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: encore-extras\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    (folder / "fine_songs.py").write_text(FINE)
+    (folder / "clash.py").write_text(CLASH)
+    (folder / "torn.py").write_text("import numpy\nnumpy.no_such_function()\n")
+    (folder / "leaves.py").write_text("import sys\nsys.exit('needs a licence')\n")
+    return folder
+
+
+def run(site: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "pipeline.cli", *args]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=site)
+
+
+def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) -> None:
+    listed = run(site, "audit", "--help")
+    assert listed.returncode == 0
+    assert "[fine] how many tunes" in " ".join(listed.stdout.split())
+    done = run(site, "audit", "fine", "--tunes", "3", "--json")
+    assert done.returncode == 0
+    assert '"songs": 3' in done.stdout
+    said = done.stderr.splitlines()
+    assert len(said) == 6
+    for words in (
+        "left out: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: ",
+        "left out: the dataset 'gone' of no_such_package.songs:Songs cannot be loaded: ModuleNotFoundError: ",
+        "left out: the dataset 'leaves' of leaves:Songs cannot be loaded: SystemExit: needs a licence",
+        "left out: the dataset 'clash' offers no options: ValueError: --store is an option of the command itself",
+        "left out: the dataset 'another-type' offers no options: ValueError: --clip_s is of another type",
+        "left out: the dataset 'unhelpful' offers no options: KeyError: 'help'",
+    ):
+        assert [line for line in said if line.startswith(words)], words
+    asked = run(site, "audit", "torn", "--quiet")
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("error: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: ")
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(site)
+    registry._others.cache_clear()
+    registry.load.cache_clear()
+    yield
+    registry._others.cache_clear()
+    registry.load.cache_clear()
+
+
+def test_what_is_broken_is_refused_when_it_is_asked_for(installed: None) -> None:
+    with pytest.raises(EncoreError, match=r"the backbone 'torn-net' of torn:Net cannot be loaded: AttributeError"):
+        registry.find("backbone", "torn-net")
+    with pytest.raises(EncoreError, match=r"the head 'number' .* it is no class with NAME = 'number'"):
+        registry.find("head", "number")
+    with pytest.raises(RequestError, match=r"unknown backbone 'torn-nut'; .* Did you mean torn-net\?"):
+        registry.find("backbone", "torn-nut")
+    found, left_out = registry.load("head")
+    assert {"song", "gnn"} <= set(found)
+    assert len(left_out) == 2
+
+
+def test_all_modes_are_all_that_can_be_loaded(
+    installed: None, encore: Encore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modes = cli._every_mode()
+    assert modes[:2] == ["song", "artist"]
+    assert not {"torn-head", "number"} & set(modes)
+    assert "left out: the head 'torn-head' of torn:Head cannot be loaded" in capsys.readouterr().err
+    refused = encore("head", "hits", "--mode", "torn-head", code=1)
+    assert "error: the head 'torn-head' of torn:Head cannot be loaded" in refused.err
+
+
+def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library of one head is not there, the others go on."""
+    monkeypatch.setitem(sys.modules, "stages.head.heads.gcnii", None)
+    registry.load.cache_clear()
+    with pytest.raises(EncoreError, match=r"the head 'gcnii' of stages\.head\.heads\.gcnii cannot be loaded"):
+        registry.find("head", "gcnii")
+    found, left_out = registry.load("head")
+    registry.load.cache_clear()
+    assert "gcnii" not in found
+    assert len(left_out) == 1

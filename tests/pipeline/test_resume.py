@@ -1,0 +1,176 @@
+"""Trainings that are killed and go on, and trainings by several processes: the same numbers as in one go."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import head
+from stages.head import train as training
+from tests.pipeline.conftest import Encore
+
+QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
+ROOT = Path(__file__).resolve().parents[2]
+# The command, which kills itself when a network of `head` has been saved after its fourth epoch.
+KILLED = """
+import os, signal, sys
+from stages.head import checkpoint
+checkpoint._EVERY_S = 0.0
+save = checkpoint.Checkpoint.save
+def save_and_die(self, state):
+    save(self, state)
+    if "/gnn-" in self.name and state["progress"]["epoch"] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.Checkpoint.save = save_and_die
+from pipeline.cli import main
+main()
+"""
+
+
+def embed(encore: Encore, table: Path) -> None:
+    encore("embed", "table", "--table", table, "--name", "hits", "--columns", "labels=genre")
+
+
+def runs_of(encore: Encore, mode: str) -> Path:
+    (folder,) = encore.store.glob(f"hits/runs/*/{mode}-random")
+    return folder
+
+
+def held(folder: Path) -> dict[str, object]:
+    """What lies in a folder of runs, as far as no clock has a part in it."""
+    found: dict[str, object] = {path.name: pq.read_table(path).to_pydict() for path in folder.glob("*.parquet")}
+    for path in folder.glob("*.pt"):
+        state = torch.load(path, weights_only=True)
+        found[path.name] = {name: value.tolist() for name, value in state["network"].items()}
+    return found
+
+
+def test_a_killed_comparison_goes_on_to_the_same_bits(
+    tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (whole, killed):
+        embed(encore, features_csv)
+    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *QUICK)
+    wanted = whole(*command).out
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *command, "--store", str(killed.store)], env=environment, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (runs_of(killed, "song") / "unfinished").is_file()
+    assert not list(killed.store.glob("hits/runs/*/gnn-random"))
+
+    epochs: list[tuple[str, int, int]] = []
+    epoch_of = training._Loop._epoch
+
+    def counted(loop: training._Loop, epoch: int) -> float:
+        epochs.append((loop.heads.head_type.NAME, loop.seed, epoch))
+        return epoch_of(loop, epoch)
+
+    monkeypatch.setattr(training._Loop, "_epoch", counted)
+    again = killed(*command)
+    assert "song, random, seed-1 was done before" in again.err
+    assert epochs == [("gnn", 0, 5), ("gnn", 0, 6), *(("gnn", 1, epoch) for epoch in range(1, 7))]
+    # All but the last column, the seconds.
+    columns = [[line.rpartition("  ")[0].split() for line in text.splitlines()] for text in (again.out, wanted)]
+    assert columns[0] == columns[1]
+    for mode in ("song", "gnn"):
+        assert held(runs_of(killed, mode)) == held(runs_of(whole, mode))
+        assert not [path for path in runs_of(killed, mode).iterdir() if path.suffix not in (".json", ".parquet", ".pt")]
+
+    epochs.clear()
+    killed(*command)
+    assert len(epochs) == 24  # it was finished: the same command trains everything again
+
+
+def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(encore, features_csv)
+    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
+    validate = training._Loop._validate
+
+    def stopped(loop: training._Loop) -> tuple[float, float]:
+        if loop.heads.head_type.NAME == "gnn":
+            raise KeyboardInterrupt
+        return validate(loop)
+
+    def stop() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(training._Loop, "_validate", stopped)
+            encore(*command, code=130)
+
+    stop()
+    assert "was done before" not in encore(*command, "--set", "dropout=0.25").err
+    stop()
+    (runs_of(encore, "gnn") / "seed-0-0.resume").write_bytes(b"not a checkpoint")
+    assert "song, random, seed-0 was done before" in encore(*command).err
+    assert not list(encore.store.glob("hits/runs/*/*/unfinished"))
+    assert not list(encore.store.glob("hits/runs/*/*.unfinished"))
+    before = held(runs_of(encore, "gnn"))
+    stop()
+    assert held(runs_of(encore, "gnn")) == before
+    assert set(encore("report", "hits", "--json").json["modes"]) == {"song", "gnn"}
+
+
+def test_a_checkpoint_holds_what_its_weights_mean(encore: Encore, features_csv: Path) -> None:
+    embed(encore, features_csv)
+    encore("head", "hits", "--mode", "artist-embedding", "--regime", "artist", *QUICK)
+    (path,) = encore.store.glob("hits/runs/*/artist-embedding-artist/seed-0.pt")
+    state = torch.load(path, weights_only=True)
+    assert len(state["artists"]) == len(set(state["artists"])) == len(state["network"]["artist.weight"]) - 1
+    assert set(state["artists"]) < {f"artist {i}" for i in range(40)}
+    assert (state["dim"], state["regime"], state["seed"], state["fold"]) == (3, "artist", 0, None)
+    assert state["labels"] == [f"genre {i}" for i in range(4)]
+    assert state["representation"] == path.parts[-3]
+
+
+@pytest.fixture
+def some_unknown(features_csv: Path) -> Path:
+    lines = features_csv.read_text().splitlines()
+    for i in range(1, len(lines), 20):
+        lines[i] = "," + lines[i].partition(",")[2]
+    features_csv.write_text("\n".join(lines) + "\n")
+    return features_csv
+
+
+def test_a_collection_larger_than_memory(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(encore, features_csv)
+    monkeypatch.setattr(head, "_COPIES", 3000)  # 400 clips of 3 numbers are no large collection
+    streamed = encore("compare", "hits", "--modes", "artist,gnn,gated", "--seeds", 1, "--memory", "0.005", *QUICK)
+    assert re.search(r"400 clips are more than fit in memory; they are read in [3-6] stretches", streamed.err)
+    assert "gated*" in streamed.out
+    refused = encore("compare", "hits", "--modes", "song,knn,side-edges", "--memory", "0.005", *QUICK, code=2)
+    assert "knn, side-edges may read clips of other artists" in refused.err
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -> None:
+    one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
+    for encore in (one, two):
+        embed(encore, some_unknown)
+    modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth"
+    command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
+    wanted = one(*command).json
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    launch = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
+    done = subprocess.run(
+        [*launch, "pipeline.cli", *command, "--store", str(two.store)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)  # one document: the first process speaks alone
+    assert [run["mode"] for run in found] == [run["mode"] for run in wanted]
+    for mode in modes.split(","):
+        for path in sorted(runs_of(one, mode).glob("*.parquet")):
+            ours, theirs = (pq.read_table(runs_of(e, mode) / path.name) for e in (two, one))
+            scores = [np.array(table.column("score").to_pylist()) for table in (ours, theirs)]
+            assert ours.column("row") == theirs.column("row")
+            np.testing.assert_allclose(*scores, atol=1e-5, rtol=0, err_msg=mode)

@@ -1,0 +1,150 @@
+"""The search for settings: by validation alone, resumable, and what it prints is what it tried."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.search import _wrapped
+from stages.head import train as training
+from stages.head.train import Trained
+from store.errors import EncoreError
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import embed_table
+
+QUICK = ("--set", "epochs=3")
+Train = Callable[..., Trained]
+
+
+def journal(encore: Encore) -> Path:
+    (path,) = (encore.store / "hits" / "runs").rglob("search-*.journal")
+    return path
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments of every training."""
+    calls: list[tuple[Any, ...]] = []
+    train = training.train
+
+    def spy(*args: Any, **given: Any) -> Trained:
+        calls.append(args)
+        return train(*args, **given)
+
+    monkeypatch.setattr(training, "train", spy)
+    return calls
+
+
+def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: list[tuple[Any, ...]]) -> None:
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "dropedge", *QUICK)
+    found = encore(*search, "--trials", 6, "--json").json
+    assert (found["trials"], found["failed"], found["metric"]) == (6, 0, "micro_f1")
+    searched = {"hidden", "dropout", "learning_rate", "decay", "batch", "neighbours", "drop_edge"}
+    assert set(found["settings"]) == set(found["defaults"]) == searched
+    assert found["validation"] >= found["default_validation"]
+    for _, data, part, _ in watched:  # no label of a test clip was ever there to be looked at
+        assert data.targets[part <= 1].any()
+        assert not data.targets[part == 2].any()
+    text = encore(*search, "--trials", 6).out
+    assert max(len(line) for line in text.splitlines() if "--store" not in line) <= 80  # a path is not broken
+    command = text.split("test scores:\n")[1].replace("\\\n", " ")
+    assert " ".join(command.split()) == found["command"]
+    _, *args = shlex.split(found["command"])
+    assert args[-2:] == ["--store", str(encore.store)]
+    result = encore(*args[:-2], "--json").json[0]
+    held = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
+    assert held["history"][held["best_epoch"] - 1]["validation"] == pytest.approx(found["validation"], abs=0)
+    assert {name: held["settings"][name] for name in searched} == found["settings"]
+    assert held["settings"]["epochs"] == 3
+
+
+def test_a_search_goes_on(encore: Encore, several_csv: Path, watched: list[tuple[Any, ...]]) -> None:
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials")
+    first = encore(*search, 3, "--json").json
+    assert first["settings"].keys() == {"hidden", "dropout", "learning_rate", "decay", "batch"}
+    assert len(watched) == 3
+    again = encore(*search, 3, "--json")
+    assert again.json == first
+    assert "3 trials were made before" in again.err
+    assert len(watched) == 3
+    encore(*search, 5)
+    assert len(watched) == 5
+    tried = {json.dumps(asdict(args[3])) for args in watched}
+    assert len(tried) == 5  # none is tried again
+    fixed = encore(*search, 2, "--set", "dropout=0.1", "--json").json  # other trials than those
+    assert fixed["trials"] == 2
+    assert "dropout" not in fixed["settings"]
+    assert "--set dropout=0.1" in fixed["command"]
+    several_csv.write_text(several_csv.read_text().replace("genre 0|genre 1", "genre 1", 3))
+    encore(*("embed", "table", "--table", several_csv, "--name", "hits", "--columns", "labels=genre"))
+    assert encore(*search, 1, "--json").json["trials"] == 1  # other labels: scores that cannot be compared
+
+
+def test_what_is_finished_stays(encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed_table(encore, several_csv)
+    train, calls = training.train, []
+
+    def stopped(*args: Any, **given: Any) -> Trained:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        if len(calls) == 4:
+            raise EncoreError("the training loss of song became nan in epoch 1")
+        return train(*args, **given)
+
+    monkeypatch.setattr(training, "train", stopped)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 4)
+    assert "the same command goes on from there" in encore(*search, code=130).err
+    said = encore(*search)
+    assert "2 trials were made before" in said.err
+    assert "song: 4 trials, 1 with a loss that did not stay finite" in said.out
+    assert len(calls) == 5
+
+
+def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed_table(encore, several_csv)
+    for args, wanted in (
+        (("--mode", "artist"), "artist counts and is not trained"),
+        (("--mode", "sing"), "unknown mode 'sing'"),
+        (("--regime", "random-5fold"), "search in random"),
+        (("--set", "epoch=3"), "unknown setting of a head 'epoch'"),
+        (("--mode", "sgc", *(f"--set={name}=1" for name in ("learning_rate", "decay", "batch"))), "is given"),
+    ):
+        assert wanted in encore("search", "hits", *args, code=2).err
+    encore("search", "hits", "--mode", "song", "--trials", 1, *QUICK)
+    with journal(encore).open("a") as file:
+        file.write("no line of a journal\n{}\n")
+    said = encore("search", "hits", "--mode", "song", *QUICK, code=1).err
+    assert "is damaged" in said
+    assert "remove it to begin the search anew" in said
+
+    def diverged(*args: Any, **given: Any) -> Trained:
+        raise EncoreError("nan")
+
+    monkeypatch.setattr(training, "train", diverged)
+    said = encore("search", "hits", "--mode", "gnn", "--trials", 2, code=1).err
+    assert "no trial ended with a finite loss" in said
+
+
+def test_a_store_that_is_no_folder(several_csv: Path) -> None:
+    encore = Encore(Path("memory:/searched"))
+    encore.store = "memory://searched"  # type: ignore[assignment]
+    embed_table(encore, several_csv)
+    assert "needs one on a local disk" in encore("search", "hits", code=2).err
+
+
+def test_commands_are_broken_before_options() -> None:
+    command = "encore head hits " + " ".join(f"--set name_{i}={i}" for i in range(12))
+    lines = _wrapped(command)
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith("  --") for line in lines[1:])
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)

@@ -1,0 +1,66 @@
+"""``splits.parquet``: what is kept of songs' parts, whatever is added later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.errors import FormatError, RequestError
+from store.layout import Store
+from store.splits import keep_splits, read_splits
+
+SONGS = ["a", "b", "ü c", "d"]
+
+
+def songs(*names: str) -> pa.StringArray:
+    return pa.array(names, type=pa.string())
+
+
+def parts(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["random-0", "artist-1"]), st.dictionaries(st.sampled_from(SONGS), st.integers(-1, 2))
+        ),
+        max_size=6,
+    )
+)
+def test_what_was_kept_last_is_read(writes: list[tuple[str, dict[str, int]]]) -> None:
+    store = Store("memory://splits")
+    store.files.remove("own")
+    wanted = {name: dict.fromkeys(SONGS, -1) for name, _ in writes}
+    for name, dealt in writes:
+        keep_splits(store, "own", songs(*dealt), {name: parts(*dealt.values())})
+        wanted[name] |= {song: part for song, part in dealt.items() if part >= 0}
+    found = read_splits(store, "own", ["random-0", "artist-1", "album-0"], songs(*SONGS))
+    assert {name: dict(zip(SONGS, kept.tolist(), strict=True)) for name, kept in found.items()} == wanted
+
+
+def test_a_damaged_file_is_not_dealt_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)})
+    path = tmp_path / "own" / "splits.parquet"
+    table = pq.read_table(path)
+    assert table.schema.types == [pa.string(), pa.int8()]
+    holes = table.set_column(1, "random-0", pa.array([None, 2], type=pa.int8()))
+    wide = table.set_column(1, "random-0", pa.array([0, 2], type=pa.int64()))
+    for other in (holes, wide, table.replace_schema_metadata(None), table.drop_columns(["song_id"])):
+        pq.write_table(other, path)
+        with pytest.raises(FormatError, match=r"splits\.parquet does not hold splits as its format says"):
+            read_splits(store, "own", ["random-0"], songs("a"))
+    pq.write_table(table.replace_schema_metadata({b"encore-splits": b"2"}), path)
+    with pytest.raises(RequestError, match="a newer Encore"):
+        keep_splits(store, "own", songs("a"), {"random-0": parts(0)})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="damaged"):
+        read_splits(store, "own", ["random-0"], songs("a"))

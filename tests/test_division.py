@@ -1,0 +1,206 @@
+"""Splits that a store keeps: what happens to a song's part when the collection grows or is corrected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stages.division import Division
+from stages.head.collection import from_catalog
+from stages.splits import PARTS
+from store.errors import FormatError, RequestError
+from store.layout import Store
+from store.merge import merge
+from store.schema import Catalog, CatalogInfo
+from store.splits import keep_splits
+
+INFO = CatalogInfo(name="own", title="Own", version="1", licence="CC0", citation="-", backbone="fcn")
+REGIMES = ("random", "album", "artist", "random-5fold", "artist-4fold")
+
+
+@dataclass
+class Song:
+    artist: str | None
+    album: str | None
+    recording: str | None
+    labels: list[str]
+
+
+def catalog(songs: dict[str, Song]) -> Catalog:
+    """Two clips a song."""
+    clips = [(name, song, clip) for name, song in songs.items() for clip in range(2)]
+    columns: dict[str, Any] = {
+        "clip_id": [f"{name}@{clip}" for name, _, clip in clips],
+        "song_id": [name for name, _, _ in clips],
+        "path": [name for name, _, _ in clips],
+        "source": [name for name, _, _ in clips],
+        "artist_id": [song.artist for _, song, _ in clips],
+        "album_id": [song.album for _, song, _ in clips],
+        "recording_id": [song.recording for _, song, _ in clips],
+        "labels": [song.labels for _, song, _ in clips],
+    }
+    return Catalog.build(INFO, columns)
+
+
+def draw_songs(rng: np.random.Generator, begin: int, count: int) -> dict[str, Song]:
+    songs = {}
+    for number in range(begin, begin + count):
+        artist = int(60 * rng.random() ** 2)
+        songs[f"s{number:05d}"] = Song(
+            f"a{artist}" if rng.random() < 0.95 else None,
+            f"b{artist}.{rng.integers(4)}" if rng.random() < 0.9 else None,
+            f"r{rng.integers(1000)}" if rng.random() < 0.1 else None,
+            [f"l{(artist + rng.integers(2)) % 5}"],
+        )
+    return songs
+
+
+def by_song(held: Catalog, part: np.ndarray) -> dict[str, int]:
+    live = ~held.retired()
+    found: dict[str, set[int]] = {}
+    for song, number in zip(np.array(held.strings("song_id"))[live], part[live].tolist(), strict=True):
+        found.setdefault(song, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in found.values()), "a song stands in two parts"
+    return {song: numbers.pop() for song, numbers in found.items()}
+
+
+def check_nothing_straddles(songs: dict[str, Song], part: dict[str, int], regime: str) -> None:
+    kinds = {"random": ["recording"], "album": ["recording", "album"], "artist": ["recording", "artist"]}
+    for kind in kinds[regime.split("-")[0]]:
+        sides: dict[str, set[int]] = {}
+        for name, song in songs.items():
+            if getattr(song, kind) is not None:
+                sides.setdefault(getattr(song, kind), set()).add(part[name])
+        assert all(len(numbers) == 1 for numbers in sides.values()), kind
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 6)), min_size=1, max_size=3))
+@example(813, [(0, 0)])
+def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tuple[int, int]]) -> None:
+    """Through growth, corrections of artists and recordings, and songs that go and come back."""
+    rng = np.random.default_rng(seed)
+    store = Store("memory://division")
+    store.files.remove("own")
+    songs = draw_songs(rng, 0, 200)
+    stored, _ = merge(None, catalog(songs))
+    for regime in REGIMES:
+        fresh, kept = Division(stored), Division(stored, store)
+        for one, other in zip(fresh.parts(regime, 0), kept.parts(regime, 0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    for grown, corrected in steps:
+        before = {regime: by_song(stored, Division(stored, store).parts(regime, 0)[0]) for regime in REGIMES}
+        old = songs
+        songs = {name: Song(**vars(song)) for name, song in songs.items() if rng.random() < 0.97}
+        for name in rng.permutation(sorted(songs))[:corrected].tolist():
+            songs[name].artist, songs[name].recording = f"a{rng.integers(60)}", f"r{rng.integers(1000)}"
+        new = draw_songs(rng, 1_000 + len(old) + int(rng.integers(1_000_000)), grown)
+        for song in new.values():  # a new song can also put two others together, as the version of both
+            song.recording = song.recording if corrected else None
+        songs |= new
+        stored, _ = merge(stored, catalog(songs))
+        for regime in REGIMES:
+            parts = Division(stored, store).parts(regime, 0)
+            part = by_song(stored, parts[0])
+            check_nothing_straddles(songs, part, regime)
+            again = Division(stored, store).parts(regime, 0)
+            np.testing.assert_array_equal(np.stack(parts), np.stack(again))
+            stayed = set(part) & set(before[regime])
+            moved = {song for song in stayed if part[song] != before[regime][song]}
+            if not corrected:
+                assert not moved
+            if "fold" not in regime:  # what may have been trained on never becomes a test song
+                assert all(part[song] < before[regime][song] for song in moved)
+
+
+@pytest.mark.parametrize("regime", ["random", "artist"])
+@pytest.mark.parametrize("step", [1, 7, 250])
+def test_shares_hold_while_a_collection_grows(regime: str, step: int) -> None:
+    rng = np.random.default_rng(3)
+    store = Store("memory://growth")
+    store.files.remove("own")
+    every = draw_songs(rng, 0, 300)
+    for song in every.values():
+        song.recording = None
+    names = list(every)
+    for end in range(50, 301, step):
+        held = catalog({name: every[name] for name in names[:end]})
+        (part,) = Division(held, store).parts(regime, 0)
+    share = np.bincount(part[::2], minlength=3) / end
+    assert np.abs(share - [0.8, 0.1, 0.1]).max() < (0.02 if regime == "random" else 0.06)
+
+
+def test_a_correction_that_joins_two_parts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    held = catalog(songs)
+    (part,) = Division(held, store).parts("artist", 0)
+    of_song = by_song(held, part)
+    one = next(name for name in songs if of_song[name] == 0)
+    other = next(name for name in songs if of_song[name] == 2)
+    capsys.readouterr()
+    with_other = sum(song.artist == songs[other].artist for song in songs.values())
+    songs[one].artist = songs[other].artist
+    (again,) = Division(catalog(songs), store).parts("artist", 0)
+    assert f"{with_other} songs of the split artist-0 go to another part" in capsys.readouterr().err
+    assert by_song(catalog(songs), again)[other] == 0
+    Division(catalog(songs), store).parts("artist", 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    Division(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
+    assert not list(tmp_path.iterdir())
+    keep_splits(Store(tmp_path), "own", Division(catalog(songs))._songs, {"random-0": np.full(200, 3, dtype=np.int8)})
+    with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
+        Division(catalog(songs), Store(tmp_path)).parts("random", 0)
+
+
+def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    Division(catalog(songs), Store(tmp_path)).settle()
+    held = Store(tmp_path).read_table("own/splits.parquet")
+    assert held.column_names == ["song_id", "random-0", "artist-0"]
+    with pytest.raises(RequestError, match="known album"):
+        Division(catalog(songs), Store(tmp_path)).parts("album", 0)
+
+
+@pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
+def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str) -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", f"b{i % 100}", None, ["rock"]) for i in range(300)}
+    free = {f"u{i:03d}": Song(f"a{i}", f"b{i}" if i % 2 else None, None, []) for i in range(80)}
+    songs["s000"].recording = free["u079"].recording = "r"
+    held = catalog(songs | free)
+    side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in held.strings("song_id")]
+    index = held.table.schema.get_field_index("split_official")
+    held = Catalog(INFO, held.table.set_column(index, held.table.schema.field(index), [side]))
+    division = Division(held)
+    (part,) = division.parts(regime, 0)
+    data = from_catalog(held)
+    assert {str(name)[0] for name in np.array(held.strings("song_id"))[data.rows]} == {"s"}
+    labelled, every = by_song(held, part), by_song(held, division.with_unlabelled(part, regime))
+    assert all(labelled[name] == -1 for name in free)
+    assert all(every[name] == labelled[name] for name in songs if labelled[name] >= 0)
+    for name, song in free.items():
+        akin = {
+            labelled[other]
+            for other, its in songs.items()
+            if (its.recording == song.recording is not None)
+            or (regime == "album" and its.album == song.album is not None)
+            or (regime in ("artist", "official") and its.artist == song.artist)
+        }
+        own = int(name[1:]) % 3 if regime == "official" else 0
+        assert every[name] == max(akin | {own}), name
+
+
+def test_where_nothing_is_labelled_every_song_is_divided() -> None:
+    held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
+    (part,) = Division(held).parts("random", 0)
+    assert np.bincount(part[::2]).tolist() == [160, 20, 20]
