@@ -9,7 +9,7 @@ rule.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,9 +85,8 @@ class Division:
         """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
         if base == "official":
             return columns.official(self.catalog)
-        column = f"{regime}-0"
-        kept = {} if self.store is None else read_splits(self.store, self.catalog.info.name, [column], self._songs)
-        return kept[column][self.song] if column in kept else np.full(len(self.catalog), -1, dtype=np.int8)
+        kept = self._kept([(regime, 0)]).get(f"{regime}-0")
+        return np.full(len(self.catalog), -1, dtype=np.int8) if kept is None else kept[self.song]
 
     def mark(self, first: int) -> str:
         """A hash of which of the ``first`` rows are live and labelled, their labels, and which of them are of one song,
@@ -116,10 +115,14 @@ class Division:
 
     def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""
-        found, changed, moved = self._dealt(asked, possible_only)
+        kept = self._kept(asked)
+        found, changed, moved = self._dealt(asked, kept, possible_only)
         if self.store is not None and self.keeps and changed:
             with self.store.lock(self.catalog.info.name):
-                found, changed, moved = self._dealt(asked, possible_only)  # others may have kept some meanwhile
+                now = self._kept(asked)
+                # Another process may have kept some meanwhile.
+                if now.keys() != kept.keys() or any((now[column] != kept[column]).any() for column in now):
+                    found, changed, moved = self._dealt(asked, now, possible_only)
                 keep_splits(self.store, self.catalog.info.name, self._songs, changed)
         for column, count in moved.items():
             note(
@@ -128,15 +131,19 @@ class Division:
             )
         return found
 
+    def _kept(self, asked: Sequence[tuple[str, int]]) -> dict[str, Split]:
+        """By column, what the store keeps of some splits: [songs]."""
+        if self.store is None:
+            return {}
+        return read_splits(self.store, self.catalog.info.name, [f"{r}-{seed}" for r, seed in asked], self._songs)
+
     def _dealt(
-        self, asked: Sequence[tuple[str, int]], possible_only: bool
+        self, asked: Sequence[tuple[str, int]], kept: Mapping[str, Split], possible_only: bool
     ) -> tuple[list[Split], dict[str, Split], dict[str, int]]:
         """The part or fold of each row in several splits; by column, what of it is new [songs] and how many moved."""
-        where, name = self.store, self.catalog.info.name
-        columns_of = {f"{regime}-{seed}": (regime, seed) for regime, seed in asked}
-        kept = {} if where is None else read_splits(where, name, list(columns_of), self._songs)
         found, changed, moved = [], {}, {}
-        for column, (regime, seed) in columns_of.items():
+        for regime, seed in asked:
+            column = f"{regime}-{seed}"
             before = kept.get(column)
             _check(column, before, parse(regime)[1] or len(PARTS))
             held = None if before is None else before[self.song[self._rows]]
