@@ -318,6 +318,9 @@ def report(
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
     ] = None,
+    neighbours: Annotated[
+        str, typer.Option("--neighbours", help="all, or train: the runs made with --neighbours train")
+    ] = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -329,8 +332,17 @@ def report(
     members = _list(ensemble, "--ensemble") if ensemble else []
     for mode in (*chosen, *members):
         _check_mode(mode)
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     found = work.report(
-        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+        _open(store),
+        dataset,
+        backbone=backbone,
+        modes=chosen,
+        regime=regime,
+        against=against,
+        ensemble=members,
+        inductive=neighbours == "train",
     )
     if json:
         print_json(found)

@@ -89,8 +89,8 @@ def run(
     started = time.monotonic()
     about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
     stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
-    journal = Journal(store, world, {**about, "stretches": stretches})
-    with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
+    progress = task(f"training on {dataset}", settings.epochs * networks or None, "epochs")
+    with Journal(store, world, {**about, "stretches": stretches}) as journal, progress as advance:
         for regime in regimes:
             splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
             note_missing_labels(data, regime, [part for _, _, part in splits])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import stages
 from pipeline.runs import RunFolder
@@ -16,10 +17,12 @@ from stages.head.checkpoint import Checkpoint
 from stages.head.heads import Head
 from stages.head.world import World
 from stages.progress import note
+from store.errors import StoreError
 from store.fingerprint import canonical
 from store.layout import Store
 
 _MARK = "unfinished"
+_LOOK_AGAIN_S = 0.5
 
 
 class Journal:
@@ -29,6 +32,9 @@ class Journal:
     whatever becomes of a command, the scores of the last whole one stand. Where the mark is that of the command, what
     lies in either folder is kept. A command that came to its end leaves no mark, so that it trains everything again.
 
+    Commands that fill the same folder take turns, folder by folder; the lock of one that was killed is free. Behind a
+    URL, where nothing can be locked, the one whose folder another has begun anew stops.
+
     Parameters
     ----------
     about : what decides the numbers of all folders: collection, settings, seeds.
@@ -37,13 +43,24 @@ class Journal:
     def __init__(self, store: Store, world: World, about: Mapping[str, Any]) -> None:
         self.store, self.world, self.about = store, world, about
         self.writes = world.rank == 0
-        self._begun: list[str] = []
+        self._begun: list[tuple[str, str]] = []
+        self._give_back: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._leave()
 
     def begin(self, folder: RunFolder, head: type[Head]) -> RunFolder:
-        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it."""
+        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it.
+
+        Waits for other commands that fill it; it is this one's until it is `whole`.
+        """
+        self._take(folder)
         self.code = code_revision(head)
         self._mark = _hash(json.dumps(canonical({**self.about, "code": self.code}), sort_keys=True).encode())
-        self._begun.append(f"{folder.path}/{_MARK}")
+        self._begun.append((f"{folder.path}/{_MARK}", self._mark))
         if self.world.tell(self.writes and self._is_own(folder)):
             return folder
         beside = replace(folder, unfinished=True)
@@ -52,11 +69,39 @@ class Journal:
             self.store.files.write(f"{beside.path}/{_MARK}", self._mark.encode())
         return beside
 
+    def _take(self, folder: RunFolder) -> None:
+        waits = False
+        while not self.world.tell(not self.writes or self._is_free(folder)):
+            if not waits:
+                note(
+                    f"another command trains {folder.mode}, {folder.regime} on {folder.dataset} at this moment; "
+                    f"this one goes on when that is done"
+                )
+            waits = True
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _is_free(self, folder: RunFolder) -> bool:
+        self._give_back = self.store.files.take(folder.lock, 0)
+        return self._give_back is not None
+
+    def _leave(self) -> None:
+        if self._give_back is not None:
+            self._give_back()
+            self._give_back = None
+
     def _is_own(self, folder: RunFolder) -> bool:
         return self._read(f"{folder.path}/{_MARK}") == self._mark.encode()
 
+    def _check(self, folder: RunFolder) -> None:
+        if self.writes and not self._is_own(folder):
+            raise StoreError(
+                f"{self.store.files.show(folder.path)} was removed or begun anew by another command while this one "
+                f"trained {folder.mode}, {folder.regime}; run the same command again when that has come to its end"
+            )
+
     def done(self, folder: RunFolder, name: str) -> dict[str, Any] | None:
         """What a finished run told of itself (`save_run`); None where it is still to be done."""
+        self._check(folder)
         data = self.world.tell(self._read(f"{folder.path}/{name}.json") if self.writes else None)
         if data is None:
             return None
@@ -70,8 +115,10 @@ class Journal:
 
     def whole(self, folder: RunFolder) -> None:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
+        self._check(folder)
         if self.writes and folder.unfinished:
             self.store.files.move(folder.path, replace(folder, unfinished=False).path)
+        self._leave()
 
     def forget(self, folder: RunFolder) -> None:
         """Remove the checkpoints of runs, which are finished."""
@@ -81,8 +128,8 @@ class Journal:
 
     def end(self) -> None:
         """The command has come to its end."""
-        if self.writes:
-            for path in self._begun:
+        for path, mark in self._begun if self.writes else ():
+            if self._read(path) == mark.encode():  # not where another command has begun since
                 self.store.files.remove(path)
 
     def _read(self, path: str) -> bytes | None:
