@@ -7,6 +7,7 @@ quotes. Columns without a name (the index that pandas writes) are passed over. E
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -195,9 +196,14 @@ def _open_parquet(path: Path) -> Table:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise RequestError(f"{path} has more than one column {twice[0]!r}; rename all but one")
+    twice = first_twice(names)
+    if twice is not None:
+        raise RequestError(f"{path} has more than one column {twice!r}; rename all but one")
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that stands among them more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
