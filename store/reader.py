@@ -113,6 +113,7 @@ class Representations:
         """Read all rows of a shard into ``out``, and compare them with what was committed."""
         shard = self.manifest.shards[index]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
+        got = out.nbytes
         try:
             if self.store.files.local is None or self._array.compressors:
                 self._check_chunk(index)
@@ -121,12 +122,10 @@ class Representations:
                 # Straight from the chunk's file: the bytes are moved once.
                 with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
                     got = file.readinto(out.reshape(-1).view(np.uint8).data)
-                if got != out.nbytes:
-                    raise FormatError(f"{self._show()}: the file of {where} is cut short; {self._remedy()}")
-        except FormatError:
-            raise
         except (ValueError, RuntimeError, OSError) as error:
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
+        if got != out.nbytes:
+            raise FormatError(f"{self._show()}: the file of {where} is cut short; {self._remedy()}")
         if hash_values(out) != shard.values:  # while the processor's cache still holds them
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "

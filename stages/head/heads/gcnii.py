@@ -90,13 +90,11 @@ def _layers(hidden: int) -> list[nn.Module]:
         def propagate(self, groups: tuple[Tensor, Tensor], x: Tensor, **_edges: object) -> Tensor:
             return group_mean(x, *groups)
 
-    return [
-        OverGroups(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)
-    ]
+    return [OverGroups(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)]
 
 
 def group_mean(x: Tensor, group: Tensor, wanted: Tensor) -> Tensor:
-    """[wanted, dim] the mean of ``x`` [clips, dim] over each wanted group; ``group`` [clips] says which clip is whose."""
+    """[wanted, dim] the mean of ``x`` [clips, dim] over some groups; ``group`` [clips] says whose each clip is."""
     size = torch.bincount(group)
     total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
     return (total / size.unsqueeze(1)).index_select(0, wanted)
