@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
+from pipeline.presets import PAPER
 from pipeline.runs import RunFolder, catalog_mark, stored_runs
 from stages import registry
 from stages.head import analysis, collection
@@ -80,6 +81,7 @@ def report(
     spread = analysis.units(next(iter(scored.values()))) > 1  # one artist tells nothing of others
     genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
+    thesis = PAPER[dataset].deviations if dataset in PAPER else {}
     found: dict[str, Any] = {}
     for mode, run in scored.items():
         by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
@@ -89,6 +91,7 @@ def report(
             "by_genres_of_artist": by_genres,
             "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
             "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
+            "paper": {"deviation_over_genres": thesis[mode]} if mode in thesis else None,
             "confusion": analysis.confusion(run).tolist(),
         }
         if against in rows and mode != against:
@@ -240,16 +243,25 @@ def describe(found: dict[str, Any]) -> str:
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
-    for key, title in (
-        ("by_genres_of_artist", "genres the artist has"),
-        ("by_songs_of_artist", "songs the artist has"),
-    ):
-        names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
-        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
-        body = [["clips", *(f"{clips[name]:,}" for name in names), *([""] if "genres" in key else [])]]
-        for mode, entry in modes.items():
-            cells = [f"{100 * entry[key][name]['score']:.1f}" for name in names]
-            body.append([mode, *cells, *([f"{entry['deviation_over_genres']:.4f}"] if "genres" in key else [])])
-        head = [title, *names, *(["deviation"] if "genres" in key else [])]
-        lines += ["", table(head, body)]
+    lines += ["", _by_bucket(modes, "by_genres_of_artist", "genres the artist has", _deviations(modes))]
+    lines += ["", _by_bucket(modes, "by_songs_of_artist", "songs the artist has", {})]
     return "\n".join(lines)
+
+
+def _deviations(modes: dict[str, Any]) -> dict[str, list[str]]:
+    """Columns of deviations over the genres that artists have: ours and, where it tells any, the thesis's."""
+    found = {"deviation": [f"{entry['deviation_over_genres']:.4f}" for entry in modes.values()]}
+    if any(entry["paper"] for entry in modes.values()):
+        told = [entry["paper"] for entry in modes.values()]
+        found["thesis"] = [f"{paper['deviation_over_genres']:.4f}" if paper else "-" for paper in told]
+    return found
+
+
+def _by_bucket(modes: dict[str, Any], key: str, title: str, more: dict[str, list[str]]) -> str:
+    """A table of the scores in each bucket; ``more`` columns stand behind them."""
+    names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
+    clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
+    body = [["clips", *(f"{clips[name]:,}" for name in names), *("" for _ in more)]]
+    for mode, entry, *cells in zip(modes, modes.values(), *more.values(), strict=True):
+        body.append([mode, *(f"{100 * entry[key][name]['score']:.1f}" for name in names), *cells])
+    return table([title, *names, *more], body)
