@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,23 +38,26 @@ class Journal:
     def __init__(self, store: Store, world: World, about: Mapping[str, Any]) -> None:
         self.store, self.world, self.about = store, world, about
         self.writes = world.rank == 0
-        self._begun: list[str] = []
+        self.codes: dict[RunFolder, str] = {}
+        self._marks: dict[RunFolder, str] = {}
 
     def begin(self, folder: RunFolder, head: type[Head]) -> RunFolder:
-        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it."""
-        self.code = code_revision(head)
-        self._mark = _hash(json.dumps(canonical({**self.about, "code": self.code}), sort_keys=True).encode())
-        self._begun.append(f"{folder.path}/{_MARK}")
-        if self.world.tell(self.writes and self._is_own(folder)):
-            return folder
-        beside = replace(folder, unfinished=True)
-        if self.writes and not self._is_own(beside):
-            self.store.files.remove(beside.path)
-            self.store.files.write(f"{beside.path}/{_MARK}", self._mark.encode())
-        return beside
+        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it.
 
-    def _is_own(self, folder: RunFolder) -> bool:
-        return self._read(f"{folder.path}/{_MARK}") == self._mark.encode()
+        Its code revision and its mark are in ``codes`` and in `checkpoint` from then on.
+        """
+        code = code_revision(head)
+        mark = _hash(json.dumps(canonical({**self.about, "code": code}), sort_keys=True).encode())
+        own = self.world.tell(self.writes and self._is_own(folder, mark))
+        filled = folder if own else replace(folder, unfinished=True)
+        self.codes[filled], self._marks[filled] = code, mark
+        if self.writes and not self._is_own(filled, mark):
+            self.store.files.remove(filled.path)
+            self.store.files.write(f"{filled.path}/{_MARK}", mark.encode())
+        return filled
+
+    def _is_own(self, folder: RunFolder, mark: str) -> bool:
+        return self._read(f"{folder.path}/{_MARK}") == mark.encode()
 
     def done(self, folder: RunFolder, name: str) -> dict[str, Any] | None:
         """What a finished run told of itself (`save_run`); None where it is still to be done."""
@@ -66,24 +70,24 @@ class Journal:
 
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
         """Where a network waits while it is not finished."""
-        return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._mark)
+        return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._marks[folder])
 
     def whole(self, folder: RunFolder) -> None:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
         if self.writes and folder.unfinished:
             self.store.files.move(folder.path, replace(folder, unfinished=False).path)
 
-    def forget(self, folder: RunFolder) -> None:
-        """Remove the checkpoints of runs, which are finished."""
+    def forget(self, folder: RunFolder, name: str) -> None:
+        """Remove the checkpoints of a run, which is finished."""
         for file in self.store.files.files(folder.path) if self.writes else ():
-            if file.endswith(".resume"):
+            if re.fullmatch(re.escape(name) + r"-\d+\.resume", file):
                 self.store.files.remove(f"{folder.path}/{file}")
 
     def end(self) -> None:
         """The command has come to its end."""
         if self.writes:
-            for path in self._begun:
-                self.store.files.remove(path)
+            for folder in self._marks:
+                self.store.files.remove(f"{replace(folder, unfinished=False).path}/{_MARK}")
 
     def _read(self, path: str) -> bytes | None:
         try:
