@@ -318,10 +318,14 @@ def report(
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores: intervals, paired tests, scores by kind of artist."""
+    from pipeline import plot as picture
     from pipeline import report as work
     from pipeline.output import print_json
 
@@ -329,9 +333,14 @@ def report(
     members = _list(ensemble, "--ensemble") if ensemble else []
     for mode in (*chosen, *members):
         _check_mode(mode)
+    if plot is not None:
+        picture.check(plot)
     found = work.report(
         _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
     )
+    if plot is not None:
+        picture.draw(found, plot)
+        progress.note(f"drawn: {plot}")
     if json:
         print_json(found)
     else:

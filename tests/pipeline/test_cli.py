@@ -80,6 +80,21 @@ def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) ->
     assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
 
 
+def test_a_report_as_a_picture(encore: Encore, tmp_path: Path) -> None:
+    """Labels that are no plain words, one of an artist without a single neighbour, and none known at all."""
+    table = tmp_path / "songs.csv"
+    labels = ("音楽_", "$\\frac$", "$\\frac$")
+    rows = [f"{i % 9 or ''},{labels[i % 3]},{i % 7}" for i in range(90)]
+    for name, lines in (("some", rows), ("none", [line[line.index(",") :] for line in rows])):
+        table.write_text("\n".join(["artist,labels,x", *lines]) + "\n")
+        encore("embed", "table", "--table", table, "--name", name)
+        encore("compare", name, "--modes", "song,label-propagation", "--seeds", 1, *QUICK)
+        encore("report", name, "--plot", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "one of avif, " in encore("report", "some", "--plot", tmp_path / "a.doc", code=2).err
+    assert "is no folder" in encore("report", "some", "--plot", tmp_path / "not" / "a.png", code=2).err
+
+
 def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     again = encore("embed", "hits")
