@@ -133,7 +133,7 @@ def _at_once(
     """How many trainings may go side by side: where one takes one thread, as many as there are threads and memory."""
     if shards is None:
         return 1  # nothing is trained, only counted
-    if not shards.whole or device.type != "cpu" or not training.takes_one_thread(data.dim, len(data.labels), settings):
+    if not shards.whole or device.type != "cpu" or not training.takes_one_thread(data, settings):
         return 1
     copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
     return max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared

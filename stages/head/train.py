@@ -127,18 +127,18 @@ def keep_freed_memory() -> None:
             mallopt(*parameter)
 
 
-def takes_one_thread(dim: int, labels: int, settings: Settings) -> bool:
+def takes_one_thread(data: Collection, settings: Settings) -> bool:
     """Whether steps are so small that a second thread would only wait for the first: by the floating-point operations
     of one hidden layer and the output layer over a batch, forward and backward.
     """
-    hidden = settings.hidden or dim
-    return 6 * settings.batch * hidden * (dim + labels) < _ONE_THREAD_FLOPS
+    clips, hidden = min(settings.batch, len(data)), settings.hidden or data.dim
+    return 6 * clips * hidden * (data.dim + len(data.labels)) < _ONE_THREAD_FLOPS
 
 
 @contextmanager
 def _threads(data: Collection, settings: Settings) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if takes_one_thread(data.dim, len(data.labels), settings) else before)
+    torch.set_num_threads(1 if takes_one_thread(data, settings) else before)
     try:
         yield
     finally:
