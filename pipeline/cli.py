@@ -321,6 +321,9 @@ def report(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg")
     ] = None,
+    neighbours: Annotated[
+        str, typer.Option("--neighbours", help="all, or train: the runs made with --neighbours train")
+    ] = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -335,8 +338,17 @@ def report(
         _check_mode(mode)
     if plot is not None:
         picture.check(plot)
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     found = work.report(
-        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+        _open(store),
+        dataset,
+        backbone=backbone,
+        modes=chosen,
+        regime=regime,
+        against=against,
+        ensemble=members,
+        inductive=neighbours == "train",
     )
     if plot is not None:
         picture.draw(found, plot)

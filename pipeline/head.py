@@ -93,21 +93,20 @@ def run(
     started = time.monotonic()
     about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
     stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
-    journal = Journal(store, world, {**about, "stretches": stretches})
-    command = _Command(store, data, shards, settings, device, journal)
-    work = [
-        _Mode(head, regime, splits, command.folder(head, regime))
-        for regime, splits in _splits(data, regimes, seeds).items()
-        for head in heads
-    ]
-    jobs = [(mode, *split) for mode in work for split in mode.splits]
-    networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
-    at_once = min(len(jobs), _at_once(data, shards, settings, device, memory_gib))
-    with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
-        told = in_order(command.train, jobs, at_once, advance)
-        for mode in work:
-            results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
-    journal.end()
+    splits = _splits(data, regimes, seeds)
+    folders = {(regime, head): _folder(data, head, regime, settings) for regime in splits for head in heads}
+    with Journal(store, world, {**about, "stretches": stretches}) as journal:
+        filled = journal.begin({folder: head for (_, head), folder in folders.items()})
+        work = [_Mode(head, regime, splits[regime], filled[folder]) for (regime, head), folder in folders.items()]
+        jobs = [(mode, *split) for mode in work for split in mode.splits]
+        command = _Command(store, data, shards, settings, device, journal)
+        networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
+        at_once = min(len(jobs), _at_once(data, shards, settings, device, memory_gib))
+        with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
+            told = in_order(command.train, jobs, at_once, advance)
+            for mode in work:
+                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
+        journal.end()
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
 
@@ -159,12 +158,6 @@ class _Command:
     settings: Settings
     device: torch.device
     journal: Journal
-
-    def folder(self, head: type[Head], regime: str) -> RunFolder:
-        """Where the runs of a head in a regime are to be gathered."""
-        inductive = _neighbours(head, self.settings) == "train"
-        folder = RunFolder(self.data.info.name, _representation(head, self.data), head.NAME, regime, inductive)
-        return self.journal.begin(folder, head)
 
     def train(self, job: tuple[_Mode, int, int | None, Split], advance: Callable[[int], None]) -> list[dict[str, Any]]:
         """Train one mode on one split; what each rule's run tells of itself (`save_run`), also where it was done."""
@@ -230,6 +223,11 @@ class _Command:
             result.scores.append({name: math.nan if value is None else value for name, value in run["metrics"].items()})
             result.seconds.append(run["seconds"])
         return list(found.values())
+
+
+def _folder(data: Collection, head: type[Head], regime: str, settings: Settings) -> RunFolder:
+    inductive = _neighbours(head, settings) == "train"
+    return RunFolder(data.info.name, _representation(head, data), head.NAME, regime, inductive)
 
 
 def _representation(head: type[Head], data: Collection) -> str | None:

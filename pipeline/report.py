@@ -31,11 +31,16 @@ def report(
     regime: str,
     against: str,
     ensemble: Sequence[str] = (),
+    inductive: bool = False,
 ) -> dict[str, Any]:
     """Intervals, paired tests and scores by kind of artist for the runs that ``head`` and ``compare`` left.
 
     Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
     the scores of ``ensemble``'s modes is reported as one more mode.
+
+    Parameters
+    ----------
+    inductive : of modes that read neighbours, take the runs in which training clips alone were neighbours.
     """
     parse_regime(regime)
     catalog = store.read_catalog(dataset)
@@ -43,12 +48,13 @@ def report(
     name = _representation(store, dataset, backbone)
     runs: dict[str, dict[Key, Run]] = {}
     for mode in dict.fromkeys((*modes, *ensemble)):
+        by_train = inductive and registry.find("head", mode).READS_NEIGHBOURS
         for where in (name, None):
-            runs |= _load(store, data, RunFolder(dataset, where, mode, regime))
+            runs |= _load(store, data, RunFolder(dataset, where, mode, regime, by_train))
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; make some: "
-            f"encore compare {dataset} --regimes {regime}"
+            f"encore compare {dataset} --regimes {regime}{' --neighbours train' if inductive else ''}"
         )
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
@@ -92,6 +98,7 @@ def report(
         "synthetic": catalog.info.synthetic,
         "representation": name,
         "regime": regime,
+        "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
         "metric": "micro_f1" if data.multi_label else "accuracy",
         "labels": list(data.labels),
@@ -126,10 +133,13 @@ def _scores(
 
 
 def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    """Mode -> its settings that differ from what most modes have; modes that train nothing have none."""
+    """Mode -> its settings that differ from what most modes have; modes that train nothing have none.
+
+    Whether runs are inductive was asked for, and means nothing to modes without neighbours.
+    """
     given = {mode: values for mode, values in settings.items() if values}
     found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for values in given.values() for name in values):
+    for name in dict.fromkeys(name for values in given.values() for name in values if name != "inductive"):
         shown = [repr(values.get(name)) for values in given.values()]
         usual = max(dict.fromkeys(shown), key=shown.count)
         for (mode, values), text in zip(given.items(), shown, strict=True):
@@ -243,6 +253,7 @@ def describe(found: dict[str, Any]) -> str:
     lines = [
         f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
         f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
+        *(["inductive: training clips alone are neighbours"] if found["neighbours"] == "train" else []),
         "",
         table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),

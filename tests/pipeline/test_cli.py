@@ -401,10 +401,24 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
         f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
     ]
     assert found["saved"].endswith("gnn-artist-3fold-inductive")
-    text = encore("compare", "hits", "--modes", "song,gnn", "--neighbours", "train", "--seeds", 1, *QUICK).out
+    modes = ("--modes", "song,gnn")
+    refused = encore("report", "hits", "--neighbours", "train", code=2).err
+    assert "make some: encore compare hits --regimes random --neighbours train" in refused
+    text = encore("compare", "hits", *modes, "--neighbours", "train", "--seeds", 1, *QUICK).out
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text
-    assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
+    assert encore("report", "hits", "--json").json["modes"].keys() == {"song"}
+    assert "gnn*" in encore("compare", "hits", *modes, "--seeds", 1, *QUICK).out
+    reports = {which: encore("report", "hits", "--neighbours", which, "--json").json for which in ("all", "train")}
+    for which, told in reports.items():
+        assert told["neighbours"] == which
+        assert told["modes"].keys() == {"song", "gnn"}
+        assert told["other_settings"] == {}
+    assert reports["all"]["modes"]["song"] == reports["train"]["modes"]["song"]
+    assert reports["all"]["modes"]["gnn"] != reports["train"]["modes"]["gnn"]
+    text = encore("report", "hits", "--neighbours", "train").out
+    assert "inductive: training clips alone are neighbours" in text
+    assert "--neighbours takes all or train" in encore("report", "hits", "--neighbours", 8, code=2).err
 
 
 def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) -> None:
