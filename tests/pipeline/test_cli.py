@@ -76,7 +76,17 @@ def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) ->
     assert found["seeds"] == [0, 1]
     low, high = found["modes"]["gnn"]["interval"]
     assert low <= found["modes"]["gnn"]["score"] <= high
-    assert found["modes"]["gnn"]["against"]["mode"] == "song"
+    told = found["modes"]["gnn"]
+    assert told["against"].keys() == {"mode", "difference", "interval", "p"}
+    assert told["against"]["mode"] == "song"
+    tested = sum(sum(counts) for counts in told["confusion"])
+    assert tested > 0
+    assert [len(counts) for counts in told["confusion"]] == [len(found["labels"]) + 1] * len(found["labels"])
+    for key in ("by_genres_of_artist", "by_songs_of_artist"):
+        assert key.removeprefix("by_").replace("_", " ").replace("of artist", "the artist has") in text
+        assert {bucket["clips"] > 0 and 0 <= bucket["score"] <= 1 for bucket in told[key].values()} == {True}
+    scores = [bucket["score"] for bucket in told["by_genres_of_artist"].values()]
+    assert told["deviation_over_genres"] == pytest.approx(np.std(scores))
     assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
 
 

@@ -215,7 +215,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
     for encore in (one, two):
         embed(encore, some_unknown)
-    modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth"
+    modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
     command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
     wanted = one(*command).json
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

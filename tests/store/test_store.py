@@ -412,7 +412,7 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"manifest was written in format 3, .* format 2; update Encore"):
         Representations(store, held, NAME)
     change(fingerprint="ffffffffffff")
-    with pytest.raises(FormatError, match="speaks of fcn-ffffffffffff"):
+    with pytest.raises(FormatError, match="holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"):
         Representations(store, held, NAME)
     manifest.write_text("{")
     with pytest.raises(FormatError, match="cannot be read"):
@@ -503,6 +503,17 @@ def test_find_says_what_there_is(tmp_path: Path) -> None:
     for bad in ("../x", "", "Few", "runs", "a/b"):
         with pytest.raises(RequestError):
             check_name(bad)
+
+
+@pytest.mark.parametrize("to", ["few/fcn-old", "few/fcn-eeeeeeeeeeee", "many"])
+def test_a_folder_that_was_renamed(tmp_path: Path, to: str) -> None:
+    store = Store(tmp_path)
+    write(store, catalog(names(10)), numbers(10))
+    folder = tmp_path / "few" if to == "many" else tmp_path / "few" / str(NAME)
+    folder.rename(tmp_path / to)
+    dataset = to.partition("/")[0]
+    with pytest.raises(FormatError, match=f"{to} holds .*, so it was renamed; name the folder {folder.name} again"):
+        Representations(store, store.read_catalog(dataset), store.find(dataset, None))
 
 
 def test_fingerprints_depend_on_numbers_alone() -> None:
