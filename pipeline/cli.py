@@ -63,6 +63,14 @@ def embed(
     backbone: BackboneOption = None,
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
     settings: SetOption = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="32, or bf16: quicker on a GPU, to two or three digits, which differ a little with the batch",
+            metavar="32|bf16",
+        ),
+    ] = "32",
     device: DeviceOption = "auto",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
@@ -83,6 +91,7 @@ def embed(
         backbone_name=backbone,
         weights=weights,
         settings=parse_pairs(settings or [], "--set"),
+        precision=precision,
         device_name=device,
         batch=batch,
         workers=workers,
