@@ -412,7 +412,9 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"manifest was written in format 3, .* format 2; update Encore"):
         Representations(store, held, NAME)
     change(fingerprint="ffffffffffff")
-    with pytest.raises(FormatError, match="holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"):
+    with pytest.raises(
+        FormatError, match="holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"
+    ):
         Representations(store, held, NAME)
     manifest.write_text("{")
     with pytest.raises(FormatError, match="cannot be read"):
