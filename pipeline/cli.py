@@ -63,6 +63,14 @@ def embed(
     backbone: BackboneOption = None,
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
     settings: SetOption = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="32, or bf16: quicker on a GPU, to two or three digits, which differ a little with the batch",
+            metavar="32|bf16",
+        ),
+    ] = "32",
     device: DeviceOption = "auto",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
@@ -83,6 +91,7 @@ def embed(
         backbone_name=backbone,
         weights=weights,
         settings=parse_pairs(settings or [], "--set"),
+        precision=precision,
         device_name=device,
         batch=batch,
         workers=workers,
@@ -318,6 +327,9 @@ def report(
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg")
+    ] = None,
     neighbours: Annotated[
         str, typer.Option("--neighbours", help="all, or train: the runs made with --neighbours train")
     ] = "all",
@@ -325,6 +337,7 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores: intervals, paired tests, scores by kind of artist."""
+    from pipeline import plot as picture
     from pipeline import report as work
     from pipeline.output import print_json
 
@@ -332,6 +345,8 @@ def report(
     members = _list(ensemble, "--ensemble") if ensemble else []
     for mode in (*chosen, *members):
         _check_mode(mode)
+    if plot is not None:
+        picture.check(plot)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     found = work.report(
@@ -344,6 +359,9 @@ def report(
         ensemble=members,
         inductive=neighbours == "train",
     )
+    if plot is not None:
+        picture.draw(found, plot)
+        progress.note(f"drawn: {plot}")
     if json:
         print_json(found)
     else:

@@ -19,11 +19,11 @@ from pipeline.configure import configure
 from pipeline.devices import find_device
 from stages import registry
 from stages.division import Division
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import PRECISIONS, Backbone
 from stages.embed.encode import default_workers, encode, open_writer
 from stages.embed.weights import read_about, read_state_dict
 from stages.progress import note
-from store.errors import EncoreError, RequestError
+from store.errors import EncoreError, RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
 from store.merge import update
@@ -64,6 +64,7 @@ def embed(
     backbone_name: str | None,
     weights: str | None,
     settings: Mapping[str, str],
+    precision: str,
     device_name: str,
     batch: int | None,
     workers: int | None,
@@ -80,7 +81,7 @@ def embed(
     seen = store.catalog_mark(options.get("name") or name)
     found = look()
     chosen = backbone_name or found.info.backbone
-    backbone, mark = make_backbone(chosen, weights, settings, found.info)
+    backbone, mark = make_backbone(chosen, weights, settings, found.info, precision)
     check_writable(store)
     catalog, growth = update(store, found, seen, look)
     Division(catalog, store).settle()
@@ -128,13 +129,18 @@ def embed(
 
 
 def make_backbone(
-    name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo
+    name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo, precision: str = "32"
 ) -> tuple[Backbone, str | None]:
     """The backbone with its weights, and the mark of these weights that enters the fingerprint.
 
     A checkpoint of ``encore train`` brings the settings it was trained with; those given here go before them.
     """
     kind: type[Backbone] = registry.find("backbone", name)
+    chosen = next((choice for choice in PRECISIONS if choice == precision), None)
+    if chosen is None:
+        raise unknown("precision", precision, PRECISIONS)
+    if kind.WEIGHTS is None and chosen != "32":
+        raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
     if weights not in (None, _RANDOM) and kind.WEIGHTS is not None:
         settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
@@ -149,6 +155,7 @@ def make_backbone(
         )
     torch.manual_seed(_SEED)
     backbone = kind(config)
+    backbone.precision = chosen
     if weights == _RANDOM:
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
         return backbone, f"{_RANDOM}-{_SEED}"

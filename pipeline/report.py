@@ -76,32 +76,26 @@ def report(
     pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
     scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
-    resampled = analysis.bootstrap(list(scored.values()))
-    rows = dict(zip(scored, resampled, strict=True))
-    spread = analysis.units(next(iter(scored.values()))) > 1  # one artist tells nothing of others
+    names, said = list(scored), list(scored.values())
     genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
+    over_all = analysis.bootstrap(said) if analysis.units(said[0]) > 1 else None  # one artist tells nothing of others
+    found: dict[str, Any] = _scores(names, said, over_all, against)
+    for kind, value, buckets in (
+        ("by_genres_of_artist", genres, analysis.GENRES),
+        ("by_songs_of_artist", songs, analysis.SONGS),
+    ):
+        for mode in names:
+            found[mode][kind] = {}
+        for bucket, (parts, resampled) in analysis.by_bucket(said, value, buckets).items():
+            for mode, entry in _scores(names, parts, resampled, against).items():
+                found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
     thesis = PAPER[dataset].deviations if dataset in PAPER else {}
-    found: dict[str, Any] = {}
     for mode, run in scored.items():
-        by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
-        found[mode] = {
-            "score": run.score(),
-            "interval": list(analysis.interval(rows[mode])) if spread else None,
-            "by_genres_of_artist": by_genres,
-            "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
-            "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
-            "paper": {"deviation_over_genres": thesis[mode]} if mode in thesis else None,
-            "confusion": analysis.confusion(run).tolist(),
-        }
-        if against in rows and mode != against:
-            difference = rows[mode] - rows[against]
-            found[mode]["against"] = {
-                "mode": against,
-                "difference": run.score() - scored[against].score(),
-                "interval": list(analysis.interval(difference)) if spread else None,
-                "p": analysis.p_value(difference) if spread else None,
-            }
+        by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
+        found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
+        found[mode]["paper"] = {"deviation_over_genres": thesis[mode]} if mode in thesis else None
+        found[mode]["confusion"] = analysis.confusion(run).tolist()
     return {
         "dataset": dataset,
         "synthetic": catalog.info.synthetic,
@@ -115,6 +109,30 @@ def report(
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
+
+
+def _scores(
+    names: Sequence[str], said: Sequence[Scored], resampled: NDArray[np.float64] | None, against: str
+) -> dict[str, dict[str, Any]]:
+    """By mode the score, its interval, and how it differs from the mode ``against``, on the same clips.
+
+    ``resampled`` is [modes, resamples], None where there are too few artists for intervals.
+    """
+    rows = dict(zip(names, [None] * len(names) if resampled is None else resampled, strict=True))
+    scores = {name: run.score() for name, run in zip(names, said, strict=True)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        found[name] = {"score": scores[name], "interval": None if row is None else list(analysis.interval(row))}
+        if against in rows and name != against:
+            base = rows[against]
+            difference = None if row is None or base is None else row - base
+            found[name]["against"] = {
+                "mode": against,
+                "difference": scores[name] - scores[against],
+                "interval": None if difference is None else list(analysis.interval(difference)),
+                "p": None if difference is None else analysis.p_value(difference),
+            }
+    return found
 
 
 def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
@@ -146,6 +164,7 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 ENSEMBLE = "ensemble"
+_BELOW = "<"
 
 
 @dataclass(frozen=True)
@@ -243,25 +262,33 @@ def describe(found: dict[str, Any]) -> str:
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
-    lines += ["", _by_bucket(modes, "by_genres_of_artist", "genres the artist has", _deviations(modes))]
-    lines += ["", _by_bucket(modes, "by_songs_of_artist", "songs the artist has", {})]
-    return "\n".join(lines)
+    marked = False
+    for key, title, more in (
+        ("by_genres_of_artist", "genres the artist has", _deviations(modes)),
+        ("by_songs_of_artist", "songs the artist has", {}),
+    ):
+        names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
+        if not names:
+            continue
+        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
+        body = [["clips", *(f"{clips[name]:,}" for name in names), *("" for _ in more)]]
+        for mode, entry, *deviations in zip(modes, modes.values(), *more.values(), strict=True):
+            cells = [_cell(entry[key][name]) for name in names]
+            marked |= any(cell.endswith(_BELOW) for cell in cells)
+            body.append([mode, *cells, *deviations])
+        lines += ["", table([title, *names, *more], body)]
+    return "\n".join([*lines, *([f"{_BELOW} below {other} there, beyond the interval"] if marked else [])])
 
 
 def _deviations(modes: dict[str, Any]) -> dict[str, list[str]]:
     """Columns of deviations over the genres that artists have: ours and, where it tells any, the thesis's."""
-    found = {"deviation": [f"{entry['deviation_over_genres']:.4f}" for entry in modes.values()]}
-    if any(entry["paper"] for entry in modes.values()):
-        told = [entry["paper"] for entry in modes.values()]
-        found["thesis"] = [f"{paper['deviation_over_genres']:.4f}" if paper else "-" for paper in told]
-    return found
+    ours = [entry["deviation_over_genres"] for entry in modes.values()]
+    papers = [entry["paper"] for entry in modes.values()]
+    theirs = [paper["deviation_over_genres"] if paper else None for paper in papers]
+    columns = {"deviation": ours, **({"thesis": theirs} if any(papers) else {})}
+    return {name: ["-" if value is None else f"{value:.4f}" for value in values] for name, values in columns.items()}
 
 
-def _by_bucket(modes: dict[str, Any], key: str, title: str, more: dict[str, list[str]]) -> str:
-    """A table of the scores in each bucket; ``more`` columns stand behind them."""
-    names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
-    clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
-    body = [["clips", *(f"{clips[name]:,}" for name in names), *("" for _ in more)]]
-    for mode, entry, *cells in zip(modes, modes.values(), *more.values(), strict=True):
-        body.append([mode, *(f"{100 * entry[key][name]['score']:.1f}" for name in names), *cells])
-    return table([title, *names, *more], body)
+def _cell(bucket: dict[str, Any]) -> str:
+    bounds = bucket.get("against", {}).get("interval")
+    return f"{100 * bucket['score']:.1f}{_BELOW if bounds and bounds[1] < 0 else ''}"

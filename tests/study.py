@@ -110,6 +110,7 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
                 backbone_name=name,
                 weights=str(weights),
                 settings=plan.config,
+                precision="32",
                 device_name="auto",
                 batch=None,
                 workers=1,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,17 @@ def representation_name(backbone: Backbone, weights: str | None) -> Representati
 
 def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
     """Everything that decides this backbone's numbers, in JSON's types; the fingerprint is its hash."""
-    settings: dict[str, Any] = canonical(
-        {
-            "backbone": backbone.NAME,
-            "revision": backbone.REVISION,
-            "config": backbone.config,
-            "inputs": backbone.input,
-            "weights": weights,
-        }
-    )
-    return settings
+    settings = {
+        "backbone": backbone.NAME,
+        "revision": backbone.REVISION,
+        "config": backbone.config,
+        "inputs": backbone.input,
+        "weights": weights,
+    }
+    if backbone.precision != "32":
+        settings["precision"] = backbone.precision
+    plain: dict[str, Any] = canonical(settings)
+    return plain
 
 
 def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
@@ -107,19 +109,22 @@ def encode(
     batches = [list(shard.rows[i : i + batch]) for shard in mine for i in range(0, len(shard.rows), batch)]
     failures: list[Failure] = []
     if device.type == "cuda":
+        if device.index is not None:
+            torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
         # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
         torch.backends.cudnn.allow_tf32 = False
     backbone.to(device)
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
         loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
+        encoded = encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda"))
         for shard in mine:
             place = {row: i for i, row in enumerate(shard.rows)}
             values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
             lost: list[Failure] = []
             done = 0
             while done < len(place):
-                got = next(loaded)
-                good, numbers, bad = _encode_batch(backbone, got, device)
+                got, representations = next(encoded)
+                good, numbers, bad = _clips_of(backbone, got, representations)
                 values[[place[row] for row in good]] = numbers
                 lost += bad
                 if strict and bad:
@@ -258,20 +263,59 @@ def _start_worker(_worker: int) -> None:
         os.dup2(nowhere.fileno(), 2)
 
 
-def _encode_batch(
-    backbone: Backbone, got: LoadedBatch, device: torch.device
+def represent(backbone: Backbone, windows: torch.Tensor) -> torch.Tensor:
+    """`Backbone.encode` in the backbone's precision, without gradients: [windows, *shape]."""
+    half = backbone.precision == "bf16"
+    with torch.inference_mode(), torch.autocast(windows.device.type, torch.bfloat16, enabled=half):
+        return backbone.encode(windows)
+
+
+def encode_ahead(
+    backbone: Backbone, loaded: Iterable[LoadedBatch], device: torch.device, *, ahead: int
+) -> Iterator[tuple[LoadedBatch, torch.Tensor | None]]:
+    """Each batch with its windows' representations in main memory, None where it has no windows.
+
+    ``ahead`` more batches are handed to the device before one is waited for: a GPU works on the next batch, and copies
+    what it has done, while this process stores what came before.
+    """
+    under_way: deque[tuple[LoadedBatch, Callable[[], torch.Tensor | None]]] = deque()
+    for batch in loaded:
+        under_way.append((batch, _start(backbone, batch.windows, device)))
+        if len(under_way) > ahead:
+            batch, wait = under_way.popleft()
+            yield batch, wait()
+    for batch, wait in under_way:
+        yield batch, wait()
+
+
+def _start(backbone: Backbone, windows: torch.Tensor | None, device: torch.device) -> Callable[[], torch.Tensor | None]:
+    """Set the device to work; what comes back waits for the representations."""
+    if windows is None:
+        return lambda: None
+    encoded = represent(backbone, windows.to(device, non_blocking=True))
+    if device.type != "cuda":
+        return encoded.cpu
+    copy = encoded.to("cpu", non_blocking=True)  # pinned by torch, so that nothing waits here
+    copied = torch.cuda.current_stream(device).record_event()
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return copy
+
+    return wait
+
+
+def _clips_of(
+    backbone: Backbone, got: LoadedBatch, encoded: torch.Tensor | None
 ) -> tuple[list[int], np.ndarray[Any, Any], list[Failure]]:
     """Rows, their representations [rows, *shape], and the failures of one batch."""
-    if got.windows is None:
+    if encoded is None:
         return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
-    windows = got.windows.to(device, non_blocking=True)
-    with torch.inference_mode():
-        encoded = backbone.encode(windows).cpu()
     if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy knows no bfloat16, and sums of halves lose digits
         encoded = encoded.float()
-    numbers = encoded.numpy().reshape(len(windows), *backbone.shape)
+    numbers = encoded.numpy().reshape(len(encoded), *backbone.shape)
     counts = np.asarray(got.counts)
-    if len(windows) > len(counts):
+    if len(numbers) > len(counts):
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(numbers.astype(np.float32), starts, axis=0)
         numbers = sums / counts.reshape(-1, *([1] * len(backbone.shape)))
@@ -302,4 +346,15 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
 
 
-__all__ = ["ClipTable", "Encoded", "Failure", "Shard", "default_workers", "encode", "load_in_workers", "open_writer"]
+__all__ = [
+    "ClipTable",
+    "Encoded",
+    "Failure",
+    "Shard",
+    "default_workers",
+    "encode",
+    "encode_ahead",
+    "load_in_workers",
+    "open_writer",
+    "represent",
+]

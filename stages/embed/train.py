@@ -97,9 +97,8 @@ def train(
 
 
 def _fabric(device: torch.device, settings: Training) -> Fabric:
-    half = settings.precision == "bf16" or (
-        settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = settings.precision == "bf16" or (settings.precision == "auto" and has)
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     one: Any = [device.index or 0] if device.type == "cuda" else 1
     return Fabric(

@@ -1,10 +1,12 @@
-"""Measurements, side by side with peers: a module each, whose ``measure()`` gives {name: entry}.
+"""Measurements, side by side with peers: a module each, whose ``measure()`` gives {name: entry}; {} where what it
+``WANTS`` is not here.
 
 An entry is ``{ours, peer, ratio, target, unit, note}``; a ratio above 1 is better than the peer, whatever the unit.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -36,6 +38,12 @@ def median_seconds(
             work()
             seconds.append(clock() - started)
     return [statistics.median(seconds) for seconds in taken]
+
+
+def processor_seconds() -> float:
+    """The processor's time that this process and its ended children have had."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def entry(

@@ -26,7 +26,11 @@ def main(wanted: list[str]) -> int:
     found: dict[str, Any] = {}
     for name in wanted or have:
         print(f"measuring {name}", file=sys.stderr, flush=True)
-        found |= importlib.import_module(f"tests.bench.{name}").measure()
+        module = importlib.import_module(f"tests.bench.{name}")
+        measured = module.measure()
+        if not measured:
+            print(f"{name} is left out: it wants {module.WANTS}, and there is none here", file=sys.stderr, flush=True)
+        found |= measured
     rows = [[name, *_cells(line)] for name, line in found.items()]
     print(table(["benchmark", "ours", "peer", "unit", "ratio", "target", ""], rows))
     for name, line in found.items():

@@ -20,11 +20,12 @@ from stages.embed.inputs.hpss import hpss
 from stages.embed.inputs.spectral import Mel, mel_spectrogram
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
-from tests.bench import best_seconds, entry
+from tests.bench import best_seconds, entry, processor_seconds
 
 RATE_HZ = 44_100
 SONG_S = 30.0
 SONGS = 24
+PASSES = 4  # over all songs
 MEL = Mel(rate_hz=22_050, fft=1_024, hop=512, bands=128, low_hz=0.0, high_hz=11_025.0, scale="slaney")
 CPU = torch.device("cpu")
 
@@ -77,22 +78,29 @@ def _mel(catalog: Catalog) -> dict[str, Any]:
 
     def ours() -> None:
         with torch.inference_mode():
-            for loaded in load_in_workers(clips, [[row] for row in range(len(clips))], 2, pin=False):
+            for loaded in load_in_workers(clips, [[row] for row in range(len(clips))] * PASSES, 2, pin=False):
                 spectrogram(loaded.windows)
 
     def loop() -> None:
-        for path in paths:
+        for path in paths * PASSES:
             wave, _ = librosa.load(path, sr=22_050)
             librosa.feature.melspectrogram(y=wave, sr=22_050, n_fft=1024, hop_length=512, n_mels=128)
 
     loop()
+    songs = SONGS * PASSES
+    started = processor_seconds()
+    ours()
+    between = processor_seconds()
+    loop()
+    ours_ms, peer_ms = (1e3 * taken / songs for taken in (between - started, processor_seconds() - between))
     ours_s, peer_s = best_seconds(ours, loop)
     return entry(
-        SONGS / ours_s,
-        SONGS / peer_s,
+        songs / ours_s,
+        songs / peer_s,
         3,
         "songs/s",
-        "stereo WAV of 44.1 kHz, 30 s, to mel at 22,050 Hz on two cores, against librosa file by file",
+        f"{songs} songs, the start of the workers included: stereo WAV of 44.1 kHz, 30 s, to mel at 22,050 Hz on two "
+        f"cores, against librosa file by file; a processor's time {ours_ms:.1f} and {peer_ms:.1f} ms a song",
         less_is_better=False,
     )
 

@@ -6,16 +6,16 @@ import itertools
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.devices import find_device
 from stages import registry
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import Backbone, Precision
 from stages.embed.datasets.demo import Demo
-from stages.embed.encode import ClipTable, default_workers, encode, load_in_workers, open_writer
+from stages.embed.encode import ClipTable, default_workers, encode, load_in_workers, open_writer, represent
 from stages.progress import be_quiet
 from store.layout import Store
 from store.schema import Catalog
@@ -33,43 +33,56 @@ def measure() -> dict[str, Any]:
     be_quiet(True)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            catalog = _songs(Path(folder))
-            stores = (Store(Path(folder) / f"store-{i}") for i in itertools.count())
-            return {f"clips-{name}": _clips(name, catalog, stores) for name in names}
+            catalog, cpu = songs(Path(folder), SONGS), torch.device("cpu")
+            stores = new_stores(Path(folder))
+            return {f"clips-{name}": clips(name, catalog, stores, cpu, SONGS // 4) for name in names}
     finally:
         be_quiet(False)
         torch.set_num_threads(threads)
 
 
-def _songs(folder: Path) -> Catalog:
-    """The demo's songs, each as one clip of its whole length."""
-    found = Demo(data=folder / "songs", songs=SONGS).catalog()
-    table = found.table.take(list(range(0, len(found), 2)))
-    columns = {name: table.column(name).to_pylist() for name in ("clip_id", "song_id", "artist_id", "labels", "path")}
-    columns["midi_path"] = table.column("midi_path").to_pylist()
-    columns |= {"start_s": [0.0] * SONGS, "duration_s": [SONG_S] * SONGS}
+def new_stores(folder: Path) -> Iterator[Store]:
+    return (Store(folder / f"store-{i}") for i in itertools.count())
+
+
+def songs(folder: Path, count: int, times: int = 1) -> Catalog:
+    """The demo's songs, each as one clip of its whole length, and all of them ``times`` times."""
+    found = Demo(data=folder / "songs", songs=count).catalog()
+    table = found.table.take(list(range(0, len(found), 2)) * times)
+    columns = {name: table.column(name).to_pylist() for name in ("artist_id", "labels", "path", "midi_path")}
+    for name in ("clip_id", "song_id"):
+        columns[name] = [f"{own}-{i // count}" for i, own in enumerate(table.column(name).to_pylist())]
+    columns |= {"start_s": [0.0] * len(table), "duration_s": [SONG_S] * len(table)}
     return Catalog.build(found.info, columns)
 
 
-def _clips(name: str, catalog: Catalog, stores: Any) -> dict[str, Any]:
+def clips(
+    name: str,
+    catalog: Catalog,
+    stores: Iterator[Store],
+    device: torch.device,
+    size: int,
+    precision: Precision = "32",
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Clips a second of one backbone with random weights, ``size`` at a time, and how busy it keeps its device."""
     torch.manual_seed(0)
     kind = registry.find("backbone", name)
-    backbone: Backbone = kind(kind.Config())
-    device = find_device("auto")
+    backbone: Backbone = kind(kind.Config(**(settings or {})))
+    backbone.precision = precision
     backbone.to(device)
-    size, workers = SONGS // 4, default_workers(device)
-    clips = ClipTable(catalog, backbone.input)
-    batches = [list(range(first, first + size)) for first in range(0, SONGS, size)]
-    clips[batches[0]]  # what is imported on the way is not counted
+    count, workers = len(catalog), default_workers(device)
+    table = ClipTable(catalog, backbone.input)
+    batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+    table[batches[0]]  # what is imported on the way is not counted
     started = time.process_time()
-    loaded = [clips[batch].windows for batch in batches]
+    loaded = [table[batch].windows for batch in batches]
     load_cpu_s = time.process_time() - started
 
     def alone() -> None:
-        with torch.inference_mode():
-            for windows in loaded:
-                assert windows is not None
-                backbone.encode(windows.to(device)).cpu()
+        for windows in loaded:
+            assert windows is not None
+            represent(backbone, windows.to(device)).cpu()
 
     def whole() -> None:
         writer = open_writer(next(stores), catalog, backbone, None)
@@ -79,19 +92,54 @@ def _clips(name: str, catalog: Catalog, stores: Any) -> dict[str, Any]:
     alone()
     cpu_s = load_cpu_s + time.process_time() - started
     load_s, device_s, wall_s = best_seconds(
-        lambda: list(load_in_workers(clips, batches, workers, pin=False)), alone, whole, repeats=1
+        lambda: list(load_in_workers(table, batches, workers, pin=False)), alone, whole, repeats=1
     )
+    busy = Busy(device)
+    backbone.encode = busy.during(backbone.encode)  # type: ignore[method-assign]
+    began = time.perf_counter()
+    whole()
+    share = busy.seconds() / (time.perf_counter() - began)
     parameters = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
     note = (
-        f"{SONGS} of {SONG_S:g} s on {_machine(device)}, {workers} workers; {parameters:,} parameters, "
-        f"{backbone.shape[0]:,} wide; {SONGS / cpu_s:.1f} a second of one core's time, loading included; the workers "
-        f"alone {load_s:.2f} s, the network alone {device_s:.2f} s, together {wall_s:.2f} s: busy "
-        f"{100 * min(1, device_s / wall_s):.0f} % of it"
+        f"{count} of {SONG_S:g} s on {machine(device)} in {precision}, {workers} workers; {parameters:,} parameters, "
+        f"{backbone.shape[0]:,} wide; {count / cpu_s:.1f} a second of one core's time, loading included; the workers "
+        f"alone {load_s:.2f} s, the network alone {device_s:.2f} s, together {wall_s:.2f} s; the device was busy "
+        f"{100 * share:.0f} % of the time"
     )
-    return entry(SONGS / wall_s, SONGS / max(load_s, device_s), None, "clips/s", note, less_is_better=False)
+    return entry(count / wall_s, count / max(load_s, device_s), None, "clips/s", note, less_is_better=False)
 
 
-def _machine(device: torch.device) -> str:
+class Busy:
+    """How long a device works on what it is given: from the first to the last of the things that a call sets it to."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._calls: list[tuple[Any, Any]] = []
+
+    def during(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def marked(given: Any) -> Any:
+            began = self._mark()
+            done = work(given)
+            self._calls.append((began, self._mark()))
+            return done
+
+        return marked
+
+    def _mark(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))  # told when the device comes to it, not now
+        return event
+
+    def seconds(self) -> float:
+        if self.device.type != "cuda":
+            return sum(end - began for began, end in self._calls)
+        torch.cuda.synchronize(self.device)
+        return sum(began.elapsed_time(end) for began, end in self._calls) / 1e3
+
+
+def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{len(os.sched_getaffinity(0))} CPU cores"

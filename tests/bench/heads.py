@@ -53,7 +53,7 @@ def measure() -> dict[str, dict[str, Any]]:
     torch.set_num_threads(1)
     keep_freed_memory()  # for both sides
     try:
-        data = _collection()
+        data = collection()
         found = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data)
     finally:
         torch.set_num_threads(threads)
@@ -61,22 +61,22 @@ def measure() -> dict[str, dict[str, Any]]:
     return found | _stored() | _help()
 
 
-def _collection() -> Collection:
-    """As many clips, artists and (to 2 %) edges as MTG-Jamendo's 15 genres have."""
+def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) -> Collection:
+    """As many clips, artists and (to 2 %) edges as MTG-Jamendo's 15 genres have, with random numbers and labels."""
     rng = np.random.default_rng(0)
-    share = rng.lognormal(0, 1.53, _ARTISTS)
-    artist = np.concatenate([np.arange(_ARTISTS), rng.choice(_ARTISTS, _CLIPS - _ARTISTS, p=share / share.sum())])
-    clips = np.arange(_CLIPS)
+    share = rng.lognormal(0, 1.53, artists)
+    artist = np.concatenate([np.arange(artists), rng.choice(artists, clips - artists, p=share / share.sum())])
+    numbers = np.arange(clips)
     return Collection(
         info=_INFO,
-        rows=clips,
-        x=torch.randn(_CLIPS, _DIM),
-        targets=rng.random((_CLIPS, _LABELS)) < 0.1,
+        rows=numbers,
+        x=torch.randn(clips, dim),
+        targets=rng.random((clips, _LABELS)) < 0.1,
         labels=tuple(f"label {i}" for i in range(_LABELS)),
-        song=clips,
-        album=np.full(_CLIPS, -1),
+        song=numbers,
+        album=np.full(clips, -1),
         artist=np.sort(artist),
-        official=np.zeros(_CLIPS, dtype=np.int8),
+        official=np.zeros(clips, dtype=np.int8),
         backbone=None,
         left_out={},
     )

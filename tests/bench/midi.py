@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.conftest import SHARED
 
+WANTS = "the MIDI files of lakh/midi"
 _TARGET = 50.0
 _ROUNDS = 5
 

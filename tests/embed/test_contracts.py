@@ -20,8 +20,9 @@ import torch
 from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
-from stages.embed.encode import representation_name
+from stages.embed.encode import represent, representation_name
 from stages.embed.inputs import Clip
+from stages.embed.objectives import Labels
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name
 from store.schema import Catalog, CatalogInfo
@@ -126,6 +127,40 @@ def test_its_numbers_are_as_declared_and_a_clips_own(backbone: Backbone, clips: 
             torch.testing.assert_close(backbone.encode(windows[rows]), together[rows], atol=1e-5 * scale, rtol=0)
     values = together.double().numpy()
     assert np.abs(values.astype(backbone.dtype).astype(float) - values).max() <= 1e-3 * scale
+
+
+def test_in_bf16_a_network_says_nearly_the_same_under_another_fingerprint(
+    backbone: Backbone, clips: dict[str, list[Clip]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the two or three digits that bf16 has, through a network whose weights are drawn at random."""
+    if type(backbone).WEIGHTS is None:
+        pytest.skip(f"{backbone.NAME} has no network")
+    loaded = [backbone.input.load(clip)[:2] for clip in clips[backbone.input.KIND]]
+    windows = torch.from_numpy(np.concatenate(loaded))
+    exact, name = represent(backbone, windows), representation_name(backbone, "weights")
+    monkeypatch.setattr(backbone, "precision", "bf16")
+    near = represent(backbone, windows).float()
+    assert representation_name(backbone, "weights") != name
+    assert not torch.equal(near, exact)
+    assert float((near - exact).norm() / exact.norm()) < 2.5e-2
+
+
+def test_it_can_be_trained_in_bf16(backbone: Backbone, clips: dict[str, list[Clip]]) -> None:
+    """Each objective's loss is about that of 32 bits, and every gradient a number."""
+    kind, loaded = type(backbone), [backbone.input.load(clip) for clip in clips[backbone.input.KIND][:2]]
+    labels, carried = Labels(("a", "b"), np.eye(2, dtype=bool)), torch.eye(2)
+    for name in backbone.objectives():
+        objective = made(kind, backbone.config).objectives()[name](labels).eval()
+        pair = torch.from_numpy(np.stack([np.resize(w, (objective.WINDOWS, *w.shape[1:])) for w in loaded]))
+        losses = []
+        for half in (False, True):
+            torch.manual_seed(0)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                losses.append(objective(pair, carried))
+        exact, near = (float(loss.detach()) for loss in losses)
+        assert abs(near - exact) < 0.05 * max(1.0, exact)
+        losses[1].backward()
+        assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in objective.parameters())
 
 
 def candidates(hint: Any, value: Any) -> list[Any]:

@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from stages.embed.backbones import Backbone
-from stages.embed.encode import Encoded, encode, load_in_workers, open_writer, representation_name
+from stages.embed.encode import (
+    ClipTable,
+    Encoded,
+    encode,
+    encode_ahead,
+    load_in_workers,
+    open_writer,
+    representation_name,
+)
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.rolls import read_roll
@@ -223,3 +231,24 @@ def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type
     with pytest.raises(EncoreError, match=words) as told:
         list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
     assert told.type is kind
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 9])
+def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
+    Told.NUMBERS.update(zip(IDS, [1.0, ClipError("empty", "-"), 3.0, [4.0, 6.0]], strict=True))
+    told: list[str] = []
+
+    class Noted(Same):
+        def encode(self, batch: Tensor) -> Tensor:
+            told.append("start")
+            return super().encode(batch)
+
+    backbone = Noted()
+    loaded = load_in_workers(ClipTable(few(), backbone.input), [[0], [1], [2], [3]], 0, pin=False)
+    found = []
+    for batch, numbers in encode_ahead(backbone, loaded, CPU, ahead=ahead):
+        told.append("done")
+        found.append((batch.rows, None if numbers is None else numbers.flatten().tolist()))
+    assert found == [([0], [1.0]), ([], None), ([2], [3.0]), ([3], [4.0, 6.0])]
+    started = told.index("done")
+    assert started == min(ahead + 1, 4) - (ahead > 0)  # the second batch holds nothing to start

@@ -185,6 +185,13 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     assert again.resumed == len(again.log) == len(whole.log)
 
 
+def test_it_learns_in_bf16_and_keeps_32_bits(songs: Catalog, tmp_path: Path) -> None:
+    settings = Training(epochs=10, batch=8, learning_rate=0.02, precision="bf16")
+    done, weights = run(songs, tmp_path / "toy.pt", settings)
+    assert done.log[-1]["loss"] < 0.6 * done.log[0]["loss"]
+    assert {weight.dtype for weight in weights.values() if weight.is_floating_point()} == {torch.float32}
+
+
 def test_workers_change_nothing_and_the_seed_does(songs: Catalog, tmp_path: Path) -> None:
     _, alone = run(songs, tmp_path / "0.pt")
     _, two = run(songs, tmp_path / "2.pt", workers=2)

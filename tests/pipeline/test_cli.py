@@ -90,6 +90,21 @@ def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) ->
     assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
 
 
+def test_a_report_as_a_picture(encore: Encore, tmp_path: Path) -> None:
+    """Labels that are no plain words, one of an artist without a single neighbour, and none known at all."""
+    table = tmp_path / "songs.csv"
+    labels = ("音楽_", "$\\frac$", "$\\frac$")
+    rows = [f"{i % 9 or ''},{labels[i % 3]},{i % 7}" for i in range(90)]
+    for name, lines in (("some", rows), ("none", [line[line.index(",") :] for line in rows])):
+        table.write_text("\n".join(["artist,labels,x", *lines]) + "\n")
+        encore("embed", "table", "--table", table, "--name", name)
+        encore("compare", name, "--modes", "song,label-propagation", "--seeds", 1, *QUICK)
+        encore("report", name, "--plot", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "one of avif, " in encore("report", "some", "--plot", tmp_path / "a.doc", code=2).err
+    assert "is no folder" in encore("report", "some", "--plot", tmp_path / "not" / "a.png", code=2).err
+
+
 def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     again = encore("embed", "hits")
@@ -152,6 +167,27 @@ def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     assert len(encore("store", "ls", "--json").json[0]["representations"]) == 1
     encore("store", "remove", "midi", "--yes")
     assert encore("store", "ls", "--json").json == []
+
+
+def test_another_precision_lies_beside(encore: Encore, midi_folder: Path) -> None:
+    songs = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    network = (*songs, "--backbone", "pianoroll-cnn", "--weights", "random")
+    encore(*network)
+    found = encore(*network, "--precision", "bf16", "--json").json
+    assert (found["encoded"], found["already_there"]) == (24, False)
+    assert encore(*network, "--precision", "bf16", "--json").json["already_there"]
+    stored = encore("store", "show", "midi", "--json").json["representations"]
+    assert sorted(one["settings"].get("precision", "32") for one in stored) == ["32", "bf16"]
+    store = Store(encore.store)
+    exact, near = (
+        Representations(store, store.read_catalog("midi"), store.find("midi", one["name"])).read()
+        for one in sorted(stored, key=lambda one: len(one["settings"]))
+    )
+    assert near.dtype == exact.dtype == np.float32
+    assert 0 < np.linalg.norm(near - exact) < 2e-2 * np.linalg.norm(exact)
+    assert "unknown precision '16'; have: 32, bf16" in encore(*network, "--precision", "16", code=2).err
+    refused = encore(*songs, "--backbone", "pianoroll", "--precision", "bf16", code=2).err
+    assert "pianoroll has no network that could run in bf16" in refused
 
 
 def test_swapping_heads_opens_no_song(encore: Encore, midi_folder: Path) -> None:

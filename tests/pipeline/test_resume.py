@@ -172,8 +172,8 @@ def test_a_folder_that_another_command_took_over(
     embed(encore, features_csv)
     forget = Journal.forget
 
-    def taken(journal: Journal, folder: RunFolder) -> None:
-        forget(journal, folder)
+    def taken(journal: Journal, folder: RunFolder, name: str) -> None:
+        forget(journal, folder, name)
         journal.store.files.write(f"{folder.path}/unfinished", b"another")
 
     monkeypatch.setattr(Journal, "forget", taken)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from stages.embed.objectives import Labels, Objective
 from stages.embed.weights import read_about
 from store.errors import RequestError
 from store.schema import CatalogInfo
+
+Precision = Literal["32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Backbone(ABC):
@@ -39,6 +42,7 @@ class Backbone(ABC):
     shape : the shape of one representation, ``(dim,)`` for a vector.
     dtype : of the representation in the store, as numpy names it.
     module : the network, or None.
+    precision : of the network's layers; spectrograms always have 32 bits.
     """
 
     NAME: ClassVar[str]
@@ -54,6 +58,7 @@ class Backbone(ABC):
     shape: tuple[int, ...]
     dtype: str = "float32"
     module: nn.Module | None = None
+    precision: Precision = "32"
 
     @classmethod
     def resolve(cls, config: Any, info: CatalogInfo) -> Any:  # noqa: ARG003 - for those that override it
@@ -100,5 +105,6 @@ class Backbone(ABC):
 
         Returns
         -------
-        [batch, *shape]; the same numbers for a window alone as in any batch.
+        [batch, *shape]; the same numbers for a window alone as in any batch, but for rounding. It may be called under
+        autocast (`stages.embed.encode.represent`): what must keep its 32 bits switches that off.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -86,5 +87,6 @@ class Tagger(nn.Module):
 
     def spectrogram(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 1 bands frames"]:
         """Mel spectrogram in decibels, normalised by one mean and variance for all bands."""
-        normalised: Tensor = self.spec_bn(decibels(self.spec(wave)).unsqueeze(1))
+        with torch.autocast(wave.device.type, enabled=False):
+            normalised: Tensor = self.spec_bn(decibels(self.spec(wave)).unsqueeze(1))
         return normalised

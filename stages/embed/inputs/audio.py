@@ -12,10 +12,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import soxr
 
 from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError
@@ -129,13 +131,15 @@ class AudioInput:
     def _fit(self, piece: Samples, rate_hz: int) -> Samples:
         at_rate = piece
         if rate_hz != self.rate_hz:
-            import librosa  # takes a second, so only where a file has another rate
-
-            # Resampled here, in the worker, so that a third of the bytes goes to the main process.
-            at_rate = librosa.resample(piece, orig_sr=rate_hz, target_sr=self.rate_hz, res_type="soxr_hq")
+            # Resampled here, in the worker, so that a third of the bytes goes to the main process. This is what
+            # librosa.resample does with res_type="soxr_hq", without librosa's import, which takes a second.
+            at_rate = soxr.resample(piece, rate_hz, self.rate_hz, quality="HQ")
+            rounded_up = math.ceil(len(piece) * (self.rate_hz / rate_hz))
+            at_rate = np.pad(at_rate, (0, max(0, rounded_up - len(at_rate))))
         if not len(at_rate):
             raise ClipError("short", f"{len(piece)} samples at {rate_hz} Hz are less than one at {self.rate_hz} Hz")
-        return np.resize(at_rate, self.window_samples)  # cuts, or repeats
+        short = len(at_rate) < self.window_samples
+        return np.resize(at_rate, self.window_samples) if short else at_rate[: self.window_samples]
 
 
 def duration_s(path: Path) -> float:
@@ -215,18 +219,24 @@ def _read_mono(file: Any, first: int, count: int) -> Samples:
     """``count`` frames from ``first`` on, mean over the channels; fewer where the file ends."""
     lead = min(first, round(_MP3_LEAD_S * file.samplerate)) if file.format == "MP3" else 0
     file.seek(first - lead)
-    blocks = list(_mono_blocks(file, lead + count))
-    return np.concatenate(blocks)[lead:] if blocks else np.empty(0, np.float32)
+    mono, have = np.empty(lead + count, np.float32), 0
+    for block in _mono_blocks(file, lead + count):
+        mono[have : have + len(block)] = block
+        have += len(block)
+    return mono[lead:have]
 
 
 def _mono_blocks(file: Any, count: int) -> Iterator[Samples]:
+    # Made floats here, whole numbers take a third of the time, and are the same floats.
+    kind, full_scale = ("int16", 1 << 15) if file.subtype == "PCM_16" else ("float32", 1)
     while count > 0:
-        block = file.read(min(count, _BLOCK_SAMPLES // file.channels), dtype="float32", always_2d=True)
+        block = file.read(min(count, _BLOCK_SAMPLES // file.channels), dtype=kind, always_2d=True)
         if not len(block):
             return
         count -= len(block)
         with np.errstate(invalid="ignore", over="ignore"):  # told apart from music in _check_loudness
-            yield np.einsum("fc->f", block) / np.float32(file.channels)  # block.mean(axis=1), four times as fast
+            total = reduce(np.add, block.astype(np.float32, copy=False).T)  # block.sum(axis=1), many times as fast
+            yield total / np.float32(full_scale * file.channels)
 
 
 def _count_frames(file: Any) -> int:

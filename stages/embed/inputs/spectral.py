@@ -6,6 +6,7 @@ Import this module where a backbone needs it, never where options are listed: it
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 
@@ -74,30 +75,35 @@ def _double_precision() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+class Power(nn.Module):
+    """``spectrum.abs() ** 2`` without the root, which takes four times as long."""
+
+    def forward(self, spectrum: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+        return torch.addcmul(real.square(), imaginary, imaginary)
+
+
 def mel_spectrogram(mel: Mel) -> nn.Module:
-    """A module from samples [batch, samples] to mel power [batch, bands, frames]."""
-    slaney = mel.scale == "slaney"
-    transforms = torchaudio_transforms()
-    with _double_precision():  # the edges of narrow filters, in single precision, are off by 2e-4
-        module: nn.Module = transforms.MelSpectrogram(
-            sample_rate=mel.rate_hz,
+    """A module from samples [batch, samples] to mel power [batch, bands, frames].
+
+    Its parts have the names that they have in torchaudio's `MelSpectrogram`, and so in published checkpoints.
+    """
+    with _double_precision():
+        spectrogram: nn.Module = torchaudio_transforms().Spectrogram(
             n_fft=mel.fft,
             win_length=mel.window,
             hop_length=mel.hop,
-            f_min=mel.low_hz,
-            f_max=mel.high_hz,
-            n_mels=mel.bands,
-            norm="slaney" if slaney else None,
-            mel_scale=mel.scale,
-            pad_mode="constant" if slaney else "reflect",
+            power=None,
+            pad_mode="constant" if mel.scale == "slaney" else "reflect",
         )
-    return module.float()
+    parts = {"spectrogram": spectrogram.float(), "power": Power(), "mel_scale": mel_filters(mel)}
+    return nn.Sequential(OrderedDict(parts))
 
 
 def mel_filters(mel: Mel) -> nn.Module:
     """A module from power [batch, 1 + fft // 2, frames] to mel power [batch, bands, frames]."""
     transforms = torchaudio_transforms()
-    with _double_precision():
+    with _double_precision():  # the edges of narrow filters, in single precision, are off by 2e-4
         module: nn.Module = transforms.MelScale(
             n_mels=mel.bands,
             sample_rate=mel.rate_hz,

@@ -1,0 +1,36 @@
+"""That the measurements which want a machine of their own run at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stages.embed.backbones import PRECISIONS
+from tests.bench import __main__ as bench
+from tests.bench import gpu
+from tests.bench.heads import collection
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.slow
+def test_the_gpus_encoding_runs_on_any_device() -> None:
+    small = {"musicbert": {"size": "tiny", "notes": 64}, "cola": {"size": "tiny", "max_segments": 2}}
+    found = gpu.encoding(CPU, count=10, times=1, size=5, settings=small)
+    assert set(found) == {f"gpu-{name}-{precision}" for name in gpu.BACKBONES for precision in PRECISIONS}
+    assert all(line["ours"] > 0 and "busy" in line["note"] for line in found.values())
+
+
+def test_the_gpus_heads_run_on_any_device() -> None:
+    found = gpu.heads(CPU, collection(clips=300, dim=8, artists=20), epochs=2, side=64)
+    assert set(found) == {"gpu-modes", "gpu-rate-16", "gpu-rate-512"}
+    assert all(mode in found["gpu-modes"]["note"] for mode in gpu.MODES)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_what_cannot_be_measured_is_left_out_and_named(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    assert bench.main(["gpu"]) == 0
+    assert "gpu is left out: it wants a GPU" in capsys.readouterr().err
