@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import pyarrow as pa
 
 from store.arrays import chunk_path, fill_value, open_array
 from store.errors import FormatError, RequestError, StoreError
-from store.fingerprint import hash_ids, hash_values
+from store.fingerprint import hash_ids, hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
+_PIECE_BYTES = 1 << 19
 
 
 class Representations:
@@ -113,30 +116,27 @@ class Representations:
         """Read all rows of a shard into ``out``, and compare them with what was committed."""
         shard = self.manifest.shards[index]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
-        got = out.nbytes
         try:
             if self.store.files.local is None or self._array.compressors:
                 self._check_chunk(index)
                 out[...] = self._array[slice(*shard.rows)]
+                found = hash_values(out)
             else:
-                # Straight from the chunk's file: the bytes are moved once.
                 with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
-                    got = file.readinto(out.reshape(-1).view(np.uint8).data)
+                    found = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
-        if got != out.nbytes:
-            raise FormatError(f"{self._show()}: the file of {where} is cut short; {self._remedy()}")
-        if not self._holds(out, shard):
+        if found != shard.values and not self._held_before(out, shard):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
                 f"over since; {self._remedy()}"
             )
 
-    def _holds(self, values: np.ndarray[Any, Any], shard: ShardRecord) -> bool:
-        """Whether a shard's numbers are those that were committed."""
-        if hash_values(values) == shard.values:  # while the processor's cache still holds them
-            return True
-        # A run that has not come to its end yet may have encoded rows that had failed, or whose songs came back.
+    def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord) -> bool:
+        """Whether a shard holds what was committed but for rows that had failed, or whose songs came back.
+
+        A run that has not come to its end yet may have encoded these; here they are as before.
+        """
         values[[row - shard.rows[0] for row, _, _ in shard.failures]] = fill_value(self.manifest.dtype)
         return hash_values(values) == shard.values
 
@@ -200,3 +200,13 @@ class Representations:
                 f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
                 f"{self._remedy()}"
             )
+
+
+def _pieces(file: io.FileIO, out: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+    """Fill ``out`` straight from a file; each piece is given while the processor's cache still holds it."""
+    raw = out.reshape(-1).view(np.uint8).data
+    for first in range(0, len(raw), _PIECE_BYTES):
+        piece = raw[first : first + _PIECE_BYTES]
+        if file.readinto(piece) != len(piece):
+            raise ValueError("the file is cut short")
+        yield piece
