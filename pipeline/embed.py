@@ -133,9 +133,15 @@ def make_backbone(
 ) -> tuple[Backbone, str | None]:
     """The backbone with its weights, and the mark of these weights that enters the fingerprint.
 
-    A checkpoint of ``encore train`` brings the settings it was trained with; those given here go before them.
+    ``hf:MODEL`` is the backbone ``hf`` with a model that it fetches. A checkpoint of ``encore train`` brings the settings
+    it was trained with; those given here go before them.
     """
+    name, _, model = name.partition(":")
     kind: type[Backbone] = registry.find("backbone", name)
+    if model:
+        if weights is not None:
+            raise RequestError(f"{name}:{model} names its weights; leave out --weights")
+        weights = str(kind.fetch(model))
     chosen = next((choice for choice in PRECISIONS if choice == precision), None)
     if chosen is None:
         raise unknown("precision", precision, PRECISIONS)
