@@ -133,8 +133,8 @@ def make_backbone(
 ) -> tuple[Backbone, str | None]:
     """The backbone with its weights, and the mark of these weights that enters the fingerprint.
 
-    ``hf:MODEL`` is the backbone ``hf`` with a model that it fetches. A checkpoint of ``encore train`` brings the settings
-    it was trained with; those given here go before them.
+    ``hf:MODEL`` is the backbone ``hf`` with a model that it fetches. A checkpoint of ``encore train`` brings the
+    settings it was trained with; those given here go before them.
     """
     name, _, model = name.partition(":")
     kind: type[Backbone] = registry.find("backbone", name)
