@@ -327,10 +327,17 @@ def report(
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg")
+    ] = None,
+    neighbours: Annotated[
+        str, typer.Option("--neighbours", help="all, or train: the runs made with --neighbours train")
+    ] = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores: intervals, paired tests, scores by kind of artist."""
+    from pipeline import plot as picture
     from pipeline import report as work
     from pipeline.output import print_json
 
@@ -338,9 +345,23 @@ def report(
     members = _list(ensemble, "--ensemble") if ensemble else []
     for mode in (*chosen, *members):
         _check_mode(mode)
+    if plot is not None:
+        picture.check(plot)
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     found = work.report(
-        _open(store), dataset, backbone=backbone, modes=chosen, regime=regime, against=against, ensemble=members
+        _open(store),
+        dataset,
+        backbone=backbone,
+        modes=chosen,
+        regime=regime,
+        against=against,
+        ensemble=members,
+        inductive=neighbours == "train",
     )
+    if plot is not None:
+        picture.draw(found, plot)
+        progress.note(f"drawn: {plot}")
     if json:
         print_json(found)
     else:

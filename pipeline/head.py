@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pipeline.journal import Journal
 from pipeline.presets import settings_for
 from pipeline.results import Result, numbers
 from pipeline.runs import RunFolder, run_name, save_run
+from pipeline.side_by_side import in_order, most_at_once
 from stages import registry
 from stages.head import collection as collections
 from stages.head import train as training
@@ -36,6 +38,8 @@ from stages.splits import parse as parse_regime
 from store.layout import Store
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
+
+_Split = tuple[int, int | None, Split]  # seed, number of the fold, part of each clip
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def run(
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
+    Trainings that are small go side by side, as many as there are cores; each gives the numbers that it gives alone.
+
     Reads the store once, or at each pass over a collection that does not fit in memory; opens no song. Where the same
     command was stopped it goes on: finished runs are kept, the one it was at is taken up from its last checkpoint.
 
@@ -77,30 +83,41 @@ def run(
     world : the processes that train together. All of them return the results, the first one writes.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    folds = [parse_regime(regime)[1] or 1 for regime in regimes]
     data, settings = open_collection(store, dataset, backbone, heads, changes, held=False)
     shards = None if data.stored is None else share(data, world, device, memory_gib)
     data = data if shards is None else shards.data
     heads = trainable(heads, data, settings, changes)
     if shards is not None:
         shards.check(*heads)
-    networks = settings.members * sum(issubclass(head, TrainedHead) for head in heads) * sum(folds) * seeds
     results: list[Result] = []
     started = time.monotonic()
     about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
     stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
-    journal = Journal(store, world, {**about, "stretches": stretches})
-    with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
-        for regime in regimes:
-            splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
-            note_missing_labels(data, regime, [part for _, _, part in splits])
-            for head in heads:
-                results += _run_mode(
-                    store, head, data, regime, seeds, splits, settings, device, advance, shards, journal
-                )
-    journal.end()
+    splits = _splits(data, regimes, seeds)
+    folders = {(regime, head): _folder(data, head, regime, settings) for regime in splits for head in heads}
+    with Journal(store, world, {**about, "stretches": stretches}) as journal:
+        filled = journal.begin({folder: head for (_, head), folder in folders.items()})
+        work = [_Mode(head, regime, splits[regime], filled[folder]) for (regime, head), folder in folders.items()]
+        jobs = [(mode, *split) for mode in work for split in mode.splits]
+        command = _Command(store, data, shards, settings, device, journal)
+        networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
+        at_once = min(len(jobs), _at_once(data, shards, settings, device, memory_gib))
+        with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
+            told = in_order(command.train, jobs, at_once, advance)
+            for mode in work:
+                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
+        journal.end()
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
+
+
+def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, list[_Split]]:
+    """The splits of each regime; what their parts lack is noted."""
+    found = {}
+    for regime in regimes:
+        found[regime] = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
+        note_missing_labels(data, regime, [part for _, _, part in found[regime]])
+    return found
 
 
 def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, Split]]:
@@ -109,82 +126,112 @@ def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, S
     return list(enumerate(parts, start=1)) if parse_regime(regime)[1] else [(None, part) for part in parts]
 
 
-def _run_mode(
-    store: Store,
-    head: type[Head],
-    data: Collection,
-    regime: str,
-    seeds: int,
-    splits: Sequence[tuple[int, int | None, Split]],
-    settings: Settings,
-    device: torch.device,
-    advance: Callable[[int], None],
-    shards: Shards | None,
-    journal: Journal,
-) -> list[Result]:
-    """Train one mode on every split of a regime; one result a rule."""
-    found: dict[str | None, Result] = {}
-    representation = data.backbone if head.READS_SONGS else None
-    neighbours = _neighbours(head, settings)
-    folder = RunFolder(data.info.name, representation, head.NAME, regime, neighbours == "train")
-    filled = journal.begin(folder, head)
-    overlap = [data.overlap(part) for _, _, part in splits]
-    for seed, fold, part in splits:
-        name = run_name(seed, fold, None)
+def _at_once(
+    data: Collection, shards: Shards | None, settings: Settings, device: torch.device, memory_gib: float | None
+) -> int:
+    """How many trainings may go side by side: where one takes one thread, as many as there are threads and memory."""
+    if shards is None:
+        return 1  # nothing is trained, only counted
+    if not shards.whole or device.type != "cpu" or not training.takes_one_thread(data, settings):
+        return 1
+    copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
+    return max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """A head in a regime, its splits, and the folder that their runs are gathered in."""
+
+    head: type[Head]
+    regime: str
+    splits: list[_Split]
+    filled: RunFolder
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What all trainings of one command have in common."""
+
+    store: Store
+    data: Collection
+    shards: Shards | None
+    settings: Settings
+    device: torch.device
+    journal: Journal
+
+    def train(self, job: tuple[_Mode, int, int | None, Split], advance: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Train one mode on one split; what each rule's run tells of itself (`save_run`), also where it was done."""
+        mode, seed, fold, part = job
+        filled, journal, name = mode.filled, self.journal, run_name(seed, fold, None)
         done = journal.done(filled, name)
-        if done is None:
-            checkpoint = partial(journal.checkpoint, filled, name)
-            told = [
-                save_run(
-                    store,
-                    filled,
-                    run_name(seed, fold, fitted.rule),
-                    {
-                        "rule": fitted.rule,
-                        "seed": seed,
-                        "fold": fold,
-                        "metrics": numbers(training.evaluate(fitted.prediction, data, part)),
-                        "seconds": fitted.seconds,
-                        "remark": fitted.networks[0].remark if fitted.networks else "",
-                    },
-                    data=data,
-                    part=part,
-                    prediction=fitted.prediction,
-                    threshold=fitted.threshold,
-                    settings=settings,
-                    networks=fitted.networks,
-                    code=journal.code,
-                    writes=journal.writes,
-                )
-                for fitted in fit(head, data, part, settings, seed, device, advance, shards, checkpoint)
-            ]
-            journal.forget(filled)
-        else:
-            told = [done]
-            advance(settings.epochs * settings.members if done["settings"] else 0)
+        if done is not None:
+            advance(self.settings.epochs * self.settings.members if done["settings"] else 0)
+            return [done]
+        checkpoint = partial(journal.checkpoint, filled, name)
+        told = [
+            save_run(
+                self.store,
+                filled,
+                run_name(seed, fold, fitted.rule),
+                {
+                    "rule": fitted.rule,
+                    "seed": seed,
+                    "fold": fold,
+                    "metrics": numbers(training.evaluate(fitted.prediction, self.data, part)),
+                    "seconds": fitted.seconds,
+                    "remark": fitted.networks[0].remark if fitted.networks else "",
+                },
+                data=self.data,
+                part=part,
+                prediction=fitted.prediction,
+                threshold=fitted.threshold,
+                settings=self.settings,
+                networks=fitted.networks,
+                code=journal.codes[filled],
+                writes=journal.writes,
+            )
+            for fitted in fit(
+                *(mode.head, self.data, part, self.settings, seed, self.device, advance, self.shards, checkpoint)
+            )
+        ]
+        journal.forget(filled, name)
+        return told
+
+    def results(self, mode: _Mode, seeds: int, told: Sequence[dict[str, Any]]) -> list[Result]:
+        """One result a rule, from what the runs of a mode tell; they take the place of those that stood before."""
+        self.journal.whole(mode.filled)
+        found: dict[str | None, Result] = {}
         for run in told:
             result = found.setdefault(
                 run["rule"],
                 Result(
-                    dataset=data.info.name,
-                    synthetic=data.info.synthetic,
-                    backbone=representation,
-                    mode=head.NAME,
+                    dataset=self.data.info.name,
+                    synthetic=self.data.info.synthetic,
+                    backbone=_representation(mode.head, self.data),
+                    mode=mode.head.NAME,
                     rule=run["rule"],
-                    regime=regime,
+                    regime=mode.regime,
                     seeds=seeds,
-                    members=settings.members if run["settings"] else 1,
-                    threshold=None if run["threshold"] is None else settings.threshold,
-                    neighbours=neighbours,
+                    members=self.settings.members if run["settings"] else 1,
+                    threshold=None if run["threshold"] is None else self.settings.threshold,
+                    neighbours=_neighbours(mode.head, self.settings),
                     remark=run["remark"],
-                    overlap=overlap,
-                    saved=store.files.show(folder.path),
+                    overlap=[self.data.overlap(part) for _, _, part in mode.splits],
+                    saved=self.store.files.show(replace(mode.filled, unfinished=False).path),
                 ),
             )
             result.scores.append({name: math.nan if value is None else value for name, value in run["metrics"].items()})
             result.seconds.append(run["seconds"])
-    journal.whole(filled)
-    return list(found.values())
+        return list(found.values())
+
+
+def _folder(data: Collection, head: type[Head], regime: str, settings: Settings) -> RunFolder:
+    inductive = _neighbours(head, settings) == "train"
+    return RunFolder(data.info.name, _representation(head, data), head.NAME, regime, inductive)
+
+
+def _representation(head: type[Head], data: Collection) -> str | None:
+    return data.backbone if head.READS_SONGS else None
 
 
 def open_collection(
@@ -210,10 +257,16 @@ def _neighbours(head: type[Head], settings: Settings) -> str | None:
     return "train" if settings.inductive else "all"
 
 
+def _memory(device: torch.device, memory_gib: float | None) -> float:
+    """Bytes that representations, and what heads make of them, may take."""
+    return find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
+
+
 def share(data: Collection, world: World, device: torch.device, memory_gib: float | None) -> Shards:
     """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
-    memory = find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
-    most = world.tell(max(1, int(memory / (4 * data.dim * _COPIES))))  # free memory differs from process to process
+    most = world.tell(
+        max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES)))
+    )  # free memory differs from process to process
     if world.size == 1 and len(data) <= most:
         return Shards(data.held())
     shards = Shards(data, world, most)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import stages
 from pipeline.runs import RunFolder
@@ -16,10 +18,12 @@ from stages.head.checkpoint import Checkpoint
 from stages.head.heads import Head
 from stages.head.world import World
 from stages.progress import note
+from store.errors import StoreError
 from store.fingerprint import canonical
 from store.layout import Store
 
 _MARK = "unfinished"
+_LOOK_AGAIN_S = 0.5
 
 
 class Journal:
@@ -29,6 +33,9 @@ class Journal:
     whatever becomes of a command, the scores of the last whole one stand. Where the mark is that of the command, what
     lies in either folder is kept. A command that came to its end leaves no mark, so that it trains everything again.
 
+    Commands that fill the same folder take turns, folder by folder; the lock of one that was killed is free. Behind a
+    URL, where nothing can be locked, the one whose folder another has begun anew stops.
+
     Parameters
     ----------
     about : what decides the numbers of all folders: collection, settings, seeds.
@@ -37,26 +44,74 @@ class Journal:
     def __init__(self, store: Store, world: World, about: Mapping[str, Any]) -> None:
         self.store, self.world, self.about = store, world, about
         self.writes = world.rank == 0
-        self._begun: list[str] = []
+        self.codes: dict[RunFolder, str] = {}
+        self._marks: dict[RunFolder, str] = {}
+        self._held: dict[RunFolder, Callable[[], None]] = {}
 
-    def begin(self, folder: RunFolder, head: type[Head]) -> RunFolder:
-        """The folder to fill: ``folder`` itself where it is this command's own, else the one beside it."""
-        self.code = code_revision(head)
-        self._mark = _hash(json.dumps(canonical({**self.about, "code": self.code}), sort_keys=True).encode())
-        self._begun.append(f"{folder.path}/{_MARK}")
-        if self.world.tell(self.writes and self._is_own(folder)):
-            return folder
-        beside = replace(folder, unfinished=True)
-        if self.writes and not self._is_own(beside):
-            self.store.files.remove(beside.path)
-            self.store.files.write(f"{beside.path}/{_MARK}", self._mark.encode())
-        return beside
+    def __enter__(self) -> Self:
+        return self
 
-    def _is_own(self, folder: RunFolder) -> bool:
-        return self._read(f"{folder.path}/{_MARK}") == self._mark.encode()
+    def __exit__(self, *_error: object) -> None:
+        for folder in list(self._held):
+            self._leave(folder)
+
+    def begin(self, folders: Mapping[RunFolder, type[Head]]) -> dict[RunFolder, RunFolder]:
+        """For each folder the one to fill: itself where it is this command's own, else the one beside it.
+
+        Waits for other commands that fill any of them; each is this one's until it is `whole`. The code revision of
+        a folder that is to be filled is in ``codes``.
+        """
+        found = {}
+        for folder in sorted(folders, key=lambda folder: folder.path):  # in one order, or two could wait for each other
+            self._take(folder)
+            found[folder] = self._begin(folder, code_revision(folders[folder]))
+        return found
+
+    def _begin(self, folder: RunFolder, code: str) -> RunFolder:
+        mark = _hash(json.dumps(canonical({**self.about, "code": code}), sort_keys=True).encode())
+        own = self.world.tell(self.writes and self._read_mark(folder) == mark)
+        filled = folder if own else replace(folder, unfinished=True)
+        self.codes[filled], self._marks[filled] = code, mark
+        if self.writes and self._read_mark(filled) != mark:
+            self.store.files.remove(filled.path)
+            self.store.files.write(f"{filled.path}/{_MARK}", mark.encode())
+        return filled
+
+    def _take(self, folder: RunFolder) -> None:
+        waits = False
+        while not self.world.tell(not self.writes or self._is_free(folder)):
+            if not waits:
+                note(
+                    f"another command trains {folder.mode}, {folder.regime} on {folder.dataset} at this moment; "
+                    f"this one goes on when that is done"
+                )
+            waits = True
+            time.sleep(_LOOK_AGAIN_S)
+
+    def _is_free(self, folder: RunFolder) -> bool:
+        give_back = self.store.files.take(folder.lock, 0)
+        if give_back is not None:
+            self._held[folder] = give_back
+        return give_back is not None
+
+    def _leave(self, folder: RunFolder) -> None:
+        if folder in self._held:
+            self._held.pop(folder)()
+
+    def _read_mark(self, folder: RunFolder) -> str | None:
+        held = self._read(f"{folder.path}/{_MARK}")
+        return None if held is None else held.decode(errors="replace")
+
+    def _check(self, folder: RunFolder) -> None:
+        if self.writes and self._read_mark(folder) != self._marks[folder]:
+            raise StoreError(
+                f"{self.store.files.show(folder.path)} was removed or begun anew by another command while this one "
+                f"trained {folder.mode}, {folder.regime}; run the same command again when that has come to its end"
+            )
 
     def done(self, folder: RunFolder, name: str) -> dict[str, Any] | None:
         """What a finished run told of itself (`save_run`); None where it is still to be done."""
+        self._check(folder)
         data = self.world.tell(self._read(f"{folder.path}/{name}.json") if self.writes else None)
         if data is None:
             return None
@@ -66,24 +121,27 @@ class Journal:
 
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
         """Where a network waits while it is not finished."""
-        return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._mark)
+        return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._marks[folder])
 
     def whole(self, folder: RunFolder) -> None:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
+        self._check(folder)
         if self.writes and folder.unfinished:
             self.store.files.move(folder.path, replace(folder, unfinished=False).path)
+        self._leave(replace(folder, unfinished=False))
 
-    def forget(self, folder: RunFolder) -> None:
-        """Remove the checkpoints of runs, which are finished."""
+    def forget(self, folder: RunFolder, name: str) -> None:
+        """Remove the checkpoints of a run, which is finished."""
         for file in self.store.files.files(folder.path) if self.writes else ():
-            if file.endswith(".resume"):
+            if re.fullmatch(re.escape(name) + r"-\d+\.resume", file):
                 self.store.files.remove(f"{folder.path}/{file}")
 
     def end(self) -> None:
         """The command has come to its end."""
-        if self.writes:
-            for path in self._begun:
-                self.store.files.remove(path)
+        for folder, mark in self._marks.items() if self.writes else ():
+            whole = replace(folder, unfinished=False)
+            if self._read_mark(whole) == mark:  # not where another command has begun since
+                self.store.files.remove(f"{whole.path}/{_MARK}")
 
     def _read(self, path: str) -> bytes | None:
         try:

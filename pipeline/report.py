@@ -31,11 +31,16 @@ def report(
     regime: str,
     against: str,
     ensemble: Sequence[str] = (),
+    inductive: bool = False,
 ) -> dict[str, Any]:
     """Intervals, paired tests and scores by kind of artist for the runs that ``head`` and ``compare`` left.
 
     Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
     the scores of ``ensemble``'s modes is reported as one more mode.
+
+    Parameters
+    ----------
+    inductive : of modes that read neighbours, take the runs in which training clips alone were neighbours.
     """
     parse_regime(regime)
     catalog = store.read_catalog(dataset)
@@ -43,12 +48,13 @@ def report(
     name = _representation(store, dataset, backbone)
     runs: dict[str, dict[Key, Run]] = {}
     for mode in dict.fromkeys((*modes, *ensemble)):
+        by_train = inductive and registry.find("head", mode).READS_NEIGHBOURS
         for where in (name, None):
-            runs |= _load(store, data, RunFolder(dataset, where, mode, regime))
+            runs |= _load(store, data, RunFolder(dataset, where, mode, regime, by_train))
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; make some: "
-            f"encore compare {dataset} --regimes {regime}"
+            f"encore compare {dataset} --regimes {regime}{' --neighbours train' if inductive else ''}"
         )
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
@@ -69,35 +75,30 @@ def report(
     pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
     scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
-    resampled = analysis.bootstrap(list(scored.values()))
-    rows = dict(zip(scored, resampled, strict=True))
-    spread = analysis.units(next(iter(scored.values()))) > 1  # one artist tells nothing of others
+    names, said = list(scored), list(scored.values())
     genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
-    found: dict[str, Any] = {}
+    over_all = analysis.bootstrap(said) if analysis.units(said[0]) > 1 else None  # one artist tells nothing of others
+    found: dict[str, Any] = _scores(names, said, over_all, against)
+    for kind, value, buckets in (
+        ("by_genres_of_artist", genres, analysis.GENRES),
+        ("by_songs_of_artist", songs, analysis.SONGS),
+    ):
+        for mode in names:
+            found[mode][kind] = {}
+        for bucket, (parts, resampled) in analysis.by_bucket(said, value, buckets).items():
+            for mode, entry in _scores(names, parts, resampled, against).items():
+                found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
     for mode, run in scored.items():
-        by_genres = analysis.by_bucket(run, genres, analysis.GENRES)
-        found[mode] = {
-            "score": run.score(),
-            "interval": list(analysis.interval(rows[mode])) if spread else None,
-            "by_genres_of_artist": by_genres,
-            "deviation_over_genres": float(np.std([bucket["score"] for bucket in by_genres.values()])),
-            "by_songs_of_artist": analysis.by_bucket(run, songs, analysis.SONGS),
-            "confusion": analysis.confusion(run).tolist(),
-        }
-        if against in rows and mode != against:
-            difference = rows[mode] - rows[against]
-            found[mode]["against"] = {
-                "mode": against,
-                "difference": run.score() - scored[against].score(),
-                "interval": list(analysis.interval(difference)) if spread else None,
-                "p": analysis.p_value(difference) if spread else None,
-            }
+        by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
+        found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
+        found[mode]["confusion"] = analysis.confusion(run).tolist()
     return {
         "dataset": dataset,
         "synthetic": catalog.info.synthetic,
         "representation": name,
         "regime": regime,
+        "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
         "metric": "micro_f1" if data.multi_label else "accuracy",
         "labels": list(data.labels),
@@ -107,11 +108,38 @@ def report(
     }
 
 
+def _scores(
+    names: Sequence[str], said: Sequence[Scored], resampled: NDArray[np.float64] | None, against: str
+) -> dict[str, dict[str, Any]]:
+    """By mode the score, its interval, and how it differs from the mode ``against``, on the same clips.
+
+    ``resampled`` is [modes, resamples], None where there are too few artists for intervals.
+    """
+    rows = dict(zip(names, [None] * len(names) if resampled is None else resampled, strict=True))
+    scores = {name: run.score() for name, run in zip(names, said, strict=True)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        found[name] = {"score": scores[name], "interval": None if row is None else list(analysis.interval(row))}
+        if against in rows and name != against:
+            base = rows[against]
+            difference = None if row is None or base is None else row - base
+            found[name]["against"] = {
+                "mode": against,
+                "difference": scores[name] - scores[against],
+                "interval": None if difference is None else list(analysis.interval(difference)),
+                "p": None if difference is None else analysis.p_value(difference),
+            }
+    return found
+
+
 def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    """Mode -> its settings that differ from what most modes have; modes that train nothing have none."""
+    """Mode -> its settings that differ from what most modes have; modes that train nothing have none.
+
+    Whether runs are inductive was asked for, and means nothing to modes without neighbours.
+    """
     given = {mode: values for mode, values in settings.items() if values}
     found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for values in given.values() for name in values):
+    for name in dict.fromkeys(name for values in given.values() for name in values if name != "inductive"):
         shown = [repr(values.get(name)) for values in given.values()]
         usual = max(dict.fromkeys(shown), key=shown.count)
         for (mode, values), text in zip(given.items(), shown, strict=True):
@@ -133,6 +161,7 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 ENSEMBLE = "ensemble"
+_BELOW = "<"
 
 
 @dataclass(frozen=True)
@@ -224,11 +253,13 @@ def describe(found: dict[str, Any]) -> str:
     lines = [
         f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
         f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
+        *(["inductive: training clips alone are neighbours"] if found["neighbours"] == "train" else []),
         "",
         table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
+    marked = False
     for key, title in (
         ("by_genres_of_artist", "genres the artist has"),
         ("by_songs_of_artist", "songs the artist has"),
@@ -237,8 +268,17 @@ def describe(found: dict[str, Any]) -> str:
         clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
         body = [["clips", *(f"{clips[name]:,}" for name in names), *([""] if "genres" in key else [])]]
         for mode, entry in modes.items():
-            cells = [f"{100 * entry[key][name]['score']:.1f}" for name in names]
-            body.append([mode, *cells, *([f"{entry['deviation_over_genres']:.4f}"] if "genres" in key else [])])
+            cells = [_cell(entry[key][name]) for name in names]
+            marked |= any(cell.endswith(_BELOW) for cell in cells)
+            deviation = [f"{entry['deviation_over_genres']:.4f}"] if "genres" in key and names else []
+            body.append([mode, *cells, *deviation])
+        if not names:
+            continue
         head = [title, *names, *(["deviation"] if "genres" in key else [])]
         lines += ["", table(head, body)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *([f"{_BELOW} below {other} there, beyond the interval"] if marked else [])])
+
+
+def _cell(bucket: dict[str, Any]) -> str:
+    bounds = bucket.get("against", {}).get("interval")
+    return f"{100 * bucket['score']:.1f}{_BELOW if bounds and bounds[1] < 0 else ''}"

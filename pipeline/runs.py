@@ -40,8 +40,20 @@ class RunFolder:
 
     @property
     def path(self) -> str:
-        kind = ("-inductive" if self.inductive else "") + (".unfinished" if self.unfinished else "")
-        return f"{self.dataset}/runs/{self.backbone or 'metadata'}/{self.mode}-{self.regime}{kind}"
+        return f"{self._beside}/{self._name}{'.unfinished' if self.unfinished else ''}"
+
+    @property
+    def lock(self) -> str:
+        """The lock file of those who fill it."""
+        return f"{self._beside}/.{self._name}.lock"
+
+    @property
+    def _beside(self) -> str:
+        return f"{self.dataset}/runs/{self.backbone or 'metadata'}"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}"
 
 
 def run_name(seed: int, fold: int | None, rule: str | None) -> str:

@@ -24,7 +24,7 @@ from stages.splits import PARTS, REGIMES, Split, as_parts, dealt, parse, split
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog
-from store.splits import keep_splits, read_splits
+from store.splits import keep_splits, read_splits, splits_mark
 
 Ids = NDArray[np.int64]
 
@@ -118,12 +118,14 @@ class Division:
         kept = self._kept(asked)
         found, changed, moved = self._dealt(asked, kept, possible_only)
         if self.store is not None and self.keeps and changed:
-            with self.store.lock(self.catalog.info.name):
+            name = self.catalog.info.name
+            with self.store.lock(name):
+                seen = splits_mark(self.store, name)
                 now = self._kept(asked)
                 # Another process may have kept some meanwhile.
                 if now.keys() != kept.keys() or any((now[column] != kept[column]).any() for column in now):
                     found, changed, moved = self._dealt(asked, now, possible_only)
-                keep_splits(self.store, self.catalog.info.name, self._songs, changed)
+                keep_splits(self.store, name, self._songs, changed, seen)
         for column, count in moved.items():
             note(
                 f"{self.catalog.info.name}: {count:,} songs of the split {column} go to another part, since a "

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 _LOG_EVERY_S = 10.0
 _quiet = False
+_relay: Callable[[str], None] | None = None
 
 
 def be_quiet(quiet: bool) -> None:
@@ -17,9 +18,17 @@ def be_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def relay(hand_over: Callable[[str], None]) -> None:
+    """Hand all notes over from now on, to one that can show them: what this process prints would cross a bar."""
+    global _relay
+    _relay = hand_over
+
+
 def note(text: str) -> None:
     """One line for the person who waits, on standard error."""
-    if not _quiet:
+    if _relay is not None:
+        _relay(text)
+    elif not _quiet:
         print(text, file=sys.stderr, flush=True)
 
 

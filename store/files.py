@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,31 +82,38 @@ class Files:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock file ``name``; of all processes that ask for it, one at a time goes on.
-
-        Behind a URL nothing can be locked and nothing is waited for. There, the shards of one collection may be shared
-        out among processes (``--part``), since each is written by one; growing a collection is for one at a time.
-        """
-        if self.local is None:
-            yield
-            return
-        import filelock
-
-        lock = filelock.FileLock(self.local / name, timeout=_PATIENCE_S)
-        try:
-            (self.local / name).parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except filelock.Timeout as error:
+        """Hold the lock file ``name``; of all processes that ask for it, one at a time goes on; see `take`."""
+        give_back = self.take(name, _PATIENCE_S)
+        if give_back is None:
             raise StoreError(
                 f"another process has held {self.show(name)} for {_PATIENCE_S / 60:.0f} minutes; end it if it hangs, "
                 f"and run the same command again"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"cannot lock {self.show(name)}: {_why(error)}") from error
+            )
         try:
             yield
         finally:
-            lock.release()
+            give_back()
+
+    def take(self, name: str, patience_s: float) -> Callable[[], None] | None:
+        """Take the lock file ``name``: what gives it back, or None where another process keeps it all that time.
+
+        A process that ends, however it does, gives back what it holds. Behind a URL nothing can be locked and nothing
+        is waited for. There, the shards of one collection may be shared out among processes (``--part``), since each is
+        written by one; growing a collection is for one at a time.
+        """
+        if self.local is None:
+            return lambda: None
+        import filelock
+
+        lock = filelock.FileLock(self.local / name, timeout=patience_s)
+        try:
+            (self.local / name).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot lock {self.show(name)}: {_why(error)}") from error
+        return lock.release
 
     def folders(self, name: str = "") -> list[str]:
         """The names of the folders directly under ``name``, sorted; those in the course of removal are left out."""

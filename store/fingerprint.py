@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
 FORMAT = 1  # raise it by one when the same settings should be hashed in another way
 _CHUNK_BYTES = 1 << 20
@@ -70,9 +71,12 @@ def hash_ids(ids: Iterable[str]) -> str:
 
 
 def hash_values(values: np.ndarray[Any, Any]) -> str:
-    """A hash of an array's numbers, the same whatever the chunks or the compression on disk."""
+    """A hash of an array's numbers, the same whatever the chunks or the compression on disk.
+
+    XXH3, which tells damage and not malice: a fifteenth of SHA-256's time, so that every read can be checked.
+    """
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(np.ascontiguousarray(little).data).hexdigest()[:32]
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(little).data)
 
 
 def source_tag(path: Path) -> str:

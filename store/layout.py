@@ -10,7 +10,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
     STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
-    STORE/<dataset>/runs/                                             what stage two leaves behind
+    STORE/<dataset>/runs/                                             what stage two leaves behind, with locks of its own
 """
 
 from __future__ import annotations
@@ -93,6 +93,12 @@ class Store:
         if not complete:
             partial = [str(name) for name in self.representations(dataset)]
             begun = f" ({', '.join(partial)} is not complete)" if partial else ""
+            strange = [name for name in self.files.folders(dataset) if not _REPRESENTATION.fullmatch(name)]
+            for folder in (f"{dataset}/{name}" for name in strange):
+                if self.files.exists(f"{folder}/manifest.json"):
+                    manifest = Manifest.from_json(self.files.read(f"{folder}/manifest.json"))
+                    written = f"{manifest.backbone}-{manifest.fingerprint}"
+                    raise self._renamed(folder, f"the representation {written}", written)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
         raise RequestError(
             f"{dataset} has no representation {wanted!r}; have: {have}. "
@@ -111,12 +117,18 @@ class Store:
         if not self.has_catalog(dataset):
             raise unknown("data set in this store", dataset, self.datasets())
         try:
-            return Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+            catalog = Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
         except FormatError as error:
             raise FormatError(
                 f"{self.files.show(dataset)}: {error}; put a copy of catalog.parquet back, or encode again "
                 f"into another --store"
             ) from error
+        if catalog.info.name != dataset:
+            raise self._renamed(dataset, f"the collection {catalog.info.name}", catalog.info.name)
+        return catalog
+
+    def _renamed(self, folder: str, holds: str, name: str) -> FormatError:
+        return FormatError(f"{self.files.show(folder)} holds {holds}, so it was renamed; name the folder {name} again")
 
     def catalog_mark(self, dataset: str) -> str | None:
         """A mark of the catalog's file that changes whenever it is written; None where there is none."""
@@ -140,8 +152,9 @@ class Store:
             ) from error
         except RequestError as error:
             raise RequestError(f"{self.files.show(where)}: {error}") from error
-        if (manifest.backbone, manifest.fingerprint) != (name.backbone, name.fingerprint):
-            raise FormatError(f"{self.files.show(where)} speaks of {manifest.backbone}-{manifest.fingerprint}")
+        written = RepresentationName(manifest.backbone, manifest.fingerprint)
+        if written != name:
+            raise self._renamed(f"{dataset}/{name}", f"the representation {written}", str(written))
         return manifest
 
     def read_table(self, name: str) -> pa.Table:

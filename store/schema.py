@@ -19,7 +19,7 @@ from store.errors import FormatError, RequestError
 
 # Raise one by one when what is written can no longer be read as before.
 CATALOG_FORMAT = 1
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 SPLITS = ("train", "validation", "test")
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from store.errors import FormatError, RequestError
+from store.errors import FormatError, RequestError, StoreError
 from store.layout import Store, check_name
 
 _KEY = "song_id"
@@ -37,10 +37,26 @@ def read_splits(store: Store, dataset: str, columns: list[str], songs: pa.String
     return found
 
 
-def keep_splits(store: Store, dataset: str, songs: pa.StringArray, splits: Mapping[str, Parts]) -> None:
+def splits_mark(store: Store, dataset: str) -> str | None:
+    """A mark of the kept splits that changes whenever they are written; None where there are none."""
+    return store.files.mark(_name(dataset))
+
+
+def keep_splits(
+    store: Store, dataset: str, songs: pa.StringArray, splits: Mapping[str, Parts], seen: str | None
+) -> None:
     """Keep the part of each of ``songs`` (distinct) in some splits; -1 leaves what is kept as it is.
 
     The file is replaced as a whole, other songs and other splits stay: for one process at a time (`Store.lock`).
+
+    Parameters
+    ----------
+    seen : `splits_mark` from before it was looked up what is kept.
+
+    Raises
+    ------
+    StoreError
+        where another run kept splits since, which can happen behind a URL, where nothing can be locked.
     """
     table = _read(store, dataset)
     before = table.num_rows
@@ -56,6 +72,10 @@ def keep_splits(store: Store, dataset: str, songs: pa.StringArray, splits: Mappi
             dealt = splits[name] >= 0
             values[place[dealt]] = splits[name][dealt]
         columns[name] = pa.array(values)
+    if splits_mark(store, dataset) != seen:
+        raise StoreError(
+            f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
+        )
     store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(_VERSION))
 
 

@@ -158,7 +158,8 @@ def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
     Division(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
     assert not list(tmp_path.iterdir())
-    keep_splits(Store(tmp_path), "own", Division(catalog(songs))._songs, {"random-0": np.full(200, 3, dtype=np.int8)})
+    outside = {"random-0": np.full(200, 3, dtype=np.int8)}
+    keep_splits(Store(tmp_path), "own", Division(catalog(songs))._songs, outside, None)
     with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
         Division(catalog(songs), Store(tmp_path)).parts("random", 0)
 

@@ -7,6 +7,7 @@ quotes. Columns without a name (the index that pandas writes) are passed over. E
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -82,12 +83,17 @@ class Table:
             column = column.cast(column.type.value_type)
         if _is_number(column.type) or pa.types.is_boolean(column.type):
             return _to_numpy(column.cast(pa.float64(), safe=False)), np.zeros(self.rows, dtype=bool)
+        if pa.types.is_string(column.type):
+            with suppress(pa.ArrowInvalid):  # mostly there is a number in every cell, and nothing more to find out
+                values = _to_numpy(column.cast(pa.float64()))
+                if np.isfinite(values).all():
+                    return values, np.zeros(self.rows, dtype=bool)
         text = self._text(name)
         good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), False)
         missing = pc.fill_null(pc.is_in(pc.utf8_lower(text), pa.array(_NO_NUMBER)), False)
         strange = pc.and_not(pc.is_valid(text), pc.or_(good, missing))
-        values = pc.if_else(good, text, pa.scalar(None, pa.string())).cast(pa.float64())
-        return _to_numpy(values), strange.to_numpy()
+        numbers = pc.if_else(good, text, pa.scalar(None, pa.string())).cast(pa.float64())
+        return _to_numpy(numbers), strange.to_numpy()
 
     def seconds(self, name: str, *, above: bool = False) -> list[float | None]:
         """A column of times in seconds, 0 or more (``above``: more than 0); None where a cell is empty."""
@@ -195,9 +201,14 @@ def _open_parquet(path: Path) -> Table:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise RequestError(f"{path} has more than one column {twice[0]!r}; rename all but one")
+    twice = first_twice(names)
+    if twice is not None:
+        raise RequestError(f"{path} has more than one column {twice!r}; rename all but one")
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that stands among them more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

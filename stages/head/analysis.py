@@ -7,7 +7,6 @@ would be too narrow. All metrics here are functions of sums over clips, so a boo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,14 +107,18 @@ def p_value(difference: Floats) -> float:
     return min(1.0, max(least, 2 * min(below, 1 - below)))
 
 
-def by_bucket(run: Scored, value: Ids, buckets: tuple[tuple[int, int | None], ...]) -> dict[str, dict[str, Any]]:
-    """The score over the clips whose ``value`` falls into each bucket (both ends included); empty ones are absent."""
+def by_bucket(
+    runs: list[Scored], value: Ids, buckets: tuple[tuple[int, int | None], ...]
+) -> dict[str, tuple[list[Scored], Floats | None]]:
+    """The clips whose ``value`` [clips] falls into each bucket (both ends included), as each of the heads scored them,
+    and their `bootstrap`: None where there is but one artist. Empty buckets are absent.
+    """
     found = {}
     for low, high in buckets:
         inside = (value >= low) & (value <= (high if high is not None else np.iinfo(np.int64).max))
         if inside.any():
-            part = Scored(run.truth[inside], run.chosen[inside], run.artist[inside], run.multi_label)
-            found[bucket_name(low, high)] = {"clips": int(inside.sum()), "score": part.score()}
+            parts = [Scored(r.truth[inside], r.chosen[inside], r.artist[inside], r.multi_label) for r in runs]
+            found[bucket_name(low, high)] = parts, bootstrap(parts) if units(parts[0]) > 1 else None
     return found
 
 

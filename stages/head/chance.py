@@ -42,6 +42,11 @@ def uniform(drawn: Tensor) -> Tensor:
     return (drawn >> 11).bitwise_and_(2**53 - 1).double() * 2.0**-53
 
 
+def normal(drawn: Tensor) -> Tensor:
+    """Standard normals as float64: the distribution inverted at `uniform`."""
+    return torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
+
+
 def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:
     """How many of ``n`` [batch] come, each with probability ``p``: the distribution inverted at ``drawn``, to 2^-48."""
     import numpy as np

@@ -96,7 +96,7 @@ def train(
         network = heads.any().build().to(device)
     loop = _Loop(heads, network, seed)
     keep_freed_memory()
-    with _threads(network, settings.batch):
+    with _threads(data, settings):
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     everything = torch.arange(len(data), device=device)
@@ -127,13 +127,18 @@ def keep_freed_memory() -> None:
             mallopt(*parameter)
 
 
+def takes_one_thread(data: Collection, settings: Settings) -> bool:
+    """Whether steps are so small that a second thread would only wait for the first: by the floating-point operations
+    of one hidden layer and the output layer over a batch, forward and backward.
+    """
+    clips, hidden = min(settings.batch, len(data)), settings.hidden or data.dim
+    return 6 * clips * hidden * (data.dim + len(data.labels)) < _ONE_THREAD_FLOPS
+
+
 @contextmanager
-def _threads(network: nn.Module, batch: int) -> Iterator[None]:
-    """One thread for steps so small that more would only wait for each other."""
+def _threads(data: Collection, settings: Settings) -> Iterator[None]:
     before = torch.get_num_threads()
-    layers = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
-    flops = 6 * batch * sum(layer.weight.numel() for layer in layers)
-    torch.set_num_threads(1 if flops < _ONE_THREAD_FLOPS else before)
+    torch.set_num_threads(1 if takes_one_thread(data, settings) else before)
     try:
         yield
     finally:

@@ -62,6 +62,11 @@ def test_buckets_and_counts_by_hand() -> None:
     assert analysis.genres_of_artist(artist, targets).tolist() == [2, 2, 1, 0, 2]
     assert analysis.songs_of_artist(artist, song).tolist() == [2, 2, 1, 0, 2]
     run = Scored(np.eye(2, dtype=bool)[[0, 1, 1]], np.eye(2, dtype=bool)[[0, 1, 0]], np.arange(3), False)
-    found = analysis.by_bucket(run, np.array([1, 1, 9]), analysis.GENRES)
-    assert found == {"1": {"clips": 2, "score": 1.0}, "9+": {"clips": 1, "score": 0.0}}
+    found = analysis.by_bucket([run], np.array([1, 1, 9]), analysis.GENRES)
+    assert {name: (len(part.truth), part.score()) for name, ((part,), _) in found.items()} == {
+        "1": (2, 1),
+        "9+": (1, 0),
+    }
+    assert found["1"][1] is not None
+    assert found["9+"][1] is None  # one artist alone
     assert analysis.confusion(run).tolist() == [[1, 0, 0], [1, 1, 0]]

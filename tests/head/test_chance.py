@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.head.chance import binomial, bits, key, uniform
+from stages.head.chance import binomial, bits, key, normal, uniform
 from stages.head.graph import ArtistGraph
 from tests.head.test_graph import artists, graph_of
 
@@ -37,6 +37,14 @@ def test_streams_are_uniform_and_apart() -> None:
     columns = uniform(bits(bits(key(3), nodes[:50_000]).unsqueeze(1), torch.arange(4)))
     off = torch.corrcoef(columns.T) - torch.eye(4, dtype=torch.float64)
     assert float(off.abs().max()) < 0.024
+
+
+def test_normals_are_normal() -> None:
+    found = normal(bits(key("normal"), torch.arange(200_000)))
+    assert stats.kstest(found.numpy(), "norm").pvalue > 1e-4
+    ends = normal(torch.tensor([0, -1]))  # all bits clear, all bits set
+    assert ends.isfinite().all()
+    assert float(ends[0]) < -8 < 8 < float(ends[1])
 
 
 @pytest.mark.parametrize("p", [0.1, 0.7, 0.999])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline import head as heads
 from stages import registry
+from stages.head.collection import Stored
+from store.fingerprint import hash_values
 from store.layout import Store
 from store.schema import Catalog
 from tests.pipeline.conftest import Encore
@@ -54,7 +59,7 @@ def chunk_of(encore: Encore) -> Path:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite(encore: Encore, tmp_path: Path, number: float) -> None:
-    """In a table such a song is counted as one that cannot be encoded; in a store it is damage."""
+    """In a table such a song is counted as one that cannot be encoded; in a store it is damage, committed or not."""
     table = table_of(tmp_path / "t.csv", a=lambda i: number if i == 7 else i % 5)
     embed_table(encore, table)
     assert compare(encore).keys() == HEADS.keys()
@@ -63,6 +68,11 @@ def test_numbers_that_are_not_finite(encore: Encore, tmp_path: Path, number: flo
     values = np.frombuffer(chunk.read_bytes(), dtype="<f4").copy()
     values[3 * 20] = number
     chunk.write_bytes(values.tobytes())
+    assert "do not hold the numbers that were committed" in encore("head", "hits", *QUICK, code=1).err
+    (manifest,) = encore.store.rglob("manifest.json")
+    held = json.loads(manifest.read_text())
+    held["shards"][0]["values"] = hash_values(values[: 3 * 80])
+    manifest.write_text(json.dumps(held))
     for mode, head in HEADS.items():
         if head.READS_SONGS:
             said = encore("head", "hits", "--mode", mode, *QUICK, code=1).err
@@ -168,6 +178,12 @@ def lose_numbers(encore: Encore) -> None:
     chunk_of(encore).unlink()
 
 
+def damage_numbers(encore: Encore) -> None:
+    torn = bytearray(chunk_of(encore).read_bytes())
+    torn[100] ^= 1
+    chunk_of(encore).write_bytes(torn)
+
+
 def lose_all(encore: Encore) -> None:
     shutil.rmtree(encore.store / "hits")
 
@@ -177,7 +193,8 @@ CHANGES = {
     replace_songs: (1, "belongs to other clips than the catalog's rows"),
     lose_representation: (2, "has no representations yet"),
     lose_manifest: (2, "is not complete"),
-    lose_numbers: (1, "is damaged|cannot be read|is not there"),
+    lose_numbers: (1, "rows 0-79 cannot be read"),
+    damage_numbers: (1, "rows 0-79 do not hold the numbers that were committed"),
     lose_all: (2, "has no representations yet|unknown data set"),
 }
 
@@ -202,3 +219,25 @@ def test_a_store_that_changes_while_it_is_read(
     said = encore("head", "hits", *QUICK, code=code)
     assert done
     assert re.search(wanted, said.err), said.err
+
+
+@pytest.mark.parametrize("change", [lose_numbers, damage_numbers, lose_all], ids=lambda change: change.__name__)
+def test_a_store_that_changes_during_a_training(
+    encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Encore], None]
+) -> None:
+    """A collection that does not fit in memory is read anew in each epoch, and checked each time."""
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    monkeypatch.setattr(heads, "_COPIES", 20_000)
+    read, reads = Stored.read, []
+
+    def then_change(self: Stored, rows: np.ndarray) -> torch.Tensor:
+        found = read(self, rows)
+        reads.append(len(rows))
+        if len(reads) == 10:
+            change(encore)
+        return found
+
+    monkeypatch.setattr(Stored, "read", then_change)
+    said = encore("head", "hits", *QUICK, "--memory", "0.005", code=1).err
+    assert len(reads) == 10
+    assert re.search("rows 0-79 (cannot be read|do not hold the numbers that were committed)", said), said

@@ -76,8 +76,33 @@ def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) ->
     assert found["seeds"] == [0, 1]
     low, high = found["modes"]["gnn"]["interval"]
     assert low <= found["modes"]["gnn"]["score"] <= high
-    assert found["modes"]["gnn"]["against"]["mode"] == "song"
+    told = found["modes"]["gnn"]
+    assert told["against"].keys() == {"mode", "difference", "interval", "p"}
+    assert told["against"]["mode"] == "song"
+    tested = sum(sum(counts) for counts in told["confusion"])
+    assert tested > 0
+    assert [len(counts) for counts in told["confusion"]] == [len(found["labels"]) + 1] * len(found["labels"])
+    for key in ("by_genres_of_artist", "by_songs_of_artist"):
+        assert key.removeprefix("by_").replace("_", " ").replace("of artist", "the artist has") in text
+        assert {bucket["clips"] > 0 and 0 <= bucket["score"] <= 1 for bucket in told[key].values()} == {True}
+    scores = [bucket["score"] for bucket in told["by_genres_of_artist"].values()]
+    assert told["deviation_over_genres"] == pytest.approx(np.std(scores))
     assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
+
+
+def test_a_report_as_a_picture(encore: Encore, tmp_path: Path) -> None:
+    """Labels that are no plain words, one of an artist without a single neighbour, and none known at all."""
+    table = tmp_path / "songs.csv"
+    labels = ("音楽_", "$\\frac$", "$\\frac$")
+    rows = [f"{i % 9 or ''},{labels[i % 3]},{i % 7}" for i in range(90)]
+    for name, lines in (("some", rows), ("none", [line[line.index(",") :] for line in rows])):
+        table.write_text("\n".join(["artist,labels,x", *lines]) + "\n")
+        encore("embed", "table", "--table", table, "--name", name)
+        encore("compare", name, "--modes", "song,label-propagation", "--seeds", 1, *QUICK)
+        encore("report", name, "--plot", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "one of avif, " in encore("report", "some", "--plot", tmp_path / "a.doc", code=2).err
+    assert "is no folder" in encore("report", "some", "--plot", tmp_path / "not" / "a.png", code=2).err
 
 
 def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> None:
@@ -407,10 +432,24 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
         f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
     ]
     assert found["saved"].endswith("gnn-artist-3fold-inductive")
-    text = encore("compare", "hits", "--modes", "song,gnn", "--neighbours", "train", "--seeds", 1, *QUICK).out
+    modes = ("--modes", "song,gnn")
+    refused = encore("report", "hits", "--neighbours", "train", code=2).err
+    assert "make some: encore compare hits --regimes random --neighbours train" in refused
+    text = encore("compare", "hits", *modes, "--neighbours", "train", "--seeds", 1, *QUICK).out
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text
-    assert "gnn*" in encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK).out
+    assert encore("report", "hits", "--json").json["modes"].keys() == {"song"}
+    assert "gnn*" in encore("compare", "hits", *modes, "--seeds", 1, *QUICK).out
+    reports = {which: encore("report", "hits", "--neighbours", which, "--json").json for which in ("all", "train")}
+    for which, told in reports.items():
+        assert told["neighbours"] == which
+        assert told["modes"].keys() == {"song", "gnn"}
+        assert told["other_settings"] == {}
+    assert reports["all"]["modes"]["song"] == reports["train"]["modes"]["song"]
+    assert reports["all"]["modes"]["gnn"] != reports["train"]["modes"]["gnn"]
+    text = encore("report", "hits", "--neighbours", "train").out
+    assert "inductive: training clips alone are neighbours" in text
+    assert "--neighbours takes all or train" in encore("report", "hits", "--neighbours", 8, code=2).err
 
 
 def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from pipeline import head
+from pipeline.journal import Journal
+from pipeline.runs import RunFolder
 from stages.head import train as training
 from tests.pipeline.conftest import Encore
 
@@ -35,6 +37,18 @@ checkpoint.Checkpoint.save = save_and_die
 from pipeline.cli import main
 main()
 """
+
+
+# The command, which says so and goes no further when a network of `head` has been saved.
+HELD = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("held", flush=True); sys.stdin.read()')
+WAITS = "another command trains gnn, random on hits at this moment"
+
+
+def start(script: str, *command: object, store: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    words = [sys.executable, "-c", script, *map(str, command), "--store", str(store)]
+    return subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def embed(encore: Encore, table: Path) -> None:
@@ -122,6 +136,50 @@ def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monk
     assert set(encore("report", "hits", "--json").json["modes"]) == {"song", "gnn"}
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_two_commands_that_train_the_same_take_turns(tmp_path: Path, features_csv: Path, killed: bool) -> None:
+    """The one that waits goes on when the other has come to its end, however it does; their runs never mix."""
+    both, alone = Encore(tmp_path / "both"), Encore(tmp_path / "alone")
+    for encore in (both, alone):
+        embed(encore, features_csv)
+    command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *QUICK)
+    other = (*command, "--set", "dropout=0.25")
+    alone(*other)
+    first = start(HELD, *command, store=both.store)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    second = start("from pipeline.cli import main; main()", *other, store=both.store)
+    assert second.stderr is not None
+    assert any(WAITS in line for line in second.stderr)
+    if killed:
+        first.kill()
+    first.communicate()
+    assert (first.returncode != 0) == killed
+    said = second.communicate()[1]
+    assert second.returncode == 0, said
+    assert "was done before" not in said
+    assert held(runs_of(both, "gnn")) == held(runs_of(alone, "gnn"))
+    assert [path.name for path in runs_of(both, "gnn").parent.iterdir() if path.is_dir()] == ["gnn-random"]
+
+
+def test_a_folder_that_another_command_took_over(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As can happen behind a URL, where nothing can be locked, or when someone tidies up."""
+    embed(encore, features_csv)
+    forget = Journal.forget
+
+    def taken(journal: Journal, folder: RunFolder, name: str) -> None:
+        forget(journal, folder, name)
+        journal.store.files.write(f"{folder.path}/unfinished", b"another")
+
+    monkeypatch.setattr(Journal, "forget", taken)
+    said = encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK, code=1).err
+    assert "was removed or begun anew by another command while this one trained gnn, random" in said
+    monkeypatch.undo()
+    encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK)
+
+
 def test_a_checkpoint_holds_what_its_weights_mean(encore: Encore, features_csv: Path) -> None:
     embed(encore, features_csv)
     encore("head", "hits", "--mode", "artist-embedding", "--regime", "artist", *QUICK)
@@ -157,7 +215,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
     for encore in (one, two):
         embed(encore, some_unknown)
-    modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth"
+    modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
     command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
     wanted = one(*command).json
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.errors import FormatError, RequestError
+from store.errors import FormatError, RequestError, StoreError
 from store.layout import Store
-from store.splits import keep_splits, read_splits
+from store.splits import keep_splits, read_splits, splits_mark
 
 SONGS = ["a", "b", "ü c", "d"]
 
@@ -40,7 +40,7 @@ def test_what_was_kept_last_is_read(writes: list[tuple[str, dict[str, int]]]) ->
     store.files.remove("own")
     wanted = {name: dict.fromkeys(SONGS, -1) for name, _ in writes}
     for name, dealt in writes:
-        keep_splits(store, "own", songs(*dealt), {name: parts(*dealt.values())})
+        keep_splits(store, "own", songs(*dealt), {name: parts(*dealt.values())}, splits_mark(store, "own"))
         wanted[name] |= {song: part for song, part in dealt.items() if part >= 0}
     found = read_splits(store, "own", ["random-0", "artist-1", "album-0"], songs(*SONGS))
     assert {name: dict(zip(SONGS, kept.tolist(), strict=True)) for name, kept in found.items()} == wanted
@@ -48,7 +48,7 @@ def test_what_was_kept_last_is_read(writes: list[tuple[str, dict[str, int]]]) ->
 
 def test_a_damaged_file_is_not_dealt_over(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)})
+    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)}, None)
     path = tmp_path / "own" / "splits.parquet"
     table = pq.read_table(path)
     assert table.schema.types == [pa.string(), pa.int8()]
@@ -60,7 +60,19 @@ def test_a_damaged_file_is_not_dealt_over(tmp_path: Path) -> None:
             read_splits(store, "own", ["random-0"], songs("a"))
     pq.write_table(table.replace_schema_metadata({b"encore-splits": b"2"}), path)
     with pytest.raises(RequestError, match="a newer Encore"):
-        keep_splits(store, "own", songs("a"), {"random-0": parts(0)})
+        keep_splits(store, "own", songs("a"), {"random-0": parts(0)}, splits_mark(store, "own"))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(FormatError, match="damaged"):
         read_splits(store, "own", ["random-0"], songs("a"))
+
+
+def test_behind_a_url_the_second_of_two_dealers_is_refused() -> None:
+    store = Store("memory://encore-test/two-dealers")
+    seen = splits_mark(store, "own")
+    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)}, seen)
+    with pytest.raises(StoreError, match=r"another run kept splits of own .* run the same command again"):
+        keep_splits(store, "own", songs("a", "c"), {"random-1": parts(2, 0)}, seen)
+    keep_splits(store, "own", songs("a", "c"), {"random-1": parts(2, 0)}, splits_mark(store, "own"))
+    found = read_splits(store, "own", ["random-0", "random-1"], songs("a", "b", "c"))
+    assert {name: kept.tolist() for name, kept in found.items()} == {"random-0": [0, 2, -1], "random-1": [2, -1, 0]}
+    store.files.remove("own")

@@ -16,7 +16,7 @@ import numpy as np
 from stages.embed.datasets import Dataset, option
 from stages.embed.datasets._columns import choose, common_columns, locate, own_albums, own_name, parse_columns
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import Table, read_table
+from stages.embed.tables import Table, first_twice, read_table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -92,9 +92,9 @@ class FeatureTable(Dataset):
 def _named(table: Table, named: str) -> list[str]:
     """The feature columns that ``--columns features=A|B|...`` names."""
     wanted = [name.strip() for name in named.split("|") if name.strip()]
-    twice = [name for name in wanted if wanted.count(name) > 1]
-    if twice:
-        raise RequestError(f"--columns features=... names {twice[0]} twice")
+    twice = first_twice(wanted)
+    if twice is not None:
+        raise RequestError(f"--columns features=... names {twice} twice")
     return [column for name in wanted for column in _numbered(table, name)]
 
 

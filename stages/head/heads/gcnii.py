@@ -21,7 +21,7 @@ class Gcnii(TrainedHead):
 
     A training step sees the subgraph of its clips and their drawn neighbours; scoring sees whole artists. Either
     is a union of cliques, in which a layer's propagation (self-loops included) is the mean over a group: exact,
-    and linear in clips at any depth.
+    and linear in clips at any depth. The rest of a layer is PyTorch Geometric's.
     """
 
     NAME = "gcnii"
@@ -65,28 +65,36 @@ class Gcnii(TrainedHead):
 
 class _Network(nn.Module):
     def __init__(self, dim: int, hidden: int, labels: int, dropout: float) -> None:
-        from torch_geometric.nn import GCN2Conv
-
         super().__init__()
         self.song = nn.Linear(dim, hidden)
-        self.layers = nn.ModuleList(
-            GCN2Conv(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)
-        )
+        self.layers = nn.ModuleList(_layers(hidden))
         self.dropout = Dropout(dropout)
         self.classify = Classifier(hidden, labels, dropout)
 
     def forward(self, clips: Tensor, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
         first = hidden = F.relu(self.song(x))
-        # The mean is taken here; the layer's own propagation, over self-loops alone, then hands it on.
-        loops = torch.arange(len(x), device=x.device).expand(2, -1)
-        for layer in self.layers:
-            hidden = F.relu(layer(group_mean(self.dropout(hidden, clips), group), first, loops))
-        logits: Tensor = self.classify(hidden[nodes])
+        *inner, last = self.layers
+        for layer in inner:
+            hidden = F.relu(layer(self.dropout(hidden, clips), first, (group, group)))
+        # What nobody asks for is not computed: the last layer's output is that of the nodes alone.
+        hidden = F.relu(last(self.dropout(hidden, clips), first[nodes], (group, group[nodes])))
+        logits: Tensor = self.classify(hidden)
         return logits
 
 
-def group_mean(x: Tensor, group: Tensor) -> Tensor:
-    """[clips, dim] for each clip the mean over its group, itself included."""
+def _layers(hidden: int) -> list[nn.Module]:
+    """PyTorch Geometric's layers, whose propagation is taken in closed form."""
+    from torch_geometric.nn import GCN2Conv
+
+    class OverGroups(GCN2Conv):  # type: ignore[misc]
+        def propagate(self, groups: tuple[Tensor, Tensor], x: Tensor, **_edges: object) -> Tensor:
+            return group_mean(x, *groups)
+
+    return [OverGroups(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)]
+
+
+def group_mean(x: Tensor, group: Tensor, wanted: Tensor) -> Tensor:
+    """[wanted, dim] the mean of ``x`` [clips, dim] over each wanted group; ``group`` [clips] says which clip is whose."""
     size = torch.bincount(group)
     total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
-    return (total / size.unsqueeze(1))[group]
+    return (total / size.unsqueeze(1)).index_select(0, wanted)

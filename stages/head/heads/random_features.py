@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from stages.head.chance import bits, key, normal
 from stages.head.collection import Collection
 from stages.head.heads.song import Song
 from stages.head.settings import Settings
 from stages.splits import Split
 
-_SEED = 0
+_STREAM = key("random features")
+_ROWS = 4096  # drawn at a time in double precision
 
 
 class RandomFeatures(Song):
@@ -27,5 +28,9 @@ class RandomFeatures(Song):
     IS_CONTROL = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        drawn = np.random.default_rng(_SEED).standard_normal((int(data.rows.max()) + 1, x.shape[1]), dtype=np.float32)
-        super().__init__(data, torch.from_numpy(drawn[data.rows]).to(x.device), part, settings)
+        streams = bits(_STREAM, torch.from_numpy(data.rows).to(x.device)).unsqueeze(1)
+        columns = torch.arange(x.shape[1], device=x.device)
+        drawn = torch.empty_like(x)
+        for vectors, stream in zip(drawn.split(_ROWS), streams.split(_ROWS), strict=True):
+            vectors.copy_(normal(bits(stream, columns)))
+        super().__init__(data, drawn, part, settings)

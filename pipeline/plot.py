@@ -1,0 +1,96 @@
+"""``encore report --plot``: scores by kind of artist, and what is taken for what, as one picture."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.errors import RequestError
+
+_MOST_LABELS = 40  # more cannot be read in a matrix of this size
+_SYMBOLS = "osD^vPX*<>hd"
+
+
+def check(path: Path) -> None:
+    """RequestError where no picture can be written there; before anything is computed."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in kinds:
+        raise RequestError(f"--plot {path}: the name's ending says the format, one of {', '.join(kinds)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RequestError(f"--plot {path}: {'is a folder' if path.is_dir() else f'{path.parent} is no folder'}")
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draw a report: each mode's score by the artist's genres and songs, with 95 % intervals, and the confusions of the
+    best mode.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a label's $ is a dollar
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the font draws a box then
+        _figure(found).savefig(path, dpi=150)
+
+
+def _figure(found: dict[str, Any]) -> Any:
+    from matplotlib.figure import Figure
+
+    shows_matrix = len(found["labels"]) <= _MOST_LABELS
+    height = 4.2 + (0.6 + 0.3 * max(8, len(found["labels"])) if shows_matrix else 0)
+    figure = Figure(figsize=(10, height), layout="constrained")
+    grid = figure.add_gridspec(2 if shows_matrix else 1, 2, height_ratios=[4.2, height - 4.2] if shows_matrix else [1])
+    panels = (
+        ("by_genres_of_artist", "genres that the artist has"),
+        ("by_songs_of_artist", "songs that the artist has"),
+    )
+    for column, (key, title) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
+        _buckets(axes, found, key, title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    if shows_matrix:
+        _confusion(figure, figure.add_subplot(grid[1, :]), found)
+    kind = " (synthetic)" if found["synthetic"] else ""
+    seeds = ", ".join(map(str, found["seeds"]))
+    figure.suptitle(
+        f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}, seeds {seeds}",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _buckets(axes: Any, found: dict[str, Any], key: str, title: str) -> None:
+    modes: dict[str, Any] = found["modes"]
+    names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
+    beside = np.linspace(-0.3, 0.3, len(modes)) if len(modes) > 1 else [0.0]
+    for i, ((mode, entry), shift) in enumerate(zip(modes.items(), beside, strict=True)):
+        buckets = [entry[key][name] for name in names]
+        scores = np.array([100 * bucket["score"] for bucket in buckets])
+        bounds = np.array([bucket["interval"] or [bucket["score"]] * 2 for bucket in buckets])
+        spread = np.abs(100 * bounds.T - scores)
+        style = {"fmt": _SYMBOLS[i % len(_SYMBOLS)], "color": f"C{i % 10}", "markersize": 4, "elinewidth": 0.8}
+        axes.errorbar(np.arange(len(names)) + shift, scores, spread, label=mode, **style)
+    clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
+    axes.set_xticks(range(len(names)), [f"{name}\n({clips[name]:,})" for name in names])
+    axes.set_xlabel(f"{title} (clips)")
+    axes.set_ylabel(f"{found['metric'].replace('_', ' ')}, per cent, 95 % interval")
+    axes.set_ylim(-2, 102)
+    axes.grid(visible=True, axis="y", alpha=0.3)
+
+
+def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
+    mode, entry = max(found["modes"].items(), key=lambda item: item[1]["score"])
+    counts = np.array(entry["confusion"], dtype=float)
+    share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    given = [*found["labels"], "none"]
+    if not counts[:, -1].any():
+        share, given = share[:, :-1], given[:-1]
+    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(len(given)), given, rotation=60, ha="right", fontsize="small")
+    axes.set_yticks(range(len(found["labels"])), found["labels"], fontsize="small")
+    axes.set_xlabel(f"given by {mode}")
+    axes.set_ylabel("true")
+    figure.colorbar(image, ax=axes, label="per cent of the true label's")

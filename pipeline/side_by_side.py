@@ -1,0 +1,116 @@
+"""Jobs side by side, in copies of this process that work on one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import torch
+
+from stages import progress
+from store.errors import EncoreError
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+Advance = Callable[[int], None]
+
+
+def most_at_once() -> int:
+    """How many jobs may run side by side: as many as torch would take threads (``OMP_NUM_THREADS`` says how many).
+
+    1 where a process cannot be copied safely: a copy has everything in memory as it stands, but none of the threads,
+    and only Linux promises that its libraries bear that.
+    """
+    return torch.get_num_threads() if sys.platform == "linux" else 1
+
+
+def in_order(
+    work: Callable[[Job, Advance], Done], jobs: Sequence[Job], at_once: int, advance: Advance
+) -> Iterator[Done]:
+    """``work(job, advance)`` of each job, in the order of the jobs; up to ``at_once`` of them are under way at a time.
+
+    What the work of a copy returns or raises goes through pickle. Copies end with this process and with the iteration.
+
+    Raises
+    ------
+    EncoreError
+        where a copy was ended from outside; and whatever the first job that failed raised.
+    """
+    if at_once < 2:
+        for job in jobs:
+            yield work(job, advance)
+        return
+    waiting, running, done = deque(enumerate(jobs)), dict[Connection, tuple[int, BaseProcess]](), dict[int, Done]()
+    try:
+        for number in range(len(jobs)):
+            while number not in done:
+                while waiting and len(running) < at_once:
+                    following, job = waiting.popleft()
+                    pipe, process = _start(work, job)
+                    running[pipe] = following, process
+                ready = set(wait(list(running)))
+                for pipe in [pipe for pipe in running if pipe in ready]:
+                    said, what = _heard(pipe)
+                    if said == "advance":
+                        advance(what)
+                    elif said == "note":
+                        progress.note(what)
+                    elif said == "failed":
+                        raise what
+                    else:
+                        ended, process = running.pop(pipe)
+                        done[ended] = what
+                        process.join()
+                        pipe.close()
+            yield done.pop(number)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+        for pipe, (_, process) in running.items():
+            process.join()
+            pipe.close()
+
+
+def _start(work: Callable[[Job, Advance], Done], job: Job) -> tuple[Connection, BaseProcess]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work_apart, args=(work, job, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _work_apart(work: Callable[[Job, Advance], Done], job: Job, pipe: Connection) -> None:
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends its copies
+    torch.set_num_threads(1)
+    # A copy has no other threads, and a library that counted on those it had would wait for them for ever.
+    threadpool_limits(1)
+    progress.relay(lambda text: pipe.send(("note", text)))
+    try:
+        said = "done", work(job, lambda n: pipe.send(("advance", n)))
+        pipe.send(said)
+    except BrokenPipeError:  # the first process is gone
+        return
+    except Exception as error:
+        error.add_note("".join(traceback.format_exception(error)))
+        pipe.send(("failed", error))
+
+
+def _heard(pipe: Connection) -> tuple[str, Any]:
+    try:
+        said: tuple[str, Any] = pipe.recv()
+    except EOFError as error:
+        raise EncoreError(
+            "a process that trains was ended from outside (out of memory?); what was finished is kept: run the same "
+            "command again, with OMP_NUM_THREADS=1 it trains one network at a time"
+        ) from error
+    return said

@@ -1,0 +1,81 @@
+"""The gated head: it trusts the artist where the artist tells, and the song where the artist misleads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from stages import registry
+from stages.head import train as training
+from stages.head.collection import Collection
+from stages.head.heads.gated import Gated
+from stages.head.settings import Settings
+from tests.head.conftest import INFO
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(hidden=32, epochs=40, batch=64)
+ARTISTS, SONGS, LABELS, DIM = 80, 2000, 4, 8
+
+
+@pytest.fixture(scope="module")
+def two_kinds() -> Collection:
+    """Half of the artists keep to one label, the others have any; the representation shows a song's label in noise."""
+    rng = np.random.default_rng(0)
+    artist = np.sort(rng.integers(0, ARTISTS, SONGS))
+    label = np.where(artist % 2 == 0, (artist // 2) % LABELS, rng.integers(0, LABELS, SONGS))
+    targets = np.eye(LABELS, dtype=bool)[label]
+    x = 2 * targets @ rng.standard_normal((LABELS, DIM)) + 2 * rng.standard_normal((SONGS, DIM))
+    clips = np.arange(SONGS)
+    return Collection(
+        info=INFO,
+        rows=clips,
+        x=torch.from_numpy(x).float(),
+        targets=targets,
+        labels=tuple(f"label-{i}" for i in range(LABELS)),
+        song=clips,
+        album=np.full(SONGS, -1),
+        artist=artist,
+        official=np.full(SONGS, -1, dtype=np.int8),
+        backbone="fcn-0123456789ab",
+        left_out={},
+    )
+
+
+def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collection) -> None:
+    part = two_kinds.split("random", 0)
+    tested = part == 2
+    faithful = two_kinds.artist % 2 == 0
+    right = {}
+    for mode in ("song", "artist", "gated"):
+        head = registry.find("head", mode)
+        if mode == "artist":
+            found = head().predict(two_kinds, part)["most frequent"]
+        else:
+            found = training.train(head, two_kinds, part, SETTINGS, seed=0, device=CPU).prediction
+        hits = (found.chosen == two_kinds.targets).all(axis=1)
+        right[mode] = float(hits[tested & faithful].mean()), float(hits[tested & ~faithful].mean())
+    assert right["gated"][0] > right["artist"][0] - 0.02 > right["song"][0] + 0.1
+    assert right["gated"][1] > right["song"][1] - 0.05 > right["artist"][1] + 0.1
+
+
+def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection) -> None:
+    """Unknown artists, and those without a training song, leave the logits to the network that reads no labels."""
+    part = two_kinds.split("artist", 0)
+    some = np.flatnonzero(part == 2)[:5]
+    artist = two_kinds.artist.copy()
+    artist[some[:2]] = -1
+    data = replace(two_kinds, artist=artist)
+    assert data.x is not None
+    head = Gated(data.shown(part), data.x, part, SETTINGS)
+    torch.manual_seed(0)
+    network = head.build().eval()
+    nodes = torch.from_numpy(some)
+    with torch.no_grad():
+        before = network(*head.inputs(nodes))
+        network.gate[-1].bias += 100.0
+        torch.testing.assert_close(network(*head.inputs(nodes)), before, atol=1e-4, rtol=0)
+        seen = torch.from_numpy(np.flatnonzero(part == 0)[:5])
+        assert float(network(*head.inputs(seen)).abs().max()) > 10

@@ -1,0 +1,133 @@
+"""Trainings side by side: the numbers of one after another, and nothing left behind by those that end early."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.head import _at_once
+from pipeline.side_by_side import in_order
+from stages import progress
+from stages.head.settings import Settings
+from stages.head.shards import Shards
+from store.errors import EncoreError, RequestError
+from tests.head.conftest import make_collection
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_resume import KILLED, QUICK, ROOT, embed, held, runs_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux copies processes for this")
+
+COMMAND = ("compare", "hits", "--modes", "song,gnn,cluster-edges,knn,label-propagation", "--seeds", "2", *QUICK)
+TWO_AT_ONCE = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+
+
+def doubled(job: int, advance: Callable[[int], None]) -> int:
+    time.sleep(0.05 * (3 - job))  # the first is the last to end
+    progress.note(f"job {job}")
+    advance(1)
+    return 2 * job
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 9])
+def test_results_come_in_the_order_of_the_jobs(at_once: int, capsys: pytest.CaptureFixture[str]) -> None:
+    steps: list[int] = []
+    assert list(in_order(doubled, range(4), at_once, steps.append)) == [0, 2, 4, 6]
+    assert steps == [1, 1, 1, 1]
+    assert sorted(capsys.readouterr().err.splitlines()) == ["job 0", "job 1", "job 2", "job 3"]
+
+
+def test_what_fails_in_a_copy_fails_here() -> None:
+    def fails(job: int, advance: Callable[[int], None]) -> int:
+        if job == 1:
+            raise RequestError("no such thing")
+        return job
+
+    with pytest.raises(RequestError, match="no such thing"):
+        list(in_order(fails, range(6), 2, lambda _n: None))
+
+
+def test_a_copy_that_was_killed_is_told() -> None:
+    def dies(job: int, advance: Callable[[int], None]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(EncoreError, match=r"ended from outside.*OMP_NUM_THREADS=1"):
+        list(in_order(dies, range(2), 2, lambda _n: None))
+
+
+def test_only_small_trainings_that_fit_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.head.most_at_once", lambda: 8)
+    data = make_collection(dim=64)
+    shards, cpu, wide = Shards(data), torch.device("cpu"), Settings(hidden=4096)
+    bytes_gib = len(data) * 64 * 4 / 2**30
+    assert _at_once(data, shards, Settings(), cpu, None) == 8
+    assert _at_once(data, shards, Settings(), cpu, 10 * bytes_gib) == 3
+    assert _at_once(data, shards, Settings(), cpu, 3 * bytes_gib) == 1
+    assert _at_once(data, shards, wide, cpu, None) == 8
+    assert _at_once(make_collection(dim=640), shards, wide, cpu, None) == 1
+    assert _at_once(data, Shards(data, most=100), Settings(), cpu, None) == 1
+    assert _at_once(data, shards, Settings(), torch.device("meta"), None) == 1
+    assert _at_once(data, None, Settings(), cpu, None) == 1
+
+
+def run(code: str, encore: Encore) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", code, *COMMAND, "--store", str(encore.store)]
+    return subprocess.run(command, env=TWO_AT_ONCE, capture_output=True)
+
+
+def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, features_csv: Path) -> None:
+    one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
+    for encore in (one, two):
+        embed(encore, features_csv)
+    one(*COMMAND)
+    killed = run(KILLED, two)  # a copy, which kills itself
+    assert killed.returncode == 1
+    assert b"ended from outside" in killed.stderr
+    assert list(two.store.glob("hits/runs/*/gnn-random.unfinished/*.resume"))
+    done = run("from pipeline.cli import main\nmain()", two)
+    assert done.returncode == 0, done.stderr
+    assert b"was done before" in done.stderr
+    for mode in ("song", "gnn", "cluster-edges", "knn"):
+        assert held(runs_of(two, mode)) == held(runs_of(one, mode)), mode
+
+
+SLOW = """
+import sys, time
+from stages.head import train
+epoch = train._Loop._epoch
+def slow(self, number):
+    print("an epoch", file=sys.stderr, flush=True)
+    time.sleep(0.2)
+    return epoch(self, number)
+train._Loop._epoch = slow
+from pipeline.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_copy_outlives_the_command(how: signal.Signals, code: int, encore: Encore, features_csv: Path) -> None:
+    embed(encore, features_csv)
+    command = ("compare", "hits", "--modes", "song,gnn", "--store", str(encore.store), "--set", "hidden=16")
+    # Every copy holds the writing end of this pipe: it is read to its end when the last of them is gone.
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, *command], env=TWO_AT_ONCE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"an epoch" in line:
+                break
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does
+        else:
+            process.send_signal(how)
+        rest = process.stderr.read()
+        assert process.wait() == code
+    assert b"Traceback" not in rest, rest
