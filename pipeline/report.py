@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
+from pipeline.presets import PAPER
 from pipeline.runs import RunFolder, catalog_mark, stored_runs
 from stages import registry
 from stages.head import analysis, collection
@@ -89,9 +90,11 @@ def report(
         for bucket, (parts, resampled) in analysis.by_bucket(said, value, buckets).items():
             for mode, entry in _scores(names, parts, resampled, against).items():
                 found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
+    thesis = PAPER[dataset].deviations if dataset in PAPER else {}
     for mode, run in scored.items():
         by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
         found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
+        found[mode]["paper"] = {"deviation_over_genres": thesis[mode]} if mode in thesis else None
         found[mode]["confusion"] = analysis.confusion(run).tolist()
     return {
         "dataset": dataset,
@@ -260,23 +263,30 @@ def describe(found: dict[str, Any]) -> str:
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]
     marked = False
-    for key, title in (
-        ("by_genres_of_artist", "genres the artist has"),
-        ("by_songs_of_artist", "songs the artist has"),
+    for key, title, more in (
+        ("by_genres_of_artist", "genres the artist has", _deviations(modes)),
+        ("by_songs_of_artist", "songs the artist has", {}),
     ):
         names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
-        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
-        body = [["clips", *(f"{clips[name]:,}" for name in names), *([""] if "genres" in key else [])]]
-        for mode, entry in modes.items():
-            cells = [_cell(entry[key][name]) for name in names]
-            marked |= any(cell.endswith(_BELOW) for cell in cells)
-            deviation = [f"{entry['deviation_over_genres']:.4f}"] if "genres" in key and names else []
-            body.append([mode, *cells, *deviation])
         if not names:
             continue
-        head = [title, *names, *(["deviation"] if "genres" in key else [])]
-        lines += ["", table(head, body)]
+        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
+        body = [["clips", *(f"{clips[name]:,}" for name in names), *("" for _ in more)]]
+        for mode, entry, *deviations in zip(modes, modes.values(), *more.values(), strict=True):
+            cells = [_cell(entry[key][name]) for name in names]
+            marked |= any(cell.endswith(_BELOW) for cell in cells)
+            body.append([mode, *cells, *deviations])
+        lines += ["", table([title, *names, *more], body)]
     return "\n".join([*lines, *([f"{_BELOW} below {other} there, beyond the interval"] if marked else [])])
+
+
+def _deviations(modes: dict[str, Any]) -> dict[str, list[str]]:
+    """Columns of deviations over the genres that artists have: ours and, where it tells any, the thesis's."""
+    ours = [entry["deviation_over_genres"] for entry in modes.values()]
+    papers = [entry["paper"] for entry in modes.values()]
+    theirs = [paper["deviation_over_genres"] if paper else None for paper in papers]
+    columns = {"deviation": ours, **({"thesis": theirs} if any(papers) else {})}
+    return {name: ["-" if value is None else f"{value:.4f}" for value in values] for name, values in columns.items()}
 
 
 def _cell(bucket: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
     STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
-    STORE/<dataset>/runs/                                             what stage two leaves behind, with locks of its own
+    STORE/<dataset>/runs/                                             what stage two leaves behind, and its locks
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def uniform(drawn: Tensor) -> Tensor:
 
 def normal(drawn: Tensor) -> Tensor:
     """Standard normals as float64: the distribution inverted at `uniform`."""
-    return torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
+    found: Tensor = torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
+    return found
 
 
 def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:

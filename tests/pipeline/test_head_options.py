@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.presets import PAPER
 from stages.head.collection import from_catalog
 from stages.head.ensemble import network_seed
 from stages.head.metrics import micro_f1
@@ -205,6 +206,21 @@ def test_a_report_names_other_settings(several: Encore) -> None:
     said = several("report", "hits")
     assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in said.out
     assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_a_report_shows_the_thesis_beside_it(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its deviations over the genres that artists have, where it tells them."""
+    several("compare", "hits", "--modes", "song,gnn,gated", "--seeds", 1, *QUICK)
+    assert "thesis" not in several("report", "hits").out
+    monkeypatch.setitem(PAPER, "hits", PAPER["lakh"])
+    told = several("report", "hits", "--json").json["modes"]
+    assert told["gnn"]["paper"] == {"deviation_over_genres": 0.1649}
+    assert told["gated"]["paper"] is None
+    text = several("report", "hits").out
+    assert re.search(r"^genres the artist has .*deviation +thesis$", text, re.MULTILINE)
+    assert re.search(r"^song .* 0\.1478$", text, re.MULTILINE)
+    assert re.search(r"^gated .* -$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:

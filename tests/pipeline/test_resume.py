@@ -69,19 +69,22 @@ def held(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("streamed", [False, True])
 def test_a_killed_comparison_goes_on_to_the_same_bits(
-    tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
     for encore in (whole, killed):
         embed(encore, features_csv)
-    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *QUICK)
-    wanted = whole(*command).out
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *command, "--store", str(killed.store)], env=environment, capture_output=True
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    memory = ("--memory", "0.005") if streamed else ()
+    monkeypatch.setattr(head, "_COPIES", 3000)  # with --memory 400 clips of 3 numbers are a large collection
+    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *QUICK, *memory)
+    said = whole(*command)
+    assert ("are read in" in said.err) == streamed
+    wanted = said.out
+    process = start(f"from pipeline import head; head._COPIES = 3000\n{KILLED}", *command, store=killed.store)
+    errors = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, errors
     assert (runs_of(killed, "song") / "unfinished").is_file()
     assert not list(killed.store.glob("hits/runs/*/gnn-random"))
 

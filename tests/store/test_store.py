@@ -121,6 +121,10 @@ def test_retired_rows_are_encoded_when_they_come_back(tmp_path: Path) -> None:
     writer = open_writer(store, back, values)
     assert [list(shard.rows) for shard in writer.pending] == [list(range(20, 30))]
     assert not writer.is_complete
+    before = Representations(store, back, NAME)
+    writer.commit(writer.pending[0], values[20:30])
+    assert np.isnan(before.read(20, 30)).all()  # until the writer has finished the state before stays readable
+    np.testing.assert_array_equal(before.read(0, 20), values[:20])
     write(store, back, values)
     opened = Representations(store, back, NAME)
     assert opened.encoded().all()
@@ -413,7 +417,7 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
         Representations(store, held, NAME)
     change(fingerprint="ffffffffffff")
     with pytest.raises(
-        FormatError, match="holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"
+        FormatError, match=r"holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"
     ):
         Representations(store, held, NAME)
     manifest.write_text("{")

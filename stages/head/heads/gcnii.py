@@ -94,7 +94,7 @@ def _layers(hidden: int) -> list[nn.Module]:
 
 
 def group_mean(x: Tensor, group: Tensor, wanted: Tensor) -> Tensor:
-    """[wanted, dim] the mean of ``x`` [clips, dim] over each wanted group; ``group`` [clips] says which clip is whose."""
+    """[wanted, dim] the mean of ``x`` [clips, dim] over some groups; ``group`` [clips] says whose each clip is."""
     size = torch.bincount(group)
     total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
     return (total / size.unsqueeze(1)).index_select(0, wanted)

@@ -31,6 +31,6 @@ class RandomFeatures(Song):
         streams = bits(_STREAM, torch.from_numpy(data.rows).to(x.device)).unsqueeze(1)
         columns = torch.arange(x.shape[1], device=x.device)
         drawn = torch.empty_like(x)
-        for vectors, stream in zip(drawn.split(_ROWS), streams.split(_ROWS), strict=True):
+        for vectors, stream in zip(torch.split(drawn, _ROWS), torch.split(streams, _ROWS), strict=True):
             vectors.copy_(normal(bits(stream, columns)))
         super().__init__(data, drawn, part, settings)
