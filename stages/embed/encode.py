@@ -239,8 +239,8 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
         text = str(error)
         if text.startswith("DataLoader worker"):  # PyTorch's words for one that was killed
             raise EncoreError(
-                "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was committed "
-                "is kept: run the same command again, with fewer --workers or a smaller --batch"
+                "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
+                "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
             ) from error
         _, began, trace = text.rpartition("Traceback (most recent call last):\n")
         if not began:
