@@ -301,7 +301,7 @@ def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_cs
     data = bytearray(chunk.read_bytes())
     data[5] ^= 0xFF
     chunk.write_bytes(data)
-    assert "not hold the numbers that were committed" in encore("store", "verify", code=1).err
+    assert "do not hold the numbers that were committed" in encore("store", "verify", code=1).err
     (encore.store / "hits" / "catalog.parquet").write_bytes(b"PAR1 nonsense")
     assert "damaged" in encore("head", "hits", code=1).err
 
