@@ -39,7 +39,8 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 BackboneOption = Annotated[
-    str | None, typer.Option("--backbone", help=f"one of: {', '.join(registry.names('backbone'))}", metavar="B")
+    str | None,
+    typer.Option("--backbone", help=f"one of: {', '.join(registry.names('backbone'))}; hf:MODEL", metavar="B"),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]

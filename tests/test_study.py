@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,3 +29,11 @@ def test_it_compares_a_network_with_what_it_began_with(tmp_path: Path, monkeypat
     assert max(map(len, text.splitlines())) <= 80
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["random", "one", "musicbert"]
     assert torch.isfinite(torch.tensor(found["losses"])).all()
+
+
+def test_a_tuned_threshold_is_that_of_the_validation_part() -> None:
+    truth = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], dtype=bool)
+    score = np.where(truth, 0.3, 0.1).astype(np.float32)  # the right order, and nothing above one half
+    part = np.array([1, 1, 2, 2], dtype=np.int8)
+    assert study.tuned_f1(truth, score, part) == 1.0
+    assert study.tuned_f1(truth, np.where(part[:, None] == 1, score, 1 - score), part) < 1.0

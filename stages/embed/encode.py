@@ -108,11 +108,8 @@ def encode(
     total = sum(len(shard.rows) for shard in mine)
     batches = [list(shard.rows[i : i + batch]) for shard in mine for i in range(0, len(shard.rows), batch)]
     failures: list[Failure] = []
-    if device.type == "cuda":
-        if device.index is not None:
-            torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
-        # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
-        torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
     backbone.to(device)
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
         loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
@@ -242,8 +239,8 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
         text = str(error)
         if text.startswith("DataLoader worker"):  # PyTorch's words for one that was killed
             raise EncoreError(
-                "a process that loads clips was ended from outside (out of memory?); what was committed is kept: "
-                "run the same command again, with fewer --workers"
+                "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
+                "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
             ) from error
         _, began, trace = text.rpartition("Traceback (most recent call last):\n")
         if not began:
@@ -265,8 +262,10 @@ def _start_worker(_worker: int) -> None:
 
 def represent(backbone: Backbone, windows: torch.Tensor) -> torch.Tensor:
     """`Backbone.encode` in the backbone's precision, without gradients: [windows, *shape]."""
-    half = backbone.precision == "bf16"
-    with torch.inference_mode(), torch.autocast(windows.device.type, torch.bfloat16, enabled=half):
+    half = torch.autocast(windows.device.type, torch.bfloat16, enabled=backbone.precision == "bf16")
+    # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), half, exact:
         return backbone.encode(windows)
 
 

@@ -38,7 +38,7 @@ def measure() -> dict[str, Any]:
     device = torch.device("cuda")
     be_quiet(True)
     try:
-        return encoding(device, count=32, times=16, size=64) | heads(device, collection(), EPOCHS, side=8192)
+        return encoding(device, count=32, times=16, size=32) | heads(device, collection(), EPOCHS, side=8192)
     finally:
         be_quiet(False)
 

@@ -11,11 +11,14 @@ import pytest
 import soundfile
 import torch
 
+from pipeline.embed import make_backbone
 from stages.embed.backbones.hf import Hf, HfConfig
+from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip
 from stages.embed.inputs.spectral import torchaudio_transforms
 from store.errors import RequestError
 from store.fingerprint import canonical
+from store.schema import CatalogInfo
 
 torchaudio_transforms()
 
@@ -136,3 +139,34 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
         Hf.settings_of(tmp_path / "h")
     with pytest.raises(RequestError, match="without one it has no layers"):
         Hf(HfConfig())
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_model_of_the_hub_is_fetched_by_the_hubs_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe: bool
+) -> None:
+    saved("hubert", tmp_path / "hub")
+    if not safe:
+        (tmp_path / "hub" / "model.safetensors").unlink()
+    asked: list[tuple[str, list[str]]] = []
+
+    def snapshot_download(model: str, *, allow_patterns: list[str]) -> str:
+        asked.append((model, allow_patterns))
+        if model == "nobody/nothing":
+            raise OSError("401 Client Error.\nRepository Not Found")
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert Hf.fetch("own/hubert") == tmp_path / "hub"
+    assert [patterns[-1] for _, patterns in asked] == ["model.safetensors", "pytorch_model.bin"][: 2 - safe]
+    if safe:
+        info = CatalogInfo(name="n", title="", version="1", licence="", citation="", backbone="hf")
+        named, mark = make_backbone("hf:own/hubert", None, {"window_s": "1.0"}, info)
+        local, same = make_backbone("hf", str(tmp_path / "hub"), {"window_s": "1.0"}, info)
+        assert representation_name(named, mark) == representation_name(local, same)
+        with pytest.raises(RequestError, match="names its weights"):
+            make_backbone("hf:own/hubert", "w", {}, info)
+        with pytest.raises(RequestError, match="fcn has no published models to name"):
+            make_backbone("fcn:large", None, {}, info)
+    with pytest.raises(RequestError, match=r"hf:nobody/nothing cannot be fetched: 401 Client Error\.; give its folder"):
+        Hf.fetch("nobody/nothing")

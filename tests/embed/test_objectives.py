@@ -40,6 +40,15 @@ def test_cola_takes_the_two_segments_of_a_clip_as_a_pair() -> None:
     assert objective(torch.zeros(5, 2, 6), torch.empty(5, 0)).item() == pytest.approx(math.log(5), abs=1e-5)
 
 
+def test_colas_similarity_begins_sharp_enough_for_a_fresh_networks_features() -> None:
+    """These lie far from zero beside what tells clips apart; a dull similarity would take all clips for alike."""
+    torch.manual_seed(0)
+    objective = Contrastive(nn.Flatten(), 640, Training())
+    clips = 4 + torch.randn(64, 1, 640)
+    windows = clips + 1.5 * torch.randn(64, 2, 640)
+    assert objective(windows, torch.empty(64, 0)).item() < 0.7 * math.log(64)
+
+
 def labels(*rows: list[int]) -> Labels:
     carried = np.array(rows, dtype=bool)
     return Labels(tuple("abcdef"[: carried.shape[1]]), carried)

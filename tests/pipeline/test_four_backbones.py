@@ -60,15 +60,32 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
 @pytest.mark.parametrize("backbone", SMALL)
 def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Path, backbone: str) -> None:
     out = tmp_path / "w.pt"
-    report = encore(
-        "train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *STEPS, "--out", out, "--json"
-    ).json
+    ran = encore("train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *STEPS, "--out", out, "--json")
+    report = ran.json
+    assert "epoch 1: loss" in ran.err
     assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)
     embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, *SHARED_OUT, "--json")
     found = encore(*embed).json
     assert (found["encoded"], found["failed"]) == (40, {})
     assert encore(*embed).json["already_there"]
     assert len(stored_is_alone(encore, "demo", backbone, str(out))) == 40
+
+
+def test_fine_tuning_goes_on_from_pre_training(encore: Encore, demo: tuple[object, ...], tmp_path: Path) -> None:
+    """On genres, from what guessing notes has left; a learning rate of almost nothing leaves it as it was."""
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    train = ("train", "musicbert", "--dataset", "demo", *demo, *STEPS)
+    encore(*train, *SMALL["musicbert"], "--out", first)
+    tune = (*train, "--objective", "supervised", "--weights", first, "--set", "learning_rate=1e-12", "--out", second)
+    assert encore(*tune, "--json").json["objective"] == "supervised"
+    before, after = read_state_dict(first), read_state_dict(second)
+    assert before.keys() == after.keys()
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key], weight, atol=1e-9, rtol=0)
+    about = read_about(second)
+    assert about["settings"] == {"size": "tiny"}  # the checkpoint's own
+    assert about["start"] is not None
+    assert len(about["labels"]) > 1
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(

@@ -66,6 +66,11 @@ class Backbone(ABC):
         return config
 
     @classmethod
+    def fetch(cls, model: str) -> Path:
+        """The weights of a published ``model``, which a user names by ``NAME:model``."""
+        raise RequestError(f"{cls.NAME} has no published models to name ({cls.NAME}:{model}); give --weights FILE")
+
+    @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
         """The settings that a checkpoint of ``encore train`` was made with; RequestError for another backbone's."""
         about = read_about(weights)

@@ -1,8 +1,9 @@
-"""Any audio model of Hugging Face's transformers that lies in a local folder: CLAP, MERT/HuBERT, wav2vec2, AST.
+"""Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, MERT/HuBERT, wav2vec2, AST.
 
 ``--weights DIR`` names the folder (``config.json``, ``preprocessor_config.json``, ``model.safetensors``), as
-``save_pretrained`` or ``hf download`` leave it. Nothing is fetched and no code of a model is run. The representation is
-the model's own pooled output where it has one (CLAP's projection, AST), and the mean over time elsewhere.
+``save_pretrained`` or ``hf download`` leave it; ``--backbone hf:OWNER/MODEL`` has the hub's own library download it. No
+code of a model is run. The representation is the model's own pooled output where it has one (CLAP's projection, AST),
+and the mean over time elsewhere.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _CLASSES = {
 }
 _EXTRACTORS = ("ASTFeatureExtractor", "ClapFeatureExtractor", "Wav2Vec2FeatureExtractor")
 _DECIDES_NOTHING = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "auto_map"}
+_DESCRIPTIONS = ["config.json", "preprocessor_config.json"]
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the second only where the first is not there
 _MOST_BYTES = 1 << 20  # of a JSON file
 
 _AT_ONCE_CPU = 1
@@ -95,17 +98,34 @@ class Hf(Backbone):
         "T. Wolf et al.: Transformers: State-of-the-Art Natural Language Processing. EMNLP 2020 (demonstrations); and "
         "the model's own"
     )
-    WEIGHTS = "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub, as a local folder."
+    WEIGHTS = (
+        "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
+        "downloads it, --weights DIR takes it from a local folder."
+    )
     Config = HfConfig
 
     module: nn.Module
+
+    @classmethod
+    def fetch(cls, model: str) -> Path:
+        """The folder in which the hub's own library keeps a model, downloaded where it is not there yet."""
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]]))
+            if not (folder / _WEIGHTS[0]).is_file():
+                folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]]))
+        except Exception as error:  # no such model, no network, a full disk: the library has many errors
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RequestError(f"hf:{model} cannot be fetched: {reason}; give its folder by --weights") from error
+        return folder
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
         """The settings that the folder decides."""
         if not weights.is_dir():
             raise RequestError(f"{weights} is no folder; hf takes by --weights the folder of a Hugging Face model")
-        names = {"architecture": "config.json", "extractor": "preprocessor_config.json"}
+        names = dict(zip(("architecture", "extractor"), _DESCRIPTIONS, strict=True))
         return {key: json.dumps(_read_json(weights / name), sort_keys=True) for key, name in names.items()}
 
     def __init__(self, config: HfConfig) -> None:

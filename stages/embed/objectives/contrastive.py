@@ -15,6 +15,10 @@ from stages.embed.objectives import Objective, Training
 
 PROJECTION = 512
 
+# W begins as so many times the identity. At 1/sqrt(512), where dot products of random vectors have deviation 1, all
+# clips of a fresh network are as good as alike: it learned more slowly, and a head gained less from the result.
+_SHARPNESS = 0.2
+
 
 class Contrastive(Objective):
     """``-log softmax_j(g(f(x_i))^T W g(f(x'_j)))`` at j = i, over the clips of the batch that this process has.
@@ -30,7 +34,7 @@ class Contrastive(Objective):
         super().__init__(training)
         self.network = network
         self.projection = nn.Sequential(nn.Linear(dim, PROJECTION), nn.LayerNorm(PROJECTION), nn.Tanh())
-        self.similarity = nn.Parameter(torch.eye(PROJECTION) / PROJECTION**0.5)
+        self.similarity = nn.Parameter(_SHARPNESS * torch.eye(PROJECTION))
 
     def forward(self, windows: Tensor, carried: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
         vectors = self.projection(self.network(windows.flatten(0, 1)))
