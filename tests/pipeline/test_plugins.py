@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from pipeline import cli
 from stages import registry
@@ -87,14 +90,19 @@ number = fine_songs:__name__
 """
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder of packages as an installer leaves it."""
-    folder = tmp_path / "site"
+def install(folder: Path, entry_points: str) -> None:
+    """What an installer leaves of a package."""
     about = folder / "encore_extras-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: encore-extras\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    (about / "entry_points.txt").write_text(entry_points)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder of packages."""
+    folder = tmp_path / "site"
+    install(folder, ENTRY_POINTS)
     (folder / "fine_songs.py").write_text(FINE)
     (folder / "clash.py").write_text(CLASH)
     (folder / "torn.py").write_text("import numpy\nnumpy.no_such_function()\n")
@@ -174,3 +182,25 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
     registry.load.cache_clear()
     assert "gcnii" not in found
     assert len(left_out) == 1
+
+
+def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
+    house = (ROOT / "README.md").read_text().split("## The house")[1]
+    points = re.findall(r'`\[project\.entry-points\."(encore\.\w+)"\] ([\w-]+) = "([\w:]+)"`', house)
+    assert len(points) == 2
+    site = tmp_path / "site"
+    install(site, "\n".join(f"[{group}]\n{name} = {where}" for group, name, where in points))
+    (site / "mine.py").write_text(house.split("```python\n")[1].split("```")[0])
+    rng = np.random.default_rng(0)
+    lines = ["file,artist,labels"]
+    for i in range(20):
+        soundfile.write(site / f"{i}.wav", 0.1 * rng.standard_normal(8_000), 8_000)
+        lines.append(f"{i}.wav,{i % 4},{'loud' if i % 4 else 'soft'}")
+    (site / "songs.csv").write_text("\n".join(lines) + "\n")
+    store = ("--store", str(tmp_path / "stores"))
+    embed = ("embed", "folder", "--data", str(site), "--table", "songs.csv", "--name", "own", "--backbone", "loudness")
+    done = run(site, *embed, "--set", "seconds=2", *store)
+    assert done.returncode == 0, done.stderr
+    done = run(site, "head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
+    assert done.returncode == 0, done.stderr
+    assert "artist-mean*" in done.stdout
