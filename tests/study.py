@@ -58,7 +58,7 @@ PLANS = {
     "cola": Plan(
         songs=1600,
         config={"size": "tiny", "max_segments": "5"},
-        training={"steps": "500", "batch": "64", "learning_rate": "1.5e-3", "warmup": "20"},
+        training={"steps": "1000", "batch": "64", "learning_rate": "1.5e-3", "warmup": "20"},
     ),
     "pianoroll-cnn": Plan(songs=1600, training={"epochs": "5"}),
     "mixcnn": Plan(songs=200, seeds=1, training={"epochs": "4", "batch": "8"}),
