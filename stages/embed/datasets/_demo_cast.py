@@ -105,7 +105,8 @@ def _songs(rng: Generator, artist: _Artist, known: bool, count: int, split: str,
         labels = artist.labels(rng)
         made.append(
             Song(
-                song_id=f"song-{number:04d}",
+                # Other songs than those of another seed: a backbone that was trained on the one never heard the other.
+                song_id=f"song-{number:04d}" if seed[0] == 0 else f"song-{seed[0]}-{number:04d}",
                 artist_id=artist.artist_id if known else None,
                 artist_name=artist.name if known else None,
                 album_id=f"{artist.artist_id}-album-{album}" if known else None,
