@@ -98,8 +98,10 @@ def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, feat
         assert held(runs_of(two, mode)) == held(runs_of(one, mode)), mode
 
 
+# Started in the background of a script, Python would leave Ctrl-C alone.
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from stages.head import train
 epoch = train._Loop._epoch
 def slow(self, number):
