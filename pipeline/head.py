@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -101,9 +102,12 @@ def run(
         jobs = [(mode, *split) for mode in work for split in mode.splits]
         command = _Command(store, data, shards, settings, device, journal)
         networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
-        at_once = min(len(jobs), _at_once(data, shards, settings, device, memory_gib))
-        with task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance:
-            told = in_order(command.train, jobs, at_once, advance)
+        # What is open behind a URL does not bear being copied, and memory:// is one process's own.
+        at_once = 1 if store.files.local is None else _at_once(data, shards, settings, device, memory_gib)
+        with (
+            task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance,
+            closing(in_order(command.train, jobs, min(at_once, len(jobs)), advance)) as told,
+        ):
             for mode in work:
                 results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
         journal.end()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
+import pickle
 import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -16,6 +19,8 @@ import torch
 
 from stages import progress
 from store.errors import EncoreError
+
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -33,7 +38,7 @@ def most_at_once() -> int:
 
 def in_order(
     work: Callable[[Job, Advance], Done], jobs: Sequence[Job], at_once: int, advance: Advance
-) -> Iterator[Done]:
+) -> Generator[Done, None, None]:
     """``work(job, advance)`` of each job, in the order of the jobs; up to ``at_once`` of them are under way at a time.
 
     What the work of a copy returns or raises goes through pickle. Copies end with this process and with the iteration.
@@ -53,7 +58,7 @@ def in_order(
             while number not in done:
                 while waiting and len(running) < at_once:
                     following, job = waiting.popleft()
-                    pipe, process = _start(work, job)
+                    pipe, process = _start(work, job, list(running))
                     running[pipe] = following, process
                 ready = set(wait(list(running)))
                 for pipe in [pipe for pipe in running if pipe in ready]:
@@ -78,19 +83,30 @@ def in_order(
             pipe.close()
 
 
-def _start(work: Callable[[Job, Advance], Done], job: Job) -> tuple[Connection, BaseProcess]:
+def _start(
+    work: Callable[[Job, Advance], Done], job: Job, others: Sequence[Connection]
+) -> tuple[Connection, BaseProcess]:
+    import threadpoolctl  # noqa: F401 - here, so that a copy need not
+
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work_apart, args=(work, job, theirs), daemon=True)
+    process = context.Process(target=_work_apart, args=(work, job, theirs, [ours, *others], os.getpid()), daemon=True)
     process.start()
     theirs.close()
     return ours, process
 
 
-def _work_apart(work: Callable[[Job, Advance], Done], job: Job, pipe: Connection) -> None:
+def _work_apart(
+    work: Callable[[Job, Advance], Done], job: Job, pipe: Connection, heard_by: Sequence[Connection], parent: int
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends its copies
+    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    for end in heard_by:  # a pipe breaks when its last reader is gone, and these are the first process's to read
+        end.close()
     from threadpoolctl import threadpool_limits
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends its copies
     torch.set_num_threads(1)
     # A copy has no other threads, and a library that counted on those it had would wait for them for ever.
     threadpool_limits(1)
@@ -102,13 +118,22 @@ def _work_apart(work: Callable[[Job, Advance], Done], job: Job, pipe: Connection
         return
     except Exception as error:
         error.add_note("".join(traceback.format_exception(error)))
-        pipe.send(("failed", error))
+        pipe.send(("failed", _that_travels(error)))
+
+
+def _that_travels(error: Exception) -> Exception:
+    """The error, or one that says the same, where it does not come through pickle whole."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EncoreError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _heard(pipe: Connection) -> tuple[str, Any]:
     try:
         said: tuple[str, Any] = pipe.recv()
-    except EOFError as error:
+    except (EOFError, OSError) as error:
         raise EncoreError(
             "a process that trains was ended from outside (out of memory?); what was finished is kept: run the same "
             "command again, with OMP_NUM_THREADS=1 it trains one network at a time"

@@ -54,6 +54,17 @@ def test_what_fails_in_a_copy_fails_here() -> None:
         list(in_order(fails, range(6), 2, lambda _n: None))
 
 
+def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
+    class Own(Exception):
+        pass
+
+    def fails(job: int, advance: Callable[[int], None]) -> None:
+        raise Own("of my own")
+
+    with pytest.raises(EncoreError, match="Own: of my own"):
+        list(in_order(fails, range(2), 2, lambda _n: None))
+
+
 def test_a_copy_that_was_killed_is_told() -> None:
     def dies(job: int, advance: Callable[[int], None]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -106,7 +117,7 @@ from stages.head import train
 epoch = train._Loop._epoch
 def slow(self, number):
     print("an epoch", file=sys.stderr, flush=True)
-    time.sleep(0.2)
+    time.sleep(0.2 if number == 1 else 3600)
     return epoch(self, number)
 train._Loop._epoch = slow
 from pipeline.cli import main
@@ -114,7 +125,10 @@ main()
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
 def test_no_copy_outlives_the_command(how: signal.Signals, code: int, encore: Encore, features_csv: Path) -> None:
     embed(encore, features_csv)
     command = ("compare", "hits", "--modes", "song,gnn", "--store", str(encore.store), "--set", "hidden=16")
