@@ -140,8 +140,12 @@ class Journal:
         """The command has come to its end."""
         for folder, mark in self._marks.items() if self.writes else ():
             whole = replace(folder, unfinished=False)
-            if self._read_mark(whole) == mark:  # not where another command has begun since
+            give_back = self.store.files.take(whole.lock, 0)
+            if give_back is None:
+                continue  # another command fills it now, maybe the same one: the mark is its own to remove
+            if self._read_mark(whole) == mark:
                 self.store.files.remove(f"{whole.path}/{_MARK}")
+            give_back()
 
     def _read(self, path: str) -> bytes | None:
         try:

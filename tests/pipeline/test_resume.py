@@ -18,7 +18,10 @@ import torch
 from pipeline import head
 from pipeline.journal import Journal
 from pipeline.runs import RunFolder
+from stages import registry
 from stages.head import train as training
+from stages.head.world import ALONE
+from store.layout import Store
 from tests.pipeline.conftest import Encore
 
 QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
@@ -181,6 +184,20 @@ def test_a_folder_that_another_command_took_over(
     assert "was removed or begun anew by another command while this one trained gnn, random" in said
     monkeypatch.undo()
     encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK)
+
+
+def test_the_same_command_twice_at_once(tmp_path: Path) -> None:
+    """The first to end leaves the mark of a folder that the second has begun to fill meanwhile."""
+    store, folder = Store(str(tmp_path)), RunFolder("hits", None, "artist", "random")
+    head = registry.find("head", "artist")
+    with Journal(store, ALONE, {}) as first, Journal(store, ALONE, {}) as second:
+        filled = first.begin({folder: head})[folder]
+        first.whole(filled)
+        assert second.begin({folder: head}) == {folder: folder}
+        first.end()
+        second.whole(folder)
+        second.end()
+    assert not (tmp_path / folder.path / "unfinished").exists()
 
 
 def test_a_checkpoint_holds_what_its_weights_mean(encore: Encore, features_csv: Path) -> None:
