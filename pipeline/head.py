@@ -36,6 +36,7 @@ from stages.head.world import ALONE, World
 from stages.progress import note, task
 from stages.splits import Split
 from stages.splits import parse as parse_regime
+from store.errors import RequestError
 from store.layout import Store
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
@@ -120,6 +121,12 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, l
     found = {}
     for regime in regimes:
         found[regime] = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
+        for seed, _, part in found[regime]:
+            if not (part == 2).any():
+                raise RequestError(
+                    f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
+                    f"take another regime, or see what failed: encore store show {data.info.name}"
+                )
         note_missing_labels(data, regime, [part for _, _, part in found[regime]])
     return found
 

@@ -127,8 +127,16 @@ class Journal:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
         self._check(folder)
         if self.writes and folder.unfinished:
-            self.store.files.move(folder.path, replace(folder, unfinished=False).path)
+            whole = replace(folder, unfinished=False)
+            lost = set(self._runs(whole)) - set(self._runs(folder))
+            if lost:
+                others = ", ".join(sorted(lost))
+                note(f"{folder.mode}, {folder.regime}: what this command trained replaces earlier runs, {others} too")
+            self.store.files.move(folder.path, whole.path)
         self._leave(replace(folder, unfinished=False))
+
+    def _runs(self, folder: RunFolder) -> list[str]:
+        return [file.removesuffix(".json") for file in self.store.files.files(folder.path) if file.endswith(".json")]
 
     def forget(self, folder: RunFolder, name: str) -> None:
         """Remove the checkpoints of a run, which is finished."""

@@ -18,6 +18,7 @@ from stages.head import analysis, collection
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
 from stages.head.ensemble import mean
+from stages.progress import note
 from stages.splits import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store
@@ -60,6 +61,13 @@ def report(
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
         raise RequestError(f"no seed was run for all of {', '.join(runs)}; run encore compare {dataset}")
+    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if left:
+        lacking = [mode for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
+        note(
+            f"seeds {', '.join(map(str, sorted(left)))} are left out, which were not run for {', '.join(lacking)}; "
+            f"run these again with --seeds, or name others by --modes"
+        )
     for key in common:
         first, *others = (by_key[key].clips for by_key in runs.values())
         if not all(np.array_equal(first, clips) for clips in others):
@@ -155,6 +163,11 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
     held = store.files.folders(f"{dataset}/runs")
     names = [name for name in held if name != "metadata"]
     chosen = [name for name in names if backbone is None or name.startswith(backbone)]
+    meant = store.read_catalog(dataset).info.backbone
+    fitting = [name for name in chosen if name.rpartition("-")[0] == meant]
+    if backbone is None and len(chosen) > 1 and len(fitting) == 1:
+        note(f"{fitting[0]} is taken, the default of {dataset}; others are named by --backbone")
+        return fitting[0]
     if len(chosen) > 1:
         raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone")
     if backbone is not None and not chosen:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline import head
 from pipeline.presets import PAPER
 from stages.head.collection import from_catalog
 from stages.head.ensemble import network_seed
@@ -275,3 +276,19 @@ def test_nearest_clips(several: Encore) -> None:
         how = "exactly" if index == "exact" else "approximately"
         assert f"knn: nearest clips found {how}" in several("compare", "hits", "--modes", "knn,song", *given).out
         assert several("head", "hits", "--mode", "knn", *given, "--json").json[0]["remark"].endswith(how)
+
+
+def test_seeds_that_are_replaced_or_left_out_are_told(several: Encore) -> None:
+    several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
+    said = several("head", "hits", "--mode", "gnn", *QUICK).err
+    assert "gnn, random: what this command trained replaces earlier runs, seed-1 too" in said
+    said = several("report", "hits", "--modes", "song,gnn").err
+    assert "seeds 1 are left out, which were not run for gnn" in said
+
+
+def test_an_empty_test_part_is_not_scored(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the songs of the only test artist could not be decoded."""
+    parts = head._parts
+    monkeypatch.setattr(head, "_parts", lambda *given: [(fold, part.clip(max=1)) for fold, part in parts(*given)])
+    said = several("head", "hits", *QUICK, code=2).err
+    assert "regime random, seed 0: of the test songs none is encoded" in said
