@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from store.errors import RequestError
+from store.errors import EncoreError, RequestError
 
 _MOST_LABELS = 40  # more cannot be read in a matrix of this size
+_LABEL_LENGTH = 30
+_KINDS = (".pdf", ".png", ".svg")
 _SYMBOLS = "osD^vPX*<>hd"
 
 
 def check(path: Path) -> None:
     """RequestError where no picture can be written there; before anything is computed."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.suffix.lower().removeprefix(".") not in kinds:
-        raise RequestError(f"--plot {path}: the name's ending says the format, one of {', '.join(kinds)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise RequestError(f"--plot {path}: {'is a folder' if path.is_dir() else f'{path.parent} is no folder'}")
+    if path.suffix.lower() not in _KINDS:
+        raise RequestError(f"--plot {path}: the name's ending says the format, one of {', '.join(_KINDS)}")
+    if path.exists() and not path.is_file():
+        raise RequestError(f"--plot {path}: is there, and is no file")
+    if not path.parent.is_dir():
+        raise RequestError(f"--plot {path}: {path.parent} is no folder")
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -33,7 +35,21 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a label's $ is a dollar
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the font draws a box then
-        _figure(found).savefig(path, dpi=150)
+        made = io.BytesIO()
+        _figure(found).savefig(made, format=path.suffix.lower()[1:], dpi=150)
+    beside = path.with_name(f".{path.name[:100]}.partial")  # a picture that stands is replaced by a whole one
+    try:
+        beside.write_bytes(made.getvalue())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise EncoreError(f"--plot {path}: cannot be written: {error.strerror}") from error
+
+
+def _short(label: str) -> str:
+    """A label as it fits a picture: no control characters, which no SVG may hold, and no longer than there is room."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in label)
+    return plain if len(plain) <= _LABEL_LENGTH else f"{plain[: _LABEL_LENGTH - 3]}..."
 
 
 def _figure(found: dict[str, Any]) -> Any:
@@ -85,12 +101,13 @@ def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
     mode, entry = max(found["modes"].items(), key=lambda item: item[1]["score"])
     counts = np.array(entry["confusion"], dtype=float)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    given = [*found["labels"], "none"]
+    labels = [_short(label) for label in found["labels"]]
+    given = [*labels, "none"]
     if not counts[:, -1].any():
         share, given = share[:, :-1], given[:-1]
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(given)), given, rotation=60, ha="right", fontsize="small")
-    axes.set_yticks(range(len(found["labels"])), found["labels"], fontsize="small")
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_xlabel(f"given by {mode}")
     axes.set_ylabel("true")
     figure.colorbar(image, ax=axes, label="per cent of the true label's")

@@ -8,9 +8,11 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -58,8 +60,9 @@ def in_order(
             while number not in done:
                 while waiting and len(running) < at_once:
                     following, job = waiting.popleft()
-                    pipe, process = _start(work, job, list(running))
-                    running[pipe] = following, process
+                    with _ctrl_c_waits():
+                        pipe, process = _start(work, job, list(running))
+                        running[pipe] = following, process
                 ready = set(wait(list(running)))
                 for pipe in [pipe for pipe in running if pipe in ready]:
                     said, what = _heard(pipe)
@@ -81,6 +84,22 @@ def in_order(
         for pipe, (_, process) in running.items():
             process.join()
             pipe.close()
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C counts at the end: while a process is copied it would be lost, or end the copy alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _start(

@@ -164,12 +164,12 @@ class Store:
         except FileNotFoundError as error:
             raise StoreError(f"{self.files.show(name)} is not there") from error
         try:
-            return pq.read_table(io.BytesIO(data))
+            return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise FormatError(f"{self.files.show(name)} is damaged: {error}") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """A Parquet file, replaced as a whole."""
         sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+        pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
         self.files.write(name, sink.getvalue())

@@ -101,7 +101,7 @@ def test_a_report_as_a_picture(encore: Encore, tmp_path: Path) -> None:
         encore("compare", name, "--modes", "song,label-propagation", "--seeds", 1, *QUICK)
         encore("report", name, "--plot", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "one of avif, " in encore("report", "some", "--plot", tmp_path / "a.doc", code=2).err
+    assert "one of .pdf, .png, .svg" in encore("report", "some", "--plot", tmp_path / "a.doc", code=2).err
     assert "is no folder" in encore("report", "some", "--plot", tmp_path / "not" / "a.png", code=2).err
 
 

@@ -603,3 +603,21 @@ def test_deeply_nested_json_is_damage(tmp_path: Path, file: str) -> None:
     (tmp_path / "few" / str(NAME) / file).write_text("[" * 200_000)
     with pytest.raises(FormatError):
         Representations(store, held, NAME)
+
+
+def test_one_bit_of_a_table_is_not_another_table(tmp_path: Path) -> None:
+    """pyarrow reads many a changed page as other values where it does not check."""
+    store = Store(str(tmp_path))
+    table = pa.table({"song_id": [f"song {i}" for i in range(500)], "part": [i % 3 for i in range(500)]})
+    store.write_table("t.parquet", table)
+    whole = (tmp_path / "t.parquet").read_bytes()
+    refused = 0
+    for place in range(4, len(whole) - 1000, 23):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (tmp_path / "t.parquet").write_bytes(damaged)
+        try:
+            assert store.read_table("t.parquet").equals(table), place
+        except StoreError:
+            refused += 1
+    assert refused > 10
