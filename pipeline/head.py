@@ -211,6 +211,7 @@ class _Command:
     def results(self, mode: _Mode, seeds: int, told: Sequence[dict[str, Any]]) -> list[Result]:
         """One result a rule, from what the runs of a mode tell; they take the place of those that stood before."""
         self.journal.whole(mode.filled)
+        overlap = [self.data.overlap(part) for _, _, part in mode.splits]
         found: dict[str | None, Result] = {}
         for run in told:
             result = found.setdefault(
@@ -227,7 +228,7 @@ class _Command:
                     threshold=None if run["threshold"] is None else self.settings.threshold,
                     neighbours=_neighbours(mode.head, self.settings),
                     remark=run["remark"],
-                    overlap=[self.data.overlap(part) for _, _, part in mode.splits],
+                    overlap=overlap,
                     saved=self.store.files.show(replace(mode.filled, unfinished=False).path),
                 ),
             )

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from stages import progress
 from store.errors import EncoreError
@@ -105,8 +106,6 @@ def _ctrl_c_waits() -> Iterator[None]:
 def _start(
     work: Callable[[Job, Advance], Done], job: Job, others: Sequence[Connection]
 ) -> tuple[Connection, BaseProcess]:
-    import threadpoolctl  # noqa: F401 - here, so that a copy need not
-
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work_apart, args=(work, job, theirs, [ours, *others], os.getpid()), daemon=True)
@@ -124,8 +123,6 @@ def _work_apart(
         return
     for end in heard_by:  # a pipe breaks when its last reader is gone, and these are the first process's to read
         end.close()
-    from threadpoolctl import threadpool_limits
-
     torch.set_num_threads(1)
     # A copy has no other threads, and a library that counted on those it had would wait for them for ever.
     threadpool_limits(1)

@@ -1,6 +1,6 @@
 """The features that come with the FMA data set: harmony, timbre and loudness as they were described before networks.
 
-Reads 22,050 Hz audio and needs no weights. Of all that needs none it says most about a song.
+Reads 22,050 Hz audio and needs no weights.
 """
 
 from __future__ import annotations
