@@ -248,7 +248,9 @@ class TestGeneration:
 
     def test_ctrl_c_ends_it_and_its_workers(self, tmp_path: Path) -> None:
         script = (
-            "import sys; from pathlib import Path; from stages.embed.datasets.demo import Demo\n"
+            "import signal, sys; from pathlib import Path; from stages.embed.datasets.demo import Demo\n"
+            # Started in the background of a script, Python would leave Ctrl-C alone.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "if __name__ == '__main__':\n    Demo(data=Path(sys.argv[1]), songs=2000).catalog()\n"
         )
         (tmp_path / "run.py").write_text(script)
