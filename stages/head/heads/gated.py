@@ -14,7 +14,7 @@ from stages.head.heads.artist import count_labels
 from stages.head.settings import Settings
 from stages.splits import Split
 
-_HIDDEN_ARTISTS = 0.3  # share of artists whose labels are hidden in an epoch
+_HIDDEN_ARTISTS = 0.5  # share of artists whose labels are hidden in an epoch
 _GATE_WIDTH = 32
 _LEAST = 1e-4  # probabilities are kept this far from 0 and 1
 
