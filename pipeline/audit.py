@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
 from pipeline.output import SHORT, overlap_text, table, wrapped
-from pipeline.presets import PAPER
+from pipeline.presets import paper_on
 from stages.head.collection import Collection, from_catalog
 from stages.head.heads import Prediction
 from stages.head.heads.artist import Artist
@@ -122,8 +121,8 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
 
 def _beside_thesis(found: dict[str, Any], info: CatalogInfo) -> dict[str, Any] | None:
     """Our figures and the thesis's, and why they differ; None where it has none on this version of a data set."""
-    paper = PAPER.get(found["dataset"])
-    if paper is None or not re.match(paper.versions, info.version):
+    paper = paper_on(info)
+    if paper is None:
         return None
     ours = {name: len(found[name]) if name == "labels" else found[name] for name in paper.counts}
     figures: dict[str, Any] = {name: {"ours": ours[name], "thesis": count} for name, count in paper.counts.items()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.settings import Settings
+from stages.head.shards import silent
 from stages.progress import note
 from stages.splits import PARTS, Split
 from store.errors import RequestError
@@ -51,9 +52,7 @@ def trainable(
         if count:
             note(f"{count:,} clips are left out: {reason}")
     if data.x is not None:
-        silent = int((~data.x.any(dim=1)).sum())
-        if silent:
-            note(f"{silent:,} of {len(data):,} representations are all zero; heads cannot tell these clips apart")
+        note_silent(silent(data.x), data)
     chosen = [head for head in heads if not head.READS_ARTISTS or (data.artist >= 0).any()]
     lost = [head for head in heads if head not in chosen]
     if lost:
@@ -65,6 +64,12 @@ def trainable(
     if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
         note(f"no clip of {name} has more than {most:,} others by its artist; where there are fewer, all are taken")
     return chosen
+
+
+def note_silent(count: int, data: Collection) -> None:
+    """Say how many representations are all zero."""
+    if count:
+        note(f"{count:,} of {len(data):,} representations are all zero; heads cannot tell these clips apart")
 
 
 def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) -> None:

@@ -27,10 +27,15 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        if device.type in ("cpu", "cuda"):
+            torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"device {name!r} cannot be used: {reason}; take auto, cpu or cuda") from error
-    if device.type not in ("cpu", "cuda", "mps"):
+    if device.type == "mps":
+        raise RequestError(
+            f"device {name!r} cannot be used: it has no 64-bit floats, which Encore adds up in; take auto, cpu or cuda"
+        )
+    if device.type not in ("cpu", "cuda"):
         raise RequestError(f"device {name!r} cannot be used; take auto, cpu or cuda")
     return device

@@ -84,6 +84,7 @@ def embed(
     backbone, mark = make_backbone(chosen, weights, settings, found.info, precision)
     check_writable(store)
     catalog, growth = update(store, found, seen, look)
+    store.files.sweep(catalog.info.name)
     Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
     if weights not in (None, _RANDOM):

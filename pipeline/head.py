@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.checks import check_request, note_missing_labels, trainable
+from pipeline.checks import check_request, note_missing_labels, note_silent, trainable
 from pipeline.configure import configure
 from pipeline.devices import find_memory
 from pipeline.journal import Journal
-from pipeline.presets import settings_for
+from pipeline.presets import paper_on, settings_for
 from pipeline.results import Result, numbers
 from pipeline.runs import RunFolder, run_name, save_run
 from pipeline.side_by_side import in_order, most_at_once
@@ -96,10 +96,14 @@ def run(
     about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
     stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
     splits = _splits(data, regimes, seeds)
+    overlap = {regime: [data.overlap(part) for _, _, part in of_regime] for regime, of_regime in splits.items()}
     folders = {(regime, head): _folder(data, head, regime, settings) for regime in splits for head in heads}
     with Journal(store, world, {**about, "stretches": stretches}) as journal:
         filled = journal.begin({folder: head for (_, head), folder in folders.items()})
-        work = [_Mode(head, regime, splits[regime], filled[folder]) for (regime, head), folder in folders.items()]
+        work = [
+            _Mode(head, regime, splits[regime], overlap[regime], filled[folder])
+            for (regime, head), folder in folders.items()
+        ]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
         command = _Command(store, data, shards, settings, device, journal)
         networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
@@ -112,6 +116,8 @@ def run(
             for mode in work:
                 results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
         journal.end()
+    if shards is not None and data.x is None:  # what is read in parts is known when all of it was read
+        note_silent(shards.silent(device), data)
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
 
@@ -151,11 +157,12 @@ def _at_once(
 
 @dataclass(frozen=True)
 class _Mode:
-    """A head in a regime, its splits, and the folder that their runs are gathered in."""
+    """A head in a regime, its splits, what the parts of each share, and the folder that their runs are gathered in."""
 
     head: type[Head]
     regime: str
     splits: list[_Split]
+    overlap: list[dict[str, Any]]
     filled: RunFolder
 
 
@@ -190,7 +197,6 @@ class _Command:
                     "fold": fold,
                     "metrics": numbers(training.evaluate(fitted.prediction, self.data, part)),
                     "seconds": fitted.seconds,
-                    "remark": fitted.networks[0].remark if fitted.networks else "",
                 },
                 data=self.data,
                 part=part,
@@ -211,7 +217,6 @@ class _Command:
     def results(self, mode: _Mode, seeds: int, told: Sequence[dict[str, Any]]) -> list[Result]:
         """One result a rule, from what the runs of a mode tell; they take the place of those that stood before."""
         self.journal.whole(mode.filled)
-        overlap = [self.data.overlap(part) for _, _, part in mode.splits]
         found: dict[str | None, Result] = {}
         for run in told:
             result = found.setdefault(
@@ -228,7 +233,8 @@ class _Command:
                     threshold=None if run["threshold"] is None else self.settings.threshold,
                     neighbours=_neighbours(mode.head, self.settings),
                     remark=run["remark"],
-                    overlap=overlap,
+                    overlap=mode.overlap,
+                    thesis=paper_on(self.data.info),
                     saved=self.store.files.show(replace(mode.filled, unfinished=False).path),
                 ),
             )

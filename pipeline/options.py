@@ -64,7 +64,10 @@ MemoryOption = Annotated[
     typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
 ]
 MAX_SEEDS = 1000
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="how many, from 0 on")]
+SeedsOption = Annotated[
+    int,
+    typer.Option("--seeds", min=1, max=MAX_SEEDS, help="how many, from 0 on; deviations over them are divided by n"),
+]
 DEFAULT_STORE = "./stores"
 
 

@@ -57,7 +57,7 @@ def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds in per cent; the deviation only where there are several."""
+    """Mean and standard deviation (divided by n) over seeds in per cent; the deviation only where there are several."""
     mean = float(np.mean(values))
     if math.isnan(mean):
         return "-"
@@ -125,6 +125,9 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     artists = _range([overlap["test"]["artists"] for overlap in splits])
     known = _range([overlap.get("trained_on", 0) for overlap in splits])
     leak = "" if known == "0" else f"\nthe backbone was trained on {known} of the test songs"
+    for kind in ("songs", "recordings"):  # an official split is taken as it is
+        twice = _range([overlap["shared"]["train-test"].get(kind, 0) for overlap in splits])
+        leak += "" if twice == "0" else f"\n{kind} that stand in train and in test: {twice}"
     if shared == "0":
         return f"{songs} songs; train and test share no artist{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"

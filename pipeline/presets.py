@@ -6,9 +6,11 @@ National University: training settings from its tables 4.1-4.4, figures from its
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from stages.head.settings import Settings
+from store.schema import CatalogInfo
 
 # By data set and backbone. hidden=None: a layer as wide as the representation. The thesis standardises nothing.
 THESIS_SETTINGS = {
@@ -38,9 +40,9 @@ THESIS_SETTINGS = {
 class Paper:
     """The thesis's figures on one data set: ``scores`` by mode, fractions, in the metric it names.
 
+    All of them are of a catalog whose version begins with the pattern ``versions``; `paper_on` asks for it.
     ``deviations`` by mode are those of the scores over how many genres artists have (its tables 4.10-4.12).
-    ``counts`` are those of its section 4.1 under the names of `encore audit`; they hold where a catalog's version
-    begins with one of ``versions``. ``why`` tells what makes ours differ from them.
+    ``counts`` are those of its section 4.1 under the names of `encore audit`. ``why`` tells what makes ours differ.
     """
 
     backbone: str
@@ -96,6 +98,12 @@ PAPER = {
         deviations={"song": 0.0616, "gnn": 0.1227, "dropedge": 0.1295},
     ),
 }
+
+
+def paper_on(info: CatalogInfo) -> Paper | None:
+    """The thesis's figures on a collection; None where it has none, or has them on another version of it."""
+    paper = PAPER.get(info.name)
+    return paper if paper is not None and re.match(paper.versions, info.version) else None
 
 
 def settings_for(dataset: str, backbone: str) -> Settings:

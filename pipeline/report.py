@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
-from pipeline.presets import PAPER
+from pipeline.presets import paper_on
 from pipeline.runs import RunFolder, catalog_mark, stored_runs
 from stages import registry
 from stages.head import analysis, collection
@@ -69,8 +69,8 @@ def report(
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:
-        first, *others = (by_key[key].clips for by_key in runs.values())
-        if not all(np.array_equal(first, clips) for clips in others):
+        first, *others = (by_key[key] for by_key in runs.values())
+        if not all(first.is_comparable(other) for other in others):
             raise RequestError(
                 f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
             )
@@ -98,7 +98,8 @@ def report(
         for bucket, (parts, resampled) in analysis.by_bucket(said, value, buckets).items():
             for mode, entry in _scores(names, parts, resampled, against).items():
                 found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
-    thesis = PAPER[dataset].deviations if dataset in PAPER else {}
+    paper = paper_on(catalog.info)
+    thesis = {} if paper is None else paper.deviations
     for mode, run in scored.items():
         by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
         found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
@@ -111,7 +112,7 @@ def report(
         "regime": regime,
         "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
-        "metric": "micro_f1" if data.multi_label else "accuracy",
+        "metric": "micro_f1" if said[0].multi_label else "accuracy",
         "labels": list(data.labels),
         "ensemble": list(ensemble),
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
@@ -189,6 +190,10 @@ class Run:
     score: NDArray[np.float32]
     settings: dict[str, Any] | None = None
 
+    def is_comparable(self, other: Run) -> bool:
+        """Whether both were asked the same of the same clips."""
+        return np.array_equal(self.clips, other.clips) and self.said.multi_label == other.said.multi_label
+
 
 def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
     """The runs in a folder, by name (mode and rule), and by seed and fold."""
@@ -196,7 +201,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
     runs: dict[str, dict[Key, Run]] = {}
     settings = None
     for held in stored_runs(store, folder):
-        whole = _stands(data, held.catalog) and held.labels == data.labels
+        whole = _stands(data, held.catalog) and set(held.labels) <= set(data.labels)
         if not whole or not all(row in place for row in held.rows):
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
@@ -209,9 +214,13 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
                 f"{folder.mode} at once; run the head again"
             )
         clips = np.array([place[row] for row in held.rows])
-        said = Scored(data.targets[clips], held.chosen, data.artist[clips], data.multi_label)
+        # A label that none but clips which failed to encode carry is the catalog's, and not the run's.
+        columns = [data.labels.index(label) for label in held.labels]
+        score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
+        score[:, columns], chosen[:, columns] = held.score, held.chosen
+        said = Scored(data.targets[clips], chosen, data.artist[clips], held.multi_label)
         name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
-        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, held.score, held.settings)
+        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, score, held.settings)
     return runs
 
 

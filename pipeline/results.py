@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.presets import PAPER
+from pipeline.presets import Paper
 from stages.head.metrics import main_metric
 
 
@@ -18,10 +18,10 @@ class Result:
     """The test scores of one mode in one regime, over seeds.
 
     ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
-    each seed, ``overlap`` what the parts of each share. ``members`` is how many networks' mean a score is,
-    ``threshold`` how labels were chosen (`Settings.threshold`), None where not by a threshold. ``neighbours`` says
-    whose representations take part in a clip's score: ``all`` (transductive), ``train`` (inductive) or None; ``remark``
-    what else there is to say of how it was done, or nothing.
+    each seed, ``overlap`` what the parts of each share, ``thesis`` the figures that the thesis has on this collection.
+    ``members`` is how many networks' mean a score is, ``threshold`` how labels were chosen (`Settings.threshold`), None
+    where not by a threshold. ``neighbours`` says whose representations take part in a clip's score: ``all``
+    (transductive), ``train`` (inductive) or None; ``remark`` what else there is to say of how it was done, or nothing.
     """
 
     dataset: str
@@ -36,12 +36,16 @@ class Result:
     neighbours: str | None
     remark: str
     overlap: list[dict[str, Any]]
+    thesis: Paper | None = None
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     saved: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The record under DESIGN's stable keys; a metric that is not defined on these clips is null."""
+        """The record under DESIGN's stable keys; a metric that is not defined on these clips is null.
+
+        ``std`` is the deviation of these very scores, divided by their number n (not n - 1): 0 of a single one.
+        """
         metrics = {
             name: {"mean": _number(np.mean(values)), "std": _number(np.std(values))}
             for name, values in self.by_metric().items()
@@ -74,8 +78,8 @@ class Result:
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
 
     def paper(self) -> dict[str, Any] | None:
-        """The thesis's figure for this data set and mode, and the backbone it had there."""
-        paper = PAPER.get(self.dataset)
+        """The thesis's figure for this collection and mode, and the backbone it had there."""
+        paper = self.thesis
         if paper is None or self.mode not in paper.scores or self.rule not in (None, "most frequent"):
             return None
         return {paper.metric: paper.scores[self.mode], "backbone": paper.backbone}

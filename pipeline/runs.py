@@ -141,6 +141,7 @@ def catalog_mark(division: Division, rows: int | None = None) -> dict[str, Any]:
 class StoredRun:
     """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
 
+    ``labels`` are those of the clips that were encoded, ``multi_label`` is whether any of these carried several;
     ``catalog`` is what `catalog_mark` said when it was trained.
     """
 
@@ -148,6 +149,7 @@ class StoredRun:
     fold: int | None
     rule: str | None
     labels: tuple[str, ...]
+    multi_label: bool
     settings: dict[str, Any] | None
     catalog: dict[str, Any] | None
     rows: list[int]
@@ -168,6 +170,7 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             fold=int(match["fold"]) if match["fold"] else None,
             rule=match["rule"].replace("-", " ") if match["rule"] else None,
             labels=tuple(json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))),
+            multi_label="micro_f1" in about.get("metrics", ()),
             settings=about.get("settings"),
             catalog=about.get("catalog"),
             rows=held.column("row").to_pylist(),

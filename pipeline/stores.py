@@ -148,8 +148,12 @@ def require(store: Store, dataset: str) -> None:
 
 
 def remove(store: Store, dataset: str, backbone: str | None) -> list[str]:
-    """Remove one representation, or the whole collection; returns the folders that went."""
+    """Remove one representation, or the whole collection; returns the folders that went.
+
+    What killed commands left half written or half removed goes with it, wherever in the store it lies.
+    """
     require(store, dataset)
+    store.files.sweep()
     if backbone is None:
         store.files.remove(dataset)
         return [store.files.show(dataset)]

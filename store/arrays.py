@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store as ZarrStore
-from zarr.codecs import BloscCodec, BloscShuffle, BytesCodec
+from zarr.codecs import BloscCodec, BytesCodec
 from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore
 
@@ -55,7 +55,7 @@ def create_array(
             chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
             serializer=BytesCodec(endian="little"),
             # Floats hardly compress and are read fastest as they are; piano rolls are mostly zeros.
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle) if packs else None,
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle") if packs else None,
             fill_value=fill_value(dtype),
             zarr_format=3,
         )

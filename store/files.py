@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from store.errors import RequestError, StoreError
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
+_AT_WORK_S = 86_400.0  # no file takes so long to be written
 
 
 class Files:
@@ -80,7 +82,7 @@ class Files:
         except OSError as error:
             raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock file ``name``; of all processes that ask for it, one at a time goes on; see `take`."""
         give_back = self.take(name, _PATIENCE_S)
@@ -165,6 +167,23 @@ class Files:
             return
         except OSError as error:
             raise StoreError(f"cannot remove {self.show(name)}: {_why(error)}") from error
+
+    def sweep(self, name: str = "") -> None:
+        """Remove what processes that were killed left half written or half removed under ``name``.
+
+        What was touched within a day may be at work, and stays. Behind a URL nothing is ever left so.
+        """
+        if self.local is None:
+            return
+        for here, folders, files in os.walk(self.local / name):
+            for folder in [folder for folder in folders if folder.endswith(".removed")]:
+                folders.remove(folder)
+                shutil.rmtree(f"{here}/{folder}", ignore_errors=True)
+            for file in files:
+                path = Path(here, file)
+                with contextlib.suppress(OSError):  # another process was quicker, or it is not ours to remove
+                    if file.endswith(".partial") and time.time() - path.stat().st_mtime > _AT_WORK_S:
+                        path.unlink()
 
 
 def _replace(path: Path, data: bytes) -> None:

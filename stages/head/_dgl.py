@@ -19,13 +19,13 @@ def is_there() -> bool:
 
 def load() -> Any:
     """The module ``dgl``; RequestError where it is not installed (its wheels end at Python 3.11)."""
-    if "dgl" in sys.modules:
-        return sys.modules["dgl"]
     if not is_there():
         raise RequestError(
             "this needs DGL, which is not installed; its packages end at Python 3.11: "
             "use Python 3.11, or leave the engine at its default, which gives the same numbers"
         )
+    if "dgl" in sys.modules:
+        return sys.modules["dgl"]
     # Without this DGL prints a notice and writes a configuration file into the home directory.
     os.environ.setdefault("DGLBACKEND", "pytorch")
     if importlib.util.find_spec("setuptools.extern") is None:

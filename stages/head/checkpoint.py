@@ -45,6 +45,3 @@ class Checkpoint:
         torch.save({"about": self.about, "state": state}, buffer)
         self.files.write(self.name, buffer.getvalue())
         self._saved = time.monotonic()
-
-    def remove(self) -> None:
-        self.files.remove(self.name)

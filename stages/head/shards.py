@@ -63,6 +63,7 @@ class Shards:
                 f"{len(data):,} clips of whole artists cannot be shared among {world.size} processes; start fewer"
             )
         self._held: Collection | None = None
+        self._silent: dict[int, int] = {}  # by stretch, the representations here that are all zero
 
     def check(self, *heads: type[Head]) -> None:
         """RequestError for heads with a network that cannot be trained on some artists by themselves."""
@@ -80,9 +81,16 @@ class Shards:
             return self._held
         stretch = self.stretches[number]
         clips = self.data.take(stretch.begin, stretch.end)
+        if number not in self._silent:
+            assert clips.x is not None
+            self._silent[number] = silent(clips.x)
         if len(self.stretches) == 1:
             self._held = clips
         return clips
+
+    def silent(self, device: torch.device) -> int:
+        """How many representations are all zero, of those that were read so far in any process."""
+        return int(self.world.sum(torch.tensor(sum(self._silent.values()), device=device)))
 
 
 class Heads:
@@ -132,6 +140,11 @@ class Heads:
         head = self.head_type(shown, x, part, self.settings)
         self._bound = number, head
         return head
+
+
+def silent(x: Tensor) -> int:
+    """How many of the representations [clips, dim] are all zero."""
+    return int((~x.any(dim=1)).sum())
 
 
 def moments(x: Tensor, nodes: Tensor) -> Tensor:

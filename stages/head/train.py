@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -53,7 +52,6 @@ class Trained:
     prediction: Prediction
     history: list[dict[str, float]]
     best_epoch: int
-    seconds: float
     facts: dict[str, Any]
     remark: str = ""
 
@@ -72,8 +70,8 @@ def train(
 ) -> Trained:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
-    Equal arguments give equal results on one machine, also where the training was stopped and goes on. The loss is
-    that of `stages.head.losses`.
+    Equal arguments give equal results on one machine, also where the training was stopped and goes on (on a GPU for
+    all heads but `gat` and `gcnii`, which say why). The loss is that of `stages.head.losses`.
 
     Parameters
     ----------
@@ -84,7 +82,6 @@ def train(
         clips come from one stretch, and the stretches from an order drawn anew in each epoch.
     checkpoint : where an unfinished training is kept, and taken up again.
     """
-    started = time.perf_counter()
     shards = shards or Shards(data.held())
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
@@ -108,7 +105,6 @@ def train(
         prediction=decide(score, data.multi_label),
         history=progress.history,
         best_epoch=progress.best_epoch,
-        seconds=time.perf_counter() - started,
         facts=heads.any().facts(),
         remark=heads.any().remark,
     )
@@ -157,6 +153,9 @@ class _Progress:
     least_loss: float = float("inf")
     last_progress: int = 0
 
+    def is_over(self, settings: Settings) -> bool:
+        return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
+
 
 class _Loop:
     def __init__(self, heads: Heads, network: nn.Module, seed: int) -> None:
@@ -180,7 +179,7 @@ class _Loop:
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
         on_epoch(progress.epoch)
-        while progress.epoch < settings.epochs and progress.epoch - progress.last_progress < settings.patience:
+        while not progress.is_over(settings):
             progress.epoch = epoch = progress.epoch + 1
             self.optimizer.rate = settings.learning_rate * settings.decay ** (epoch - 1)
             loss = self._epoch(epoch)
@@ -199,7 +198,9 @@ class _Loop:
             if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
                 # The metric jumps on few clips; while the loss still falls the network still learns.
                 progress.least_loss, progress.last_progress = -score[1], epoch
-            if checkpoint is not None and self.shards.world.rank == 0 and checkpoint.is_due:
+            # One of several networks that is done waits for the others, whose training may be stopped.
+            waits = settings.members > 1 and progress.is_over(settings)
+            if checkpoint is not None and self.shards.world.rank == 0 and (waits or checkpoint.is_due):
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress

@@ -188,6 +188,10 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
             "line 3: the song 'a.mp3' has the split 'test' here and 'train' in .*line 2",
         ),
         ("file,artist,labels,start_s\na.mp3,A,x,0\na.mp3,B,x,9\n", "the artist 'B' here and 'A' in"),
+        (
+            "file,artist,labels,start_s\na.mp3,A,x|y,0\na.mp3,A,y|x,5\na.mp3,A,y,9\n",
+            r"line 4: the song 'a.mp3' has the labels 'y' here and 'x\|y' in .*line 2; .* an id of its own in",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:
@@ -303,6 +307,19 @@ def test_files_beside_stand_in_for_a_column(keyed: Path) -> None:
     text = "file,artist\none.mp3,A\nfour.mp3,D\n"
     catalog = read(keyed, text, labels="labels.json:big")
     assert {clip: row["labels"] for clip, row in by_clip(catalog).items()} == {"one.mp3": ["rock"]}
+
+
+def test_files_beside_say_the_same_of_all_files_of_a_song(keyed: Path) -> None:
+    """Whose rows name several files, which stand under keys of their own."""
+    text = "file,artist,song,start_s\none.mp3,A,s,0\nsub/two.mp3,A,s,1\n"
+    (keyed / "l.csv").write_text("file,label\none.mp3,rock\nsub/two.mp3,pop\n")
+    with pytest.raises(RequestError, match=r"sub/two.mp3: the song 's' has the labels 'pop' here and 'rock' in one"):
+        read(keyed, text, labels="l.csv")
+    (keyed / "l.csv").write_text("file,label\none.mp3,rock\nsub/two.mp3,rock\n")
+    (keyed / "s.csv").write_text("file,split\none.mp3,train\nsub/two.mp3,test\n")
+    with pytest.raises(RequestError, match="has the split 'test' here and 'train' in one"):
+        read(keyed, text, labels="l.csv", splits="s.csv")
+    assert len(read(keyed, text, labels="l.csv")) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages import registry
 from stages.head import train as training
 from stages.head.collection import Collection
+from stages.head.heads.artist import Artist
 from stages.head.heads.gated import Gated
 from stages.head.settings import Settings
 from tests.head.conftest import INFO
@@ -79,3 +82,39 @@ def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection
         torch.testing.assert_close(network(*head.inputs(nodes)), before, atol=1e-4, rtol=0)
         seen = torch.from_numpy(np.flatnonzero(part == 0)[:5])
         assert float(network(*head.inputs(seen)).abs().max()) > 10
+
+
+CLIPS = st.tuples(st.integers(0, 3), st.integers(-1, 1), st.integers(-1, 2), st.integers(0, 7))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CLIPS, min_size=1, max_size=12))
+def test_counts_are_those_of_other_songs_whatever_the_catalog_holds(clips: list[tuple[int, int, int, int]]) -> None:
+    """Clips of a song that differ in artist, part and labels too; against the definition, clip by clip."""
+    song, artist, part, sets = np.array([(0, 0, 0, 1), *clips]).T
+    targets = (sets[:, None] >> np.arange(3) & 1).astype(bool)
+    order = np.argsort(artist, kind="stable")
+    song, artist, part, targets = song[order], artist[order], part[order], targets[order]
+    places = np.arange(len(song))
+    data = Collection(
+        info=INFO,
+        rows=places,
+        x=torch.zeros(len(song), 2),
+        targets=targets,
+        labels=("a", "b", "c"),
+        song=song,
+        album=places,
+        artist=artist,
+        official=part.astype(np.int8),
+        backbone="fcn-0123456789ab",
+        left_out={},
+    )
+    assert data.x is not None
+    head = Gated(data.shown(part.astype(np.int8)), data.x, part.astype(np.int8), SETTINGS)
+    for clip in places.tolist():
+        others = (artist == artist[clip]) & (artist >= 0) & (song != song[clip]) & (part == 0)
+        songs = [targets[others & (song == other)].any(axis=0) for other in np.unique(song[others])]
+        assert head.songs[clip] == len(songs)
+        np.testing.assert_array_equal(head.counts[clip], np.sum(songs, axis=0) if songs else np.zeros(3))
+    for found in Artist().predict(data, part.astype(np.int8)).values():
+        assert ((found.score >= 0) & (found.score <= 1)).all()

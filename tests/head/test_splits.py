@@ -54,6 +54,7 @@ def test_refusals(arrays: dict[str, Any]) -> None:
 
 
 def test_the_official_split_is_taken_as_it_is(arrays: dict[str, Any]) -> None:
+    """Clips of one song stand on several sides where it says so; `encore head` and `audit` tell of it."""
     official = np.resize(np.array([0, 1, 2, -1], dtype=np.int8), len(arrays["song"]))
     np.testing.assert_array_equal(split("official", **(arrays | {"official": official}), seed=0), official)
 

@@ -60,6 +60,24 @@ def test_what_every_two_parts_share() -> None:
     assert "songs by their labels: 9 with 1, 1 with 2" in text
 
 
+def test_a_song_on_both_sides_of_an_official_split_is_told() -> None:
+    """Such a split is the data set's own and taken as it is; nothing that is counted of it falls below 0."""
+    songs = ["s0", *(f"s{i}" for i in range(5)), "s0", *(f"s{i}" for i in range(7, 10))]
+    found = audit(few(clip_id=[f"c{i}" for i in range(10)], song_id=songs, recording_id=[f"r{i}" for i in songs]))
+    assert found["regimes"]["official"]["shared_songs"] == 1
+    text = describe(found)
+    assert "songs that stand in train and in test: 1 recordings that stand in train and in test: 1" in " ".join(
+        text.split()
+    )
+    assert "songs that stand" not in describe(audit(few()))
+    assert all(
+        score is None or 0 <= score <= 1
+        for rules in found["baselines"].values()
+        for scores in rules.values()
+        for score in scores.values()
+    )
+
+
 def test_regimes_that_are_not_possible_are_named() -> None:
     found = audit(few())
     assert found["impossible"] == {

@@ -156,7 +156,9 @@ def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tm
 
 def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
+    (encore.store / "midi" / "gone.0123abcd.removed").mkdir()
     encore("embed", "midi", "--set", "frames=8")
+    assert not list(encore.store.rglob("*.removed"))
     listed = encore("store", "ls", "--json").json
     assert [len(entry["representations"]) for entry in listed] == [2]
     ambiguous = encore("head", "midi", code=2)
@@ -165,8 +167,10 @@ def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("head", "midi", "--backbone", name, *QUICK)
     encore("store", "remove", "midi", "--backbone", name, "--yes")
     assert len(encore("store", "ls", "--json").json[0]["representations"]) == 1
+    (encore.store / "gone.0123abcd.removed").mkdir()
     encore("store", "remove", "midi", "--yes")
     assert encore("store", "ls", "--json").json == []
+    assert not list(encore.store.iterdir())
 
 
 def test_another_precision_lies_beside(encore: Encore, midi_folder: Path) -> None:

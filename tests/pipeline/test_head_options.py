@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from pipeline import head
 from pipeline.presets import PAPER
-from stages.head.collection import from_catalog
+from stages.head.collection import Collection, from_catalog
 from stages.head.ensemble import network_seed
 from stages.head.metrics import micro_f1
 from store.layout import Store
@@ -209,11 +210,34 @@ def test_a_report_names_other_settings(several: Encore) -> None:
     assert max(map(len, said.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("labels", ["polka", "jazz|polka"])
+def test_a_report_on_a_collection_of_which_songs_failed(encore: Encore, midi_folder: Path, labels: str) -> None:
+    """Also where none but these carry a label, or carry several: runs know neither."""
+    (midi_folder / "broken.mid").write_bytes(b"no notes")
+    table = (midi_folder / "songs.csv").read_text(encoding="utf-8").replace("rock|pop", "rock")
+    (midi_folder / "songs.csv").write_text(f"{table}broken.mid,artist 0,{labels}\n", encoding="utf-8")
+    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "mine", "--clips", 1)
+    given = ("--modes", "song,gnn", "--regimes", "random", "--seeds", 2)
+    runs = encore("compare", "mine", *given, *QUICK, "--json").json
+    found = encore("report", "mine", "--ensemble", "song,gnn", "--json").json
+    assert found["metric"] == "accuracy"
+    assert found["labels"] == ["folk", "jazz", "polka", "rock"]
+    for run in runs:
+        assert found["modes"][run["mode"]]["score"] == pytest.approx(run["metrics"]["accuracy"]["mean"])
+    confusion = np.array(found["modes"]["song"]["confusion"])
+    assert confusion.shape == (4, 5)
+    assert not confusion[2].any()
+    assert not confusion[:, 2].any()
+    encore("report", "mine", "--plot", encore.store / "mine.png")
+
+
 def test_a_report_shows_the_thesis_beside_it(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its deviations over the genres that artists have, where it tells them."""
     several("compare", "hits", "--modes", "song,gnn,gated", "--seeds", 1, *QUICK)
     assert "thesis" not in several("report", "hits").out
     monkeypatch.setitem(PAPER, "hits", PAPER["lakh"])
+    assert "thesis" not in several("report", "hits").out  # it had another version
+    monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
     told = several("report", "hits", "--json").json["modes"]
     assert told["gnn"]["paper"] == {"deviation_over_genres": 0.1649}
     assert told["gated"]["paper"] is None
@@ -222,6 +246,22 @@ def test_a_report_shows_the_thesis_beside_it(several: Encore, monkeypatch: pytes
     assert re.search(r"^song .* 0\.1478$", text, re.MULTILINE)
     assert re.search(r"^gated .* -$", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_thesis_stands_beside_its_own_version_alone(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In what head and compare print, and in their documents."""
+    command = ("compare", "hits", "--modes", "song,gated", "--seeds", 1, *QUICK)
+    monkeypatch.setitem(PAPER, "hits", PAPER["lakh"])
+    assert "thesis" not in several(*command).out
+    assert [run["paper"] for run in several("head", "hits", "--mode", "song", *QUICK, "--json").json] == [None]
+    monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
+    said = several(*command).out
+    assert re.search(r"^song .* 76\.1 ", said, re.MULTILINE)
+    assert "thesis: micro F1 with MusicBERT" in said
+    assert [run["paper"] for run in several(*command, "--json").json] == [
+        {"micro_f1": 0.761, "backbone": "MusicBERT"},
+        None,
+    ]
 
 
 def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
@@ -292,3 +332,27 @@ def test_an_empty_test_part_is_not_scored(several: Encore, monkeypatch: pytest.M
     monkeypatch.setattr(head, "_parts", lambda *given: [(fold, part.clip(max=1)) for fold, part in parts(*given)])
     said = several("head", "hits", *QUICK, code=2).err
     assert "regime random, seed 0: of the test songs none is encoded" in said
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0"])
+def test_a_device_without_64_bit_floats_is_refused(several: Encore, device: str) -> None:
+    """Wherever it is there or not."""
+    said = several("head", "hits", "--device", device, *QUICK, code=2).err
+    assert f"device '{device}' cannot be used: it has no 64-bit floats" in said
+    assert "take auto, cpu or cuda" in said
+
+
+def test_what_splits_share_is_counted_once_a_regime(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    overlap = Collection.overlap
+    monkeypatch.setattr(Collection, "overlap", lambda data, part: counted.append(1) or overlap(data, part))
+    several("compare", "hits", "--modes", "song,artist,gnn", "--regimes", "random,artist", "--seeds", 2, *QUICK)
+    assert len(counted) == 4
+
+
+def test_a_deviation_is_that_of_the_seeds_themselves(several: Encore) -> None:
+    """Divided by their number, not by one less."""
+    (run,) = several("head", "hits", "--mode", "song", "--seeds", 2, *QUICK, "--json").json
+    (folder,) = several.store.glob("hits/runs/*/song-random")
+    scores = [json.loads(path.read_text())["metrics"]["micro_f1"] for path in folder.glob("seed-*.json")]
+    assert run["metrics"]["micro_f1"]["std"] == pytest.approx(abs(scores[0] - scores[1]) / 2)

@@ -20,6 +20,7 @@ from pipeline.journal import Journal
 from pipeline.runs import RunFolder
 from stages import registry
 from stages.head import train as training
+from stages.head.ensemble import network_seed
 from stages.head.world import ALONE
 from store.layout import Store
 from tests.pipeline.conftest import Encore
@@ -42,6 +43,36 @@ main()
 """
 
 
+# The command, which kills itself in the fourth epoch of the second of several networks.
+KILLED_MEMBER = """
+import os, signal
+from stages.head import train
+from stages.head.ensemble import network_seed
+epoch_of = train._Loop._epoch
+def train_and_die(loop, epoch):
+    if (loop.seed, epoch) == (network_seed(0, 1), 4):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return epoch_of(loop, epoch)
+train._Loop._epoch = train_and_die
+from pipeline.cli import main
+main()
+"""
+
+
+# The command, whose first process names each epoch.
+COUNTED = """
+from stages.head import train
+epoch_of = train._Loop._epoch
+def named(loop, epoch):
+    if loop.shards.world.rank == 0:
+        print("epoch", epoch)
+    return epoch_of(loop, epoch)
+train._Loop._epoch = named
+from pipeline.cli import main
+main()
+"""
+
+
 # The command, which says so and goes no further when a network of `head` has been saved.
 HELD = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("held", flush=True); sys.stdin.read()')
 WAITS = "another command trains gnn, random on hits at this moment"
@@ -52,6 +83,14 @@ def start(script: str, *command: object, store: Path) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     words = [sys.executable, "-c", script, *map(str, command), "--store", str(store)]
     return subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def launch(*command: object, store: Path) -> subprocess.CompletedProcess[str]:
+    """A command in two processes that train together."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    words = [*torchrun, *map(str, command), "--store", str(store)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True)
 
 
 def embed(encore: Encore, table: Path) -> None:
@@ -70,6 +109,19 @@ def held(folder: Path) -> dict[str, object]:
         state = torch.load(path, weights_only=True)
         found[path.name] = {name: value.tolist() for name, value in state["network"].items()}
     return found
+
+
+def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What is trained from now on: head, seed of the network and epoch."""
+    epochs: list[tuple[str, int, int]] = []
+    epoch_of = training._Loop._epoch
+
+    def counted(loop: training._Loop, epoch: int) -> float:
+        epochs.append((loop.heads.head_type.NAME, loop.seed, epoch))
+        return epoch_of(loop, epoch)
+
+    monkeypatch.setattr(training._Loop, "_epoch", counted)
+    return epochs
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -91,14 +143,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     assert (runs_of(killed, "song") / "unfinished").is_file()
     assert not list(killed.store.glob("hits/runs/*/gnn-random"))
 
-    epochs: list[tuple[str, int, int]] = []
-    epoch_of = training._Loop._epoch
-
-    def counted(loop: training._Loop, epoch: int) -> float:
-        epochs.append((loop.heads.head_type.NAME, loop.seed, epoch))
-        return epoch_of(loop, epoch)
-
-    monkeypatch.setattr(training._Loop, "_epoch", counted)
+    epochs = watched_epochs(monkeypatch)
     again = killed(*command)
     assert "song, random, seed-1 was done before" in again.err
     assert epochs == [("gnn", 0, 5), ("gnn", 0, 6), *(("gnn", 1, epoch) for epoch in range(1, 7))]
@@ -112,6 +157,26 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     epochs.clear()
     killed(*command)
     assert len(epochs) == 24  # it was finished: the same command trains everything again
+
+
+def test_of_several_networks_those_that_are_done_are_kept(
+    tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (whole, killed):
+        embed(encore, features_csv)
+    command = ("head", "hits", "--mode", "gnn", "--members", "3", *QUICK)
+    whole(*command)
+    process = start(KILLED_MEMBER, *command, store=killed.store)
+    errors = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, errors
+    epochs = watched_epochs(monkeypatch)
+    killed(*command)
+    seeds = [network_seed(0, member) for member in (1, 2)]
+    assert epochs == [("gnn", seed, epoch) for seed in seeds for epoch in range(1, 7)]
+    assert held(runs_of(killed, "gnn")) == held(runs_of(whole, "gnn"))
+    assert len(list(runs_of(killed, "gnn").glob("*.pt"))) == 3
+    assert not list(runs_of(killed, "gnn").glob("*.resume"))
 
 
 def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,11 +289,29 @@ def some_unknown(features_csv: Path) -> Path:
 def test_a_collection_larger_than_memory(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(encore, features_csv)
     monkeypatch.setattr(head, "_COPIES", 3000)  # 400 clips of 3 numbers are no large collection
-    streamed = encore("compare", "hits", "--modes", "artist,gnn,gated", "--seeds", 1, "--memory", "0.005", *QUICK)
+    command = ("compare", "hits", "--modes", "artist,gnn,gated", "--seeds", 1, *QUICK)
+    streamed = encore(*command, "--memory", "0.005")
+    assert "all zero" not in streamed.err
     assert re.search(r"400 clips are more than fit in memory; they are read in [3-6] stretches", streamed.err)
     assert "gated*" in streamed.out
     refused = encore("compare", "hits", "--modes", "song,knn,side-edges", "--memory", "0.005", *QUICK, code=2)
     assert "knn, side-edges may read clips of other artists" in refused.err
+
+
+def test_silent_songs_of_a_collection_larger_than_memory(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told of as they are of a small one, in the first command and in one that reads everything twice."""
+    lines = features_csv.read_text().splitlines()
+    lines[1::9] = [line.rsplit(",", 3)[0] + ",0,0,0" for line in lines[1::9]]
+    features_csv.write_text("\n".join(lines) + "\n")
+    embed(encore, features_csv)
+    monkeypatch.setattr(head, "_COPIES", 3000)
+    told = f"{len(lines[1::9])} of 400 representations are all zero; heads cannot tell these clips apart"
+    for more in ((), ("--memory", "0.005")):
+        said = encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, *more).err
+        assert ("are read in" in said) == bool(more)
+        assert said.count(told) == 1
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -> None:
@@ -238,11 +321,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
     command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
     wanted = one(*command).json
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launch = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
-    done = subprocess.run(
-        [*launch, "pipeline.cli", *command, "--store", str(two.store)], env=environment, capture_output=True, text=True
-    )
+    done = launch("-m", "pipeline.cli", *command, store=two.store)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)  # one document: the first process speaks alone
     assert [run["mode"] for run in found] == [run["mode"] for run in wanted]
@@ -252,3 +331,26 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
             scores = [np.array(table.column("score").to_pylist()) for table in (ours, theirs)]
             assert ours.column("row") == theirs.column("row")
             np.testing.assert_allclose(*scores, atol=1e-5, rtol=0, err_msg=mode)
+
+
+def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path) -> None:
+    """To the bits that two processes come to which nobody stops; a silent song is told of once."""
+    with some_unknown.open("a") as file:
+        file.write("artist 0,silence,genre 0,0,0,0\n")
+    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (whole, killed):
+        embed(encore, some_unknown)
+    command = ("head", "hits", "--mode", "gnn", *QUICK)
+    wanted = launch("-m", "pipeline.cli", *command, store=whole.store)
+    assert wanted.returncode == 0, wanted.stderr
+    assert wanted.stderr.count("1 of 401 representations are all zero; heads cannot tell these clips apart") == 1
+    (tmp_path / "killed.py").write_text(KILLED)
+    broken = launch(tmp_path / "killed.py", *command, store=killed.store)
+    assert broken.returncode != 0
+    assert len(list(killed.store.glob("hits/runs/*/gnn-random.unfinished/seed-0-0.resume"))) == 1
+    assert not list(killed.store.glob("hits/runs/*/gnn-random"))
+    (tmp_path / "counted.py").write_text(COUNTED)
+    again = launch(tmp_path / "counted.py", *command, store=killed.store)
+    assert again.returncode == 0, again.stderr
+    assert held(runs_of(killed, "gnn")) == held(runs_of(whole, "gnn"))
+    assert re.findall(r"epoch ([0-9]+)", again.stdout) == ["5", "6"]

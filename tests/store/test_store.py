@@ -18,7 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from store.arrays import create_array
 from store.errors import FormatError, RequestError, StoreError
+from store.files import Files
 from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, source_tag
 from store.layout import RepresentationName, Store, check_name
 from store.merge import merge
@@ -495,6 +497,44 @@ def test_nothing_complete_is_lost_when_a_write_fails(tmp_path: Path, monkeypatch
     opened = Representations(store, store.read_catalog("few"), NAME)
     assert opened.verify() == []
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_the_layout_is_asked_for_and_no_library_s_default(tmp_path: Path, dtype: str) -> None:
+    """What zarr.json says of how numbers become bytes, which any release of Zarr must read."""
+    create_array(Store(tmp_path), "few", NAME, (10, 3), dtype, 8)
+    about = json.loads((tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json").read_text())
+    size = np.dtype(dtype).itemsize
+    codecs = {codec["name"]: codec.get("configuration", {}) for codec in about["codecs"]}
+    assert about["zarr_format"] == 3
+    assert about["chunk_grid"]["configuration"] == {"chunk_shape": [8, 3]}
+    assert list(codecs) == (["bytes"] if dtype == "float32" else ["bytes", "blosc"])
+    if "blosc" in codecs:
+        packed = {"typesize": size, "cname": "zstd", "clevel": 3, "shuffle": "bitshuffle", "blocksize": 0}
+        assert codecs["blosc"] == packed
+
+
+def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
+    """But for what may be at work, and for nothing that is whole."""
+    store = Store(tmp_path)
+    held = catalog(names(3))
+    write(store, held, numbers(3))
+    whole = tree(tmp_path)
+    (tmp_path / "gone.0123abcd.removed" / "deep").mkdir(parents=True)
+    (tmp_path / "few" / f"{NAME}.0123abcd.removed").mkdir()
+    (tmp_path / "few" / f"{NAME}.0123abcd.removed" / "manifest.json").write_bytes(b"{}")
+    old, new = tmp_path / "few" / ".catalog.parquet.1-2.partial", tmp_path / "few" / ".splits.parquet.3-4.partial"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.files.sweep("few")
+    assert tree(tmp_path) == whole | {"few/.splits.parquet.3-4.partial": b"half"}
+    assert (tmp_path / "gone.0123abcd.removed").is_dir()
+    os.utime(new, (0, 0))
+    store.files.sweep()
+    assert tree(tmp_path) == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"few"}
+    Files("memory://nowhere").sweep()
 
 
 def test_find_says_what_there_is(tmp_path: Path) -> None:

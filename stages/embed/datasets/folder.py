@@ -9,6 +9,7 @@ also stand in for a column of a table. A song that the labels do not name is lef
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ CLIP_S = 15.0
 
 _ROLES = ("file", "artist", "labels", "song", "album", "title", "split", "start_s", "duration_s")
 
-_WORDS = {"split_official": "split", "artist_id": "artist", "album_id": "album"}
+_OF_A_SONG = {"split_official": "split", "artist_id": "artist", "album_id": "album", "labels": "labels"}
 
 Columns = dict[str, list[Any]]
 
@@ -148,9 +149,11 @@ class Folder(Dataset):
         if self.splits is not None:
             columns["split_official"] = read_keyed(self.splits, self.data, "splits").splits(songs)
         if self.labels is None:
+            _check_songs(columns, columns["path"].__getitem__)
             return ()
         keyed = read_keyed(self.labels, self.data, "labels")
         labels = columns["labels"] = keyed.look_up(songs)
+        _check_songs(columns, columns["path"].__getitem__)
         kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
         if not any(labels):
             raise RequestError(f"{keyed.path} gives no label to any of the {len(songs):,} songs")
@@ -195,8 +198,6 @@ class Folder(Dataset):
 def _check_rows(table: Table, columns: Columns) -> None:
     """Raise where a clip stands twice, or where the rows of a song do not agree on what holds for all of it."""
     clips: dict[str, int] = {}
-    songs: dict[str, int] = {}
-    whole = [name for name in _WORDS if name in columns]
     for row, song in enumerate(columns["song_id"]):
         start_s, duration_s = columns["start_s"][row], columns["duration_s"][row]
         before = clips.setdefault(clip_id(song, start_s, duration_s), row)
@@ -206,10 +207,27 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
+    _check_songs(columns, table.where)
+
+
+def _check_songs(columns: Columns, where: Callable[[int], str]) -> None:
+    """Raise where the rows of a song do not agree on what holds for all of it; ``where`` names a row.
+
+    Its labels too: heads and audits count songs by the labels they carry.
+    """
+    songs: dict[str, int] = {}
+    for row, song in enumerate(columns["song_id"]):
         first = songs.setdefault(song, row)
-        for name in whole:
-            if columns[name][row] != columns[name][first]:
+        for name in _OF_A_SONG.keys() & columns.keys() if first != row else ():
+            here, there = (_shown(columns[name][each]) for each in (row, first))
+            if here != there:
                 raise RequestError(
-                    f"{table.where(row)}: the song {song!r} has the {_WORDS[name]} {columns[name][row]!r} here and "
-                    f"{columns[name][first]!r} in {table.where(first)}; a song has one"
+                    f"{where(row)}: the song {song!r} has the {_OF_A_SONG[name]} {here!r} here and {there!r} in "
+                    f"{where(first)}; a song has one: correct these rows, or give each an id of its own in the column "
+                    f"song"
                 )
+
+
+def _shown(value: Any) -> Any:
+    """A cell as it is compared and shown: several labels in one order."""
+    return "|".join(sorted(set(value))) if isinstance(value, list) else value

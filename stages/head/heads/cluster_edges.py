@@ -5,23 +5,22 @@ from __future__ import annotations
 import torch
 
 from stages.head.graph import ArtistGraph, Graph
-from stages.head.heads.gnn import Gnn
+from stages.head.heads.gnn import Sage
 from stages.head.neighbours import clusters
 
 _CLUSTERS = 8
 
 
-class ClusterEdges(Gnn):
+class ClusterEdges(Sage):
     """GraphSAGE over the same-artist edges whose ends lie in one of 8 k-means clusters of the whole collection.
 
     Clips of one artist and one cluster are a clique again, so that means stay closed and linear.
     """
 
     NAME = "cluster-edges"
-    INDUCTIVE = False
-    BY_ARTIST = False
     TITLE = "GraphSAGE over the artist graph, cut between clusters"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    READS_ARTISTS = True
 
     def relation(self) -> Graph:
         artist = torch.from_numpy(self.data.artist).to(self.x.device)

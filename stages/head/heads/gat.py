@@ -23,6 +23,10 @@ class Gat(TrainedHead):
     Attention has no closed form: it needs each edge, n (n - 1) for an artist of n clips. So a clip looks at a
     draw of its neighbours: as many as the settings say in training, anew in every epoch, and for scoring at
     ``neighbours_inference``, or at most 64, drawn once.
+
+    On a GPU two trainings differ in their last digits, and may come to differ in more: PyTorch Geometric scatters the
+    sums over edges, and the gradients of neighbours that several clips share, by atomic additions, in the order in
+    which threads arrive. On a CPU equal arguments give equal results.
     """
 
     NAME = "gat"

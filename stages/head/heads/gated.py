@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stages.head.chance import bits, key, uniform
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Dropout, TrainedHead
-from stages.head.heads.artist import count_labels
+from stages.head.heads.artist import training_songs
 from stages.head.settings import Settings
 from stages.splits import Split
 
@@ -30,9 +30,9 @@ class Gated(TrainedHead):
     * ``gate`` >= 0 is a small network of how many songs and neighbours there are, how far they agree (highest
       share, entropy) and how far the clip lies from their mean.
 
-    A clip's own labels are never part of its evidence. In every epoch the labels of some artists, drawn anew, are
-    hidden whole: otherwise the network would never have seen an artist without labels, and lean on them where
-    there are none. Where nothing is known of the artist the evidence is zero and the song is left alone.
+    The labels of a clip's own song are never part of its evidence. In every epoch the labels of some artists, drawn
+    anew, are hidden whole: otherwise the network would never have seen an artist without labels, and lean on them
+    where there are none. Where nothing is known of the artist the evidence is zero and the song is left alone.
     """
 
     NAME = "gated"
@@ -77,13 +77,14 @@ class Gated(TrainedHead):
 
 def _others_labels(data: Collection, part: Split) -> tuple[np.ndarray, np.ndarray]:
     """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
-    carrying, songs = count_labels(data, part)
+    training = training_songs(data, part)
+    carrying, songs = training.counts()
     known = data.artist >= 0
     counts = np.zeros(data.targets.shape, dtype=np.float32)
     number = np.zeros(len(data), dtype=np.float32)
     counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
-    own = known & (part == 0)
-    counts[own] -= data.targets[own]
+    own = training.of_clip >= 0
+    counts[own] -= training.targets[training.of_clip[own]]
     number[own] -= 1
     return counts, number
 

@@ -22,6 +22,10 @@ class Gcnii(TrainedHead):
     A training step sees the subgraph of its clips and their drawn neighbours; scoring sees whole artists. Either
     is a union of cliques, in which a layer's propagation (self-loops included) is the mean over a group: exact,
     and linear in clips at any depth. The rest of a layer is PyTorch Geometric's.
+
+    On a GPU two trainings differ in their last digits, and may come to differ in more: the sums over groups, and the
+    gradients of rows that several clips look up, are scattered by atomic additions, in the order in which threads
+    arrive. On a CPU equal arguments give equal results.
     """
 
     NAME = "gcnii"

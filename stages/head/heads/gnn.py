@@ -1,7 +1,8 @@
-"""GraphSAGE over the artist graph."""
+"""GraphSAGE over a relation between clips, and over the artist graph."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 
@@ -15,24 +16,17 @@ from stages.head.settings import Settings
 from stages.splits import Split
 
 
-class Gnn(TrainedHead):
-    """One GraphSAGE layer with the mean of the same artist's other clips, then the output layer.
+class Sage(TrainedHead):
+    """One GraphSAGE layer with the mean of a clip's neighbours, then the output layer.
 
     ``relu([W_self x + b ; W_neighbours mean(x_neighbours) + c])``: self and neighbours are concatenated after
     weights of their own. Training draws neighbours; scoring takes the exact mean of all of them, or as many
     as ``neighbours_inference`` says. Neighbours are drawn from the whole collection, so that representations
-    (never labels) of test clips take part: the thesis's transductive setting. With ``inductive`` only training clips
-    are anyone's neighbours.
+    (never labels) of test clips take part: the thesis's transductive setting.
     """
 
-    NAME = "gnn"
-    TITLE = "GraphSAGE over the artist graph"
-    CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
-    READS_ARTISTS = True
     READS_NEIGHBOURS = True
     DRAWS_NEIGHBOURS = True
-    BY_ARTIST = True
-    INDUCTIVE = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
@@ -40,9 +34,9 @@ class Gnn(TrainedHead):
         self._table: Tensor | None = None
         self._draw: Draw | None = None
 
+    @abstractmethod
     def relation(self) -> Graph:
-        """Whose neighbours count; the artist graph, where a head does not say otherwise."""
-        return self.artist_graph()
+        """Whose neighbours count."""
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
@@ -73,6 +67,20 @@ class Gnn(TrainedHead):
         return lambda nodes: neighbour_mean(
             self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.names[nodes])))
         )
+
+
+class Gnn(Sage):
+    """GraphSAGE whose neighbours are the same artist's other clips; with ``inductive`` the training clips of these."""
+
+    NAME = "gnn"
+    TITLE = "GraphSAGE over the artist graph"
+    CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
+    READS_ARTISTS = True
+    BY_ARTIST = True
+    INDUCTIVE = True
+
+    def relation(self) -> Graph:
+        return self.artist_graph()
 
 
 class _Network(nn.Module):

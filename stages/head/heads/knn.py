@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from stages.head.graph import Graph
-from stages.head.heads.gnn import Gnn
+from stages.head.heads.gnn import Sage
 from stages.head.neighbours import directions, nearest, nearly_nearest
 
 _NEAREST = 16
 _MANY = 100_000  # clips
 
 
-class Knn(Gnn):
+class Knn(Sage):
     """GraphSAGE whose neighbours are the 16 nearest clips by cosine, whoever made them; no artist is read.
 
     They are found exactly, by matrix products in blocks (time grows with the square of the clips, memory does not),
@@ -22,9 +22,6 @@ class Knn(Gnn):
     """
 
     NAME = "knn"
-    READS_ARTISTS = False
-    INDUCTIVE = False
-    BY_ARTIST = False
     TITLE = "GraphSAGE over the nearest clips"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 

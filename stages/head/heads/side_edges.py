@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.graph import ArtistGraph, Graph
-from stages.head.heads.gnn import Gnn
+from stages.head.heads.gnn import Sage
 from stages.progress import note
 from store.errors import unknown
 
 _BINS = 16
 
 
-class SideEdges(Gnn):
+class SideEdges(Sage):
     """GraphSAGE over clips that share a value of the column ``side``: the album, or a numeric target such as bpm.
 
     A number falls into one of 16 bins that hold about as many clips each. Clips of one value are a clique, as
@@ -23,10 +23,7 @@ class SideEdges(Gnn):
     """
 
     NAME = "side-edges"
-    READS_ARTISTS = False
-    INDUCTIVE = False
     TITLE = "GraphSAGE over another column"
-    BY_ARTIST = False
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
     def relation(self) -> Graph:

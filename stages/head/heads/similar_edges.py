@@ -5,24 +5,23 @@ from __future__ import annotations
 import torch
 
 from stages.head.graph import Graph
-from stages.head.heads.gnn import Gnn
+from stages.head.heads.gnn import Sage
 from stages.head.neighbours import directions, similar
 
 _LEAST_COSINE = 0.2
 _MOST = 64
 
 
-class SimilarEdges(Gnn):
+class SimilarEdges(Sage):
     """GraphSAGE over the same-artist edges whose ends have a cosine above 0.2, at most the 64 most alike a clip.
 
     Cosines are taken from the training part's mean, so that two clips at random have one of about zero.
     """
 
     NAME = "similar-edges"
-    INDUCTIVE = False
-    BY_ARTIST = False
     TITLE = "GraphSAGE over similar clips of the artist"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    READS_ARTISTS = True
 
     def relation(self) -> Graph:
         train = torch.from_numpy(self.part == 0).to(self.x.device).nonzero().squeeze(1)

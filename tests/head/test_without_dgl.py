@@ -1,0 +1,24 @@
+"""Where DGL is not to be had, as under newer Pythons: its own tests are skipped, and all others pass."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HIDDEN = """
+import sys
+sys.modules["dgl"] = None
+import pytest
+chosen = "dgl or heterograph or sources or blocks"
+sys.exit(pytest.main(["tests/head/test_graph.py", "-k", chosen, "-q", "-p", "no:cacheprovider"]))
+"""
+
+
+def test_the_graph_without_dgl() -> None:
+    done = subprocess.run([sys.executable, "-c", HIDDEN], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"[0-9]+ passed, [0-9]+ skipped", done.stdout), done.stdout
+    assert "DGL's packages end at Python 3.11" in done.stdout
