@@ -443,7 +443,7 @@ def _train(
 
 @command(store_app)
 def store_ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """List the collections and their representations."""
+    """List the collections, their representations and trained heads, with their sizes."""
     from pipeline import stores
     from pipeline.output import print_json
 
@@ -493,21 +493,32 @@ def store_verify(
 def store_remove(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
     backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="only trained heads and their scores")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
-    """Remove a representation, or a whole collection with all of its representations."""
-    from pipeline import stores
+    """Remove a collection, a representation, or trained heads.
 
-    stores.require(_open(store), dataset)
-    what = f"{backbone} of {dataset}" if backbone else f"{dataset} and all of its representations"
+    Without options all of the collection goes. With --backbone a representation goes, and the heads that were trained
+    on it stay, for reports; --runs removes those.
+    """
+    from pipeline import stores
+    from pipeline.output import print_json
+
+    where = _open(store)
+    going = stores.removal(where, dataset, backbone, only_runs=runs)
     if not yes:
+        what = ", ".join(f"{where.files.show(folder)} ({stores.mib(n)} MiB)" for folder, n in going.folders.items())
         if not sys.stdin.isatty():
             raise RequestError(f"this removes {what}; say --yes to do it")
-        if not typer.confirm(f"Remove {what}?"):
+        if not typer.confirm(f"Remove {what}?", err=True):
             return
-    for folder in stores.remove(_open(store), dataset, backbone):
-        print(f"removed {folder}")
+    found = stores.remove(where, dataset, going)
+    if json:
+        print_json(found)
+    else:
+        print(stores.removed_text(found))
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
 from store.merge import update
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 _RANDOM = "random"
 _SEED = 0
@@ -241,18 +242,20 @@ def describe(report: EmbedReport) -> str:
         if count
     ]
     lines = [
-        f"{report.dataset}{kind}: {report.clips:,} clips, {report.songs:,} songs, {report.artists:,} artists"
-        + (f" ({', '.join(changes)})" if changes else "")
+        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
+        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
+    encoded = f"{counted(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
-        lines.append(f"{report.representation}: {report.encoded:,} clips encoded; other parts are still missing")
+        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
     else:
-        lines.append(f"{report.representation}: {report.encoded:,} clips encoded in {report.seconds:.1f} s")
+        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        lines.append(f"{sum(report.failed.values()):,} clips could not be encoded ({kinds}); see failures.parquet")
+        failed = counted(sum(report.failed.values()), "clip")
+        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
     lines.append(report.path)
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.results import Result, columns_of
+from store.words import counted
 
 WIDTH = 80
 SHORT = {
@@ -94,7 +95,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     seeds = first.seeds
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
-    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(*first.overlap), "", table(head, rows)]
+    lines = [f"{title}, {counted(seeds, 'seed')}", overlap_text(*first.overlap), "", table(head, rows)]
     if any(result.rule for result in results):
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
     lines += _choice_text(results)

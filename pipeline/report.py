@@ -65,7 +65,7 @@ def report(
     if left:
         lacking = [mode for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
         note(
-            f"seeds {', '.join(map(str, sorted(left)))} are left out, which were not run for {', '.join(lacking)}; "
+            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:

@@ -28,6 +28,7 @@ from stages.splits import Split, parse
 from store.errors import EncoreError, FormatError, RequestError
 from store.fingerprint import canonical
 from store.layout import Store
+from store.words import counted
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -200,7 +201,7 @@ def _finished(study: Study) -> list[Any]:
 def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], label: str) -> None:
     before = len(_finished(study))
     if before:
-        note(f"{before} trials were made before")
+        note(f"{counted(before, 'trial was', 'trials were')} made before")
     else:
         study.enqueue_trial(dict(defaults))
     if before < trials:
@@ -257,7 +258,7 @@ def describe(found: Found) -> str:
     return "\n".join(
         [
             f"{found.dataset}{kind}, {found.backbone or 'metadata alone'}, regime {found.regime}, seed {SEED}",
-            f"{found.mode}: {found.trials} trials{failed}",
+            f"{found.mode}: {counted(found.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",

@@ -30,6 +30,7 @@ from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
+from store.words import counted
 
 _SPLIT_SEED = 0
 _TRAINING = {field.name for field in dataclasses.fields(Training)}
@@ -213,15 +214,15 @@ def describe(report: TrainReport) -> str:
     kind = " (synthetic)" if report.synthetic else ""
     lines = [
         f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
-        f"{report.clips:,} training and {report.validation_clips:,} validation clips, split {report.regime}"
+        f"{report.clips:,} training and {counted(report.validation_clips, 'validation clip')}, split {report.regime}"
     ]
     if report.resumed == report.epochs:
         lines.append("already trained; nothing was done")
     else:
         went = f", from epoch {report.resumed + 1}" if report.resumed else ""
-        lines.append(f"{report.epochs} epochs in {report.seconds:.1f} s{went}")
+        lines.append(f"{counted(report.epochs, 'epoch')} in {report.seconds:.1f} s{went}")
     lines.append(f"best epoch {report.best_epoch}: loss {report.loss:.4f}, validation {report.validation_loss:.4f}")
     if report.unread:
-        lines.append(f"{report.unread:,} clips could not be read")
+        lines.append(f"{counted(report.unread, 'clip')} could not be read")
     lines.append(f"{report.path}; encode with it: encore embed DATASET --backbone {report.backbone} --weights FILE")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from stages.embed.hdf5 import column_of, layout_of
 from store.errors import RequestError
+from store.words import counted
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -241,8 +242,8 @@ def _text_error(path: Path, error: Exception) -> RequestError:
             columns = columns or len(cells)
             if cells and len(cells) != columns:
                 return RequestError(
-                    f"{path}, line {line}: {len(cells)} columns where the header has {columns}; correct that line "
-                    f"(in CSV a cell that holds commas stands in double quotes)"
+                    f"{path}, line {line}: {counted(len(cells), 'column')} where the header has {columns}; correct "
+                    f"that line (in CSV a cell that holds commas stands in double quotes)"
                 )
     except csv.Error:
         pass  # the first reader's words serve as well

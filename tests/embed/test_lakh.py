@@ -118,7 +118,7 @@ def test_the_clean_subset(lakh: Path) -> None:
     version = rows["ABBA/Waterloo.1"]
     assert (version["artist_id"], version["title"], version["labels"]) == ("ABBA", "Waterloo", ["Pop_Rock"])
     assert version["recording_id"] == rows["ABBA/Waterloo"]["recording_id"] == "abba/waterloo"
-    assert catalog.info.notes == ("1 of 4 files are left out: they have no label",)
+    assert catalog.info.notes == ("1 of 4 files left out: no label",)
 
 
 def test_labels_by_recording(lakh: Path) -> None:

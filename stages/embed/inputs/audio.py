@@ -21,6 +21,7 @@ import soxr
 
 from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError
+from store.words import counted
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"}
@@ -137,7 +138,9 @@ class AudioInput:
             rounded_up = math.ceil(len(piece) * (self.rate_hz / rate_hz))
             at_rate = np.pad(at_rate, (0, max(0, rounded_up - len(at_rate))))
         if not len(at_rate):
-            raise ClipError("short", f"{len(piece)} samples at {rate_hz} Hz are less than one at {self.rate_hz} Hz")
+            raise ClipError(
+                "short", f"{counted(len(piece), 'sample')} at {rate_hz} Hz: less than one at {self.rate_hz} Hz"
+            )
         short = len(at_rate) < self.window_samples
         return np.resize(at_rate, self.window_samples) if short else at_rate[: self.window_samples]
 
