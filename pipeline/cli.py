@@ -322,7 +322,7 @@ def report(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES)] = "random",
     against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
@@ -342,7 +342,7 @@ def report(
     from pipeline.output import print_json
 
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
-    members = _list(ensemble, "--ensemble") if ensemble else []
+    members = _list(ensemble, "--ensemble") if ensemble is not None else []
     for mode in (*chosen, *members):
         _check_mode(mode)
     if plot is not None:

@@ -5,13 +5,17 @@ Nothing heavy is imported here, so that ``encore --help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
+import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +80,8 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
             progress.be_quiet(quiet)
             try:
-                function(**given)
+                with _libraries_silenced() if quiet else contextlib.nullcontext():
+                    function(**given)
             except KeyboardInterrupt:
                 print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
                 raise typer.Exit(INTERRUPTED) from None
@@ -115,6 +120,23 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         return function
 
     return register
+
+
+@contextlib.contextmanager
+def _libraries_silenced() -> Iterator[None]:
+    """Nothing of what libraries warn of is shown, in this process and in those that it starts."""
+    before = os.environ.get("PYTHONWARNINGS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+            del os.environ["PYTHONWARNINGS"]
+            if before is not None:
+                os.environ["PYTHONWARNINGS"] = before
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -57,6 +57,17 @@ def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent)
 
 
+def shell_lines(command: str) -> list[str]:
+    """A command as a shell takes it over several lines, broken before its options."""
+    lines = [""]
+    for piece in command.replace(" --", "\n--").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(piece) + 3 > WIDTH:
+            lines[-1] += " \\"
+            lines.append("  ")
+        lines[-1] += (" " if lines[-1].strip() else "") + piece
+    return lines
+
+
 def percent(values: Sequence[float]) -> str:
     """Mean and standard deviation over seeds in per cent; the deviation only where there are several."""
     mean = float(np.mean(values))

@@ -16,7 +16,7 @@ import torch
 from pipeline.checks import draws_neighbours, trainable
 from pipeline.head import open_collection
 from pipeline.journal import code_revision
-from pipeline.output import SHORT, WIDTH, table
+from pipeline.output import SHORT, shell_lines, table
 from stages import registry
 from stages.head import train as training
 from stages.head.collection import Collection
@@ -263,21 +263,10 @@ def describe(found: Found) -> str:
             table(["", "default", "best"], rows),
             "",
             "test scores:",
-            *_wrapped(found.command),
+            *shell_lines(found.command),
         ]
     )
 
 
 def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _wrapped(command: str) -> list[str]:
-    """A command as a shell takes it over several lines, broken before its options."""
-    lines = [""]
-    for piece in command.replace(" --", "\n--").split("\n"):
-        if lines[-1] and len(lines[-1]) + len(piece) + 3 > WIDTH:
-            lines[-1] += " \\"
-            lines.append("  ")
-        lines[-1] += (" " if lines[-1].strip() else "") + piece
-    return lines

@@ -39,8 +39,8 @@ class ClipError(EncoreError):
 
     Parameters
     ----------
-    kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``short``,
-        ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
+    kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``constant``,
+        ``short``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
     reason : one line for a person.
     """
 

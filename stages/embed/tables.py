@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.embed.hdf5 import column_of, layout_of
+from stages.progress import note
 from store.errors import RequestError
 from store.words import counted
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -32,6 +34,7 @@ MAX_ROWS = 50_000_000
 
 _BLOCK_BYTES = 16 << 20  # no row of text may be longer
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 _NO_NUMBER = ["nan", "na", "n/a", "null", "none", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"]
 
 
@@ -119,7 +122,9 @@ class Table:
         values, strange = self.floats(name)
         numbers = int(np.isfinite(values).sum())
         if strange.any():
-            return False, int(np.argmax(strange)) if numbers > strange.sum() else None
+            decimals = pc.match_substring_regex(self._text(name), _DECIMAL_COMMA)
+            commas = pc.sum(decimals).as_py() or 0
+            return False, int(np.argmax(strange)) if numbers + commas > strange.sum() - commas else None
         return numbers > 0, None
 
     def _text(self, name: str) -> pa.ChunkedArray:
@@ -137,7 +142,7 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise RequestError(f"there is no table {path}")
     if suffix in TEXT_SUFFIXES:
-        table = _open_text(path, TEXT_SUFFIXES[suffix])
+        table = _open_text(path)
     elif suffix in PARQUET_SUFFIXES:
         table = _open_parquet(path)
     elif suffix in HDF5_SUFFIXES:
@@ -153,13 +158,16 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def _open_text(path: Path, delimiter: str) -> Table:
+def _open_text(path: Path) -> Table:
     import pyarrow.csv
 
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {MAX_TEXT_BYTES >> 30} GiB of text; write it as Parquet or HDF5")
-    quoted = delimiter == ","
+    quoted = path.suffix.lower() == ".csv"
     try:
+        delimiter = _delimiter(path)
+        if delimiter != TEXT_SUFFIXES[path.suffix.lower()]:
+            note(f"{path.name}: columns are separated by {_SEPARATORS[delimiter]}, as its header shows")
         _, header = next(((line, cells) for line, cells in _text_rows(path) if cells), (0, []))
         if not any(header):
             raise RequestError(f"{path} is empty; its first line must name the columns")
@@ -212,13 +220,22 @@ def first_twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
+def _delimiter(path: Path) -> str:
+    """What separates columns: the suffix says it, or else a header in which that does not stand and another does."""
+    meant = TEXT_SUFFIXES[path.suffix.lower()]
+    with path.open(encoding="utf-8-sig") as file:
+        header = next((line for line in file if line.strip()), "")
+    if meant in header.strip():
+        return meant
+    return max((meant, *_SEPARATORS), key=header.strip().count)
+
+
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """First line (from 1) and cells of every row; no cells for an empty line."""
-    delimiter = TEXT_SUFFIXES[path.suffix.lower()]
+    delimiter = _delimiter(path)
+    quoted = path.suffix.lower() == ".csv"
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(
-            file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-        )
+        reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         line = 1
         for cells in reader:
             yield line, cells

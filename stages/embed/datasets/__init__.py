@@ -64,6 +64,7 @@ class Dataset(ABC):
     LICENSE, CITATION, HOMEPAGE : of the data.
     FILES : which files it wants under ``--data`` and where they come from, in one or two sentences.
     BACKBONE : the backbone that is meant when none is named.
+    MIDI_BACKBONE : the same for collections that are mostly MIDI, where the files decide.
     SYNTHETIC : True for generated music; it is then said wherever a result is shown.
     """
 
@@ -74,6 +75,7 @@ class Dataset(ABC):
     HOMEPAGE: ClassVar[str]
     FILES: ClassVar[str]
     BACKBONE: ClassVar[str]
+    MIDI_BACKBONE: ClassVar[str | None] = None
     SYNTHETIC: ClassVar[bool] = False
 
     data: Path | None = option("the folder that holds the collection's files")

@@ -65,6 +65,7 @@ class Folder(Dataset):
     HOMEPAGE = ""
     FILES = "One's own recordings or MIDI files, with a table of artists and labels beside them."
     BACKBONE = "fcn"
+    MIDI_BACKBONE = "pianoroll"
 
     table: str | None = option(
         "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
@@ -92,7 +93,7 @@ class Folder(Dataset):
             version="own",
             licence=self.LICENSE,
             citation=self.CITATION,
-            backbone="pianoroll" if 2 * midi > len(columns["path"]) else self.BACKBONE,
+            backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
             data_root=str(root),
             notes=notes,
         )

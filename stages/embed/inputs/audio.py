@@ -85,7 +85,8 @@ class AudioInput:
         ------
         ClipError
             ``missing``, ``unreadable``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there;
-            ``silent`` where nothing rises above `SILENCE_DB`; ``not-finite``.
+            ``silent`` where nothing rises above `SILENCE_DB`, ``constant`` where an offset does and nothing else;
+            ``not-finite``.
         """
         return self._load(clip, lambda begin, end, need: spread(begin, end, need, self.max_windows))
 
@@ -257,4 +258,7 @@ def _check_loudness(pieces: list[Samples]) -> None:
         raise ClipError("not-finite", f"samples from {low:g} to {high:g}, where full scale is 1")
     swing = max(float(piece.max() - piece.min()) / 2 for piece in pieces)  # an offset alone is no sound
     if swing < 10 ** (SILENCE_DB / 20):
+        offset = max(high, low, key=abs)
+        if abs(offset) >= 10 ** (SILENCE_DB / 20):
+            raise ClipError("constant", f"all samples are {offset:.4g} in its one-channel mix: an offset and no sound")
         raise ClipError("silent", f"nothing above {SILENCE_DB:g} dB of full scale in its one-channel mix")
