@@ -1,7 +1,8 @@
 """Tables as people have them: CSV, TSV, Parquet, HDF5.
 
 Text is UTF-8 with a header line. In CSV a cell may be quoted and then hold commas and line breaks; TSV knows no
-quotes. Columns without a name (the index that pandas writes) are passed over. Every complaint names file and line.
+quotes. Where the header lacks the separator that the name promises, and holds commas, semicolons or tabs, these are it.
+Columns without a name (the index that pandas writes) are passed over. Every complaint names file and line.
 """
 
 from __future__ import annotations
@@ -20,12 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.embed.hdf5 import column_of, layout_of
-from stages.progress import note
 from store.errors import RequestError
 from store.words import counted
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -166,8 +165,6 @@ def _open_text(path: Path) -> Table:
     quoted = path.suffix.lower() == ".csv"
     try:
         delimiter = _delimiter(path)
-        if delimiter != TEXT_SUFFIXES[path.suffix.lower()]:
-            note(f"{path.name}: columns are separated by {_SEPARATORS[delimiter]}, as its header shows")
         _, header = next(((line, cells) for line, cells in _text_rows(path) if cells), (0, []))
         if not any(header):
             raise RequestError(f"{path} is empty; its first line must name the columns")
@@ -227,7 +224,7 @@ def _delimiter(path: Path) -> str:
         header = next((line for line in file if line.strip()), "")
     if meant in header.strip():
         return meant
-    return max((meant, *_SEPARATORS), key=header.strip().count)
+    return max((meant, ",", ";", "\t"), key=header.strip().count)
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

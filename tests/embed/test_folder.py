@@ -163,14 +163,14 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
             "path,artist,genre\na.mp3,A,x\n",
             "no column named file or labels; it has: path, artist, genre.*file=path,lab",
         ),
-        ("file;artist;labels\na.mp3;A;x\n", "it has: file;artist;labels"),
+        ("file;artist;genre\na.mp3;A;x\n", "no column named labels; it has: file, artist, genre"),
         ("file,artist,labels\na.mp3,A,x\na.mp3,B,y\n", r"line 3: 'a\.mp3' stands in .*line 2 already; one row a song"),
         ("file,artist,labels,song\na.mp3,A,x,s\nb.mp3,A,x,s\n", "line 3: 's' stands in .*line 2"),
         (
             "file,artist,labels,start_s,duration_s\na.mp3,A,x,1,2\na.mp3,A,x,1.0,2\n",
             "line 3: .* remove one, or correct start_s",
         ),
-        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty"),
+        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty.*or keep such rows by --unlabelled"),
         ("file,artist,labels\n,A,x\n", "line 2: file is empty"),
         ("file,artist,labels,split\na.mp3,A,x,dev\n", "line 2: split 'dev' is no split; have: train"),
         ("file,artist,labels\n/etc/a.mp3,A,x\n", "line 2: '/etc/a.mp3' leads out of"),
@@ -295,7 +295,7 @@ def test_labels_and_artists_beside_the_songs(keyed: Path, capsys: pytest.Capture
     assert [rows[clip]["split_official"] for clip in rows] == ["train", "test", "validation"]
     said = capsys.readouterr().err
     assert "1 of 4 songs left out: labels.json" in said
-    assert "labels.json has labels for 1 more songs that are not here ('other' is the first)" in said
+    assert "labels.json has labels for 1 more song that is not here ('other' is the first)" in said
     assert catalog.info.notes == ("1 of 4 songs left out: labels.json has no label for it",)
 
 

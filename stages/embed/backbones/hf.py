@@ -161,11 +161,11 @@ class Hf(Backbone):
                 weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # damaged files raise what the formats' own readers raise
-            if not (weights / _WEIGHTS[0]).is_file() and (weights / _WEIGHTS[1]).is_file():
+            if "weights_only" in str(error):  # torch goes on with how to run what a pickle holds
                 raise RequestError(
-                    f"{weights / _WEIGHTS[1]} is damaged, or holds code besides weights, which is never run; convert it "
-                    f"to {_WEIGHTS[0]} where you trust it (model.save_pretrained(DIR) in transformers), or take a copy "
-                    f"of the model that has one"
+                    f"{weights / _WEIGHTS[1]} is damaged, or holds code besides weights, which is never run; where you "
+                    f"trust it, convert it on a machine of its own to {weights / _WEIGHTS[0]} "
+                    f"(model.save_pretrained(DIR) of transformers writes that), or take a copy of the model with one"
                 ) from error
             reason = str(error).strip().splitlines()[0]
             raise RequestError(f"{weights}: {reason}; give the folder of a Hugging Face model") from error
