@@ -24,11 +24,13 @@ from pipeline.options import (
     JsonOption,
     MembersOption,
     MemoryOption,
+    ModeOption,
     NeighboursOption,
     SeedsOption,
     SetOption,
     StoreOption,
     ThresholdOption,
+    WorkersOption,
     command,
     default_backbones,
     with_dataset_options,
@@ -79,9 +81,7 @@ def embed(
     ] = "32",
     device: DeviceOption = "auto",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")
-    ] = None,
+    workers: WorkersOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="the first clip that fails is an error")] = False,
     part: Annotated[
         str, typer.Option("--part", help="share the work: i/n does every n-th shard", metavar="I/N")
@@ -132,9 +132,7 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="at most", metavar="N")] = None,
     settings: SetOption = None,
     device: DeviceOption = "auto",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")
-    ] = None,
+    workers: WorkersOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -242,9 +240,7 @@ def data(
 def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    mode: Annotated[
-        str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")
-    ] = "gnn",
+    mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     seeds: SeedsOption = 1,
     settings: SetOption = None,
@@ -304,9 +300,7 @@ def _neighbours(text: str | None) -> dict[str, str]:
 def search(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    mode: Annotated[
-        str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")
-    ] = "gnn",
+    mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official", metavar="R")] = "random",
     trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count", metavar="N")] = 30,
     settings: SetOption = None,
@@ -525,7 +519,7 @@ def store_remove(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Remove a collection, a representation, or trained heads.
+    """Remove a collection, a representation or its heads.
 
     Without options all of the collection goes. With --backbone a representation goes, and the heads that were trained
     on it stay, for reports; --runs removes those.
