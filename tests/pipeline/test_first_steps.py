@@ -25,7 +25,7 @@ COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "rep
     [
         (
             ("train", "mfcc", "--dataset", "demo"),
-            "mfcc cannot be trained; those that can: cola, fcn, mixcnn, musicbert, musicnn, pian",
+            "mfcc cannot be trained; those that can: cola, fcn, mixcnn, musicbert",
         ),
         (("train", "colla", "--dataset", "demo"), "unknown backbone 'colla'.*Did you mean cola"),
         (("train", "cola", "--dataset", "demo", "--regime", "random-5fold"), "trained on one split"),
