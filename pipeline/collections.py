@@ -39,7 +39,8 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
             )
         return store.read_catalog(name).live()
     have = {*registry.names("dataset"), *store.datasets()}
-    raise RequestError(f"{unknown('data set', name, have)} The store looked in is {store.where()}")
+    absent = "" if store.there_is_none() is None else " and is not there"
+    raise RequestError(f"{unknown('data set', name, have)} The store looked in is {store.where()}{absent}")
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:

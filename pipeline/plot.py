@@ -116,4 +116,4 @@ def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_xlabel(f"given by {mode}")
     axes.set_ylabel("true")
-    figure.colorbar(image, ax=axes, label="share of the true label's clips, per cent")
+    figure.colorbar(image, ax=axes).set_label("share of the true label's clips, per cent", fontsize="small")
