@@ -270,7 +270,7 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
     [
         (
             ("embed", "mtgg"),
-            r"unknown data set 'mtgg'; have: .*demo.*Did you mean mtg\? The store looked in is /.*/stores \(.*not there",
+            r"data set 'mtgg'; have: .*demo.*Did you mean mtg\? The store looked in is /.*/stores \(.*not there",
         ),
         (("embed", "demo", "--backbone", "fcnn"), r"unknown backbone 'fcnn'; have: .*fcn.*pianoroll"),
         (("head", "demo", "--mode", "gnnn"), r"unknown mode 'gnnn'; have: .*gnn.*Did you mean gnn\?"),
