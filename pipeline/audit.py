@@ -17,6 +17,7 @@ from stages.splits import REGIMES, Split
 from store.errors import RequestError
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 SEED = 0
 SHOWN_LABELS = 25
@@ -157,14 +158,15 @@ def describe(found: dict[str, Any]) -> str:
     name = found["dataset"] + (" (synthetic)" if found["synthetic"] else "")
     songs, unknown = found["songs"], found["unknown_artist"]
     lines = [
-        f"{name}: {songs:,} songs, {found['clips']:,} clips, {found['artists']:,} artists, {found['albums']:,} albums",
+        f"{name}: {counted(songs, 'song')}, {counted(found['clips'], 'clip')}, {counted(found['artists'], 'artist')}, "
+        f"{counted(found['albums'], 'album')}",
         f"songs of unknown artist: {unknown:,} ({100 * unknown / songs:.1f} %)",
         *_labels_text(found),
         *_artists_text(found["songs_per_artist"]),
-        f"artist graph: {found['edges']:,} edges (pairs of clips of one artist)",
+        f"artist graph: {counted(found['edges'], 'edge')} (pairs of clips of one artist)",
         *_homophily_text(found),
         *_thesis_text(found["thesis"]),
-        *(f"{count:,} clips left out: {reason}" for reason, count in found["left_out"].items()),
+        *(f"{counted(count, 'clip')} left out: {reason}" for reason, count in found["left_out"].items()),
     ]
     for regime, overlap in found["regimes"].items():
         baselines = found["baselines"][regime]
@@ -201,8 +203,8 @@ def _labels_text(found: dict[str, Any]) -> list[str]:
     more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""
     with_so_many = ", ".join(f"{count:,} with {number}" for number, count in each["songs"].items())
     return [
-        *wrapped(f"{len(labels):,} labels, {kind}: {shown}{more}"),
-        f"labels a song: {each['mean']:.2f} on average, {each['distinct_sets']:,} different sets",
+        *wrapped(f"{counted(len(labels), 'label')}, {kind}: {shown}{more}"),
+        f"labels a song: {each['mean']:.2f} on average, {counted(each['distinct_sets'], 'different set')}",
         *wrapped(f"songs by their labels: {with_so_many}", "  ", "  "),
     ]
 

@@ -11,6 +11,7 @@ from stages.head.shards import silent
 from stages.progress import note
 from stages.splits import PARTS, Split
 from store.errors import RequestError
+from store.words import counted
 
 
 def check_request(heads: Sequence[type[Head]], changes: Mapping[str, str]) -> None:
@@ -48,9 +49,10 @@ def trainable(
         raise RequestError(
             f"the clips of {name} have one label each, and the most likely one is chosen: there is no threshold to tune"
         )
+    see = f" (why: encore store show {name})"
     for reason, count in data.left_out.items():
         if count:
-            note(f"{count:,} clips are left out: {reason}")
+            note(f"{counted(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
     if data.x is not None:
         note_silent(silent(data.x), data)
     chosen = [head for head in heads if not head.READS_ARTISTS or (data.artist >= 0).any()]
@@ -62,14 +64,17 @@ def trainable(
         note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
     most = data.graph.most if any(map(draws_neighbours, chosen)) else 0
     if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
-        note(f"no clip of {name} has more than {most:,} others by its artist; where there are fewer, all are taken")
+        note(
+            f"no clip of {name} has more than {counted(most, 'other')} by its artist; "
+            f"where there are fewer, all are taken"
+        )
     return chosen
 
 
 def note_silent(count: int, data: Collection) -> None:
     """Say how many representations are all zero."""
     if count:
-        note(f"{count:,} of {len(data):,} representations are all zero; heads cannot tell these clips apart")
+        note(f"all zero: {count:,} of {counted(len(data), 'representation')}; heads cannot tell these clips apart")
 
 
 def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) -> None:

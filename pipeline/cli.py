@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.options import (
+    BACKBONES,
     DEFAULT_STORE,
     MAX_SEEDS,
     REGIMES,
@@ -23,12 +24,15 @@ from pipeline.options import (
     JsonOption,
     MembersOption,
     MemoryOption,
+    ModeOption,
     NeighboursOption,
     SeedsOption,
     SetOption,
     StoreOption,
     ThresholdOption,
+    WorkersOption,
     command,
+    default_backbones,
     with_dataset_options,
 )
 from stages import progress, registry
@@ -58,9 +62,13 @@ def _open(where: str) -> Store:
 @command(app)
 @with_dataset_options
 def embed(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help=", ".join(registry.names("dataset")))],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help=f"{', '.join(registry.names('dataset'))}; or a name in the store")
+    ],
     options: Any = None,
-    backbone: BackboneOption = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help=f"{BACKBONES} [{default_backbones()}]", metavar="B")
+    ] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
     settings: SetOption = None,
     precision: Annotated[
@@ -72,14 +80,16 @@ def embed(
         ),
     ] = "32",
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    workers: WorkersOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="the first clip that fails is an error")] = False,
-    part: Annotated[str, typer.Option("--part", help="share the work: i/n does every n-th shard")] = "1/1",
+    part: Annotated[
+        str, typer.Option("--part", help="share the work: i/n does every n-th shard", metavar="I/N")
+    ] = "1/1",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Encode a collection into the store: once, resumable, only what is new."""
+    """Encode a collection into the store. Resumable; only what is new is encoded."""
     from pipeline import embed as work
     from pipeline.configure import parse_pairs
     from pipeline.output import print_json
@@ -110,16 +120,19 @@ def train(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help=", ".join(registry.names("backbone")))],
     dataset: Annotated[str, typer.Option("--dataset", help="a data set, or a name in the store", metavar="DATASET")],
     options: Any = None,
-    objective: Annotated[str | None, typer.Option("--objective", help="supervised, contrastive, masked")] = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="supervised, contrastive, masked", metavar="NAME")
+    ] = None,
     regime: Annotated[
-        str | None, typer.Option("--regime", help="random, album, artist, official; the last where there is one")
+        str | None,
+        typer.Option("--regime", help="random, album, artist, official [official, else random]", metavar="R"),
     ] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint to start from", metavar="FILE")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="the checkpoint [data/weights/...]", metavar="FILE")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="at most")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="at most", metavar="N")] = None,
     settings: SetOption = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips")] = None,
+    workers: WorkersOption = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -171,12 +184,17 @@ def audit(
     export: Annotated[
         Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
     ] = None,
-    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: R,R,... of {REGIMES}")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on")] = 1,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: {REGIMES}", metavar="R,R")] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on", metavar="N")
+    ] = 1,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Count a collection: songs, artists, edges, homophily, what splits share, baselines."""
+    """Count songs, artists, edges, homophily.
+
+    Also what the parts of each split share, and how far one gets without hearing a song.
+    """
     from pipeline import audit as work
     from pipeline import splits
     from pipeline.collections import open_catalog
@@ -207,7 +225,7 @@ def data(
     fetch: Annotated[bool, typer.Option("--fetch", help="fetch what is missing")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Say which files of a collection are there and which are missing, and fetch them."""
+    """Say which files of a collection are missing. --fetch fetches them."""
     from pipeline import data as work
     from pipeline.output import print_json
 
@@ -222,8 +240,8 @@ def data(
 def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help=REGIMES)] = "random",
+    mode: ModeOption = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     seeds: SeedsOption = 1,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
@@ -243,8 +261,8 @@ def head(
 def compare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regimes: Annotated[str, typer.Option("--regimes", help=f"R,R,... of {REGIMES}")] = "random",
+    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
     seeds: SeedsOption = 3,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
@@ -255,7 +273,7 @@ def compare(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Train several heads and print one table a regime, the thesis's figures beside ours."""
+    """Train several heads and print one table a regime. The thesis's figures stand beside ours."""
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     given = _with(settings, members=members, threshold=threshold, **_neighbours(neighbours))
     _train(
@@ -282,16 +300,16 @@ def _neighbours(text: str | None) -> dict[str, str]:
 def search(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    mode: Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
-    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count")] = 30,
+    mode: ModeOption = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official", metavar="R")] = "random",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count", metavar="N")] = 30,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Search for a head's best settings by validation alone; prints the command that tests them. Resumable."""
+    """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
     if mode not in registry.names("head"):
         registry.find("head", mode)  # raises with the list of modes
     from pipeline import search as work
@@ -321,28 +339,31 @@ def search(
 def report(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
-    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all")] = "all",
-    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official")] = "random",
-    against: Annotated[str, typer.Option("--against", help="the mode that others are tested against")] = "song",
+    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    against: Annotated[
+        str, typer.Option("--against", help="the mode that others are tested against", metavar="M")
+    ] = "song",
     ensemble: Annotated[
-        str | None, typer.Option("--ensemble", help="M,M,...: report the mean of these modes' scores too")
+        str | None, typer.Option("--ensemble", help="report the mean of these modes' scores too", metavar="M,M")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg")
+        Path | None,
+        typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg", metavar="FILE"),
     ] = None,
     neighbours: Annotated[
-        str, typer.Option("--neighbours", help="all, or train: the runs made with --neighbours train")
+        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
     ] = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Say what lies behind stored scores: intervals, paired tests, scores by kind of artist."""
+    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of artist."""
     from pipeline import plot as picture
     from pipeline import report as work
     from pipeline.output import print_json
 
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
-    members = _list(ensemble, "--ensemble") if ensemble else []
+    members = _list(ensemble, "--ensemble") if ensemble is not None else []
     for mode in (*chosen, *members):
         _check_mode(mode)
     if plot is not None:
@@ -443,7 +464,7 @@ def _train(
 
 @command(store_app)
 def store_ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
-    """List the collections and their representations."""
+    """List collections, representations and trained heads. With their sizes."""
     from pipeline import stores
     from pipeline.output import print_json
 
@@ -493,21 +514,32 @@ def store_verify(
 def store_remove(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
     backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="only trained heads and their scores")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
 ) -> None:
-    """Remove a representation, or a whole collection with all of its representations."""
-    from pipeline import stores
+    """Remove a collection, a representation or its heads.
 
-    stores.require(_open(store), dataset)
-    what = f"{backbone} of {dataset}" if backbone else f"{dataset} and all of its representations"
+    Without options all of the collection goes. With --backbone a representation goes, and the heads that were trained
+    on it stay, for reports; --runs removes those.
+    """
+    from pipeline import stores
+    from pipeline.output import print_json
+
+    where = _open(store)
+    going = stores.removal(where, dataset, backbone, only_runs=runs)
     if not yes:
+        what = ", ".join(f"{where.files.show(folder)} ({stores.mib(n)} MiB)" for folder, n in going.folders.items())
         if not sys.stdin.isatty():
             raise RequestError(f"this removes {what}; say --yes to do it")
-        if not typer.confirm(f"Remove {what}?"):
+        if not typer.confirm(f"Remove {what}?", err=True):
             return
-    for folder in stores.remove(_open(store), dataset, backbone):
-        print(f"removed {folder}")
+    found = stores.remove(where, dataset, going)
+    if json:
+        print_json(found)
+    else:
+        print(stores.removed_text(found))
 
 
 def main() -> None:

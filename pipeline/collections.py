@@ -38,7 +38,9 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
                 f"(encore embed folder --name {name} ... or encore embed table --name {name} ...)"
             )
         return store.read_catalog(name).live()
-    raise unknown("data set", name, {*registry.names("dataset"), *store.datasets()})
+    have = {*registry.names("dataset"), *store.datasets()}
+    absent = "" if store.there_is_none() is None else " and is not there"
+    raise RequestError(f"{unknown('data set', name, have)} The store looked in is {store.where()}{absent}")
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
@@ -86,7 +88,7 @@ def mark_sources(catalog: Catalog) -> Catalog:
             marks = dict(zip(files, pool.map(mark, files), strict=True))
     if files and not any(marks.values()):
         raise RequestError(
-            f"none of the {len(files):,} files of {catalog.info.name} is under {root} (the first would be "
+            f"none of the files of {catalog.info.name} ({len(files):,}) is under {root} (the first would be "
             f"{root / files[0]}). {_files_text(catalog.info.name)}"
             f"Give the folder that holds them: --data DIR (make: DATA=DIR)"
         )

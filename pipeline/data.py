@@ -46,6 +46,7 @@ def data(name: str, options: Mapping[str, Any], *, fetched: bool) -> dict[str, A
         "licence": dataset.LICENSE,
         "citation": dataset.CITATION,
         "homepage": dataset.HOMEPAGE,
+        "backbone": dataset.BACKBONE,
         "data": str(folder),
         "about": dataset.FILES,
         "files": files,
@@ -57,6 +58,7 @@ def describe(found: dict[str, Any]) -> str:
     import textwrap
 
     lines = [f"{found['title']}: {found['licence']}", *textwrap.wrap(found["about"], 80)]
+    lines.append(f"encoded by the backbone {found['backbone']} where --backbone names no other")
     if found["files"]:
         rows = [
             [file["holds"], "there" if file["there"] else "missing", file["size"] or "-"] for file in found["files"]

@@ -19,8 +19,9 @@ from pipeline.configure import configure
 from pipeline.devices import find_device
 from stages import registry
 from stages.division import Division
-from stages.embed.backbones import PRECISIONS, Backbone
+from stages.embed.backbones import PRECISIONS, Backbone, Precision
 from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.inputs import Kind
 from stages.embed.weights import read_about, read_state_dict
 from stages.progress import note
 from store.errors import EncoreError, RequestError, unknown
@@ -28,6 +29,7 @@ from store.fingerprint import hash_file, hash_ids
 from store.layout import Store
 from store.merge import update
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 _RANDOM = "random"
 _SEED = 0
@@ -74,9 +76,13 @@ def embed(
     """Bring the stored catalog up to date, then encode the clips that the store lacks."""
     started = time.perf_counter()
     device = find_device(device_name)
+    if backbone_name is not None:
+        find_backbone(backbone_name, weights, precision)  # refused before a collection is read, or generated
 
     def look() -> Catalog:
-        return mark_sources(open_catalog(name, options, store))
+        catalog = open_catalog(name, options, store)
+        find_backbone(backbone_name or catalog.info.backbone, weights, precision, catalog.info)
+        return mark_sources(catalog)
 
     seen = store.catalog_mark(options.get("name") or name)
     found = look()
@@ -137,29 +143,15 @@ def make_backbone(
     ``hf:MODEL`` is the backbone ``hf`` with a model that it fetches. A checkpoint of ``encore train`` brings the
     settings it was trained with; those given here go before them.
     """
+    kind, chosen = find_backbone(name, weights, precision, info)
     name, _, model = name.partition(":")
-    kind: type[Backbone] = registry.find("backbone", name)
     if model:
-        if weights is not None:
-            raise RequestError(f"{name}:{model} names its weights; leave out --weights")
         weights = str(kind.fetch(model))
-    chosen = next((choice for choice in PRECISIONS if choice == precision), None)
-    if chosen is None:
-        raise unknown("precision", precision, PRECISIONS)
-    if kind.WEIGHTS is None and chosen != "32":
-        raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
     if weights not in (None, _RANDOM) and kind.WEIGHTS is not None:
         settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
-    if kind.WEIGHTS is None:
-        if weights is not None:
-            raise RequestError(f"{name} has no weights; leave out --weights")
-        return kind(config), None
     if weights is None:
-        raise RequestError(
-            f"{name} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
-            f"With --weights random it runs untrained, which is a control and says little about music."
-        )
+        return kind(config), None
     torch.manual_seed(_SEED)
     backbone = kind(config)
     backbone.precision = chosen
@@ -173,12 +165,59 @@ def make_backbone(
     return backbone, hash_weights(path)
 
 
+def find_backbone(
+    name: str, weights: str | None, precision: str, info: CatalogInfo | None = None
+) -> tuple[type[Backbone], Precision]:
+    """The backbone's class, and the precision it runs in; RequestError where these do not go together.
+
+    ``hf:MODEL`` is the backbone ``hf``. Opens no file and reads no collection; ``info`` is that of one that was read.
+    """
+    name, _, model = name.partition(":")
+    kind: type[Backbone] = registry.find("backbone", name)
+    if model and weights is not None:
+        raise RequestError(f"{name}:{model} names its weights; leave out --weights")
+    chosen = next((choice for choice in PRECISIONS if choice == precision), None)
+    if chosen is None:
+        raise unknown("precision", precision, PRECISIONS)
+    if kind.WEIGHTS is None and chosen != "32":
+        raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
+    if kind.WEIGHTS is None and weights is not None:
+        raise RequestError(f"{name} has no weights; leave out --weights")
+    if kind.WEIGHTS is not None and weights is None and not model:
+        default = f", the default of {info.name}," if info is not None and info.backbone == name else ""
+        raise RequestError(
+            f"{name}{default} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
+            f"With --weights random it runs untrained, which is a control and says little about music. "
+            f"Backbones without weights: {_without_weights(kind)}"
+        )
+    return kind, chosen
+
+
+def _without_weights(kind: type[Backbone]) -> str:
+    """The backbones for songs that need no weights; where it is known what ``kind`` reads, those that read the same."""
+    found: dict[str, list[str]] = {}
+    for name, other in registry.load("backbone")[0].items():
+        if other.WEIGHTS is None and (reads := _reads(other)) in ("audio", "midi"):
+            found.setdefault(reads, []).append(name)
+    own = _reads(kind)
+    return "; ".join(f"{', '.join(names)} ({reads})" for reads, names in found.items() if own in (None, reads))
+
+
+def _reads(kind: type[Backbone]) -> Kind | None:
+    """What a backbone reads; None where it cannot be made without weights."""
+    try:
+        return kind(kind.Config()).input.KIND
+    except EncoreError:
+        return None
+
+
 def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
     """Leave beside a representation the songs of this collection that its backbone was trained on."""
     about = read_about(weights)
     songs = about.get("train_songs")
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
-        store.write_table(f"{folder}/trained_on.parquet", pa.table({"song_id": pa.array(songs, type=pa.string())}))
+        table = pa.table({"song_id": pa.array(songs, type=pa.string())}, metadata={"regime": str(about.get("regime"))})
+        store.write_table(f"{folder}/trained_on.parquet", table)
 
 
 def load_weights(backbone: Backbone, path: Path) -> None:
@@ -242,18 +281,20 @@ def describe(report: EmbedReport) -> str:
         if count
     ]
     lines = [
-        f"{report.dataset}{kind}: {report.clips:,} clips, {report.songs:,} songs, {report.artists:,} artists"
-        + (f" ({', '.join(changes)})" if changes else "")
+        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
+        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
+    encoded = f"{counted(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
-        lines.append(f"{report.representation}: {report.encoded:,} clips encoded; other parts are still missing")
+        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
     else:
-        lines.append(f"{report.representation}: {report.encoded:,} clips encoded in {report.seconds:.1f} s")
+        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        lines.append(f"{sum(report.failed.values()):,} clips could not be encoded ({kinds}); see failures.parquet")
+        failed = counted(sum(report.failed.values()), "clip")
+        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
     lines.append(report.path)
     return "\n".join(lines)
 

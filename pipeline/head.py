@@ -38,6 +38,7 @@ from stages.splits import Split
 from stages.splits import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store
+from store.words import counted
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
@@ -289,7 +290,7 @@ def share(data: Collection, world: World, device: torch.device, memory_gib: floa
         return Shards(data.held())
     shards = Shards(data, world, most)
     if len(shards.stretches) > 1:
-        note(f"{len(data):,} clips are more than fit in memory; they are read in {len(shards.stretches):,} stretches")
+        note(f"{counted(len(data), 'clip')} are more than fit in memory; read in {len(shards.stretches):,} stretches")
     return shards
 
 

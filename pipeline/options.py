@@ -5,17 +5,22 @@ Nothing heavy is imported here, so that ``encore --help`` answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
+import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from stages import progress, registry
 from store.errors import EncoreError
@@ -34,16 +39,34 @@ _REFUSALS = (
     "Overflow when unpacking",
 )
 
+COMMON = "Common options"  # how a help calls its groups of options
+OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="ENCORE_STORE", help="folder or fsspec URL (s3://...) of the store")
+    str,
+    typer.Option(
+        "--store",
+        envvar="ENCORE_STORE",
+        help="folder or fsspec URL (s3://...) of the store",
+        metavar="DIR",
+        rich_help_panel=COMMON,
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="one JSON document on standard output", rich_help_panel=COMMON)
+]
+BACKBONES = f"one of: {', '.join(registry.names('backbone'))}; hf:MODEL"
 BackboneOption = Annotated[
     str | None,
-    typer.Option("--backbone", help=f"one of: {', '.join(registry.names('backbone'))}; hf:MODEL", metavar="B"),
+    typer.Option(
+        "--backbone",
+        help=f"{BACKBONES} [the only one that is stored, or the data set's default]",
+        metavar="B",
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="change a setting: key=value (repeatable)")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="change a setting (repeatable)", metavar="KEY=VALUE")
+]
 REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
 NeighboursOption = Annotated[
     str | None,
@@ -54,7 +77,8 @@ NeighboursOption = Annotated[
     ),
 ]
 MembersOption = Annotated[
-    int | None, typer.Option("--members", min=1, help="networks trained on each split; their mean score counts")
+    int | None,
+    typer.Option("--members", min=1, help="networks trained on each split; their mean score counts", metavar="N"),
 ]
 ThresholdOption = Annotated[
     str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
@@ -63,12 +87,51 @@ MemoryOption = Annotated[
     float | None,
     typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
 ]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
+ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
 MAX_SEEDS = 1000
 SeedsOption = Annotated[
     int,
-    typer.Option("--seeds", min=1, max=MAX_SEEDS, help="how many, from 0 on; deviations over them are divided by n"),
+    typer.Option(
+        "--seeds",
+        min=1,
+        max=MAX_SEEDS,
+        help="how many, from 0 on; deviations over them are divided by n",
+        metavar="N",
+    ),
 ]
 DEFAULT_STORE = "./stores"
+_METAVARS = {int: "N", float: "X", str: "TEXT", Path: "DIR"}
+
+
+class GroupedHelp(TyperCommand):
+    """A command whose help shows its options in groups, as ``rich_help_panel`` says, without rich's frames."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], OF_COLLECTION: [], COMMON: []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                groups["Arguments"].append((parameter.metavar or record[0], record[1]))
+            else:
+                common = COMMON if parameter.name == "help" else "Options"
+                groups[getattr(parameter, "rich_help_panel", None) or common].append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def default_backbones() -> str:
+    """Which backbone is meant for which data set where none is named."""
+    meant: dict[str, list[str]] = {}
+    for name, dataset in registry.load("dataset")[0].items():
+        for attribute, called in (("BACKBONE", name), ("MIDI_BACKBONE", f"{name} of MIDI")):
+            if isinstance(backbone := getattr(dataset, attribute, None), str):  # another's plug-in may lack it
+                meant.setdefault(backbone, []).append(called)
+    return "; ".join(f"{backbone} for {', '.join(names)}" for backbone, names in meant.items())
 
 
 def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -79,7 +142,8 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
             progress.be_quiet(quiet)
             try:
-                function(**given)
+                with _libraries_silenced() if quiet else contextlib.nullcontext():
+                    function(**given)
             except KeyboardInterrupt:
                 print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
                 raise typer.Exit(INTERRUPTED) from None
@@ -114,10 +178,27 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
             _flag("debug", "show the traceback of an error"),
         ]
         _give_signature(guarded, [*own.parameters.values(), *common])
-        group.command(name=function.__name__.removeprefix("store_"))(guarded)
+        group.command(name=function.__name__.removeprefix("store_"), cls=GroupedHelp)(guarded)
         return function
 
     return register
+
+
+@contextlib.contextmanager
+def _libraries_silenced() -> Iterator[None]:
+    """Nothing of what libraries warn of is shown, in this process and in those that it starts."""
+    before = os.environ.get("PYTHONWARNINGS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+            del os.environ["PYTHONWARNINGS"]
+            if before is not None:
+                os.environ["PYTHONWARNINGS"] = before
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -128,7 +209,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _flag(name: str, text: str) -> inspect.Parameter:
-    annotation = Annotated[bool, typer.Option(f"--{name}", help=text)]
+    annotation = Annotated[bool, typer.Option(f"--{name}", help=text, rich_help_panel=COMMON)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
@@ -164,7 +245,13 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     parameters = [p for p in own.parameters.values() if p.name != "options"]
     for name, (kind, texts) in offered.items():
         parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
-        option = typer.Option(f"--{name.replace('_', '-')}", help="; ".join(parts))
+        (plain, *_) = typing.get_args(kind)
+        option = typer.Option(
+            f"--{name.replace('_', '-')}",
+            help="; ".join(parts),
+            metavar=_METAVARS.get(plain),
+            rich_help_panel=OF_COLLECTION,
+        )
         annotation = Annotated.__class_getitem__((kind, option))  # type: ignore[attr-defined]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

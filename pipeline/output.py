@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.results import Result, columns_of
+from store.words import counted
 
 WIDTH = 80
 SHORT = {
@@ -56,6 +57,17 @@ def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent)
 
 
+def shell_lines(command: str) -> list[str]:
+    """A command as a shell takes it over several lines, broken before its options."""
+    lines = [""]
+    for piece in command.replace(" --", "\n--").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(piece) + 3 > WIDTH:
+            lines[-1] += " \\"
+            lines.append("  ")
+        lines[-1] += (" " if lines[-1].strip() else "") + piece
+    return lines
+
+
 def percent(values: Sequence[float]) -> str:
     """Mean and standard deviation (divided by n) over seeds in per cent; the deviation only where there are several."""
     mean = float(np.mean(values))
@@ -94,7 +106,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     seeds = first.seeds
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
-    lines = [f"{title}, {seeds} seed{'s' if seeds > 1 else ''}", overlap_text(*first.overlap), "", table(head, rows)]
+    lines = [f"{title}, {counted(seeds, 'seed')}", overlap_text(*first.overlap), "", table(head, rows)]
     if any(result.rule for result in results):
         lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
     lines += _choice_text(results)

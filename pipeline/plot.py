@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.output import SHORT
 from store.errors import EncoreError, RequestError
 
 _MOST_LABELS = 40  # more cannot be read in a matrix of this size
 _LABEL_LENGTH = 30
 _KINDS = (".pdf", ".png", ".svg")
-_SYMBOLS = "osD^vPX*<>hd"
+_SYMBOLS = "osD^vPX*<>hd"  # a second round of them is hollow
+_COLOURS = [*range(0, 20, 2), *range(1, 20, 2)]  # of matplotlib's tab20: the strong ones, then the pale ones
 
 
 def check(path: Path) -> None:
@@ -79,6 +81,8 @@ def _figure(found: dict[str, Any]) -> Any:
 
 
 def _buckets(axes: Any, found: dict[str, Any], key: str, title: str) -> None:
+    from matplotlib import colormaps
+
     modes: dict[str, Any] = found["modes"]
     names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
     beside = np.linspace(-0.3, 0.3, len(modes)) if len(modes) > 1 else [0.0]
@@ -87,12 +91,14 @@ def _buckets(axes: Any, found: dict[str, Any], key: str, title: str) -> None:
         scores = np.array([100 * bucket["score"] for bucket in buckets])
         bounds = np.array([bucket["interval"] or [bucket["score"]] * 2 for bucket in buckets])
         spread = np.abs(100 * bounds.T - scores)
-        style = {"fmt": _SYMBOLS[i % len(_SYMBOLS)], "color": f"C{i % 10}", "markersize": 4, "elinewidth": 0.8}
+        style = {"fmt": _SYMBOLS[i % len(_SYMBOLS)], "color": colormaps["tab20"](_COLOURS[i % len(_COLOURS)])}
+        style |= {"markerfacecolor": "white"} if i // len(_SYMBOLS) % 2 else {}
+        style |= {"markersize": 5, "elinewidth": 0.8}
         axes.errorbar(np.arange(len(names)) + shift, scores, spread, label=mode, **style)
     clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
     axes.set_xticks(range(len(names)), [f"{name}\n({clips[name]:,})" for name in names])
     axes.set_xlabel(f"{title} (clips)")
-    axes.set_ylabel(f"{found['metric'].replace('_', ' ')}, per cent, 95 % interval")
+    axes.set_ylabel(f"{SHORT[found['metric']]}, per cent, 95 % interval")
     axes.set_ylim(-2, 102)
     axes.grid(visible=True, axis="y", alpha=0.3)
 
@@ -110,4 +116,4 @@ def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_xlabel(f"given by {mode}")
     axes.set_ylabel("true")
-    figure.colorbar(image, ax=axes, label="per cent of the true label's")
+    figure.colorbar(image, ax=axes).set_label("share of the true label's clips, per cent", fontsize="small")

@@ -65,7 +65,7 @@ def report(
     if left:
         lacking = [mode for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
         note(
-            f"seeds {', '.join(map(str, sorted(left)))} are left out, which were not run for {', '.join(lacking)}; "
+            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:
@@ -81,6 +81,11 @@ def report(
         runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
     if against not in runs and against not in registry.names("head"):
         raise unknown("mode to test --against", against, {*runs, *registry.names("head")})
+    if against not in runs:
+        note(
+            f"there are no runs of {against} in regime {regime} among the modes reported: none is tested "
+            f"against it; name another by --against: {', '.join(runs)}"
+        )
     pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
     scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
@@ -260,7 +265,10 @@ def describe(found: dict[str, Any]) -> str:
     """The report in tables of at most 80 columns."""
     kind = " (synthetic)" if found["synthetic"] else ""
     seeds = ", ".join(map(str, found["seeds"]))
+    which = f"test clips of seed{'s' if len(found['seeds']) > 1 else ''} {seeds}"
     modes = found["modes"]
+    other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), None)
+    tested = [] if other is None else [f"to {other}", "p"]
     rows = []
     for mode, entry in modes.items():
         bounds = entry["interval"]
@@ -269,18 +277,17 @@ def describe(found: dict[str, Any]) -> str:
         against = entry.get("against")
         if against:
             row += [f"{100 * against['difference']:+.1f}", "-" if against["p"] is None else f"{against['p']:.3f}"]
-        rows.append([*row, *["-"] * (5 - len(row))])
-    other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), "-")
+        rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
     others = "; ".join(
         f"{mode} ({', '.join(f'{name}={value}' for name, value in values.items())})"
         for mode, values in found["other_settings"].items()
     )
     lines = [
         f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
-        f"test clips of seeds {seeds} pooled; 95 % intervals and p over resampled artists",
+        f"{which} pooled; 95 % intervals{' and p' if tested else ''} over resampled artists",
         *(["inductive: training clips alone are neighbours"] if found["neighbours"] == "train" else []),
         "",
-        table(["mode", SHORT[found["metric"]], "interval", f"to {other}", "p"], rows),
+        table(["mode", SHORT[found["metric"]], "interval", *tested], rows),
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]

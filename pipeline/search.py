@@ -16,7 +16,7 @@ import torch
 from pipeline.checks import draws_neighbours, trainable
 from pipeline.head import open_collection
 from pipeline.journal import code_revision
-from pipeline.output import SHORT, WIDTH, table
+from pipeline.output import SHORT, shell_lines, table
 from stages import registry
 from stages.head import train as training
 from stages.head.collection import Collection
@@ -28,6 +28,7 @@ from stages.splits import Split, parse
 from store.errors import EncoreError, FormatError, RequestError
 from store.fingerprint import canonical
 from store.layout import Store
+from store.words import counted
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -200,7 +201,7 @@ def _finished(study: Study) -> list[Any]:
 def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], label: str) -> None:
     before = len(_finished(study))
     if before:
-        note(f"{before} trials were made before")
+        note(f"{counted(before, 'trial was', 'trials were')} made before")
     else:
         study.enqueue_trial(dict(defaults))
     if before < trials:
@@ -257,26 +258,15 @@ def describe(found: Found) -> str:
     return "\n".join(
         [
             f"{found.dataset}{kind}, {found.backbone or 'metadata alone'}, regime {found.regime}, seed {SEED}",
-            f"{found.mode}: {found.trials} trials{failed}",
+            f"{found.mode}: {counted(found.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",
             "test scores:",
-            *_wrapped(found.command),
+            *shell_lines(found.command),
         ]
     )
 
 
 def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _wrapped(command: str) -> list[str]:
-    """A command as a shell takes it over several lines, broken before its options."""
-    lines = [""]
-    for piece in command.replace(" --", "\n--").split("\n"):
-        if lines[-1] and len(lines[-1]) + len(piece) + 3 > WIDTH:
-            lines[-1] += " \\"
-            lines.append("  ")
-        lines[-1] += (" " if lines[-1].strip() else "") + piece
-    return lines

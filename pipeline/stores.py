@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,20 @@ import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
 from store.errors import EncoreError, RequestError
-from store.layout import RepresentationName, Store, check_name
+from store.layout import Store, check_name
 from store.reader import Representations
 from store.splits import read_splits
+from store.words import counted
 
 
 def list_store(store: Store) -> list[dict[str, Any]]:
-    """One entry a collection: its clips and its representations, complete or not."""
+    """One entry a collection: its clips, its representations, complete or not, and what was trained on each."""
     found: list[dict[str, Any]] = []
     for dataset in store.datasets():
         try:
             catalog = store.read_catalog(dataset)
         except EncoreError as error:
-            found.append({"dataset": dataset, "error": str(error), "representations": []})
+            found.append({"dataset": dataset, "error": str(error), "representations": [], "runs": []})
             continue
         found.append(
             {
@@ -30,28 +33,61 @@ def list_store(store: Store) -> list[dict[str, Any]]:
                 "synthetic": catalog.info.synthetic,
                 "clips": len(catalog),
                 "representations": [
-                    {"name": str(name), "complete": store.is_complete(dataset, name)}
+                    {
+                        "name": str(name),
+                        "complete": store.is_complete(dataset, name),
+                        "bytes": store.files.size(f"{dataset}/{name}"),
+                    }
                     for name in store.representations(dataset)
                 ],
+                "runs": runs(store, dataset),
             }
         )
+    return found
+
+
+def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
+    """What heads left, one entry a representation that they were trained on: how many runs, and their bytes.
+
+    ``metadata`` are the runs of heads that read no representation.
+    """
+    found = []
+    for of in store.files.folders(f"{dataset}/runs"):
+        where = f"{dataset}/runs/{of}"
+        files = [file for folder in store.files.folders(where) for file in store.files.files(f"{where}/{folder}")]
+        whole = sum(file.endswith(".json") for file in files)
+        found.append({"representation": of, "runs": whole, "bytes": store.files.size(where)})
     return found
 
 
 def list_text(store: Store) -> str:
     held = list_store(store)
     if not held:
-        return f"{store.files.url} holds nothing yet; fill it: encore embed demo"
+        return store.there_is_none() or f"the store {store.where()} holds nothing yet; fill it: encore embed demo"
     rows = []
     for entry in held:
         if "error" in entry:
-            rows.append([entry["dataset"], "-", "damaged catalog"])
+            rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
         name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
-        parts = [f"{r['name']}{'' if r['complete'] else ' (not complete)'}" for r in entry["representations"]]
-        for i, part in enumerate(parts or ["no representation"]):
-            rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", part])
-    return table(["data set", "clips", "representation"], rows)
+        trained = {run["representation"]: [f"{run['runs']:,}", mib(run["bytes"])] for run in entry["runs"]}
+        parts = [
+            [
+                f"{r['name']}{'' if r['complete'] else ' (not complete)'}",
+                mib(r["bytes"]),
+                *trained.pop(r["name"], ["-", "-"]),
+            ]
+            for r in entry["representations"]
+        ] or [["no representation", "-", "-", "-"]]
+        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in trained.items()]
+        for i, part in enumerate(parts):
+            rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", *part])
+    return table(["data set", "clips", "representation", "MiB", "runs", "MiB"], rows)
+
+
+def mib(count: int) -> str:
+    """Bytes in MiB, as tables show them."""
+    return f"{count / 2**20:,.1f}"
 
 
 def show(store: Store, dataset: str) -> dict[str, Any]:
@@ -72,6 +108,7 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
                 "settings": held.manifest.settings,
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
+                "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
                 "first_failures": failures.slice(0, 5).to_pylist(),
             }
         representations.append(entry)
@@ -86,6 +123,7 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
         "clips": len(catalog),
         "retired": int(catalog.column("retired").to_numpy().sum()),
         "representations": representations,
+        "runs": runs(store, dataset),
     }
 
 
@@ -104,17 +142,27 @@ def show_text(found: dict[str, Any]) -> str:
             lines.append(f"{entry['name']}: not complete; go on: encore embed {found['dataset']}")
             continue
         shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
-        lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {entry['bytes'] / 2**20:,.1f} MiB")
+        lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {mib(entry['bytes'])} MiB")
         if entry["failures"]:
-            lines.append(f"  {entry['failures']:,} clips could not be encoded, the first of them:")
-            lines += [f"  {f['path']}: {f['kind']}: {f['reason']}" for f in entry["first_failures"]]
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
+            first = entry["first_failures"]
+            shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
+            lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
+            lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
+    for run in found["runs"]:
+        of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
+        lines.append(f"trained heads {of}: {counted(run['runs'], 'run')}, {mib(run['bytes'])} MiB")
     return "\n".join(lines)
 
 
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
     """Read splits and every shard of every complete representation; returns what was checked and what is wrong."""
+    names = store.datasets() if dataset is None else [check_name(dataset)]
+    none = store.there_is_none()
+    if none is not None:
+        raise RequestError(none)
     checked, wrong = [], []
-    for name in store.datasets() if dataset is None else [check_name(dataset)]:
+    for name in names:
         try:
             catalog = store.read_catalog(name)
         except RequestError:
@@ -141,31 +189,65 @@ def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
     return checked, wrong
 
 
-def require(store: Store, dataset: str) -> None:
-    """RequestError with the list of what there is, where the store does not hold ``dataset``."""
+@dataclass(frozen=True)
+class Removal:
+    """What a request to remove comes to: folder in the store -> bytes; and the runs that stay without their numbers."""
+
+    folders: dict[str, int]
+    kept_runs: list[dict[str, Any]]
+
+
+def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool) -> Removal:
+    """Of a collection all that the store holds, or the representations of a backbone, or only what was trained on them.
+
+    Runs stay when their representation goes: a report reads nothing else, and encoding again gives the same numbers.
+    """
     if not store.has_catalog(dataset):
-        store.read_catalog(dataset)
+        store.read_catalog(dataset)  # raises with the list of what there is
+    trained = runs(store, dataset)
+    if only_runs:
+        names = [run["representation"] for run in trained]
+        folders = [f"{dataset}/runs/{name}" for name in _named(names, backbone)]
+        missing = f"{dataset} has no runs of {backbone or 'any head'}; have: {', '.join(names) or 'none'}"
+        kept = []
+    else:
+        names = [str(name) for name in store.representations(dataset)]
+        chosen = _named(names, backbone)
+        folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
+        missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
+        kept = [run for run in trained if backbone is not None and run["representation"] in chosen]
+    if not folders:
+        raise RequestError(missing)
+    return Removal({folder: store.files.size(folder) for folder in folders}, kept)
 
 
-def remove(store: Store, dataset: str, backbone: str | None) -> list[str]:
-    """Remove one representation, or the whole collection; returns the folders that went.
+def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
+    """Remove what `removal` found; says what went.
 
     What killed commands left half written or half removed goes with it, wherever in the store it lies.
     """
-    require(store, dataset)
     store.files.sweep()
-    if backbone is None:
-        store.files.remove(dataset)
-        return [store.files.show(dataset)]
-    names = store.representations(dataset)
-    chosen = _named(names, backbone)
-    if not chosen:
-        have = ", ".join(map(str, names)) or "none"
-        raise RequestError(f"{dataset} has no representation {backbone!r}; have: {have}")
-    for name in chosen:
-        store.files.remove(f"{dataset}/{name}")
-    return [store.files.show(f"{dataset}/{name}") for name in chosen]
+    for folder in going.folders:
+        store.files.remove(folder)
+    gone = [{"path": store.files.show(folder), "bytes": count} for folder, count in going.folders.items()]
+    return {
+        "dataset": dataset,
+        "removed": gone,
+        "bytes": sum(going.folders.values()),
+        "kept_runs": going.kept_runs,
+    }
 
 
-def _named(names: list[RepresentationName], wanted: str) -> list[RepresentationName]:
-    return [name for name in names if wanted in (name.backbone, str(name))]
+def removed_text(found: dict[str, Any]) -> str:
+    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in found["removed"]]
+    lines += [
+        f"kept: {counted(run['runs'], 'run')} trained on it, {mib(run['bytes'])} MiB; remove them: "
+        f"encore store remove {found['dataset']} --runs --backbone {run['representation']}"
+        for run in found["kept_runs"]
+    ]
+    return "\n".join(lines)
+
+
+def _named(names: list[str], wanted: str | None) -> list[str]:
+    """The representations that a backbone, or the whole name of one, stands for; all where none is named."""
+    return [name for name in names if wanted in (None, name, name.rpartition("-")[0] or name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pipeline.collections import mark_sources, open_catalog
 from pipeline.configure import configure
 from pipeline.devices import find_device
 from pipeline.embed import hash_weights, load_weights
+from pipeline.options import DEFAULT_STORE
+from pipeline.output import shell_lines
 from stages import columns, registry, splits
 from stages.division import Division
 from stages.embed.backbones import Backbone
@@ -30,6 +33,7 @@ from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
+from store.words import counted
 
 _SPLIT_SEED = 0
 _TRAINING = {field.name for field in dataclasses.fields(Training)}
@@ -54,6 +58,7 @@ class TrainReport:
     loss: float
     validation_loss: float
     path: str
+    next: list[str]
     seconds: float
 
 
@@ -83,18 +88,19 @@ def run(
     """
     started = time.perf_counter()
     device = find_device(device_name)
-    catalog = mark_sources(open_catalog(dataset, options, store))
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
     torch.manual_seed(seed)
-    kind: type[Backbone] = registry.find("backbone", backbone_name)
+    kind = _trainable(backbone_name)  # what is refused is refused before a collection is read, or generated
     own = kind.settings_of(Path(weights)) if weights is not None else {}
     own |= {key: value for key, value in changes.items() if key not in _TRAINING}
-    backbone = kind(kind.resolve(configure(kind.Config(), own, f"the backbone {backbone_name}"), catalog.info))
+    config = configure(kind.Config(), own, f"the backbone {backbone_name}")
+    if regime is not None:
+        _check_one_split(regime)
+    catalog = mark_sources(open_catalog(dataset, options, store))
+    backbone = kind(kind.resolve(config, catalog.info))
     if weights is not None:
         load_weights(backbone, Path(weights))
     makers = backbone.objectives()
-    if not makers:
-        raise RequestError(f"{backbone_name} cannot be trained; take one that has an objective")
     chosen = objective_name or next(iter(makers))
     if chosen not in makers:
         raise unknown(f"objective of {backbone_name}", chosen, makers)
@@ -139,7 +145,26 @@ def run(
         device=device,
         workers=default_workers(device) if workers is None else workers,
     )
-    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+    commands = _next_commands(store, dataset, options, backbone, catalog, regime, out)
+    return _report(backbone, catalog, about, trained, part, out, commands, time.perf_counter() - started)
+
+
+def _trainable(name: str) -> type[Backbone]:
+    kind: type[Backbone] = registry.find("backbone", name)
+    if not _has_objectives(kind):
+        others = [other for other, found in registry.load("backbone")[0].items() if _has_objectives(found)]
+        raise RequestError(f"{name} cannot be trained; those that can: {', '.join(others)}")
+    return kind
+
+
+def _has_objectives(kind: type[Backbone]) -> bool:
+    return kind.objectives is not Backbone.objectives
+
+
+def _check_one_split(regime: str) -> None:
+    base, folds = splits.parse(regime)
+    if folds is not None:
+        raise RequestError(f"a backbone is trained on one split, and {regime} is several; take {base}")
 
 
 def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
@@ -159,10 +184,7 @@ def divide(division: Division, regime: str, *, labelled_only: bool) -> splits.Sp
     """
     if labelled_only and not division.targets[~division.catalog.retired()].any():
         raise RequestError(f"no clip of {division.catalog.info.name} carries a label; take an objective without labels")
-    if splits.parse(regime)[1] is not None:
-        raise RequestError(
-            f"a backbone is trained on one split, and {regime} is several; take {splits.parse(regime)[0]}"
-        )
+    _check_one_split(regime)
     (part,) = division.parts(regime, _SPLIT_SEED)
     return part if labelled_only else division.with_unlabelled(part, regime)
 
@@ -184,6 +206,7 @@ def _report(
     trained: Trained,
     part: splits.Split,
     out: Path,
+    commands: list[str],
     seconds: float,
 ) -> TrainReport:
     assert backbone.module is not None
@@ -204,8 +227,27 @@ def _report(
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         path=str(out),
+        next=commands,
         seconds=seconds,
     )
+
+
+def _next_commands(
+    store: Store,
+    dataset: str,
+    options: Mapping[str, Any],
+    backbone: Backbone,
+    catalog: Catalog,
+    regime: str,
+    out: Path,
+) -> list[str]:
+    """The commands that encode the same songs with what was trained, and train a head in the same regime."""
+    given = {name.replace("_", "-"): value for name, value in options.items() if value not in (None, False)}
+    named = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
+    where = [] if store.files.url == DEFAULT_STORE else [f"--store {shlex.quote(store.files.url)}"]
+    embed = [f"encore embed {dataset}", *named, f"--backbone {backbone.NAME}", f"--weights {shlex.quote(str(out))}"]
+    head = [f"encore head {catalog.info.name}", f"--backbone {backbone.NAME}", f"--regime {regime}"]
+    return [" ".join([*words, *where]) for words in (embed, head)]
 
 
 def describe(report: TrainReport) -> str:
@@ -213,15 +255,15 @@ def describe(report: TrainReport) -> str:
     kind = " (synthetic)" if report.synthetic else ""
     lines = [
         f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
-        f"{report.clips:,} training and {report.validation_clips:,} validation clips, split {report.regime}"
+        f"{report.clips:,} training and {counted(report.validation_clips, 'validation clip')}, split {report.regime}"
     ]
     if report.resumed == report.epochs:
         lines.append("already trained; nothing was done")
     else:
         went = f", from epoch {report.resumed + 1}" if report.resumed else ""
-        lines.append(f"{report.epochs} epochs in {report.seconds:.1f} s{went}")
+        lines.append(f"{counted(report.epochs, 'epoch')} in {report.seconds:.1f} s{went}")
     lines.append(f"best epoch {report.best_epoch}: loss {report.loss:.4f}, validation {report.validation_loss:.4f}")
     if report.unread:
-        lines.append(f"{report.unread:,} clips could not be read")
-    lines.append(f"{report.path}; encode with it: encore embed DATASET --backbone {report.backbone} --weights FILE")
-    return "\n".join(lines)
+        lines.append(f"{counted(report.unread, 'clip')} could not be read")
+    lines += [report.path, "", "encode with it, and train a head in the same split:"]
+    return "\n".join([*lines, *(line for command in report.next for line in shell_lines(command))])

@@ -25,6 +25,7 @@ from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog
 from store.splits import keep_splits, read_splits, splits_mark
+from store.words import counted
 
 Ids = NDArray[np.int64]
 
@@ -128,8 +129,8 @@ class Division:
                 keep_splits(self.store, name, self._songs, changed, seen)
         for column, count in moved.items():
             note(
-                f"{self.catalog.info.name}: {count:,} songs of the split {column} go to another part, since a "
-                f"correction or a new version of a song puts them together with songs there; run its heads again"
+                f"{self.catalog.info.name}: {counted(count, 'song')} of the split {column} now in another part, since "
+                f"a correction or a new version of a song puts them together with songs there; run its heads again"
             )
         return found
 

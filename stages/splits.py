@@ -132,7 +132,7 @@ def parse(regime: str) -> tuple[str, int | None]:
     match = _FOLDS.fullmatch(regime)
     base, k = (match[1], int(match[2])) if match else (regime, None)
     if base not in REGIMES:
-        raise unknown("regime", base, REGIMES)
+        raise unknown("regime", regime, (*REGIMES, *(f"{name}-5fold" for name in REGIMES[:-1])))
     if k is not None and base == "official":
         raise RequestError("an official split is one split; take random, album or artist for folds")
     if k is not None and not 3 <= k <= MAX_FOLDS:

@@ -39,8 +39,8 @@ class ClipError(EncoreError):
 
     Parameters
     ----------
-    kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``short``,
-        ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
+    kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``constant``,
+        ``short``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
     reason : one line for a person.
     """
 
@@ -56,6 +56,10 @@ class ClipError(EncoreError):
 def unknown(what: str, name: str, have: Iterable[str]) -> RequestError:
     """The error for a name that is not in a list: it shows the list and the nearest name."""
     names = sorted(have)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return RequestError(f"unknown {what} {name!r}; have: {', '.join(names) or 'none'}.{hint}")
+    return RequestError(f"unknown {what} {name!r}; have: {', '.join(names) or 'none'}.{nearest(name, names)}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` Did you mean ...?`` with the name that is most like ``name``; nothing where none is."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.errors import FormatError, RequestError, StoreError, unknown
+from store.errors import FormatError, RequestError, StoreError, nearest
 from store.files import Files
 from store.schema import Catalog, Manifest
 
@@ -100,10 +100,9 @@ class Store:
                     written = f"{manifest.backbone}-{manifest.fingerprint}"
                     raise self._renamed(folder, f"the representation {written}", written)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
-        raise RequestError(
-            f"{dataset} has no representation {wanted!r}; have: {have}. "
-            f"Make it: encore embed {dataset} --backbone {wanted}"
-        )
+        near = nearest(wanted or "", {name.backbone for name in complete})
+        make = near or f" Make it: encore embed {dataset} --backbone {wanted}"
+        raise RequestError(f"{dataset} has no representation {wanted!r}; have: {have}.{make}")
 
     def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
         """Keep other processes from writing a collection's catalog, or one of its representations; see `Files.lock`."""
@@ -115,7 +114,7 @@ class Store:
     def read_catalog(self, dataset: str) -> Catalog:
         """The catalog of a collection; RequestError where there is none."""
         if not self.has_catalog(dataset):
-            raise unknown("data set in this store", dataset, self.datasets())
+            raise self._no_data_set(dataset)
         try:
             catalog = Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
         except FormatError as error:
@@ -126,6 +125,26 @@ class Store:
         if catalog.info.name != dataset:
             raise self._renamed(dataset, f"the collection {catalog.info.name}", catalog.info.name)
         return catalog
+
+    def there_is_none(self) -> str | None:
+        """What to say where there is no store at all; None where there is one."""
+        if self.files.exists(""):
+            return None
+        return f"there is no store {self.where()}; fill one: encore embed demo"
+
+    def where(self) -> str:
+        """The store's place, and how a person names another."""
+        return f"{self.files.show('').rstrip('/')} (--store or ENCORE_STORE names another)"
+
+    def _no_data_set(self, dataset: str) -> RequestError:
+        none = self.there_is_none()
+        if none is not None:
+            return RequestError(f"unknown data set {dataset!r}: {none}")
+        have = self.datasets()
+        hint = nearest(dataset, have) or f" Encode it first: encore embed {dataset}"
+        return RequestError(
+            f"unknown data set {dataset!r} in the store {self.where()}; have: {', '.join(have) or 'none'}.{hint}"
+        )
 
     def _renamed(self, folder: str, holds: str, name: str) -> FormatError:
         return FormatError(f"{self.files.show(folder)} holds {holds}, so it was renamed; name the folder {name} again")

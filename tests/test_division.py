@@ -148,7 +148,7 @@ def test_a_correction_that_joins_two_parts_is_said(tmp_path: Path, capsys: pytes
     with_other = sum(song.artist == songs[other].artist for song in songs.values())
     songs[one].artist = songs[other].artist
     (again,) = Division(catalog(songs), store).parts("artist", 0)
-    assert f"{with_other} songs of the split artist-0 go to another part" in capsys.readouterr().err
+    assert f"{with_other} songs of the split artist-0 now in another part" in capsys.readouterr().err
     assert by_song(catalog(songs), again)[other] == 0
     Division(catalog(songs), store).parts("artist", 0)
     assert capsys.readouterr().err == ""

@@ -1,7 +1,8 @@
 """Tables as people have them: CSV, TSV, Parquet, HDF5.
 
 Text is UTF-8 with a header line. In CSV a cell may be quoted and then hold commas and line breaks; TSV knows no
-quotes. Columns without a name (the index that pandas writes) are passed over. Every complaint names file and line.
+quotes. Where the header lacks the separator that the name promises, and holds commas, semicolons or tabs, these are it.
+Columns without a name (the index that pandas writes) are passed over. Every complaint names file and line.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from stages.embed.hdf5 import column_of, layout_of
 from store.errors import RequestError
+from store.words import counted
 
 TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -31,6 +33,7 @@ MAX_ROWS = 50_000_000
 
 _BLOCK_BYTES = 16 << 20  # no row of text may be longer
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DECIMAL_COMMA = r"^[+-]?\d+,\d+$"
 _NO_NUMBER = ["nan", "na", "n/a", "null", "none", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"]
 
 
@@ -118,7 +121,9 @@ class Table:
         values, strange = self.floats(name)
         numbers = int(np.isfinite(values).sum())
         if strange.any():
-            return False, int(np.argmax(strange)) if numbers > strange.sum() else None
+            decimals = pc.match_substring_regex(self._text(name), _DECIMAL_COMMA)
+            commas = pc.sum(decimals).as_py() or 0
+            return False, int(np.argmax(strange)) if numbers + commas > strange.sum() - commas else None
         return numbers > 0, None
 
     def _text(self, name: str) -> pa.ChunkedArray:
@@ -136,7 +141,7 @@ def read_table(path: Path) -> Table:
     if not path.is_file():
         raise RequestError(f"there is no table {path}")
     if suffix in TEXT_SUFFIXES:
-        table = _open_text(path, TEXT_SUFFIXES[suffix])
+        table = _open_text(path)
     elif suffix in PARQUET_SUFFIXES:
         table = _open_parquet(path)
     elif suffix in HDF5_SUFFIXES:
@@ -152,13 +157,14 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def _open_text(path: Path, delimiter: str) -> Table:
+def _open_text(path: Path) -> Table:
     import pyarrow.csv
 
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {MAX_TEXT_BYTES >> 30} GiB of text; write it as Parquet or HDF5")
-    quoted = delimiter == ","
+    quoted = path.suffix.lower() == ".csv"
     try:
+        delimiter = _delimiter(path)
         _, header = next(((line, cells) for line, cells in _text_rows(path) if cells), (0, []))
         if not any(header):
             raise RequestError(f"{path} is empty; its first line must name the columns")
@@ -211,13 +217,22 @@ def first_twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
+def _delimiter(path: Path) -> str:
+    """What separates columns: the suffix says it, or else a header in which that does not stand and another does."""
+    meant = TEXT_SUFFIXES[path.suffix.lower()]
+    with path.open(encoding="utf-8-sig") as file:
+        header = next((line for line in file if line.strip()), "")
+    if meant in header.strip():
+        return meant
+    return max((meant, ",", ";", "\t"), key=header.strip().count)
+
+
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """First line (from 1) and cells of every row; no cells for an empty line."""
-    delimiter = TEXT_SUFFIXES[path.suffix.lower()]
+    delimiter = _delimiter(path)
+    quoted = path.suffix.lower() == ".csv"
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(
-            file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-        )
+        reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         line = 1
         for cells in reader:
             yield line, cells
@@ -241,8 +256,8 @@ def _text_error(path: Path, error: Exception) -> RequestError:
             columns = columns or len(cells)
             if cells and len(cells) != columns:
                 return RequestError(
-                    f"{path}, line {line}: {len(cells)} columns where the header has {columns}; correct that line "
-                    f"(in CSV a cell that holds commas stands in double quotes)"
+                    f"{path}, line {line}: {counted(len(cells), 'column')} where the header has {columns}; correct "
+                    f"that line (in CSV a cell that holds commas stands in double quotes)"
                 )
     except csv.Error:
         pass  # the first reader's words serve as well

@@ -33,6 +33,7 @@ from stages.embed.examples import VALIDATION, Examples
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
+from store.words import counted
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ class _Run:
         size = min(settings.batch, len(train_rows))
         if size < least or len(validation_rows) < objective.BATCH_LEAST:
             raise RequestError(
-                f"{len(train_rows):,} training clips, {len(validation_rows):,} validation clips and a batch of "
-                f"{settings.batch}: {objective.NAME} training wants a batch of {least} or more, and clips in both parts"
+                f"{counted(len(train_rows), 'training clip')}, {counted(len(validation_rows), 'validation clip')} and "
+                f"a batch of {settings.batch}: {objective.NAME} training wants a batch of {least} or more, and clips "
+                f"in both parts"
             )
         self.batch = size // fabric.world_size * fabric.world_size
         self.train_rows = train_rows
@@ -198,7 +200,8 @@ class _Run:
         for windows, carried in self._loaded([(epoch, batch[rank::world].tolist()) for batch in batches]):
             if len(windows) < self.batch // world:
                 raise EncoreError(
-                    f"{len(self.unread):,} training clips cannot be read and hardly any can; are the files whole?"
+                    f"{counted(len(self.unread), 'training clip')} cannot be read and hardly any can; are the files "
+                    f"whole?"
                 )
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.rate(state.step, self.total)

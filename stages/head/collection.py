@@ -43,6 +43,7 @@ class Collection:
     division : the splits of the whole catalog, whatever of it is encoded; None deals among these clips alone.
     trained_on : [clips] whether the backbone was trained on the clip's song, as the store remembers; None where it was
         not trained on this collection.
+    trained_in : the regime in which it was, where the store remembers that too.
     sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     artist_ids : the id of each artist number.
     stored : where the representations can be read; None where there are none.
@@ -63,6 +64,7 @@ class Collection:
     recording: NDArray[np.int64] | None = None
     division: Division | None = None
     trained_on: NDArray[np.bool_] | None = None
+    trained_in: str | None = None
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     artist_ids: tuple[str, ...] = ()
     stored: Stored | None = None
@@ -153,9 +155,10 @@ class Collection:
     def _tell_of_songs_trained_on(self, split: str, parts: list[splits.Split]) -> None:
         count = 0 if self.trained_on is None else max(map(self._songs_trained_on, parts))
         if count:
+            regime = f" (--regime {self.trained_in} --seeds 1)" if self.trained_in else ""
             note(
                 f"{self.backbone} was trained on {count:,} of the test songs of {split}: scores there are too good; "
-                f"the split that it was trained in, with seed 0, has none"
+                f"the split that it was trained in, with seed 0, has none{regime}"
             )
 
 
@@ -218,20 +221,23 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
-    trained_on = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
-    collection = replace(collection, stored=Stored(representations), trained_on=trained_on)
+    trained_on, regime = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
+    collection = replace(collection, stored=Stored(representations), trained_on=trained_on, trained_in=regime)
     return collection.held() if held else collection
 
 
-def _trained_on(store: Store, catalog: Catalog, folder: str, data: Collection) -> NDArray[np.bool_] | None:
-    """[clips] whether the backbone was trained on a clip's song."""
+def _trained_on(
+    store: Store, catalog: Catalog, folder: str, data: Collection
+) -> tuple[NDArray[np.bool_] | None, str | None]:
+    """[clips] whether the backbone was trained on a clip's song, and the regime in which it was."""
     import pyarrow.compute as pc
 
     if not store.files.exists(f"{folder}/trained_on.parquet"):
-        return None
-    songs = store.read_table(f"{folder}/trained_on.parquet").column("song_id")
-    known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=songs).to_numpy()
-    return known[data.rows]
+        return None, None
+    table = store.read_table(f"{folder}/trained_on.parquet")
+    known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=table.column("song_id")).to_numpy()
+    regime = (table.schema.metadata or {}).get(b"regime")
+    return known[data.rows], None if regime is None else regime.decode()
 
 
 def _select(division: Division, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:

@@ -20,6 +20,7 @@ from stages.head.settings import Settings
 from stages.head.world import ALONE, World
 from stages.splits import Split
 from store.errors import RequestError
+from store.words import counted
 
 _ROWS = 4096  # at a time in double precision
 
@@ -60,7 +61,8 @@ class Shards:
         self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[world.rank : world.rank + 2]) for cuts in shares]
         if not np.diff(shares).any(axis=0).all():
             raise RequestError(
-                f"{len(data):,} clips of whole artists cannot be shared among {world.size} processes; start fewer"
+                f"{counted(len(data), 'clip')} of whole artists cannot be shared among {world.size} processes; "
+                f"start fewer"
             )
         self._held: Collection | None = None
         self._silent: dict[int, int] = {}  # by stretch, the representations here that are all zero

@@ -214,7 +214,9 @@ def test_what_is_no_song_says_so(tmp_path: Path) -> None:
         assert kind_of(tmp_path / name) == "damaged"
     assert kind_of(write("zeros.wav", song * 0)) == "silent"
     assert kind_of(write("dither.wav", np.resize([0, 1 / 32768], RATE_HZ), subtype="PCM_16")) == "silent"
-    assert kind_of(write("offset.wav", song * 0 + 0.25)) == "silent"
+    assert kind_of(write("offset.wav", song * 0 + 0.25)) == "constant"
+    with pytest.raises(ClipError, match=r"all samples are 0\.25 in its one-channel mix: an offset and no sound"):
+        AudioInput(rate_hz=RATE_HZ, window_samples=RATE_HZ).load(Clip(clip_id="c", path=tmp_path / "offset.wav"))
     assert kind_of(write("opposite.wav", np.stack([song, -song], axis=1))) == "silent"
     for number in (np.nan, np.inf, -np.inf, 1e30):
         assert kind_of(write("a.wav", np.where(np.arange(len(song)) == len(song) // 2, number, song))) == "not-finite"

@@ -163,21 +163,21 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
             "path,artist,genre\na.mp3,A,x\n",
             "no column named file or labels; it has: path, artist, genre.*file=path,lab",
         ),
-        ("file;artist;labels\na.mp3;A;x\n", "it has: file;artist;labels"),
+        ("file;artist;genre\na.mp3;A;x\n", "no column named labels; it has: file, artist, genre"),
         ("file,artist,labels\na.mp3,A,x\na.mp3,B,y\n", r"line 3: 'a\.mp3' stands in .*line 2 already; one row a song"),
         ("file,artist,labels,song\na.mp3,A,x,s\nb.mp3,A,x,s\n", "line 3: 's' stands in .*line 2"),
         (
             "file,artist,labels,start_s,duration_s\na.mp3,A,x,1,2\na.mp3,A,x,1.0,2\n",
             "line 3: .* remove one, or correct start_s",
         ),
-        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty"),
+        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty.*or keep such rows by --unlabelled"),
         ("file,artist,labels\n,A,x\n", "line 2: file is empty"),
         ("file,artist,labels,split\na.mp3,A,x,dev\n", "line 2: split 'dev' is no split; have: train"),
         ("file,artist,labels\n/etc/a.mp3,A,x\n", "line 2: '/etc/a.mp3' leads out of"),
         ("file,artist,labels\n../a.mp3,A,x\n", "line 2: '../a.mp3' leads out of"),
         ("file,artist,labels\nb/../../a.mp3,A,x\n", "line 2: .* leads out of"),
         ("file,artist,labels\na.txt,A,x\n", "line 2: 'a.txt' is no recording or MIDI file that can be read; have: "),
-        ("file,artist,labels\nc.mp3,A,x\nd.mp3,A,x\n", r"none of the 2 files .*c\.mp3\. Give the folder"),
+        ("file,artist,labels\nc.mp3,A,x\nd.mp3,A,x\n", r"none of the files .*\(2\) .*c\.mp3\. Give the folder"),
         ("file,artist,labels,start_s\na.mp3,A,x,-1\n", "line 2: start_s '-1' is no time in seconds"),
         ("file,artist,labels,start_s\na.mp3,A,x,soon\n", "line 2: start_s 'soon' is no time"),
         ("file,artist,labels,start_s\na.mp3,A,x,nan\n", "line 2: start_s 'nan' is no time"),
@@ -298,9 +298,9 @@ def test_labels_and_artists_beside_the_songs(keyed: Path, capsys: pytest.Capture
     assert rows["one.mp3"]["other_artist_ids"] == ["G"]
     assert [rows[clip]["split_official"] for clip in rows] == ["train", "test", "validation"]
     said = capsys.readouterr().err
-    assert "1 of 4 songs are left out: labels.json" in said
-    assert "labels.json has labels for 1 more songs that are not here ('other' is the first)" in said
-    assert catalog.info.notes == ("1 of 4 songs are left out: labels.json has no label for them",)
+    assert "1 of 4 songs left out: labels.json" in said
+    assert "labels.json has labels for 1 more song that is not here ('other' is the first)" in said
+    assert catalog.info.notes == ("1 of 4 songs left out: labels.json has no label for it",)
 
 
 def test_files_beside_stand_in_for_a_column(keyed: Path) -> None:
@@ -326,10 +326,10 @@ def test_files_beside_say_the_same_of_all_files_of_a_song(keyed: Path) -> None:
     ("name", "text", "options", "words"),
     [
         ("l.csv", "one,rock\ntwo,pop\n", {"labels": "l.csv"}, "line 1: 'one' is a song, and the first line must"),
-        ("l.csv", "s,l\nfive,pop\n", {"labels": "l.csv"}, "names none of the 4 songs: its first key is 'five'"),
+        ("l.csv", "s,l\nfive,pop\n", {"labels": "l.csv"}, r"names none of the songs \(4\): its first key is 'five'"),
         ("l.csv", "s,l,m\none,pop,q\n", {"labels": "l.csv"}, "two columns, the song and its labels; it has: s, l, m"),
         ("l.csv", "s,l\n,pop\n", {"labels": "l.csv"}, "line 2: s is empty"),
-        ("l.csv", "s,l\none,\n", {"labels": "l.csv"}, "no label to any of the 4 songs"),
+        ("l.csv", "s,l\none,\n", {"labels": "l.csv"}, r"no label to any of the songs \(4\)"),
         ("l.json", '{"one": [1.5]}', {"labels": "l.json"}, "'one' holds"),
         ("l.json", '{"one":\n ["x"', {"labels": "l.json"}, "line 2: no JSON"),
         ("l.json", '{"one": "x"}', {"labels": "l.json:big"}, "leave out ':big'"),
@@ -369,7 +369,7 @@ def test_real_lakh_files(shared_data: Path) -> None:
     lakh = shared_data / "lakh"
     catalog = read(lakh / "midi", artists="../artists.tsv", labels="../midi_genre_map.json:topmagd")
     assert catalog.info.backbone == "pianoroll"
-    assert catalog.info.notes == ("8 of 64 songs are left out: midi_genre_map.json has no label for them",)
+    assert catalog.info.notes == ("8 of 64 songs left out: midi_genre_map.json has no label for them",)
     artists = dict(zip(catalog.strings("song_id"), catalog.strings("artist_id"), strict=True))
     assert len(artists) == 56
     assert len(catalog) == 56 * 4
@@ -420,7 +420,7 @@ def test_names_that_differ_by_case_only_are_told(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "3 files are not under" in said
     assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in said
-    assert "1 labels are written like another but for the case of letters ('Rock' and 'rock' are the first)" in said
+    assert "1 label is written like another but for the case of letters ('Rock' and 'rock' are the first)" in said
 
 
 def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:

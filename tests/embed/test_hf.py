@@ -130,6 +130,12 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(RequestError, match="give the folder"):
         opened(tmp_path / "h")
+    torch.save({"weight": torch.zeros(1), "code": Path("x")}, tmp_path / "h" / "pytorch_model.bin")
+    with pytest.raises(
+        RequestError, match=r"pytorch_model\.bin .* code .*, which is never run.*safetensors"
+    ) as refused:
+        opened(tmp_path / "h")
+    assert "weights_only" not in str(refused.value)
     config = tmp_path / "h" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "bert"}))
     with pytest.raises(RequestError, match="unknown kind of Hugging Face audio model 'bert'"):

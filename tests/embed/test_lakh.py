@@ -100,7 +100,7 @@ def test_the_matched_subset(lakh: Path) -> None:
     assert set(rows) == set(MD5[:3])
     assert rows[MD5[2]]["path"] == f"lmd_matched/A/A/B/{TRACKS[2]}/{MD5[2]}.mid"
     assert rows[MD5[0]]["path"] == f"lmd_matched/A/A/A/{TRACKS[0]}/{MD5[0]}.mid"
-    assert catalog.info.notes == (f"2 of 3 labelled files are not under {lakh / 'lmd_matched'}",)
+    assert catalog.info.notes == (f"2 of 3 labelled files not under {lakh / 'lmd_matched'}",)
 
 
 def test_the_clean_subset(lakh: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_clean_subset(lakh: Path) -> None:
     version = rows["ABBA/Waterloo.1"]
     assert (version["artist_id"], version["title"], version["labels"]) == ("ABBA", "Waterloo", ["Pop_Rock"])
     assert version["recording_id"] == rows["ABBA/Waterloo"]["recording_id"] == "abba/waterloo"
-    assert catalog.info.notes == ("1 of 4 files are left out: they have no label",)
+    assert catalog.info.notes == ("1 of 4 files left out: no label",)
 
 
 def test_labels_by_recording(lakh: Path) -> None:
@@ -142,7 +142,7 @@ def test_what_is_not_known_is_said(lakh: Path, capsys: pytest.CaptureFixture[str
     catalog = Lakh(data=lakh, clips=0).catalog()
     assert set(catalog.strings("artist_id")) == {None}
     said = capsys.readouterr().err
-    assert "1 of 4 labelled files are not under" in said
+    assert "1 of 4 labelled files not under" in said
     assert "versions of one recording is not known" in said
     assert "no artist is known: put match_scores.json and msd_summary_file.h5" in said
 

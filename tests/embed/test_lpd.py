@@ -56,7 +56,7 @@ def test_labels_and_artists_by_recording(lpd: Path) -> None:
     assert first["labels"] == ["Jazz", "Pop_Rock"]
     assert first["path"] == f"lpd_5/lpd_5_cleansed/{folder_of(TRACKS[0])}/{MD5[0]}.npz"
     assert (first["artist_id"], first["title"], first["recording_id"]) == ("AR3", "Song 3", TRACKS[0])
-    assert catalog.info.notes[0] == "1 of 3 rolls are left out: they have no label"
+    assert catalog.info.notes[0] == "1 of 3 rolls left out: no label"
 
 
 def test_stretches_are_cut(lpd: Path) -> None:

@@ -49,6 +49,20 @@ def test_a_row_is_a_song(tmp_path: Path) -> None:
     assert second["title"] is None
 
 
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ";"), ("csv", "\t"), ("tsv", ","), ("tsv", ";")])
+def test_a_table_with_other_separators_than_its_name_says(tmp_path: Path, suffix: str, separator: str) -> None:
+    """As spreadsheets of some countries write them; where decimals have a comma, that is told."""
+    lines = ["artist,labels,tempo", "A,rock,120.5", "B,folk,98"]
+    text = "\n".join(lines).replace(",", separator) + "\n"
+    catalog = read(tmp_path / f"songs.{suffix}", text)
+    assert catalog.info.features == ("tempo",)
+    assert [row["artist_id"] for row in catalog.table.to_pylist()] == ["A", "B"]
+    if separator == ";":
+        catalog = read(tmp_path / f"songs.{suffix}", "artist;labels;tempo;x\nA;rock;120,5;1\nB;folk;98,25;2\n")
+        assert catalog.info.features == ("x",)
+        assert catalog.info.notes[0].endswith("line 2 holds '120,5'; write decimals with a point")
+
+
 def test_the_same_table_in_every_format(tmp_path: Path) -> None:
     columns = {
         "artist": ["é one", "two", "three"],

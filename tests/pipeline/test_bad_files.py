@@ -52,7 +52,7 @@ def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None
         ("column", "autotagging_genre-test.tsv, line 1: the header lacks ALBUM_ID"),
         ("two sides", "track_0000001 stands in autotagging_genre-train.tsv, line 2, already"),
         ("release", "the header lacks TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, DURATION, TAGS"),
-        ("absent", "none of the 3 files of mtg is under"),
+        ("absent", "none of the files of mtg (3) is under"),
     ],
 )
 def test_official_lists(encore: Encore, tmp_path: Path, damage: str, words: str) -> None:

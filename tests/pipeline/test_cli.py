@@ -145,8 +145,9 @@ def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tm
     encore("embed", "table", "--table", features_csv, "--name", "a", "--columns", "labels=genre")
     encore("embed", "table", "--table", tmp_path / "long.csv", "--name", "a-longer-name", "--columns", "labels=genre")
     listed = encore("store", "ls").out.splitlines()
-    assert listed[0] == "data set       clips  representation"
+    assert listed[0].startswith("data set       clips  representation")
     assert [line.index("features-") for line in listed[2:4]] == [listed[0].index("representation")] * 2
+    assert listed[0].split()[-3:] == ["MiB", "runs", "MiB"]
     assert [line[:20] for line in listed[2:4]] == ["a                400", "a-longer-name  1,200"]
     shown = encore("store", "show", "a-longer-name").out
     assert "clips: 1,200\n" in shown
@@ -171,6 +172,50 @@ def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
     encore("store", "remove", "midi", "--yes")
     assert encore("store", "ls", "--json").json == []
     assert not list(encore.store.iterdir())
+
+
+def test_runs_are_listed_and_removed(encore: Encore, features_csv: Path) -> None:
+    """A representation goes without the heads that were trained on it; these go by --runs, or with the collection."""
+    embed_table(encore, features_csv)
+    encore("compare", "hits", "--modes", "song,artist", "--seeds", 2, *QUICK)
+    (entry,) = encore("store", "ls", "--json").json
+    name = entry["representations"][0]["name"]
+    trained = {run["representation"]: run["runs"] for run in entry["runs"]}
+    assert trained == {name: 2, "metadata": 4}
+    sizes = {run["representation"]: run["bytes"] for run in entry["runs"]}
+    assert sizes[name] == sum(path.stat().st_size for path in (encore.store / "hits/runs" / name).rglob("*.*"))
+    listed = encore("store", "ls").out
+    assert re.search(rf"{name} +\S+ +2 +\S+\n", listed)
+    assert re.search(r"metadata +- +4 +\S+\n", listed)
+    assert f"trained heads on {name}: 2 runs, " in encore("store", "show", "hits").out
+    refused = encore("store", "remove", "hits", "--backbone", "features", code=2).err
+    assert re.search(r"this removes /.*/hits/features-\S+ \(\S+ MiB\); say --yes", refused)
+    gone = encore("store", "remove", "hits", "--backbone", "features", "--yes").out
+    assert re.search(rf"removed /.*/hits/{name}, \S+ MiB\nkept: 2 runs trained on it", gone)
+    assert f"encore store remove hits --runs --backbone {name}" in gone
+    assert f"{name} (removed)" in encore("store", "ls").out
+    assert encore("report", "hits", "--json").json["modes"].keys() == {"song", "artist (half)", "artist (top)"}
+    gone = encore("store", "remove", "hits", "--runs", "--backbone", name, "--yes", "--json").json
+    assert (gone["bytes"], [Path(folder["path"]).name for folder in gone["removed"]]) == (sizes[name], [name])
+    assert "no runs of 'song'" not in encore("store", "remove", "hits", "--runs", "--yes").out
+    assert encore("store", "ls", "--json").json[0]["runs"] == []
+    assert "hits has no runs of any head" in encore("store", "remove", "hits", "--runs", "--yes", code=2).err
+
+
+def test_a_store_that_is_not_there_is_named(encore: Encore, features_csv: Path) -> None:
+    assert f"there is no store {encore.store} (--store or ENCORE_STORE names another)" in encore("store", "ls").out
+    embed_table(encore, features_csv)
+    said = encore("head", "hit", code=2).err
+    assert f"unknown data set 'hit' in the store {encore.store} (--store or ENCORE_STORE names another)" in said
+    assert "have: hits. Did you mean hits?" in said
+    assert "Encode it first: encore embed gtzan" in encore("head", "gtzan", code=2).err
+
+
+def test_a_backbone_that_is_not_stored_is_sought_among_those_that_are(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    said = encore("head", "hits", "--backbone", "fma-feature", code=2).err
+    assert "Did you mean features?" in said
+    assert "Make it: encore embed hits --backbone mfcc" in encore("head", "hits", "--backbone", "mfcc", code=2).err
 
 
 def test_another_precision_lies_beside(encore: Encore, midi_folder: Path) -> None:
@@ -206,8 +251,11 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
     args = ("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own", "--weights", "random")
     report = encore(*args, "--json")
     assert report.json["failed"] == {"silent": 1, "damaged": 1, "missing": 1}
+    assert "3 clips could not be encoded (1 damaged, 1 missing, 1 silent); which: encore store show own" in (
+        encore(*args).out
+    )
     shown = encore("store", "show", "own").out
-    assert "3 clips could not be encoded" in shown
+    assert "3 clips could not be encoded (1 damaged, 1 missing, 1 silent):" in shown
     assert "missing.wav: missing" in shown
     store = Store(encore.store)
     opened = Representations(store, store.read_catalog("own"), store.find("own", None))
@@ -224,23 +272,27 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
 @pytest.mark.parametrize(
     ("args", "wanted"),
     [
-        (("embed", "mtgg"), r"unknown data set 'mtgg'; have: .*demo.*mtg.*Did you mean mtg\?"),
+        (
+            ("embed", "mtgg"),
+            r"data set 'mtgg'; have: .*demo.*Did you mean mtg\? The store looked in is /.*/stores \(.*not there",
+        ),
         (("embed", "demo", "--backbone", "fcnn"), r"unknown backbone 'fcnn'; have: .*fcn.*pianoroll"),
         (("head", "demo", "--mode", "gnnn"), r"unknown mode 'gnnn'; have: .*gnn.*Did you mean gnn\?"),
-        (("head", "nowhere"), r"unknown data set in this store 'nowhere'"),
+        (("head", "nowhere"), r"unknown data set 'nowhere': there is no store /.*/stores \(--store or ENCORE_STORE"),
         (("embed", "mtg"), r"--data DIR \(make: DATA=DIR\).*autotagging_genre.*MTG/mtg-jamendo-dataset"),
         (("embed", "mtg", "--table", "x.csv"), r"mtg takes no --table; it takes: .*--genres"),
         (("embed", "table", "--name", "x", "--table", "no.csv"), r"no\.csv"),
         (("embed", "demo", "--part", "3/2"), r"--part takes i/n"),
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
-        (("store", "show", "nowhere"), r"unknown data set in this store"),
+        (("store", "show", "nowhere"), r"unknown data set 'nowhere': there is no store /.*/stores"),
+        (("store", "verify"), r"there is no store /.*/stores \(--store or ENCORE_STORE.*fill one: encore embed demo"),
         (("store", "verify", ""), r"'' cannot name a data set"),
         (("store", "verify", "n" * 300), r"'n{300}' cannot name a data set"),
         (("store", "remove", "n" * 300), r"'n{300}' cannot name a data set"),
         (("head", "n" * 300), r"'n{300}' cannot name a data set"),
         (("report", "n" * 300), r"'n{300}' cannot name a data set"),
-        (("store", "remove", "nowhere"), r"unknown data set in this store 'nowhere'"),
+        (("store", "remove", "nowhere"), r"unknown data set 'nowhere': there is no store"),
     ],
 )
 def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> None:

@@ -323,7 +323,7 @@ def test_seeds_that_are_replaced_or_left_out_are_told(several: Encore) -> None:
     said = several("head", "hits", "--mode", "gnn", *QUICK).err
     assert "gnn, random: what this command trained replaces earlier runs, seed-1 too" in said
     said = several("report", "hits", "--modes", "song,gnn").err
-    assert "seeds 1 are left out, which were not run for gnn" in said
+    assert "left out: seed 1, not run for gnn" in said
 
 
 def test_an_empty_test_part_is_not_scored(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,7 +307,7 @@ def test_silent_songs_of_a_collection_larger_than_memory(
     features_csv.write_text("\n".join(lines) + "\n")
     embed(encore, features_csv)
     monkeypatch.setattr(head, "_COPIES", 3000)
-    told = f"{len(lines[1::9])} of 400 representations are all zero; heads cannot tell these clips apart"
+    told = f"all zero: {len(lines[1::9])} of 400 representations; heads cannot tell these clips apart"
     for more in ((), ("--memory", "0.005")):
         said = encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, *more).err
         assert ("are read in" in said) == bool(more)
@@ -343,7 +343,7 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     command = ("head", "hits", "--mode", "gnn", *QUICK)
     wanted = launch("-m", "pipeline.cli", *command, store=whole.store)
     assert wanted.returncode == 0, wanted.stderr
-    assert wanted.stderr.count("1 of 401 representations are all zero; heads cannot tell these clips apart") == 1
+    assert wanted.stderr.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
     (tmp_path / "killed.py").write_text(KILLED)
     broken = launch(tmp_path / "killed.py", *command, store=killed.store)
     assert broken.returncode != 0

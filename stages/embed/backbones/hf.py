@@ -161,6 +161,12 @@ class Hf(Backbone):
                 weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # damaged files raise what the formats' own readers raise
+            if "weights_only" in str(error):  # torch goes on with how to run what a pickle holds
+                raise RequestError(
+                    f"{weights / _WEIGHTS[1]} is damaged, or holds code besides weights, which is never run; where you "
+                    f"trust it, convert it on a machine of its own to {weights / _WEIGHTS[0]} "
+                    f"(model.save_pretrained(DIR) of transformers writes that), or take a copy of the model with one"
+                ) from error
             reason = str(error).strip().splitlines()[0]
             raise RequestError(f"{weights}: {reason}; give the folder of a Hugging Face model") from error
         missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))

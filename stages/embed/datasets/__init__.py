@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from stages.progress import note
 from store.schema import Catalog
+from store.words import counted
 
 UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
@@ -63,6 +64,7 @@ class Dataset(ABC):
     LICENSE, CITATION, HOMEPAGE : of the data.
     FILES : which files it wants under ``--data`` and where they come from, in one or two sentences.
     BACKBONE : the backbone that is meant when none is named.
+    MIDI_BACKBONE : the same for collections that are mostly MIDI, where the files decide.
     SYNTHETIC : True for generated music; it is then said wherever a result is shown.
     """
 
@@ -73,6 +75,7 @@ class Dataset(ABC):
     HOMEPAGE: ClassVar[str]
     FILES: ClassVar[str]
     BACKBONE: ClassVar[str]
+    MIDI_BACKBONE: ClassVar[str | None] = None
     SYNTHETIC: ClassVar[bool] = False
 
     data: Path | None = option("the folder that holds the collection's files")
@@ -104,8 +107,8 @@ class Dataset(ABC):
             None if heard[id_] or (name is not None and heard[name]) else id_
             for id_, name in zip(ids, names, strict=True)
         ]
-        _tell_of_cases("artists", found)
-        _tell_of_cases("labels", (label for labels in columns["labels"] for label in labels))
+        _tell_of_cases("artist", found)
+        _tell_of_cases("label", (label for labels in columns["labels"] for label in labels))
         return {**columns, "artist_id": found}
 
 
@@ -120,6 +123,7 @@ def _tell_of_cases(what: str, names: Iterable[str | None]) -> None:
     if pairs:
         one, other = pairs[0]
         note(
-            f"{len(pairs):,} {what} are written like another but for the case of letters ({one!r} and {other!r} are "
-            f"the first) and count as {what} of their own; write them alike if they are the same"
+            f"{counted(len(pairs), f'{what} is', f'{what}s are')} written like another but for the case of letters "
+            f"({one!r} and {other!r} are the first); each spelling counts as its own {what}; write them alike if they "
+            f"are the same"
         )

@@ -83,9 +83,11 @@ def choose(table: Table, given: Mapping[str, str], required: Sequence[str], opti
 
 
 def common_columns(
-    table: Table, chosen: Mapping[str, str], data_set: str, *, unlabelled: bool = False
+    table: Table, chosen: Mapping[str, str], data_set: str, *, unlabelled: bool | None = None
 ) -> dict[str, Any]:
     """The catalog columns that every table can have, as far as ``chosen`` holds their roles.
+
+    ``unlabelled`` is None where the reader offers no ``--unlabelled``.
 
     Raises
     ------
@@ -99,8 +101,10 @@ def common_columns(
         columns["labels"] = table.lists(chosen["labels"])
         bare = next((row for row, labels in enumerate(columns["labels"]) if not labels), None)
         if bare is not None and not unlabelled:
+            keep = "" if unlabelled is None else ", or keep such rows by --unlabelled"
             raise RequestError(
                 f"{table.where(bare)}: {chosen['labels']} is empty; give every row of {data_set} a label, or remove it"
+                f"{keep}"
             )
     for role, column in (("album", "album_id"), ("title", "title")):
         if role in chosen:

@@ -77,7 +77,7 @@ class Keyed:
         strangers = (key for key in self.values if key not in owner)
         if not owner:
             raise RequestError(
-                f"{self.path} names none of the {len(songs):,} songs: its first key is {next(strangers)!r}, "
+                f"{self.path} names none of the songs ({len(songs):,}): its first key is {next(strangers)!r}, "
                 f"the first song is {songs[0][0]!r}; name songs by id, path or file name"
             )
         stranger = next(strangers, None) if only_these else None

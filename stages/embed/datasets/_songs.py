@@ -16,6 +16,7 @@ from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.embed.tables import Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
+from store.words import counted
 
 SUFFIXES = AUDIO_SUFFIXES | MIDI_SUFFIXES
 
@@ -80,7 +81,7 @@ def named_songs(table: Table, column: str, root: Path) -> list[str]:
         paths.append(found[cell][0])
     if not any(there for _, there in found.values()):
         raise RequestError(
-            f"none of the {len(found):,} files that {table.path} names is under {root}; the first would be "
+            f"none of the files that {table.path} names ({len(found):,}) is under {root}; the first would be "
             f"{root / paths[0]}. Give the folder that holds them: --data DIR (make: DATA=DIR)"
         )
     _tell_of_absent(root, [path for path, there in found.values() if not there])
@@ -101,7 +102,7 @@ def _tell_of_absent(root: Path, paths: list[str]) -> None:
         others = os.listdir(beside) if near is None and beside.is_dir() else []
         near = near or next((name for name in others if _differs_by_case(name, os.path.basename(path))), None)
     hint = f"; there is {near!r}: letters differ by case" if near is not None else ""
-    note(f"{len(paths):,} files are not under {root} ({paths[0]!r} is the first{hint})")
+    note(f"{counted(len(paths), 'file is', 'files are')} not under {root} ({paths[0]!r} is the first{hint})")
 
 
 def _is_song(path: str) -> bool:

@@ -18,6 +18,7 @@ from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
 GENRES = ("top", "roots", "all")
@@ -103,8 +104,8 @@ class Fma(Dataset):
         notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
         if len(wanted) != SUBSETS[self.subset]:
             notes.append(
-                f"{tracks.path.name} names {len(wanted):,} songs of --subset {self.subset}, and the official file "
-                f"{SUBSETS[self.subset]:,}"
+                f"{tracks.path.name} names {counted(len(wanted), 'song')} of --subset {self.subset}, and the official "
+                f"file {SUBSETS[self.subset]:,}"
             )
         for text in notes:
             note(text)
@@ -232,10 +233,10 @@ def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[
     notes = []
     if broken:
         named = ", ".join(songs[row] for row in broken)
-        notes.append(f"{len(broken)} songs are left out, whose clips were cut too late and are short or empty: {named}")
+        notes.append(f"{counted(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
-        notes.append(f"{bare:,} songs are left out: the collection gives them no {genres} genre{advice}")
+        notes.append(f"{counted(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")
     return notes
 
 

@@ -39,6 +39,7 @@ from stages.embed.tables import Table, read_table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 MIDI_CLIPS = 4
 CLIP_S = 15.0
@@ -65,6 +66,7 @@ class Folder(Dataset):
     HOMEPAGE = ""
     FILES = "One's own recordings or MIDI files, with a table of artists and labels beside them."
     BACKBONE = "fcn"
+    MIDI_BACKBONE = "pianoroll"
 
     table: str | None = option(
         "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
@@ -92,7 +94,7 @@ class Folder(Dataset):
             version="own",
             licence=self.LICENSE,
             citation=self.CITATION,
-            backbone="pianoroll" if 2 * midi > len(columns["path"]) else self.BACKBONE,
+            backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
             data_root=str(root),
             notes=notes,
         )
@@ -156,19 +158,18 @@ class Folder(Dataset):
         _check_songs(columns, columns["path"].__getitem__)
         kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
         if not any(labels):
-            raise RequestError(f"{keyed.path} gives no label to any of the {len(songs):,} songs")
+            raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
         strangers = keyed.strangers(songs)
         if strangers:
-            note(
-                f"{keyed.path.name} has labels for {len(strangers):,} more songs that are not here "
-                f"({strangers[0]!r} is the first)"
-            )
+            more = counted(len(strangers), "more song that is", "more songs that are")
+            note(f"{keyed.path.name} has labels for {more} not here ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
-        text = f"{every - left:,} of {every:,} songs are left out: {keyed.path.name} has no label for them"
+        them = "it" if every - left == 1 else "them"
+        text = f"{every - left:,} of {counted(every, 'song')} left out: {keyed.path.name} has no label for {them}"
         note(text)
         return (text,)
 

@@ -15,6 +15,7 @@ from stages.embed.datasets._keyed import read_keyed
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 SUBSETS = ("filtered", "all")
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -79,7 +80,7 @@ class Gtzan(Dataset):
         names, titles, notes = self._artists(songs)
         absent = len(set(songs) - set(there))
         if absent:
-            notes.append(f"{absent:,} of {len(songs):,} songs are not under {self.data}")
+            notes.append(f"{absent:,} of {counted(len(songs), 'song')} not under {self.data}")
         for text in notes:
             note(text)
         columns = {

@@ -34,6 +34,7 @@ from stages.embed.datasets._songs import check_stretches, cut_columns
 from stages.progress import note, task
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 SUBSETS = ("full", "matched", "clean")
 GENRES = ("topmagd", "masd", "magd")
@@ -177,9 +178,9 @@ class Lakh(Dataset):
             there = _titles(root, within)
             files = [file for file in there if labels.get(file.md5) or self.unlabelled]
             if not any(labels.get(file.md5) for file in files):
-                raise RequestError(f"none of the {len(there):,} files under {within} has a label. {self.FILES}")
+                raise RequestError(f"none of the files under {within} ({len(there):,}) has a label. {self.FILES}")
             left = len(there) - len(files)
-            return files, [f"{left:,} of {len(there):,} files are left out: they have no label"] if left else []
+            return files, [f"{left:,} of {counted(len(there), 'file')} left out: no label"] if left else []
         paths = _named_by_md5(root, within, matches)
         files, absent = [], 0
         for md5 in sorted(md5 for md5, of_file in labels.items() if of_file and _FILE.fullmatch(f"{md5}.mid")):
@@ -189,7 +190,7 @@ class Lakh(Dataset):
                 absent += md5 not in paths
         if not files:
             raise RequestError(f"the labels name no file of --subset {self.subset}. {self.FILES}")
-        notes = [f"{absent:,} of {len(files):,} labelled files are not under {within}"] if absent else []
+        notes = [f"{absent:,} of {counted(len(files), 'labelled file')} not under {within}"] if absent else []
         if self.unlabelled:
             free = (md5 for md5 in paths if not labels.get(md5))
             files = sorted([*files, *(_File(md5, md5, paths[md5]) for md5 in free)], key=lambda file: file.song)

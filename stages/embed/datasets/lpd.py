@@ -31,6 +31,7 @@ from stages.embed.datasets._songs import check_stretches, cut_columns
 from stages.progress import note, task
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
 SUBSETS = ("cleansed", "full")
 CLIPS = 8
@@ -178,7 +179,7 @@ class Lpd(Dataset):
     def _notes(self, root: Path, bare: int, rolls: int, absent: int) -> tuple[str, ...]:
         notes = []
         if bare:
-            notes.append(f"{bare:,} of {rolls:,} rolls are left out: they have no label")
+            notes.append(f"{bare:,} of {counted(rolls, 'roll')} left out: no label")
         if absent:
             notes.append(f"{absent:,} labelled songs have no roll under {root}")
         if self.artists is None and not (root / SUMMARY).is_file():

@@ -17,6 +17,7 @@ from typing import Any
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
+from store.words import counted
 
 THESIS_GENRES = frozenset(
     {"electronic", "soundtrack", "pop", "ambient", "rock", "classical", "easylistening", "alternative", "chillout"}
@@ -221,7 +222,7 @@ def _malformed(path: Path, line: int, text: str, patterns: list[str]) -> Request
                 f"{path}, line {line}: {name} is {cell[:60]!r}, which no official list has; fetch the file again"
             )
     return RequestError(
-        f"{path}, line {line}: {len(cells)} columns, and {len(_HEADER)} are the least; fetch the file again"
+        f"{path}, line {line}: {counted(len(cells), 'column')}, and {len(_HEADER)} are the least; fetch the file again"
     )
 
 

@@ -108,7 +108,9 @@ def _numbers(table: Table, taken: Sequence[str]) -> tuple[list[str], tuple[str, 
         if numeric:
             numbers += _numbered(table, name)
         elif row is not None:
-            notes.append(f"the column {name} is no feature: {table.where(row)} holds {table.strings(name)[row]!r}")
+            cell = table.strings(name)[row] or ""
+            point = "; write decimals with a point" if "," in cell else ""
+            notes.append(f"the column {name} is no feature: {table.where(row)} holds {cell!r}{point}")
     if table.nameless:
         notes.append(
             f"columns to which the header of {table.path.name} gives no name are left out: {table.nameless:,}; "

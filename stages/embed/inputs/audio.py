@@ -21,6 +21,7 @@ import soxr
 
 from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError
+from store.words import counted
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"}
@@ -84,7 +85,8 @@ class AudioInput:
         ------
         ClipError
             ``missing``, ``unreadable``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there;
-            ``silent`` where nothing rises above `SILENCE_DB`; ``not-finite``.
+            ``silent`` where nothing rises above `SILENCE_DB`, ``constant`` where an offset does and nothing else;
+            ``not-finite``.
         """
         return self._load(clip, lambda begin, end, need: spread(begin, end, need, self.max_windows))
 
@@ -137,7 +139,9 @@ class AudioInput:
             rounded_up = math.ceil(len(piece) * (self.rate_hz / rate_hz))
             at_rate = np.pad(at_rate, (0, max(0, rounded_up - len(at_rate))))
         if not len(at_rate):
-            raise ClipError("short", f"{len(piece)} samples at {rate_hz} Hz are less than one at {self.rate_hz} Hz")
+            raise ClipError(
+                "short", f"{counted(len(piece), 'sample')} at {rate_hz} Hz: less than one at {self.rate_hz} Hz"
+            )
         short = len(at_rate) < self.window_samples
         return np.resize(at_rate, self.window_samples) if short else at_rate[: self.window_samples]
 
@@ -254,4 +258,7 @@ def _check_loudness(pieces: list[Samples]) -> None:
         raise ClipError("not-finite", f"samples from {low:g} to {high:g}, where full scale is 1")
     swing = max(float(piece.max() - piece.min()) / 2 for piece in pieces)  # an offset alone is no sound
     if swing < 10 ** (SILENCE_DB / 20):
+        offset = max(high, low, key=abs)
+        if abs(offset) >= 10 ** (SILENCE_DB / 20):
+            raise ClipError("constant", f"all samples are {offset:.4g} in its one-channel mix: an offset and no sound")
         raise ClipError("silent", f"nothing above {SILENCE_DB:g} dB of full scale in its one-channel mix")

@@ -17,6 +17,7 @@ import numpy as np
 
 from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
+from store.words import counted
 
 MOST_BYTES = 1 << 30  # of a two-dimensional dataset that is held in memory
 MOST_NUMBERS = 1 << 31  # of one-dimensional columns, which are held in any case
@@ -52,8 +53,8 @@ class FeatureRows:
                 raise unknown(f"column of {path}", name, [*table.types, *table.wide])
         if table.rows * len(narrow) > MOST_NUMBERS:
             raise RequestError(
-                f"{path}: {len(narrow):,} columns of {table.rows:,} rows are too much to hold at once; write the "
-                f"features as one two-dimensional dataset of an HDF5 file"
+                f"{path}: {counted(len(narrow), 'column')} of {counted(table.rows, 'row')} are too much to hold at "
+                f"once; write the features as one two-dimensional dataset of an HDF5 file"
             )
         self._narrow = np.empty((table.rows, len(narrow)), dtype=np.float32)
         self._narrow_places = list(narrow)
@@ -135,7 +136,9 @@ class FeaturesInput:
                 if row is not None and 0 <= row < len(table):
                     there.append(i)
                 else:
-                    failures[i] = ClipError("missing", f"the table has {len(table):,} rows and no row {row} (from 0)")
+                    failures[i] = ClipError(
+                        "missing", f"the table has {counted(len(table), 'row')} and no row {row} (from 0)"
+                    )
             if there:
                 found[there] = table.take([clips[i].source_row or 0 for i in there])
         for i in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():

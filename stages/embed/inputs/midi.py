@@ -19,6 +19,7 @@ from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.rolls import ROLL_SUFFIX, read_roll
 from stages.embed.inputs.score import Bytes, Flags, Floats, Ints, read_score
 from store.errors import ClipError, RequestError
+from store.words import counted
 
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
 NOTE_SUFFIXES = MIDI_SUFFIXES | {ROLL_SUFFIX}  # whatever `read_notes` reads
@@ -90,7 +91,7 @@ def piano_roll(notes: Notes, rate_hz: float) -> Floats:
     """
     frames = int(rate_hz * notes.end_s.max(initial=0.0))
     if frames > MAX_COLUMNS:
-        raise ClipError("outside", f"a piano roll of {frames:,} columns; {MAX_COLUMNS:,} are the most")
+        raise ClipError("outside", f"a piano roll of {counted(frames, 'column')}; {MAX_COLUMNS:,} are the most")
     first, last = ((rate_hz * times).astype(np.int64) for times in (notes.start_s, notes.end_s))
     velocity = np.where(notes.is_drum, 0.0, notes.velocity)
     row = notes.pitch.astype(np.int64) * (frames + 1)

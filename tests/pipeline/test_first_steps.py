@@ -1,0 +1,129 @@
+"""What a newcomer runs into: refused at once, with the next step named."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import collections
+from pipeline.cli import app
+from pipeline.options import COMMON, OF_COLLECTION
+from tests.pipeline.conftest import Encore
+
+COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "report")
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        (
+            ("train", "mfcc", "--dataset", "demo"),
+            "mfcc cannot be trained; those that can: cola, fcn, mixcnn, musicbert",
+        ),
+        (("train", "colla", "--dataset", "demo"), "unknown backbone 'colla'.*Did you mean cola"),
+        (("train", "cola", "--dataset", "demo", "--regime", "random-5fold"), "trained on one split"),
+        (
+            ("train", "cola", "--dataset", "demo", "--set", "colour=red"),
+            "setting of the backbone cola 'colour'",
+        ),
+        (("embed", "demo", "--backbone", "pianorol"), "unknown backbone 'pianorol'.*Did you mean pianoroll"),
+        (("embed", "demo", "--backbone", "mfcc", "--weights", "x.pt"), "mfcc has no weights"),
+        (
+            ("embed", "demo", "--backbone", "cola"),
+            r"cola needs weights: --weights FILE.*Backbones without weights: fma-features, mfcc \(audio\)\n",
+        ),
+        (("embed", "demo", "--backbone", "musicbert"), r"Backbones without weights: pianoroll \(midi\)\n"),
+        (("embed", "demo", "--backbone", "hf"), r"weights: fma-features, mfcc \(audio\); pianoroll \(midi\)\n"),
+    ],
+)
+def test_a_request_is_refused_before_a_collection_is_read(
+    encore: Encore, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], wanted: str
+) -> None:
+    def read(*_args: Any) -> None:
+        raise AssertionError("the collection was read")
+
+    monkeypatch.setattr(collections, "make_dataset", read)
+    assert re.search(wanted, encore(*args, code=2).err)
+
+
+def test_the_default_backbone_is_told(encore: Encore, audio_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the help, and where it needs weights: then before the songs are looked at."""
+    monkeypatch.setattr("pipeline.embed.mark_sources", None)
+    own = ("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own")
+    said = encore(*own, code=2).err
+    assert "fcn, the default of own, needs weights: --weights FILE" in said
+    help_text = " ".join(CliRunner().invoke(app, ["embed", "--help"]).output.split())
+    assert "pianoroll for demo, folder of MIDI, lakh, lpd; fcn for fma, folder, gtzan, mtg; features for" in help_text
+    assert (
+        "encoded by the backbone fcn where --backbone names no other" in CliRunner().invoke(app, ["data", "mtg"]).output
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_stands_in_groups(command: str) -> None:
+    lines = CliRunner().invoke(app, [command, "--help"], terminal_width=80).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    titles = [line.removesuffix(":") for line in lines if line and not line.startswith((" ", "Usage"))]
+    middle = [OF_COLLECTION] if command in ("embed", "train", "audit", "data") else []
+    assert titles == ["Arguments", "Options", *middle, COMMON]
+    common = lines[lines.index(f"{COMMON}:") :]
+    assert [line.split()[0] for line in common if line.startswith("  --")] == [
+        *(["--store"] if command != "data" else []),
+        "--json",
+        "--quiet",
+        "--debug",
+        "--help",
+    ]
+    assert not re.search("<(str|int|list)", "\n".join(lines))
+
+
+def test_short_helps_are_whole() -> None:
+    for group in ([], ["store"]):
+        text = CliRunner().invoke(app, [*group, "--help"], terminal_width=80).output
+        assert "..." not in text.replace("[ARGS]...", "")
+
+
+def test_what_follows_a_training_is_printed_and_runs(encore: Encore, tmp_path: Path) -> None:
+    """The commands as they stand: same songs, same store, the regime of the training; the warning names it too."""
+    demo = ("--songs", 30, "--data", tmp_path / "demo songs")
+    train = ("train", "pianoroll-cnn", "--dataset", "demo", *demo, "--out", tmp_path / "p.pt", "--regime", "artist")
+    said = encore(*train, "--set", "steps=2", "--set", "batch=4", "--workers", 0).out
+    joined = said.split("in the same split:\n")[1].replace("\\\n", " ")
+    embed, head = (shlex.split(line) for line in joined.splitlines())
+    assert embed[:3] == ["encore", "embed", "demo"]
+    assert embed[embed.index("--data") + 1] == str(tmp_path / "demo songs")
+    assert " ".join(head) == f"encore head demo --backbone pianoroll-cnn --regime artist --store {encore.store}"
+    encore(*embed[1:], "--workers", 0)
+    quick = ("--set", "epochs=1", "--set", "hidden=8")
+    assert "was trained on" not in encore(*head[1:], *quick).err
+    warned = encore("head", "demo", "--backbone", "pianoroll-cnn", "--regime", "random", *quick).err
+    assert "with seed 0, has none (--regime artist --seeds 1)" in warned
+
+
+def test_libraries_are_quiet_where_they_should_be() -> None:
+    """What a library warns of, or logs, in this process and in others, is not shown by --quiet."""
+    program = """
+import logging, subprocess, sys, warnings
+import typer
+from pipeline.options import command
+app = typer.Typer(callback=lambda: None)
+@command(app)
+def warn() -> None:
+    warnings.warn("of a library")
+    logging.getLogger("library").warning("logged")
+    subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('of a worker')"])
+app()
+"""
+    quiet, loud = (
+        subprocess.run([sys.executable, "-c", program, "warn", *args], capture_output=True, text=True, check=True)
+        for args in (["--quiet"], [])
+    )
+    assert quiet.stderr == ""
+    assert [word in loud.stderr for word in ("of a library", "logged", "of a worker")] == [True] * 3
