@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import signal
 import sys
 import types
 import typing
@@ -18,21 +19,21 @@ from typing import Annotated, Any
 import typer
 
 from stages import progress, registry
-from store.errors import EncoreError
+from store.errors import EncoreError, is_out_of_memory
 
 INTERRUPTED = 130
-_LESS_TO_ENCODE = "a smaller --batch or fewer --workers needs less"
+STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
 _LESS_TO_LEARN = "a smaller hidden, batch or neighbours (--set key=value) needs less"
-_LESS = dict.fromkeys(("head", "compare", "search"), _LESS_TO_LEARN)
-# How torch says that it was given no memory, or that no machine has so much.
-_REFUSALS = (
-    "not enough memory",
-    "can't allocate memory",
-    "out of memory",
-    "calculation overflowed",
-    "multiplication overflow",
-    "Overflow when unpacking",
-)
+_LESS_HELD = f"{_LESS_TO_LEARN}, so does a smaller --memory, and OMP_NUM_THREADS=1, which trains one network at a time"
+# What takes less memory, by command.
+_LESS = {
+    "embed": "a smaller --batch or fewer --workers needs less",
+    "train": "a smaller batch (--set batch=N) or fewer --workers needs less",
+    "head": _LESS_HELD,
+    "compare": _LESS_HELD,
+    "search": _LESS_TO_LEARN,
+}
+_MORE = "other programs may have it, or a limit is set (ulimit -v, that of a container)"
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="ENCORE_STORE", help="folder or fsspec URL (s3://...) of the store")
@@ -75,35 +76,19 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         @functools.wraps(function)
         def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
             progress.be_quiet(quiet)
+            if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 function(**given)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
                 print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
                 raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:
-                raise typer.Exit(1) from None
-            except EncoreError as error:
-                if debug:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
-                raise typer.Exit(error.exit_code) from None
             except typer.Exit:
                 raise
-            except OSError as error:  # what a store or a song could not be read for is told where it happens
-                if debug:
-                    raise
-                where = error.filename or "standard output"
-                print(f"error: {where} cannot be written or read: {error.strerror}", file=sys.stderr)
-                raise typer.Exit(1) from None
             except Exception as error:
                 if debug:
                     raise
-                if _is_out_of_memory(error):
-                    print(f"error: out of memory; {_LESS.get(function.__name__, _LESS_TO_ENCODE)}", file=sys.stderr)
-                    raise typer.Exit(1) from None
-                print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
-                print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
-                raise typer.Exit(1) from None
+                raise typer.Exit(tell(error, function.__name__)) from None
 
         own = inspect.signature(function, eval_str=True)
         common = [
@@ -117,11 +102,23 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
     return register
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was refused; torch has an error of its own for that on an accelerator alone."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | TypeError) and any(text in str(error) for text in _REFUSALS)
-    )
+def tell(error: Exception, name: str = "") -> int:
+    """Say what ended the command ``name``; the exit code."""
+    if is_out_of_memory(error):
+        print(f"error: out of memory; {_LESS.get(name, _MORE)}", file=sys.stderr)
+        return 1
+    if isinstance(error, EncoreError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
+        return 1  # its reader went away, and knows
+    if isinstance(error, OSError):  # what a store or a song could not be read for is told where it happens
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}cannot be written or read: {error.strerror or error or 'OSError'}", file=sys.stderr)
+        return 1
+    print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
+    return 1
 
 
 def _flag(name: str, text: str) -> inspect.Parameter:

@@ -7,7 +7,21 @@ and leaves with the class's exit code. Anything else that escapes is a defect.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# How libraries say that they were given no memory, or that no machine has so much.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "calculation overflowed",
+    "multiplication overflow",
+    "Overflow when unpacking",
+    "can't start new thread",
+    "failed to map segment",
+)
 
 
 class EncoreError(Exception):
@@ -59,3 +73,15 @@ def unknown(what: str, name: str, have: Iterable[str]) -> RequestError:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return RequestError(f"unknown {what} {name!r}; have: {', '.join(names) or 'none'}.{hint}")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was refused, to what raised this error or what caused it.
+
+    Each library says so in its own way, and torch has an error of its own for an accelerator alone.
+    """
+    if error is None:
+        return False
+    said = isinstance(error, RuntimeError | TypeError | ImportError) and any(text in str(error) for text in _NO_MEMORY)
+    refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return said or refused or is_out_of_memory(error.__cause__)
