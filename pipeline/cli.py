@@ -524,7 +524,7 @@ def main() -> None:
         app()
     except SystemExit as done:
         code = done.code
-    except OSError as error:  # of what is printed outside of commands: help
+    except (OSError, MemoryError) as error:  # outside of commands: help
         code = tell(error)
     try:
         sys.stdout.flush()

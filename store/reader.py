@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from store.arrays import chunk_path, fill_value, open_array
-from store.errors import FormatError, RequestError, StoreError
+from store.errors import FormatError, RequestError, StoreError, is_out_of_memory
 from store.fingerprint import hash_ids, hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
@@ -117,14 +117,16 @@ class Representations:
         shard = self.manifest.shards[index]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
         try:
+            self._check_chunk(index)
             if self.store.files.local is None or self._array.compressors:
-                self._check_chunk(index)
                 out[...] = self._array[slice(*shard.rows)]
                 found = hash_values(out)
             else:
                 with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
                     found = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
+            if is_out_of_memory(error):
+                raise
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
         if found != shard.values and not self._held_before(out, shard):
             raise FormatError(
@@ -144,9 +146,9 @@ class Representations:
         return chunk_path(root, self.dataset, self.name, self.shape, index)
 
     def _check_chunk(self, index: int) -> None:
-        """Raise for a chunk that is lost, which Zarr would read as fill values."""
+        """OSError for a chunk that is lost, which Zarr would read as fill values, or is no file."""
         if self.store.files.local is not None:
-            self._chunk(self.store.files.local, index).stat()
+            self.store.files.check_file(str(self._chunk(Path(), index)))
 
     def failures(self) -> pa.Table:
         """The clips that could not be encoded: row, clip_id, path, kind, reason."""
