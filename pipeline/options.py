@@ -114,7 +114,7 @@ def tell(error: Exception, name: str = "") -> int:
         return 1  # its reader went away, and knows
     if isinstance(error, OSError):  # what a store or a song could not be read for is told where it happens
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"error: {where}cannot be written or read: {error.strerror or error or 'OSError'}", file=sys.stderr)
+        print(f"error: {where}cannot be written or read: {error.strerror or str(error) or 'OSError'}", file=sys.stderr)
         return 1
     print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
     print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)

@@ -57,12 +57,7 @@ class Representations:
     def _check(self, catalog: Catalog) -> None:
         manifest, array = self.manifest, self._array
         # An array longer than the manifest says is one that grows at this moment; its first rows are valid.
-        if (
-            array.shape[1:] != manifest.shape
-            or array.shape[0] < manifest.rows
-            or str(array.dtype) != manifest.dtype
-            or sum(last - first for first, last in (shard.rows for shard in manifest.shards)) != manifest.rows
-        ):
+        if array.shape[1:] != manifest.shape or array.shape[0] < manifest.rows or str(array.dtype) != manifest.dtype:
             raise FormatError(
                 f"{self._show()}: the manifest says {manifest.rows} x {manifest.shape} {manifest.dtype}, the array "
                 f"holds {array.shape} {array.dtype}; {self._remedy()}"
@@ -192,10 +187,11 @@ class Representations:
             return
         wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
         try:
+            self._check_chunk(index)
             size = self._chunk(root, index).stat().st_size
         except OSError as error:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} is lost: {error}; {self._remedy()}"
+                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._remedy()}"
             ) from error
         if size != wanted:
             raise FormatError(

@@ -288,10 +288,11 @@ class Manifest:
                 settings=dict(canonical(held["settings"])),
                 shards=tuple(ShardRecord.parse(shard) for shard in held["shards"]),
             )
-            if np.dtype(manifest.dtype).kind not in "fiub":
-                raise ValueError(manifest.dtype)
+            kind = np.dtype(manifest.dtype).kind
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
+        if kind not in "fiub":
+            raise FormatError(f"dtype cannot be {_short(manifest.dtype)}")
         manifest._check_shards()
         return manifest
 
@@ -308,13 +309,13 @@ def _whole(value: Any, what: str, least: int = 0, most: int = 2**62) -> int:
     """A whole number as JSON holds it, which knows no other type; FormatError for anything else."""
     if type(value) is int and least <= value <= most:
         return value
-    raise FormatError(f"{what} is {_short(value)}")
+    raise FormatError(f"{what} cannot be {_short(value)}")
 
 
 def _text(value: Any, what: str) -> str:
     if isinstance(value, str):
         return value
-    raise FormatError(f"{what} is {_short(value)}")
+    raise FormatError(f"{what} cannot be {_short(value)}")
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import head
+from pipeline import head, report
 from pipeline.presets import PAPER
 from stages.head.collection import from_catalog
 from stages.head.ensemble import network_seed
@@ -161,7 +161,7 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
     assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
 
 
-def test_runs_that_do_not_belong_together(several: Encore) -> None:
+def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test clips under the same seed, or other settings in one folder, are never mixed."""
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
     (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
@@ -177,6 +177,8 @@ def test_runs_that_do_not_belong_together(several: Encore) -> None:
     moved = runs / "song-random" / "seed-1.parquet"
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
+    assert "seed-1.json was changed or is of another run" in several("report", "hits", code=1).err
+    monkeypatch.setattr(report, "_check", lambda *_: None)
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
 
 
