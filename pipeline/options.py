@@ -62,7 +62,9 @@ ThresholdOption = Annotated[
 ]
 MemoryOption = Annotated[
     float | None,
-    typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
+    typer.Option(
+        "--memory", min=0.001, max=1e6, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"
+    ),
 ]
 MAX_SEEDS = 1000
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="how many, from 0 on")]

@@ -82,6 +82,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """
     if error is None:
         return False
-    said = isinstance(error, RuntimeError | TypeError | ImportError) and any(text in str(error) for text in _NO_MEMORY)
+    tells = isinstance(error, RuntimeError | TypeError | ImportError | OSError)
+    said = tells and any(text in str(error) for text in _NO_MEMORY)
     refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     return said or refused or is_out_of_memory(error.__cause__)

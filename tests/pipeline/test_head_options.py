@@ -294,3 +294,7 @@ def test_an_empty_test_part_is_not_scored(several: Encore, monkeypatch: pytest.M
     monkeypatch.setattr(head, "_parts", lambda *given: [(fold, part.clip(max=1)) for fold, part in parts(*given)])
     said = several("head", "hits", *QUICK, code=2).err
     assert "regime random, seed 0: of the test songs none is encoded" in said
+
+
+def test_memory_without_end_is_refused(several: Encore) -> None:
+    assert "Invalid value for '--memory'" in several("head", "hits", "--memory", "inf", code=2).err

@@ -16,6 +16,7 @@ from store.errors import FormatError, is_out_of_memory
         MemoryError(),
         pa.ArrowMemoryError("malloc of size 64 failed"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError("libdgl.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
