@@ -5,7 +5,9 @@ Heavy libraries are imported inside the commands, so that ``encore --help`` answ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 import shlex
 import sys
@@ -19,6 +21,7 @@ from pipeline.options import (
     DEFAULT_STORE,
     MAX_SEEDS,
     REGIMES,
+    STANDARD_OUTPUT,
     BackboneOption,
     DeviceOption,
     JsonOption,
@@ -33,6 +36,7 @@ from pipeline.options import (
     WorkersOption,
     command,
     default_backbones,
+    tell,
     with_dataset_options,
 )
 from stages import progress, registry
@@ -546,31 +550,52 @@ def main() -> None:
     if "--debug" not in sys.argv:
         # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
         sys.unraisablehook = lambda _unraisable: None
-    _make_writable("stdout")
-    _make_writable("stderr")
+    _take_standard_streams()
     code: object = 0
     try:
         app()
     except SystemExit as done:
         code = done.code
+    except (OSError, MemoryError) as error:  # outside of commands: help
+        code = tell(error)
     try:
         sys.stdout.flush()
     except OSError as error:
-        code = code or 1
-        if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output cannot be written or read: {error.strerror}", file=sys.stderr)
-    sys.stderr.flush()
+        code = code or tell(error)
     # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _make_writable(name: str) -> None:
-    """A standard stream that is closed takes what is written and drops it; one of few letters shows ? for others."""
-    stream = getattr(sys, name)
-    if stream is None:
-        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    else:
-        stream.reconfigure(errors="replace")
+class _Results(io.FileIO):
+    """Standard output, whose errors bear its name."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
+
+
+class _Notes(io.FileIO):
+    """Standard error, which drops what it cannot write: what is told of the work must never end it."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(data)
+        return len(data)
+
+
+def _take_standard_streams() -> None:
+    """Streams of few letters show ? for others; one that is closed takes what is written and drops it."""
+    while os.open(os.devnull, os.O_RDWR) <= 2:  # or a file of the store takes the place, and what is printed, later
+        pass
+    for name, kind, number in (("stdout", _Results, 1), ("stderr", _Notes, 2)):
+        stream = getattr(sys, name)
+        encoding = "utf-8" if stream is None else stream.encoding
+        raw = io.BufferedWriter(kind(number, "w", closefd=False))
+        taken = io.TextIOWrapper(raw, encoding, errors="replace", line_buffering=kind is _Notes or raw.isatty())
+        setattr(sys, name, taken)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 import types
 import typing
@@ -23,21 +24,21 @@ import typer
 from typer.core import TyperCommand
 
 from stages import progress, registry
-from store.errors import EncoreError
+from store.errors import EncoreError, is_out_of_memory
 
 INTERRUPTED = 130
-_LESS_TO_ENCODE = "a smaller --batch or fewer --workers needs less"
+STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
 _LESS_TO_LEARN = "a smaller hidden, batch or neighbours (--set key=value) needs less"
-_LESS = dict.fromkeys(("head", "compare", "search"), _LESS_TO_LEARN)
-# How torch says that it was given no memory, or that no machine has so much.
-_REFUSALS = (
-    "not enough memory",
-    "can't allocate memory",
-    "out of memory",
-    "calculation overflowed",
-    "multiplication overflow",
-    "Overflow when unpacking",
-)
+_LESS_HELD = f"{_LESS_TO_LEARN}, so does a smaller --memory, and OMP_NUM_THREADS=1, which trains one network at a time"
+# What takes less memory, by command.
+_LESS = {
+    "embed": "a smaller --batch or fewer --workers needs less",
+    "train": "a smaller batch (--set batch=N) or fewer --workers needs less",
+    "head": _LESS_HELD,
+    "compare": _LESS_HELD,
+    "search": _LESS_TO_LEARN,
+}
+_MORE = "other programs may have it, or a limit is set (ulimit -v, that of a container)"
 
 COMMON = "Common options"  # how a help calls its groups of options
 OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
@@ -85,7 +86,9 @@ ThresholdOption = Annotated[
 ]
 MemoryOption = Annotated[
     float | None,
-    typer.Option("--memory", min=0.001, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"),
+    typer.Option(
+        "--memory", min=0.001, max=1e6, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"
+    ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
 ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
@@ -141,36 +144,20 @@ def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[...,
         @functools.wraps(function)
         def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
             progress.be_quiet(quiet)
+            if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 with _libraries_silenced() if quiet else contextlib.nullcontext():
                     function(**given)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
                 print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
                 raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:
-                raise typer.Exit(1) from None
-            except EncoreError as error:
-                if debug:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
-                raise typer.Exit(error.exit_code) from None
             except typer.Exit:
                 raise
-            except OSError as error:  # what a store or a song could not be read for is told where it happens
-                if debug:
-                    raise
-                where = error.filename or "standard output"
-                print(f"error: {where} cannot be written or read: {error.strerror}", file=sys.stderr)
-                raise typer.Exit(1) from None
             except Exception as error:
                 if debug:
                     raise
-                if _is_out_of_memory(error):
-                    print(f"error: out of memory; {_LESS.get(function.__name__, _LESS_TO_ENCODE)}", file=sys.stderr)
-                    raise typer.Exit(1) from None
-                print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
-                print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
-                raise typer.Exit(1) from None
+                raise typer.Exit(tell(error, function.__name__)) from None
 
         own = inspect.signature(function, eval_str=True)
         common = [
@@ -201,11 +188,23 @@ def _libraries_silenced() -> Iterator[None]:
                 os.environ["PYTHONWARNINGS"] = before
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was refused; torch has an error of its own for that on an accelerator alone."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError | TypeError) and any(text in str(error) for text in _REFUSALS)
-    )
+def tell(error: Exception, name: str = "") -> int:
+    """Say what ended the command ``name``; the exit code."""
+    if is_out_of_memory(error):
+        print(f"error: out of memory; {_LESS.get(name, _MORE)}", file=sys.stderr)
+        return 1
+    if isinstance(error, EncoreError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
+        return 1  # its reader went away, and knows
+    if isinstance(error, OSError):  # what a store or a song could not be read for is told where it happens
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}cannot be written or read: {error.strerror or str(error) or 'OSError'}", file=sys.stderr)
+        return 1
+    print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
+    return 1
 
 
 def _flag(name: str, text: str) -> inspect.Parameter:

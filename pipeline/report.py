@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.output import SHORT, WIDTH, table
 from pipeline.presets import paper_on
-from pipeline.runs import RunFolder, catalog_mark, stored_runs
+from pipeline.results import numbers
+from pipeline.runs import RunFolder, StoredRun, catalog_mark, not_its_own, stored_runs
 from stages import registry
-from stages.head import analysis, collection
+from stages.head import analysis, collection, metrics
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
 from stages.head.ensemble import mean
@@ -223,10 +224,23 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
         columns = [data.labels.index(label) for label in held.labels]
         score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
         score[:, columns], chosen[:, columns] = held.score, held.chosen
+        _check(store, folder, held, data.targets[clips][:, columns])
         said = Scored(data.targets[clips], chosen, data.artist[clips], held.multi_label)
         name = f"{folder.mode} ({SHORT.get(held.rule, held.rule)})" if held.rule else folder.mode
         runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, score, held.settings)
     return runs
+
+
+def _check(store: Store, folder: RunFolder, held: StoredRun, truth: NDArray[np.bool_]) -> None:
+    """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
+    found = metrics.scores(truth, held.chosen, None, multi_label=held.multi_label)
+    for name, value in numbers(found).items():
+        if held.metrics.get(name) != value:
+            why = f"its {name} is {held.metrics.get(name)!r}, and that of its predictions {value!r}"
+            raise not_its_own(store, folder, held.file, why)
+    reads = registry.find("head", folder.mode).READS_NEIGHBOURS
+    if reads and held.settings is not None and held.settings.get("inductive") is not folder.inductive:
+        raise not_its_own(store, folder, held.file, "its neighbours are not those of its folder")
 
 
 def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:

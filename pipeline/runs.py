@@ -142,7 +142,7 @@ class StoredRun:
     """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
 
     ``labels`` are those of the clips that were encoded, ``multi_label`` is whether any of these carried several;
-    ``catalog`` is what `catalog_mark` said when it was trained.
+    ``file`` is where it tells of itself, ``catalog`` what `catalog_mark` said when it was trained.
     """
 
     seed: int
@@ -150,6 +150,8 @@ class StoredRun:
     rule: str | None
     labels: tuple[str, ...]
     multi_label: bool
+    file: str
+    metrics: dict[str, Any]
     settings: dict[str, Any] | None
     catalog: dict[str, Any] | None
     rows: list[int]
@@ -164,19 +166,41 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         if match is None:
             continue
         held = store.read_table(f"{folder.path}/{file}")
-        about = _about(store, f"{folder.path}/{file.removesuffix('.parquet')}.json")
+        found = {
+            "seed": int(match["seed"]),
+            "fold": int(match["fold"]) if match["fold"] else None,
+            "rule": match["rule"].replace("-", " ") if match["rule"] else None,
+            "labels": json.loads((held.schema.metadata or {}).get(b"labels", b"[]")),
+        }
+        told = f"{folder.path}/{file.removesuffix('.parquet')}.json"
+        about = _about(store, told)
+        of_folder = {"dataset": folder.dataset, "representation": folder.backbone}
+        of_folder |= {"mode": folder.mode, "regime": folder.regime}
+        for key, value in {**of_folder, **found}.items():
+            if about.get(key) != value:
+                raise not_its_own(store, folder, told, f"its {key} is {about.get(key)!r} and should be {value!r}")
+        if not isinstance(about.get("metrics"), dict) or not isinstance(about.get("settings"), dict | None):
+            raise not_its_own(store, folder, told, "its metrics or settings are not there")
         yield StoredRun(
-            seed=int(match["seed"]),
-            fold=int(match["fold"]) if match["fold"] else None,
-            rule=match["rule"].replace("-", " ") if match["rule"] else None,
-            labels=tuple(json.loads((held.schema.metadata or {}).get(b"labels", b"[]"))),
-            multi_label="micro_f1" in about.get("metrics", ()),
-            settings=about.get("settings"),
+            **{**found, "labels": tuple(found["labels"])},
+            file=told,
+            multi_label="micro_f1" in about["metrics"],
+            metrics=about["metrics"],
+            settings=about["settings"],
             catalog=about.get("catalog"),
             rows=held.column("row").to_pylist(),
             score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),
         )
+
+
+def not_its_own(store: Store, folder: RunFolder, file: str, why: str) -> FormatError:
+    """The error for what a run tells of itself where that cannot be of this run."""
+    mode = f"--mode {folder.mode} --regime {folder.regime}{' --neighbours train' if folder.inductive else ''}"
+    return FormatError(
+        f"{store.files.show(file)} was changed or is of another run: {why}; run the head again: "
+        f"encore head {folder.dataset} {mode}"
+    )
 
 
 def _about(store: Store, name: str) -> dict[str, Any]:
@@ -186,7 +210,7 @@ def _about(store: Store, name: str) -> dict[str, Any]:
         raise StoreError(
             f"{store.files.show(name)} is not there; the head runs at this moment, or did not end"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{store.files.show(name)} is damaged; run the head again") from error
     if not isinstance(found, dict):
         raise FormatError(f"{store.files.show(name)} is damaged; run the head again")

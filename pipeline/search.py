@@ -181,6 +181,9 @@ def _study(store: Store, file: str, name: str) -> Study:
     path = Path(store.files.show(file))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            store.files.check_file(file)
+            _cut_torn_line(path)
         storage = JournalStorage(JournalFileBackend(str(path)))
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         # Another seed as the search goes on, or it would draw the first trials again.
@@ -190,6 +193,14 @@ def _study(store: Store, file: str, name: str) -> Study:
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is damaged: {error}; remove it to begin the search anew") from error
     return study
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut off what a full disk or a kill left of a line: the next one would be written behind it, and be lost too."""
+    with path.open("r+b") as file:
+        held = file.read()
+        if not held.endswith(b"\n"):
+            file.truncate(held.rfind(b"\n") + 1)
 
 
 def _finished(study: Study) -> list[Any]:
@@ -206,7 +217,12 @@ def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, An
         study.enqueue_trial(dict(defaults))
     if before < trials:
         with task(label, trials - before, "trials") as advance:
-            study.optimize(validation, n_trials=trials - before, callbacks=[lambda _study, _trial: advance(1)])
+            try:
+                study.optimize(validation, n_trials=trials - before, callbacks=[lambda _study, _trial: advance(1)])
+            except AssertionError as error:  # what optuna makes of a trial that could not be written
+                raise EncoreError(
+                    f"a trial cannot be written to the store: {error.__context__ or error}; those before it are kept"
+                ) from error
 
 
 def _found(

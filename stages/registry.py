@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from store.errors import EncoreError, unknown
+from store.errors import EncoreError, is_out_of_memory, unknown
 
 FOLDERS = {
     "dataset": ("stages.embed.datasets", "encore.datasets"),
@@ -43,6 +43,8 @@ def find(kind: str, name: str) -> Any:
     try:
         found = _class_in(where, name) if name in own else others[name].load()
     except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
         raise EncoreError(
             f"the {kind} {name!r} of {where} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

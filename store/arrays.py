@@ -73,6 +73,8 @@ def open_array(store: Store, dataset: str, name: RepresentationName, *, writable
     if not store.files.exists(f"{where}/zarr.json"):
         raise FileNotFoundError(where)
     try:
+        with Disk(store.files.show(where)):
+            store.files.check_file(f"{where}/zarr.json")
         with Disk(store.files.show(where)), zarr.config.set(_EVERY_CHUNK):
             return zarr.open_array(_zarr_store(store, where, writable=writable), mode="r+" if writable else "r")
     except (ValueError, KeyError, TypeError, RecursionError) as error:

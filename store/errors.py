@@ -7,7 +7,21 @@ and leaves with the class's exit code. Anything else that escapes is a defect.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# How libraries say that they were given no memory, or that no machine has so much.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "calculation overflowed",
+    "multiplication overflow",
+    "Overflow when unpacking",
+    "can't start new thread",
+    "failed to map segment",
+)
 
 
 class EncoreError(Exception):
@@ -63,3 +77,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """`` Did you mean ...?`` with the name that is most like ``name``; nothing where none is."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was refused, to what raised this error or what caused it.
+
+    Each library says so in its own way, and torch has an error of its own for an accelerator alone.
+    """
+    if error is None:
+        return False
+    tells = isinstance(error, RuntimeError | TypeError | ImportError | OSError)
+    said = tells and any(text in str(error) for text in _NO_MEMORY)
+    refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return said or refused or is_out_of_memory(error.__cause__)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,12 +56,18 @@ class Files:
     def read(self, name: str) -> bytes:
         """The bytes of ``name``; FileNotFoundError where there is no such file."""
         try:
+            self.check_file(name)
             data: bytes = self.fs.cat_file(self.at(name))
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StoreError(f"cannot read {self.show(name)}: {_why(error)}") from error
         return data
+
+    def check_file(self, name: str) -> None:
+        """OSError where ``name`` is there and no file: a pipe would be waited for, a device read for ever."""
+        if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
+            raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
     def write(self, name: str, data: bytes) -> None:
         """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either."""

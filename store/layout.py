@@ -15,22 +15,20 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from store.errors import FormatError, RequestError, StoreError, nearest
 from store.files import Files
 from store.schema import Catalog, Manifest
+from store.tables import from_parquet, to_parquet
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprint>[0-9a-f]{12})")
-_ROW_GROUP = 1 << 16
 
 
 def check_name(name: str) -> str:
@@ -183,12 +181,10 @@ class Store:
         except FileNotFoundError as error:
             raise StoreError(f"{self.files.show(name)} is not there") from error
         try:
-            return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+            return from_parquet(data)
+        except FormatError as error:
             raise FormatError(f"{self.files.show(name)} is damaged: {error}") from error
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """A Parquet file, replaced as a whole."""
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
-        self.files.write(name, sink.getvalue())
+        self.files.write(name, to_parquet(table))

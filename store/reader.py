@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from store.arrays import chunk_path, fill_value, open_array
-from store.errors import FormatError, RequestError, StoreError
+from store.errors import FormatError, RequestError, StoreError, is_out_of_memory
 from store.fingerprint import hash_ids, hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
@@ -57,12 +57,7 @@ class Representations:
     def _check(self, catalog: Catalog) -> None:
         manifest, array = self.manifest, self._array
         # An array longer than the manifest says is one that grows at this moment; its first rows are valid.
-        if (
-            array.shape[1:] != manifest.shape
-            or array.shape[0] < manifest.rows
-            or str(array.dtype) != manifest.dtype
-            or sum(last - first for first, last in (shard.rows for shard in manifest.shards)) != manifest.rows
-        ):
+        if array.shape[1:] != manifest.shape or array.shape[0] < manifest.rows or str(array.dtype) != manifest.dtype:
             raise FormatError(
                 f"{self._show()}: the manifest says {manifest.rows} x {manifest.shape} {manifest.dtype}, the array "
                 f"holds {array.shape} {array.dtype}; {self._remedy()}"
@@ -117,14 +112,16 @@ class Representations:
         shard = self.manifest.shards[index]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
         try:
+            self._check_chunk(index)
             if self.store.files.local is None or self._array.compressors:
-                self._check_chunk(index)
                 out[...] = self._array[slice(*shard.rows)]
                 found = hash_values(out)
             else:
                 with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
                     found = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
+            if is_out_of_memory(error):
+                raise
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
         if found != shard.values and not self._held_before(out, shard):
             raise FormatError(
@@ -144,9 +141,9 @@ class Representations:
         return chunk_path(root, self.dataset, self.name, self.shape, index)
 
     def _check_chunk(self, index: int) -> None:
-        """Raise for a chunk that is lost, which Zarr would read as fill values."""
+        """OSError for a chunk that is lost, which Zarr would read as fill values, or is no file."""
         if self.store.files.local is not None:
-            self._chunk(self.store.files.local, index).stat()
+            self.store.files.check_file(str(self._chunk(Path(), index)))
 
     def failures(self) -> pa.Table:
         """The clips that could not be encoded: row, clip_id, path, kind, reason."""
@@ -190,10 +187,11 @@ class Representations:
             return
         wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
         try:
+            self._check_chunk(index)
             size = self._chunk(root, index).stat().st_size
         except OSError as error:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} is lost: {error}; {self._remedy()}"
+                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._remedy()}"
             ) from error
         if size != wanted:
             raise FormatError(

@@ -8,6 +8,7 @@ may be corrected at any time, since none of them decides a representation.
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import FormatError, RequestError
+from store.fingerprint import canonical
 
 # Raise one by one when what is written can no longer be read as before.
 CATALOG_FORMAT = 1
@@ -82,6 +84,18 @@ class CatalogInfo:
     synthetic: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise FormatError where a value is not of its type."""
+        for name, value in asdict(self).items():
+            if name in ("features", "notes"):
+                right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+            elif name == "synthetic":
+                right = isinstance(value, bool)
+            else:
+                right = isinstance(value, str) or (name == "data_root" and value is None)
+            if not right:
+                raise FormatError(f"the catalog's description cannot be read: its {name} is {_short(value)}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +201,11 @@ class Catalog:
             )
         known = {f.name for f in fields(CatalogInfo)}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
-        info = CatalogInfo(**given)
+        try:
+            info = CatalogInfo(**given)
+        except TypeError as error:
+            raise FormatError("the catalog's description lacks something") from error
+        info.check()
         catalog = cls(info, _completed(table.replace_schema_metadata(None)))
         catalog.check()
         return catalog
@@ -216,13 +234,17 @@ class ShardRecord:
     @classmethod
     def parse(cls, held: Any) -> ShardRecord:
         try:
+            first, last = (_whole(row, "a shard's row") for row in held["rows"])
             return cls(
-                rows=(int(held["rows"][0]), int(held["rows"][1])),
-                clips=str(held["clips"]),
-                values=str(held["values"]),
-                failures=tuple((int(row), str(kind), str(reason)) for row, kind, reason in held["failures"]),
+                rows=(first, last),
+                clips=_text(held["clips"], "a shard's hash of clips"),
+                values=_text(held["values"], "a shard's hash of numbers"),
+                failures=tuple(
+                    (_whole(row, "a failed row", first, last - 1), _text(kind, "a kind"), _text(reason, "a reason"))
+                    for row, kind, reason in held["failures"]
+                ),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error
 
 
@@ -256,18 +278,48 @@ class Manifest:
             raise FormatError("the manifest cannot be read") from error
         check_format("manifest", version, MANIFEST_FORMAT)
         try:
-            return cls(
-                backbone=str(held["backbone"]),
-                fingerprint=str(held["fingerprint"]),
-                rows=int(held["rows"]),
-                shard_rows=int(held["shard_rows"]),
-                shape=tuple(int(n) for n in held["shape"]),
-                dtype=str(held["dtype"]),
-                settings=dict(held["settings"]),
+            manifest = cls(
+                backbone=_text(held["backbone"], "backbone"),
+                fingerprint=_text(held["fingerprint"], "fingerprint"),
+                rows=_whole(held["rows"], "rows"),
+                shard_rows=_whole(held["shard_rows"], "shard_rows", 1),
+                shape=tuple(_whole(n, "shape", 1) for n in held["shape"]),
+                dtype=_text(held["dtype"], "dtype"),
+                settings=dict(canonical(held["settings"])),
                 shards=tuple(ShardRecord.parse(shard) for shard in held["shards"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+            kind = np.dtype(manifest.dtype).kind
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
+        if kind not in "fiub":
+            raise FormatError(f"dtype cannot be {_short(manifest.dtype)}")
+        manifest._check_shards()
+        return manifest
+
+    def _check_shards(self) -> None:
+        """Raise where the shards are not those of all rows, one behind the other."""
+        count = -(-self.rows // self.shard_rows)
+        starts = range(0, self.rows, self.shard_rows)
+        held = [shard.rows for shard in self.shards]
+        if len(held) != count or held != [(first, min(first + self.shard_rows, self.rows)) for first in starts]:
+            raise FormatError(f"the manifest's shards are not those of {self.rows} rows, {self.shard_rows} each")
+
+
+def _whole(value: Any, what: str, least: int = 0, most: int = 2**62) -> int:
+    """A whole number as JSON holds it, which knows no other type; FormatError for anything else."""
+    if type(value) is int and least <= value <= most:
+        return value
+    raise FormatError(f"{what} cannot be {_short(value)}")
+
+
+def _text(value: Any, what: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise FormatError(f"{what} cannot be {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value), 40)
 
 
 def check_format(what: str, version: object, ours: int) -> None:

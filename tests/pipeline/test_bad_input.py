@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -241,3 +242,32 @@ def test_a_store_that_changes_during_a_training(
     said = encore("head", "hits", *QUICK, "--memory", "0.005", code=1).err
     assert len(reads) == 10
     assert re.search("rows 0-79 (cannot be read|do not hold the numbers that were committed)", said), said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize(
+    "name",
+    ["catalog.parquet", "splits.parquet", "manifest.json", "failures.parquet", "zarr.json", "c/0/0", "seed-0.json"],
+)
+def test_what_is_no_file_is_not_read(encore: Encore, tmp_path: Path, name: str, kind: str) -> None:
+    """Every command ends: a pipe would be waited for, a device read for ever."""
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    encore("head", "hits", "--mode", "song", *QUICK)
+    (path,) = (path for path in (encore.store / "hits").rglob(Path(name).name) if str(path).endswith(name))
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    commands = {
+        ("store", "verify", "hits"): {"seed-0.json"},
+        ("head", "hits", "--mode", "song", *QUICK): {"failures.parquet", "seed-0.json"},
+        ("embed", "hits"): {"failures.parquet", "splits.parquet", "zarr.json", "c/0/0", "seed-0.json"},
+        ("report", "hits"): {"splits.parquet", "manifest.json", "failures.parquet", "zarr.json", "c/0/0"},
+    }
+    for args, reads_not in commands.items():
+        if name not in reads_not:
+            said = encore(*args, code=1).err
+            assert re.search("it is a folder, a pipe or a device|Is a directory", said), (args, said)

@@ -534,7 +534,7 @@ def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: st
     done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    assert ("standard output cannot be written or read: No space" in done.stderr) == (code == 1)
+    assert ("standard output: cannot be written or read: No space" in done.stderr) == (code == 1)
 
 
 def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:

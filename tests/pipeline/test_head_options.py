@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import head
+from pipeline import head, report
 from pipeline.presets import PAPER
 from stages.head.collection import Collection, from_catalog
 from stages.head.ensemble import network_seed
@@ -162,7 +162,7 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
     assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
 
 
-def test_runs_that_do_not_belong_together(several: Encore) -> None:
+def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test clips under the same seed, or other settings in one folder, are never mixed."""
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
     (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
@@ -178,6 +178,8 @@ def test_runs_that_do_not_belong_together(several: Encore) -> None:
     moved = runs / "song-random" / "seed-1.parquet"
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
+    assert "seed-1.json was changed or is of another run" in several("report", "hits", code=1).err
+    monkeypatch.setattr(report, "_check", lambda *_: None)
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
 
 
@@ -356,3 +358,7 @@ def test_a_deviation_is_that_of_the_seeds_themselves(several: Encore) -> None:
     (folder,) = several.store.glob("hits/runs/*/song-random")
     scores = [json.loads(path.read_text())["metrics"]["micro_f1"] for path in folder.glob("seed-*.json")]
     assert run["metrics"]["micro_f1"]["std"] == pytest.approx(abs(scores[0] - scores[1]) / 2)
+
+
+def test_memory_without_end_is_refused(several: Encore) -> None:
+    assert "Invalid value for '--memory'" in several("head", "hits", "--memory", "inf", code=2).err

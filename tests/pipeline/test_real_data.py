@@ -109,7 +109,7 @@ def test_the_readme_tells_what_audits_count(
     for place in ("mtg-jamendo", "lakh", "jamendo-lyrics", "spotify/ClassicHit.csv", "jamendo-lyrics/songs.csv"):
         (tmp_path / Path(place).name).symlink_to(shared_data / place)
     monkeypatch.chdir(tmp_path)
-    section = README.split("### All collections: what was at hand")[1].split("\n### ")[0]
+    section = README.split("### Which collections we could check")[1].split("\n### ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `") and "not at hand" not in line]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     commands = section.split("```")[1].strip().splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from pipeline.search import _wrapped
 from stages.head import train as training
@@ -148,3 +150,35 @@ def test_commands_are_broken_before_options() -> None:
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("  --") for line in lines[1:])
     assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
+
+
+def test_a_full_disk_costs_one_trial(encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal ends in a torn line then, which the next command must not write behind."""
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials")
+    encore(*search, 2)
+    (journal,) = encore.store.rglob("*.journal")
+    writes = JournalFileBackend.append_logs
+
+    def torn(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        if any(log.get("state") == 1 for log in logs):  # a trial that is complete
+            with journal.open("ab") as file:
+                file.write(b'{"op_code":6,"worker')
+            raise OSError(28, "No space left on device")
+        writes(self, logs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JournalFileBackend, "append_logs", torn)
+        said = encore(*search, 4, code=1).err
+    assert "a trial cannot be written to the store: [Errno 28] No space left on device" in said
+    assert "2 trials were made before" in encore(*search, 3).err
+    assert "3 trials were made before" in encore(*search, 3).err
+
+
+def test_a_journal_that_is_no_file(encore: Encore, several_csv: Path) -> None:
+    embed_table(encore, several_csv)
+    encore("search", "hits", "--mode", "song", *QUICK, "--trials", 1)
+    (journal,) = encore.store.rglob("*.journal")
+    journal.unlink()
+    os.mkfifo(journal)
+    assert "a pipe" in encore("search", "hits", "--mode", "song", *QUICK, "--trials", 1, code=1).err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -412,7 +413,7 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"the manifest says 100 x \(8,\)"):
         Representations(store, held, NAME)
     change(rows=99)
-    with pytest.raises(FormatError, match="the manifest says 99"):
+    with pytest.raises(FormatError, match="shards are not those of 99 rows"):
         Representations(store, held, NAME)
     change(format=3)
     with pytest.raises(RequestError, match=r"manifest was written in format 3, .* format 2; update Encore"):
@@ -661,3 +662,70 @@ def test_one_bit_of_a_table_is_not_another_table(tmp_path: Path) -> None:
         except StoreError:
             refused += 1
     assert refused > 10
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("rows", [-1, True, 1.5, "100", None, [100], 10**400, 10**30]),
+        ("shard_rows", [0, -4, "64", 0.5, None, 10**30]),
+        ("shape", [0, [0], [-7], [7.0], ["7"], [[7]], None, {"a": 1}, "7"]),
+        ("dtype", ["nonsense", "O", "U4", 4, None, ["f4"]]),
+        ("backbone", [5, None, ["fcn"]]),
+        ("fingerprint", [123456789012, None]),
+        ("settings", [7, [1], "x", None, {"a": math.nan}, {"a": math.inf}]),
+        ("shards", [3, [3], ["ab"], [{}], None, {"rows": 1}, []]),
+        ("format", [None, [], {}, "2", 2.5]),
+    ],
+)
+def test_every_field_of_a_manifest_is_checked(tmp_path: Path, field: str, values: list[Any]) -> None:
+    store = Store(tmp_path)
+    write(store, catalog(names(100)), numbers(100))
+    manifest = tmp_path / "few" / str(NAME) / "manifest.json"
+    good = json.loads(manifest.read_text())
+    for value in values:
+        manifest.write_text(json.dumps(good | {field: value}))
+        with pytest.raises((FormatError, RequestError), match=r"manifest\.json: .*(cannot be|shards are|in format)"):
+            store.read_manifest("few", NAME)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("rows", [[0, 99], [1, 100], [0], [0, 100, 200], ["0", "100"], [0, 10**30], [-100, 0], "01", None]),
+        ("clips", [5, None, ["a"]]),
+        ("values", [5, None]),
+        ("failures", [5, [5], [[0, "damaged"]], [[100, "damaged", "x"]], [[-1, "damaged", "x"]], [[0, 1, 2]], ["abc"]]),
+    ],
+)
+def test_every_field_of_a_shard_is_checked(tmp_path: Path, field: str, values: list[Any]) -> None:
+    store = Store(tmp_path)
+    write(store, catalog(names(100)), numbers(100))
+    manifest = tmp_path / "few" / str(NAME) / "manifest.json"
+    good = json.loads(manifest.read_text())
+    for value in values:
+        manifest.write_text(json.dumps(good | {"shards": [good["shards"][0] | {field: value}]}))
+        with pytest.raises(FormatError, match=r"cannot be|shards are"):
+            store.read_manifest("few", NAME)
+
+
+@pytest.mark.parametrize("nested", ['{"format": 2, "a": ' + "[" * 100_000, "[" * 100_000, "7", "null", '"a"', "[]", ""])
+def test_a_manifest_of_nested_nonsense(tmp_path: Path, nested: str) -> None:
+    store = Store(tmp_path)
+    write(store, catalog(names(3)), numbers(3))
+    (tmp_path / "few" / str(NAME) / "manifest.json").write_text(nested)
+    with pytest.raises(FormatError, match="the manifest cannot be read"):
+        store.read_manifest("few", NAME)
+
+
+@pytest.mark.parametrize("field", ["name", "title", "data_root", "synthetic", "features", "notes"])
+def test_a_catalog_says_of_itself_what_its_format_says(field: str) -> None:
+    table = catalog(names(3)).to_arrow()
+    held = json.loads(table.schema.metadata[b"encore"])
+    for wrong in (7, [[1]], {"a": 1}):
+        said = json.dumps(held | {field: wrong}).encode()
+        with pytest.raises(FormatError, match=f"its {field} is"):
+            Catalog.from_arrow(table.replace_schema_metadata({b"encore": said}))
+    said = json.dumps({"format": 1, "name": "few"}).encode()
+    with pytest.raises(FormatError, match="lacks something"):
+        Catalog.from_arrow(table.replace_schema_metadata({b"encore": said}))

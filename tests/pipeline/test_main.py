@@ -1,0 +1,89 @@
+"""The command from its first moment to its exit code, whatever takes what it prints."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline.options import command
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import QUICK, ROOT, embed_table
+
+# Holds the import of the command line until Ctrl-C comes, as a slow disk would.
+SLOW = """
+import os, signal, sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipeline.cli":
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pipeline.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_libraries_are_imported_is_one_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "stopped; nothing was begun yet\n")
+
+
+def test_libraries_that_do_not_fit_in_memory() -> None:
+    refused = SLOW.replace("time.sleep(60)", "raise ImportError('libx.so: failed to map segment from shared object')")
+    done = subprocess.run([sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: out of memory; not even Encore's libraries could be loaded\n")
+
+
+def test_notes_that_cannot_be_written_change_nothing(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    head = f"'{sys.executable}' -m pipeline head hits --mode song --json --store '{encore.store}' {' '.join(QUICK)}"
+    told = []
+    for err in ("", "2>/dev/full", "2>&-"):
+        done = subprocess.run(["/bin/sh", "-c", f"{head} {err}"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0
+        told.append(done.stdout.partition('"train_seconds"')[0])
+    assert '"metrics"' in told[0]
+    assert told == [told[0]] * 3
+
+
+def test_help_that_no_one_takes() -> None:
+    shell = f"'{sys.executable}' -m pipeline --help > /dev/full"
+    done = subprocess.run(["/bin/sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: cannot be written or read: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("no such table"), "error: cannot be written or read: no such table\n"),
+        (OSError(), "error: cannot be written or read: OSError\n"),
+        (OSError(28, "No space left on device", "x"), "error: x: cannot be written or read: No space left on device\n"),
+        (RuntimeError("can't start new thread"), "error: out of memory; a smaller hidden, batch or neighbours"),
+        (typer.Abort(), "stopped; what was committed is kept"),
+    ],
+)
+def test_errors_are_told_of_what_they_are(error: Exception, said: str) -> None:
+    app = typer.Typer()
+
+    @command(app)
+    def head() -> None:
+        raise error
+
+    ran = CliRunner().invoke(app, [])
+    assert ran.exit_code == (130 if isinstance(error, typer.Abort) else 1)
+    assert ran.stderr.startswith(said)
