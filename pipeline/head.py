@@ -290,7 +290,10 @@ def share(data: Collection, world: World, device: torch.device, memory_gib: floa
         return Shards(data.held())
     shards = Shards(data, world, most)
     if len(shards.stretches) > 1:
-        note(f"{counted(len(data), 'clip')} are more than fit in memory; read in {len(shards.stretches):,} stretches")
+        note(
+            f"{counted(len(data), 'clip')} are more than fit in memory; "
+            f"they are read in {len(shards.stretches):,} stretches"
+        )
     return shards
 
 

@@ -75,7 +75,7 @@ def test_another_release_of_a_table(encore: Encore, tmp_path: Path) -> None:
 def test_labels_for_files_that_are_absent(encore: Encore, midi_folder: Path) -> None:
     (midi_folder / "labels.csv").write_text("song,labels\nsöng 0,rock\ngone,pop\nsöng 1,rock\n", encoding="utf-8")
     args = ("audit", "folder", "--data", midi_folder, "--labels", "labels.csv", "--name", "own", "--clips", 1)
-    assert "labels.csv has labels for 1 more songs that are not here ('gone' is the first)" in encore(*args).err
+    assert "labels.csv has labels for 1 more song that is not here ('gone' is the first)" in encore(*args).err
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def test_a_song_that_came_back_is_no_failure_and_a_damaged_catalog_is_told(encor
 def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Path, midi_folder: Path) -> None:
     embed_table(encore, features_csv)
     for args, wanted in (
-        (("head", "hits", "--regime", "artists"), "unknown regime 'artists'; have: album, artist, official, random"),
+        (("head", "hits", "--regime", "artists"), "regime 'artists'; have: album, album-5fold, artist, artist-5fold"),
         (("head", "hits", "--regime", "official"), "no official split"),
         (("head", "hits", "--backbone", "fcn"), "no representation 'fcn'; have: features-"),
         (("head", "hits", "--set", "epoch=3"), "unknown setting of a head 'epoch'"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.search import _wrapped
+from pipeline.output import shell_lines
 from stages.head import train as training
 from stages.head.train import Trained
 from store.errors import EncoreError
@@ -145,7 +145,7 @@ def test_a_store_that_is_no_folder(several_csv: Path) -> None:
 
 def test_commands_are_broken_before_options() -> None:
     command = "encore head hits " + " ".join(f"--set name_{i}={i}" for i in range(12))
-    lines = _wrapped(command)
+    lines = shell_lines(command)
     assert len(lines) > 2
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("  --") for line in lines[1:])
