@@ -77,9 +77,12 @@ NeighboursOption = Annotated[
         metavar="K|all|train",
     ),
 ]
+MAX_SEEDS = 1000
 MembersOption = Annotated[
     int | None,
-    typer.Option("--members", min=1, help="networks trained on each split; their mean score counts", metavar="N"),
+    typer.Option(
+        "--members", min=1, max=MAX_SEEDS, help="networks trained on each split; their mean score counts", metavar="N"
+    ),
 ]
 ThresholdOption = Annotated[
     str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
@@ -92,7 +95,6 @@ MemoryOption = Annotated[
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
 ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
-MAX_SEEDS = 1000
 SeedsOption = Annotated[
     int,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ from jaxtyping import install_import_hook
 
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
+
+# Two processes that compile the same function for other types may each take the other's code from numba's cache, and crash.
+os.environ.setdefault(
+    "NUMBA_CACHE_DIR",
+    str(
+        Path(__file__).resolve().parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'one')}"
+    ),
+)
 
 # Two pytest workers on two cores: threads of their own would only wait for each other.
 torch.set_num_threads(1)
