@@ -242,7 +242,7 @@ def _next_commands(
     out: Path,
 ) -> list[str]:
     """The commands that encode the same songs with what was trained, and train a head in the same regime."""
-    given = {name.replace("_", "-"): value for name, value in options.items() if value not in (None, False)}
+    given = {name.replace("_", "-"): value for name, value in options.items() if not (value is None or value is False)}
     named = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
     where = [] if store.files.url == DEFAULT_STORE else [f"--store {shlex.quote(store.files.url)}"]
     embed = [f"encore embed {dataset}", *named, f"--backbone {backbone.NAME}", f"--weights {shlex.quote(str(out))}"]

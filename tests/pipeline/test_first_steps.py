@@ -92,13 +92,14 @@ def test_short_helps_are_whole() -> None:
 
 def test_what_follows_a_training_is_printed_and_runs(encore: Encore, tmp_path: Path) -> None:
     """The commands as they stand: same songs, same store, the regime of the training; the warning names it too."""
-    demo = ("--songs", 30, "--data", tmp_path / "demo songs")
+    demo = ("--songs", 30, "--data", tmp_path / "demo songs", "--seed", 0)
     train = ("train", "pianoroll-cnn", "--dataset", "demo", *demo, "--out", tmp_path / "p.pt", "--regime", "artist")
     said = encore(*train, "--set", "steps=2", "--set", "batch=4", "--workers", 0).out
     joined = said.split("in the same split:\n")[1].replace("\\\n", " ")
     embed, head = (shlex.split(line) for line in joined.splitlines())
     assert embed[:3] == ["encore", "embed", "demo"]
     assert embed[embed.index("--data") + 1] == str(tmp_path / "demo songs")
+    assert embed[embed.index("--seed") + 1] == "0"  # a value as any other, and not an option that is off
     assert " ".join(head) == f"encore head demo --backbone pianoroll-cnn --regime artist --store {encore.store}"
     encore(*embed[1:], "--workers", 0)
     quick = ("--set", "epochs=1", "--set", "hidden=8")
