@@ -21,8 +21,7 @@ def load() -> Any:
     """The module ``dgl``; RequestError where it is not installed (its wheels end at Python 3.11)."""
     if not is_there():
         raise RequestError(
-            "this needs DGL, which is not installed; its packages end at Python 3.11: "
-            "use Python 3.11, or leave the engine at its default, which gives the same numbers"
+            "this needs DGL, which is not installed; its packages end at Python 3.11: use Python 3.11"
         )
     if "dgl" in sys.modules:
         return sys.modules["dgl"]

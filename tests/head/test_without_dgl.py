@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stages.head import _dgl
+from store.errors import RequestError
+
 ROOT = Path(__file__).resolve().parents[2]
 HIDDEN = """
 import sys
@@ -22,3 +27,10 @@ def test_the_graph_without_dgl() -> None:
     assert done.returncode == 0, done.stdout
     assert re.search(r"[0-9]+ passed, [0-9]+ skipped", done.stdout), done.stdout
     assert "DGL's packages end at Python 3.11" in done.stdout
+
+
+def test_what_needs_dgl_names_what_there_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no choice of engine, which no command has."""
+    monkeypatch.setattr(_dgl, "is_there", lambda: False)
+    with pytest.raises(RequestError, match=r"its packages end at Python 3\.11: use Python 3\.11$"):
+        _dgl.load()
