@@ -155,11 +155,24 @@ class Collection:
     def _tell_of_songs_trained_on(self, split: str, parts: list[splits.Split]) -> None:
         count = 0 if self.trained_on is None else max(map(self._songs_trained_on, parts))
         if count:
-            regime = f" (--regime {self.trained_in} --seeds 1)" if self.trained_in else ""
             note(
-                f"{self.backbone} was trained on {count:,} of the test songs of {split}: scores there are too good; "
-                f"the split that it was trained in, with seed 0, has none{regime}"
+                f"{self.backbone} was trained on {count:,} of the test songs of {split}: scores there are too good"
+                + (
+                    f"; the split that it was trained in, with seed 0, has none (--regime {self.trained_in} --seeds 1)"
+                    if self._knows_no_test_song_where_trained()
+                    else ""
+                )
             )
+
+    def _knows_no_test_song_where_trained(self) -> bool:
+        """False, too, where training began from weights that had already heard some of them, in another regime."""
+        if self.trained_in is None or self.division is None:
+            return False
+        try:
+            (part,) = self.division.parts(self.trained_in, 0)
+        except RequestError:  # the collection can no longer be split so
+            return False
+        return not self._songs_trained_on(part[self.rows])
 
 
 def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:

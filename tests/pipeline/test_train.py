@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from pipeline.collections import open_catalog
 from pipeline.train import divide
@@ -17,6 +19,7 @@ from stages.splits import Split
 from store.layout import Store
 from store.schema import Catalog
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import embed_table
 
 TINY = ("--set", "max_segments=2", "--workers", 0)
 
@@ -113,3 +116,26 @@ def test_what_cannot_be_trained_says_so(encore: Encore, midi_folder: Path) -> No
     assert "has no audio files" in encore("train", "cola", *folder, code=2).err
     err = encore("train", "musicbert", *folder, "--regime", "random-5fold", code=2).err
     assert "is trained on one split, and random-5fold is several; take random" in err
+
+
+def test_a_split_is_advised_only_where_it_has_no_song_trained_on(encore: Encore, features_csv: Path) -> None:
+    """Training may have begun from weights that were trained in another regime, whose songs stay known."""
+    embed_table(encore, features_csv)
+    store = Store(encore.store)
+    (name,) = store.representations("hits")
+    data = load(store, "hits", None)
+    songs = np.array(store.read_catalog("hits").strings("song_id"))[data.rows]
+    quick = ("--mode", "song", "--set", "epochs=1")
+
+    def knows(songs: NDArray[np.str_]) -> None:
+        table = pa.table({"song_id": pa.array(songs.tolist(), type=pa.string())}, metadata={"regime": "artist"})
+        store.write_table(f"hits/{name}/trained_on.parquet", table)
+
+    train = songs[data.split("artist", 0) == 0]
+    knows(train)
+    assert "with seed 0, has none (--regime artist --seeds 1)" in encore("head", "hits", *quick).err
+    knows(np.concatenate([train, songs[data.split("random", 0) == 0]]))
+    for regime in ("random", "artist"):
+        said = encore("head", "hits", "--seeds", 2, "--regime", regime, *quick).err
+        assert f"of the test songs of {regime}, seed 1: scores there are too good\n" in said
+        assert "has none" not in said
