@@ -76,20 +76,15 @@ def embed(
     """Bring the stored catalog up to date, then encode the clips that the store lacks."""
     started = time.perf_counter()
     device = find_device(device_name)
-    if backbone_name is not None:
-        find_backbone(backbone_name, weights, precision)  # refused before a collection is read, or generated
-
-    def look() -> Catalog:
-        catalog = open_catalog(name, options, store)
-        find_backbone(backbone_name or catalog.info.backbone, weights, precision, catalog.info)
-        return mark_sources(catalog)
-
+    # What is named is refused before a collection is read, or generated; its default, before its songs are looked at.
+    chosen = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
     seen = store.catalog_mark(options.get("name") or name)
-    found = look()
-    chosen = backbone_name or found.info.backbone
-    backbone, mark = make_backbone(chosen, weights, settings, found.info, precision)
+    opened = open_catalog(name, options, store)
+    chosen = chosen or find_backbone(opened.info.backbone, weights, precision, opened.info)
+    found = mark_sources(opened)
+    backbone, mark = make_backbone(chosen, settings, found.info)
     check_writable(store)
-    catalog, growth = update(store, found, seen, look)
+    catalog, growth = update(store, found, seen, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -135,18 +130,24 @@ def embed(
     )
 
 
-def make_backbone(
-    name: str, weights: str | None, settings: Mapping[str, str], info: CatalogInfo, precision: str = "32"
-) -> tuple[Backbone, str | None]:
+@dataclass(frozen=True)
+class Chosen:
+    """A backbone, its weights (a path, ``random`` or none) or the published ``model`` that brings them, its precision."""
+
+    kind: type[Backbone]
+    weights: str | None
+    model: str
+    precision: Precision
+
+
+def make_backbone(chosen: Chosen, settings: Mapping[str, str], info: CatalogInfo) -> tuple[Backbone, str | None]:
     """The backbone with its weights, and the mark of these weights that enters the fingerprint.
 
-    ``hf:MODEL`` is the backbone ``hf`` with a model that it fetches. A checkpoint of ``encore train`` brings the
-    settings it was trained with; those given here go before them.
+    A published model is fetched. A checkpoint of ``encore train`` brings the settings it was trained with; those given
+    here go before them.
     """
-    kind, chosen = find_backbone(name, weights, precision, info)
-    name, _, model = name.partition(":")
-    if model:
-        weights = str(kind.fetch(model))
+    kind, name = chosen.kind, chosen.kind.NAME
+    weights = str(kind.fetch(chosen.model)) if chosen.model else chosen.weights
     if weights not in (None, _RANDOM) and kind.WEIGHTS is not None:
         settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
@@ -154,7 +155,7 @@ def make_backbone(
         return kind(config), None
     torch.manual_seed(_SEED)
     backbone = kind(config)
-    backbone.precision = chosen
+    backbone.precision = chosen.precision
     if weights == _RANDOM:
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
         return backbone, f"{_RANDOM}-{_SEED}"
@@ -165,32 +166,31 @@ def make_backbone(
     return backbone, hash_weights(path)
 
 
-def find_backbone(
-    name: str, weights: str | None, precision: str, info: CatalogInfo | None = None
-) -> tuple[type[Backbone], Precision]:
-    """The backbone's class, and the precision it runs in; RequestError where these do not go together.
+def find_backbone(name: str, weights: str | None, precision: str = "32", info: CatalogInfo | None = None) -> Chosen:
+    """What was asked for; RequestError where it does not go together.
 
-    ``hf:MODEL`` is the backbone ``hf``. Opens no file and reads no collection; ``info`` is that of one that was read.
+    ``hf:MODEL`` is the backbone ``hf`` with that model. Opens no file and reads no collection; ``info`` is that of one
+    whose default the backbone is.
     """
     name, _, model = name.partition(":")
     kind: type[Backbone] = registry.find("backbone", name)
     if model and weights is not None:
         raise RequestError(f"{name}:{model} names its weights; leave out --weights")
-    chosen = next((choice for choice in PRECISIONS if choice == precision), None)
-    if chosen is None:
+    runs_in = next((choice for choice in PRECISIONS if choice == precision), None)
+    if runs_in is None:
         raise unknown("precision", precision, PRECISIONS)
-    if kind.WEIGHTS is None and chosen != "32":
+    if kind.WEIGHTS is None and runs_in != "32":
         raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
     if kind.WEIGHTS is None and weights is not None:
         raise RequestError(f"{name} has no weights; leave out --weights")
     if kind.WEIGHTS is not None and weights is None and not model:
-        default = f", the default of {info.name}," if info is not None and info.backbone == name else ""
+        default = f", the default of {info.name}," if info is not None else ""
         raise RequestError(
             f"{name}{default} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
             f"With --weights random it runs untrained, which is a control and says little about music. "
             f"Backbones without weights: {_without_weights(kind)}"
         )
-    return kind, chosen
+    return Chosen(kind, weights, model, runs_in)
 
 
 def _without_weights(kind: type[Backbone]) -> str:

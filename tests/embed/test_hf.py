@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from pipeline.embed import make_backbone
+from pipeline.embed import find_backbone, make_backbone
 from stages.embed.backbones.hf import Hf, HfConfig
 from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip
@@ -167,12 +167,12 @@ def test_a_model_of_the_hub_is_fetched_by_the_hubs_library(
     assert [patterns[-1] for _, patterns in asked] == ["model.safetensors", "pytorch_model.bin"][: 2 - safe]
     if safe:
         info = CatalogInfo(name="n", title="", version="1", licence="", citation="", backbone="hf")
-        named, mark = make_backbone("hf:own/hubert", None, {"window_s": "1.0"}, info)
-        local, same = make_backbone("hf", str(tmp_path / "hub"), {"window_s": "1.0"}, info)
+        named, mark = make_backbone(find_backbone("hf:own/hubert", None), {"window_s": "1.0"}, info)
+        local, same = make_backbone(find_backbone("hf", str(tmp_path / "hub")), {"window_s": "1.0"}, info)
         assert representation_name(named, mark) == representation_name(local, same)
         with pytest.raises(RequestError, match="names its weights"):
-            make_backbone("hf:own/hubert", "w", {}, info)
+            find_backbone("hf:own/hubert", "w")
         with pytest.raises(RequestError, match="fcn has no published models to name"):
-            make_backbone("fcn:large", None, {}, info)
+            make_backbone(find_backbone("fcn:large", None), {}, info)
     with pytest.raises(RequestError, match=r"hf:nobody/nothing cannot be fetched: 401 Client Error\.; give its folder"):
         Hf.fetch("nobody/nothing")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.embed import load_weights, make_backbone
+from pipeline.embed import find_backbone, load_weights, make_backbone
 from stages import registry
 from stages.embed.backbones import Backbone
 from store.errors import RequestError
@@ -75,4 +75,4 @@ def test_a_checkpoint_that_says_whose_it_is(checkpoints: dict[str, Path], tmp_pa
     state = torch.load(checkpoints["fcn"], weights_only=True)
     torch.save({"weights": state, "output": {}, "about": {"backbone": "fcn", "settings": {}}}, tmp_path / "w.pt")
     with pytest.raises(RequestError, match="holds weights of fcn, not of musicnn"):
-        make_backbone("musicnn", str(tmp_path / "w.pt"), {}, INFO)
+        make_backbone(find_backbone("musicnn", str(tmp_path / "w.pt")), {}, INFO)

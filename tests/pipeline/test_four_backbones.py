@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed import make_backbone
+from pipeline.embed import find_backbone, make_backbone
 from stages.embed.encode import ClipTable
 from stages.embed.weights import read_about, read_state_dict
 from store.layout import Store
@@ -42,7 +42,7 @@ def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -
     stored = Representations(store, catalog, store.find(dataset, backbone)).read()
     assert np.isfinite(stored).all()
     assert (stored.std(axis=0) > 0).any()
-    made, _ = make_backbone(backbone, weights, {}, catalog.info)
+    made, _ = make_backbone(find_backbone(backbone, weights), {}, catalog.info)
     made.to(torch.device("cpu"))
     clips = ClipTable(catalog, made.input)
     for row in (0, len(stored) - 1):
