@@ -21,7 +21,6 @@ from stages import registry
 from stages.division import Division
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
 from stages.embed.encode import default_workers, encode, open_writer
-from stages.embed.inputs import Kind
 from stages.embed.weights import read_about, read_state_dict
 from stages.progress import note
 from store.errors import EncoreError, RequestError, unknown
@@ -188,27 +187,14 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
         raise RequestError(
             f"{name}{default} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
             f"With --weights random it runs untrained, which is a control and says little about music. "
-            f"Backbones without weights: {_without_weights(kind)}"
+            f"Backbones without weights: {', '.join(_without_weights())}"
         )
     return Chosen(kind, weights, model, runs_in)
 
 
-def _without_weights(kind: type[Backbone]) -> str:
-    """The backbones for songs that need no weights; where it is known what ``kind`` reads, those that read the same."""
-    found: dict[str, list[str]] = {}
-    for name, other in registry.load("backbone")[0].items():
-        if other.WEIGHTS is None and (reads := _reads(other)) in ("audio", "midi"):
-            found.setdefault(reads, []).append(name)
-    own = _reads(kind)
-    return "; ".join(f"{', '.join(names)} ({reads})" for reads, names in found.items() if own in (None, reads))
-
-
-def _reads(kind: type[Backbone]) -> Kind | None:
-    """What a backbone reads; None where it cannot be made without weights."""
-    try:
-        return kind(kind.Config()).input.KIND
-    except EncoreError:
-        return None
+def _without_weights() -> list[str]:
+    """The backbones that need no weights; none is built to find out, as that can take seconds, or fail."""
+    return [name for name, kind in registry.load("backbone")[0].items() if getattr(kind, "WEIGHTS", "") is None]
 
 
 def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:

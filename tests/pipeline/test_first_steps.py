@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 
 from pipeline import collections
 from pipeline.cli import app
+from pipeline.embed import Chosen, find_backbone
 from pipeline.options import COMMON, OF_COLLECTION
+from stages import registry
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import COLUMNS
 
 COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "report")
 
@@ -37,10 +40,10 @@ COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "rep
         (("embed", "demo", "--backbone", "mfcc", "--weights", "x.pt"), "mfcc has no weights"),
         (
             ("embed", "demo", "--backbone", "cola"),
-            r"cola needs weights: --weights FILE.*Backbones without weights: fma-features, mfcc \(audio\)\n",
+            r"cola needs weights: --weights FILE.*Backbones without weights: features, fma-features, mfcc, pianoroll\n",
         ),
-        (("embed", "demo", "--backbone", "musicbert"), r"Backbones without weights: pianoroll \(midi\)\n"),
-        (("embed", "demo", "--backbone", "hf"), r"weights: fma-features, mfcc \(audio\); pianoroll \(midi\)\n"),
+        (("embed", "demo", "--backbone", "musicbert"), "Backbones without weights: features, fma-features, mfcc"),
+        (("embed", "demo", "--backbone", "hf"), "Backbones without weights: features, fma-features, mfcc"),
     ],
 )
 def test_a_request_is_refused_before_a_collection_is_read(
@@ -49,8 +52,28 @@ def test_a_request_is_refused_before_a_collection_is_read(
     def read(*_args: Any) -> None:
         raise AssertionError("the collection was read")
 
+    def build(*_args: Any) -> None:
+        raise ImportError("a backbone was built")
+
     monkeypatch.setattr(collections, "make_dataset", read)
+    for kind in registry.load("backbone")[0].values():
+        monkeypatch.setattr(kind, "__init__", build)
     assert re.search(wanted, encore(*args, code=2).err)
+
+
+@pytest.mark.parametrize("named", [("--backbone", "features"), ()])
+def test_a_backbone_is_looked_up_once(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
+) -> None:
+    asked: list[str] = []
+
+    def find(name: str, *args: Any) -> Chosen:
+        asked.append(name)
+        return find_backbone(name, *args)
+
+    monkeypatch.setattr("pipeline.embed.find_backbone", find)
+    encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, *named)
+    assert asked == ["features"]
 
 
 def test_the_default_backbone_is_told(encore: Encore, audio_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
