@@ -56,8 +56,8 @@ def report(
             runs |= _load(store, data, RunFolder(dataset, where, mode, regime, by_train))
     if not runs:
         raise RequestError(
-            f"{dataset} has no runs in regime {regime} to report on; make some: "
-            f"encore compare {dataset} --regimes {regime}{' --neighbours train' if inductive else ''}"
+            f"{dataset} has no runs in regime {regime} to report on; "
+            + _how_to_make_some(dataset, backbone, (*modes, *ensemble), regime, inductive=inductive)
         )
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
@@ -80,6 +80,7 @@ def report(
     members = [_member(runs, mode) for mode in ensemble]
     if members:
         runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
+    against = _first(runs, against) or against
     if against not in runs and against not in registry.names("head"):
         raise unknown("mode to test --against", against, {*runs, *registry.names("head")})
     if against not in runs:
@@ -124,6 +125,24 @@ def report(
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
+
+
+def _how_to_make_some(
+    dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool
+) -> str:
+    """The command that makes the runs asked for, of those modes that can be inductive where these shall be."""
+    heads = {mode: registry.find("head", mode) for mode in modes}
+    able = [mode for mode, head in heads.items() if head.INDUCTIVE or not (inductive and head.READS_NEIGHBOURS)]
+    if not able:
+        return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
+    words = [
+        f"encore compare {dataset}",
+        *([] if backbone is None else [f"--backbone {backbone}"]),
+        *([] if set(able) == set(registry.names("head")) else [f"--modes {','.join(able)}"]),
+        f"--regimes {regime}",
+        *(["--neighbours train"] if inductive else []),
+    ]
+    return f"make some: {' '.join(words)}"
 
 
 def _scores(
@@ -253,10 +272,15 @@ def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:
 
 def _member(runs: dict[str, dict[Key, Run]], mode: str) -> dict[Key, Run]:
     """The runs of a mode; its rules, where it has several, have the same scores."""
-    for name, by_key in runs.items():
-        if name.partition(" (")[0] == mode:
-            return by_key
-    raise RequestError(f"there are no runs of {mode} to take into the ensemble; have: {', '.join(runs)}")
+    name = _first(runs, mode)
+    if name is None:
+        raise RequestError(f"there are no runs of {mode} to take into the ensemble; have: {', '.join(runs)}")
+    return runs[name]
+
+
+def _first(runs: dict[str, dict[Key, Run]], mode: str) -> str | None:
+    """What the runs of a mode are called; those by its first rule, where it has several."""
+    return next((name for name in runs if name.partition(" (")[0] == mode), None)
 
 
 def _mean(members: Sequence[Run]) -> Run:

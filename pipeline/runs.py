@@ -196,10 +196,11 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
 
 def not_its_own(store: Store, folder: RunFolder, file: str, why: str) -> FormatError:
     """The error for what a run tells of itself where that cannot be of this run."""
+    backbone = "" if folder.backbone is None else f" --backbone {folder.backbone}"
     mode = f"--mode {folder.mode} --regime {folder.regime}{' --neighbours train' if folder.inductive else ''}"
     return FormatError(
         f"{store.files.show(file)} was changed or is of another run: {why}; run the head again: "
-        f"encore head {folder.dataset} {mode}"
+        f"encore head {folder.dataset}{backbone} {mode}"
     )
 
 

@@ -489,8 +489,20 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     ]
     assert found["saved"].endswith("gnn-artist-3fold-inductive")
     modes = ("--modes", "song,gnn")
-    refused = encore("report", "hits", "--neighbours", "train", code=2).err
-    assert "make some: encore compare hits --regimes random --neighbours train" in refused
+    backbone = Path(found["saved"]).parent.name
+    for asked, wanted in (
+        ((), "--regimes random"),
+        (("--modes", "song,gnn", "--neighbours", "train"), "--modes song,gnn --regimes random --neighbours train"),
+        (("--modes", "song,cluster-edges", "--neighbours", "train"), "--modes song --regimes random --neighbours train"),
+    ):
+        for given in ((), ("--backbone", backbone)):
+            proposed = " ".join(["encore compare hits", *given, wanted])
+            assert f"make some: {proposed}\n" in encore("report", "hits", *asked, *given, code=2).err
+    every = encore("report", "hits", "--neighbours", "train", code=2).err.partition("make some: encore ")[2]
+    assert "gnn" in every
+    assert "cluster-edges" not in every  # which compare would refuse
+    refused = encore("report", "hits", "--modes", "cluster-edges", "--neighbours", "train", code=2).err
+    assert "cluster-edges cannot be inductive: leave out --neighbours train" in refused
     text = encore("compare", "hits", *modes, "--neighbours", "train", "--seeds", 1, *QUICK).out
     assert "inductive: training clips alone are neighbours" in text
     assert "gnn*" not in text

@@ -24,9 +24,10 @@ def test_a_mode_to_test_against_that_was_not_run(encore: Encore, features_csv: P
         assert "to -" not in ran.out
         assert " p\n" not in ran.out
         assert "test clips of seed 0 pooled; 95 % intervals over resampled artists" in ran.out
-    ran = encore("report", "hits", "--against", "label-propagation")
-    assert "no runs of" not in ran.err
-    assert "to label-propagation" in ran.out
+    for against, shown in (("label-propagation", "label-propagation"), ("artist", "artist (half)")):
+        ran = encore("report", "hits", "--against", against)
+        assert "no runs of" not in ran.err
+        assert f"to {shown}" in ran.out
     assert "--ensemble names nothing" in encore("report", "hits", "--ensemble", "", code=2).err
 
 
@@ -72,7 +73,7 @@ def test_a_folder_under_another_name(encore: Encore, runs: Path) -> None:
     shutil.copytree(runs / "song-random", runs / "gnn-random")
     said = encore("report", "hits", code=1).err
     assert "gnn-random/seed-0.json was changed or is of another run: its mode is 'song' and should be 'gnn'" in said
-    assert "run the head again: encore head hits --mode gnn --regime random" in said
+    assert f"run the head again: encore head hits --backbone {runs.name} --mode gnn --regime random" in said
     shutil.rmtree(runs / "gnn-random")
     (runs / "song-random").rename(runs / "song-artist")
     assert "its regime is 'random'" in encore("report", "hits", "--regime", "artist", code=1).err
