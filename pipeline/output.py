@@ -116,9 +116,10 @@ def _regime_text(results: Sequence[Result]) -> str:
     if any(result.neighbours == "train" for result in results):
         lines.append("inductive: training clips alone are neighbours")
     if thesis:
-        paper = next(result.paper() for result in results if result.paper()) or {}
-        metric = next(name for name in paper if name != "backbone")
-        lines.append(f"thesis: {SHORT[metric]} with {paper['backbone']}")
+        papers = [paper for result in results if (paper := result.paper())]
+        metric = next(name for name in papers[0] if name != "backbone")
+        used = next((f" with {paper['backbone']}" for paper in papers if paper["backbone"]), "")
+        lines.append(f"thesis: {SHORT[metric]}{used}")
     return "\n".join(lines)
 
 

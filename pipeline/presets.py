@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from stages.head.settings import Settings
+from stages.splits import parse as parse_regime
 from store.schema import CatalogInfo
 
 # By data set and backbone. hidden=None: a layer as wide as the representation. The thesis standardises nothing.
@@ -38,7 +39,7 @@ THESIS_SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """The thesis's figures on one data set: ``scores`` by mode, fractions, in the metric it names.
+    """The thesis's figures on one data set: ``scores`` by mode, fractions, in the metric it names, with ``backbone``.
 
     All of them are of a catalog whose version begins with the pattern ``versions``; `paper_on` asks for it.
     ``deviations`` by mode are those of the scores over how many genres artists have (its tables 4.10-4.12).
@@ -54,10 +55,18 @@ class Paper:
     why: str
     deviations: dict[str, float] = field(default_factory=dict)
 
+    def is_of(self, representation: str | None, regime: str) -> bool:
+        """Whether its scores are of this backbone (any, for what reads no representation) in a single split.
+
+        The thesis does not say of each data set which split it took. Its neighbours come from the whole collection.
+        """
+        same = representation is None or representation.rpartition("-")[0] == self.backbone
+        return same and parse_regime(regime)[1] is None
+
 
 PAPER = {
     "lakh": Paper(
-        backbone="MusicBERT",
+        backbone="musicbert",
         metric="micro_f1",
         homophily=0.7110,
         scores={"song": 0.761, "artist": 0.8138, "artist-embedding": 0.8156, "gnn": 0.8318, "dropedge": 0.8256},
@@ -68,7 +77,7 @@ PAPER = {
         deviations={"song": 0.1478, "gnn": 0.1649, "dropedge": 0.1528},
     ),
     "lpd": Paper(
-        backbone="piano roll",
+        backbone="pianoroll-cnn",
         metric="micro_f1",
         homophily=0.7502,
         scores={"song": 0.6370, "artist": 0.8016, "artist-embedding": 0.8168, "gnn": 0.8166, "dropedge": 0.8129},
@@ -79,7 +88,7 @@ PAPER = {
         deviations={"song": 0.1145, "gnn": 0.1332, "dropedge": 0.1213},
     ),
     "fma": Paper(
-        backbone="Mixture of CNN",
+        backbone="mixcnn",
         metric="accuracy",
         homophily=0.9407,
         scores={"song": 0.5588, "gnn": 0.6062, "dropedge": 0.6300},
@@ -88,7 +97,7 @@ PAPER = {
         why="here the songs are left out whose clips were cut too late and are short or empty",
     ),
     "mtg": Paper(
-        backbone="CoLA",
+        backbone="cola",
         metric="micro_f1",
         homophily=0.2739,
         scores={"song": 0.3975, "artist": 0.4399, "artist-embedding": 0.4722, "gnn": 0.5099, "dropedge": 0.4951},

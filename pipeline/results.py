@@ -78,11 +78,13 @@ class Result:
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
 
     def paper(self) -> dict[str, Any] | None:
-        """The thesis's figure for this collection and mode, and the backbone it had there."""
+        """The thesis's figure for this collection, mode and backbone (None for what reads no representation)."""
         paper = self.thesis
         if paper is None or self.mode not in paper.scores or self.rule not in (None, "most frequent"):
             return None
-        return {paper.metric: paper.scores[self.mode], "backbone": paper.backbone}
+        if self.neighbours == "train" or not paper.is_of(self.backbone, self.regime):
+            return None
+        return {paper.metric: paper.scores[self.mode], "backbone": paper.backbone if self.backbone else None}
 
 
 def _number(value: Any) -> float | None:

@@ -240,9 +240,15 @@ def test_a_report_shows_the_thesis_beside_it(several: Encore, monkeypatch: pytes
     monkeypatch.setitem(PAPER, "hits", PAPER["lakh"])
     assert "thesis" not in several("report", "hits").out  # it had another version
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
+    assert "thesis" not in several("report", "hits").out  # it had another backbone
+    monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own", backbone="features"))
     told = several("report", "hits", "--json").json["modes"]
     assert told["gnn"]["paper"] == {"deviation_over_genres": 0.1649}
     assert told["gated"]["paper"] is None
+    several("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, "--neighbours", "train")
+    inductive = several("report", "hits", "--neighbours", "train", "--json").json["modes"]
+    assert inductive["song"]["paper"] == told["song"]["paper"] == {"deviation_over_genres": 0.1478}
+    assert inductive["gnn"]["paper"] is None
     text = several("report", "hits").out
     assert re.search(r"^genres the artist has .*deviation +thesis$", text, re.MULTILINE)
     assert re.search(r"^song .* 0\.1478$", text, re.MULTILINE)
@@ -257,11 +263,13 @@ def test_the_thesis_stands_beside_its_own_version_alone(several: Encore, monkeyp
     assert "thesis" not in several(*command).out
     assert [run["paper"] for run in several("head", "hits", "--mode", "song", *QUICK, "--json").json] == [None]
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
+    assert "thesis" not in several(*command).out  # it had another backbone
+    monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own", backbone="features"))
     said = several(*command).out
     assert re.search(r"^song .* 76\.1 ", said, re.MULTILINE)
-    assert "thesis: micro F1 with MusicBERT" in said
+    assert "thesis: micro F1 with features" in said
     assert [run["paper"] for run in several(*command, "--json").json] == [
-        {"micro_f1": 0.761, "backbone": "MusicBERT"},
+        {"micro_f1": 0.761, "backbone": "features"},
         None,
     ]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
 from pipeline.presets import PAPER, THESIS_SETTINGS, settings_for
+from pipeline.results import Result
 from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads.song import Song
@@ -13,9 +17,12 @@ from stages.head.settings import Settings
 from stages.head.train import evaluate, train
 from store.schema import CatalogInfo
 
+ARTIST_ONLY = {"micro_f1": 0.4399, "backbone": None}  # it hears no song
+
 
 def test_the_thesis_settings_belong_to_its_pairs_alone() -> None:
     assert {dataset for dataset, _ in THESIS_SETTINGS} == set(PAPER)
+    assert {(dataset, paper.backbone) for dataset, paper in PAPER.items()} == set(THESIS_SETTINGS)
     assert {backbone for _, backbone in THESIS_SETTINGS} <= set(registry.names("backbone"))
     assert settings_for("lakh", "musicbert").learning_rate == 0.00003
     assert settings_for("mtg", "cola").neighbours == 8
@@ -45,3 +52,32 @@ def test_representations_that_hardly_vary_are_learned_from() -> None:
     part = np.where(clips % 10 == 9, 2, np.where(clips % 10 == 8, 1, 0)).astype(np.int8)
     done = train(Song, data, part, settings_for("mine", "cola"), seed=0, device=torch.device("cpu"))
     assert evaluate(done.prediction, data, part)["micro_f1"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, {"micro_f1": 0.5099, "backbone": "cola"}),
+        ({"regime": "random"}, {"micro_f1": 0.5099, "backbone": "cola"}),
+        ({"mode": "song", "neighbours": None}, {"micro_f1": 0.3975, "backbone": "cola"}),
+        ({"mode": "artist", "rule": "most frequent", "neighbours": None, "backbone": None}, ARTIST_ONLY),
+        ({"mode": "artist", "rule": "at least half", "neighbours": None, "backbone": None}, None),
+        ({"mode": "gated"}, None),
+        ({"backbone": "fcn-0123456789ab"}, None),
+        ({"backbone": "cola-more-0123456789ab"}, None),
+        ({"regime": "artist-5fold"}, None),
+        ({"neighbours": "train"}, None),
+    ],
+)
+def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], wanted: dict[str, Any] | None) -> None:
+    """On the same backbone, in a single split, with neighbours from the whole collection."""
+    made: dict[str, Any] = {
+        "backbone": "cola-0123456789ab",
+        "mode": "gnn",
+        "rule": None,
+        "regime": "official",
+        "neighbours": "all",
+        **changes,
+    }
+    rest = {"dataset": "mtg", "synthetic": False, "seeds": 1, "members": 1, "threshold": None, "remark": ""}
+    assert Result(**made, **rest, overlap=[], thesis=PAPER["mtg"]).paper() == wanted
