@@ -106,7 +106,7 @@ def _buckets(axes: Any, found: dict[str, Any], key: str, title: str) -> None:
 def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
     mode, entry = max(found["modes"].items(), key=lambda item: item[1]["score"])
     counts = np.array(entry["confusion"], dtype=float)
-    share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    share = counts / np.array(found["label_clips"]).clip(min=1)[:, None]  # rows add up to more where clips get several
     labels = [_short(label) for label in found["labels"]]
     given = [*labels, "none"]
     if not counts[:, -1].any():

@@ -51,9 +51,8 @@ def report(
     name = _representation(store, dataset, backbone)
     runs: dict[str, dict[Key, Run]] = {}
     for mode in dict.fromkeys((*modes, *ensemble)):
-        by_train = inductive and registry.find("head", mode).READS_NEIGHBOURS
         for where in (name, None):
-            runs |= _load(store, data, RunFolder(dataset, where, mode, regime, by_train))
+            runs |= _load(store, data, RunFolder(dataset, where, mode, regime, inductive and _reads_neighbours(mode)))
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; "
@@ -106,11 +105,12 @@ def report(
             for mode, entry in _scores(names, parts, resampled, against).items():
                 found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
     paper = paper_on(catalog.info)
-    thesis = {} if paper is None else paper.deviations
+    thesis = paper.deviations if paper is not None and paper.is_of(name, regime) else {}
     for mode, run in scored.items():
         by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
         found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
-        found[mode]["paper"] = {"deviation_over_genres": thesis[mode]} if mode in thesis else None
+        told = mode in thesis and not (inductive and _reads_neighbours(mode))
+        found[mode]["paper"] = {"deviation_over_genres": thesis[mode]} if told else None
         found[mode]["confusion"] = analysis.confusion(run).tolist()
     return {
         "dataset": dataset,
@@ -121,15 +121,19 @@ def report(
         "seeds": sorted({seed for seed, _ in common}),
         "metric": "micro_f1" if said[0].multi_label else "accuracy",
         "labels": list(data.labels),
+        "label_clips": said[0].truth.sum(axis=0).tolist(),
         "ensemble": list(ensemble),
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
 
 
-def _how_to_make_some(
-    dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool
-) -> str:
+def _reads_neighbours(mode: str) -> bool:
+    reads: bool = registry.find("head", mode).READS_NEIGHBOURS
+    return reads
+
+
+def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:
     """The command that makes the runs asked for, of those modes that can be inductive where these shall be."""
     heads = {mode: registry.find("head", mode) for mode in modes}
     able = [mode for mode, head in heads.items() if head.INDUCTIVE or not (inductive and head.READS_NEIGHBOURS)]

@@ -50,14 +50,16 @@ def test_modes_of_a_picture_are_told_apart() -> None:
         "seeds": [0],
         "metric": "micro_f1",
         "labels": ["a", "b"],
-        "modes": {f"mode {i}": {**entry, "confusion": [[1, 0, 0], [0, 1, 0]]} for i in range(20)},
+        "label_clips": [4, 5],
+        "modes": {f"mode {i}": {**entry, "confusion": [[4, 3, 0], [1, 5, 0]]} for i in range(20)},
     }
-    axes, _, _, bar = plot._figure(found).axes
+    axes, _, matrix, bar = plot._figure(found).axes
     lines = [container.lines[0] for container in axes.containers]
     assert len({tuple(line.get_color()) for line in lines}) == 20
     assert len({(line.get_marker(), str(line.get_markerfacecolor()) == "white") for line in lines}) == 20
     assert axes.get_ylabel() == "micro F1, per cent, 95 % interval"
     assert bar.get_ylabel() == "share of the true label's clips, per cent"
+    assert matrix.images[0].get_array().tolist() == [[100, 75], [20, 100]]  # some clips were given both labels
 
 
 @pytest.fixture
