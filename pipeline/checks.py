@@ -14,9 +14,9 @@ from store.errors import RequestError
 from store.words import counted
 
 
-def check_request(heads: Sequence[type[Head]], changes: Mapping[str, str]) -> None:
-    """Refuse settings that none of the heads, or not all of them, can have."""
-    if "inductive" in changes:
+def check_request(heads: Sequence[type[Head]], settings: Settings, changes: Mapping[str, str]) -> None:
+    """Refuse settings that none of the heads, or not all of them, can have; ``changes`` are those that were named."""
+    if settings.inductive:
         wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
         if wrong:
             raise RequestError(

@@ -263,8 +263,8 @@ def open_collection(
     held: bool = True,
 ) -> tuple[Collection, Settings]:
     """What the heads read of a stored collection, and the settings that its backbone has with the changes."""
-    configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
-    check_request(heads, changes)
+    asked = configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
+    check_request(heads, asked, changes)
     data = _load(store, dataset, backbone, heads, held=held)
     # The representation's own name tells the backbone: what was asked for may be none, or cut short.
     return data, configure(settings_for(dataset, (data.backbone or "").rpartition("-")[0]), changes, "a head")

@@ -493,7 +493,10 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     for asked, wanted in (
         ((), "--regimes random"),
         (("--modes", "song,gnn", "--neighbours", "train"), "--modes song,gnn --regimes random --neighbours train"),
-        (("--modes", "song,cluster-edges", "--neighbours", "train"), "--modes song --regimes random --neighbours train"),
+        (
+            ("--modes", "song,cluster-edges", "--neighbours", "train"),
+            "--modes song --regimes random --neighbours train",
+        ),
     ):
         for given in ((), ("--backbone", backbone)):
             proposed = " ".join(["encore compare hits", *given, wanted])
@@ -501,6 +504,9 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     every = encore("report", "hits", "--neighbours", "train", code=2).err.partition("make some: encore ")[2]
     assert "gnn" in every
     assert "cluster-edges" not in every  # which compare would refuse
+    for inductive, code in (("true", 2), ("false", 0)):
+        asked_so = encore("head", "hits", "--mode", "gat", "--set", f"inductive={inductive}", *QUICK, code=code)
+        assert ("gat cannot be inductive" in asked_so.err) == (code == 2)
     refused = encore("report", "hits", "--modes", "cluster-edges", "--neighbours", "train", code=2).err
     assert "cluster-edges cannot be inductive: leave out --neighbours train" in refused
     text = encore("compare", "hits", *modes, "--neighbours", "train", "--seeds", 1, *QUICK).out
