@@ -27,7 +27,7 @@ from store.errors import ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import RepresentationWriter, Shard
+from store.writer import RepresentationWriter
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -343,17 +343,3 @@ def default_workers(device: torch.device) -> int:
     """All cores but the one that feeds the device; half of them where the cores are the device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
-
-
-__all__ = [
-    "ClipTable",
-    "Encoded",
-    "Failure",
-    "Shard",
-    "default_workers",
-    "encode",
-    "encode_ahead",
-    "load_in_workers",
-    "open_writer",
-    "represent",
-]

@@ -303,9 +303,9 @@ def decide(score: Tensor, multi_label: bool) -> Prediction:
     return Prediction(found, chosen)
 
 
-def evaluate(prediction: Prediction, data: Collection, part: Split, which: int = 2) -> dict[str, Any]:
-    """The metrics over the clips of one part, each scored once."""
-    nodes = part == which
+def evaluate(prediction: Prediction, data: Collection, part: Split) -> dict[str, Any]:
+    """The metrics over the test clips, each scored once."""
+    nodes = part == 2
     return metrics.scores(
         data.targets[nodes], prediction.chosen[nodes], prediction.score[nodes], multi_label=data.multi_label
     )

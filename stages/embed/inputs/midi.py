@@ -19,13 +19,11 @@ from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.rolls import ROLL_SUFFIX, read_roll
 from stages.embed.inputs.score import Bytes, Flags, Floats, Ints, read_score
 from store.errors import ClipError, RequestError
-from store.words import counted
 
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
 NOTE_SUFFIXES = MIDI_SUFFIXES | {ROLL_SUFFIX}  # whatever `read_notes` reads
 MAX_HOURS = 24.0
 MAX_FRAMES = 1 << 14  # columns of a clip
-MAX_COLUMNS = 1 << 20  # of a whole song's roll: 1 GiB
 TRACKS = ("drums", "piano", "guitar", "bass", "strings")
 
 _PITCHES = 128
@@ -78,26 +76,6 @@ def read_notes(path: Path) -> Notes:
 def duration_s(path: Path) -> float:
     """Seconds until the last note of the file ends, 0 where it holds none; ClipError as `read_notes`."""
     return float(read_notes(path).end_s.max(initial=0.0))
-
-
-def piano_roll(notes: Notes, rate_hz: float) -> Floats:
-    """The sum of the velocities that sound in each column, ``float64 [128, int(rate_hz * end of the last note)]``.
-
-    A note fills the columns from ``int(rate_hz * start_s)`` up to, not including, ``int(rate_hz * end_s)``, as in
-    `pretty_midi.PrettyMIDI.get_piano_roll`, whose sum over instruments this equals with these differences: drums
-    are not counted (there a drum track is a roll of zeros), neither the sustain pedal (``pedal_threshold=None``
-    there) nor pitch bends move anything, and the roll ends with the last note, not the last event. ClipError
-    ``outside`` above `MAX_COLUMNS`.
-    """
-    frames = int(rate_hz * notes.end_s.max(initial=0.0))
-    if frames > MAX_COLUMNS:
-        raise ClipError("outside", f"a piano roll of {counted(frames, 'column')}; {MAX_COLUMNS:,} are the most")
-    first, last = ((rate_hz * times).astype(np.int64) for times in (notes.start_s, notes.end_s))
-    velocity = np.where(notes.is_drum, 0.0, notes.velocity)
-    row = notes.pitch.astype(np.int64) * (frames + 1)
-    index = np.concatenate([row + first, row + last])
-    steps = np.bincount(index, np.concatenate([velocity, -velocity]), minlength=_PITCHES * (frames + 1))
-    return np.cumsum(steps.reshape(_PITCHES, frames + 1), axis=1, dtype=np.float64)[:, :frames]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,6 @@ class Head(ABC):
     READS_ARTISTS : whether it says nothing of its own where no artist is known.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
     INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
-    IS_CONTROL : whether it is there to know nothing, so that no score above guessing is expected of it.
     BY_ARTIST : whether a clip's score needs no representations but those of its own artist's clips, so that artists can
         be trained apart: in several processes, or one stretch of a large collection after another.
     """
@@ -54,7 +53,6 @@ class Head(ABC):
     READS_ARTISTS: ClassVar[bool] = False
     READS_NEIGHBOURS: ClassVar[bool] = False
     INDUCTIVE: ClassVar[bool] = False
-    IS_CONTROL: ClassVar[bool] = False
     BY_ARTIST: ClassVar[bool] = False
 
 

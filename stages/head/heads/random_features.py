@@ -25,7 +25,6 @@ class RandomFeatures(Song):
     NAME = "random-features"
     TITLE = "song head on random vectors (control)"
     CITATION = "Encore"
-    IS_CONTROL = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         streams = bits(_STREAM, torch.from_numpy(data.rows).to(x.device)).unsqueeze(1)
