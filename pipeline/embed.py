@@ -131,7 +131,7 @@ def embed(
 
 @dataclass(frozen=True)
 class Chosen:
-    """A backbone, its weights (a path, ``random`` or none) or the published ``model`` that brings them, its precision."""
+    """A backbone, its weights (a path, ``random`` or none) or the published ``model`` with them, its precision."""
 
     kind: type[Backbone]
     weights: str | None

@@ -20,9 +20,7 @@ def is_there() -> bool:
 def load() -> Any:
     """The module ``dgl``; RequestError where it is not installed (its wheels end at Python 3.11)."""
     if not is_there():
-        raise RequestError(
-            "this needs DGL, which is not installed; its packages end at Python 3.11: use Python 3.11"
-        )
+        raise RequestError("this needs DGL, which is not installed; its packages end at Python 3.11: use Python 3.11")
     if "dgl" in sys.modules:
         return sys.modules["dgl"]
     # Without this DGL prints a notice and writes a configuration file into the home directory.
