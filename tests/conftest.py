@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
 
-# Two processes that compile the same function for other types may each take the other's code from numba's cache, and crash.
+# Processes that fill numba's cache at once spoil it; librosa is imported by tests themselves too.
 os.environ.setdefault(
     "NUMBA_CACHE_DIR",
     str(

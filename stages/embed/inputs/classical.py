@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Float
 
 from stages.embed.inputs import Clip, Kind
@@ -49,7 +54,20 @@ class ClassicalInput:
 
         Raises `ClipError` as `AudioInput.load` does.
         """
-        return np.stack([describe(window, self.audio.rate_hz) for window in self.audio.load(clip)])
+        windows = self.audio.load(clip)
+        _compile()
+        return np.stack([describe(window, self.audio.rate_hz) for window in windows])
+
+
+@cache
+def _compile() -> None:
+    """Have librosa's functions compiled by one process at a time.
+
+    They are kept in numba's cache from one process to the next. Of processes that fill it at once each may take what
+    belongs to another's functions, and every later one crashes (numba 0.68, librosa 0.11).
+    """
+    with FileLock(Path(tempfile.gettempdir()) / f"encore-librosa-{getattr(os, 'getuid', int)()}.lock"):
+        describe(np.random.default_rng(0).standard_normal(44_100, dtype=np.float32), 22_050)
 
 
 def describe(wave: Float[np.ndarray, " samples"], rate_hz: int) -> Float[np.ndarray, " features"]:
