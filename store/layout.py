@@ -33,7 +33,9 @@ _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprin
 
 def check_name(name: str) -> str:
     """``name`` where it can name a data set in a store; it becomes a folder, so it may hold no other characters."""
-    if not _NAME.fullmatch(name) or name == "runs":
+    if name == "runs" or name.endswith(".removed"):
+        raise RequestError(f"{name!r} cannot name a data set: a store has folders of its own that are named so")
+    if not _NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} cannot name a data set: use lower-case letters, digits, '-', '_' and '.', 64 at most"
         )

@@ -538,6 +538,20 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     Files("memory://nowhere").sweep()
 
 
+def test_what_others_keep_in_a_store_is_not_swept(tmp_path: Path) -> None:
+    theirs = ("old.removed/song.txt", "0123abcd.removed/x", "a.0123ABCD.removed/x", "few/.x.partial", "few/x.1-2.partial")
+    for name in theirs:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"theirs")
+        os.utime(path, (0, 0))
+    files = Files(tmp_path)
+    files.sweep()
+    assert set(tree(tmp_path)) == set(theirs)
+    assert {"old.removed", "few"} < set(files.folders())
+    assert files.files("few") == [".x.partial", "x.1-2.partial"]
+
+
 def test_find_says_what_there_is(tmp_path: Path) -> None:
     store = Store(tmp_path)
     held = catalog(names(4))
@@ -547,8 +561,8 @@ def test_find_says_what_there_is(tmp_path: Path) -> None:
         store.find("few", "cola")
     with pytest.raises(RequestError, match=r"unknown data set 'fex' in the store .*; have: few\. Did you mean few\?"):
         store.read_catalog("fex")
-    for bad in ("../x", "", "Few", "runs", "a/b"):
-        with pytest.raises(RequestError):
+    for bad in ("../x", "", "Few", "runs", "a/b", "few.removed"):
+        with pytest.raises(RequestError, match="cannot name a data set"):
             check_name(bad)
 
 
