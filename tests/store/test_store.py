@@ -215,6 +215,14 @@ def test_catalog_rows_are_sorted_by_artist_with_the_unknown_last() -> None:
     assert held.strings("clip_id") == ["d", "a", "c", "b"]
 
 
+@pytest.mark.parametrize(("field", "wrong"), [("version", 1), ("data_root", Path("songs")), ("notes", ["a list"])])
+def test_a_catalog_that_could_not_be_read_is_not_written(tmp_path: Path, field: str, wrong: object) -> None:
+    table = catalog(names(3)).table
+    with pytest.raises(FormatError, match=f"its {field} is"):
+        Store(tmp_path).write_catalog(Catalog(info(**{field: wrong}), table))
+    assert not Store(tmp_path).has_catalog("few")
+
+
 def test_a_catalog_refuses_what_breaks_its_rules() -> None:
     with pytest.raises(FormatError, match="'a' stands more than once"):
         catalog(["a", "a"])
