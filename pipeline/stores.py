@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
 from store.errors import EncoreError, RequestError
-from store.layout import Store, check_name
+from store.layout import Store, check_name, match
 from store.reader import Representations
 from store.splits import read_splits
 from store.words import counted
@@ -207,12 +207,12 @@ def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool
     trained = runs(store, dataset)
     if only_runs:
         names = [run["representation"] for run in trained]
-        folders = [f"{dataset}/runs/{name}" for name in _named(names, backbone)]
+        folders = [f"{dataset}/runs/{name}" for name in match(names, backbone)]
         missing = f"{dataset} has no runs of {backbone or 'any head'}; have: {', '.join(names) or 'none'}"
         kept = []
     else:
         names = [str(name) for name in store.representations(dataset)]
-        chosen = _named(names, backbone)
+        chosen = match(names, backbone)
         folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
         missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
         kept = [run for run in trained if backbone is not None and run["representation"] in chosen]
@@ -246,8 +246,3 @@ def removed_text(found: dict[str, Any]) -> str:
         for run in found["kept_runs"]
     ]
     return "\n".join(lines)
-
-
-def _named(names: list[str], wanted: str | None) -> list[str]:
-    """The representations that a backbone, or the whole name of one, stands for; all where none is named."""
-    return [name for name in names if wanted in (None, name, name.rpartition("-")[0] or name)]

@@ -23,7 +23,7 @@ from store.arrays import create_array
 from store.errors import FormatError, RequestError, StoreError
 from store.files import Files
 from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, source_tag
-from store.layout import RepresentationName, Store, check_name
+from store.layout import RepresentationName, Store, check_name, match
 from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo, Manifest
@@ -558,6 +558,19 @@ def test_what_others_keep_in_a_store_is_not_swept(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == set(theirs)
     assert {"old.removed", "few"} < set(files.folders())
     assert files.files("few") == [".x.partial", "x.1-2.partial"]
+
+
+def test_a_name_means_the_same_everywhere() -> None:
+    roll, other, cnn = f"roll-{'0' * 12}", f"roll-{'1' * 12}", f"roll-cnn-{'0' * 12}"
+    names = [roll, cnn, "metadata"]
+    assert match(names, None) == names
+    assert match(names, "roll") == match(names, "roll-0") == match(names, roll) == [roll]
+    assert match(names, "roll-cnn") == match(names, "roll-cnn-00") == [cnn]
+    assert match(names, "metadata") == ["metadata"]
+    for beginning in ("", "rol", "roll-", "roll-c", "roll-cnn-", "meta"):
+        assert match(names, beginning) == []
+    assert match([roll, other], "roll") == [roll, other]
+    assert match([roll, other], "roll-1") == [other]
 
 
 def test_find_says_what_there_is(tmp_path: Path) -> None:
