@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
+from pipeline.run_files import count_runs
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
@@ -52,11 +53,8 @@ def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
     ``metadata`` are the runs of heads that read no representation.
     """
     found = []
-    for of in store.files.folders(f"{dataset}/runs"):
-        where = f"{dataset}/runs/{of}"
-        files = [file for folder in store.files.folders(where) for file in store.files.files(f"{where}/{folder}")]
-        whole = sum(file.endswith(".json") for file in files)
-        found.append({"representation": of, "runs": whole, "bytes": store.files.size(where)})
+    for of, count in count_runs(store, dataset).items():
+        found.append({"representation": of, "runs": count, "bytes": store.files.size(f"{dataset}/runs/{of}")})
     return found
 
 
