@@ -14,6 +14,7 @@ from pipeline.head import default_backbone
 from pipeline.output import SHORT, WIDTH, table
 from pipeline.presets import paper_on
 from pipeline.results import numbers
+from pipeline.run_files import count_runs
 from pipeline.runs import RunFolder, StoredRun, catalog_mark, not_its_own, stored_runs
 from stages import registry
 from stages.head import analysis, collection, metrics
@@ -168,8 +169,7 @@ def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dic
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
-    held = store.files.folders(f"{dataset}/runs")
-    names = [name for name in held if name != "metadata"]
+    names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     chosen = match(names, backbone or default_backbone(store, dataset, names))
     if len(chosen) > 1:
         raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone")

@@ -143,6 +143,24 @@ def test_a_store_that_is_no_folder(several_csv: Path) -> None:
     assert "needs one on a local disk" in encore("search", "hits", code=2).err
 
 
+def test_a_search_is_no_run(encore: Encore, features_csv: Path) -> None:
+    """A report has no choice to ask about; and who removes runs is told that a search lies among them."""
+    embed_table(encore, features_csv)
+    encore("compare", "hits", "--modes", "song", "--seeds", 1, *QUICK)
+    columns = ("--columns", "labels=genre,features=tempo")
+    name = encore("embed", "table", "--table", features_csv, "--name", "hits", *columns, "--json").json["representation"]
+    encore("search", "hits", "--backbone", name, "--mode", "song", "--trials", 1, *QUICK)
+    assert encore("report", "hits", "--json").json["representation"] != name
+    assert "hits has no runs of" in encore("report", "hits", "--backbone", name, code=2).err
+    runs = encore("store", "ls", "--json").json[0]["runs"]
+    assert {run["representation"] == name: (run["runs"], run["searches"]) for run in runs} == {True: (0, 1), False: (1, 0)}
+    assert any(line.split()[-4:-1:2] == [name, "-"] for line in encore("store", "ls").out.splitlines())
+    assert f"trained heads on {name}: 0 runs and 1 search, " in encore("store", "show", "hits").out
+    remove = ("store", "remove", "hits", "--runs")
+    assert " MiB), with 1 search for settings; say --yes" in encore(*remove, code=2).err
+    assert encore(*remove, "--yes", "--json").json["searches"] == 1
+
+
 def test_commands_are_broken_before_options() -> None:
     command = "encore head hits " + " ".join(f"--set name_{i}={i}" for i in range(12))
     lines = shell_lines(command)
