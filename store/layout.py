@@ -110,7 +110,7 @@ class Store:
                     raise self._renamed(folder, f"the representation {written}", written)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
         near = nearest(wanted or "", {name.backbone for name in complete.values()})
-        make = near or f" Make it: encore embed {dataset} --backbone {wanted}"
+        make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {wanted}"
         raise RequestError(f"{dataset} has no representation {wanted!r}; have: {', '.join(complete)}.{make}")
 
     def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
@@ -150,7 +150,8 @@ class Store:
         if none is not None:
             return RequestError(f"unknown data set {dataset!r}: {none}")
         have = self.datasets()
-        hint = nearest(dataset, have) or f" Encode it first: encore embed {dataset}"
+        near = nearest(dataset, have)
+        hint = f"{near} {'If not, encode' if near else 'Encode'} it first: encore embed {dataset}"
         return RequestError(
             f"unknown data set {dataset!r} in the store {self.where()}; have: {', '.join(have) or 'none'}.{hint}"
         )

@@ -216,14 +216,14 @@ def test_a_store_that_is_not_there_is_named(encore: Encore, features_csv: Path) 
     embed_table(encore, features_csv)
     said = encore("head", "hit", code=2).err
     assert f"unknown data set 'hit' in the store {encore.store} (--store or ENCORE_STORE names another)" in said
-    assert "have: hits. Did you mean hits?" in said
+    assert "have: hits. Did you mean hits? If not, encode it first: encore embed hit" in said
     assert "Encode it first: encore embed gtzan" in encore("head", "gtzan", code=2).err
 
 
 def test_a_backbone_that_is_not_stored_is_sought_among_those_that_are(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     said = encore("head", "hits", "--backbone", "fma-feature", code=2).err
-    assert "Did you mean features?" in said
+    assert "Did you mean features? If not, make it: encore embed hits --backbone fma-feature" in said
     assert "Make it: encore embed hits --backbone mfcc" in encore("head", "hits", "--backbone", "mfcc", code=2).err
 
 
