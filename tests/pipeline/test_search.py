@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.output import shell_lines
 from stages.head import train as training
@@ -191,6 +191,26 @@ def test_a_full_disk_costs_one_trial(encore: Encore, several_csv: Path, monkeypa
     assert "a trial cannot be written to the store: [Errno 28] No space left on device" in said
     assert "2 trials were made before" in encore(*search, 3).err
     assert "3 trials were made before" in encore(*search, 3).err
+
+
+def test_a_line_that_another_search_writes_is_not_torn(
+    encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for: the other gives back the lock when its line is whole."""
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 2)
+    encore(*search)
+    whole = journal(encore).read_bytes()
+    journal(encore).write_bytes(whole[:-10])
+    acquire = JournalFileSymlinkLock.acquire
+
+    def waits(self: JournalFileSymlinkLock) -> bool:
+        journal(encore).write_bytes(whole)
+        return acquire(self)
+
+    monkeypatch.setattr(JournalFileSymlinkLock, "acquire", waits)
+    assert "2 trials were made before" in encore(*search).err
+    assert journal(encore).read_bytes().startswith(whole)
 
 
 def test_a_journal_that_is_no_file(encore: Encore, several_csv: Path) -> None:
