@@ -75,7 +75,10 @@ def list_text(store: Store) -> str:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
         name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
-        trained = {run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])] for run in entry["runs"]}
+        trained = {
+            run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])]
+            for run in entry["runs"]
+        }
         parts = [
             [
                 f"{r['name']}{'' if r['complete'] else ' (not complete)'}",

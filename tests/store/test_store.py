@@ -547,7 +547,13 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
 
 
 def test_what_others_keep_in_a_store_is_not_swept(tmp_path: Path) -> None:
-    theirs = ("old.removed/song.txt", "0123abcd.removed/x", "a.0123ABCD.removed/x", "few/.x.partial", "few/x.1-2.partial")
+    theirs = (
+        "old.removed/song.txt",
+        "0123abcd.removed/x",
+        "a.0123ABCD.removed/x",
+        "few/.x.partial",
+        "few/x.1-2.partial",
+    )
     for name in theirs:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
