@@ -518,7 +518,7 @@ def store_verify(
 def store_remove(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
     backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
-    runs: Annotated[bool, typer.Option("--runs", help="only trained heads and their scores")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="only trained heads, their scores, and searches")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
@@ -535,6 +535,7 @@ def store_remove(
     going = stores.removal(where, dataset, backbone, only_runs=runs)
     if not yes:
         what = ", ".join(f"{where.files.show(folder)} ({stores.mib(n)} MiB)" for folder, n in going.folders.items())
+        what += going.with_searches
         if not sys.stdin.isatty():
             raise RequestError(f"this removes {what}; say --yes to do it")
         if not typer.confirm(f"Remove {what}?", err=True):

@@ -37,7 +37,7 @@ from stages.progress import note, task
 from stages.splits import Split
 from stages.splits import parse as parse_regime
 from store.errors import RequestError
-from store.layout import Store
+from store.layout import Store, match
 from store.words import counted
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
@@ -299,22 +299,19 @@ def share(data: Collection, world: World, device: torch.device, memory_gib: floa
 
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
     if any(head.READS_SONGS for head in heads):
-        return collections.load(store, dataset, backbone or _default_backbone(store, dataset), held=held)
+        stored = [str(name) for name in store.complete(dataset)]
+        return collections.load(store, dataset, backbone or default_backbone(store, dataset, stored), held=held)
     return collections.from_catalog(store.read_catalog(dataset), store)
 
 
-def _default_backbone(store: Store, dataset: str) -> str | None:
-    """The collection's own default where several are stored and exactly one is of it."""
-    complete = [name for name in store.representations(dataset) if store.is_complete(dataset, name)]
-    if len(complete) < 2:
-        return None
-    meant = store.read_catalog(dataset).info.backbone
-    fitting = [name for name in complete if name.backbone == meant]
+def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | None:
+    """Of several representations the one of the collection's default backbone, which is noted; None where none is."""
+    fitting = match(names, store.read_catalog(dataset).info.backbone) if len(names) > 1 else []
     if len(fitting) != 1:
         return None
-    others = ", ".join(str(name) for name in complete if name != fitting[0])
+    others = ", ".join(name for name in names if name != fitting[0])
     note(f"{fitting[0]} is taken, the default of {dataset}; there are also: {others} (--backbone)")
-    return str(fitting[0])
+    return fitting[0]
 
 
 def fit(

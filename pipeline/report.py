@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.head import default_backbone
 from pipeline.output import SHORT, WIDTH, table
 from pipeline.presets import paper_on
 from pipeline.results import numbers
+from pipeline.run_files import count_runs
 from pipeline.runs import RunFolder, StoredRun, catalog_mark, not_its_own, stored_runs
 from stages import registry
 from stages.head import analysis, collection, metrics
@@ -22,7 +24,7 @@ from stages.head.ensemble import mean
 from stages.progress import note
 from stages.splits import parse as parse_regime
 from store.errors import RequestError, unknown
-from store.layout import Store
+from store.layout import Store, match
 
 
 def report(
@@ -190,14 +192,8 @@ def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dic
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
-    held = store.files.folders(f"{dataset}/runs")
-    names = [name for name in held if name != "metadata"]
-    chosen = [name for name in names if backbone is None or name.startswith(backbone)]
-    meant = store.read_catalog(dataset).info.backbone
-    fitting = [name for name in chosen if name.rpartition("-")[0] == meant]
-    if backbone is None and len(chosen) > 1 and len(fitting) == 1:
-        note(f"{fitting[0]} is taken, the default of {dataset}; others are named by --backbone")
-        return fitting[0]
+    names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
+    chosen = match(names, backbone or default_backbone(store, dataset, names))
     if len(chosen) > 1:
         raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone")
     if backbone is not None and not chosen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from pipeline.run_files import RUN_FILE, UNFINISHED
 from stages.division import Division
 from stages.head import train as training
 from stages.head.collection import Collection
@@ -23,8 +23,6 @@ from stages.splits import PARTS, Split
 from store.errors import FormatError, StoreError
 from store.fingerprint import canonical
 from store.layout import Store
-
-_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class RunFolder:
 
     @property
     def path(self) -> str:
-        return f"{self._beside}/{self._name}{'.unfinished' if self.unfinished else ''}"
+        return f"{self._beside}/{self._name}{UNFINISHED if self.unfinished else ''}"
 
     @property
     def lock(self) -> str:
@@ -162,7 +160,7 @@ class StoredRun:
 def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
     """The runs of a folder, in the order of their names; none where there is no such folder."""
     for file in store.files.files(folder.path):
-        match = _FILE.fullmatch(file)
+        match = RUN_FILE.fullmatch(file)
         if match is None:
             continue
         held = store.read_table(f"{folder.path}/{file}")

@@ -173,7 +173,7 @@ def _study(store: Store, file: str, name: str) -> Study:
     """The study in the journal; a journal rather than a data base, since it is only ever appended to."""
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if store.files.local is None:
@@ -181,10 +181,15 @@ def _study(store: Store, file: str, name: str) -> Study:
     path = Path(store.files.show(file))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(str(path))
         if path.exists():
             store.files.check_file(file)
-            _cut_torn_line(path)
-        storage = JournalStorage(JournalFileBackend(str(path)))
+            lock.acquire()  # a line that another search is writing now is not torn
+            try:
+                _cut_torn_line(path)
+            finally:
+                lock.release()
+        storage = JournalStorage(JournalFileBackend(str(path), lock))
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         # Another seed as the search goes on, or it would draw the first trials again.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))

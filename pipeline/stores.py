@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
+from pipeline.run_files import count_runs
 from store.errors import EncoreError, RequestError
-from store.layout import Store, check_name
+from store.layout import Store, check_name, match
 from store.reader import Representations
 from store.splits import read_splits
 from store.words import counted
@@ -47,17 +48,21 @@ def list_store(store: Store) -> list[dict[str, Any]]:
 
 
 def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
-    """What heads left, one entry a representation that they were trained on: how many runs, and their bytes.
+    """What heads left, one entry a representation that they were trained on: how many runs and searches, their bytes.
 
     ``metadata`` are the runs of heads that read no representation.
     """
     found = []
-    for of in store.files.folders(f"{dataset}/runs"):
+    for of, count in count_runs(store, dataset).items():
         where = f"{dataset}/runs/{of}"
-        files = [file for folder in store.files.folders(where) for file in store.files.files(f"{where}/{folder}")]
-        whole = sum(file.endswith(".json") for file in files)
-        found.append({"representation": of, "runs": whole, "bytes": store.files.size(where)})
+        searches = sum(file.endswith(".journal") for file in store.files.files(where))
+        found.append({"representation": of, "runs": count, "searches": searches, "bytes": store.files.size(where)})
     return found
+
+
+def _runs_and_searches(run: dict[str, Any]) -> str:
+    searches = f" and {counted(run['searches'], 'search', 'searches')}" if run["searches"] else ""
+    return counted(run["runs"], "run") + searches
 
 
 def list_text(store: Store) -> str:
@@ -70,7 +75,10 @@ def list_text(store: Store) -> str:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
         name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
-        trained = {run["representation"]: [f"{run['runs']:,}", mib(run["bytes"])] for run in entry["runs"]}
+        trained = {
+            run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])]
+            for run in entry["runs"]
+        }
         parts = [
             [
                 f"{r['name']}{'' if r['complete'] else ' (not complete)'}",
@@ -151,7 +159,7 @@ def show_text(found: dict[str, Any]) -> str:
             lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
     for run in found["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
-        lines.append(f"trained heads {of}: {counted(run['runs'], 'run')}, {mib(run['bytes'])} MiB")
+        lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
     return "\n".join(lines)
 
 
@@ -191,10 +199,19 @@ def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Removal:
-    """What a request to remove comes to: folder in the store -> bytes; and the runs that stay without their numbers."""
+    """What a request to remove comes to: folder in the store -> bytes; and the runs that stay without their numbers.
+
+    ``searches`` counts the searches for settings that lie with the heads, where these are what goes.
+    """
 
     folders: dict[str, int]
     kept_runs: list[dict[str, Any]]
+    searches: int = 0
+
+    @property
+    def with_searches(self) -> str:
+        """What to add to the words on the folders."""
+        return f", with {counted(self.searches, 'search', 'searches')} for settings" if self.searches else ""
 
 
 def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool) -> Removal:
@@ -207,18 +224,20 @@ def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool
     trained = runs(store, dataset)
     if only_runs:
         names = [run["representation"] for run in trained]
-        folders = [f"{dataset}/runs/{name}" for name in _named(names, backbone)]
+        chosen = match(names, backbone)
+        folders = [f"{dataset}/runs/{name}" for name in chosen]
         missing = f"{dataset} has no runs of {backbone or 'any head'}; have: {', '.join(names) or 'none'}"
-        kept = []
+        kept, searches = [], sum(run["searches"] for run in trained if run["representation"] in chosen)
     else:
         names = [str(name) for name in store.representations(dataset)]
-        chosen = _named(names, backbone)
+        chosen = match(names, backbone)
         folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
         missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
         kept = [run for run in trained if backbone is not None and run["representation"] in chosen]
+        searches = 0
     if not folders:
         raise RequestError(missing)
-    return Removal({folder: store.files.size(folder) for folder in folders}, kept)
+    return Removal({folder: store.files.size(folder) for folder in folders}, kept, searches)
 
 
 def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
@@ -234,6 +253,7 @@ def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
         "dataset": dataset,
         "removed": gone,
         "bytes": sum(going.folders.values()),
+        "searches": going.searches,
         "kept_runs": going.kept_runs,
     }
 
@@ -241,13 +261,8 @@ def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
 def removed_text(found: dict[str, Any]) -> str:
     lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in found["removed"]]
     lines += [
-        f"kept: {counted(run['runs'], 'run')} trained on it, {mib(run['bytes'])} MiB; remove them: "
+        f"kept: {_runs_and_searches(run)} trained on it, {mib(run['bytes'])} MiB; remove them: "
         f"encore store remove {found['dataset']} --runs --backbone {run['representation']}"
         for run in found["kept_runs"]
     ]
     return "\n".join(lines)
-
-
-def _named(names: list[str], wanted: str | None) -> list[str]:
-    """The representations that a backbone, or the whole name of one, stands for; all where none is named."""
-    return [name for name in names if wanted in (None, name, name.rpartition("-")[0] or name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -20,6 +21,9 @@ from store.errors import RequestError, StoreError
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+# Names that only `Files` gives: a folder may be full of other people's files too.
+_REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
+_PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
 
 
 class Files:
@@ -127,11 +131,11 @@ class Files:
 
     def folders(self, name: str = "") -> list[str]:
         """The names of the folders directly under ``name``, sorted; those in the course of removal are left out."""
-        return [entry for entry, kind in self._entries(name) if kind == "directory" and not entry.endswith(".removed")]
+        return [entry for entry, kind in self._entries(name) if kind == "directory" and not _REMOVED.fullmatch(entry)]
 
     def files(self, name: str = "") -> list[str]:
         """The names of the files directly under ``name``, sorted; unfinished ones are left out."""
-        return [entry for entry, kind in self._entries(name) if kind == "file" and not entry.endswith(".partial")]
+        return [entry for entry, kind in self._entries(name) if kind == "file" and not _PARTIAL.fullmatch(entry)]
 
     def _entries(self, name: str) -> list[tuple[str, str]]:
         try:
@@ -177,20 +181,20 @@ class Files:
             raise StoreError(f"cannot remove {self.show(name)}: {_why(error)}") from error
 
     def sweep(self, name: str = "") -> None:
-        """Remove what processes that were killed left half written or half removed under ``name``.
+        """Remove what processes that were killed left half written or half removed under ``name``, and nothing else.
 
         What was touched within a day may be at work, and stays. Behind a URL nothing is ever left so.
         """
         if self.local is None:
             return
         for here, folders, files in os.walk(self.local / name):
-            for folder in [folder for folder in folders if folder.endswith(".removed")]:
+            for folder in [folder for folder in folders if _REMOVED.fullmatch(folder)]:
                 folders.remove(folder)
                 shutil.rmtree(f"{here}/{folder}", ignore_errors=True)
             for file in files:
                 path = Path(here, file)
                 with contextlib.suppress(OSError):  # another process was quicker, or it is not ours to remove
-                    if file.endswith(".partial") and time.time() - path.stat().st_mtime > _AT_WORK_S:
+                    if _PARTIAL.fullmatch(file) and time.time() - path.stat().st_mtime > _AT_WORK_S:
                         path.unlink()
 
 

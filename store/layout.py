@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -33,7 +34,9 @@ _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprin
 
 def check_name(name: str) -> str:
     """``name`` where it can name a data set in a store; it becomes a folder, so it may hold no other characters."""
-    if not _NAME.fullmatch(name) or name == "runs":
+    if name == "runs" or name.endswith(".removed"):
+        raise RequestError(f"{name!r} cannot name a data set: a store has folders of its own that are named so")
+    if not _NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} cannot name a data set: use lower-case letters, digits, '-', '_' and '.', 64 at most"
         )
@@ -51,6 +54,18 @@ class RepresentationName:
         return f"{self.backbone}-{self.fingerprint}"
 
 
+def match(names: Iterable[str], wanted: str | None) -> list[str]:
+    """Those of the representations ``names`` that ``wanted`` means: a backbone, or one with the beginning of a
+    fingerprint (``fcn-1a2b``); all of them for None.
+    """
+    held = {name: name.rpartition("-")[0] or name for name in names}
+    if wanted is None:
+        return list(held)
+    return [name for name, backbone in held.items() if backbone == wanted] or [
+        name for name, backbone in held.items() if name.startswith(wanted) and len(wanted) > len(backbone) + 1
+    ]
+
+
 class Store:
     """A store's root: what it holds and the paths inside it. Creates nothing until something is written."""
 
@@ -66,27 +81,23 @@ class Store:
         matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(check_name(dataset)))
         return [RepresentationName(m["backbone"], m["fingerprint"]) for m in matches if m]
 
+    def complete(self, dataset: str) -> list[RepresentationName]:
+        """The complete representations of a collection."""
+        return [name for name in self.representations(dataset) if self.is_complete(dataset, name)]
+
     def is_complete(self, dataset: str, name: RepresentationName) -> bool:
         return self.files.exists(f"{dataset}/{name}/manifest.json")
 
     def find(self, dataset: str, wanted: str | None) -> RepresentationName:
-        """The one complete representation that ``wanted`` means: a backbone, or a backbone with the beginning
-        of a fingerprint (``fcn-1a2b``); None where there is only one.
-        """
-        complete = [name for name in self.representations(dataset) if self.is_complete(dataset, name)]
-        if wanted is None:
-            found = complete
-        else:
-            found = [name for name in complete if name.backbone == wanted] or [
-                name for name in complete if str(name).startswith(wanted) and len(wanted) > len(name.backbone) + 1
-            ]
+        """The one complete representation that ``wanted`` means (`match`)."""
+        complete = {str(name): name for name in self.complete(dataset)}
+        found = match(complete, wanted)
         if len(found) == 1:
-            return found[0]
-        have = ", ".join(str(name) for name in complete)
+            return complete[found[0]]
         if found:
             raise RequestError(
                 f"{dataset} has {len(found)} representations that fit; name one by --backbone (make: BACKBONE=): "
-                f"{', '.join(str(name) for name in found)}"
+                f"{', '.join(found)}"
             )
         if not complete:
             partial = [str(name) for name in self.representations(dataset)]
@@ -98,9 +109,9 @@ class Store:
                     written = f"{manifest.backbone}-{manifest.fingerprint}"
                     raise self._renamed(folder, f"the representation {written}", written)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
-        near = nearest(wanted or "", {name.backbone for name in complete})
-        make = near or f" Make it: encore embed {dataset} --backbone {wanted}"
-        raise RequestError(f"{dataset} has no representation {wanted!r}; have: {have}.{make}")
+        near = nearest(wanted or "", {name.backbone for name in complete.values()})
+        make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {wanted}"
+        raise RequestError(f"{dataset} has no representation {wanted!r}; have: {', '.join(complete)}.{make}")
 
     def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
         """Keep other processes from writing a collection's catalog, or one of its representations; see `Files.lock`."""
@@ -139,7 +150,8 @@ class Store:
         if none is not None:
             return RequestError(f"unknown data set {dataset!r}: {none}")
         have = self.datasets()
-        hint = nearest(dataset, have) or f" Encode it first: encore embed {dataset}"
+        near = nearest(dataset, have)
+        hint = f"{near} {'If not, encode' if near else 'Encode'} it first: encore embed {dataset}"
         return RequestError(
             f"unknown data set {dataset!r} in the store {self.where()}; have: {', '.join(have) or 'none'}.{hint}"
         )

@@ -95,7 +95,7 @@ class CatalogInfo:
             else:
                 right = isinstance(value, str) or (name == "data_root" and value is None)
             if not right:
-                raise FormatError(f"the catalog's description cannot be read: its {name} is {_short(value)}")
+                raise FormatError(f"the catalog's description is not what it should be: its {name} is {_short(value)}")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ class Catalog:
         return Catalog(self.info, self.table.filter(pc.invert(self.table.column("retired"))))
 
     def check(self) -> None:
-        """Raise FormatError where the table breaks its own rules."""
+        """Raise FormatError where the table or the description breaks its own rules."""
+        self.info.check()
         if not self.table.schema.equals(CATALOG_SCHEMA, check_metadata=False):
             raise FormatError("the catalog's columns are not those of its format; rebuild it with encore embed")
         for schema_field in CATALOG_SCHEMA:
@@ -205,7 +206,6 @@ class Catalog:
             info = CatalogInfo(**given)
         except TypeError as error:
             raise FormatError("the catalog's description lacks something") from error
-        info.check()
         catalog = cls(info, _completed(table.replace_schema_metadata(None)))
         catalog.check()
         return catalog
@@ -319,7 +319,7 @@ def _text(value: Any, what: str) -> str:
 
 
 def _short(value: Any) -> str:
-    return textwrap.shorten(json.dumps(value), 40)
+    return textwrap.shorten(json.dumps(value, default=str), 40)
 
 
 def check_format(what: str, version: object, ours: int) -> None:

@@ -166,6 +166,8 @@ class RepresentationWriter:
     def commit(self, shard: Shard, values: Array, failures: Sequence[Failure] = ()) -> None:
         """Store a shard's new rows and record them, unless another run has done so already.
 
+        A shard that another run has grown is left to that run: what it still lacks, the next one tries again.
+
         Parameters
         ----------
         values : [len(shard.rows), *shape], rows that failed hold the fill value.
@@ -186,7 +188,7 @@ class RepresentationWriter:
             else:
                 self._check(shard, before)
                 lacking = set(shard.rows) & set(self._lacking(before, passing=True))
-                if before.rows[1] >= shard.last and not lacking:
+                if before.rows[1] > shard.last or (before.rows[1] == shard.last and not lacking):
                     record = before
                 else:
                     record = self._write(shard, values, failures, before.failures, held)

@@ -185,12 +185,17 @@ class ClipTable:
             try:
                 arrays.append(self.reader.load(self.clip(row)))
                 good.append(row)
-            except ClipError as error:
-                failures.append((row, error.kind, error.reason))
-            except OSError as error:  # the disk's word, not the file's: the next run tries again
-                failures.append((row, "unreadable", error.strerror or str(error)))
+            except (ClipError, OSError) as error:
+                failures.append(failure(row, error))
         windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
         return LoadedBatch(good, [len(array) for array in arrays], windows, failures)
+
+
+def failure(row: int, error: ClipError | OSError) -> Failure:
+    """What is recorded of a clip that could not be read."""
+    if isinstance(error, ClipError):
+        return row, error.kind, error.reason
+    return row, "unreadable", error.strerror or str(error)  # the disk's word, not the file's: the next run tries again
 
 
 def _paths(catalog: Catalog, reader: Input) -> list[str]:

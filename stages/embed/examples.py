@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.embed.encode import ClipTable, Failure
+from stages.embed.encode import ClipTable, Failure, failure
 from stages.embed.inputs import draw
 from stages.embed.objectives import Rows
 from store.errors import ClipError
@@ -39,8 +39,8 @@ class Examples:
             for _ in range(1 if epoch == VALIDATION else _SUBSTITUTES):
                 try:
                     arrays.append(draw(self.clips.reader, self.clips.clip(row), self.windows, rng))
-                except ClipError as error:
-                    failures.append((row, error.kind, error.reason))
+                except (ClipError, OSError) as error:
+                    failures.append(failure(row, error))
                     row = int(rng.choice(self.rows))
                 else:
                     rows.append(row)

@@ -1,7 +1,8 @@
 """Tables as people have them: CSV, TSV, Parquet, HDF5.
 
 Text is UTF-8 with a header line. In CSV a cell may be quoted and then hold commas and line breaks; TSV knows no
-quotes. Where the header lacks the separator that the name promises, and holds commas, semicolons or tabs, these are it.
+quotes. Where the header lacks the separator that the name promises, and holds commas, semicolons or tabs, these are it;
+a .tsv that is separated by commas or semicolons is read as CSV.
 Columns without a name (the index that pandas writes) are passed over. Every complaint names file and line.
 """
 
@@ -162,9 +163,8 @@ def _open_text(path: Path) -> Table:
 
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {MAX_TEXT_BYTES >> 30} GiB of text; write it as Parquet or HDF5")
-    quoted = path.suffix.lower() == ".csv"
     try:
-        delimiter = _delimiter(path)
+        delimiter, quoted = _dialect(path)
         _, header = next(((line, cells) for line, cells in _text_rows(path) if cells), (0, []))
         if not any(header):
             raise RequestError(f"{path} is empty; its first line must name the columns")
@@ -217,20 +217,23 @@ def first_twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def _delimiter(path: Path) -> str:
-    """What separates columns: the suffix says it, or else a header in which that does not stand and another does."""
-    meant = TEXT_SUFFIXES[path.suffix.lower()]
+def _dialect(path: Path) -> tuple[str, bool]:
+    """What separates columns, and whether cells may be quoted, as in all but a TSV with tabs.
+
+    The suffix says it, or else a header in which what it says does not stand and another separator does.
+    """
+    suffix = path.suffix.lower()
+    meant = TEXT_SUFFIXES[suffix]
     with path.open(encoding="utf-8-sig") as file:
         header = next((line for line in file if line.strip()), "")
-    if meant in header.strip():
-        return meant
-    return max((meant, ",", ";", "\t"), key=header.strip().count)
+    held = header.strip()
+    delimiter = meant if meant in held else max((meant, ",", ";", "\t"), key=held.count)
+    return delimiter, (suffix, delimiter) != (".tsv", "\t")
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """First line (from 1) and cells of every row; no cells for an empty line."""
-    delimiter = _delimiter(path)
-    quoted = path.suffix.lower() == ".csv"
+    delimiter, quoted = _dialect(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
         line = 1

@@ -57,6 +57,10 @@ def test_a_table_with_other_separators_than_its_name_says(tmp_path: Path, suffix
     catalog = read(tmp_path / f"songs.{suffix}", text)
     assert catalog.info.features == ("tempo",)
     assert [row["artist_id"] for row in catalog.table.to_pylist()] == ["A", "B"]
+    catalog = read(tmp_path / f"songs.{suffix}", text.replace("A", f'"x{separator} ""y"" z"'))
+    assert [row["artist_id"] for row in catalog.table.to_pylist()] == ["B", f'x{separator} "y" z']
+    with pytest.raises(RequestError, match="line 2: 4 columns where the header has 3"):
+        read(tmp_path / f"songs.{suffix}", text.replace("A", f"x{separator} y"))
     if separator == ";":
         catalog = read(tmp_path / f"songs.{suffix}", "artist;labels;tempo;x\nA;rock;120,5;1\nB;folk;98,25;2\n")
         assert catalog.info.features == ("x",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stages import columns
-from stages.embed import checkpoint
+from stages.embed import checkpoint, examples
 from stages.embed import train as training
 from stages.embed.backbones import Backbone
 from stages.embed.encode import ClipTable
@@ -207,6 +208,25 @@ def test_it_stops_early_and_at_the_last_step(songs: Catalog, tmp_path: Path) -> 
     assert len(done.log) - done.best_epoch == 2
     done, _ = run(songs, tmp_path / "b.pt", Training(steps=7, batch=8))
     assert len(done.log) == 2  # of five updates each: the second is cut short
+
+
+def test_a_disk_s_error_costs_one_clip(songs: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in encoding, it is recorded; in training another clip takes the place, in validation none does."""
+    read = examples.draw
+
+    def broken(reader: Any, clip: Any, *args: Any) -> Any:
+        if clip.clip_id == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(reader, clip, *args)
+
+    monkeypatch.setattr(examples, "draw", broken)
+    bad = songs.strings("clip_id")[9]
+    clips = examples.Examples(ClipTable(songs, Toy().input), np.arange(8, 40), 1, seed=0)
+    arrays, rows, failures = clips[1, [8, 9, 10]]
+    assert failures[0] == (9, "unreadable", "Input/output error")
+    assert len(arrays) == len(rows) == 3
+    assert 9 not in rows
+    assert clips[examples.VALIDATION, [8, 9, 10]][1:] == ([8, 10], failures[:1])
 
 
 def test_refusals(songs: Catalog, tmp_path: Path) -> None:

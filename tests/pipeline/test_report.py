@@ -81,6 +81,20 @@ def test_a_folder_under_another_name(encore: Encore, runs: Path) -> None:
     assert "its regime is 'random'" in encore("report", "hits", "--regime", "artist", code=1).err
 
 
+def test_a_backbone_whose_name_begins_another_s(encore: Encore, runs: Path) -> None:
+    """It is named as in every other command: whole, and then with the beginning of a fingerprint."""
+    other = f"features-cnn-{'0' * 12}"
+    shutil.copytree(runs, runs.with_name(other))
+    for name in ("features", runs.name, runs.name[:-8]):
+        assert encore("report", "hits", "--backbone", name, "--json").json["representation"] == runs.name
+    ran = encore("report", "hits")
+    assert f"{runs.name} is taken, the default of hits; there are also: {other} (--backbone)" in ran.err
+    assert "no runs of 'feat'" in encore("report", "hits", "--backbone", "feat", code=2).err
+    assert "no runs of feat;" in encore("store", "remove", "hits", "--runs", "--backbone", "feat", code=2).err
+    gone = encore("store", "remove", "hits", "--runs", "--backbone", other[:-8], "--yes", "--json").json
+    assert [Path(folder["path"]).name for folder in gone["removed"]] == [other]
+
+
 def test_runs_of_other_neighbours(encore: Encore, runs: Path) -> None:
     (runs / "gnn-random").rename(runs / "gnn-random-inductive")
     said = encore("report", "hits", "--neighbours", "train", code=1).err

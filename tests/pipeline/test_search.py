@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.output import shell_lines
 from stages.head import train as training
@@ -143,6 +143,29 @@ def test_a_store_that_is_no_folder(several_csv: Path) -> None:
     assert "needs one on a local disk" in encore("search", "hits", code=2).err
 
 
+def test_a_search_is_no_run(encore: Encore, features_csv: Path) -> None:
+    """A report has no choice to ask about; and who removes runs is told that a search lies among them."""
+    embed_table(encore, features_csv)
+    encore("compare", "hits", "--modes", "song", "--seeds", 1, *QUICK)
+    columns = ("--columns", "labels=genre,features=tempo")
+    name = encore("embed", "table", "--table", features_csv, "--name", "hits", *columns, "--json").json[
+        "representation"
+    ]
+    encore("search", "hits", "--backbone", name, "--mode", "song", "--trials", 1, *QUICK)
+    assert encore("report", "hits", "--json").json["representation"] != name
+    assert "hits has no runs of" in encore("report", "hits", "--backbone", name, code=2).err
+    runs = encore("store", "ls", "--json").json[0]["runs"]
+    assert {run["representation"] == name: (run["runs"], run["searches"]) for run in runs} == {
+        True: (0, 1),
+        False: (1, 0),
+    }
+    assert any(line.split()[-4:-1:2] == [name, "-"] for line in encore("store", "ls").out.splitlines())
+    assert f"trained heads on {name}: 0 runs and 1 search, " in encore("store", "show", "hits").out
+    remove = ("store", "remove", "hits", "--runs")
+    assert " MiB), with 1 search for settings; say --yes" in encore(*remove, code=2).err
+    assert encore(*remove, "--yes", "--json").json["searches"] == 1
+
+
 def test_commands_are_broken_before_options() -> None:
     command = "encore head hits " + " ".join(f"--set name_{i}={i}" for i in range(12))
     lines = shell_lines(command)
@@ -173,6 +196,27 @@ def test_a_full_disk_costs_one_trial(encore: Encore, several_csv: Path, monkeypa
     assert "a trial cannot be written to the store: [Errno 28] No space left on device" in said
     assert "2 trials were made before" in encore(*search, 3).err
     assert "3 trials were made before" in encore(*search, 3).err
+
+
+def test_a_line_that_another_search_writes_is_not_torn(
+    encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for: the other gives back the lock when its line is whole."""
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 2)
+    encore(*search)
+    whole = journal(encore).read_bytes()
+    journal(encore).write_bytes(whole[:-10])
+    rest, acquire = [whole[-10:]], JournalFileSymlinkLock.acquire
+
+    def waits(self: JournalFileSymlinkLock) -> bool:
+        with journal(encore).open("ab") as file:
+            file.write(rest.pop() if rest else b"")
+        return acquire(self)
+
+    monkeypatch.setattr(JournalFileSymlinkLock, "acquire", waits)
+    assert "2 trials were made before" in encore(*search).err
+    assert journal(encore).read_bytes().startswith(whole)
 
 
 def test_a_journal_that_is_no_file(encore: Encore, several_csv: Path) -> None:

@@ -112,6 +112,32 @@ def test_songs_that_came_while_another_run_looked_are_not_retired(tmp_path: Path
     assert not held.retired().any()
 
 
+def test_a_retry_while_another_run_grows_the_collection(tmp_path: Path) -> None:
+    """The longer shard stands, and the row that could be read only by the shorter one is work again."""
+    store, values = Store(tmp_path), numbers(5)
+    unread = [(1, "unreadable", "Input/output error")]
+    store.write_catalog(catalog(names(3)))
+    first = open_writer(store, catalog(names(3)), values)
+    first.commit(first.pending[0], values[:3], unread)
+    first.finish()
+    retry = open_writer(store, catalog(names(3)), values)
+    assert [shard.rows for shard in retry.pending] == [(1,)]
+    store.write_catalog(catalog(names(5)))
+    grown = open_writer(store, catalog(names(5)), values)
+    assert [shard.rows for shard in grown.pending] == [(1, 3, 4)]
+    grown.commit(grown.pending[0], values[[1, 3, 4]], unread)
+    grown.finish()
+    retry.commit(retry.pending[0], values[[1]])
+    held = retry.finish()
+    assert held is not None
+    assert held.rows == 5
+    again = open_writer(store, catalog(names(5)), values)
+    assert [shard.rows for shard in again.pending] == [(1,)]
+    again.commit(again.pending[0], values[[1]])
+    assert again.finish() is not None
+    np.testing.assert_array_equal(Representations(store, catalog(names(5)), NAME).read(), values)
+
+
 def test_behind_a_url_the_second_of_two_writers_is_refused() -> None:
     root = "memory://encore-test/two-writers"
     store, other = Store(root), Store(root)

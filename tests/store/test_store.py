@@ -23,7 +23,7 @@ from store.arrays import create_array
 from store.errors import FormatError, RequestError, StoreError
 from store.files import Files
 from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, source_tag
-from store.layout import RepresentationName, Store, check_name
+from store.layout import RepresentationName, Store, check_name, match
 from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo, Manifest
@@ -213,6 +213,14 @@ def test_catalog_rows_are_sorted_by_artist_with_the_unknown_last() -> None:
     held = catalog(["c", "b", "a", "d"], artist_id=["y", None, "y", "x"])
     assert held.strings("artist_id") == ["x", "y", "y", None]
     assert held.strings("clip_id") == ["d", "a", "c", "b"]
+
+
+@pytest.mark.parametrize(("field", "wrong"), [("version", 1), ("data_root", Path("songs")), ("notes", ["a list"])])
+def test_a_catalog_that_could_not_be_read_is_not_written(tmp_path: Path, field: str, wrong: object) -> None:
+    table = catalog(names(3)).table
+    with pytest.raises(FormatError, match=f"its {field} is"):
+        Store(tmp_path).write_catalog(Catalog(info(**{field: wrong}), table))
+    assert not Store(tmp_path).has_catalog("few")
 
 
 def test_a_catalog_refuses_what_breaks_its_rules() -> None:
@@ -538,6 +546,39 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     Files("memory://nowhere").sweep()
 
 
+def test_what_others_keep_in_a_store_is_not_swept(tmp_path: Path) -> None:
+    theirs = (
+        "old.removed/song.txt",
+        "0123abcd.removed/x",
+        "a.0123ABCD.removed/x",
+        "few/.x.partial",
+        "few/x.1-2.partial",
+    )
+    for name in theirs:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"theirs")
+        os.utime(path, (0, 0))
+    files = Files(tmp_path)
+    files.sweep()
+    assert set(tree(tmp_path)) == set(theirs)
+    assert {"old.removed", "few"} < set(files.folders())
+    assert files.files("few") == [".x.partial", "x.1-2.partial"]
+
+
+def test_a_name_means_the_same_everywhere() -> None:
+    roll, other, cnn = f"roll-{'0' * 12}", f"roll-{'1' * 12}", f"roll-cnn-{'0' * 12}"
+    names = [roll, cnn, "metadata"]
+    assert match(names, None) == names
+    assert match(names, "roll") == match(names, "roll-0") == match(names, roll) == [roll]
+    assert match(names, "roll-cnn") == match(names, "roll-cnn-00") == [cnn]
+    assert match(names, "metadata") == ["metadata"]
+    for beginning in ("", "rol", "roll-", "roll-c", "roll-cnn-", "meta"):
+        assert match(names, beginning) == []
+    assert match([roll, other], "roll") == [roll, other]
+    assert match([roll, other], "roll-1") == [other]
+
+
 def test_find_says_what_there_is(tmp_path: Path) -> None:
     store = Store(tmp_path)
     held = catalog(names(4))
@@ -547,8 +588,8 @@ def test_find_says_what_there_is(tmp_path: Path) -> None:
         store.find("few", "cola")
     with pytest.raises(RequestError, match=r"unknown data set 'fex' in the store .*; have: few\. Did you mean few\?"):
         store.read_catalog("fex")
-    for bad in ("../x", "", "Few", "runs", "a/b"):
-        with pytest.raises(RequestError):
+    for bad in ("../x", "", "Few", "runs", "a/b", "few.removed"):
+        with pytest.raises(RequestError, match="cannot name a data set"):
             check_name(bad)
 
 

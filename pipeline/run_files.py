@@ -1,0 +1,24 @@
+"""What trained heads' files in a store are called: all that counting them needs, and nothing heavy to import."""
+
+from __future__ import annotations
+
+import re
+
+from store.layout import Store
+
+RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
+UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
+
+
+def count_runs(store: Store, dataset: str) -> dict[str, int]:
+    """How many runs there are of each representation, ``metadata`` being those of none; 0 for a search's alone.
+
+    One training is one run, by however many rules it decides.
+    """
+    found = {}
+    for of in store.files.folders(f"{dataset}/runs"):
+        where = f"{dataset}/runs/{of}"
+        whole = [folder for folder in store.files.folders(where) if not folder.endswith(UNFINISHED)]
+        files = [map(RUN_FILE.fullmatch, store.files.files(f"{where}/{folder}")) for folder in whole]
+        found[of] = sum(len({(run["seed"], run["fold"]) for run in of_mode if run}) for of_mode in files)
+    return found
