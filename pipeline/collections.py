@@ -34,8 +34,8 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     if store.has_catalog(name):
         if given:
             raise RequestError(
-                f"{name} stands in the store already; to read its files anew, name the reader it came from "
-                f"(encore embed folder --name {name} ... or encore embed table --name {name} ...)"
+                f"{name} is in the store already; to read its files again, name the reader that it came from: "
+                f"encore embed folder --name {name} ... or encore embed table --name {name} ..."
             )
         return store.read_catalog(name).live()
     have = {*registry.names("dataset"), *store.datasets()}

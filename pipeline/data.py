@@ -57,8 +57,8 @@ def describe(found: dict[str, Any]) -> str:
     """The state for a person."""
     import textwrap
 
-    lines = [f"{found['title']}: {found['licence']}", *textwrap.wrap(found["about"], 80)]
-    lines.append(f"encoded by the backbone {found['backbone']} where --backbone names no other")
+    lines = [found["title"], f"licence: {found['licence']}", *textwrap.wrap(found["about"], 80)]
+    lines.append(f"default backbone: {found['backbone']}")
     if found["files"]:
         rows = [
             [file["holds"], "there" if file["there"] else "missing", file["size"] or "-"] for file in found["files"]

@@ -131,7 +131,7 @@ class Journal:
             lost = set(self._runs(whole)) - set(self._runs(folder))
             if lost:
                 others = ", ".join(sorted(lost))
-                note(f"{folder.mode}, {folder.regime}: what this command trained replaces earlier runs, {others} too")
+                note(f"{folder.mode}, {folder.regime}: this command's runs replace all earlier ones, also {others}")
             self.store.files.move(folder.path, whole.path)
         self._leave(replace(folder, unfinished=False))
 

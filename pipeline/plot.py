@@ -72,9 +72,9 @@ def _figure(found: dict[str, Any]) -> Any:
     if shows_matrix:
         _confusion(figure, figure.add_subplot(grid[1, :]), found)
     kind = " (synthetic)" if found["synthetic"] else ""
-    seeds = ", ".join(map(str, found["seeds"]))
+    seeds = f"seed{'s' if len(found['seeds']) > 1 else ''} {', '.join(map(str, found['seeds']))}"
     figure.suptitle(
-        f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}, seeds {seeds}",
+        f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}, {seeds}",
         fontsize="medium",
     )
     return figure
@@ -85,7 +85,7 @@ def _buckets(axes: Any, found: dict[str, Any], key: str, title: str) -> None:
 
     modes: dict[str, Any] = found["modes"]
     names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
-    beside = np.linspace(-0.3, 0.3, len(modes)) if len(modes) > 1 else [0.0]
+    beside = (np.arange(len(modes)) - (len(modes) - 1) / 2) * min(0.08, 0.6 / len(modes))
     for i, ((mode, entry), shift) in enumerate(zip(modes.items(), beside, strict=True)):
         buckets = [entry[key][name] for name in names]
         scores = np.array([100 * bucket["score"] for bucket in buckets])
@@ -114,6 +114,6 @@ def _confusion(figure: Any, axes: Any, found: dict[str, Any]) -> None:
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(given)), given, rotation=60, ha="right", fontsize="small")
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
-    axes.set_xlabel(f"given by {mode}")
+    axes.set_xlabel(f"given by {mode}" + (", the best of these modes" if len(found["modes"]) > 1 else ""))
     axes.set_ylabel("true")
     figure.colorbar(image, ax=axes).set_label("share of the true label's clips, per cent", fontsize="small")

@@ -47,7 +47,7 @@ def split(
     if regime == "official":
         if not all((official == part).any() for part in range(3)):
             raise RequestError(
-                "this collection has no official split into train, validation and test; take another --regime: "
+                "this collection has no official split into train, validation and test; take another regime: "
                 + ", ".join(REGIMES[:-1])
             )
         return official

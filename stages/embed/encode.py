@@ -35,7 +35,7 @@ Failure = tuple[int, str, str]  # catalog row, kind, reason
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a run did: how many clips it encoded and how many of these failed; ``complete`` is False while
+    """What a run did: how many clips it encoded and which others failed; ``complete`` is False while
     other parts of the same work are still under way.
     """
 
@@ -132,7 +132,7 @@ def encode(
             writer.commit(shard, values, lost)
             failures += lost
     complete = writer.finish() is not None
-    return Encoded(writer.name, total, tuple(failures), complete)
+    return Encoded(writer.name, total - len(failures), tuple(failures), complete)
 
 
 @dataclass

@@ -341,7 +341,7 @@ def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Pat
         (("embed", "hits", "--backbone", "fcn"), "needs weights"),
         (("embed", "hits", "--backbone", "fcn", "--weights", "random"), "table of ready-made features"),
         (("embed", "hits", "--backbone", "features", "--weights", "x"), "has no weights"),
-        (("embed", "hits", "--table", str(features_csv)), "stands in the store already"),
+        (("embed", "hits", "--table", str(features_csv)), "is in the store already"),
     ):
         assert wanted in encore(*args, code=2).err
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")

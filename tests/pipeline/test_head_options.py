@@ -331,7 +331,7 @@ def test_nearest_clips(several: Encore) -> None:
 def test_seeds_that_are_replaced_or_left_out_are_told(several: Encore) -> None:
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
     said = several("head", "hits", "--mode", "gnn", *QUICK).err
-    assert "gnn, random: what this command trained replaces earlier runs, seed-1 too" in said
+    assert "gnn, random: this command's runs replace all earlier ones, also seed-1" in said
     said = several("report", "hits", "--modes", "song,gnn").err
     assert "left out: seed 1, not run for gnn" in said
 

@@ -64,7 +64,7 @@ class Folder(Dataset):
     LICENSE = "that of the songs"
     CITATION = "the collection's own"
     HOMEPAGE = ""
-    FILES = "One's own recordings or MIDI files, with a table of artists and labels beside them."
+    FILES = "Your own recordings or MIDI files, with a table of artists and labels beside them."
     BACKBONE = "fcn"
     MIDI_BACKBONE = "pianoroll"
 

@@ -41,7 +41,7 @@ class FeatureTable(Dataset):
     LICENSE = "that of the table"
     CITATION = "the table's own"
     HOMEPAGE = ""
-    FILES = "One's own table of features, a row a song: CSV, TSV, Parquet or HDF5."
+    FILES = "Your own table of features, one row per song: CSV, TSV, Parquet or HDF5."
     BACKBONE = "features"
 
     table: str | None = option(
