@@ -143,10 +143,8 @@ def test_what_is_no_fault_of_the_file_is_tried_again(tmp_path: Path) -> None:
     assert held(store, backbone)[1] == ["missing", "unreadable", "damaged", "missing"]
     again = run(store, [1.0, disk, 3.0, 4.0], backbone)
     assert again.complete
-    assert (again.clips, len(again.failures)) == (
-        1,
-        1,
-    )  # the last one's file was never seen; the catalog will say when it is
+    # The last one's file was never seen; the catalog will say when it is.
+    assert (again.clips, len(again.failures)) == (1, 1)
     values, kinds = held(store, backbone)
     assert kinds == [None, "unreadable", "damaged", "missing"]
     assert values[0] == 1.0
