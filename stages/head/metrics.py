@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
@@ -71,11 +70,18 @@ def roc_auc(truth: Bools, score: Floats) -> float:
     if not held.any():
         return math.nan
     truth, score = truth[:, held], score[:, held]
-    ranks = rankdata(score, axis=0)
+    ranks = np.column_stack([_ranks(of_label) for of_label in score.T])
     positive = truth.sum(axis=0).astype(np.float64)
     negative = len(truth) - positive
     area = ((ranks * truth).sum(axis=0) - positive * (positive + 1) / 2) / (positive * negative)
     return float(area.mean())
+
+
+def _ranks(score: Floats) -> NDArray[np.float64]:
+    """[clips] from 1 for the least, ties at their mean place: `scipy.stats.rankdata`, without a second for its import."""
+    _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
+    mean: NDArray[np.float64] = ties.cumsum() - (ties - 1) / 2
+    return mean[place]
 
 
 def pr_auc(truth: Bools, score: Floats) -> float:
