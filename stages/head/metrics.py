@@ -78,7 +78,7 @@ def roc_auc(truth: Bools, score: Floats) -> float:
 
 
 def _ranks(score: Floats) -> NDArray[np.float64]:
-    """[clips] from 1 for the least, ties at their mean place: `scipy.stats.rankdata`, without a second for its import."""
+    """[clips] from 1 for the least, ties at their mean place: `scipy.stats.rankdata`, which takes long to import."""
     _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
     mean: NDArray[np.float64] = ties.cumsum() - (ties - 1) / 2
     return mean[place]
