@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.output import SHORT, overlap_text, table, wrapped
+from pipeline.output import ARTIST_RULES, SHORT, overlap_text, table, wrapped
 from pipeline.presets import paper_on
 from stages.head.collection import Collection, from_catalog
 from stages.head.heads import Prediction
@@ -172,7 +172,7 @@ def describe(found: dict[str, Any]) -> str:
         baselines = found["baselines"][regime]
         columns = list(next(iter(baselines.values())))
         rows = [
-            [which, *("-" if scores[m] is None else f"{100 * scores[m]:.2f}" for m in columns)]
+            [_short(which), *("-" if scores[m] is None else f"{100 * scores[m]:.2f}" for m in columns)]
             for which, scores in baselines.items()
         ]
         short = [SHORT.get(m, m) for m in columns]
@@ -189,9 +189,17 @@ def describe(found: dict[str, Any]) -> str:
             "",
             table(["without hearing", *short], rows),
         ]
+    if found["regimes"]:
+        lines += ["", ARTIST_RULES, "majority: the label that most training clips carry, for every clip"]
     for regime, reason in found["impossible"].items():
         lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
     return "\n".join(lines)
+
+
+def _short(baseline: str) -> str:
+    """``artist (top)`` for ``artist (most frequent)``: the name that tables of heads show."""
+    name, _, rule = baseline.rstrip(")").partition(" (")
+    return f"{name} ({SHORT[rule]})" if rule else name
 
 
 def _labels_text(found: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ SHORT = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
 }
-
+ARTIST_RULES = "artist (top): its most frequent label; (half): those of half its songs or more"
 _CHOICES = {
     "fixed": "labels scored above 0.5 are chosen",
     "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
@@ -108,7 +108,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     lines = [f"{title}, {counted(seeds, 'seed')}", overlap_text(*first.overlap), "", table(head, rows)]
     if any(result.rule for result in results):
-        lines.append("artist (top): its most frequent label; (half): those of half its songs or more")
+        lines.append(ARTIST_RULES)
     lines += _choice_text(results)
     lines += [f"{result.mode}: {result.remark}" for result in results if result.remark]
     if any(result.transductive for result in results):

@@ -192,7 +192,7 @@ def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
                 problems = Representations(store, catalog, representation).verify()
             except EncoreError as error:
                 problems = [str(error)]
-            checked.append(f"{where}: {'damaged' if problems else 'whole'}")
+            checked.append(f"{where}: {'damaged' if problems else 'intact'}")
             wrong += problems
     return checked, wrong
 

@@ -123,7 +123,7 @@ def test_embedding_twice_encodes_once(encore: Encore, features_csv: Path) -> Non
     features_csv.write_text("\n".join(lines) + "\n")
     report = encore(*table).json
     assert (report["added"], report["retired"], report["encoded"], report["clips"]) == (1, 2, 1, 400)
-    assert encore("store", "verify", "hits").out.strip().endswith("whole")
+    assert encore("store", "verify", "hits").out.strip().endswith("intact")
 
 
 def test_other_features_of_a_table_lie_beside(encore: Encore, features_csv: Path) -> None:
