@@ -20,9 +20,11 @@ from pipeline.options import (
     BACKBONES,
     DEFAULT_STORE,
     MAX_SEEDS,
+    PLAIN,
     REGIMES,
     STANDARD_OUTPUT,
     BackboneOption,
+    DeferringGroup,
     DeviceOption,
     JsonOption,
     MembersOption,
@@ -35,12 +37,10 @@ from pipeline.options import (
     ThresholdOption,
     WorkersOption,
     command,
-    default_backbones,
     tell,
-    with_dataset_options,
 )
 from stages import progress, registry
-from store.errors import EncoreError, RequestError
+from store.errors import EncoreError, RequestError, is_out_of_memory
 
 if TYPE_CHECKING:
     from store.layout import Store
@@ -49,9 +49,8 @@ app = typer.Typer(
     name="encore",
     help="Encode a music collection once; train genre heads over the artist graph for ever.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    cls=DeferringGroup,
+    **PLAIN,
 )
 store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
@@ -63,15 +62,15 @@ def _open(where: str) -> Store:
     return Store(where)
 
 
-@command(app)
-@with_dataset_options
+@command(app, dataset_options=True)
 def embed(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help=f"{', '.join(registry.names('dataset'))}; or a name in the store")
     ],
     options: Any = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help=f"{BACKBONES} [{default_backbones()}]", metavar="B")
+        str | None,
+        typer.Option("--backbone", help=f"{BACKBONES} [the data set's: encore data DATASET tells]", metavar="B"),
     ] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
     settings: SetOption = None,
@@ -118,8 +117,7 @@ def embed(
         print(work.describe(report))
 
 
-@command(app)
-@with_dataset_options
+@command(app, dataset_options=True)
 def train(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help=", ".join(registry.names("backbone")))],
     dataset: Annotated[str, typer.Option("--dataset", help="a data set, or a name in the store", metavar="DATASET")],
@@ -180,8 +178,7 @@ def _part(text: str) -> tuple[int, int]:
     raise RequestError(f"--part takes i/n with i from 1 to n, not {text!r}")
 
 
-@command(app)
-@with_dataset_options
+@command(app, dataset_options=True)
 def audit(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
     options: Any = None,
@@ -221,8 +218,7 @@ def audit(
         print(work.describe(found))
 
 
-@command(app)
-@with_dataset_options
+@command(app, dataset_options=True)
 def data(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help=", ".join(registry.names("dataset")))],
     options: Any = None,
@@ -557,7 +553,9 @@ def main() -> None:
         app()
     except SystemExit as done:
         code = done.code
-    except (OSError, MemoryError) as error:  # outside of commands: help
+    except (ImportError, OSError, MemoryError) as error:  # outside of commands: help, the imports of data sets
+        if isinstance(error, ImportError) and not is_out_of_memory(error):
+            raise
         code = tell(error)
     try:
         sys.stdout.flush()

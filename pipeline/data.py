@@ -47,6 +47,7 @@ def data(name: str, options: Mapping[str, Any], *, fetched: bool) -> dict[str, A
         "citation": dataset.CITATION,
         "homepage": dataset.HOMEPAGE,
         "backbone": dataset.BACKBONE,
+        "midi_backbone": dataset.MIDI_BACKBONE,
         "data": str(folder),
         "about": dataset.FILES,
         "files": files,
@@ -58,7 +59,8 @@ def describe(found: dict[str, Any]) -> str:
     import textwrap
 
     lines = [found["title"], f"licence: {found['licence']}", *textwrap.wrap(found["about"], 80)]
-    lines.append(f"default backbone: {found['backbone']}")
+    midi = f"; {found['midi_backbone']} where the songs are MIDI" if found["midi_backbone"] else ""
+    lines.append(f"default backbone: {found['backbone']}{midi}")
     if found["files"]:
         rows = [
             [file["holds"], "there" if file["there"] else "missing", file["size"] or "-"] for file in found["files"]

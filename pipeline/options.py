@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from stages import progress, registry
 from store.errors import EncoreError, is_out_of_memory
@@ -129,48 +129,76 @@ class GroupedHelp(TyperCommand):
                     formatter.write_dl(records)
 
 
-def default_backbones() -> str:
-    """Which backbone is meant for which data set where none is named."""
-    meant: dict[str, list[str]] = {}
-    for name, dataset in registry.load("dataset")[0].items():
-        for attribute, called in (("BACKBONE", name), ("MIDI_BACKBONE", f"{name} of MIDI")):
-            if isinstance(backbone := getattr(dataset, attribute, None), str):  # another's plug-in may lack it
-                meant.setdefault(backbone, []).append(called)
-    return "; ".join(f"{backbone} for {', '.join(names)}" for backbone, names in meant.items())
+class DeferringGroup(TyperGroup):
+    """Commands, some of which get options only when they are called: those of data sets cost their imports."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, _complete[name]() if name in _complete else found, rest
 
 
-def command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, with ``--quiet`` and ``--debug``; its errors become one message and an exit code."""
+_complete: dict[str, Callable[[], TyperCommand]] = {}  # by name, the command with the options of all data sets
+PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+
+
+def command(
+    group: typer.Typer, *, dataset_options: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command, with ``--quiet`` and ``--debug``; its errors become one message and an exit code.
+
+    With ``dataset_options`` it also has the options of all data sets, which arrive together as ``options``, None where
+    not given. ``group`` is then a `DeferringGroup`, and lists the command without them.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
-            progress.be_quiet(quiet)
-            if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            try:
-                with _libraries_silenced() if quiet else contextlib.nullcontext():
-                    function(**given)
-            except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
-                print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
-                raise typer.Exit(INTERRUPTED) from None
-            except typer.Exit:
-                raise
-            except Exception as error:
-                if debug:
-                    raise
-                raise typer.Exit(tell(error, function.__name__)) from None
+        name = function.__name__.removeprefix("store_")
+        if not dataset_options:
+            group.command(name=name, cls=GroupedHelp)(_guarded(function))
+            return function
 
-        own = inspect.signature(function, eval_str=True)
-        common = [
-            _flag("quiet", "no progress and no notes"),
-            _flag("debug", "show the traceback of an error"),
-        ]
-        _give_signature(guarded, [*own.parameters.values(), *common])
-        group.command(name=function.__name__.removeprefix("store_"), cls=GroupedHelp)(guarded)
+        def complete() -> TyperCommand:
+            alone = typer.Typer(**PLAIN)
+            alone.command(name=name, cls=GroupedHelp)(_guarded(_with_dataset_options(function)))
+            return typing.cast(TyperCommand, typer.main.get_command(alone))
+
+        @functools.wraps(function)
+        def listed() -> None:
+            raise NotImplementedError  # `complete` is what is called
+
+        _give_signature(listed, [])
+        group.command(name=name)(listed)
+        _complete[name] = complete
         return function
 
     return register
+
+
+def _guarded(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
+        progress.be_quiet(quiet)
+        if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with _libraries_silenced() if quiet else contextlib.nullcontext():
+                function(**given)
+        except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
+            print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            raise typer.Exit(tell(error, function.__name__)) from None
+
+    own = inspect.signature(function, eval_str=True)
+    common = [
+        _flag("quiet", "no progress and no notes"),
+        _flag("debug", "show the traceback of an error"),
+    ]
+    _give_signature(guarded, [*own.parameters.values(), *common])
+    return guarded
 
 
 @contextlib.contextmanager
@@ -221,8 +249,7 @@ def _give_signature(function: Callable[..., None], parameters: list[inspect.Para
     function.__annotations__ = {p.name: p.annotation for p in named}
 
 
-def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of all data sets; they arrive together as ``options``, None where not given."""
+def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(function, eval_str=True)
     found, broken = registry.load("dataset")
     offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}

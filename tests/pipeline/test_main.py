@@ -48,6 +48,24 @@ def test_libraries_that_do_not_fit_in_memory() -> None:
     assert (done.returncode, done.stderr) == (1, "error: out of memory; not even Encore's libraries could be loaded\n")
 
 
+def test_data_sets_that_do_not_fit_in_memory() -> None:
+    """Their options, and with them numpy, are imported once a command wants them."""
+    refused = SLOW.replace("pipeline.cli", "numpy").replace("main()", "sys.argv[1:] = ['audit', 'demo']\nmain()")
+    refused = refused.replace(
+        "time.sleep(60)", "raise ImportError('libx.so: failed to map segment from shared object')"
+    )
+    done = subprocess.run([sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr[:21]) == (1, "error: out of memory;")
+
+
+def test_the_list_of_commands_needs_no_heavy_library() -> None:
+    code = "import sys; from pipeline.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    commands, _, modules = done.stdout.rpartition("\n")[0].rpartition("\n")
+    assert "Encode a collection into the store." in commands
+    assert not {"numpy", "pyarrow", "torch", "zarr", "librosa"} & set(modules.split())
+
+
 def test_notes_that_cannot_be_written_change_nothing(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     head = f"'{sys.executable}' -m pipeline head hits --mode song --json --store '{encore.store}' {' '.join(QUICK)}"
