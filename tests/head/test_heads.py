@@ -212,7 +212,7 @@ def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
 
 def test_standard_is_that_of_the_training_part(made: Collection) -> None:
     assert made.x is not None
-    nodes = torch.from_numpy(np.flatnonzero(made.split("random", 0) == 0))
+    nodes = np.flatnonzero(made.split("random", 0) == 0)
     x = torch.cat([made.x * 1000 + 5, torch.full((len(made), 1), 3.3)], dim=1)
     shift, scale = shards.standard(shards.moments(x, nodes), len(nodes))
     inside = ((x - shift) * scale)[nodes]
