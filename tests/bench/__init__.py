@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -44,6 +45,12 @@ def processor_seconds() -> float:
     """The processor's time that this process and its ended children have had."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
+
+
+def peak_gib() -> float:
+    """The most that this process has held; `getrusage` would count what its parent held before it started it."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 2**20
 
 
 def entry(

@@ -16,15 +16,13 @@ LIMIT_S = 60.0
 LIMIT_GIB = 2.0
 
 _WORK = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import torch
 from stages.embed.datasets.table import FeatureTable
 from stages.division import Division
 from store.layout import Store
-
-def peak_gib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+from tests.bench import peak_gib
 
 torch.set_num_threads(1)
 base_gib = peak_gib()

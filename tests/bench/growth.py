@@ -21,7 +21,7 @@ from stages.head.settings import Settings
 from stages.head.shards import Heads, Shards
 from stages.head.train import _Loop, keep_freed_memory
 from store.schema import CatalogInfo
-from tests.bench import entry, median_seconds
+from tests.bench import entry, median_seconds, peak_gib
 
 _SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000)
 _LABELS = 15
@@ -81,20 +81,14 @@ def _peak_beyond_features(head_type: type[TrainedHead], dim: int) -> float:
         _dgl.load()
     data = _collection(_SIZES[-1], dim)
     assert data.x is not None
-    before = _peak()
+    before = peak_gib()
     head = head_type(data, data.x, np.zeros(len(data), dtype=np.int8), Settings())
     nodes = torch.arange(len(data))
     head.start_epoch(nodes, Draw(8, 0.0, 0, head.names))
     for some in torch.split(nodes, 4096):
         head.training_inputs(some, some)
         head.inputs(some)
-    return _peak() - before
-
-
-def _peak() -> float:
-    """The most GiB that this process has held; `getrusage` would count what its parent held before it started."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 2**20
+    return peak_gib() - before
 
 
 def _growth() -> dict[str, dict[str, Any]]:
