@@ -215,6 +215,17 @@ def test_catalog_rows_are_sorted_by_artist_with_the_unknown_last() -> None:
     assert held.strings("clip_id") == ["d", "a", "c", "b"]
 
 
+def test_numbers_are_read_to_where_copying_is_fast(tmp_path: Path) -> None:
+    """numpy's own large arrays begin 16 bytes into a page."""
+    store, held, values = Store(tmp_path), catalog(names(3000)), numbers(3000, 128)
+    write(store, held, values)
+    read = Representations(store, held, NAME).read()
+    np.testing.assert_array_equal(read, values)
+    assert read.ctypes.data % 64 == 0
+    assert read.flags.c_contiguous
+    assert read.flags.writeable
+
+
 @pytest.mark.parametrize(("field", "wrong"), [("version", 1), ("data_root", Path("songs")), ("notes", ["a list"])])
 def test_a_catalog_that_could_not_be_read_is_not_written(tmp_path: Path, field: str, wrong: object) -> None:
     table = catalog(names(3)).table
