@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stages.head.collection import Collection
-from stages.head.heads import Head, TrainedHead
+from stages.head.heads import OWN_SETTINGS, Head, TrainedHead
 from stages.head.settings import Settings
 from stages.head.shards import silent
 from stages.progress import note
@@ -22,13 +22,13 @@ def check_request(heads: Sequence[type[Head]], settings: Settings, changes: Mapp
             raise RequestError(
                 f"{', '.join(wrong)} cannot be inductive; leave out --neighbours train, or name other modes"
             )
-    if "neighbours" in changes and not any(map(draws_neighbours, heads)):
-        verb = "draws" if len(heads) == 1 else "draw"
-        raise RequestError(f"{_names(heads)} {verb} no neighbours in training; leave out --neighbours")
-
-
-def draws_neighbours(head: type[Head]) -> bool:
-    return issubclass(head, TrainedHead) and head.DRAWS_NEIGHBOURS
+    verb = "does" if len(heads) == 1 else "do"
+    for name in changes:
+        if name in OWN_SETTINGS - TrainedHead.SETTINGS and not any(name in head.SETTINGS for head in heads):
+            option = "--neighbours" if name == "neighbours" else f"--set {name}"
+            raise RequestError(f"{_names(heads)} {verb} not read {name}; leave out {option}")
+    if "gamma" in changes and settings.loss != "focal":
+        raise RequestError("gamma is the focal loss's; add --set loss=focal, or leave out --set gamma")
 
 
 def trainable(
@@ -62,7 +62,7 @@ def trainable(
         if not chosen:
             raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
         note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
-    most = data.graph.most if any(map(draws_neighbours, chosen)) else 0
+    most = data.graph.most if any("neighbours" in head.SETTINGS for head in chosen) else 0
     if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
         note(
             f"no clip of {name} has more than {counted(most, 'other')} by its artist; "
@@ -83,12 +83,14 @@ def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) 
         missing = [[i for i, held in enumerate(data.targets[p == which].any(axis=0)) if not held] for p in splits]
         labels = sorted({i for of_split in missing for i in of_split})
         if labels:
-            shown = ", ".join(data.labels[i] for i in labels[:5]) + (", ..." if len(labels) > 5 else "")
-            times = sum(map(bool, missing))
-            where = f" in {times} of {len(splits)} splits" if len(splits) > 1 else ""
+            times = [sum(i in of_split for of_split in missing) for i in labels]
+            of = f" in {times[0]} of {len(splits)} splits"
+            each = [of, *(f" in {count}" for count in times[1:])] if len(splits) > 1 else [""] * len(labels)
+            shown = ", ".join(data.labels[i] + where for i, where in zip(labels[:5], each, strict=False))
+            more = ", ..." if len(labels) > 5 else ""
             them = "it" if len(labels) == 1 else "them"
             effect = f"nothing is learned of {them} there" if which == 0 else f"macro scores leave {them} out there"
-            note(f"regime {regime}: no {name} clip carries {shown}{where}; {effect}")
+            note(f"regime {regime}: no {name} clip carries {shown}{more}; {effect}")
 
 
 def _names(heads: Sequence[type[Head]]) -> str:

@@ -59,6 +59,8 @@ app.add_typer(store_app, name="store")
 def _open(where: str) -> Store:
     from store.layout import Store
 
+    if not where.strip():
+        raise RequestError("--store is empty; name a folder, or an fsspec URL")
     return Store(where)
 
 
@@ -187,8 +189,9 @@ def audit(
     ] = None,
     regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: {REGIMES}", metavar="R,R")] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on", metavar="N")
-    ] = 1,
+        int | None,
+        typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on [1]", metavar="N"),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -207,10 +210,10 @@ def audit(
     keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
     if export is not None:
         chosen = _list(regimes, "--regimes") if regimes else []
-        for path in splits.export(catalog, where, export, chosen, seeds, keeps=keeps):
+        for path in splits.export(catalog, where, export, chosen, seeds or 1, keeps=keeps):
             progress.note(f"wrote {path}")
-    elif regimes is not None:
-        raise RequestError("--regimes names the splits to export; give --export DIR")
+    elif regimes is not None or seeds is not None:
+        raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
     found = work.audit(catalog, where, keeps=keeps)
     if json:
         print_json(found)
@@ -310,8 +313,7 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
-    if mode not in registry.names("head"):
-        registry.find("head", mode)  # raises with the list of modes
+    _check_mode(mode)
     from pipeline import search as work
     from pipeline.configure import parse_pairs
     from pipeline.devices import find_device

@@ -18,11 +18,12 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
         if not equals or not key:
             raise RequestError(f"{option} takes key=value, not {pair!r}")
         if key in found:
             raise RequestError(f"{option} gives {key} twice")
-        found[key.strip().replace("-", "_")] = value.strip()
+        found[key] = value.strip()
     return found
 
 

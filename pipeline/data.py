@@ -70,4 +70,6 @@ def describe(found: dict[str, Any]) -> str:
     missing = sum(not file["there"] for file in found["files"])
     if missing:
         lines += ["", f"{missing} missing; fetch with: encore data {found['dataset']} --fetch --data {found['data']}"]
+    elif found["files"]:
+        lines += ["", "songs that are missing are named by encore embed"]
     return "\n".join(lines)

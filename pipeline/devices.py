@@ -38,4 +38,6 @@ def find_device(name: str) -> torch.device:
         )
     if device.type not in ("cpu", "cuda"):
         raise RequestError(f"device {name!r} cannot be used; take auto, cpu or cuda")
+    if device.index is not None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RequestError(f"torchrun gives each process a GPU of its own, not {name}; take auto, cpu or cuda")
     return device

@@ -186,7 +186,7 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
         default = f", the default of {info.name}," if info is not None else ""
         raise RequestError(
             f"{name}{default} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
-            f"With --weights random it runs untrained, which is a control and says little about music. "
+            f". With --weights random it runs untrained, which is a control and says little about music. "
             f"Backbones without weights: {', '.join(_without_weights())}"
         )
     return Chosen(kind, weights, model, runs_in)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -36,10 +37,12 @@ from stages.head.world import ALONE, World
 from stages.progress import note, task
 from stages.splits import Split
 from stages.splits import parse as parse_regime
-from store.errors import RequestError
+from store.errors import EncoreError, RequestError
 from store.layout import Store, match
 from store.words import counted
 
+_ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
+_RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
 _Split = tuple[int, int | None, Split]  # seed, number of the fold, part of each clip
@@ -94,7 +97,13 @@ def run(
         shards.check(*heads)
     results: list[Result] = []
     started = time.monotonic()
-    about = {"collection": data.mark(), "backbone": data.backbone, "settings": settings, "seeds": seeds}
+    about = {
+        "collection": data.mark(),
+        "backbone": data.backbone,
+        "settings": settings,
+        "seeds": seeds,
+        "device": device.type,
+    }
     stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
     splits = _splits(data, regimes, seeds)
     overlap = {regime: [data.overlap(part) for _, _, part in of_regime] for regime, of_regime in splits.items()}
@@ -314,6 +323,21 @@ def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | 
     return fitting[0]
 
 
+def _check_prediction(head: type[Head], data: Collection, rule: str, prediction: Prediction) -> None:
+    """EncoreError for what is no prediction for the clips of a collection: a network's numbers may overflow."""
+    shape = (len(data), len(data.labels))
+    if prediction.score.shape != shape or prediction.chosen.shape != shape:
+        raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
+    if not _RULE.fullmatch(rule):
+        raise EncoreError(f"{head.NAME} calls a rule {rule!r}; it names files: lower-case letters and single spaces")
+    wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
+    if wrong.any():
+        raise EncoreError(
+            f"{head.NAME} gave {wrong.sum():,} of {counted(len(data), 'clip')} scores that are not in [0, 1]; "
+            f"representations far larger than those of the training part overflow like this"
+        )
+
+
 def fit(
     head: type[Head],
     data: Collection,
@@ -352,6 +376,8 @@ def fit(
     else:
         assert issubclass(head, CountedHead)
         predictions = head().predict(data, part)
+    for rule, prediction in predictions.items():
+        _check_prediction(head, data, rule, prediction)
     seconds = (time.perf_counter() - started) / len(predictions)
     found = []
     for rule, prediction in predictions.items():

@@ -66,7 +66,8 @@ BackboneOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="change a setting (repeatable)", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Option("--set", help="change a setting (repeatable; a wrong KEY lists all)", metavar="KEY=VALUE"),
 ]
 REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
 NeighboursOption = Annotated[
@@ -74,7 +75,7 @@ NeighboursOption = Annotated[
     typer.Option(
         "--neighbours",
         help="drawn for a clip in training: K, or all; train: training clips alone are anyone's neighbours",
-        metavar="K|all|train",
+        metavar="K|all|train|K,train",
     ),
 ]
 MAX_SEEDS = 1000
@@ -101,7 +102,7 @@ SeedsOption = Annotated[
         "--seeds",
         min=1,
         max=MAX_SEEDS,
-        help="how many, from 0 on; deviations over them are divided by n",
+        help="how many, from 0 on; tables give mean and population deviation",
         metavar="N",
     ),
 ]
@@ -253,10 +254,11 @@ def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(function, eval_str=True)
     found, broken = registry.load("dataset")
     offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
+    taken = _taken(own)
     left_out = list(broken)
     for name, dataset in found.items():
         try:
-            options = _options_of(dataset, {field: kind for field, (kind, _) in offered.items()}, own.parameters)
+            options = _options_of(dataset, {field: kind for field, (kind, _) in offered.items()}, taken)
         except Exception as error:  # another's plug-in: it must not keep anyone from anything else
             left_out.append(f"the dataset {name!r} offers no options: {type(error).__name__}: {error}")
             continue
@@ -287,6 +289,14 @@ def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     return gathered
 
 
+def _taken(own: inspect.Signature) -> set[str]:
+    """The options that a command has itself: by its parameters' names, and by what the command line calls them."""
+    told = (info for p in own.parameters.values() for info in getattr(p.annotation, "__metadata__", ()))
+    # In an annotation the first of an option's names stands where a default value would.
+    called = (name for info in told for name in (info.default, *(info.param_decls or ())) if isinstance(name, str))
+    return {*own.parameters, *(name.lstrip("-").replace("-", "_") for name in called), "quiet", "debug", "help"}
+
+
 def _options_of(dataset: Any, offered: Mapping[str, Any], taken: Iterable[str]) -> dict[str, tuple[Any, str]]:
     """A data set's options: field -> the type that the command line parses, and the line of help.
 
@@ -300,7 +310,7 @@ def _options_of(dataset: Any, offered: Mapping[str, Any], taken: Iterable[str]) 
         field.name: (_optional(hints[field.name]), str(field.metadata["help"])) for field in dataclasses.fields(dataset)
     }
     for name, (kind, _) in found.items():
-        if name in (*taken, "quiet", "debug"):
+        if name in taken:
             raise ValueError(f"--{name} is an option of the command itself")
         if offered.get(name, kind) != kind:
             raise ValueError(f"--{name} is of another type than that of other data sets")

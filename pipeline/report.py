@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.head import default_backbone
-from pipeline.output import SHORT, WIDTH, table
+from pipeline.output import ARTIST_RULES, SHORT, WIDTH, table
 from pipeline.presets import paper_on
 from pipeline.results import numbers
 from pipeline.run_files import count_runs
@@ -21,6 +21,8 @@ from stages.head import analysis, collection, metrics
 from stages.head.analysis import Scored
 from stages.head.collection import Collection
 from stages.head.ensemble import mean
+from stages.head.heads import OWN_SETTINGS
+from stages.head.metrics import main_metric
 from stages.progress import note
 from stages.splits import parse as parse_regime
 from store.errors import RequestError, unknown
@@ -79,6 +81,12 @@ def report(
     if len(ensemble) == 1:
         raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
     members = [_member(runs, mode) for mode in ensemble]
+    tuned = [mode for mode, by_key in zip(ensemble, members, strict=True) if _is_tuned(by_key[common[0]])]
+    if tuned:
+        raise RequestError(
+            f"the runs of {', '.join(tuned)} decide by tuned thresholds, and an ensemble has none to go by but 0.5; "
+            f"train them again without --threshold"
+        )
     if members:
         runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
     against = _first(runs, against) or against
@@ -121,7 +129,7 @@ def report(
         "regime": regime,
         "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
-        "metric": "micro_f1" if said[0].multi_label else "accuracy",
+        "metric": main_metric(said[0].multi_label),
         "labels": list(data.labels),
         "label_clips": said[0].truth.sum(axis=0).tolist(),
         "ensemble": list(ensemble),
@@ -178,17 +186,27 @@ def _scores(
 def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
     """Mode -> its settings that differ from what most modes have; modes that train nothing have none.
 
-    Whether runs are inductive was asked for, and means nothing to modes without neighbours.
+    Compared is what modes read. Whether runs are inductive was asked for.
     """
-    given = {mode: values for mode, values in settings.items() if values}
+    given = {mode: values for mode, values in settings.items() if values and mode != ENSEMBLE}
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for values in given.values() for name in values if name != "inductive"):
-        shown = [repr(values.get(name)) for values in given.values()]
-        usual = max(dict.fromkeys(shown), key=shown.count)
-        for (mode, values), text in zip(given.items(), shown, strict=True):
-            if text != usual:
-                found.setdefault(mode, {})[name] = values.get(name)
+        of = {mode: values.get(name) for mode, values in given.items() if _reads(mode, name)}
+        shown = [repr(value) for value in of.values()]
+        usual = max(dict.fromkeys(shown), key=shown.count, default=None)
+        for mode, value in of.items():
+            if repr(value) != usual:
+                found.setdefault(mode, {})[name] = value
     return found
+
+
+def _reads(mode: str, setting: str) -> bool:
+    own: frozenset[str] = registry.find("head", mode.partition(" (")[0]).SETTINGS
+    return setting not in OWN_SETTINGS or setting in own
+
+
+def _is_tuned(run: Run) -> bool:
+    return bool((run.settings or {}).get("threshold", "fixed") != "fixed")
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
@@ -326,6 +344,7 @@ def describe(found: dict[str, Any]) -> str:
         *(["inductive: training clips alone are neighbours"] if found["neighbours"] == "train" else []),
         "",
         table(["mode", SHORT[found["metric"]], "interval", *tested], rows),
+        *([ARTIST_RULES] if any(mode.endswith("(top)") for mode in modes) else []),
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
         *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
     ]

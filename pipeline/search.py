@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.checks import draws_neighbours, trainable
+from pipeline.checks import trainable
 from pipeline.head import open_collection
 from pipeline.journal import code_revision
 from pipeline.output import SHORT, shell_lines, table
@@ -120,9 +120,7 @@ def search(
 def _searched(head: type[TrainedHead], base: Settings, changes: Mapping[str, str]) -> dict[str, Any]:
     """The settings that are searched for, with their defaults."""
     names = ["learning_rate", "decay", "batch"]
-    names += ["hidden", "dropout"] if head.HAS_HIDDEN else []
-    names += ["neighbours"] if draws_neighbours(head) else []
-    names += ["drop_edge"] if head.DROPS_EDGES else []
+    names += [name for name in ("hidden", "dropout", "neighbours", "drop_edge") if name in head.SETTINGS]
     found = {name: getattr(base, name) for name in names if name not in changes}
     if not found:
         raise RequestError(f"every setting of {head.NAME} that could be searched for is given")
@@ -248,7 +246,7 @@ def _found(
     given = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
     sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in given.items()]
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
-    words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}"]
+    words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
     by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]
     return Found(
         dataset=data.info.name,
@@ -283,7 +281,8 @@ def describe(found: Found) -> str:
             "",
             table(["", "default", "best"], rows),
             "",
-            "test scores:",
+            *(["the default settings were the best"] if found.settings == found.defaults else []),
+            f"test scores, in place of those that are stored of {found.mode} in {found.regime}:",
             *shell_lines(found.command),
         ]
     )

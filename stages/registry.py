@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -41,7 +43,9 @@ def find(kind: str, name: str) -> Any:
         raise unknown({"dataset": "data set", "head": "mode"}.get(kind, kind), name, names(kind))
     where = own[name] if name in own else others[name].value
     try:
-        found = _class_in(where, name) if name in own else others[name].load()
+        # What another's package prints is no part of a document on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            found = _class_in(where, name) if name in own else others[name].load()
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise

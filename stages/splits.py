@@ -21,7 +21,7 @@ PARTS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
 MAX_FOLDS = 100
 
-_FOLDS = re.compile(r"(.+)-(\d{1,3})fold")
+_FOLDS = re.compile(r"(.+)-([0-9]{1,3})fold")
 
 Ids = NDArray[np.int64]
 Split = NDArray[np.int8]

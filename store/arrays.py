@@ -77,7 +77,7 @@ def open_array(store: Store, dataset: str, name: RepresentationName, *, writable
             store.files.check_file(f"{where}/zarr.json")
         with Disk(store.files.show(where)), zarr.config.set(_EVERY_CHUNK):
             return zarr.open_array(_zarr_store(store, where, writable=writable), mode="r+" if writable else "r")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{store.files.show(where)} is damaged: {error}") from error
 
 

@@ -103,7 +103,7 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float]:
 def p_value(difference: Floats) -> float:
     """Two-sided: how often the resampled difference of two heads has the other sign, doubled; ties count half."""
     below = float((difference < 0).mean() + (difference == 0).mean() / 2)
-    least = 1 / len(difference)
+    least = 2 / len(difference)
     return min(1.0, max(least, 2 * min(below, 1 - below)))
 
 

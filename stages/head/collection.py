@@ -117,9 +117,10 @@ class Collection:
         else:
             raise ValueError("this collection was loaded without representations")
         arrays = {name: getattr(self, name)[cut] for name in ("rows", "targets", "song", "album", "artist", "official")}
-        recording = None if self.recording is None else self.recording[cut]
+        maybe = {name: getattr(self, name) for name in ("recording", "trained_on")}
+        arrays |= {name: None if values is None else values[cut] for name, values in maybe.items()}
         sides = {name: values[cut] for name, values in self.sides.items()}
-        return replace(self, **arrays, x=x, recording=recording, sides=sides)
+        return replace(self, **arrays, x=x, sides=sides)
 
     def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
         """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.

@@ -145,7 +145,7 @@ class ArtistGraph(Graph):
         )
 
     def clique(self) -> Any:
-        """The expanded homogeneous graph in DGL, n (n - 1) edges an artist: for tests and layers that need edges."""
+        """The expanded homogeneous graph in DGL, n (n - 1) edges an artist: what plain layers of DGL read."""
         source, target = self.clique_edges()
         return _dgl.load().graph((source, target), num_nodes=self.clips)
 

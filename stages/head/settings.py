@@ -7,6 +7,8 @@ from typing import Literal
 
 from store.errors import RequestError
 
+_MOST, _MOST_MEMBERS = 10**9, 1000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -67,6 +69,9 @@ class Settings:
         for name, count in counts.items():
             if count is not None and count < 1:
                 raise RequestError(f"{name} is {count}; it must be 1 or more")
+            most = {"members": _MOST_MEMBERS, "hidden": None}.get(name, _MOST)  # a layer is bounded by memory
+            if count is not None and most is not None and count > most:
+                raise RequestError(f"{name} is {count}; it must be {most:,} at most")
         for name, share in (("dropout", self.dropout), ("drop_edge", self.drop_edge)):
             if not 0 <= share < 1:
                 raise RequestError(f"{name} is {share}; it must be at least 0 and below 1")

@@ -22,6 +22,7 @@ from stages.splits import Split
 from store.errors import RequestError
 from store.words import counted
 
+_LEAST_DEVIATION = 1e-30  # of what is not constant: its inverse is a number in float32
 _AT_A_TIME = 2**18  # numbers in double precision, which the processor's cache holds
 
 
@@ -68,13 +69,12 @@ class Shards:
         self._silent: dict[int, int] = {}  # by stretch, the representations here that are all zero
 
     def check(self, *heads: type[Head]) -> None:
-        """RequestError for heads with a network that cannot be trained on some artists by themselves."""
+        """RequestError for heads with a network that cannot be trained on some artists without the others."""
         wrong = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
         if wrong and not self.whole:
             raise RequestError(
-                f"{', '.join(wrong)} may read clips of other artists than a clip's own, which several processes, or a "
-                f"collection larger than --memory, do not have at hand; name other modes, or train in one process "
-                f"with more memory"
+                f"{', '.join(wrong)} must see the whole collection at once, which several processes, or a collection "
+                f"larger than --memory, do not have at hand; name other modes, or train in one process with more memory"
             )
 
     def clips(self, number: int) -> Collection:
@@ -165,11 +165,11 @@ def moments(x: Tensor, nodes: NDArray[np.int64]) -> Tensor:
 def standard(sums: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Shift and scale [dim] that give ``count`` clips of these `moments` mean 0 and deviation 1.
 
-    What is constant among them is scaled to zero.
+    What is constant among them, but for rounding, is scaled to zero.
     """
     mean, square = sums / count
     deviation = (square - mean * mean).clamp(min=0).sqrt()
-    scale = torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation, 0.0)
+    scale = torch.where(deviation > (1e-6 * mean.abs()).clamp(min=_LEAST_DEVIATION), 1 / deviation, 0.0)
     return mean.float(), scale.float()
 
 

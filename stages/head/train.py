@@ -97,7 +97,7 @@ def train(
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     everything = torch.arange(len(data), device=device)
-    score = heads.any().refine(likelihood(loop.logits(everything), data.multi_label))
+    score = heads.any().refine(probabilities(loop.logits(everything), data.multi_label))
     return Trained(
         state={name: value.cpu() for name, value in progress.best.items()},
         shift=heads.shift.cpu(),
@@ -217,7 +217,7 @@ class _Loop:
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()
-        drop_edge = self.settings.drop_edge if self.heads.head_type.DROPS_EDGES else 0.0
+        drop_edge = self.settings.drop_edge if "drop_edge" in self.heads.head_type.SETTINGS else 0.0
         draw = Draw(self.settings.neighbours, drop_edge, key(self.seed, epoch), self.names)
         stretches = torch.arange(len(self.shards.stretches))
         total = torch.zeros((), device=self.device)
@@ -285,11 +285,11 @@ class _Loop:
 
 def choose(logits: Tensor, multi_label: bool) -> Prediction:
     """Scores and decisions from logits [clips, labels]."""
-    return decide(likelihood(logits, multi_label), multi_label)
+    return decide(probabilities(logits, multi_label), multi_label)
 
 
-def likelihood(logits: Tensor, multi_label: bool) -> Tensor:
-    """How likely each label is [clips, labels]: each by itself where clips carry several, else one of all."""
+def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    """The probability of each label [clips, labels]: each by itself where clips carry several, else one of all."""
     return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
 
 

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from stages import registry
 from stages.head import train as training
 from stages.head.collection import Collection
+from stages.head.heads import Draw
 from stages.head.heads.artist import Artist
 from stages.head.heads.gated import Gated
 from stages.head.settings import Settings
-from tests.head.conftest import INFO
+from tests.head.conftest import INFO, make_collection
+from tests.head.test_graph import ARTISTS as MIXED
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(hidden=32, epochs=40, batch=64)
@@ -82,6 +84,48 @@ def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection
         torch.testing.assert_close(network(*head.inputs(nodes)), before, atol=1e-4, rtol=0)
         seen = torch.from_numpy(np.flatnonzero(part == 0)[:5])
         assert float(network(*head.inputs(seen)).abs().max()) > 10
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+def test_mean_and_deviation_are_those_of_the_artists_other_clips(inductive: bool) -> None:
+    """The definition, clip by clip; zeros where there are no others."""
+    data = replace(make_collection(songs=len(MIXED), clips=1), artist=np.array(MIXED))
+    assert data.x is not None
+    x, part = data.x.double(), data.split("random", 0)
+    head = Gated(data.shown(part), x, part, replace(SETTINGS, inductive=inductive))
+    own, mean, deviation, degree, *_ = head.inputs(torch.arange(len(x)))
+    assert torch.equal(own, x)
+    for clip, artist in enumerate(MIXED):
+        among = (data.artist == artist) & (artist >= 0) & (np.arange(len(x)) != clip) & ((part == 0) | (not inductive))
+        others = x[torch.from_numpy(among)]
+        wanted = others if len(others) else torch.zeros_like(x[:1])
+        assert degree[clip] == len(others)
+        torch.testing.assert_close(mean[clip], wanted.mean(dim=0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(deviation[clip], wanted.std(dim=0, unbiased=False), atol=1e-6, rtol=0)
+
+
+def test_training_hides_the_labels_of_half_of_the_artists_anew_in_each_epoch(two_kinds: Collection) -> None:
+    part = two_kinds.split("random", 0)
+    assert two_kinds.x is not None
+    head = Gated(two_kinds.shown(part), two_kinds.x, part, SETTINGS)
+    nodes = torch.from_numpy(np.flatnonzero(part == 0))
+    artist = torch.from_numpy(two_kinds.artist)[nodes]
+    known = head.inputs(nodes)
+    assert (known[-1] > 0).all()
+    epochs = []
+    for epoch in (1, 2):
+        head.start_epoch(nodes, Draw(8, 0.0, epoch, head.names))
+        *rest, counts, songs = head.training_inputs(nodes, torch.arange(len(nodes)))
+        hidden = torch.zeros(ARTISTS, dtype=torch.bool)
+        hidden[artist[songs == 0]] = True
+        assert 0.3 < float(hidden.float().mean()) < 0.7
+        shown = (~hidden[artist]).float()  # all clips of an artist alike
+        assert torch.equal(songs, known[-1] * shown)
+        assert torch.equal(counts, known[-2] * shown.unsqueeze(1))
+        for one, other in zip((*rest, *head.inputs(nodes)), (*known[:-2], *known), strict=True):
+            assert torch.equal(one, other)
+        epochs.append(hidden)
+    assert 0.3 < float((epochs[0] ^ epochs[1]).float().mean()) < 0.7
 
 
 CLIPS = st.tuples(st.integers(0, 3), st.integers(-1, 1), st.integers(-1, 2), st.integers(0, 7))

@@ -27,6 +27,7 @@ from tests.head.conftest import make_collection
 SETTINGS = Settings(hidden=32, epochs=8, batch=64, learning_rate=3e-3)
 HEADS = registry.names("head")
 TRAINED = [name for name in HEADS if issubclass(registry.find("head", name), TrainedHead)]
+INDUCTIVE = [name for name in HEADS if registry.find("head", name).INDUCTIVE]
 CPU = torch.device("cpu")
 
 
@@ -169,7 +170,7 @@ def test_drop_edge_changes_training_and_not_scoring(made: Collection) -> None:
     assert made.x is not None
     part = made.split("random", 0)
     head = registry.find("head", "dropedge")(made, made.x, part, SETTINGS)
-    assert head.DROPS_EDGES
+    assert "drop_edge" in head.SETTINGS
     nodes = torch.arange(300)
     draws = []
     for _ in range(2):
@@ -247,7 +248,7 @@ def test_training_that_cannot_be(made: Collection) -> None:
             Settings(**wrong)
 
 
-@pytest.mark.parametrize("name", ["gnn", "dropedge"])
+@pytest.mark.parametrize("name", INDUCTIVE)
 @pytest.mark.parametrize("neighbours_inference", [None, 3])
 def test_inductive_scores_hear_no_other_test_clip(name: str, neighbours_inference: int | None) -> None:
     data = make_collection(songs=200)

@@ -262,3 +262,11 @@ def test_a_clip_alone_scores_as_among_others(name: str) -> None:
 def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
     graph = ArtistGraph(torch.full((4,), -1))
     assert not edges_of(similar(graph, torch.randn(4, 2), 0.0, 8), 4)
+
+
+def test_attention_tells_where_it_looks_at_some_neighbours(made: Collection) -> None:
+    crowd = replace(made, artist=np.sort(np.arange(len(made)) // 100))
+    assert head_of("gat", crowd).remark == "a clip looks at 64 neighbours at most"
+    assert head_of("gat", crowd, replace(SETTINGS, neighbours_inference=80)).remark == ""
+    few = replace(made, artist=np.sort(np.arange(len(made)) // 10))
+    assert head_of("gat", few).remark == ""

@@ -130,7 +130,7 @@ def test_one_stretch_is_the_whole_collection() -> None:
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_ARTIST)))
 def test_a_relation_across_artists_is_refused(name: str) -> None:
     data = make_collection(songs=120)
-    with pytest.raises(RequestError, match=f"{name} may read clips of other artists.*--memory"):
+    with pytest.raises(RequestError, match=f"{name} must see the whole collection at once.*--memory"):
         training.train(
             TRAINED[name], data, data.split("random", 0), SETTINGS, seed=0, device=CPU, shards=Shards(data, most=60)
         )

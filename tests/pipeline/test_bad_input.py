@@ -16,7 +16,7 @@ import torch
 
 from pipeline import head as heads
 from stages import registry
-from stages.head.collection import Stored
+from stages.head.collection import Stored, from_catalog
 from store.fingerprint import hash_values
 from store.layout import Store
 from store.schema import Catalog
@@ -271,3 +271,62 @@ def test_what_is_no_file_is_not_read(encore: Encore, tmp_path: Path, name: str, 
         if name not in reads_not:
             said = encore(*args, code=1).err
             assert re.search("it is a folder, a pipe or a device|Is a directory", said), (args, said)
+
+
+def test_representations_far_from_those_of_the_training_part(encore: Encore, tmp_path: Path) -> None:
+    """They overflow into scores that are no numbers, of which a label must not be made."""
+    parts = ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
+    far = table_of(tmp_path / "t.csv", split=lambda i: parts[i], b=lambda i: 3e38 if i >= 70 else i % 7 / 1000)
+    embed_table(encore, far)
+    said = encore("head", "hits", "--mode", "song", "--regime", "official", *QUICK, code=1).err
+    assert "error: song gave 10 of 80 clips scores that are not in [0, 1]" in said, said
+
+
+def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
+    """Numbers of 1e-9, and of 1e-30, tell as much as the same ones before they were scaled."""
+    found = []
+    for scale in ("", "e-9", "e-30"):
+        columns = {
+            name: lambda i, which=which, scale=scale: f"{(i * 37 + which * 11) % 23}{scale}"
+            for which, name in enumerate("abc")
+        }
+        embed_table(encore, table_of(tmp_path / "t.csv", **columns))
+        ran = encore("head", "hits", "--mode", "song", "--set", "epochs=30", "--json")
+        found.append(ran.json[0]["metrics"]["accuracy"]["mean"])
+    assert found == [found[0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--set", "index=exact"), "gnn does not read index; leave out --set index"),
+        (("--set", "drop_edge=0.5"), "gnn does not read drop_edge"),
+        (("--set", "gamma=1"), "gamma is the focal loss's; add --set loss=focal"),
+        (("--set", "members=1001"), "members is 1001; it must be 1,000 at most"),
+        (("--set", "batch=99999999999999999999"), "it must be 1,000,000,000 at most"),
+        (("--set", "learning_rate=1", "--set", "learning-rate=2"), "--set gives learning_rate twice"),
+    ],
+)
+def test_settings_without_effect_or_bounds(encore: Encore, tmp_path: Path, given: tuple[str, ...], said: str) -> None:
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    assert said in encore("head", "hits", "--mode", "gnn", *given, code=2).err
+
+
+def test_dropout_of_nearly_all(encore: Encore, tmp_path: Path) -> None:
+    embed_table(encore, table_of(tmp_path / "t.csv"))
+    encore("head", "hits", "--mode", "gnn", *QUICK, "--set", "dropout=0.999")
+
+
+def test_missing_labels_are_counted_label_by_label(encore: Encore, tmp_path: Path) -> None:
+    """Each with the splits that lack it, not with those that lack any."""
+    genres = {0: "rare", 1: "seldom", 2: "seldom"}
+    embed_table(encore, table_of(tmp_path / "t.csv", genre=lambda i: genres.get(i, f"genre {i % 2}")))
+    said = encore("compare", "hits", "--modes", "song", *QUICK, "--seeds", 4).err
+    (line,) = (line for line in said.splitlines() if "no test clip carries" in line)
+    told = dict(re.findall(r"(rare|seldom) in (\d)", line))
+    assert "of 4 splits" in line
+    data = from_catalog(Store(encore.store).read_catalog("hits"), Store(encore.store))
+    for label in ("rare", "seldom"):
+        column = data.targets[:, data.labels.index(label)]
+        lacking = sum(not column[data.split("random", seed) == 2].any() for seed in range(4))
+        assert int(told.get(label, 0)) == lacking

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from stages import registry
 from store.layout import Store
 from store.reader import Representations
@@ -47,6 +49,11 @@ def test_a_table_from_file_to_heads(encore: Encore, features_csv: Path) -> None:
     artist = [r for r in results if r["mode"] == "artist"]
     assert {r["metrics"]["accuracy"]["mean"] for r in artist if r["regime"] == "artist"} == {0.0}
     assert min(r["metrics"]["accuracy"]["mean"] for r in artist if r["regime"] == "random") > 0.5
+
+
+def test_a_store_without_a_name() -> None:
+    ran = CliRunner().invoke(app, ["store", "ls", "--store", " "])
+    assert (ran.exit_code, "error: --store is empty" in ran.stderr) == (2, True)
 
 
 def test_head_leaves_checkpoint_scores_and_settings(encore: Encore, features_csv: Path) -> None:

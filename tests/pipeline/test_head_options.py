@@ -47,7 +47,7 @@ def test_neighbours(several: Encore) -> None:
         found[about["settings"]["neighbours"]] = scores(folder)
     assert set(found) == {1, None, 8}
     assert not np.array_equal(found[1], found[None])
-    assert "song draws no neighbours" in several("head", "hits", "--mode", "song", "--neighbours", 3, code=2).err
+    assert "song does not read neighbours" in several("head", "hits", "--mode", "song", "--neighbours", 3, code=2).err
     assert "neighbours is 0" in several("head", "hits", "--neighbours", 0, code=2).err
     assert "neighbours takes a whole number, not 'few'" in several("head", "hits", "--neighbours", "few", code=2).err
     twice = several("head", "hits", "--neighbours", 3, "--set", "neighbours=4", code=2)
@@ -162,6 +162,13 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
     assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
 
 
+def test_an_ensemble_of_tuned_runs_is_refused(several: Encore) -> None:
+    """Its mean would be decided at 0.5 beside members that decide better."""
+    several("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK, "--threshold", "tuned")
+    said = several("report", "hits", "--ensemble", "song,artist", code=2).err
+    assert "the runs of song decide by tuned thresholds" in said
+
+
 def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test clips under the same seed, or other settings in one folder, are never mixed."""
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
@@ -203,7 +210,7 @@ def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> Non
 
 
 def test_a_report_names_other_settings(several: Encore) -> None:
-    several("compare", "hits", "--modes", "song,gnn,gated,artist", "--seeds", 1, *QUICK)
+    several("compare", "hits", "--modes", "song,gnn,dropedge,cluster-edges,artist", "--seeds", 1, *QUICK)
     assert several("report", "hits", "--json").json["other_settings"] == {}
     assert "other settings" not in several("report", "hits").out
     several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)

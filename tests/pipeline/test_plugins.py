@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 
 from pipeline import cli
+from pipeline.options import SetOption, _taken
 from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import Encore
@@ -46,6 +48,8 @@ CLASH = """
 from dataclasses import dataclass
 from stages.embed.datasets import Dataset, option
 
+print("printed by clash")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clash(Dataset):
@@ -59,6 +63,15 @@ class Clash(Dataset):
 class Retyped(Dataset):
     NAME = "another-type"
     clip_s: str = option("not seconds")
+
+    def catalog(self): ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Called(Dataset):
+    NAME = "called"
+    help: str = option("what every command calls so")
+    set: str = option("what some commands call so")
 
     def catalog(self): ...
 
@@ -79,6 +92,7 @@ gone = no_such_package.songs:Songs
 leaves = leaves:Songs
 clash = clash:Clash
 another-type = clash:Retyped
+called = clash:Called
 unhelpful = clash:Unhelpful
 
 [encore.backbones]
@@ -124,8 +138,10 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
     assert done.returncode == 0
     assert '"songs": 3' in done.stdout
     said = done.stderr.splitlines()
-    assert len(said) == 6
+    assert len(said) == 8
+    assert "printed by clash" in said  # and not within the document
     for words in (
+        "left out: the dataset 'called' offers no options: ValueError: --help is an option of the command itself",
         "left out: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: ",
         "left out: the dataset 'gone' of no_such_package.songs:Songs cannot be loaded: ModuleNotFoundError: ",
         "left out: the dataset 'leaves' of leaves:Songs cannot be loaded: SystemExit: needs a licence",
@@ -136,7 +152,9 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
         assert [line for line in said if line.startswith(words)], words
     asked = run(site, "audit", "torn", "--quiet")
     assert asked.returncode == 1
-    assert asked.stderr.startswith("error: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: ")
+    assert asked.stderr.partition("printed by clash\n")[2].startswith(
+        "error: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: "
+    )
 
 
 @pytest.fixture
@@ -204,3 +222,11 @@ def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
     done = run(site, "head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
     assert done.returncode == 0, done.stderr
     assert "artist-mean*" in done.stdout
+
+
+def test_an_option_that_a_command_calls_otherwise_than_its_parameter() -> None:
+    """``--set`` arrives as ``settings``."""
+
+    def work(settings: SetOption = None, export: str | None = None) -> None: ...
+
+    assert {"set", "settings", "export", "help", "quiet"} <= _taken(inspect.signature(work, eval_str=True))

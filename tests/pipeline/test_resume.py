@@ -295,7 +295,7 @@ def test_a_collection_larger_than_memory(encore: Encore, features_csv: Path, mon
     assert re.search(r"400 clips are more than fit in memory; they are read in [3-6] stretches", streamed.err)
     assert "gated*" in streamed.out
     refused = encore("compare", "hits", "--modes", "song,knn,side-edges", "--memory", "0.005", *QUICK, code=2)
-    assert "knn, side-edges may read clips of other artists" in refused.err
+    assert "knn, side-edges must see the whole collection at once" in refused.err
 
 
 def test_silent_songs_of_a_collection_larger_than_memory(

@@ -56,7 +56,7 @@ def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: li
         assert not data.targets[part == 2].any()
     text = encore(*search, "--trials", 6).out
     assert max(len(line) for line in text.splitlines() if "--store" not in line) <= 80  # a path is not broken
-    command = text.split("test scores:\n")[1].replace("\\\n", " ")
+    command = text.partition("\ntest scores, in place of")[2].partition(":\n")[2].replace("\\\n", " ")
     assert " ".join(command.split()) == found["command"]
     _, *args = shlex.split(found["command"])
     assert args[-2:] == ["--store", str(encore.store)]

@@ -62,6 +62,11 @@ class FeatureTable(Dataset):
         features = every
         if "features" in given:
             features, notes = _named(table, given["features"]), ()
+        else:
+            note(
+                f"features: every column of numbers that is named nothing else: {', '.join(every[:20])}"
+                + (f" and {len(every) - 20:,} more" if len(every) > 20 else "")
+            )
         for text in notes:
             note(text)
         if not features:

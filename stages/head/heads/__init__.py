@@ -22,6 +22,9 @@ from stages.head.graph import ArtistGraph
 from stages.head.settings import Settings
 from stages.splits import Split
 
+# Settings that not every trained head reads.
+OWN_SETTINGS = frozenset({"hidden", "dropout", "neighbours", "neighbours_inference", "drop_edge", "side", "index"})
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -44,6 +47,7 @@ class Head(ABC):
     INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
     BY_ARTIST : whether a clip's score needs no representations but those of its own artist's clips, so that artists can
         be trained apart: in several processes, or one stretch of a large collection after another.
+    SETTINGS : which of the settings that are not everyone's (`OWN_SETTINGS`) it reads.
     """
 
     NAME: ClassVar[str]
@@ -54,6 +58,7 @@ class Head(ABC):
     READS_NEIGHBOURS: ClassVar[bool] = False
     INDUCTIVE: ClassVar[bool] = False
     BY_ARTIST: ClassVar[bool] = False
+    SETTINGS: ClassVar[frozenset[str]] = frozenset()
 
 
 class CountedHead(Head):
@@ -98,12 +103,6 @@ class TrainedHead(Head):
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device; it gathers what
     the network reads for some nodes.
 
-    Class attributes
-    ----------------
-    HAS_HIDDEN : whether its network has a hidden layer (``Settings.hidden`` and ``dropout``).
-    DRAWS_NEIGHBOURS : whether training draws neighbours (``Settings.neighbours``), rather than none or all.
-    DROPS_EDGES : whether training drops edges (``Settings.drop_edge``).
-
     Parameters
     ----------
     data : the clips, with the labels of part 0 alone (`Collection.shown`).
@@ -116,9 +115,7 @@ class TrainedHead(Head):
     """
 
     remark = ""
-    HAS_HIDDEN: ClassVar[bool] = True
-    DRAWS_NEIGHBOURS: ClassVar[bool] = False
-    DROPS_EDGES: ClassVar[bool] = False
+    SETTINGS = frozenset({"hidden", "dropout"})
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         self.data, self.x, self.part, self.settings = data, x, part, settings
@@ -194,7 +191,7 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.kept = 256 - round(256 * rate)
+        self.kept = max(1, 256 - round(256 * rate))
         self.masks: Masks | None = None
 
     def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:

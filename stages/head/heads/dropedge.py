@@ -11,4 +11,4 @@ class DropEdge(Gnn):
     NAME = "dropedge"
     TITLE = "GraphSAGE with DropEdge"
     CITATION = "Rong, Huang, Xu and Huang, DropEdge: Towards Deep Graph Convolutional Networks, ICLR 2020"
-    DROPS_EDGES = True
+    SETTINGS = Gnn.SETTINGS | {"drop_edge"}

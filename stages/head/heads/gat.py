@@ -34,13 +34,16 @@ class Gat(TrainedHead):
     CITATION = "Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022"
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
-    DRAWS_NEIGHBOURS = True
+    SETTINGS = TrainedHead.SETTINGS | {"neighbours", "neighbours_inference"}
     BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)
         self.graph = data.graph.to(x.device)
         self._table = torch.empty(0)
+        cut = settings.neighbours is None or settings.neighbours_inference is None
+        if cut and self.whole[0].graph.most > _MOST:
+            self.remark = f"a clip looks at {_MOST} neighbours at most"
 
     def build(self) -> nn.Module:
         return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
@@ -57,9 +60,8 @@ class Gat(TrainedHead):
     @cached_property
     def _drawn(self) -> Tensor:
         """[clips, k] the neighbours that scoring looks at."""
-        k = min(self.settings.neighbours_inference or _MOST, max(1, int(self.graph.degree.max())))
         nodes = torch.arange(len(self.x), device=self.x.device)
-        return self.graph.sample(nodes, k, bits(SCORING, self.names))
+        return self.graph.sample(nodes, self.settings.neighbours_inference or _MOST, bits(SCORING, self.names))
 
     def _gather(self, nodes: Tensor, table: Tensor) -> tuple[Tensor, ...]:
         """The nodes' rows, the rows of all their neighbours, each once, and the edges from these to those."""

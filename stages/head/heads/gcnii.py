@@ -33,7 +33,7 @@ class Gcnii(TrainedHead):
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
-    DRAWS_NEIGHBOURS = True
+    SETTINGS = TrainedHead.SETTINGS | {"neighbours"}
     BY_ARTIST = True
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:

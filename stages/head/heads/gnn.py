@@ -26,7 +26,7 @@ class Sage(TrainedHead):
     """
 
     READS_NEIGHBOURS = True
-    DRAWS_NEIGHBOURS = True
+    SETTINGS = TrainedHead.SETTINGS | {"neighbours", "neighbours_inference"}
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)

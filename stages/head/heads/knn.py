@@ -23,6 +23,7 @@ class Knn(Sage):
 
     NAME = "knn"
     TITLE = "GraphSAGE over the nearest clips"
+    SETTINGS = Sage.SETTINGS | {"index"}
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
     def relation(self) -> Graph:

@@ -24,9 +24,9 @@ class Sgc(TrainedHead):
     TITLE = "linear model on the song and its artist's mean"
     CITATION = "Wu, Zhang, Souza, Fifty, Yu and Weinberger, Simplifying Graph Convolutional Networks, ICML 2019"
     READS_ARTISTS = True
-    HAS_HIDDEN = False
     READS_NEIGHBOURS = True
     BY_ARTIST = True
+    SETTINGS = frozenset()
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         super().__init__(data, x, part, settings)

@@ -24,6 +24,7 @@ class SideEdges(Sage):
 
     NAME = "side-edges"
     TITLE = "GraphSAGE over another column"
+    SETTINGS = Sage.SETTINGS | {"side"}
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
 
     def relation(self) -> Graph:

@@ -1,0 +1,84 @@
+"""What the trainer hands to a head and to the optimizer, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stages.head import train as training
+from stages.head.adam import Adam
+from stages.head.collection import Collection
+from stages.head.heads import Draw
+from stages.head.heads.dropedge import DropEdge
+from stages.head.heads.gnn import Gnn
+from stages.head.heads.song import Song
+from stages.head.settings import Settings
+from tests.head.conftest import make_collection
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(hidden=16, epochs=3, batch=64)
+
+
+@pytest.fixture(scope="module")
+def small() -> Collection:
+    return make_collection(songs=120)
+
+
+@pytest.mark.parametrize("neighbours", [8, None])
+def test_drop_edge_is_all_that_sets_dropedge_apart_from_gnn(small: Collection, neighbours: int | None) -> None:
+    part = small.split("random", 0)
+    settings = replace(SETTINGS, neighbours=neighbours)
+    assert settings.drop_edge > 0
+    gnn, dropping, keeping = (
+        training.train(head, small, part, chosen, seed=0, device=CPU).history
+        for head, chosen in ((Gnn, settings), (DropEdge, settings), (DropEdge, replace(settings, drop_edge=0.0)))
+    )
+    assert keeping == gnn
+    assert all(one["loss"] != other["loss"] for one, other in zip(dropping, gnn, strict=True))
+
+
+def test_the_learning_rate_decays_from_epoch_to_epoch(small: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = small.split("random", 0)
+    settings = replace(SETTINGS, learning_rate=0.01, decay=0.5)
+    step, rates = Adam.step, []
+
+    def watched(optimizer: Adam) -> None:
+        rates.append(optimizer.rate)
+        step(optimizer)
+
+    monkeypatch.setattr(Adam, "step", watched)
+    training.train(Song, small, part, settings, seed=0, device=CPU)
+    steps = -(-int((part == 0).sum()) // settings.batch)
+    assert steps > 1
+    assert rates == pytest.approx(np.repeat([0.01, 0.005, 0.0025], steps))
+
+
+def watch(data: Collection, seed: int) -> tuple[list[int], list[list[int]]]:
+    """Epoch by epoch the key of the draws and the clips in the order of training."""
+    keys: list[int] = []
+    orders: list[list[int]] = []
+
+    class Watched(Song):
+        def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
+            keys.append(draw.key)
+            orders.append([])
+
+        def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+            orders[-1].extend(nodes.tolist())
+            return super().training_inputs(nodes, places)
+
+    training.train(Watched, data, data.split("random", 0), SETTINGS, seed=seed, device=CPU)
+    return keys, orders
+
+
+def test_each_epoch_of_each_seed_has_draws_and_an_order_of_its_own(small: Collection) -> None:
+    once, other = watch(small, 0), watch(small, 1)
+    assert watch(small, 0) == once
+    keys, orders = (one + another for one, another in zip(once, other, strict=True))
+    assert len(set(keys)) == len({tuple(order) for order in orders}) == 2 * SETTINGS.epochs
+    train = np.flatnonzero(small.split("random", 0) == 0).tolist()
+    assert all(sorted(order) == train for order in orders)
