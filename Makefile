@@ -48,7 +48,8 @@ demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone pianoroll $(store) $(device)
 	$(encore) embed demo --backbone mfcc $(store) $(device)
 	$(encore) compare demo --backbone pianoroll --modes $(demo_modes) $(store) $(device)
-	$(encore) compare demo --backbone mfcc --modes song,artist,gnn,gated $(store) $(device)
+	$(encore) compare demo --backbone mfcc --modes song,artist,gnn,gated --regimes random,artist $(store) $(device)
+	@echo; echo "next: make report, make head MODE=gat SEEDS=3"
 
 .PHONY: embed
 embed: $(ready) ## encode DATASET into the store, once

@@ -71,5 +71,5 @@ def describe(found: dict[str, Any]) -> str:
     if missing:
         lines += ["", f"{missing} missing; fetch with: encore data {found['dataset']} --fetch --data {found['data']}"]
     elif found["files"]:
-        lines += ["", "songs that are missing are named by encore embed"]
+        lines += ["", "whether all songs are there, encore embed tells"]
     return "\n".join(lines)
