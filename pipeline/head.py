@@ -378,7 +378,8 @@ def fit(
         predictions = head().predict(data, part)
     for rule, prediction in predictions.items():
         _check_prediction(head, data, rule, prediction)
-    seconds = (time.perf_counter() - started) / len(predictions)
+    took = sum(trained.seconds for trained in networks) if networks else time.perf_counter() - started
+    seconds = took / len(predictions)
     found = []
     for rule, prediction in predictions.items():
         threshold = None

@@ -54,7 +54,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     """A sentence in lines of at most 80 columns, all but the first of them indented."""
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent)
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def shell_lines(command: str) -> list[str]:

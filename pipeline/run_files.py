@@ -11,14 +11,18 @@ UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for not
 
 
 def count_runs(store: Store, dataset: str) -> dict[str, int]:
-    """How many runs there are of each representation, ``metadata`` being those of none; 0 for a search's alone.
+    """How many runs there are of each representation, ``metadata`` being those of none; 0 for a search's alone."""
+    return {of: sum(counts.values()) for of, counts in count_by_mode(store, dataset).items()}
 
-    One training is one run, by however many rules it decides.
-    """
-    found = {}
+
+def count_by_mode(store: Store, dataset: str) -> dict[str, dict[str, int]]:
+    """The same by ``<mode>-<regime>``. One training is one run, by however many rules it decides."""
+    found: dict[str, dict[str, int]] = {}
     for of in store.files.folders(f"{dataset}/runs"):
         where = f"{dataset}/runs/{of}"
         whole = [folder for folder in store.files.folders(where) if not folder.endswith(UNFINISHED)]
-        files = [map(RUN_FILE.fullmatch, store.files.files(f"{where}/{folder}")) for folder in whole]
-        found[of] = sum(len({(run["seed"], run["fold"]) for run in of_mode if run}) for of_mode in files)
+        files = {folder: map(RUN_FILE.fullmatch, store.files.files(f"{where}/{folder}")) for folder in whole}
+        found[of] = {
+            folder: len({(run["seed"], run["fold"]) for run in of_mode if run}) for folder, of_mode in files.items()
+        }
     return found

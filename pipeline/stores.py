@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
-from pipeline.run_files import count_runs
+from pipeline.run_files import count_by_mode
+from stages import registry
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
@@ -48,15 +49,24 @@ def list_store(store: Store) -> list[dict[str, Any]]:
 
 
 def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
-    """What heads left, one entry a representation that they were trained on: how many runs and searches, their bytes.
+    """What heads left, one entry a representation that they were trained on: how many runs and searches, their bytes,
+    and how many of the runs are of each ``<mode>-<regime>``.
 
     ``metadata`` are the runs of heads that read no representation.
     """
     found = []
-    for of, count in count_runs(store, dataset).items():
+    for of, counts in count_by_mode(store, dataset).items():
         where = f"{dataset}/runs/{of}"
         searches = sum(file.endswith(".journal") for file in store.files.files(where))
-        found.append({"representation": of, "runs": count, "searches": searches, "bytes": store.files.size(where)})
+        found.append(
+            {
+                "representation": of,
+                "runs": sum(counts.values()),
+                "searches": searches,
+                "bytes": store.files.size(where),
+                "modes": {mode: count for mode, count in counts.items() if count},
+            }
+        )
     return found
 
 
@@ -129,6 +139,8 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
         "synthetic": info.synthetic,
         "data_root": info.data_root,
         "clips": len(catalog),
+        "songs": len(pc.unique(catalog.column("song_id"))),
+        "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
         "retired": int(catalog.column("retired").to_numpy().sum()),
         "representations": representations,
         "runs": runs(store, dataset),
@@ -143,7 +155,8 @@ def show_text(found: dict[str, Any]) -> str:
         *wrapped(f"licence: {found['licence']}"),
         *wrapped(f"citation: {found['citation']}"),
         f"files: {found['data_root']}",
-        f"clips: {found['clips']:,}{retired}",
+        f"clips: {found['clips']:,}{retired} of {counted(found['songs'], 'song')} by "
+        f"{counted(found['artists'], 'artist')}",
     ]
     for entry in found["representations"]:
         if not entry["complete"]:
@@ -151,6 +164,9 @@ def show_text(found: dict[str, Any]) -> str:
             continue
         shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
         lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {mib(entry['bytes'])} MiB")
+        config = {name: value for name, value in entry["settings"].get("config", {}).items() if name != "REVISION"}
+        if config:
+            lines += wrapped(", ".join(f"{name}={_shown(value)}" for name, value in config.items()), "    ", "  ")
         if entry["failures"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
             first = entry["first_failures"]
@@ -160,7 +176,17 @@ def show_text(found: dict[str, Any]) -> str:
     for run in found["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
+        by_regime: dict[str, list[str]] = {}
+        for folder, count in run["modes"].items():
+            mode = max((name for name in registry.names("head") if folder.startswith(f"{name}-")), key=len, default="")
+            by_regime.setdefault(folder.removeprefix(f"{mode}-"), []).append(f"{mode} {count}")
+        for regime, modes in by_regime.items():
+            lines += wrapped(f"{regime}: {', '.join(modes)}", "    ", "  ")
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ class Trained:
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
     facts : what of the collection the weights cannot be read without, as `TrainedHead.facts` tells it.
+    seconds : that it took, those before it was stopped and taken up again included.
     remark : what the head says of how it was done (`TrainedHead.remark`).
     """
 
@@ -53,6 +55,7 @@ class Trained:
     history: list[dict[str, float]]
     best_epoch: int
     facts: dict[str, Any]
+    seconds: float
     remark: str = ""
 
 
@@ -82,6 +85,7 @@ def train(
         clips come from one stretch, and the stretches from an order drawn anew in each epoch.
     checkpoint : where an unfinished training is kept, and taken up again.
     """
+    started = time.perf_counter()
     shards = shards or Shards(data.held())
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
@@ -91,7 +95,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = heads.any().build().to(device)
-    loop = _Loop(heads, network, seed)
+    loop = _Loop(heads, network, seed, started)
     keep_freed_memory()
     with _threads(data, settings):
         progress = loop.run(on_epoch, checkpoint)
@@ -106,6 +110,7 @@ def train(
         history=progress.history,
         best_epoch=progress.best_epoch,
         facts=heads.any().facts(),
+        seconds=time.perf_counter() - loop.started,
         remark=heads.any().remark,
     )
 
@@ -152,13 +157,15 @@ class _Progress:
     best_epoch: int = 0
     least_loss: float = float("inf")
     last_progress: int = 0
+    seconds: float = 0.0
 
     def is_over(self, settings: Settings) -> bool:
         return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
 
 
 class _Loop:
-    def __init__(self, heads: Heads, network: nn.Module, seed: int) -> None:
+    def __init__(self, heads: Heads, network: nn.Module, seed: int, started: float = 0.0) -> None:
+        self.started = started  # when it would have been, had it never been stopped
         self.heads, self.network, self.seed, self.settings = heads, network, seed, heads.settings
         self.shards, self.device = heads.shards, heads.device
         data = self.shards.data
@@ -201,6 +208,7 @@ class _Loop:
             # One of several networks that is done waits for the others, whose training may be stopped.
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.shards.world.rank == 0 and (waits or checkpoint.is_due):
+                progress.seconds = time.perf_counter() - self.started
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
@@ -213,7 +221,9 @@ class _Loop:
             return _Progress()
         self.network.load_state_dict(held["network"])
         self.optimizer.load_state_dict(held["optimizer"])
-        return _Progress(**held["progress"])
+        progress = _Progress(**held["progress"])
+        self.started -= progress.seconds
+        return progress
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()

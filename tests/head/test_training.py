@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from stages.head import checkpoint
 from stages.head import train as training
 from stages.head.adam import Adam
+from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
 from stages.head.heads import Draw
 from stages.head.heads.dropedge import DropEdge
 from stages.head.heads.gnn import Gnn
 from stages.head.heads.song import Song
 from stages.head.settings import Settings
+from store.files import Files
 from tests.head.conftest import make_collection
 
 CPU = torch.device("cpu")
@@ -82,3 +86,18 @@ def test_each_epoch_of_each_seed_has_draws_and_an_order_of_its_own(small: Collec
     assert len(set(keys)) == len({tuple(order) for order in orders}) == 2 * SETTINGS.epochs
     train = np.flatnonzero(small.split("random", 0) == 0).tolist()
     assert all(sorted(order) == train for order in orders)
+
+
+def test_the_seconds_before_a_stop_count(small: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
+    place = Checkpoint(Files(tmp_path), "unfinished.pt", "a training")
+    part = small.split("random", 0)
+    whole = training.train(Song, small, part, SETTINGS, seed=0, device=CPU, checkpoint=place)
+    state = place.load()
+    assert state is not None
+    assert 0 < state["progress"]["seconds"] <= whole.seconds
+    state["progress"]["seconds"] += 1000.0
+    place.save(state)
+    again = training.train(Song, small, part, SETTINGS, seed=0, device=CPU, checkpoint=place)
+    assert again.history == whole.history
+    assert again.seconds > 1000.0

@@ -157,7 +157,7 @@ def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tm
     assert listed[0].split()[-3:] == ["MiB", "runs", "MiB"]
     assert [line[:20] for line in listed[2:4]] == ["a                400", "a-longer-name  1,200"]
     shown = encore("store", "show", "a-longer-name").out
-    assert "clips: 1,200\n" in shown
+    assert "clips: 1,200 of 1,200 songs by 40 artists\n" in shown
     assert ": 1,200 x 3 float32" in shown
     assert max(map(len, [*listed, *(line for line in shown.splitlines() if not line.startswith("files: "))])) <= 80
 
@@ -194,7 +194,9 @@ def test_runs_are_listed_and_removed(encore: Encore, features_csv: Path) -> None
     listed = encore("store", "ls").out
     assert re.search(rf"{name} +\S+ +2 +\S+\n", listed)
     assert re.search(r"metadata +- +2 +\S+\n", listed)
-    assert f"trained heads on {name}: 2 runs, " in encore("store", "show", "hits").out
+    shown = encore("store", "show", "hits").out
+    assert re.search(rf"trained heads on {name}: 2 runs, .*\n  random: song 2\n", shown)
+    assert "\n  columns=tempo, energy, loudness\n" in shown
     refused = encore("store", "remove", "hits", "--backbone", "features", code=2).err
     assert re.search(r"this removes /.*/hits/features-\S+ \(\S+ MiB\); say --yes", refused)
     gone = encore("store", "remove", "hits", "--backbone", "features", "--yes").out
