@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from zarr.codecs import Endian
 
 from store.arrays import chunk_path, fill_value, open_array
 from store.errors import FormatError, RequestError, StoreError, is_out_of_memory
@@ -157,8 +158,8 @@ class Representations:
         return encoded
 
     def verify(self) -> list[str]:
-        """Read every shard, which compares its hash, and the failures; one line for each that does not hold."""
-        wrong = self._verify_failures()
+        """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold."""
+        wrong = [*self._verify_failures(), *self._verify_layout()]
         for index, shard in enumerate(self.manifest.shards):
             try:
                 self._check_length(index)
@@ -180,6 +181,15 @@ class Representations:
             if [[*failure.values()] for failure in held] == expected:
                 return []
         return [f"{where} does not hold the failures that were committed; {self._remedy()}"]
+
+    def _verify_layout(self) -> list[str]:
+        """Compare how ``zarr.json`` has other programs read the numbers with how they were written."""
+        chunks = (self.manifest.shard_rows, *self.shape)
+        swapped = getattr(self._array.serializer, "endian", None) is Endian.big
+        if self._array.chunks == chunks and not swapped:
+            return []
+        told = f"chunks of {self._array.chunks}{', bytes swapped' if swapped else ''}"
+        return [f"{self._show()}: zarr.json tells of {told}, where chunks of {chunks} were written; {self._remedy()}"]
 
     def _check_length(self, index: int) -> None:
         """Raise for a chunk file that is not as long as its rows, of which the last may only be padding."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -664,6 +665,23 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     assert Catalog.from_arrow(older).table.equals(held.table)
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [((r"little", "big"), "bytes swapped"), ((r'("chunk_shape": \[\s*)', r"\g<1>1"), "tells of chunks of")],
+)
+def test_verify_sees_another_layout(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    """Encore reads its files as it wrote them; other programs go by ``zarr.json``."""
+    store, held = Store(tmp_path), catalog(names(300))
+    write(store, held, numbers(300))
+    described = tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json"
+    text = described.read_text()
+    changed = re.sub(*change, text)
+    assert changed != text
+    described.write_text(changed)
+    (line,) = Representations(store, held, NAME).verify()
+    assert said in line
 
 
 def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
