@@ -24,6 +24,7 @@ def check_request(heads: Sequence[type[Head]], settings: Settings, changes: Mapp
             )
     verb = "does" if len(heads) == 1 else "do"
     for name in changes:
+        # A hidden layer's settings are given to all modes alike, also to those that have none.
         if name in OWN_SETTINGS - TrainedHead.SETTINGS and not any(name in head.SETTINGS for head in heads):
             option = "--neighbours" if name == "neighbours" else f"--set {name}"
             raise RequestError(f"{_names(heads)} {verb} not read {name}; leave out {option}")
