@@ -2,12 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pipeline.output import ARTIST_RULES, SHORT, overlap_text, table, wrapped
+import typer
+
+from pipeline.arguments import open_store, split_names
+from pipeline.options import DEFAULT_STORE, MAX_SEEDS, REGIMES, JsonOption, StoreOption
+from pipeline.output import ARTIST_RULES, SHORT, overlap_text, print_json, table, wrapped
+from stages import progress, registry
+from store.errors import RequestError
 from store.words import counted
 
 SHOWN_LABELS = 25
+
+
+def audit(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
+    options: Any = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
+    ] = None,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: {REGIMES}", metavar="R,R")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on [1]", metavar="N"),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Count songs, artists, edges, homophily.
+
+    Also what the parts of each split share, and how far one gets without hearing a song.
+    """
+    from stages.embed.catalogs import open_catalog
+    from stages.head import audit as work
+    from stages.splits.export import export_splits
+
+    where = open_store(store)
+    catalog = open_catalog(dataset, options, where)
+    # Looking at files must change nothing in a store; what is handed to others, or stands in the store, is kept.
+    keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
+    if export is not None:
+        chosen = split_names(regimes, "--regimes") if regimes else []
+        for path in export_splits(catalog, where, export, chosen, seeds or 1, keeps=keeps):
+            progress.note(f"wrote {path}")
+    elif regimes is not None or seeds is not None:
+        raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
+    counts = work.audit(catalog, where, keeps=keeps)
+    if json:
+        print_json(counts)
+    else:
+        print(describe(counts))
 
 
 def describe(found: dict[str, Any]) -> str:

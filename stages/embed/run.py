@@ -1,8 +1,7 @@
-"""``encore embed``: a collection's songs into the store."""
+"""Encode a collection into the store: bring its catalog up to date, then encode what the store lacks."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -23,7 +22,6 @@ from store.errors import EncoreError
 from store.layout import Store, check_writable
 from store.merge import update
 from store.schema import Catalog
-from store.words import counted
 
 _BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a worker holds up to three such batches
 
@@ -149,34 +147,3 @@ def _distinct(catalog: Catalog, name: str) -> int:
 
     live = catalog.table.filter(pc.invert(catalog.column("retired")))
     return int(pc.count_distinct(live.column(name), mode="only_valid").as_py())
-
-
-def describe(report: EmbedReport) -> str:
-    """The report in a few lines for a person."""
-    kind = " (synthetic)" if report.synthetic else ""
-    changes = [
-        f"{count:,} {what}"
-        for count, what in ((report.added, "new"), (report.retired, "retired"), (report.corrected, "corrected"))
-        if count
-    ]
-    lines = [
-        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
-        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
-    ]
-    encoded = f"{counted(report.encoded, 'clip')} encoded"
-    if report.already_there:
-        lines.append(f"{report.representation} is already there; nothing was encoded")
-    elif not report.complete:
-        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
-    else:
-        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
-    if report.failed:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = counted(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
-    lines.append(report.path)
-    return "\n".join(lines)
-
-
-def as_json(report: EmbedReport) -> dict[str, Any]:
-    return dataclasses.asdict(report)

@@ -1,11 +1,10 @@
-"""``encore train``: from a collection's songs to the weights that ``encore embed`` reads."""
+"""Train a backbone on a collection's songs: from a request to the checkpoint that stage one reads."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.options import DEFAULT_STORE
-from pipeline.output import shell_lines
 from stages import registry
 from stages.configure import configure
 from stages.devices import find_device
@@ -35,7 +32,6 @@ from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
-from store.words import counted
 
 _SPLIT_SEED = 0
 _TRAINING = {field.name for field in dataclasses.fields(Training)}
@@ -60,11 +56,10 @@ class TrainReport:
     loss: float
     validation_loss: float
     path: str
-    next: list[str]
     seconds: float
 
 
-def run(
+def train_backbone(
     backbone_name: str,
     dataset: str,
     options: Mapping[str, Any],
@@ -147,8 +142,7 @@ def run(
         device=device,
         workers=default_workers(device) if workers is None else workers,
     )
-    commands = _next_commands(store, dataset, options, backbone, catalog, regime, out)
-    return _report(backbone, catalog, about, trained, part, out, commands, time.perf_counter() - started)
+    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
 
 
 def _trainable(name: str) -> type[Backbone]:
@@ -208,7 +202,6 @@ def _report(
     trained: Trained,
     part: splits.Split,
     out: Path,
-    commands: list[str],
     seconds: float,
 ) -> TrainReport:
     assert backbone.module is not None
@@ -229,43 +222,5 @@ def _report(
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         path=str(out),
-        next=commands,
         seconds=seconds,
     )
-
-
-def _next_commands(
-    store: Store,
-    dataset: str,
-    options: Mapping[str, Any],
-    backbone: Backbone,
-    catalog: Catalog,
-    regime: str,
-    out: Path,
-) -> list[str]:
-    """The commands that encode the same songs with what was trained, and train a head in the same regime."""
-    given = {name.replace("_", "-"): value for name, value in options.items() if not (value is None or value is False)}
-    named = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
-    where = [] if store.files.url == DEFAULT_STORE else [f"--store {shlex.quote(store.files.url)}"]
-    embed = [f"encore embed {dataset}", *named, f"--backbone {backbone.NAME}", f"--weights {shlex.quote(str(out))}"]
-    head = [f"encore head {catalog.info.name}", f"--backbone {backbone.NAME}", f"--regime {regime}"]
-    return [" ".join([*words, *where]) for words in (embed, head)]
-
-
-def describe(report: TrainReport) -> str:
-    """The report in a few lines for a person."""
-    kind = " (synthetic)" if report.synthetic else ""
-    lines = [
-        f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
-        f"{report.clips:,} training and {counted(report.validation_clips, 'validation clip')}, split {report.regime}"
-    ]
-    if report.resumed == report.epochs:
-        lines.append("already trained; nothing was done")
-    else:
-        went = f", from epoch {report.resumed + 1}" if report.resumed else ""
-        lines.append(f"{counted(report.epochs, 'epoch')} in {report.seconds:.1f} s{went}")
-    lines.append(f"best epoch {report.best_epoch}: loss {report.loss:.4f}, validation {report.validation_loss:.4f}")
-    if report.unread:
-        lines.append(f"{counted(report.unread, 'clip')} could not be read")
-    lines += [report.path, "", "encode with it, and train a head in the same split:"]
-    return "\n".join([*lines, *(line for command in report.next for line in shell_lines(command))])

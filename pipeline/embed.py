@@ -1,0 +1,104 @@
+"""``encore embed``: encode a collection into the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.arguments import open_store, read_part, read_settings
+from pipeline.options import (
+    BACKBONES,
+    DEFAULT_STORE,
+    DeviceOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    WorkersOption,
+)
+from pipeline.output import print_json
+from stages import registry
+from store.words import counted
+
+if TYPE_CHECKING:
+    from stages.embed.run import EmbedReport
+
+
+def embed(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help=f"{', '.join(registry.names('dataset'))}; or a name in the store")
+    ],
+    options: Any = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", help=f"{BACKBONES} [the data set's: encore data DATASET tells]", metavar="B"),
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint, or 'random'", metavar="FILE")] = None,
+    settings: SetOption = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="32, or bf16: quicker on a GPU, to two or three digits, which differ a little with the batch",
+            metavar="32|bf16",
+        ),
+    ] = "32",
+    device: DeviceOption = "auto",
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    workers: WorkersOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="the first clip that fails is an error")] = False,
+    part: Annotated[
+        str, typer.Option("--part", help="share the work: i/n does every n-th shard", metavar="I/N")
+    ] = "1/1",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Encode a collection into the store. Resumable; only what is new is encoded."""
+    from stages.embed import run as work
+
+    report = work.embed(
+        dataset,
+        options,
+        store=open_store(store),
+        backbone_name=backbone,
+        weights=weights,
+        settings=read_settings(settings),
+        precision=precision,
+        device_name=device,
+        batch=batch,
+        workers=workers,
+        strict=strict,
+        part=read_part(part),
+    )
+    if json:
+        print_json(dataclasses.asdict(report))
+    else:
+        print(describe(report))
+
+
+def describe(report: EmbedReport) -> str:
+    """The report in a few lines for a person."""
+    kind = " (synthetic)" if report.synthetic else ""
+    changes = [
+        f"{count:,} {what}"
+        for count, what in ((report.added, "new"), (report.retired, "retired"), (report.corrected, "corrected"))
+        if count
+    ]
+    lines = [
+        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
+        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
+    ]
+    encoded = f"{counted(report.encoded, 'clip')} encoded"
+    if report.already_there:
+        lines.append(f"{report.representation} is already there; nothing was encoded")
+    elif not report.complete:
+        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
+    else:
+        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
+    if report.failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
+        failed = counted(sum(report.failed.values()), "clip")
+        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
+    lines.append(report.path)
+    return "\n".join(lines)

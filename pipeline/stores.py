@@ -1,0 +1,182 @@
+"""``encore store``: look at what a store holds, check it, remove from it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.arguments import open_store
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
+from pipeline.output import print_json, table, wrapped
+from stages import registry
+from store.errors import EncoreError, RequestError
+from store.words import counted
+
+
+def ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """List collections, representations and trained heads. With their sizes."""
+    from store.inventory import list_collections
+
+    where = open_store(store)
+    collections = list_collections(where)
+    if json:
+        print_json(collections)
+    else:
+        empty = where.there_is_none() or f"the store {where.where()} holds nothing yet; fill it: encore embed demo"
+        print(list_text(collections) if collections else empty)
+
+
+def show(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say everything that the store knows of one collection."""
+    from store.inventory import describe_collection
+
+    collection = describe_collection(open_store(store), dataset)
+    if json:
+        print_json(collection)
+    else:
+        print(show_text(collection))
+
+
+def verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Read everything back and compare it with what was committed."""
+    from store import verify as reading
+
+    checked, problems = reading.verify(open_store(store), dataset)
+    if json:
+        print_json({"checked": checked, "wrong": problems})
+    else:
+        print("\n".join(checked) or "nothing to verify")
+    if problems:
+        raise EncoreError("\n".join(problems))
+
+
+def remove(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="only trained heads, their scores, and searches")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Remove a collection, a representation or its heads.
+
+    Without options all of the collection goes. With --backbone a representation goes, and the heads that were trained
+    on it stay, for reports; --runs removes those.
+    """
+    from store import removal as work
+
+    where = open_store(store)
+    removal = work.plan_removal(where, dataset, backbone, only_runs=runs)
+    if not yes:
+        what = ", ".join(f"{where.files.show(folder)} ({mib(size)} MiB)" for folder, size in removal.folders.items())
+        if removal.searches:
+            what += f", with {counted(removal.searches, 'search', 'searches')} for settings"
+        if not sys.stdin.isatty():
+            raise RequestError(f"this removes {what}; say --yes to do it")
+        if not typer.confirm(f"Remove {what}?", err=True):
+            return
+    removed = work.remove(where, removal)
+    if json:
+        print_json(removed)
+    else:
+        print(removed_text(removed))
+
+
+def _runs_and_searches(run: dict[str, Any]) -> str:
+    searches = f" and {counted(run['searches'], 'search', 'searches')}" if run["searches"] else ""
+    return counted(run["runs"], "run") + searches
+
+
+def list_text(collections: list[dict[str, Any]]) -> str:
+    """A table of `store.inventory.list_collections`."""
+    rows = []
+    for entry in collections:
+        if "error" in entry:
+            rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
+            continue
+        name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
+        trained = {
+            run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])]
+            for run in entry["runs"]
+        }
+        parts = [
+            [
+                f"{r['name']}{'' if r['complete'] else ' (not complete)'}",
+                mib(r["bytes"]),
+                *trained.pop(r["name"], ["-", "-"]),
+            ]
+            for r in entry["representations"]
+        ] or [["no representation", "-", "-", "-"]]
+        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in trained.items()]
+        for i, part in enumerate(parts):
+            rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", *part])
+    return table(["data set", "clips", "representation", "MiB", "runs", "MiB"], rows)
+
+
+def mib(count: int) -> str:
+    """Bytes in MiB, as tables show them."""
+    return f"{count / 2**20:,.1f}"
+
+
+def show_text(collection: dict[str, Any]) -> str:
+    """The lines of `store.inventory.describe_collection`."""
+    kind = " (synthetic)" if collection["synthetic"] else ""
+    retired = f" ({collection['retired']:,} retired)" if collection["retired"] else ""
+    lines = [
+        f"{collection['dataset']}{kind}: {collection['title']}, {collection['version']}",
+        *wrapped(f"licence: {collection['licence']}"),
+        *wrapped(f"citation: {collection['citation']}"),
+        f"files: {collection['data_root']}",
+        f"clips: {collection['clips']:,}{retired} of {counted(collection['songs'], 'song')} by "
+        f"{counted(collection['artists'], 'artist')}",
+    ]
+    for entry in collection["representations"]:
+        if not entry["complete"]:
+            lines.append(f"{entry['name']}: not complete; go on: encore embed {collection['dataset']}")
+            continue
+        shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
+        lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {mib(entry['bytes'])} MiB")
+        config = {name: value for name, value in entry["settings"].get("config", {}).items() if name != "REVISION"}
+        if config:
+            lines += wrapped(", ".join(f"{name}={_shown(value)}" for name, value in config.items()), "    ", "  ")
+        if entry["failures"]:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
+            first = entry["first_failures"]
+            shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
+            lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
+            lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
+    for run in collection["runs"]:
+        of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
+        lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
+        by_regime: dict[str, list[str]] = {}
+        for folder, count in run["modes"].items():
+            mode = max((name for name in registry.names("head") if folder.startswith(f"{name}-")), key=len, default="")
+            by_regime.setdefault(folder.removeprefix(f"{mode}-"), []).append(f"{mode} {count}")
+        for regime, modes in by_regime.items():
+            lines += wrapped(f"{regime}: {', '.join(modes)}", "    ", "  ")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def removed_text(removed: dict[str, Any]) -> str:
+    """The lines of `store.removal.remove`."""
+    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in removed["removed"]]
+    lines += [
+        f"kept: {_runs_and_searches(run)} trained on it, {mib(run['bytes'])} MiB; remove them: "
+        f"encore store remove {removed['dataset']} --runs --backbone {run['representation']}"
+        for run in removed["kept_runs"]
+    ]
+    return "\n".join(lines)
