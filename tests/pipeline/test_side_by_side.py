@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from stages import progress
 from stages.head.settings import Settings
 from stages.head.shards import Shards
 from store.errors import EncoreError, RequestError
+from tests import PATIENCE_S
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_resume import KILLED, QUICK, ROOT, embed, held, runs_of
@@ -29,15 +30,18 @@ COMMAND = ("compare", "hits", "--modes", "song,gnn,cluster-edges,knn,label-propa
 TWO_AT_ONCE = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
 
 
-def doubled(job: int, advance: Callable[[int], None]) -> int:
-    time.sleep(0.05 * (3 - job))  # the first is the last to end
-    progress.note(f"job {job}")
-    advance(1)
-    return 2 * job
-
-
 @pytest.mark.parametrize("at_once", [1, 2, 9])
 def test_results_come_in_the_order_of_the_jobs(at_once: int, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = [multiprocessing.get_context("fork").Event() for _ in range(4)]
+
+    def doubled(job: int, advance: Callable[[int], None]) -> int:
+        if at_once > 1 and job % 2 == 0:
+            assert ended[job + 1].wait(PATIENCE_S)  # of two neighbours the first is the last to end
+        progress.note(f"job {job}")
+        advance(1)
+        ended[job].set()
+        return 2 * job
+
     steps: list[int] = []
     assert list(in_order(doubled, range(4), at_once, steps.append)) == [0, 2, 4, 6]
     assert steps == [1, 1, 1, 1]

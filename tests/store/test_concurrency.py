@@ -18,6 +18,7 @@ from store.merge import update
 from store.reader import Representations
 from store.schema import Catalog
 from store.writer import shard_rows
+from tests import PATIENCE_S
 from tests.store.test_store import NAME, Array, catalog, names, numbers, open_writer, tree
 
 ROUNDS = 12
@@ -76,7 +77,7 @@ def go(*processes: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    said = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
 
 
@@ -232,7 +233,7 @@ def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     Store(whole).write_catalog(catalog(names(rows)))
     go(start(PART, whole, rows, 0, 1))
     process = start(BETWEEN, broken, rows, 1)
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == -signal.SIGKILL
     folder = broken / "few" / str(NAME)
     assert [path.name for path in sorted((folder / "shards").iterdir())] == ["00000.json"]

@@ -384,19 +384,19 @@ def test_parts_by_several_writers_make_one_representation(tmp_path: Path) -> Non
 
 
 WORKER = """
-import sys, time
+import sys
 import numpy as np
 from tests.store.test_store import catalog, names, numbers, open_writer
 from store.layout import Store
 from store.writer import shard_rows
-root, rows, slow = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+root, rows = sys.argv[1], int(sys.argv[2])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 store.write_catalog(held)
 writer = open_writer(store, held, values)
 for shard in writer.pending:
     writer.commit(shard, values[list(shard.rows)])
     print("committed", shard.index, flush=True)
-    time.sleep(slow)
+    sys.stdin.readline()
 writer.finish()
 """
 
@@ -405,12 +405,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> No
     rows = 5 * shard_rows((7,), "float32") + 3
     run = [sys.executable, "-c", WORKER]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*run, str(whole), str(rows), "0"], check=True, stdout=subprocess.DEVNULL)
-    with subprocess.Popen([*run, str(broken), str(rows), "60"], stdout=subprocess.PIPE, text=True) as process:
+    subprocess.run([*run, str(whole), str(rows)], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    pipe = subprocess.PIPE  # nothing comes through it: the worker waits for the kill
+    with subprocess.Popen([*run, str(broken), str(rows)], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "committed 0\n"
         process.send_signal(signal.SIGKILL)
-    done = subprocess.run([*run, str(broken), str(rows), "0"], check=True, capture_output=True, text=True)
+    again = [*run, str(broken), str(rows)]
+    done = subprocess.run(again, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.stdout.split()[1::2] == ["1", "2", "3", "4", "5"]
     assert tree(broken) == tree(whole)
 
