@@ -243,7 +243,7 @@ def test_gradients_of_each_step_take_the_memory_of_the_last() -> None:
     """They lie in the heap, and the heap does not shrink when they are freed."""
     training.keep_freed_memory()
     before = heap()
-    gradients = [torch.ones(1280, 1280) for _ in range(2)]
+    gradients = [torch.ones(1280, 1280) for _ in range(8)]
     during = heap()
     size = gradients[0].nbytes
     del gradients
