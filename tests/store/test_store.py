@@ -7,8 +7,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo, Manifest
 from store.writer import RepresentationWriter, shard_rows
+from tests.processes import Process
 
 Array = np.ndarray[Any, Any]
 NAME = RepresentationName("fcn", "0123456789ab")
@@ -403,17 +402,17 @@ writer.finish()
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = 5 * shard_rows((7,), "float32") + 3
-    run = [sys.executable, "-c", WORKER]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*run, str(whole), str(rows)], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    pipe = subprocess.PIPE  # nothing comes through it: the worker waits for the kill
-    with subprocess.Popen([*run, str(broken), str(rows)], stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None
+    process = Process(WORKER, whole, rows)
+    process.communicate()
+    assert process.returncode == 0
+    with Process(WORKER, broken, rows) as process:
         assert process.stdout.readline() == "committed 0\n"
-        process.send_signal(signal.SIGKILL)
-    again = [*run, str(broken), str(rows)]
-    done = subprocess.run(again, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.stdout.split()[1::2] == ["1", "2", "3", "4", "5"]
+        process.kill()  # it waits for a line
+    assert process.returncode == -signal.SIGKILL
+    process = Process(WORKER, broken, rows)
+    out, _ = process.communicate()
+    assert out.split()[1::2] == ["1", "2", "3", "4", "5"]
     assert tree(broken) == tree(whole)
 
 
