@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from pipeline.cli import app
 from stages import registry
 from store.layout import Store
 from store.reader import Representations
+from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
 
 ROOT = Path(__file__).parents[2]
@@ -403,23 +403,32 @@ def test_audit_keys_and_text(encore: Encore, features_csv: Path) -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+# The command, which stops itself when it is to commit its first shard.
+STOPPED = """
+import os, signal
+from store.writer import RepresentationWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)
+commit = RepresentationWriter.commit
+def stop(*args):
+    os.kill(os.getpid(), {stop})
+    commit(*args)
+RepresentationWriter.commit = stop
+from pipeline.cli import main
+main()
+"""
+
+
 def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
-    """Ctrl-C and SIGKILL at the worst moment; what follows is the same as a run that was not stopped."""
+    """Ctrl-C and SIGKILL between the catalog and the first shard; what follows is as if nothing had stopped it."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     Encore(whole)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
-    command = [sys.executable, "-m", "pipeline.cli", "embed", "table", "--table", str(features_csv)]
-    command += ["--name", "hits", "--columns", COLUMNS, "--store", str(broken)]
-    for stop in (signal.SIGINT, signal.SIGKILL):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if (broken / "hits" / "catalog.parquet").exists():
-                process.send_signal(stop)
-                break
-            time.sleep(0.005)
-        _, err = process.communicate(timeout=60)
-        assert "Traceback" not in err
-        assert process.returncode in (0, 130, -signal.SIGKILL)
+    arguments = ["embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        command = [sys.executable, "-c", STOPPED.format(stop=int(stop)), *arguments, "--store", str(broken)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert (broken / "hits" / "catalog.parquet").exists()
     Encore(broken)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
     assert _tree(broken) == _tree(whole)
 
@@ -471,7 +480,7 @@ def test_parts_run_at_the_same_time(tmp_path: Path, midi_folder: Path) -> None:
         subprocess.Popen([*run, part], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for part in ("1/2", "2/2")
     ]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=PATIENCE_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     reports = [json.loads(out) for out, _ in said]
     assert sorted(report["encoded"] for report in reports) == [64, 80]

@@ -7,8 +7,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo, Manifest
 from store.writer import RepresentationWriter, shard_rows
+from tests.processes import Process
 
 Array = np.ndarray[Any, Any]
 NAME = RepresentationName("fcn", "0123456789ab")
@@ -384,34 +383,36 @@ def test_parts_by_several_writers_make_one_representation(tmp_path: Path) -> Non
 
 
 WORKER = """
-import sys, time
+import sys
 import numpy as np
 from tests.store.test_store import catalog, names, numbers, open_writer
 from store.layout import Store
 from store.writer import shard_rows
-root, rows, slow = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+root, rows = sys.argv[1], int(sys.argv[2])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 store.write_catalog(held)
 writer = open_writer(store, held, values)
 for shard in writer.pending:
     writer.commit(shard, values[list(shard.rows)])
     print("committed", shard.index, flush=True)
-    time.sleep(slow)
+    sys.stdin.readline()
 writer.finish()
 """
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = 5 * shard_rows((7,), "float32") + 3
-    run = [sys.executable, "-c", WORKER]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*run, str(whole), str(rows), "0"], check=True, stdout=subprocess.DEVNULL)
-    with subprocess.Popen([*run, str(broken), str(rows), "60"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    process = Process(WORKER, whole, rows)
+    process.communicate()
+    assert process.returncode == 0
+    with Process(WORKER, broken, rows) as process:
         assert process.stdout.readline() == "committed 0\n"
-        process.send_signal(signal.SIGKILL)
-    done = subprocess.run([*run, str(broken), str(rows), "0"], check=True, capture_output=True, text=True)
-    assert done.stdout.split()[1::2] == ["1", "2", "3", "4", "5"]
+        process.kill()  # it waits for a line
+    assert process.returncode == -signal.SIGKILL
+    process = Process(WORKER, broken, rows)
+    out, _ = process.communicate()
+    assert out.split()[1::2] == ["1", "2", "3", "4", "5"]
     assert tree(broken) == tree(whole)
 
 
