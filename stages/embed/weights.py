@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from store.errors import RequestError
 _WRAPPERS = ("state_dict", "weights", "model")  # under which training scripts put the weights, beside other things
 # What training scripts put beside the weights to note their settings. Read as nothing: see `_Inert`.
 _SETTINGS = ("argparse.", "fairseq.", "omegaconf.", "typing.", "collections.defaultdict")
+_TINY = torch.finfo(torch.float32).tiny  # the smallest normal number
 _PLAIN = {f"builtins.{name}" for name in ("dict", "list", "str", "int", "float", "bool")}
 
 
@@ -99,6 +101,34 @@ def load_into(
         if key not in wanted and not _matches(key, optional):
             raise RequestError(f"{what}: {key!r} has no place in this network; {remedy}")
     module.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+    flush_denormals(module)
+
+
+@torch.no_grad()
+def flush_denormals(module: nn.Module) -> None:
+    """Set the module's denormal numbers, those below 1.2e-38, to 0.
+
+    A CPU works on them a hundred times as slowly, and no sum of normal numbers tells them from 0. Weight decay leaves
+    them in filters that training has given up: the published musicnn has 25,465, and a window of it took 3.8 s
+    instead of 0.045 s.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        if value.dtype == torch.float32:
+            value.masked_fill_((value != 0) & (value.abs() < _TINY), 0.0)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Have the CPU take denormal numbers for 0 within the block, in this thread and in torch's own; then as before.
+
+    Without this, a network's activations, which can be denormal too, cost what `flush_denormals` saves.
+    """
+    flushed = not torch.tensor(_TINY).div(2).item()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
 
 
 class _Inert:
