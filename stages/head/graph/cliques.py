@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.head import _dgl
-from stages.head.chance import binomial, bits, uniform
+from stages.head.graph import _dgl
+from stages.head.random import binomial, bits, uniform
 
 _COLUMNS = 128  # of x squared at a time
 _IN_CACHE = 2**19  # numbers that a processor's cache holds while they are worked on, 2 MiB
@@ -92,7 +92,7 @@ class Graph(ABC):
         return flat, degree.cumsum(0) - degree
 
 
-class ArtistGraph(Graph):
+class CliqueGraph(Graph):
     """The same-artist graph of clips.
 
     Parameters
@@ -123,10 +123,10 @@ class ArtistGraph(Graph):
         own = (source >= 0).long()
         self.degree = torch.where(artist >= 0, self.count[known] - own, 0) if self.artists else torch.zeros_like(artist)
 
-    def to(self, device: torch.device) -> ArtistGraph:
+    def to(self, device: torch.device) -> CliqueGraph:
         if self.artist.device == device:
             return self
-        return ArtistGraph(self.artist.to(device), None if self.sources is None else self.sources.to(device))
+        return CliqueGraph(self.artist.to(device), None if self.sources is None else self.sources.to(device))
 
     @property
     def edges(self) -> int:

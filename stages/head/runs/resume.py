@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import stages
-from pipeline.runs import RunFolder
-from stages.head.checkpoint import Checkpoint
 from stages.head.heads import Head
-from stages.head.world import World
+from stages.head.training.checkpoint import Checkpoint
+from stages.head.training.processes import ProcessGroup
 from stages.progress import note
 from store.errors import StoreError
 from store.fingerprint import canonical
 from store.layout import Store
+from store.runs import RunFolder
 
 _MARK = "unfinished"
 _LOOK_AGAIN_S = 0.5
@@ -41,7 +41,7 @@ class Journal:
     about : what decides the numbers of all folders: collection, settings, seeds.
     """
 
-    def __init__(self, store: Store, world: World, about: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, world: ProcessGroup, about: Mapping[str, Any]) -> None:
         self.store, self.world, self.about = store, world, about
         self.writes = world.rank == 0
         self.codes: dict[RunFolder, str] = {}
