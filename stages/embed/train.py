@@ -25,7 +25,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import Backbone, check_precision
 from stages.embed.checkpoint import CheckpointFiles, Log, State
 from stages.embed.encode import ClipTable, load_in_workers
 from stages.embed.examples import VALIDATION, Examples
@@ -97,11 +97,7 @@ def train(
 
 
 def _fabric(device: torch.device, settings: Training) -> Fabric:
-    if settings.precision == "bf16" and device.type == "cpu":
-        raise RequestError(
-            "precision=bf16 needs a GPU: on some CPUs torch's bf16 convolutions give wrong numbers; leave it out, or "
-            "name a GPU by --device"
-        )
+    check_precision(settings.precision, device)
     supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and supported)
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
