@@ -1,7 +1,7 @@
 """Rows of a table of ready-made features.
 
-A process reads the wanted columns once and answers from memory, about a microsecond a row; two-dimensional
-datasets of HDF5 files that are larger than `MOST_BYTES` are read row by row instead.
+A process reads the columns once and then serves rows from memory, at about a microsecond a row. Two-dimensional HDF5
+datasets larger than `MOST_BYTES` are read row by row instead.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
 from store.words import counted
 
-MOST_BYTES = 1 << 30  # of a two-dimensional dataset that is held in memory
-MOST_NUMBERS = 1 << 31  # of one-dimensional columns, which are held in any case
+MOST_BYTES = 1 << 30  # of a two-dimensional dataset, for it to be kept in memory
+MOST_NUMBERS = 1 << 31  # in one-dimensional columns, which are always kept in memory
 
 _NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
@@ -28,9 +28,14 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class FeatureRows:
-    """The numbers of some columns of a table: ``float32 [rows, columns]``, NaN where a cell holds none.
+    """The numbers in some columns of a table: ``float32 [rows, columns]``, NaN for cells without a number.
 
-    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is called ``features[i]``.
+    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is named ``features[i]``.
+
+    Raises
+    ------
+    RequestError
+        if a column does not exist or holds something other than numbers, or the table is too large.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -39,7 +44,7 @@ class FeatureRows:
         table = read_table(path)
         self.path = path
         self.shape = (table.rows, len(columns))
-        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns, and where they go
+        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns and their places in a row
         narrow: dict[int, str] = {}
         for place, name in enumerate(columns):
             match = _NUMBERED.fullmatch(name)
@@ -67,7 +72,7 @@ class FeatureRows:
                     f"{table.where(row)}: {name} is {cell!r}, and a feature is a number; correct it, or leave {name} "
                     f"out of --columns features=..."
                 )
-            with np.errstate(over="ignore"):  # what single precision cannot hold is not finite
+            with np.errstate(over="ignore"):  # numbers beyond single precision become infinite
                 self._narrow[:, i] = values
         self._whole: Rows | None = None
         if not self._blocks:
@@ -76,21 +81,21 @@ class FeatureRows:
             self._whole = self.take(slice(0, table.rows))
 
     def take(self, rows: slice | Sequence[int]) -> Rows:
-        """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[taken, columns]``."""
+        """The rows of a slice, which has a ``start`` and a ``stop``, or of a list in its order: [rows, columns]."""
         if self._whole is not None:
             return self._whole[rows]
         from stages.embed.hdf5 import opened
 
         narrow = self._narrow[rows]
-        taken: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
-        taken[:, self._narrow_places] = narrow
+        values: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
+        values[:, self._narrow_places] = narrow
         with opened(self.path) as file:
             for name, (indices, places) in self._blocks.items():
                 data = file[name]
                 block = data[rows] if isinstance(rows, slice) else np.stack([data[row] for row in rows])
                 with np.errstate(over="ignore"):
-                    taken[:, places] = block[:, indices]
-        return taken
+                    values[:, places] = block[:, indices]
+        return values
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -111,8 +116,8 @@ class FeaturesInput:
         Raises
         ------
         ClipError
-            ``missing`` where the table or the row is not there, ``not-finite`` where a number is missing, not finite
-            or beyond single precision.
+            ``missing`` if the table or the row is not there; ``not-finite`` if a number is missing, not finite or
+            beyond single precision.
         """
         loaded, failures = self.load_many([clip])
         if failures:
@@ -120,34 +125,34 @@ class FeaturesInput:
         return loaded
 
     def load_many(self, clips: Sequence[Clip]) -> tuple[Rows, list[tuple[int, ClipError]]]:
-        """The rows of those clips that can be read, in order; and for each other one its index and its error."""
-        found: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
+        """The rows of the clips that can be read, in order, and the index and error of each other clip."""
+        values: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
         failures: dict[int, ClipError] = {}
         for path in dict.fromkeys(clip.path for clip in clips):
-            mine = [i for i, clip in enumerate(clips) if clip.path == path]
+            places = [i for i, clip in enumerate(clips) if clip.path == path]
             try:
                 table = _rows(path, _mark(path), self.columns)
             except OSError:
-                failures.update((i, ClipError("missing", "the table is not there")) for i in mine)
+                failures.update((i, ClipError("missing", "the table is not there")) for i in places)
                 continue
-            there = []
-            for i in mine:
+            present = []
+            for i in places:
                 row = clips[i].source_row
                 if row is not None and 0 <= row < len(table):
-                    there.append(i)
+                    present.append(i)
                 else:
                     failures[i] = ClipError(
                         "missing", f"the table has {counted(len(table), 'row')} and no row {row} (from 0)"
                     )
-            if there:
-                found[there] = table.take([clips[i].source_row or 0 for i in there])
-        for i in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
+            if present:
+                values[present] = table.take([clips[i].source_row or 0 for i in present])
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
             if i not in failures:
-                failures[i] = ClipError("not-finite", self._what_is_missing(found[i]))
-        fine = [i for i in range(len(clips)) if i not in failures]
-        return found[fine], sorted(failures.items())
+                failures[i] = ClipError("not-finite", self._name_missing(values[i]))
+        readable = [i for i in range(len(clips)) if i not in failures]
+        return values[readable], sorted(failures.items())
 
-    def _what_is_missing(self, row: Rows) -> str:
+    def _name_missing(self, row: Rows) -> str:
         names = [name for name, value in zip(self.columns, row.tolist(), strict=True) if not np.isfinite(value)]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f"no finite number in {', '.join(names[:3])}{more}"
