@@ -1,8 +1,8 @@
-"""The schemas of what a store holds: catalog, failures, manifest.
+"""The written schemas: catalog, failures, manifest.
 
-Catalog rows never move: row ``i`` of every representation belongs to catalog row ``i``. New songs are appended, and
-songs that changed or disappeared are flagged as retired. Labels, artists, splits and titles may be corrected at any
-time, since none of them decides a representation.
+Catalog rows never move: row ``i`` of every representation array belongs to catalog row ``i``. New songs are
+appended, songs that changed or went are retired by a flag, and ``labels``, ``artist_id``, splits and titles
+may be corrected at any time, since none of them decides a representation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from store.errors import FormatError, RequestError
 from store.fingerprint import canonical
 
-# Raise by one when what is written can no longer be read by earlier releases.
+# Raise one by one when what is written can no longer be read as before.
 CATALOG_FORMAT = 1
 MANIFEST_FORMAT = 2
 
@@ -60,18 +60,18 @@ FAILURES_SCHEMA = pa.schema(
     ]
 )
 
-RETIRED = "retired"  # the kind of failure of a row that was not encoded because its song is retired
-CONTENT = ("clip_id", "source", "start_s", "duration_s")  # decide a row's numbers; all other columns may be corrected
+RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
+CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a row's numbers; the rest may be corrected
 _CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
 _INFO_KEY = b"encore"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogInfo:
-    """The description of a collection as a whole.
+    """What the catalog says of its collection as a whole.
 
-    ``data_root`` is where the files were last seen; ``features`` names the columns of a table of ready-made features;
-    ``backbone`` is the default one.
+    ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
+    of ready-made features; ``backbone`` is the one that is meant when none is named.
     """
 
     name: str
@@ -86,38 +86,33 @@ class CatalogInfo:
     notes: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise FormatError if a value is not of its type."""
+        """Raise FormatError where a value is not of its type."""
         for name, value in asdict(self).items():
             if name in ("features", "notes"):
-                is_valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+                right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
             elif name == "synthetic":
-                is_valid = isinstance(value, bool)
+                right = isinstance(value, bool)
             else:
-                is_valid = isinstance(value, str) or (name == "data_root" and value is None)
-            if not is_valid:
+                right = isinstance(value, str) or (name == "data_root" and value is None)
+            if not right:
                 raise FormatError(f"the catalog's description is not what it should be: its {name} is {_short(value)}")
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The clips of one data set: an Arrow table of `CATALOG_SCHEMA`, and the description of the collection."""
+    """The clips of one data set: an Arrow table of `CATALOG_SCHEMA` and what holds for all of them."""
 
     info: CatalogInfo
     table: pa.Table
 
     @classmethod
     def build(cls, info: CatalogInfo, columns: dict[str, Any]) -> Catalog:
-        """A catalog from columns: optional ones default to nulls, and rows are sorted by artist, song, clip.
+        """A catalog from columns; absent optional columns are filled with nulls, rows sorted by artist, song, clip.
 
         Parameters
         ----------
         columns : name -> sequence or Arrow array, all of one length; ``clip_id``, ``song_id``, ``artist_id``,
-            ``labels`` and ``path`` are required.
-
-        Raises
-        ------
-        FormatError
-            as `check` does.
+            ``labels`` and ``path`` must be there.
         """
         missing = [name for name in _CORE if name not in columns]
         strange = [name for name in columns if name not in CATALOG_SCHEMA.names]
@@ -153,7 +148,7 @@ class Catalog:
         return values
 
     def row_keys(self) -> list[str]:
-        """Each row's clip, content of the file and stretch as text: what decides its numbers for ever."""
+        """What decides each row's numbers, as text: the clip, its file's content, its stretch. Rows keep theirs."""
         columns = (self.table.column(name).to_pylist() for name in CONTENT)
         return ["\t".join(map(str, key)) for key in zip(*columns, strict=True)]
 
@@ -167,7 +162,7 @@ class Catalog:
         return Catalog(self.info, self.table.filter(pc.invert(self.table.column("retired"))))
 
     def check(self) -> None:
-        """Raise FormatError if the table or the description breaks the rules of the format."""
+        """Raise FormatError where the table or the description breaks its own rules."""
         self.info.check()
         if not self.table.schema.equals(CATALOG_SCHEMA, check_metadata=False):
             raise FormatError("the catalog's columns are not those of its format; rebuild it with encore embed")
@@ -184,7 +179,7 @@ class Catalog:
             raise FormatError(f"unknown official split {sorted(splits)[0]!r}; have: {', '.join(SPLITS)}")
 
     def to_arrow(self) -> pa.Table:
-        """The table as it is written, with `CatalogInfo` in its schema metadata."""
+        """The table with `CatalogInfo` in its schema metadata, as it is written."""
         text = json.dumps({"format": CATALOG_FORMAT, **asdict(self.info)}, sort_keys=True, ensure_ascii=False)
         return self.table.replace_schema_metadata({_INFO_KEY: text.encode()})
 
@@ -194,8 +189,8 @@ class Catalog:
         if _INFO_KEY not in metadata:
             raise FormatError("the catalog carries no description of its collection; it was not written by Encore")
         try:
-            content: dict[str, Any] = json.loads(metadata[_INFO_KEY])
-            version = content.pop("format")
+            held: dict[str, Any] = json.loads(metadata[_INFO_KEY])
+            version = held.pop("format")
         except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise FormatError("the catalog's description cannot be read") from error
         check_format("catalog", version, CATALOG_FORMAT)
@@ -206,9 +201,9 @@ class Catalog:
                 f"it: update Encore, or encode again into another --store"
             )
         known = {f.name for f in fields(CatalogInfo)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in known}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
         try:
-            info = CatalogInfo(**values)
+            info = CatalogInfo(**given)
         except TypeError as error:
             raise FormatError("the catalog's description lacks something") from error
         catalog = cls(info, _completed(table.replace_schema_metadata(None)))
@@ -217,7 +212,7 @@ class Catalog:
 
 
 def _completed(table: pa.Table) -> pa.Table:
-    """The table with nulls in the optional columns that did not exist when it was written."""
+    """The table with nulls for the optional columns that were not there yet when it was written."""
     for index, schema_field in enumerate(CATALOG_SCHEMA):
         if schema_field.nullable and schema_field.name not in table.column_names:
             table = table.add_column(index, schema_field, pa.nulls(table.num_rows, type=schema_field.type))
@@ -237,16 +232,16 @@ class ShardRecord:
     failures: tuple[tuple[int, str, str], ...] = ()
 
     @classmethod
-    def parse(cls, content: Any) -> ShardRecord:
+    def parse(cls, held: Any) -> ShardRecord:
         try:
-            first, last = (_whole(row, "a shard's row") for row in content["rows"])
+            first, last = (_whole(row, "a shard's row") for row in held["rows"])
             return cls(
                 rows=(first, last),
-                clips=_text(content["clips"], "a shard's hash of clips"),
-                values=_text(content["values"], "a shard's hash of numbers"),
+                clips=_text(held["clips"], "a shard's hash of clips"),
+                values=_text(held["values"], "a shard's hash of numbers"),
                 failures=tuple(
                     (_whole(row, "a failed row", first, last - 1), _text(kind, "a kind"), _text(reason, "a reason"))
-                    for row, kind, reason in content["failures"]
+                    for row, kind, reason in held["failures"]
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -255,10 +250,10 @@ class ShardRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The description of a complete representation; written last, so that its presence means completeness.
+    """What a complete representation is; written last, so that its presence means completeness.
 
-    ``rows`` catalog rows are encoded, in shards of ``shard_rows`` rows; each row has ``shape`` and ``dtype``.
-    ``settings`` is what the fingerprint is a hash of.
+    ``rows`` catalog rows are encoded, in shards of ``shard_rows`` rows; one representation has ``shape`` and
+    ``dtype``. ``settings`` holds what the fingerprint was made from.
     """
 
     backbone: str
@@ -277,21 +272,21 @@ class Manifest:
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         try:
-            content = json.loads(data)
-            version = content["format"]
+            held = json.loads(data)
+            version = held["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
         check_format("manifest", version, MANIFEST_FORMAT)
         try:
             manifest = cls(
-                backbone=_text(content["backbone"], "backbone"),
-                fingerprint=_text(content["fingerprint"], "fingerprint"),
-                rows=_whole(content["rows"], "rows"),
-                shard_rows=_whole(content["shard_rows"], "shard_rows", 1),
-                shape=tuple(_whole(n, "shape", 1) for n in content["shape"]),
-                dtype=_text(content["dtype"], "dtype"),
-                settings=dict(canonical(content["settings"])),
-                shards=tuple(ShardRecord.parse(shard) for shard in content["shards"]),
+                backbone=_text(held["backbone"], "backbone"),
+                fingerprint=_text(held["fingerprint"], "fingerprint"),
+                rows=_whole(held["rows"], "rows"),
+                shard_rows=_whole(held["shard_rows"], "shard_rows", 1),
+                shape=tuple(_whole(n, "shape", 1) for n in held["shape"]),
+                dtype=_text(held["dtype"], "dtype"),
+                settings=dict(canonical(held["settings"])),
+                shards=tuple(ShardRecord.parse(shard) for shard in held["shards"]),
             )
             kind = np.dtype(manifest.dtype).kind
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -302,16 +297,16 @@ class Manifest:
         return manifest
 
     def _check_shards(self) -> None:
-        """Raise FormatError if the shards do not cover all rows in order."""
+        """Raise where the shards are not those of all rows, one behind the other."""
         count = -(-self.rows // self.shard_rows)
         starts = range(0, self.rows, self.shard_rows)
-        ranges = [shard.rows for shard in self.shards]
-        if len(ranges) != count or ranges != [(first, min(first + self.shard_rows, self.rows)) for first in starts]:
+        held = [shard.rows for shard in self.shards]
+        if len(held) != count or held != [(first, min(first + self.shard_rows, self.rows)) for first in starts]:
             raise FormatError(f"the manifest's shards are not those of {self.rows} rows, {self.shard_rows} each")
 
 
 def _whole(value: Any, what: str, least: int = 0, most: int = 2**62) -> int:
-    """``value`` if it is an integer within these limits; FormatError for anything else, even an equal float or bool."""
+    """A whole number as JSON holds it, which knows no other type; FormatError for anything else."""
     if type(value) is int and least <= value <= most:
         return value
     raise FormatError(f"{what} cannot be {_short(value)}")
@@ -328,7 +323,7 @@ def _short(value: Any) -> str:
 
 
 def check_format(what: str, version: object, ours: int) -> None:
-    """Raise RequestError if a catalog or a manifest was written in another version of its format."""
+    """Raise where a catalog or a manifest was written in another version of its format."""
     if version == ours:
         return
     newer = isinstance(version, int) and version > ours

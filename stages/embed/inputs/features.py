@@ -1,7 +1,7 @@
 """Rows of a table of ready-made features.
 
-A process reads the columns once and then serves rows from memory, at about a microsecond a row. Two-dimensional HDF5
-datasets larger than `MOST_BYTES` are read row by row instead.
+A process reads the wanted columns once and answers from memory, about a microsecond a row; two-dimensional
+datasets of HDF5 files that are larger than `MOST_BYTES` are read row by row instead.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
 from store.words import counted
 
-MOST_BYTES = 1 << 30  # of a two-dimensional dataset, for it to be kept in memory
-MOST_NUMBERS = 1 << 31  # in one-dimensional columns, which are always kept in memory
+MOST_BYTES = 1 << 30  # of a two-dimensional dataset that is held in memory
+MOST_NUMBERS = 1 << 31  # of one-dimensional columns, which are held in any case
 
 _NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
@@ -28,14 +28,9 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class FeatureRows:
-    """The numbers in some columns of a table: ``float32 [rows, columns]``, NaN for cells without a number.
+    """The numbers of some columns of a table: ``float32 [rows, columns]``, NaN where a cell holds none.
 
-    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is named ``features[i]``.
-
-    Raises
-    ------
-    RequestError
-        if a column does not exist or holds something other than numbers, or the table is too large.
+    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is called ``features[i]``.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -44,7 +39,7 @@ class FeatureRows:
         table = read_table(path)
         self.path = path
         self.shape = (table.rows, len(columns))
-        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns and their places in a row
+        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns, and where they go
         narrow: dict[int, str] = {}
         for place, name in enumerate(columns):
             match = _NUMBERED.fullmatch(name)
@@ -72,7 +67,7 @@ class FeatureRows:
                     f"{table.where(row)}: {name} is {cell!r}, and a feature is a number; correct it, or leave {name} "
                     f"out of --columns features=..."
                 )
-            with np.errstate(over="ignore"):  # numbers beyond single precision become infinite
+            with np.errstate(over="ignore"):  # what single precision cannot hold is not finite
                 self._narrow[:, i] = values
         self._whole: Rows | None = None
         if not self._blocks:
@@ -81,21 +76,21 @@ class FeatureRows:
             self._whole = self.take(slice(0, table.rows))
 
     def take(self, rows: slice | Sequence[int]) -> Rows:
-        """The rows of a slice, which has a ``start`` and a ``stop``, or of a list in its order: [rows, columns]."""
+        """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[taken, columns]``."""
         if self._whole is not None:
             return self._whole[rows]
         from stages.embed.hdf5 import opened
 
         narrow = self._narrow[rows]
-        values: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
-        values[:, self._narrow_places] = narrow
+        taken: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
+        taken[:, self._narrow_places] = narrow
         with opened(self.path) as file:
             for name, (indices, places) in self._blocks.items():
                 data = file[name]
                 block = data[rows] if isinstance(rows, slice) else np.stack([data[row] for row in rows])
                 with np.errstate(over="ignore"):
-                    values[:, places] = block[:, indices]
-        return values
+                    taken[:, places] = block[:, indices]
+        return taken
 
     def __len__(self) -> int:
         return self.shape[0]

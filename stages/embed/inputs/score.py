@@ -1,8 +1,8 @@
 """MIDI files as they are written: notes, tempos and time signatures in ticks.
 
-symusic parses; whatever it leaves open is decided here. A note ends at the first note-off of its channel and pitch
-after its start: one note-off ends all notes that sound there, as in synthesizers. Notes without length are dropped.
-Tempos and time signatures apply whichever track they are in.
+symusic parses; what it does not decide is decided here. A note ends at the first note-off of its channel and
+pitch after its start (one note-off ends every note that sounds there, as synthesizers do), and notes without
+length are dropped. Tempos and time signatures count from whichever track they stand in.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class Score:
 
 
 def read_score(path: Path) -> Score:
-    """The notes of a Standard MIDI File of format 0 or 1, timed by tempos or by SMPTE frames.
+    """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames.
 
     Raises
     ------
     ClipError
-        ``missing``, ``unreadable``, ``damaged``; ``outside`` for files that are not read: those above `MAX_BYTES`, and
-        those of several independent songs (format 2).
+        ``missing``, ``unreadable``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several
+        independent songs in one file (format 2).
     """
     score, ticks_per_s = _parse(_contents(path))
     tracks = list(score.tracks)
@@ -129,13 +129,13 @@ def read_score(path: Path) -> Score:
 
 
 def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
-    tempos = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
-    at = np.concatenate([[0], tempos["time"]]).astype(np.int64)
-    tempo_us = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
-    if (at < 0).any() or not (tempo_us > 0).all():
+    found = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
+    at = np.concatenate([[0], found["time"]]).astype(np.int64)
+    micros = np.concatenate([[_DEFAULT_TEMPO_US], found["mspq"]]).astype(np.float64)
+    if (at < 0).any() or not (micros > 0).all():
         raise ClipError("damaged", "a tempo of 0 or at a negative time")
     order = np.argsort(at, kind="stable")
-    return {"tempo_at": at[order], "tempo_us": tempo_us[order]}
+    return {"tempo_at": at[order], "tempo_us": micros[order]}
 
 
 def _meters(score: Any) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _contents(path: Path) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[Any, float | None]:
-    """symusic's score in ticks, and the ticks per second of a file that counts SMPTE frames instead of beats."""
+    """symusic's score in ticks, and the ticks a second where the file counts SMPTE frames instead of beats."""
     from symusic import Score
 
     if not data:
@@ -176,7 +176,7 @@ def _parse(data: bytes) -> tuple[Any, float | None]:
     if data[9] == 2 and data[11] > 1:
         raise ClipError("outside", "format 2 holds independent songs without a common time; save it as format 0 or 1")
     ticks_per_s = None
-    if data[12] & 0x80:  # minus the frames per second, then the ticks per frame; symusic reads only beats
+    if data[12] & 0x80:  # minus the frames a second, then the ticks a frame; symusic knows beats only
         frames_per_s = 256 - data[12]
         ticks_per_s = (30_000 / 1_001 if frames_per_s == 29 else frames_per_s) * data[13]
         data = data[:12] + b"\x01\xe0" + data[14:]
