@@ -71,7 +71,8 @@ class CatalogInfo:
     """What the catalog says of its collection as a whole.
 
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
-    of ready-made features; ``backbone`` is the one that is meant when none is named.
+    of ready-made features; ``backbone`` is the one that is meant when none is named; ``follow_links`` allows links out
+    of ``data_root``.
     """
 
     name: str
@@ -81,6 +82,7 @@ class CatalogInfo:
     citation: str
     backbone: str
     data_root: str | None = None
+    follow_links: bool = False
     synthetic: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ class CatalogInfo:
         for name, value in asdict(self).items():
             if name in ("features", "notes"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-            elif name == "synthetic":
+            elif name in ("follow_links", "synthetic"):
                 right = isinstance(value, bool)
             else:
                 right = isinstance(value, str) or (name == "data_root" and value is None)

@@ -156,6 +156,7 @@ class ClipTable:
     def __init__(self, catalog: Catalog, reader: Input) -> None:
         self.reader = reader
         self.root = Path(catalog.info.data_root or ".").resolve()
+        self.follow_links = catalog.info.follow_links
         self.paths = _paths(catalog, reader)
         self.clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
         self.start_s = catalog.column("start_s").to_numpy()
@@ -167,7 +168,7 @@ class ClipTable:
 
     def clip(self, row: int) -> Clip:
         """Catalog row ``row``; ClipError where its path is none to be opened (`song_file`)."""
-        path = song_file(self.root, self.paths[row])
+        path = song_file(self.root, self.paths[row], follow_links=self.follow_links)
         start, duration = float(self.start_s[row]), float(self.duration_s[row])
         return Clip(
             clip_id=self.clip_ids[row],
