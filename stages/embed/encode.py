@@ -11,7 +11,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, song_file
+from stages.embed.inputs import Clip, Input, remarks, song_file
 from stages.progress import task
 from store.arrays import fill_value
 from store.errors import ClipError, EncoreError, RequestError
@@ -118,18 +118,21 @@ def encode(
             place = {row: i for i, row in enumerate(shard.rows)}
             values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
             lost: list[Failure] = []
+            notes: list[Failure] = []
             done = 0
             while done < len(place):
                 got, representations = next(encoded)
                 good, numbers, bad = _clips_of(backbone, got, representations)
                 values[[place[row] for row in good]] = numbers
                 lost += bad
+                notes += got.notes
                 if strict and bad:
                     row, kind, reason = bad[0]
                     raise EncoreError(f"{clips.paths[row]}: {kind}: {reason}")
                 done += len(got.rows) + len(got.failures)
                 advance(len(got.rows) + len(got.failures))
-            writer.commit(shard, values, lost)
+            failed = {row for row, _, _ in lost}
+            writer.commit(shard, values, lost, [entry for entry in notes if entry[0] not in failed])
             failures += lost
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
@@ -143,6 +146,7 @@ class LoadedBatch:
     counts: list[int]
     windows: torch.Tensor | None
     failures: list[Failure]
+    notes: list[Failure] = field(default_factory=list)
 
     def pin_memory(self) -> LoadedBatch:
         if self.windows is not None:
@@ -182,14 +186,17 @@ class ClipTable:
         good: list[int] = []
         arrays: list[np.ndarray[Any, Any]] = []
         failures: list[Failure] = []
+        notes: list[Failure] = []
         for row in rows:
             try:
-                arrays.append(self.reader.load(self.clip(row)))
+                with remarks() as collected:
+                    arrays.append(self.reader.load(self.clip(row)))
                 good.append(row)
+                notes += [(row, kind, reason) for kind, reason in collected]
             except (ClipError, OSError) as error:
                 failures.append(failure(row, error))
         windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
-        return LoadedBatch(good, [len(array) for array in arrays], windows, failures)
+        return LoadedBatch(good, [len(array) for array in arrays], windows, failures, notes)
 
 
 def failure(row: int, error: ClipError | OSError) -> Failure:
