@@ -94,8 +94,8 @@ def read_score(path: Path, *, every_note: bool = False) -> Score:
     Raises
     ------
     ClipError
-        ``missing``, ``unreadable``, ``empty``, ``damaged``, ``truncated``, ``not-supported``, or ``outside`` for what is
-        not read: above `MAX_BYTES`, several independent songs in one file (format 2).
+        ``missing``, ``unreadable``, ``empty``, ``damaged``, ``truncated``, ``not-supported``; ``outside`` for a file of
+        more than `MAX_BYTES`, or of several independent songs (format 2).
     """
     score, ticks_per_s = _parse(_contents(path), every_note=every_note)
     tracks = list(score.tracks)
@@ -191,7 +191,7 @@ def _parse(data: bytes, *, every_note: bool) -> tuple[Any, float | None]:
         score = _symusic(data)
         remark("mended", f"read after its events were written anew; as they were: {error.reason}")
         return score, ticks_per_s
-    if every_note and _loses_notes(score, data):
+    if every_note and _is_ambiguous(score, data):
         score = _symusic(rewritten(data, close_all=True))
     return score, ticks_per_s
 
@@ -206,18 +206,31 @@ def _symusic(data: bytes) -> Any:
         raise ClipError("damaged", f"not a whole MIDI file: {reason}") from error
 
 
-def _loses_notes(score: Any, data: bytes) -> bool:
-    """Whether there are notes that symusic drops, since no note-off of their own is left: more end where all must end.
+def _is_ambiguous(score: Any, data: bytes) -> bool:
+    """Whether symusic, which ends notes first in, first out, may have dropped or misled one.
 
-    Or whether notes have no length, so that it is not certain which of them sound on. Not told of files that are too
-    large to be rewritten.
+    It drops notes for which no note-off is left in the end: more come out where all are ended there. Notes without
+    length, and notes that begin where one of several that sound ends, may have taken another's note-off. Files that are
+    too large to be rewritten are taken as they are.
     """
     if len(data) > MAX_REWRITTEN_BYTES:
         return False
+    for track in score.tracks:
+        notes = track.notes.numpy()
+        start, duration, key = (notes[name].astype(np.int64) for name in ("time", "duration", "pitch"))
+        starts, ends = (np.sort(key << _TICK_BITS | at) for at in (start, start + duration))
+        if (duration == 0).any() or ((starts[1:] < ends[:-1]).any() and _meet_within(starts, ends)):
+            return True
     ended = with_all_off(data)
-    if ended is None or any((track.notes.numpy()["duration"] == 0).any() for track in score.tracks):
-        return True
-    return bool(_symusic(ended).note_num() > score.note_num())
+    return ended is None or _symusic(ended).note_num() > score.note_num()
+
+
+def _meet_within(starts: Ints, ends: Ints) -> bool:
+    """Whether a note begins at the end of another while yet another of its pitch sounds; both [notes], sorted."""
+    meeting = np.isin(starts, ends)
+    begun = np.searchsorted(starts, starts[meeting])  # before this tick
+    ended = np.searchsorted(ends, starts[meeting], side="left")
+    return bool((begun - ended > 1).any())
 
 
 def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:

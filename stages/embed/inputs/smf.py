@@ -113,65 +113,97 @@ def rewritten(data: bytes, *, close_all: bool = False) -> bytes:
 
 def _events(data: bytes, begin: int, end: int, *, close_all: bool) -> tuple[bytes, int]:
     """The events of a track from ``begin`` on, rewritten, and where they stop: behind End of Track, or at ``end``."""
-    out, open_notes = bytearray(), _OpenNotes()
-    at, status, wait, clamped = begin, 0, 0, False
     try:
-        while at < end or (status and at < len(data)):
-            delta, at = _number(data, at)
-            wait += delta
-            if close_all:
-                open_notes.now += delta
-            first = data[at]
-            if first == 0xFF:
-                kind = data[at + 1]
-                length, body = _number(data, at + 2)
-                at = body + length
-                if at > len(data):
-                    raise IndexError
-                if kind == 0x2F:
-                    if clamped and at != end:
-                        raise ClipError("damaged", "values above 127, and a track that ends elsewhere than it says")
-                    return bytes(out + _delta(wait) + _END_OF_TRACK), at
-                out += _delta(wait) + bytes((0xFF, kind)) + _delta(length) + data[body:at]
-            elif first in (0xF0, 0xF7):
-                length, body = _number(data, at + 1)
-                at = body + length
-                if at > len(data):
-                    raise IndexError
-                continue  # its delta is added to the next event's
-            elif first > 0xF0:
-                at += 1 + _SYSTEM_LENGTHS.get(first, 0)
-                continue
-            else:
-                if first >= 0x80:
-                    status, at = first, at + 1
-                elif not status:
-                    raise ClipError("damaged", "an event without a status")
-                length = _LENGTHS[status & 0xF0]
-                values = data[at : at + length]
-                at += length
-                if not values.isascii():
-                    clamped = True
-                    values = bytes(min(value, 127) for value in values)
-                event = bytes([status]) + values
-                if at > len(data):
-                    raise IndexError
-                out += _delta(wait) + event
-                if close_all and status < 0xA0:
-                    out += (b"\0" + event) * (open_notes.count(status, event) - 1)
-            wait = 0
+        events, at = _Track(data, begin, end, close_all=close_all).read()
     except IndexError as error:
-        told, there = end - begin, len(data) - begin
-        if told > there:
-            raise ClipError(
-                "truncated", f"its last track has {told} bytes by its header, and {there} are there"
-            ) from error
-        raise ClipError("damaged", "an event that the file does not hold to its end") from error
-    if end > len(data):
-        raise ClipError(
-            "truncated", f"its last track has {end - begin} bytes by its header, and {len(data) - begin} are there"
-        )
-    return bytes(out + _delta(wait) + _END_OF_TRACK), min(at, end)
+        if end <= len(data):
+            raise ClipError("damaged", "an event that the file does not hold to its end") from error
+        at, events = end, b""
+    if end > len(data) and not events.endswith(_END_OF_TRACK):
+        there = len(data) - begin
+        raise ClipError("truncated", f"its last track has {end - begin} bytes by its header, and {there} are there")
+    return events if events.endswith(_END_OF_TRACK) else events + b"\0" + _END_OF_TRACK, at
+
+
+class _Track:
+    """A track that is read event by event; IndexError where the file ends within one."""
+
+    def __init__(self, data: bytes, begin: int, end: int, *, close_all: bool) -> None:
+        self._data, self._at, self._end = data, begin, end
+        self._out = bytearray()
+        self._open_notes = _OpenNotes() if close_all else None
+        self._status = self._wait = 0
+        self._is_clamped = False
+
+    def read(self) -> tuple[bytes, int]:
+        """The events written anew, and where they stop."""
+        data, last = self._data, len(self._data)
+        while self._at < self._end or (self._status and self._at < last):
+            delta = self._number()
+            self._wait += delta
+            if self._open_notes is not None:
+                self._open_notes.now += delta
+            first = data[self._at]
+            if first < 0xF0:
+                self._message(first)
+            elif first == 0xFF:
+                self._at += 2
+                if self._meta(data[self._at - 1]):
+                    break
+            else:  # of the system: nothing that sounds, and its delta is added to the next event's
+                self._at += 1
+                self._take(self._number() if first in (0xF0, 0xF7) else _SYSTEM_LENGTHS.get(first, 0))
+        return bytes(self._out), self._at
+
+    def _message(self, first: int) -> None:
+        """A message of a channel, by its own or running status."""
+        if first >= 0x80:
+            self._status = first
+            self._at += 1
+        elif not self._status:
+            raise ClipError("damaged", "an event without a status")
+        values = self._take(_LENGTHS[self._status & 0xF0])
+        if not values.isascii():
+            self._is_clamped = True
+            values = bytes(min(value, 127) for value in values)
+        event = bytes([self._status]) + values
+        self._write(event)
+        if self._open_notes is not None and self._status < 0xA0:
+            self._out += (b"\0" + event) * (self._open_notes.count(self._status, event) - 1)
+
+    def _meta(self, kind: int) -> bool:
+        """A meta event; whether it is End of Track."""
+        length = self._number()
+        body = self._take(length)
+        if kind != _END_OF_TRACK[1]:
+            self._write(bytes((0xFF, kind)) + _delta(length) + body)
+            return False
+        if self._is_clamped and self._at != self._end:
+            raise ClipError("damaged", "values above 127, and a track that ends elsewhere than its header says")
+        self._write(_END_OF_TRACK)
+        return True
+
+    def _write(self, event: bytes) -> None:
+        self._out += _delta(self._wait) + event
+        self._wait = 0
+
+    def _take(self, count: int) -> bytes:
+        piece = self._data[self._at : self._at + count]
+        if len(piece) < count:
+            raise IndexError("the file ends")
+        self._at += count
+        return piece
+
+    def _number(self) -> int:
+        """A number of variable length."""
+        number = 0
+        for _ in range(_MAX_DELTA_BYTES):
+            byte = self._data[self._at]
+            self._at += 1
+            number = number << 7 | byte & 0x7F
+            if byte < 0x80:
+                return number
+        raise ClipError("damaged", "a number of more than eight bytes")
 
 
 class _OpenNotes:
@@ -193,18 +225,6 @@ class _OpenNotes:
             self._begun[key] = [self.now] * (len(begun) - len(before))
             return len(before)
         return len(begun) or 1
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length, and where it ends; IndexError where the file ends before it."""
-    number = 0
-    for _ in range(_MAX_DELTA_BYTES):
-        byte = data[at]
-        at += 1
-        number = number << 7 | byte & 0x7F
-        if byte < 0x80:
-            return number, at
-    raise ClipError("damaged", "a number of more than eight bytes")
 
 
 def _delta(number: int) -> bytes:
