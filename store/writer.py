@@ -16,14 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import zarr
 
 from store.arrays import Disk, chunk_path, create_array, fill_value, open_array, shard_rows
 from store.errors import PASSING, FormatError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, Manifest, ShardRecord
+from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -181,7 +180,9 @@ class RepresentationWriter:
         manifest = self.store.read_manifest(self.dataset, self.name)
         return manifest.shards[index] if manifest is not None and index < len(manifest.shards) else None
 
-    def commit(self, shard: Shard, values: Array, failures: Sequence[Failure] = ()) -> None:
+    def commit(
+        self, shard: Shard, values: Array, failures: Sequence[Failure] = (), notes: Sequence[Failure] = ()
+    ) -> None:
         """Write a shard's new rows and their record, unless another run has done so already.
 
         A shard that another run has grown is left to that run; rows that it still lacks are tried by the next one.
@@ -190,6 +191,7 @@ class RepresentationWriter:
         ----------
         values : [len(shard.rows), *shape]; rows that failed hold the fill value.
         failures : (catalog row, kind, reason).
+        notes : the same, of rows that did not fail.
 
         Raises
         ------
@@ -207,14 +209,14 @@ class RepresentationWriter:
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
                         f"cannot be added to; {self._remedy()}"
                     )
-                record = self._write(shard, values, failures, (), values[:0])
+                record = self._write(shard, values, failures, notes, None, values[:0])
             else:
                 self._check(shard, before)
                 lacking = set(shard.rows) & set(self._lacking(before, passing=True))
                 if before.rows[1] > shard.last or (before.rows[1] == shard.last and not lacking):
                     record = before
                 else:
-                    record = self._write(shard, values, failures, before.failures, stored)
+                    record = self._write(shard, values, failures, notes, before, stored)
             self._records[shard.index] = record
             self._known.add(shard.index)
 
@@ -223,14 +225,17 @@ class RepresentationWriter:
         shard: Shard,
         values: Array,
         failures: Sequence[Failure],
-        stored_failures: Sequence[Failure],
+        notes: Sequence[Failure],
+        before: ShardRecord | None,
         stored: Array,
     ) -> ShardRecord:
-        """Write a shard with its new rows and those already ``stored``, then its record."""
+        """Write a shard with its new rows and those already ``stored``, which ``before`` records; then its record."""
         whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
         whole[: len(stored)] = stored
         whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
-        earlier = [failure for failure in stored_failures if failure[0] not in set(shard.rows)]
+        again = set(shard.rows)
+        earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
+        earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
         begin = shard.first + len(stored)
         skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
         array = self._writable()
@@ -242,6 +247,7 @@ class RepresentationWriter:
             clips=hash_ids(self._keys[shard.first : shard.last]),
             values=hash_values(whole),
             failures=tuple(sorted((*earlier, *failures, *skipped))),
+            notes=tuple(sorted((*earlier_notes, *notes))),
         )
         self.store.files.write(self._record_file(shard.index), json.dumps(asdict(record)).encode())
         return record
@@ -287,15 +293,7 @@ class RepresentationWriter:
         self._writable()  # even a catalog without rows has an array
         records = tuple(record for _, record in sorted(self._records.items()))
         failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
-        clip_ids, paths = self.catalog.column("clip_id").to_pylist(), self.catalog.column("path").to_pylist()
-        columns = {
-            "row": [row for row, _, _ in failures],
-            "clip_id": [clip_ids[row] for row, _, _ in failures],
-            "path": [paths[row] for row, _, _ in failures],
-            "kind": [kind for _, kind, _ in failures],
-            "reason": [reason for _, _, reason in failures],
-        }
-        self.store.write_table(f"{self.folder}/failures.parquet", pa.table(columns, schema=FAILURES_SCHEMA))
+        self.store.write_table(f"{self.folder}/failures.parquet", failures_table(self.catalog, failures))
         manifest = Manifest(
             backbone=self.name.backbone,
             fingerprint=self.name.fingerprint,

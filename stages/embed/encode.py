@@ -11,7 +11,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, song_file
+from stages.embed.inputs import Clip, Input, remarks, song_file
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.arrays import fill_value
@@ -127,18 +127,21 @@ def encode(
             place = {row: i for i, row in enumerate(shard.rows)}
             values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
             shard_failures: list[Failure] = []
+            shard_notes: list[Failure] = []
             done = 0
             while done < len(place):
                 loaded_batch, representations = next(encoded)
                 rows, numbers, errors = _clips_of(backbone, loaded_batch, representations)
                 values[[place[row] for row in rows]] = numbers
                 shard_failures += errors
+                shard_notes += loaded_batch.notes
                 if strict and errors:
                     row, kind, reason = errors[0]
                     raise EncoreError(f"{clips.paths[row]}: {kind}: {reason}")
                 done += len(loaded_batch)
                 advance(len(loaded_batch))
-            writer.commit(shard, values, shard_failures)
+            failed = {row for row, _, _ in shard_failures}
+            writer.commit(shard, values, shard_failures, [entry for entry in shard_notes if entry[0] not in failed])
             failures += shard_failures
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
@@ -160,6 +163,7 @@ class LoadedBatch:
     counts: list[int]
     windows: torch.Tensor | None
     failures: list[Failure]
+    notes: list[Failure] = field(default_factory=list)
 
     def __len__(self) -> int:
         """How many clips were to be loaded."""
@@ -183,6 +187,7 @@ class ClipTable:
     def __init__(self, catalog: Catalog, reader: Input) -> None:
         self.reader = reader
         self.root = Path(catalog.info.data_root or ".").resolve()
+        self.follow_links = catalog.info.follow_links
         self.paths = _paths(catalog, reader)
         self.clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
         self.start_s = catalog.column("start_s").to_numpy()
@@ -194,7 +199,7 @@ class ClipTable:
 
     def clip(self, row: int) -> Clip:
         """The clip of catalog row ``row``; ClipError if its path may not be opened (`song_file`)."""
-        path = song_file(self.root, self.paths[row])
+        path = song_file(self.root, self.paths[row], follow_links=self.follow_links)
         start, duration = float(self.start_s[row]), float(self.duration_s[row])
         return Clip(
             clip_id=self.clip_ids[row],
@@ -208,14 +213,17 @@ class ClipTable:
         readable: list[int] = []
         arrays: list[Array] = []
         failures: list[Failure] = []
+        notes: list[Failure] = []
         for row in rows:
             try:
-                arrays.append(self.reader.load(self.clip(row)))
+                with remarks() as collected:
+                    arrays.append(self.reader.load(self.clip(row)))
                 readable.append(row)
+                notes += [(row, kind, reason) for kind, reason in collected]
             except (ClipError, OSError) as error:
                 failures.append(failure(row, error))
         windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
-        return LoadedBatch(readable, [len(array) for array in arrays], windows, failures)
+        return LoadedBatch(readable, [len(array) for array in arrays], windows, failures, notes)
 
 
 def failure(row: int, error: ClipError | OSError) -> Failure:

@@ -2,7 +2,8 @@
 
 symusic parses; what it does not decide is decided here. A note ends at the first note-off of its channel and
 pitch after its start (one note-off ends every note that sounds there, as synthesizers do), and notes without
-length are dropped. Tempos and time signatures count from whichever track they stand in.
+length are dropped. Tempos and time signatures count from whichever track they stand in; a tempo of 0 is passed over.
+A file that symusic refuses is rewritten event by event (`smf`) and parsed again; a remark then says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.embed.inputs import remark
+from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, rewritten, unwrapped, with_all_off
 from store.errors import ClipError
 
 MAX_BYTES = 1 << 24  # room for more than two million notes
@@ -86,16 +89,21 @@ class Score:
         return np.concatenate([[0.0], np.cumsum(np.diff(self.tempo_at) * scale[:-1])]), scale
 
 
-def read_score(path: Path) -> Score:
+def read_score(path: Path, *, every_note: bool = False) -> Score:
     """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames.
+
+    Parameters
+    ----------
+    every_note : keep every note that a note-off ends. symusic ends one note for each note-off and drops those that are
+        left over in the end, so that of several notes with one note-off between them the first stays.
 
     Raises
     ------
     ClipError
-        ``missing``, ``unreadable``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several
-        independent songs in one file (format 2).
+        ``missing``, ``unreadable``, ``empty``, ``damaged``, ``truncated``, ``not-supported``; ``outside`` for a file of
+        more than `MAX_BYTES`, or of several independent songs (format 2).
     """
-    score, ticks_per_s = _parse(_contents(path))
+    score, ticks_per_s = _parse(_contents(path), every_note=every_note)
     tracks = list(score.tracks)
     parts = [track.notes.numpy() for track in tracks]
     counts = [len(part["time"]) for part in parts]
@@ -132,8 +140,11 @@ def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
     found = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
     at = np.concatenate([[0], found["time"]]).astype(np.int64)
     micros = np.concatenate([[_DEFAULT_TEMPO_US], found["mspq"]]).astype(np.float64)
-    if (at < 0).any() or not (micros > 0).all():
-        raise ClipError("damaged", "a tempo of 0 or at a negative time")
+    if (at < 0).any() or (micros < 0).any():
+        raise ClipError("damaged", "a tempo below 0 or at a negative time")
+    if not micros.all():
+        remark("mended", "a tempo of 0 is passed over")
+        at, micros = at[micros > 0], micros[micros > 0]
     order = np.argsort(at, kind="stable")
     return {"tempo_at": at[order], "tempo_us": micros[order]}
 
@@ -165,14 +176,11 @@ def _contents(path: Path) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> tuple[Any, float | None]:
+def _parse(data: bytes, *, every_note: bool) -> tuple[Any, float | None]:
     """symusic's score in ticks, and the ticks a second where the file counts SMPTE frames instead of beats."""
-    from symusic import Score
-
-    if not data:
-        raise ClipError("empty", "a file of 0 bytes")
-    if len(data) < 14 or data[:4] != b"MThd":
-        raise ClipError("damaged", "not a Standard MIDI File: it does not begin with a MIDI header")
+    data, around = unwrapped(data)
+    for text in around:
+        remark("mended", text)
     if data[9] == 2 and data[11] > 1:
         raise ClipError("outside", "format 2 holds independent songs without a common time; save it as format 0 or 1")
     ticks_per_s = None
@@ -183,10 +191,52 @@ def _parse(data: bytes) -> tuple[Any, float | None]:
     if ticks_per_s == 0 or not any(data[12:14]):
         raise ClipError("damaged", "the header gives no time unit (0 ticks)")
     try:
-        return Score.from_midi(data), ticks_per_s
+        score = _symusic(data)
+    except ClipError as error:
+        data = rewritten(data, close_all=every_note)
+        score = _symusic(data)
+        remark("mended", f"read after its events were written anew; as they were: {error.reason}")
+        return score, ticks_per_s
+    if every_note and _is_ambiguous(score, data):
+        score = _symusic(rewritten(data, close_all=True))
+    return score, ticks_per_s
+
+
+def _symusic(data: bytes) -> Any:
+    from symusic import Score
+
+    try:
+        return Score.from_midi(data)
     except (RuntimeError, ValueError) as error:
         reason = str(error).removeprefix("MiniMidi: ").removesuffix(": iostream error")
         raise ClipError("damaged", f"not a whole MIDI file: {reason}") from error
+
+
+def _is_ambiguous(score: Any, data: bytes) -> bool:
+    """Whether symusic, which ends notes first in, first out, may have dropped or misled one.
+
+    It drops notes for which no note-off is left in the end: more come out where all are ended there. Notes without
+    length, and notes that begin where one of several that sound ends, may have taken another's note-off. Files that are
+    too large to be rewritten are taken as they are.
+    """
+    if len(data) > MAX_REWRITTEN_BYTES:
+        return False
+    for track in score.tracks:
+        notes = track.notes.numpy()
+        start, duration, key = (notes[name].astype(np.int64) for name in ("time", "duration", "pitch"))
+        starts, ends = (np.sort(key << _TICK_BITS | at) for at in (start, start + duration))
+        if (duration == 0).any() or ((starts[1:] < ends[:-1]).any() and _meet_within(starts, ends)):
+            return True
+    ended = with_all_off(data)
+    return ended is None or _symusic(ended).note_num() > score.note_num()
+
+
+def _meet_within(starts: Ints, ends: Ints) -> bool:
+    """Whether a note begins at the end of another while yet another of its pitch sounds; both [notes], sorted."""
+    meeting = np.isin(starts, ends)
+    begun = np.searchsorted(starts, starts[meeting])  # before this tick
+    ended = np.searchsorted(ends, starts[meeting], side="left")
+    return bool((begun - ended > 1).any())
 
 
 def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
