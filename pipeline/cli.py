@@ -5,9 +5,7 @@ Heavy libraries are imported inside the commands, so that ``encore --help`` answ
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import os
 import shlex
 import sys
@@ -22,7 +20,6 @@ from pipeline.options import (
     MAX_SEEDS,
     PLAIN,
     REGIMES,
-    STANDARD_OUTPUT,
     BackboneOption,
     DeferringGroup,
     DeviceOption,
@@ -37,8 +34,8 @@ from pipeline.options import (
     ThresholdOption,
     WorkersOption,
     command,
-    tell,
 )
+from pipeline.process import _take_standard_streams, tell
 from stages import progress, registry
 from store.errors import EncoreError, RequestError, is_out_of_memory
 
@@ -96,8 +93,8 @@ def embed(
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
     from pipeline import embed as work
-    from pipeline.configure import parse_pairs
     from pipeline.output import print_json
+    from stages.configure import parse_pairs
 
     report = work.embed(
         dataset,
@@ -142,8 +139,8 @@ def train(
 ) -> None:
     """Train a backbone; the checkpoint is what embed reads. Resumable; runs in several processes by torchrun."""
     from pipeline import train as work
-    from pipeline.configure import parse_pairs
     from pipeline.output import print_json
+    from stages.configure import parse_pairs
 
     first = not _is_further_process()
     if not first:
@@ -199,10 +196,11 @@ def audit(
 
     Also what the parts of each split share, and how far one gets without hearing a song.
     """
-    from pipeline import audit as work
-    from pipeline import splits
-    from pipeline.collections import open_catalog
+    from pipeline import audit as text
+    from pipeline import export as splits
     from pipeline.output import print_json
+    from stages.embed.catalogs import open_catalog
+    from stages.head import audit as work
 
     where = _open(store)
     catalog = open_catalog(dataset, options, where)
@@ -218,7 +216,7 @@ def audit(
     if json:
         print_json(found)
     else:
-        print(work.describe(found))
+        print(text.describe(found))
 
 
 @command(app, dataset_options=True)
@@ -314,10 +312,11 @@ def search(
 ) -> None:
     """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
     _check_mode(mode)
-    from pipeline import search as work
-    from pipeline.configure import parse_pairs
-    from pipeline.devices import find_device
+    from pipeline import search as text
     from pipeline.output import print_json
+    from stages.configure import parse_pairs
+    from stages.devices import find_device
+    from stages.head import search as work
 
     given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
     found = work.search(
@@ -334,7 +333,7 @@ def search(
     if json:
         print_json(dataclasses.asdict(found))
     else:
-        print(work.describe(found))
+        print(text.describe(found))
 
 
 @command(app)
@@ -361,8 +360,9 @@ def report(
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of artist."""
     from pipeline import plot as picture
-    from pipeline import report as work
+    from pipeline import report as text
     from pipeline.output import print_json
+    from stages.head import report as work
 
     chosen = _every_mode() if modes == "all" else _list(modes, "--modes")
     members = _list(ensemble, "--ensemble") if ensemble is not None else []
@@ -388,7 +388,7 @@ def report(
     if json:
         print_json(found)
     else:
-        print(work.describe(found))
+        print(text.describe(found))
 
 
 def _list(text: str, option: str) -> list[str]:
@@ -433,10 +433,10 @@ def _train(
     for mode in modes:
         _check_mode(mode)
     from pipeline import head as work
-    from pipeline.configure import parse_pairs
-    from pipeline.devices import find_device
     from pipeline.output import print_json, results_text
-    from stages.head.world import joined
+    from stages.configure import parse_pairs
+    from stages.devices import find_device
+    from stages.head.training.processes import joined
 
     if _is_further_process():
         progress.be_quiet(True)
@@ -565,38 +565,6 @@ def main() -> None:
         code = code or tell(error)
     # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
     os._exit(code if isinstance(code, int) else int(code is not None))
-
-
-class _Results(io.FileIO):
-    """Standard output, whose errors bear its name."""
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            error.filename = STANDARD_OUTPUT
-            raise
-
-
-class _Notes(io.FileIO):
-    """Standard error, which drops what it cannot write: what is told of the work must never end it."""
-
-    def write(self, data: Any) -> int:
-        with contextlib.suppress(OSError):
-            return super().write(data)
-        return len(data)
-
-
-def _take_standard_streams() -> None:
-    """Streams of few letters show ? for others; one that is closed takes what is written and drops it."""
-    while os.open(os.devnull, os.O_RDWR) <= 2:  # or a file of the store takes the place, and what is printed, later
-        pass
-    for name, kind, number in (("stdout", _Results, 1), ("stderr", _Notes, 2)):
-        stream = getattr(sys, name)
-        encoding = "utf-8" if stream is None else stream.encoding
-        raw = io.BufferedWriter(kind(number, "w", closefd=False))
-        taken = io.TextIOWrapper(raw, encoding, errors="replace", line_buffering=kind is _Notes or raw.isatty())
-        setattr(sys, name, taken)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.collections import make_dataset
-from pipeline.fetch import fetch, place_of
 from pipeline.output import table
+from stages.embed.catalogs import make_dataset
+from stages.embed.fetch import fetch, place_of
 from stages.progress import note
 from store.errors import RequestError
 

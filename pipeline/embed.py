@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -12,26 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
-from pipeline.collections import check_writable, mark_sources, open_catalog
-from pipeline.configure import configure
-from pipeline.devices import find_device
-from stages import registry
-from stages.division import Division
-from stages.embed.backbones import PRECISIONS, Backbone, Precision
+from stages.devices import find_device
+from stages.embed.catalogs import mark_sources, open_catalog
+from stages.embed.choose import RANDOM, find_backbone, make_backbone
 from stages.embed.encode import default_workers, encode, open_writer
-from stages.embed.weights import read_about, read_state_dict
+from stages.embed.weights import read_about
 from stages.progress import note
-from store.errors import EncoreError, RequestError, unknown
-from store.fingerprint import hash_file, hash_ids
-from store.layout import Store
+from stages.splits.kept import Division
+from store.errors import EncoreError
+from store.layout import Store, check_writable
 from store.merge import update
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import counted
 
-_RANDOM = "random"
-_SEED = 0
 _BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a worker holds up to three such batches
 
 
@@ -87,7 +80,7 @@ def embed(
     store.files.sweep(catalog.info.name)
     Division(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
-    if weights not in (None, _RANDOM):
+    if weights not in (None, RANDOM):
         _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
     already_there = writer.is_complete
     encoded, complete = 0, True
@@ -129,74 +122,6 @@ def embed(
     )
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A backbone, its weights (a path, ``random`` or none) or the published ``model`` with them, its precision."""
-
-    kind: type[Backbone]
-    weights: str | None
-    model: str
-    precision: Precision
-
-
-def make_backbone(chosen: Chosen, settings: Mapping[str, str], info: CatalogInfo) -> tuple[Backbone, str | None]:
-    """The backbone with its weights, and the mark of these weights that enters the fingerprint.
-
-    A published model is fetched. A checkpoint of ``encore train`` brings the settings it was trained with; those given
-    here go before them.
-    """
-    kind, name = chosen.kind, chosen.kind.NAME
-    weights = str(kind.fetch(chosen.model)) if chosen.model else chosen.weights
-    if weights not in (None, _RANDOM) and kind.WEIGHTS is not None:
-        settings = {**kind.settings_of(Path(weights)), **settings}
-    config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
-    if weights is None:
-        return kind(config), None
-    torch.manual_seed(_SEED)
-    backbone = kind(config)
-    backbone.precision = chosen.precision
-    if weights == _RANDOM:
-        note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
-        return backbone, f"{_RANDOM}-{_SEED}"
-    path = Path(weights)
-    if not path.exists():
-        raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
-    load_weights(backbone, path)
-    return backbone, hash_weights(path)
-
-
-def find_backbone(name: str, weights: str | None, precision: str = "32", info: CatalogInfo | None = None) -> Chosen:
-    """What was asked for; RequestError where it does not go together.
-
-    ``hf:MODEL`` is the backbone ``hf`` with that model. Opens no file and reads no collection; ``info`` is that of one
-    whose default the backbone is.
-    """
-    name, _, model = name.partition(":")
-    kind: type[Backbone] = registry.find("backbone", name)
-    if model and weights is not None:
-        raise RequestError(f"{name}:{model} names its weights; leave out --weights")
-    runs_in = next((choice for choice in PRECISIONS if choice == precision), None)
-    if runs_in is None:
-        raise unknown("precision", precision, PRECISIONS)
-    if kind.WEIGHTS is None and runs_in != "32":
-        raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
-    if kind.WEIGHTS is None and weights is not None:
-        raise RequestError(f"{name} has no weights; leave out --weights")
-    if kind.WEIGHTS is not None and weights is None and not model:
-        default = f", the default of {info.name}," if info is not None else ""
-        raise RequestError(
-            f"{name}{default} needs weights: --weights FILE (make: WEIGHTS=FILE). {kind.WEIGHTS} "
-            f". With --weights random it runs untrained, which is a control and says little about music. "
-            f"Backbones without weights: {', '.join(_without_weights())}"
-        )
-    return Chosen(kind, weights, model, runs_in)
-
-
-def _without_weights() -> list[str]:
-    """The backbones that need no weights; none is built to find out, as that can take seconds, or fail."""
-    return [name for name, kind in registry.load("backbone")[0].items() if getattr(kind, "WEIGHTS", "") is None]
-
-
 def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
     """Leave beside a representation the songs of this collection that its backbone was trained on."""
     about = read_about(weights)
@@ -204,38 +129,6 @@ def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
         table = pa.table({"song_id": pa.array(songs, type=pa.string())}, metadata={"regime": str(about.get("regime"))})
         store.write_table(f"{folder}/trained_on.parquet", table)
-
-
-def load_weights(backbone: Backbone, path: Path) -> None:
-    """`Backbone.load`, whose error then also says which other backbone the checkpoint fits."""
-    try:
-        backbone.load(path)
-    except RequestError as error:
-        owner = _who_reads(path, but=backbone.NAME)
-        raise RequestError(f"{error}. {owner} reads it: --backbone {owner}" if owner else str(error)) from error
-
-
-def _who_reads(path: Path, *, but: str) -> str | None:
-    """The first other backbone that the checkpoint's weights fit, found by trying, each with its default settings."""
-    try:
-        read_state_dict(path)
-    except RequestError:
-        return None
-    for name in registry.names("backbone"):
-        if name != but:
-            with contextlib.suppress(Exception):  # of any kind, from another package's; the first error is told
-                kind: type[Backbone] = registry.find("backbone", name)
-                kind(kind.Config()).load(path)
-                return name
-    return None
-
-
-def hash_weights(path: Path) -> str:
-    """A hash of a checkpoint, or of all checkpoints in a folder and their names."""
-    if path.is_file():
-        return hash_file(path)
-    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin"))
-    return hash_ids(text for file in files for text in (file.name, hash_file(file)))
 
 
 def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:

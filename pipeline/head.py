@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -11,55 +10,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipeline.checks import check_request, note_missing_labels, note_silent, trainable
-from pipeline.configure import configure
-from pipeline.devices import find_memory
-from pipeline.journal import Journal
-from pipeline.presets import paper_on, settings_for
-from pipeline.results import Result, numbers
-from pipeline.runs import RunFolder, run_name, save_run
-from pipeline.side_by_side import in_order, most_at_once
 from stages import registry
-from stages.head import collection as collections
-from stages.head import train as training
-from stages.head.checkpoint import Checkpoint
+from stages.devices import find_memory
+from stages.head.checks import note_missing_labels, note_silent, trainable
 from stages.head.collection import Collection
-from stages.head.ensemble import mean, network_seed
-from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
+from stages.head.fit import evaluate, fit
+from stages.head.heads import Head, TrainedHead
+from stages.head.open import open_collection
+from stages.head.results import Result, numbers
+from stages.head.runs.files import save_run
+from stages.head.runs.resume import Journal
+from stages.head.runs.workers import in_order, most_at_once
 from stages.head.settings import Settings
-from stages.head.shards import Shards
-from stages.head.thresholds import above, find
-from stages.head.world import ALONE, World
+from stages.head.thesis import paper_on
+from stages.head.training.processes import ALONE, World
+from stages.head.training.stretches import Shards
+from stages.head.training.threads import takes_one_thread
 from stages.progress import note, task
-from stages.splits import Split
-from stages.splits import parse as parse_regime
-from store.errors import EncoreError, RequestError
-from store.layout import Store, match
+from stages.splits.regimes import Split
+from stages.splits.regimes import parse as parse_regime
+from store.errors import RequestError
+from store.layout import Store
+from store.runs import RunFolder, run_name
 from store.words import counted
 
-_ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
-_RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
 _Split = tuple[int, int | None, Split]  # seed, number of the fold, part of each clip
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What one rule of a head says after one training.
-
-    ``threshold`` is [labels], None where labels are not chosen by a threshold; ``networks`` those whose mean it is.
-    """
-
-    rule: str | None
-    prediction: Prediction
-    threshold: NDArray[np.float64] | None
-    seconds: float
-    networks: list[training.Trained]
 
 
 def run(
@@ -159,7 +138,7 @@ def _at_once(
     """How many trainings may go side by side: where one takes one thread, as many as there are threads and memory."""
     if shards is None:
         return 1  # nothing is trained, only counted
-    if not shards.whole or device.type != "cpu" or not training.takes_one_thread(data, settings):
+    if not shards.whole or device.type != "cpu" or not takes_one_thread(data, settings):
         return 1
     copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
     return max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
@@ -205,7 +184,7 @@ class _Command:
                     "rule": fitted.rule,
                     "seed": seed,
                     "fold": fold,
-                    "metrics": numbers(training.evaluate(fitted.prediction, self.data, part)),
+                    "metrics": numbers(evaluate(fitted.prediction, self.data, part)),
                     "seconds": fitted.seconds,
                 },
                 data=self.data,
@@ -262,23 +241,6 @@ def _representation(head: type[Head], data: Collection) -> str | None:
     return data.backbone if head.READS_SONGS else None
 
 
-def open_collection(
-    store: Store,
-    dataset: str,
-    backbone: str | None,
-    heads: Sequence[type[Head]],
-    changes: Mapping[str, str],
-    *,
-    held: bool = True,
-) -> tuple[Collection, Settings]:
-    """What the heads read of a stored collection, and the settings that its backbone has with the changes."""
-    asked = configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
-    check_request(heads, asked, changes)
-    data = _load(store, dataset, backbone, heads, held=held)
-    # The representation's own name tells the backbone: what was asked for may be none, or cut short.
-    return data, configure(settings_for(dataset, (data.backbone or "").rpartition("-")[0]), changes, "a head")
-
-
 def _neighbours(head: type[Head], settings: Settings) -> str | None:
     if not head.READS_NEIGHBOURS:
         return None
@@ -304,88 +266,3 @@ def share(data: Collection, world: World, device: torch.device, memory_gib: floa
             f"they are read in {len(shards.stretches):,} stretches"
         )
     return shards
-
-
-def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
-    if any(head.READS_SONGS for head in heads):
-        stored = [str(name) for name in store.complete(dataset)]
-        return collections.load(store, dataset, backbone or default_backbone(store, dataset, stored), held=held)
-    return collections.from_catalog(store.read_catalog(dataset), store)
-
-
-def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | None:
-    """Of several representations the one of the collection's default backbone, which is noted; None where none is."""
-    fitting = match(names, store.read_catalog(dataset).info.backbone) if len(names) > 1 else []
-    if len(fitting) != 1:
-        return None
-    others = ", ".join(name for name in names if name != fitting[0])
-    note(f"{fitting[0]} is taken, the default of {dataset}; there are also: {others} (--backbone)")
-    return fitting[0]
-
-
-def _check_prediction(head: type[Head], data: Collection, rule: str, prediction: Prediction) -> None:
-    """EncoreError for what is no prediction for the clips of a collection: a network's numbers may overflow."""
-    shape = (len(data), len(data.labels))
-    if prediction.score.shape != shape or prediction.chosen.shape != shape:
-        raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
-    if not _RULE.fullmatch(rule):
-        raise EncoreError(f"{head.NAME} calls a rule {rule!r}; it names files: lower-case letters and single spaces")
-    wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
-    if wrong.any():
-        raise EncoreError(
-            f"{head.NAME} gave {wrong.sum():,} of {counted(len(data), 'clip')} scores that are not in [0, 1]; "
-            f"representations far larger than those of the training part overflow like this"
-        )
-
-
-def fit(
-    head: type[Head],
-    data: Collection,
-    part: Split,
-    settings: Settings,
-    seed: int,
-    device: torch.device,
-    advance: Callable[[int], None],
-    shards: Shards | None = None,
-    checkpoint: Callable[[int], Checkpoint] | None = None,
-) -> list[Fitted]:
-    """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
-
-    ``checkpoint`` gives the place where each of the networks waits while it is not finished.
-    """
-    started = time.perf_counter()
-    networks: list[training.Trained] = []
-    if issubclass(head, TrainedHead):
-        for member in range(settings.members):
-            of_member = network_seed(seed, member)
-            networks.append(
-                training.train(
-                    head,
-                    data,
-                    part,
-                    settings,
-                    seed=of_member,
-                    device=device,
-                    on_epoch=advance,
-                    shards=shards,
-                    checkpoint=checkpoint(member) if checkpoint else None,
-                )
-            )
-            advance(settings.epochs - len(networks[-1].history))
-        predictions = {"": mean([trained.prediction.score for trained in networks], data.multi_label)}
-    else:
-        assert issubclass(head, CountedHead)
-        predictions = head().predict(data, part)
-    for rule, prediction in predictions.items():
-        _check_prediction(head, data, rule, prediction)
-    took = sum(trained.seconds for trained in networks) if networks else time.perf_counter() - started
-    seconds = took / len(predictions)
-    found = []
-    for rule, prediction in predictions.items():
-        threshold = None
-        if data.multi_label and not rule:  # a named rule decides by itself
-            validation = part == 1
-            threshold = find(settings.threshold, data.targets[validation], prediction.score[validation])
-            prediction = Prediction(prediction.score, above(prediction.score, threshold))
-        found.append(Fitted(rule or None, prediction, threshold, seconds, networks))
-    return found

@@ -6,42 +6,22 @@ Nothing heavy is imported here, so that ``encore --help`` answers at once.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import inspect
-import logging
-import os
 import signal
 import sys
-import types
 import typing
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from pipeline.dataset_options import OF_COLLECTION, _with_dataset_options
+from pipeline.process import INTERRUPTED, _libraries_silenced, tell
 from stages import progress, registry
-from store.errors import EncoreError, is_out_of_memory
-
-INTERRUPTED = 130
-STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
-_LESS_TO_LEARN = "a smaller hidden, batch or neighbours (--set key=value) needs less"
-_LESS_HELD = f"{_LESS_TO_LEARN}, so does a smaller --memory, and OMP_NUM_THREADS=1, which trains one network at a time"
-# What takes less memory, by command.
-_LESS = {
-    "embed": "a smaller --batch or fewer --workers needs less",
-    "train": "a smaller batch (--set batch=N) or fewer --workers needs less",
-    "head": _LESS_HELD,
-    "compare": _LESS_HELD,
-    "search": _LESS_TO_LEARN,
-}
-_MORE = "other programs may have it, or a limit is set (ulimit -v, that of a container)"
 
 COMMON = "Common options"  # how a help calls its groups of options
-OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
 StoreOption = Annotated[
     str,
     typer.Option(
@@ -107,7 +87,6 @@ SeedsOption = Annotated[
     ),
 ]
 DEFAULT_STORE = "./stores"
-_METAVARS = {int: "N", float: "X", str: "TEXT", Path: "DIR"}
 
 
 class GroupedHelp(TyperCommand):
@@ -202,42 +181,6 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-@contextlib.contextmanager
-def _libraries_silenced() -> Iterator[None]:
-    """Nothing of what libraries warn of is shown, in this process and in those that it starts."""
-    before = os.environ.get("PYTHONWARNINGS")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        os.environ["PYTHONWARNINGS"] = "ignore"
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-            del os.environ["PYTHONWARNINGS"]
-            if before is not None:
-                os.environ["PYTHONWARNINGS"] = before
-
-
-def tell(error: Exception, name: str = "") -> int:
-    """Say what ended the command ``name``; the exit code."""
-    if is_out_of_memory(error):
-        print(f"error: out of memory; {_LESS.get(name, _MORE)}", file=sys.stderr)
-        return 1
-    if isinstance(error, EncoreError):
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
-        return 1  # its reader went away, and knows
-    if isinstance(error, OSError):  # what a store or a song could not be read for is told where it happens
-        where = "" if error.filename is None else f"{error.filename}: "
-        print(f"error: {where}cannot be written or read: {error.strerror or str(error) or 'OSError'}", file=sys.stderr)
-        return 1
-    print(f"error: unexpected {type(error).__name__}: {error}", file=sys.stderr)
-    print("this is a defect in Encore; run the command again with --debug for details", file=sys.stderr)
-    return 1
-
-
 def _flag(name: str, text: str) -> inspect.Parameter:
     annotation = Annotated[bool, typer.Option(f"--{name}", help=text, rich_help_panel=COMMON)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
@@ -248,77 +191,3 @@ def _give_signature(function: Callable[..., None], parameters: list[inspect.Para
     named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in named}
-
-
-def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
-    own = inspect.signature(function, eval_str=True)
-    found, broken = registry.load("dataset")
-    offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
-    taken = _taken(own)
-    left_out = list(broken)
-    for name, dataset in found.items():
-        try:
-            options = _options_of(dataset, {field: kind for field, (kind, _) in offered.items()}, taken)
-        except Exception as error:  # another's plug-in: it must not keep anyone from anything else
-            left_out.append(f"the dataset {name!r} offers no options: {type(error).__name__}: {error}")
-            continue
-        for field, (kind, text) in options.items():
-            offered.setdefault(field, (kind, {}))[1].setdefault(text, []).append(name)
-    everywhere = len(found)
-
-    @functools.wraps(function)
-    def gathered(**given: Any) -> None:
-        for text in left_out:
-            progress.note(f"left out: {text}")
-        function(options={name: given.pop(name) for name in offered}, **given)
-
-    parameters = [p for p in own.parameters.values() if p.name != "options"]
-    for name, (kind, texts) in offered.items():
-        parts = [("" if len(whose) == everywhere else f"[{', '.join(whose)}] ") + text for text, whose in texts.items()]
-        (plain, *_) = typing.get_args(kind)
-        option = typer.Option(
-            f"--{name.replace('_', '-')}",
-            help="; ".join(parts),
-            metavar=_METAVARS.get(plain),
-            rich_help_panel=OF_COLLECTION,
-        )
-        annotation = Annotated.__class_getitem__((kind, option))  # type: ignore[attr-defined]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    gathered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    gathered.__annotations__ = {p.name: p.annotation for p in parameters}
-    return gathered
-
-
-def _taken(own: inspect.Signature) -> set[str]:
-    """The options that a command has itself: by its parameters' names, and by what the command line calls them."""
-    told = (info for p in own.parameters.values() for info in getattr(p.annotation, "__metadata__", ()))
-    # In an annotation the first of an option's names stands where a default value would.
-    called = (name for info in told for name in (info.default, *(info.param_decls or ())) if isinstance(name, str))
-    return {*own.parameters, *(name.lstrip("-").replace("-", "_") for name in called), "quiet", "debug", "help"}
-
-
-def _options_of(dataset: Any, offered: Mapping[str, Any], taken: Iterable[str]) -> dict[str, tuple[Any, str]]:
-    """A data set's options: field -> the type that the command line parses, and the line of help.
-
-    Raises
-    ------
-    ValueError
-        where a command has an option of that name itself, or another data set one of another type.
-    """
-    hints = typing.get_type_hints(dataset)
-    found = {
-        field.name: (_optional(hints[field.name]), str(field.metadata["help"])) for field in dataclasses.fields(dataset)
-    }
-    for name, (kind, _) in found.items():
-        if name in taken:
-            raise ValueError(f"--{name} is an option of the command itself")
-        if offered.get(name, kind) != kind:
-            raise ValueError(f"--{name} is of another type than that of other data sets")
-    return found
-
-
-def _optional(kind: Any) -> Any:
-    """The type that the command line parses for a field; what it has no type for arrives as text."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        (kind,) = (arg for arg in typing.get_args(kind) if arg is not type(None))
-    return (kind if kind in (int, float, bool, str, Path) else str) | None

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.results import Result, columns_of
+from stages.head.results import SHORT_RULES, Result, columns_of
 from store.words import counted
 
 WIDTH = 80
 SHORT = {
-    "most frequent": "top",
-    "at least half": "half",
+    **SHORT_RULES,
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "subset_accuracy": "exact set",

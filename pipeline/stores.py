@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
-from pipeline.run_files import count_by_mode
 from stages import registry
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
+from store.runs import count_by_mode
 from store.splits import read_splits
 from store.words import counted
 

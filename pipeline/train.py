@@ -15,20 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.collections import mark_sources, open_catalog
-from pipeline.configure import configure
-from pipeline.devices import find_device
-from pipeline.embed import hash_weights, load_weights
 from pipeline.options import DEFAULT_STORE
 from pipeline.output import shell_lines
-from stages import columns, registry, splits
-from stages.division import Division
+from stages import registry
+from stages.configure import configure
+from stages.devices import find_device
 from stages.embed.backbones import Backbone
+from stages.embed.catalogs import mark_sources, open_catalog
+from stages.embed.choose import hash_weights, load_weights
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.train import Trained, train
 from stages.embed.weights import read_about
 from stages.progress import note
+from stages.splits import regimes as splits
+from stages.splits.kept import Division
+from store import columns
 from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store

@@ -200,3 +200,13 @@ class Store:
     def write_table(self, name: str, table: pa.Table) -> None:
         """A Parquet file, replaced as a whole."""
         self.files.write(name, to_parquet(table))
+
+
+def check_writable(store: Store) -> None:
+    """Raise before hours of work where the store cannot be written."""
+    probe = ".writable"
+    try:
+        store.files.write(probe, b"")
+        store.files.remove(probe)
+    except StoreError as error:
+        raise StoreError(f"the store {store.files.url} cannot be written: {error}") from error

@@ -22,16 +22,18 @@ from numpy.typing import NDArray
 
 from pipeline import embed as stage_one
 from pipeline import train as pretraining
-from pipeline.configure import configure
 from pipeline.output import percent, table
 from stages import registry
-from stages.head import collection, metrics, thresholds
+from stages.configure import configure
+from stages.head import open as opening
 from stages.head.collection import Collection
+from stages.head.fit import evaluate
 from stages.head.heads.song import Song
+from stages.head.scores import metrics, thresholds
 from stages.head.settings import Settings
-from stages.head.train import evaluate, train
+from stages.head.training.loop import train
 from stages.progress import note
-from stages.splits import Split
+from stages.splits.regimes import Split
 from store.layout import Store
 
 _METRICS = ("micro_f1", "tuned_f1", "roc_auc")
@@ -118,7 +120,7 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
                 strict=True,
                 part=(1, 1),
             )
-            data = collection.load(store, "demo", found.representation)
+            data = opening.load(store, "demo", found.representation)
             got = score(data, seed)
             note(f"{name}, seed {seed}, {state}: micro F1 {got['micro_f1']:.3f}, ROC-AUC {got['roc_auc']:.3f}")
             for metric in _METRICS:
@@ -159,7 +161,7 @@ def tuned_f1(truth: NDArray[np.bool_], score: NDArray[np.float32], part: Split) 
 def controls(store: Store, seeds: int) -> dict[str, Scores]:
     """What the same head makes of vectors that say nothing, and the best answer that is the same for every clip."""
     catalog = store.read_catalog("demo")
-    plain = collection.from_catalog(catalog)
+    plain = opening.from_catalog(catalog)
     found = {"random vectors": _none(), "one answer": _none()}
     for seed in range(seeds):
         noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stages.division import Division
-from stages.head.collection import from_catalog
-from stages.splits import PARTS
+from stages.head.open import from_catalog
+from stages.splits.kept import Division
+from stages.splits.regimes import PARTS
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.merge import merge

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,16 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages import columns, splits
-from stages.division import Division
-from stages.head.graph import ArtistGraph
+from stages.head.graph.cliques import ArtistGraph
+from stages.head.stored import Stored
 from stages.progress import note
-from store.errors import FormatError, RequestError
-from store.layout import Store
-from store.reader import Representations
-from store.schema import Catalog, CatalogInfo
-
-_GAP = 256  # rows that are not wanted are read with their neighbours rather than skipped where they are so few
+from stages.splits import regimes as splits
+from stages.splits.kept import Division
+from store.errors import RequestError
+from store.schema import CatalogInfo
 
 
 @dataclass(frozen=True)
@@ -174,141 +170,3 @@ class Collection:
         except RequestError:  # the collection can no longer be split so
             return False
         return not self._songs_trained_on(part[self.rows])
-
-
-def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
-    """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `Division`."""
-    return _select(Division(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), backbone=None)
-
-
-class Stored:
-    """The representations of a stored collection, read where they are wanted."""
-
-    def __init__(self, representations: Representations) -> None:
-        self.representations = representations
-        self.dim = math.prod(representations.shape)
-
-    def read(self, rows: NDArray[np.int64]) -> Tensor:
-        """[rows, dim] float32 of some catalog rows, which lie in few runs; FormatError for one that is not finite."""
-        order = np.argsort(rows, kind="stable")
-        runs = np.split(order, np.flatnonzero(np.diff(rows[order]) > _GAP) + 1)
-        whole = len(runs) == 1 and len(rows) > 0 and bool((np.diff(rows) == 1).all())
-        x = self._read(int(rows[0]), int(rows[-1]) + 1) if whole else torch.empty(len(rows), self.dim)
-        for run in () if whole or not len(rows) else runs:
-            first = int(rows[run[0]])
-            block = self._read(first, int(rows[run[-1]]) + 1)
-            x[torch.from_numpy(run)] = block[torch.from_numpy(rows[run] - first)]
-        # What is not finite makes their sum so; a fiftieth of the time that looking at each number takes.
-        if not x.sum().isfinite() and not (finite := torch.isfinite(x).all(dim=1)).all():
-            row, held = int(rows[int((~finite).nonzero()[0])]), self.representations
-            raise FormatError(
-                f"{held.dataset}/{held.name} holds numbers that are not finite, first in catalog row {row}; "
-                f"check it: encore store verify {held.dataset}"
-            )
-        return x
-
-    def _read(self, first: int, last: int) -> Tensor:
-        raw = self.representations.read(first, last).reshape(last - first, -1)
-        return torch.from_numpy(raw.astype(np.float32, copy=False))
-
-
-def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True) -> Collection:
-    """The clips of a stored collection with their representations, one vector a clip.
-
-    Parameters
-    ----------
-    held : whether these are read into memory at once; else `Collection.take` reads some of them.
-
-    Raises
-    ------
-    RequestError
-        where the collection or the representation is not there, or is not complete.
-    FormatError
-        where what is there does not hold what it should.
-    """
-    catalog = store.read_catalog(dataset)
-    representations = Representations(store, catalog, store.find(dataset, backbone))
-    encoded = np.zeros(len(catalog), dtype=bool)
-    encoded[: representations.rows] = representations.encoded()
-    collection = _select(Division(catalog, store), encoded=encoded, backbone=str(representations.name))
-    late = int((~catalog.retired()[representations.rows :]).sum())
-    if late:
-        collection.left_out["not encoded yet"] = late
-        collection.left_out["failed"] -= late
-    trained_on, regime = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
-    collection = replace(collection, stored=Stored(representations), trained_on=trained_on, trained_in=regime)
-    return collection.held() if held else collection
-
-
-def _trained_on(
-    store: Store, catalog: Catalog, folder: str, data: Collection
-) -> tuple[NDArray[np.bool_] | None, str | None]:
-    """[clips] whether the backbone was trained on a clip's song, and the regime in which it was."""
-    import pyarrow.compute as pc
-
-    if not store.files.exists(f"{folder}/trained_on.parquet"):
-        return None, None
-    table = store.read_table(f"{folder}/trained_on.parquet")
-    known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=table.column("song_id")).to_numpy()
-    regime = (table.schema.metadata or {}).get(b"regime")
-    return known[data.rows], None if regime is None else regime.decode()
-
-
-def _select(division: Division, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
-    """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    catalog, artist, targets = division.catalog, division.artist, division.targets
-    retired = catalog.retired()
-    labelled = targets.any(axis=1)
-    usable = ~retired & encoded & labelled
-    if not usable.any():
-        raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
-    rows = np.flatnonzero(usable)
-    rows = rows[np.argsort(artist[rows], kind="stable")]
-    held = np.flatnonzero(targets[rows].any(axis=0))
-    artist_ids = np.asarray(catalog.strings("artist_id"), dtype=object)[rows]
-    return Collection(
-        info=catalog.info,
-        rows=rows,
-        x=None,
-        targets=targets[rows][:, held],
-        labels=tuple(division.labels[i] for i in held.tolist()),
-        song=division.song[rows],
-        album=division.album[rows],
-        artist=_compact(artist[rows]),
-        artist_ids=tuple(dict.fromkeys(name for name in artist_ids if name is not None)),
-        official=columns.official(catalog)[rows],
-        backbone=backbone,
-        left_out={
-            "retired": int(retired.sum()),
-            "failed": int((~retired & ~encoded).sum()),
-            "without labels": int((~retired & encoded & ~labelled).sum()),
-        },
-        recording=None if division.recording is None else division.recording[rows],
-        division=division,
-        sides={name: values[rows] for name, values in _sides(catalog).items()},
-    )
-
-
-def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same numbers without gaps; -1 stays."""
-    used, compact = np.unique(codes, return_inverse=True)
-    return compact.astype(np.int64) - int(len(used) > 0 and used[0] < 0)
-
-
-def _sides(catalog: Catalog) -> dict[str, NDArray[np.float64]]:
-    """The catalog's numeric targets as columns, NaN where a clip has none."""
-    import pyarrow.compute as pc
-
-    column = catalog.column("targets").combine_chunks().drop_null()
-    clips = catalog.column("targets").is_valid().to_numpy().nonzero()[0]
-    names, values = column.keys, column.items
-    offsets = column.offsets.to_numpy()
-    clip_of = np.repeat(clips, np.diff(offsets))
-    begin, end = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
-    names, values = names[begin:end], values[begin:end].to_numpy(zero_copy_only=False)
-    found = {}
-    for name in pc.unique(names).to_pylist():
-        of_name = pc.equal(names, name).to_numpy(zero_copy_only=False)
-        found[name] = np.full(len(catalog), np.nan)
-        found[name][clip_of[of_name]] = values[of_name]
-    return found

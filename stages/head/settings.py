@@ -29,11 +29,11 @@ class Settings:
     side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
     index : how `knn` finds nearest clips: ``exact``, ``approximate``, or ``auto``, exact for all but large collections.
     standardise : shift and scale each number by the training part's mean and deviation.
-    loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.losses`.
+    loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
     threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
-        part, one for all labels or one for each; see `stages.head.thresholds`. Early stopping watches 0.5.
+        part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping watches 0.5.
     """
 
     hidden: int | None = 128

@@ -22,7 +22,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 from stages.embed.datasets.table import FeatureTable
-from stages.division import Division
+from stages.splits.kept import Division
 from store.layout import Store
 from tests.bench import peak_gib
 

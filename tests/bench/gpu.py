@@ -18,8 +18,8 @@ from stages.head.collection import Collection
 from stages.head.heads import CountedHead, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
-from stages.head.shards import Heads, Shards
-from stages.head.train import _Loop, train
+from stages.head.training.loop import _Loop, train
+from stages.head.training.stretches import Heads, Shards
 from stages.progress import be_quiet
 from tests.bench import best_seconds, entry
 from tests.bench.backbones import clips, machine, new_stores, songs

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.head import _dgl
 from stages.head.collection import Collection
-from stages.head.graph import ArtistGraph
+from stages.head.graph import _dgl
+from stages.head.graph.cliques import ArtistGraph
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gated import Gated
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
-from stages.head.shards import Heads, Shards
-from stages.head.train import _Loop, keep_freed_memory
+from stages.head.training.loop import _Loop
+from stages.head.training.stretches import Heads, Shards
+from stages.head.training.threads import keep_freed_memory
 from store.schema import CatalogInfo
 from tests.bench import entry, median_seconds, peak_gib
 

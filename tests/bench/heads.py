@@ -18,13 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.head import _dgl
-from stages.head.collection import Collection, load
+from stages.head.collection import Collection
+from stages.head.graph import _dgl
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
+from stages.head.open import load
 from stages.head.settings import Settings
-from stages.head.shards import Heads, Shards
-from stages.head.train import _Loop, keep_freed_memory
+from stages.head.training.loop import _Loop
+from stages.head.training.stretches import Heads, Shards
+from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -38,7 +40,7 @@ _NEIGHBOURS = 8
 # The command up to its first epoch. Ending any other way than by `_exit` there is a failure: 3 is no exit code of it.
 _UNTIL_TRAINING = """
 import os, sys
-from stages.head import train
+from stages.head.training import loop as train
 train._Loop._epoch = lambda self, epoch: os._exit(0)
 from pipeline.cli import main
 main()

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 import torch
 
-from pipeline.embed import find_backbone, make_backbone
 from stages.embed.backbones.hf import Hf, HfConfig
+from stages.embed.choose import find_backbone, make_backbone
 from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip
 from stages.embed.inputs.spectral import torchaudio_transforms

@@ -13,9 +13,9 @@ import pytest
 
 from stages.embed.datasets._msd import read_assignments, read_matches, read_summary
 from stages.embed.datasets.lakh import Lakh
-from stages.head.collection import from_catalog
+from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
-from stages.head.homophily import homophily
+from stages.head.open import from_catalog
 from store.errors import RequestError
 from store.schema import Catalog
 from tests.embed.trees import TRACKS, midi, write_matches, write_summary

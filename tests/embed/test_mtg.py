@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.embed.datasets.mtg import THESIS_GENRES, Mtg
-from stages.head.collection import from_catalog
+from stages.head.open import from_catalog
 from store.errors import RequestError
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"

@@ -14,7 +14,6 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from stages import columns
 from stages.embed import checkpoint, examples
 from stages.embed import train as training
 from stages.embed.backbones import Backbone
@@ -25,6 +24,7 @@ from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
 from stages.embed.train import Trained, train
 from stages.embed.weights import load_into, read_about, read_state_dict
+from store import columns
 from store.errors import EncoreError, RequestError
 from store.schema import Catalog, CatalogInfo
 

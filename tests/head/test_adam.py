@@ -9,7 +9,7 @@ import sys
 import torch
 from torch import nn
 
-from stages.head.adam import Adam
+from stages.head.training.adam import Adam
 
 
 def test_steps_are_those_of_pytorch() -> None:
@@ -34,7 +34,7 @@ def test_steps_are_those_of_pytorch() -> None:
 
 def test_no_compiler_is_imported() -> None:
     code = (
-        "import sys, torch; from stages.head.adam import Adam; w = torch.nn.Parameter(torch.ones(3)); "
+        "import sys, torch; from stages.head.training.adam import Adam; w = torch.nn.Parameter(torch.ones(3)); "
         "a = Adam([w], 0.1); w.grad = torch.ones(3); a.step(); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.head import analysis, metrics
-from stages.head.analysis import Scored
+from stages.head.scores import bootstrap as analysis
+from stages.head.scores import metrics
+from stages.head.scores.bootstrap import Scored
 
 
 def drawn(multi_label: bool, clips: int = 300, seed: int = 0, right: float = 0.7) -> Scored:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.head.chance import binomial, bits, key, normal, uniform
-from stages.head.graph import ArtistGraph
+from stages.head.graph.cliques import ArtistGraph
+from stages.head.random import binomial, bits, key, normal, uniform
 from tests.head.test_graph import artists, graph_of
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.head import _dgl
-from stages.head.chance import bits
-from stages.head.graph import ArtistGraph, neighbour_mean, ragged
+from stages.head.graph import _dgl
+from stages.head.graph.cliques import ArtistGraph, neighbour_mean, ragged
 from stages.head.heads.gnn import _Network
+from stages.head.random import bits
 from tests.head.test_graph import ARTISTS, graph_of
 
 pytestmark = pytest.mark.skipif(not _dgl.is_there(), reason="DGL's packages end at Python 3.11")

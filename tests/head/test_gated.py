@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import registry
-from stages.head import train as training
 from stages.head.collection import Collection
 from stages.head.heads import Draw
 from stages.head.heads.artist import Artist
 from stages.head.heads.gated import Gated
 from stages.head.settings import Settings
+from stages.head.training import loop as training
 from tests.head.conftest import INFO, make_collection
 from tests.head.test_graph import ARTISTS as MIXED
 

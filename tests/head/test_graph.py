@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.head import _dgl
-from stages.head.chance import bits
-from stages.head.graph import ArtistGraph, neighbour_mean, ragged
-from stages.head.homophily import homophily
+from stages.head.graph import _dgl
+from stages.head.graph.cliques import ArtistGraph, neighbour_mean, ragged
+from stages.head.graph.homophily import homophily
+from stages.head.random import bits
 
 # Isolated clips, artists of one clip, unknown artists, a large artist, clips of an artist apart from each other.
 ARTISTS = [-1, 0, 1, 1, 2, 2, 2, -1, 3, *[4] * 50, 1, 5, 3, -1]
@@ -75,7 +75,7 @@ def test_mean_is_two_hops_over_the_heterograph() -> None:
 def test_mean_by_blocks_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 4, dtype=torch.float64)
     whole = graph.mean(x)
-    monkeypatch.setattr("stages.head.graph._IN_CACHE", 3 * 4)
+    monkeypatch.setattr("stages.head.graph.cliques._IN_CACHE", 3 * 4)
     torch.testing.assert_close(graph.mean(x), whole, atol=0, rtol=0)
     torch.testing.assert_close(whole, slow_mean(graph.artist, x))
 

@@ -12,15 +12,19 @@ import torch
 from sklearn.tree import DecisionTreeClassifier
 
 from stages import registry
-from stages.head import shards
-from stages.head import train as training
-from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Draw, Dropout, Head, Masks, Prediction, TrainedHead
+from stages.head.fit import evaluate
+from stages.head.heads import CountedHead, Draw, Head, TrainedHead
+from stages.head.heads._layers import Dropout, Masks
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
+from stages.head.random import bits
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.head.training import loop as training
+from stages.head.training import stretches as shards
+from stages.head.training.threads import keep_freed_memory
+from stages.splits.regimes import Split
 from store.errors import EncoreError, RequestError
 from tests.head.conftest import make_collection
 
@@ -56,7 +60,7 @@ def test_contract(name: str, multi: bool) -> None:
     main = "micro_f1" if multi else "accuracy"
     nothing = Prediction(np.zeros(data.targets.shape, dtype=np.float32), np.zeros(data.targets.shape, dtype=bool))
     nothing.chosen[:, data.targets[part == 0].mean(axis=0).argmax()] = True
-    gain = training.evaluate(found, data, part)[main] - training.evaluate(nothing, data, part)[main]
+    gain = evaluate(found, data, part)[main] - evaluate(nothing, data, part)[main]
     assert gain < 0.1 if name == "random-features" else gain > 0.1
 
 
@@ -189,7 +193,7 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
     assert len(scores) - trained.best_epoch >= 3
     assert len(scores) < 60
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
-    best = training.evaluate(trained.prediction, made, np.where(part == 1, 2, -1))["micro_f1"]
+    best = evaluate(trained.prediction, made, np.where(part == 1, 2, -1))["micro_f1"]
     assert best == pytest.approx(max(scores)[0])
 
 
@@ -225,7 +229,7 @@ def test_standard_is_that_of_the_training_part(made: Collection) -> None:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="a C library without mallopt(3)")
 def test_gradients_of_each_step_take_the_memory_of_the_last() -> None:
     """Counted in pages that the system had to hand out."""
-    training.keep_freed_memory()
+    keep_freed_memory()
 
     def step() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from stages import registry
-from stages.head import train as training
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Head, Prediction, TrainedHead
+from stages.head.heads import CountedHead, Head, TrainedHead
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.head.training import loop as training
+from stages.splits.regimes import Split
 from tests.head.conftest import make_collection
 
 HEADS = registry.names("head")

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
 from stages import registry
-from stages.head import train as training
-from stages.head.losses import Loss, balanced
 from stages.head.settings import Settings
+from stages.head.training import loop as training
+from stages.head.training.losses import Loss, balanced
 from store.errors import RequestError
 from tests.head.conftest import make_collection
 

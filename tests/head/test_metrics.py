@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from stages.head import metrics
+from stages.head.scores import metrics
 
 cases = st.tuples(st.integers(2, 40), st.integers(1, 6), st.integers(0, 10_000), st.booleans())
 

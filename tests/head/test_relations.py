@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import registry
-from stages.head import neighbours
-from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.graph import ArtistGraph, Graph, neighbour_mean
+from stages.head.graph import neighbours
+from stages.head.graph.cliques import ArtistGraph, Graph, neighbour_mean
+from stages.head.graph.neighbours import ListedGraph, directions, nearest, nearly_nearest, similar
 from stages.head.heads import Draw, TrainedHead, knn
 from stages.head.heads.gcnii import group_mean
 from stages.head.heads.side_edges import side_codes
-from stages.head.neighbours import ListedGraph, directions, nearest, nearly_nearest, similar
+from stages.head.random import bits
 from stages.head.settings import Settings
 from store.errors import RequestError
 from tests.head.conftest import make_collection
@@ -163,7 +163,7 @@ def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFi
 def test_sides_are_read_from_the_catalog() -> None:
     import pyarrow as pa
 
-    from stages.head.collection import _sides
+    from stages.head.open import _sides
 
     class Catalog:
         def __init__(self, rows: list[list[tuple[str, float]] | None]) -> None:

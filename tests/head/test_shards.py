@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import registry
-from stages.head import train as training
 from stages.head.collection import Collection
+from stages.head.fit import evaluate
 from stages.head.heads import Draw, TrainedHead
 from stages.head.settings import Settings
-from stages.head.shards import Heads, Shards
-from stages.head.world import World
+from stages.head.training import loop as training
+from stages.head.training.processes import World
+from stages.head.training.stretches import Heads, Shards
 from store.errors import RequestError
 from tests.head.conftest import make_collection
 
@@ -111,9 +112,7 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
     assert trained.prediction.score.shape == data.targets.shape
     at_once = training.train(TRAINED[name], data, part, settings, seed=0, device=CPU)
-    reached = [
-        training.evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)
-    ]
+    reached = [evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)]
     assert reached[0] > reached[1] - 0.1
 
 

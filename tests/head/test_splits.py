@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dealing import deal
 from stages.head.collection import Collection
-from stages.splits import overlap, split
+from stages.splits.regimes import overlap, split
+from stages.splits.stratify import deal
 from store.errors import RequestError
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.head import metrics
-from stages.head.thresholds import above, best, find
+from stages.head.scores import metrics
+from stages.head.scores.thresholds import above, best, find
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=30)
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.head import checkpoint
-from stages.head import train as training
-from stages.head.adam import Adam
-from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
 from stages.head.heads import Draw
 from stages.head.heads.dropedge import DropEdge
 from stages.head.heads.gnn import Gnn
 from stages.head.heads.song import Song
 from stages.head.settings import Settings
+from stages.head.training import checkpoint
+from stages.head.training import loop as training
+from stages.head.training.adam import Adam
+from stages.head.training.checkpoint import Checkpoint
 from store.files import Files
 from tests.head.conftest import make_collection
 

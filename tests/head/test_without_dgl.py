@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.head import _dgl
+from stages.head.graph import _dgl
 from store.errors import RequestError
 
 ROOT = Path(__file__).resolve().parents[2]

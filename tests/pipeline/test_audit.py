@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audit import audit, describe
+from pipeline.audit import describe
 from stages.embed.datasets.mtg import Mtg
-from stages.head.homophily import homophily
+from stages.head.audit import audit
+from stages.head.graph.homophily import homophily
 from store.schema import Catalog, CatalogInfo
 from tests.pipeline.conftest import Encore
 

@@ -16,7 +16,8 @@ import torch
 
 from pipeline import head as heads
 from stages import registry
-from stages.head.collection import Stored, from_catalog
+from stages.head.open import from_catalog
+from stages.head.stored import Stored
 from store.fingerprint import hash_values
 from store.layout import Store
 from store.schema import Catalog

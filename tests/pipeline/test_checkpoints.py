@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.embed import find_backbone, load_weights, make_backbone
 from stages import registry
 from stages.embed.backbones import Backbone
+from stages.embed.choose import find_backbone, load_weights, make_backbone
 from store.errors import RequestError
 from store.schema import CatalogInfo
 

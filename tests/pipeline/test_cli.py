@@ -549,7 +549,7 @@ def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) 
     rows = [f"{i}.wav,artist {i},rock" for i in range(4)] + [f"lost-{i}.wav,artist {i},rock" for i in range(40)]
     (audio_folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
     encore(*("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own", "--weights", "random"))
-    from stages.head.collection import from_catalog, load
+    from stages.head.open import from_catalog, load
 
     store = Store(encore.store)
     whole, part = from_catalog(store.read_catalog("own")), load(store, "own", None)

@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.fetch import fetch, place_of
 from stages import registry
 from stages.embed.datasets import Remote
 from stages.embed.datasets.fma import Fma
+from stages.embed.fetch import fetch, place_of
 from store.errors import EncoreError, RequestError
 
 SONG = bytes(range(256)) * 12_000  # 3 MB

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import collections
 from pipeline.cli import app
-from pipeline.embed import Chosen, find_backbone
-from pipeline.options import COMMON, OF_COLLECTION
+from pipeline.dataset_options import OF_COLLECTION
+from pipeline.options import COMMON
 from stages import registry
+from stages.embed import catalogs as collections
+from stages.embed.choose import Chosen, find_backbone
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import COLUMNS
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.embed import find_backbone, make_backbone
+from stages.embed.choose import find_backbone, make_backbone
 from stages.embed.encode import ClipTable
 from stages.embed.weights import read_about, read_state_dict
 from store.layout import Store

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import head, report
-from pipeline.presets import PAPER
-from stages.head.collection import Collection, from_catalog
-from stages.head.ensemble import network_seed
-from stages.head.metrics import micro_f1
+from pipeline import head
+from stages.head import report
+from stages.head.collection import Collection
+from stages.head.fit import network_seed
+from stages.head.open import from_catalog
+from stages.head.scores.metrics import micro_f1
+from stages.head.thesis import PAPER
 from store.layout import Store
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import COLUMNS, QUICK, embed_table
@@ -122,7 +124,7 @@ def test_members(several: Encore) -> None:
 
 
 def _representations(encore: Encore) -> torch.Tensor:
-    from stages.head.collection import load
+    from stages.head.open import load
 
     x = load(Store(encore.store), "hits", None).x
     assert x is not None

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from pipeline import cli
-from pipeline.options import SetOption, _taken
+from pipeline.dataset_options import _taken
+from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import Encore

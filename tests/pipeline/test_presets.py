@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.presets import PAPER, THESIS_SETTINGS, settings_for
-from pipeline.results import Result
 from stages import registry
 from stages.head.collection import Collection
+from stages.head.fit import evaluate
 from stages.head.heads.song import Song
+from stages.head.results import Result
 from stages.head.settings import Settings
-from stages.head.train import evaluate, train
+from stages.head.thesis import PAPER, THESIS_SETTINGS, settings_for
+from stages.head.training.loop import train
 from store.schema import CatalogInfo
 
 ARTIST_ONLY = {"micro_f1": 0.4399, "backbone": None}  # it hears no song

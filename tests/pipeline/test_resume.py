@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from pipeline import head
-from pipeline.journal import Journal
-from pipeline.runs import RunFolder
 from stages import registry
-from stages.head import train as training
-from stages.head.ensemble import network_seed
-from stages.head.world import ALONE
+from stages.head.fit import network_seed
+from stages.head.runs.resume import Journal
+from stages.head.training import loop as training
+from stages.head.training.processes import ALONE
 from store.layout import Store
+from store.runs import RunFolder
 from tests.pipeline.conftest import Encore
 
 QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The command, which kills itself when a network of `head` has been saved after its fourth epoch.
 KILLED = """
 import os, signal, sys
-from stages.head import checkpoint
+from stages.head.training import checkpoint
 checkpoint._EVERY_S = 0.0
 save = checkpoint.Checkpoint.save
 def save_and_die(self, state):
@@ -46,8 +46,8 @@ main()
 # The command, which kills itself in the fourth epoch of the second of several networks.
 KILLED_MEMBER = """
 import os, signal
-from stages.head import train
-from stages.head.ensemble import network_seed
+from stages.head.training import loop as train
+from stages.head.fit import network_seed
 epoch_of = train._Loop._epoch
 def train_and_die(loop, epoch):
     if (loop.seed, epoch) == (network_seed(0, 1), 4):
@@ -61,7 +61,7 @@ main()
 
 # The command, whose first process names each epoch.
 COUNTED = """
-from stages.head import train
+from stages.head.training import loop as train
 epoch_of = train._Loop._epoch
 def named(loop, epoch):
     if loop.shards.world.rank == 0:

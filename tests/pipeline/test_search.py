@@ -14,8 +14,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.output import shell_lines
-from stages.head import train as training
-from stages.head.train import Trained
+from stages.head.training import loop as training
+from stages.head.training.loop import Trained
 from store.errors import EncoreError
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import embed_table

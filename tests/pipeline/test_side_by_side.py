@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from pipeline.head import _at_once
-from pipeline.side_by_side import in_order
 from stages import progress
+from stages.head.runs.workers import in_order
 from stages.head.settings import Settings
-from stages.head.shards import Shards
+from stages.head.training.stretches import Shards
 from store.errors import EncoreError, RequestError
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import Encore
@@ -113,7 +113,7 @@ def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, feat
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from stages.head import train
+from stages.head.training import loop as train
 epoch = train._Loop._epoch
 def slow(self, number):
     print("an epoch", file=sys.stderr, flush=True)

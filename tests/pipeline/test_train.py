@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.collections import open_catalog
 from pipeline.train import divide
-from stages.division import Division
+from stages.embed.catalogs import open_catalog
 from stages.embed.datasets.table import FeatureTable as Table
-from stages.head.collection import load
-from stages.splits import Split
+from stages.head.open import load
+from stages.splits.kept import Division
+from stages.splits.regimes import Split
 from store.layout import Store
 from store.schema import Catalog
 from tests.pipeline.conftest import Encore

@@ -1,7 +1,7 @@
 """Heads: one file each, found by listing this folder; MODE names one.
 
 A head is given a collection and a split and says how likely each label is for any clip. Heads that are
-networks say only what their network reads and looks like; how they are trained stands in `stages.head.train`.
+networks say only what their network reads and looks like; how they are trained stands in `stages.head.training.loop`.
 """
 
 from __future__ import annotations
@@ -10,28 +10,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.head.chance import bits, key
 from stages.head.collection import Collection
-from stages.head.graph import ArtistGraph
+from stages.head.graph.cliques import ArtistGraph
+from stages.head.random import bits, key
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 # Settings that not every trained head reads.
 OWN_SETTINGS = frozenset({"hidden", "dropout", "neighbours", "neighbours_inference", "drop_edge", "side", "index"})
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a head says of clips: ``score`` [clips, labels] in [0, 1], ``chosen`` [clips, labels] bool."""
-
-    score: NDArray[np.float32]
-    chosen: NDArray[np.bool_]
 
 
 class Head(ABC):
@@ -93,7 +83,7 @@ class Draw:
     names: Tensor
 
     def streams(self, nodes: Tensor, what: str = "neighbours") -> Tensor:
-        """[nodes] the stream of random numbers (`stages.head.chance`) of each clip for one purpose."""
+        """[nodes] the stream of random numbers (`stages.head.random`) of each clip for one purpose."""
         return bits(key(self.key, what), self.names[nodes])
 
 
@@ -157,60 +147,3 @@ class TrainedHead(Head):
     def refine(self, score: Tensor) -> Tensor:
         """The final scores [clips, labels] in [0, 1], from those that the network gives the clips of `whole`."""
         return score
-
-
-@dataclass
-class Masks:
-    """Whence the dropout layers of a network have their masks; the trainer sets it.
-
-    Attributes
-    ----------
-    streams : [clips] each clip's stream in this epoch.
-    nodes : [batch] the clips of this step.
-    calls : how many masks were asked for in this step, so that each is another one.
-    """
-
-    streams: Tensor
-    nodes: Tensor
-    calls: int = 0
-
-    def bytes(self, width: int, nodes: Tensor | None) -> Tensor:
-        """[nodes, width] random bytes as uint8."""
-        first, self.calls = self.calls << 32, self.calls + 1
-        streams = self.streams[self.nodes if nodes is None else nodes]
-        words = bits(streams.unsqueeze(1), torch.arange(first, first + -(-width // 8), device=streams.device))
-        return words.view(torch.uint8)[:, :width]
-
-
-class Dropout(nn.Module):
-    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
-
-    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same. A layer
-    whose rows are not the clips of the step names them.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.kept = max(1, 256 - round(256 * rate))
-        self.masks: Masks | None = None
-
-    def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
-        if not self.training or self.kept == 256:
-            return x
-        if self.masks is None:
-            return F.dropout(x, 1 - self.kept / 256)
-        kept = self.masks.bytes(x.shape[1], nodes) < self.kept
-        return x * (kept * x.new_tensor(256 / self.kept))
-
-
-class Classifier(nn.Module):
-    """ReLU, dropout and the output layer, over the concatenated hidden parts."""
-
-    def __init__(self, width: int, labels: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = Dropout(dropout)
-        self.output = nn.Linear(width, labels)
-
-    def forward(self, *hidden: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.dropout(torch.relu(torch.cat(hidden, dim=1))))
-        return logits

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Prediction
-from stages.splits import Split
+from stages.head.heads import CountedHead
+from stages.head.scores.prediction import Prediction
+from stages.splits.regimes import Split
 
 
 class Artist(CountedHead):

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Classifier, TrainedHead
+from stages.head.heads import TrainedHead
+from stages.head.heads._layers import Classifier
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 
 class ArtistEmbedding(TrainedHead):

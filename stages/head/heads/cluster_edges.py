@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from stages.head.graph import ArtistGraph, Graph
+from stages.head.graph.cliques import ArtistGraph, Graph
+from stages.head.graph.neighbours import clusters
 from stages.head.heads.gnn import Sage
-from stages.head.neighbours import clusters
 
 _CLUSTERS = 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.head.graph import ArtistGraph
+from stages.head.graph.cliques import ArtistGraph
 from stages.head.heads.song import Song
 
 _CORRECT_ALPHA = 0.9

@@ -7,11 +7,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.heads import SCORING, Classifier, Draw, TrainedHead
+from stages.head.heads import SCORING, Draw, TrainedHead
+from stages.head.heads._layers import Classifier
+from stages.head.random import bits
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 _HEADS = 4
 _MOST = 64  # neighbours a clip looks at where the settings say "all"

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.head.chance import bits, key, uniform
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Dropout, TrainedHead
+from stages.head.heads import Draw, TrainedHead
+from stages.head.heads._layers import Dropout
 from stages.head.heads.artist import training_songs
+from stages.head.random import bits, key, uniform
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 _HIDDEN_ARTISTS = 0.5  # share of artists whose labels are hidden in an epoch
 _GATE_WIDTH = 32

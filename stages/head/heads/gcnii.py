@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Classifier, Draw, Dropout, TrainedHead
+from stages.head.heads import Draw, TrainedHead
+from stages.head.heads._layers import Classifier, Dropout
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 _LAYERS = 4
 _INITIAL = 0.5  # the paper's alpha: share of the first layer's output in every layer

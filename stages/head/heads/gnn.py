@@ -8,12 +8,13 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from stages.head.chance import bits
 from stages.head.collection import Collection
-from stages.head.graph import Graph, neighbour_mean, ragged
-from stages.head.heads import SCORING, Classifier, Draw, TrainedHead
+from stages.head.graph.cliques import Graph, neighbour_mean, ragged
+from stages.head.heads import SCORING, Draw, TrainedHead
+from stages.head.heads._layers import Classifier
+from stages.head.random import bits
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 
 class Sage(TrainedHead):

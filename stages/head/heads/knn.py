@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from stages.head.graph import Graph
+from stages.head.graph.cliques import Graph
+from stages.head.graph.neighbours import directions, nearest, nearly_nearest
 from stages.head.heads.gnn import Sage
-from stages.head.neighbours import directions, nearest, nearly_nearest
 
 _NEAREST = 16
 _MANY = 100_000  # clips

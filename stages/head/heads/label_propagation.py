@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Prediction
-from stages.head.train import decide
-from stages.splits import Split
+from stages.head.heads import CountedHead
+from stages.head.scores.prediction import Prediction, decide
+from stages.splits.regimes import Split
 
 _ALPHA = 0.9
 

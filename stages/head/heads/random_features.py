@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.head.chance import bits, key, normal
 from stages.head.collection import Collection
 from stages.head.heads.song import Song
+from stages.head.random import bits, key, normal
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 _STREAM = key("random features")
 _ROWS = 4096  # drawn at a time in double precision

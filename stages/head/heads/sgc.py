@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stages.head.collection import Collection
 from stages.head.heads import TrainedHead
 from stages.head.settings import Settings
-from stages.splits import Split
+from stages.splits.regimes import Split
 
 
 class Sgc(TrainedHead):

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.graph import ArtistGraph, Graph
+from stages.head.graph.cliques import ArtistGraph, Graph
 from stages.head.heads.gnn import Sage
 from stages.progress import note
 from store.errors import unknown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from stages.head.graph import Graph
+from stages.head.graph.cliques import Graph
+from stages.head.graph.neighbours import directions, similar
 from stages.head.heads.gnn import Sage
-from stages.head.neighbours import directions, similar
 
 _LEAST_COSINE = 0.2
 _MOST = 64

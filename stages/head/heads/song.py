@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stages.head.heads import Classifier, TrainedHead
+from stages.head.heads import TrainedHead
+from stages.head.heads._layers import Classifier
 
 
 class Song(TrainedHead):

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import stages
-from pipeline.runs import RunFolder
-from stages.head.checkpoint import Checkpoint
 from stages.head.heads import Head
-from stages.head.world import World
+from stages.head.training.checkpoint import Checkpoint
+from stages.head.training.processes import World
 from stages.progress import note
 from store.errors import StoreError
 from store.fingerprint import canonical
 from store.layout import Store
+from store.runs import RunFolder
 
 _MARK = "unfinished"
 _LOOK_AGAIN_S = 0.5

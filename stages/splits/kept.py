@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages import columns
 from stages.progress import note
-from stages.splits import PARTS, REGIMES, Split, as_parts, dealt, parse, split
+from stages.splits.regimes import PARTS, REGIMES, Split, as_parts, dealt, parse, split
+from store import columns
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog

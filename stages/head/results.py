@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.presets import Paper
-from stages.head.metrics import main_metric
+from stages.head.scores.metrics import main_metric
+from stages.head.thesis import Paper
+
+SHORT_RULES = {"most frequent": "top", "at least half": "half"}
 
 
 @dataclass(kw_only=True)

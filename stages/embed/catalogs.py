@@ -13,7 +13,7 @@ import pyarrow as pa
 from stages import registry
 from stages.embed.datasets import Dataset
 from stages.progress import task
-from store.errors import RequestError, StoreError, unknown
+from store.errors import RequestError, unknown
 from store.fingerprint import source_tag
 from store.layout import Store
 from store.schema import CATALOG_SCHEMA, Catalog
@@ -110,13 +110,3 @@ def _files_text(name: str) -> str:
     if name not in registry.names("dataset"):
         return ""
     return f"{registry.find('dataset', name).FILES} "
-
-
-def check_writable(store: Store) -> None:
-    """Raise before hours of work where the store cannot be written."""
-    probe = ".writable"
-    try:
-        store.files.write(probe, b"")
-        store.files.remove(probe)
-    except StoreError as error:
-        raise StoreError(f"the store {store.files.url} cannot be written: {error}") from error

@@ -17,8 +17,8 @@ from torch import Tensor
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.settings import Settings
-from stages.head.world import ALONE, World
-from stages.splits import Split
+from stages.head.training.processes import ALONE, World
+from stages.splits.regimes import Split
 from store.errors import RequestError
 from store.words import counted
 

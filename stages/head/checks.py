@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from stages.head.collection import Collection
 from stages.head.heads import OWN_SETTINGS, Head, TrainedHead
 from stages.head.settings import Settings
-from stages.head.shards import silent
+from stages.head.training.stretches import silent
 from stages.progress import note
-from stages.splits import PARTS, Split
+from stages.splits.regimes import PARTS, Split
 from store.errors import RequestError
 from store.words import counted
 

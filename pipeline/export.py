@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.head.collection import from_catalog
-from stages.splits import PARTS, REGIMES, parse
+from stages.head.open import from_catalog
+from stages.splits.regimes import PARTS, REGIMES, parse
 from store.errors import RequestError, StoreError
 from store.layout import Store
 from store.schema import Catalog
@@ -21,7 +21,7 @@ def export(
 
     Tab-separated, UTF-8, with the header ``song_id, split``; a song that belongs to no part is left out. The reader
     ``folder`` takes such a file back by ``--splits``. Splits are those that ``store`` keeps; ``keeps`` is that of
-    `stages.division.Division`. Without ``regimes`` all are written that the collection can have.
+    `stages.splits.kept.Division`. Without ``regimes`` all are written that the collection can have.
     """
     data = from_catalog(catalog, store, keeps=keeps)
     ids = np.array(catalog.strings("song_id"), dtype=object)[data.rows]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.head.graph import ArtistGraph, Graph, neighbour_mean
+from stages.head.graph.cliques import ArtistGraph, Graph, neighbour_mean
 
 _BLOCK = 2**24  # similarities held at a time, 64 MiB
 _LINKS, _BUILD, _LOOK = 16, 60, 64  # of the approximate index: M, efConstruction and efSearch of its paper

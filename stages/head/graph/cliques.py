@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.head import _dgl
-from stages.head.chance import binomial, bits, uniform
+from stages.head.graph import _dgl
+from stages.head.random import binomial, bits, uniform
 
 _COLUMNS = 128  # of x squared at a time
 _IN_CACHE = 2**19  # numbers that a processor's cache holds while they are worked on, 2 MiB

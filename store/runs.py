@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from store.layout import Store
 
@@ -26,3 +27,38 @@ def count_by_mode(store: Store, dataset: str) -> dict[str, dict[str, int]]:
             folder: len({(run["seed"], run["fold"]) for run in of_mode if run}) for folder, of_mode in files.items()
         }
     return found
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the runs of one mode in one regime lie; they are replaced together, so that they never mix settings."""
+
+    dataset: str
+    backbone: str | None
+    mode: str
+    regime: str
+    inductive: bool = False
+    unfinished: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"{self._beside}/{self._name}{UNFINISHED if self.unfinished else ''}"
+
+    @property
+    def lock(self) -> str:
+        """The lock file of those who fill it."""
+        return f"{self._beside}/.{self._name}.lock"
+
+    @property
+    def _beside(self) -> str:
+        return f"{self.dataset}/runs/{self.backbone or 'metadata'}"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}"
+
+
+def run_name(seed: int, fold: int | None, rule: str | None) -> str:
+    """The name of one run's files; ``fold`` counts from 1."""
+    of_fold = "" if fold is None else f"-fold-{fold}"
+    return f"seed-{seed}{of_fold}" + (f"-{rule.replace(' ', '-')}" if rule else "")

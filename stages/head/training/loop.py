@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.head import metrics
-from stages.head.adam import Adam
-from stages.head.chance import bits, key
-from stages.head.checkpoint import Checkpoint
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Dropout, Masks, Prediction, TrainedHead
-from stages.head.losses import Loss
+from stages.head.heads import Draw, TrainedHead
+from stages.head.heads._layers import Dropout, Masks
+from stages.head.random import bits, key
+from stages.head.scores import metrics
+from stages.head.scores.prediction import Prediction, choose, decide, probabilities
 from stages.head.settings import Settings
-from stages.head.shards import Heads, Shards
-from stages.splits import PARTS, Split
+from stages.head.training.adam import Adam
+from stages.head.training.checkpoint import Checkpoint
+from stages.head.training.losses import Loss
+from stages.head.training.stretches import Heads, Shards
+from stages.head.training.threads import keep_freed_memory, threads
+from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _SCORING_BATCH = 4096
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)  # of mallopt(3): a parameter, and bytes
-_ONE_THREAD_FLOPS = 1e9  # below so much work a step, other threads gain little, and lose much where cores are shared
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def train(
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal results on one machine, also where the training was stopped and goes on (on a GPU for
-    all heads but `gat` and `gcnii`, which say why). The loss is that of `stages.head.losses`.
+    all heads but `gat` and `gcnii`, which say why). The loss is that of `stages.head.training.losses`.
 
     Parameters
     ----------
@@ -97,7 +94,7 @@ def train(
         network = heads.any().build().to(device)
     loop = _Loop(heads, network, seed, started)
     keep_freed_memory()
-    with _threads(data, settings):
+    with threads(data, settings):
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     everything = torch.arange(len(data), device=device)
@@ -113,37 +110,6 @@ def train(
         seconds=time.perf_counter() - loop.started,
         remark=heads.any().remark,
     )
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Have the C library keep for itself what is freed in pieces of at most 32 MiB.
-
-    Each step makes new gradients. Memory that goes back to the system in between comes as empty pages, one by one: a
-    third of a step of 16 clips where layers are 1,280 wide.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            mallopt(*parameter)
-
-
-def takes_one_thread(data: Collection, settings: Settings) -> bool:
-    """Whether steps are so small that a second thread would only wait for the first: by the floating-point operations
-    of one hidden layer and the output layer over a batch, forward and backward.
-    """
-    clips, hidden = min(settings.batch, len(data)), settings.hidden or data.dim
-    return 6 * clips * hidden * (data.dim + len(data.labels)) < _ONE_THREAD_FLOPS
-
-
-@contextmanager
-def _threads(data: Collection, settings: Settings) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if takes_one_thread(data, settings) else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass
@@ -291,31 +257,3 @@ class _Loop:
         truth = self.targets[self.watched].cpu().numpy()
         watch = metrics.micro_f1 if self.multi_label else metrics.exact
         return watch(truth, found.chosen), -float(self.loss(logits, self.wanted[self.watched]))
-
-
-def choose(logits: Tensor, multi_label: bool) -> Prediction:
-    """Scores and decisions from logits [clips, labels]."""
-    return decide(probabilities(logits, multi_label), multi_label)
-
-
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """The probability of each label [clips, labels]: each by itself where clips carry several, else one of all."""
-    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
-
-
-def decide(score: Tensor, multi_label: bool) -> Prediction:
-    """Every label above one half, or the one most likely label."""
-    found = score.cpu().numpy()
-    if multi_label:
-        return Prediction(found, found > 0.5)
-    chosen = np.zeros(found.shape, dtype=bool)
-    chosen[np.arange(len(found)), found.argmax(axis=1)] = True
-    return Prediction(found, chosen)
-
-
-def evaluate(prediction: Prediction, data: Collection, part: Split) -> dict[str, Any]:
-    """The metrics over the test clips, each scored once."""
-    nodes = part == 2
-    return metrics.scores(
-        data.targets[nodes], prediction.chosen[nodes], prediction.score[nodes], multi_label=data.multi_label
-    )

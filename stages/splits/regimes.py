@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.dealing import deal, telling
+from stages.splits.stratify import deal, telling
 from store.errors import RequestError, unknown
 
 REGIMES = ("random", "album", "artist", "official")

@@ -13,51 +13,16 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pipeline.run_files import RUN_FILE, UNFINISHED
-from stages.division import Division
-from stages.head import train as training
 from stages.head.collection import Collection
-from stages.head.heads import Prediction
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
-from stages.splits import PARTS, Split
+from stages.head.training import loop as training
+from stages.splits.kept import Division
+from stages.splits.regimes import PARTS, Split
 from store.errors import FormatError, StoreError
 from store.fingerprint import canonical
 from store.layout import Store
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where the runs of one mode in one regime lie; they are replaced together, so that they never mix settings."""
-
-    dataset: str
-    backbone: str | None
-    mode: str
-    regime: str
-    inductive: bool = False
-    unfinished: bool = False
-
-    @property
-    def path(self) -> str:
-        return f"{self._beside}/{self._name}{UNFINISHED if self.unfinished else ''}"
-
-    @property
-    def lock(self) -> str:
-        """The lock file of those who fill it."""
-        return f"{self._beside}/.{self._name}.lock"
-
-    @property
-    def _beside(self) -> str:
-        return f"{self.dataset}/runs/{self.backbone or 'metadata'}"
-
-    @property
-    def _name(self) -> str:
-        return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}"
-
-
-def run_name(seed: int, fold: int | None, rule: str | None) -> str:
-    """The name of one run's files; ``fold`` counts from 1."""
-    of_fold = "" if fold is None else f"-fold-{fold}"
-    return f"seed-{seed}{of_fold}" + (f"-{rule.replace(' ', '-')}" if rule else "")
+from store.runs import RUN_FILE, RunFolder
 
 
 def save_run(

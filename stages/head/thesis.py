@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from stages.head.settings import Settings
-from stages.splits import parse as parse_regime
+from stages.splits.regimes import parse as parse_regime
 from store.schema import CatalogInfo
 
 # By data set and backbone. hidden=None: a layer as wide as the representation. The thesis standardises nothing.

@@ -1,0 +1,68 @@
+"""Layers that several heads share, and the masks of their dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.head.random import bits
+
+
+@dataclass
+class Masks:
+    """Whence the dropout layers of a network have their masks; the trainer sets it.
+
+    Attributes
+    ----------
+    streams : [clips] each clip's stream in this epoch.
+    nodes : [batch] the clips of this step.
+    calls : how many masks were asked for in this step, so that each is another one.
+    """
+
+    streams: Tensor
+    nodes: Tensor
+    calls: int = 0
+
+    def bytes(self, width: int, nodes: Tensor | None) -> Tensor:
+        """[nodes, width] random bytes as uint8."""
+        first, self.calls = self.calls << 32, self.calls + 1
+        streams = self.streams[self.nodes if nodes is None else nodes]
+        words = bits(streams.unsqueeze(1), torch.arange(first, first + -(-width // 8), device=streams.device))
+        return words.view(torch.uint8)[:, :width]
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
+
+    The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same. A layer
+    whose rows are not the clips of the step names them.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.kept = max(1, 256 - round(256 * rate))
+        self.masks: Masks | None = None
+
+    def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
+        if not self.training or self.kept == 256:
+            return x
+        if self.masks is None:
+            return F.dropout(x, 1 - self.kept / 256)
+        kept = self.masks.bytes(x.shape[1], nodes) < self.kept
+        return x * (kept * x.new_tensor(256 / self.kept))
+
+
+class Classifier(nn.Module):
+    """ReLU, dropout and the output layer, over the concatenated hidden parts."""
+
+    def __init__(self, width: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.output = nn.Linear(width, labels)
+
+    def forward(self, *hidden: Tensor) -> Tensor:
+        logits: Tensor = self.output(self.dropout(torch.relu(torch.cat(hidden, dim=1))))
+        return logits
