@@ -125,7 +125,7 @@ def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]])
 
 
 def onehot_columns(table: Table, given: str) -> dict[str, str]:
-    """Column -> label, from ``--labels-onehot``: names separated by ``|``; of ``genre_*`` the label is what ``*`` means.
+    """Column -> label, from ``--labels-onehot``: names separated by ``|``, or ``genre_*``, where ``*`` is the label.
 
     Raises
     ------
