@@ -226,7 +226,7 @@ class Division:
 
     @property
     def _deciding(self) -> tuple[Ids, Ids] | None:
-        """The appearances that the regime ``artist`` keeps together; None where the first-named artist alone decides."""
+        """The appearances that the regime ``artist`` keeps together; None where only the first-named artist counts."""
         return None if self.catalog.info.first_artist else self.appearances
 
     @cached_property
@@ -245,7 +245,8 @@ class Division:
         if 2 * most > len(songs):
             note(
                 f"{self.catalog.info.name}: {most:,} of {counted(len(songs), 'song')} hang together by artists that "
-                f"they share, and stand in one part of the regime artist; --first-artist counts the first-named artist alone"
+                f"they share, and stand in one part of the regime artist; --first-artist counts the first-named artist "
+                f"alone"
             )
         return related
 

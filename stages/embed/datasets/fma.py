@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
+from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -166,7 +168,7 @@ def _open(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RequestError(f"{path} cannot be read: {error}. Fetch it again: {Fma.FILES}") from error
     types = dict.fromkeys(_COLUMNS, pa.string())
-    return Table(path, table.num_rows, types, table.column, header=_HEADER_ROWS)
+    return Table(path, table.num_rows, types, table.column, line=partial(line_of, path, _HEADER_ROWS))
 
 
 def _other_release(path: Path, what: str) -> RequestError:

@@ -29,7 +29,6 @@ class Block:
     width : numbers in each.
     take : the rows of a slice (``start`` and ``stop``) or of a list, in its order: ``float32 [rows, width]``, NaN where
         a cell holds none.
-    held : whether ``take`` reads nothing from a disk.
     """
 
     width: int
@@ -45,10 +44,9 @@ class Table:
     types : the columns and their Arrow types, in the file's order; text files hold strings only.
     blocks : columns of vectors: two-dimensional data of HDF5, lists of numbers in Parquet.
     unreadable : columns that can be neither text, numbers nor vectors, and why.
-    header : rows before the first of the table.
     nameless : columns of a text file that are passed over, since the header gives them no name.
     missing : what a cell without a value holds.
-    line : the line of a row in a text file, counted from 1.
+    line : of a text file, the line (from 1) of a row (from 0).
     """
 
     path: Path
@@ -57,7 +55,6 @@ class Table:
     read: Callable[[str], pa.ChunkedArray] = field(repr=False)
     blocks: Mapping[str, Block] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    header: int = 1
     nameless: int = 0
     missing: Missing = field(default_factory=Missing)
     line: Callable[[int], int | None] | None = field(default=None, repr=False)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -94,21 +95,22 @@ def open_text(path: Path) -> Table:
     if dialect.quoted and table.num_rows:
         _check_last_row(path, table)
 
-    def line(row: int) -> int | None:
-        lines = (line for line, cells in _rows(path) if cells)
-        with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
-            return next(islice(lines, row + header.rows, None))
-        return None
-
     return Table(
         path,
         table.num_rows,
         dict.fromkeys(columns, pa.string()),
         columns.__getitem__,
-        header=header.rows,
         nameless=header.names.count(""),
-        line=line,
+        line=partial(line_of, path, header.rows),
     )
+
+
+def line_of(path: Path, header_rows: int, row: int) -> int | None:
+    """The line (from 1) in which a row of the table (from 0) begins; None where it cannot be told."""
+    lines = (line for line, cells in _rows(path) if cells)
+    with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
+        return next(islice(lines, row + header_rows, None))
+    return None
 
 
 def _dialect(path: Path) -> _Dialect:
