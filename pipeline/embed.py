@@ -18,7 +18,7 @@ from stages.embed.choose import RANDOM, find_backbone, make_backbone
 from stages.embed.encode import default_workers, encode, open_writer
 from stages.embed.weights import read_about
 from stages.progress import note
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from store.errors import EncoreError
 from store.layout import Store, check_writable
 from store.merge import update
@@ -78,7 +78,7 @@ def embed(
     check_writable(store)
     catalog, growth = update(store, found, seen, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
-    Division(catalog, store).settle()
+    KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
     if weights not in (None, RANDOM):
         _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))

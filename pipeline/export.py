@@ -21,7 +21,7 @@ def export(
 
     Tab-separated, UTF-8, with the header ``song_id, split``; a song that belongs to no part is left out. The reader
     ``folder`` takes such a file back by ``--splits``. Splits are those that ``store`` keeps; ``keeps`` is that of
-    `stages.splits.kept.Division`. Without ``regimes`` all are written that the collection can have.
+    `stages.splits.kept.KeptSplits`. Without ``regimes`` all are written that the collection can have.
     """
     data = from_catalog(catalog, store, keeps=keeps)
     ids = np.array(catalog.strings("song_id"), dtype=object)[data.rows]

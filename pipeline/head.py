@@ -25,8 +25,8 @@ from stages.head.runs.resume import Journal
 from stages.head.runs.workers import in_order, most_at_once
 from stages.head.settings import Settings
 from stages.head.thesis import paper_on
-from stages.head.training.processes import ALONE, World
-from stages.head.training.stretches import Shards
+from stages.head.training.processes import ALONE, ProcessGroup
+from stages.head.training.stretches import Stretches
 from stages.head.training.threads import takes_one_thread
 from stages.progress import note, task
 from stages.splits.regimes import Split
@@ -52,7 +52,7 @@ def run(
     changes: Mapping[str, str],
     device: torch.device,
     memory_gib: float | None = None,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
@@ -133,7 +133,7 @@ def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, S
 
 
 def _at_once(
-    data: Collection, shards: Shards | None, settings: Settings, device: torch.device, memory_gib: float | None
+    data: Collection, shards: Stretches | None, settings: Settings, device: torch.device, memory_gib: float | None
 ) -> int:
     """How many trainings may go side by side: where one takes one thread, as many as there are threads and memory."""
     if shards is None:
@@ -161,7 +161,7 @@ class _Command:
 
     store: Store
     data: Collection
-    shards: Shards | None
+    shards: Stretches | None
     settings: Settings
     device: torch.device
     journal: Journal
@@ -252,14 +252,14 @@ def _memory(device: torch.device, memory_gib: float | None) -> float:
     return find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
 
 
-def share(data: Collection, world: World, device: torch.device, memory_gib: float | None) -> Shards:
+def share(data: Collection, world: ProcessGroup, device: torch.device, memory_gib: float | None) -> Stretches:
     """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
     most = world.tell(
         max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES)))
     )  # free memory differs from process to process
     if world.size == 1 and len(data) <= most:
-        return Shards(data.held())
-    shards = Shards(data, world, most)
+        return Stretches(data.held())
+    shards = Stretches(data, world, most)
     if len(shards.stretches) > 1:
         note(
             f"{counted(len(data), 'clip')} are more than fit in memory; "

@@ -29,7 +29,7 @@ from stages.embed.train import Trained, train
 from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits import regimes as splits
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from store import columns
 from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
@@ -106,7 +106,7 @@ def run(
     chosen = objective_name or next(iter(makers))
     if chosen not in makers:
         raise unknown(f"objective of {backbone_name}", chosen, makers)
-    division = Division(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
+    division = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
     names, carried = division.labels, division.targets
     held = np.flatnonzero(carried[~catalog.column("retired").to_numpy()].any(axis=0))
     labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
@@ -178,7 +178,7 @@ def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
     return {song for song in songs if isinstance(song, str)}
 
 
-def divide(division: Division, regime: str, *, labelled_only: bool) -> splits.Split:
+def divide(division: KeptSplits, regime: str, *, labelled_only: bool) -> splits.Split:
     """The part of each catalog row: 0 train, 1 validation, 2 test, -1 left out.
 
     The split is that of the heads. What learns without labels also trains on unlabelled clips, as far as they are not

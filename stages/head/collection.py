@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.head.graph.cliques import ArtistGraph
+from stages.head.graph.cliques import CliqueGraph
 from stages.head.stored import Stored
 from stages.progress import note
 from stages.splits import regimes as splits
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -58,7 +58,7 @@ class Collection:
     backbone: str | None
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
-    division: Division | None = None
+    division: KeptSplits | None = None
     trained_on: NDArray[np.bool_] | None = None
     trained_in: str | None = None
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Collection:
         return bool((self.targets.sum(axis=1) > 1).any())
 
     @cached_property
-    def graph(self) -> ArtistGraph:
-        return ArtistGraph(torch.from_numpy(self.artist))
+    def graph(self) -> CliqueGraph:
+        return CliqueGraph(torch.from_numpy(self.artist))
 
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
@@ -132,7 +132,7 @@ class Collection:
         return self.parts(regime, seed)[0]
 
     def parts(self, regime: str, seed: int) -> list[splits.Split]:
-        """The one split of a regime, or those of its k-fold version; see `Division.parts`."""
+        """The one split of a regime, or those of its k-fold version; see `KeptSplits.parts`."""
         if self.division is not None:
             found = [part[self.rows] for part in self.division.parts(regime, seed)]
             self._tell_of_songs_trained_on(f"{regime}, seed {seed}", found)

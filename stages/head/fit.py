@@ -20,7 +20,7 @@ from stages.head.scores.thresholds import above, find
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.head.training.checkpoint import Checkpoint
-from stages.head.training.stretches import Shards
+from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
 from store.errors import EncoreError
 from store.words import counted
@@ -68,7 +68,7 @@ def fit(
     seed: int,
     device: torch.device,
     advance: Callable[[int], None],
-    shards: Shards | None = None,
+    shards: Stretches | None = None,
     checkpoint: Callable[[int], Checkpoint] | None = None,
 ) -> list[Fitted]:
     """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.

@@ -16,7 +16,7 @@ from stages.head.settings import Settings
 from stages.head.stored import Stored
 from stages.head.thesis import settings_for
 from stages.progress import note
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from store import columns
 from store.errors import RequestError
 from store.layout import Store, match
@@ -59,8 +59,8 @@ def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | 
 
 
 def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
-    """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `Division`."""
-    return _select(Division(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), backbone=None)
+    """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `KeptSplits`."""
+    return _select(KeptSplits(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), backbone=None)
 
 
 def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True) -> Collection:
@@ -81,7 +81,7 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
     representations = Representations(store, catalog, store.find(dataset, backbone))
     encoded = np.zeros(len(catalog), dtype=bool)
     encoded[: representations.rows] = representations.encoded()
-    collection = _select(Division(catalog, store), encoded=encoded, backbone=str(representations.name))
+    collection = _select(KeptSplits(catalog, store), encoded=encoded, backbone=str(representations.name))
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
@@ -105,7 +105,7 @@ def _trained_on(
     return known[data.rows], None if regime is None else regime.decode()
 
 
-def _select(division: Division, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
+def _select(division: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
     catalog, artist, targets = division.catalog, division.artist, division.targets
     retired = catalog.retired()

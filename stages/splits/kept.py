@@ -34,7 +34,7 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Division:
+class KeptSplits:
     """The splits of one catalog. All arrays are [rows] of the catalog.
 
     Only live, labelled rows are divided (all live rows where no label is known): the same ones for every backbone,

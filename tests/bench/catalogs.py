@@ -22,7 +22,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 from stages.embed.datasets.table import FeatureTable
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from store.layout import Store
 from tests.bench import peak_gib
 
@@ -33,9 +33,9 @@ catalog = FeatureTable(table=sys.argv[1], name="many").catalog()
 built_s = time.perf_counter() - started
 store = Store(sys.argv[2])
 store.write_catalog(catalog)
-Division(catalog, store).settle()
+KeptSplits(catalog, store).settle()
 whole_s = time.perf_counter() - started
-again = Division(store.read_catalog("many"), store)
+again = KeptSplits(store.read_catalog("many"), store)
 for regime in ("random", "album", "artist"):
     (part,) = again.parts(regime, 0)
     assert abs((part == 2).mean() - 0.1) < 0.005, regime

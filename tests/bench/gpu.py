@@ -19,7 +19,7 @@ from stages.head.heads import CountedHead, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop, train
-from stages.head.training.stretches import Heads, Shards
+from stages.head.training.stretches import Heads, Stretches
 from stages.progress import be_quiet
 from tests.bench import best_seconds, entry
 from tests.bench.backbones import clips, machine, new_stores, songs
@@ -103,7 +103,7 @@ def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     """The same of an epoch's matrix products: forward, and backward to weights and inputs."""
     part = data.split("random", 0)
     settings = replace(Settings(), hidden=None, batch=batch, standardise=False)
-    bound = Heads(Gnn, Shards(data), part, settings, device)
+    bound = Heads(Gnn, Stretches(data), part, settings, device)
     loop = _Loop(bound, bound.any().build().to(device), 0)
     epochs = iter(range(1, 5))
     loop._epoch(next(epochs))

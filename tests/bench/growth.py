@@ -13,13 +13,13 @@ import torch
 
 from stages.head.collection import Collection
 from stages.head.graph import _dgl
-from stages.head.graph.cliques import ArtistGraph
+from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gated import Gated
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Shards
+from stages.head.training.stretches import Heads, Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.schema import CatalogInfo
 from tests.bench import entry, median_seconds, peak_gib
@@ -122,12 +122,12 @@ def _growth() -> dict[str, dict[str, Any]]:
 def _works(data: Collection) -> dict[str, Callable[[], Any]]:
     assert data.x is not None
     x, artist = data.x, torch.from_numpy(data.artist)
-    heads = Heads(Gnn, Shards(data), np.zeros(len(data), dtype=np.int8), _SETTINGS, torch.device("cpu"))
+    heads = Heads(Gnn, Stretches(data), np.zeros(len(data), dtype=np.int8), _SETTINGS, torch.device("cpu"))
     loop = _Loop(heads, heads.any().build(), 0)
     graph = data.graph
     graph.sums(x[:, :1].contiguous())  # the first message in a graph sorts its edges
     return {
-        "graph": lambda: ArtistGraph(artist).sums(x[:, :1].contiguous()),
+        "graph": lambda: CliqueGraph(artist).sums(x[:, :1].contiguous()),
         "mean": lambda: graph.mean(x),
         "epoch": lambda: loop._epoch(1),
     }

@@ -25,7 +25,7 @@ from stages.head.heads.gnn import Gnn
 from stages.head.open import load
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Shards
+from stages.head.training.stretches import Heads, Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
 from store.reader import Representations
@@ -91,7 +91,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     nodes = torch.randperm(len(data))[: batch * steps]
     part = np.full(len(data), -1, dtype=np.int8)
     part[nodes] = 0
-    heads = Heads(Gnn, Shards(data), part, replace(settings, standardise=False), torch.device("cpu"))
+    heads = Heads(Gnn, Stretches(data), part, replace(settings, standardise=False), torch.device("cpu"))
     loop = _Loop(heads, heads.any().build(), 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 

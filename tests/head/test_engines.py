@@ -1,7 +1,7 @@
 """Engines that agree: the GraphSAGE head against plain DGL and PyTorch Geometric, number by number.
 
 Graph, weights and sampled neighbours are the same on each side; what differs is who samples (DGL's
-`NeighborSampler` on expanded edges, or `ArtistGraph.sample`) and who computes.
+`NeighborSampler` on expanded edges, or `CliqueGraph.sample`) and who computes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.graph import _dgl
-from stages.head.graph.cliques import ArtistGraph, neighbour_mean, ragged
+from stages.head.graph.cliques import CliqueGraph, neighbour_mean, ragged
 from stages.head.heads.gnn import _Network
 from stages.head.random import bits
 from tests.head.test_graph import ARTISTS, graph_of
@@ -37,7 +37,7 @@ class Case:
 
     def __init__(self, name: str) -> None:
         torch.manual_seed(0)
-        self.graph: ArtistGraph = graph_of(GRAPHS[name])
+        self.graph: CliqueGraph = graph_of(GRAPHS[name])
         clips = self.graph.clips
         self.x = torch.randn(clips, DIM)
         self.network = _Network(DIM, WIDTH, LABELS, 0.5).eval()

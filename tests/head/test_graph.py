@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.graph import _dgl
-from stages.head.graph.cliques import ArtistGraph, neighbour_mean, ragged
+from stages.head.graph.cliques import CliqueGraph, neighbour_mean, ragged
 from stages.head.graph.homophily import homophily
 from stages.head.random import bits
 
@@ -20,11 +20,11 @@ needs_dgl = pytest.mark.skipif(not _dgl.is_there(), reason="DGL's packages end a
 artists = st.lists(st.integers(-1, 6), min_size=1, max_size=60)
 
 
-def graph_of(artist: list[int]) -> ArtistGraph:
+def graph_of(artist: list[int]) -> CliqueGraph:
     _, compact = np.unique([a for a in artist if a >= 0], return_inverse=True)
     codes = np.full(len(artist), -1)
     codes[np.asarray(artist) >= 0] = compact
-    return ArtistGraph(torch.from_numpy(codes))
+    return CliqueGraph(torch.from_numpy(codes))
 
 
 def slow_mean(artist: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_a_sample_holds_distinct_neighbours_and_as_many_as_there_are(artist: lis
 
 
 def test_samples_are_uniform() -> None:
-    graph = ArtistGraph(torch.tensor([0] * 7 + [1] * 3))
+    graph = CliqueGraph(torch.tensor([0] * 7 + [1] * 3))
     rounds, k = 20_000, 3
     table = graph.sample(torch.full((rounds,), 2), k, bits(0, torch.arange(rounds)))
     share = torch.bincount(table.flatten(), minlength=10).double() / rounds
@@ -157,7 +157,7 @@ def test_samples_are_uniform() -> None:
 
 
 def test_drop_edge_drops_at_its_rate_and_anew() -> None:
-    graph = ArtistGraph(torch.zeros(101, dtype=torch.int64))
+    graph = CliqueGraph(torch.zeros(101, dtype=torch.int64))
     nodes = torch.arange(101).repeat(40)
     streams = bits(0, torch.arange(len(nodes)))
     whole = graph.sample(nodes, 100, streams, drop_edge=0.3)
@@ -165,7 +165,7 @@ def test_drop_edge_drops_at_its_rate_and_anew() -> None:
     assert abs(float(kept) - 0.7) < 0.005  # 404,000 edges: a deviation of 0.0007
     assert not torch.equal(whole, graph.sample(nodes, 100, bits(1, torch.arange(len(nodes))), drop_edge=0.3))
     # With few neighbours wanted, the number left is min(k, Binomial(degree, 0.7)).
-    few = ArtistGraph(torch.zeros(6, dtype=torch.int64))
+    few = CliqueGraph(torch.zeros(6, dtype=torch.int64))
     left = (few.sample(torch.zeros(40_000, dtype=torch.int64), 4, bits(0, torch.arange(40_000)), 0.3) >= 0).sum(dim=1)
     binomial = torch.distributions.Binomial(5, torch.tensor(0.7))
     odds = binomial.log_prob(torch.arange(6.0)).exp()
@@ -185,7 +185,7 @@ def test_ragged_is_the_table_without_its_padding() -> None:
 
 def test_a_graph_without_edges_or_artists() -> None:
     for artist in (torch.full((4,), -1), torch.arange(4)):
-        graph = ArtistGraph(artist)
+        graph = CliqueGraph(artist)
         assert graph.edges == 0
         assert not graph.mean(torch.randn(4, 2)).any()
         assert (graph.sample(torch.arange(4), 3, torch.arange(4)) == -1).all()
@@ -223,7 +223,7 @@ def test_only_sources_are_neighbours(seed: int) -> None:
     artist = torch.from_numpy(rng.integers(-1, 6, 60))
     sources = torch.from_numpy(rng.random(60) < 0.6)
     x = torch.from_numpy(rng.standard_normal((60, 3)).astype(np.float32))
-    graph = ArtistGraph(artist, sources)
+    graph = CliqueGraph(artist, sources)
     alike = (
         (artist[:, None] == artist[None]) & (artist >= 0)[:, None] & sources[None] & ~torch.eye(60, dtype=torch.bool)
     )

@@ -15,7 +15,7 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
 from stages.head.heads import CountedHead, Draw, Head, TrainedHead
-from stages.head.heads._layers import Dropout, Masks
+from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
 from stages.head.random import bits
@@ -200,7 +200,7 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
 def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
     dropout, ones, nodes = Dropout(rate), torch.ones(1000, 401), torch.arange(1000)
-    dropout.masks = Masks(bits(0, nodes), nodes)
+    dropout.masks = DropoutMasks(bits(0, nodes), nodes)
     dropped = dropout(ones)
     zeros = (dropped == 0).double()
     # A share of 401,000 draws has a deviation of 0.0008; the rate itself is rounded by 1/512 at most.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages import registry
 from stages.head.collection import Collection
 from stages.head.graph import neighbours
-from stages.head.graph.cliques import ArtistGraph, Graph, neighbour_mean
+from stages.head.graph.cliques import CliqueGraph, Graph, neighbour_mean
 from stages.head.graph.neighbours import ListedGraph, directions, nearest, nearly_nearest, similar
 from stages.head.heads import Draw, TrainedHead, knn
 from stages.head.heads.gcnii import group_mean
@@ -260,7 +260,7 @@ def test_a_clip_alone_scores_as_among_others(name: str) -> None:
 
 
 def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
-    graph = ArtistGraph(torch.full((4,), -1))
+    graph = CliqueGraph(torch.full((4,), -1))
     assert not edges_of(similar(graph, torch.randn(4, 2), 0.0, 8), 4)
 
 

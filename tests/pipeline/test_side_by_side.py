@@ -17,7 +17,7 @@ from pipeline.head import _at_once
 from stages import progress
 from stages.head.runs.workers import in_order
 from stages.head.settings import Settings
-from stages.head.training.stretches import Shards
+from stages.head.training.stretches import Stretches
 from store.errors import EncoreError, RequestError
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import Encore
@@ -76,14 +76,14 @@ def test_a_copy_that_was_killed_is_told() -> None:
 def test_only_small_trainings_that_fit_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.head.most_at_once", lambda: 8)
     data = make_collection(dim=64)
-    shards, cpu, wide = Shards(data), torch.device("cpu"), Settings(hidden=4096)
+    shards, cpu, wide = Stretches(data), torch.device("cpu"), Settings(hidden=4096)
     bytes_gib = len(data) * 64 * 4 / 2**30
     assert _at_once(data, shards, Settings(), cpu, None) == 8
     assert _at_once(data, shards, Settings(), cpu, 10 * bytes_gib) == 3
     assert _at_once(data, shards, Settings(), cpu, 3 * bytes_gib) == 1
     assert _at_once(data, shards, wide, cpu, None) == 8
     assert _at_once(make_collection(dim=640), shards, wide, cpu, None) == 1
-    assert _at_once(data, Shards(data, most=100), Settings(), cpu, None) == 1
+    assert _at_once(data, Stretches(data, most=100), Settings(), cpu, None) == 1
     assert _at_once(data, shards, Settings(), torch.device("meta"), None) == 1
     assert _at_once(data, None, Settings(), cpu, None) == 1
 

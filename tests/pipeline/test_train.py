@@ -14,7 +14,7 @@ from pipeline.train import divide
 from stages.embed.catalogs import open_catalog
 from stages.embed.datasets.table import FeatureTable as Table
 from stages.head.open import load
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split
 from store.layout import Store
 from store.schema import Catalog
@@ -77,7 +77,7 @@ def test_a_backbone_never_learns_from_test_songs_of_a_head(
 
     table.write_text("\n".join(lines[:301]))
     before = open_catalog("table", own, store)
-    learnt = sides(before, divide(Division(before, store), regime, labelled_only=True))
+    learnt = sides(before, divide(KeptSplits(before, store), regime, labelled_only=True))
     table.write_text("\n".join(lines))
     encore("embed", "table", "--table", table, "--name", "own", "--columns", "labels=genre")
     data = load(store, "own", None)
@@ -87,7 +87,7 @@ def test_a_backbone_never_learns_from_test_songs_of_a_head(
     assert len(tested) == 400
     assert {song: tested[song] for song in learnt} == learnt
     grown = open_catalog("table", own, store)
-    assert sides(grown, divide(Division(grown, store), regime, labelled_only=True)) == tested
+    assert sides(grown, divide(KeptSplits(grown, store), regime, labelled_only=True)) == tested
 
 
 def test_unlabelled_songs_are_for_training_alone(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Graph(ABC):
         return flat, degree.cumsum(0) - degree
 
 
-class ArtistGraph(Graph):
+class CliqueGraph(Graph):
     """The same-artist graph of clips.
 
     Parameters
@@ -123,10 +123,10 @@ class ArtistGraph(Graph):
         own = (source >= 0).long()
         self.degree = torch.where(artist >= 0, self.count[known] - own, 0) if self.artists else torch.zeros_like(artist)
 
-    def to(self, device: torch.device) -> ArtistGraph:
+    def to(self, device: torch.device) -> CliqueGraph:
         if self.artist.device == device:
             return self
-        return ArtistGraph(self.artist.to(device), None if self.sources is None else self.sources.to(device))
+        return CliqueGraph(self.artist.to(device), None if self.sources is None else self.sources.to(device))
 
     @property
     def edges(self) -> int:

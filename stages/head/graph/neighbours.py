@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.head.graph.cliques import ArtistGraph, Graph, neighbour_mean
+from stages.head.graph.cliques import CliqueGraph, Graph, neighbour_mean
 
 _BLOCK = 2**24  # similarities held at a time, 64 MiB
 _LINKS, _BUILD, _LOOK = 16, 60, 64  # of the approximate index: M, efConstruction and efSearch of its paper
@@ -82,7 +82,7 @@ def nearly_nearest(unit: Float[Tensor, "clips dim"], k: int, order: Int[Tensor, 
     return ListedGraph(order[found[target, column]].to(unit.device), order[target].to(unit.device), clips)
 
 
-def similar(graph: ArtistGraph, unit: Float[Tensor, "clips dim"], least: float, most: int) -> ListedGraph:
+def similar(graph: CliqueGraph, unit: Float[Tensor, "clips dim"], least: float, most: int) -> ListedGraph:
     """Same-artist edges between clips whose cosine is above ``least``; of more than ``most``, the most alike ones.
 
     Memory grows with clips times ``most`` at worst, never with the square of an artist.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.graph.cliques import ArtistGraph
+from stages.head.graph.cliques import CliqueGraph
 from stages.head.random import bits, key
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
@@ -118,11 +118,11 @@ class TrainedHead(Head):
         """The whole collection and its split, without representations: for what is counted over all clips."""
         return self.data.whole_training or (self.data, self.part)
 
-    def artist_graph(self) -> ArtistGraph:
+    def artist_graph(self) -> CliqueGraph:
         """The artist graph on the device, with training clips alone as neighbours where the settings ask for it."""
         graph = self.data.graph
         if self.settings.inductive:
-            graph = ArtistGraph(graph.artist, torch.from_numpy(self.part == 0))
+            graph = CliqueGraph(graph.artist, torch.from_numpy(self.part == 0))
         return graph.to(self.x.device)
 
     @abstractmethod

@@ -12,7 +12,7 @@ from stages.head.random import bits
 
 
 @dataclass
-class Masks:
+class DropoutMasks:
     """Whence the dropout layers of a network have their masks; the trainer sets it.
 
     Attributes
@@ -44,7 +44,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.kept = max(1, 256 - round(256 * rate))
-        self.masks: Masks | None = None
+        self.masks: DropoutMasks | None = None
 
     def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
         if not self.training or self.kept == 256:

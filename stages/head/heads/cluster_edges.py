@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stages.head.graph.cliques import ArtistGraph, Graph
+from stages.head.graph.cliques import CliqueGraph, Graph
 from stages.head.graph.neighbours import clusters
 from stages.head.heads.gnn import Sage
 
@@ -28,4 +28,4 @@ class ClusterEdges(Sage):
         cell = artist * _CLUSTERS + clusters(self.x, order, _CLUSTERS)
         known = artist >= 0
         cell[known] = torch.unique(cell[known], return_inverse=True)[1]
-        return ArtistGraph(cell.where(known, -1))
+        return CliqueGraph(cell.where(known, -1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stages.head.graph.cliques import ArtistGraph
+from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads.song import Song
 
 _CORRECT_ALPHA = 0.9
@@ -42,7 +42,7 @@ class CorrectAndSmooth(Song):
         return smooth(graph, correct(graph, score, labels, train), labels, train)
 
 
-def correct(graph: ArtistGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
+def correct(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
     """Eq. 2 to 5 of the paper: ``score`` plus the spread errors, each row of them as large as a mean error."""
     error = (labels - score) * train.unsqueeze(1)
     spread = graph.propagate(error, _CORRECT_ALPHA)
@@ -56,7 +56,7 @@ def _scale(size: Tensor, spread: Tensor) -> Tensor:
     return torch.where(norm > 0, size / norm.where(norm > 0, 1.0), 0.0)
 
 
-def smooth(graph: ArtistGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
+def smooth(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
     """Eq. 6 of the paper: labels of training clips and scores of the others, spread."""
     known = torch.where(train.unsqueeze(1), labels, score.clamp(0, 1))
     return graph.propagate(known, _SMOOTH_ALPHA)

@@ -16,7 +16,7 @@ _ALPHA = 0.9
 class LabelPropagation(CountedHead):
     """Zhou's propagation of the training clips' labels, divided by the same propagation of "is a training clip".
 
-    Both run to their end in closed form (`ArtistGraph.propagate`). On a union of cliques the quotient of a clip
+    Both run to their end in closed form (`CliqueGraph.propagate`). On a union of cliques the quotient of a clip
     without a label is the share of its artist's training clips that carry the label, whatever alpha is: this is
     also the harmonic function of Zhu, Ghahramani and Lafferty (ICML 2003). It differs from `artist` in that
     clips are counted rather than songs, and in that a clip which nothing reaches (an artist without training

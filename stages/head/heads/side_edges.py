@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.graph.cliques import ArtistGraph, Graph
+from stages.head.graph.cliques import CliqueGraph, Graph
 from stages.head.heads.gnn import Sage
 from stages.progress import note
 from store.errors import unknown
@@ -31,7 +31,7 @@ class SideEdges(Sage):
         code = torch.from_numpy(side_codes(self.data, self.settings.side)).to(self.x.device)
         if not bool((code >= 0).any()):
             note(f"{self.data.info.name} has no {self.settings.side}: side-edges has no edges")
-        return ArtistGraph(code)
+        return CliqueGraph(code)
 
 
 def side_codes(data: Collection, side: str) -> NDArray[np.int64]:

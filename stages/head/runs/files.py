@@ -17,7 +17,7 @@ from stages.head.collection import Collection
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training import loop as training
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
 from store.errors import FormatError, StoreError
 from store.fingerprint import canonical
@@ -94,8 +94,8 @@ def save_run(
     return held
 
 
-def catalog_mark(division: Division, rows: int | None = None) -> dict[str, Any]:
-    """What a run keeps of the catalog that it was trained on: how many rows it had, and `Division.mark` of them."""
+def catalog_mark(division: KeptSplits, rows: int | None = None) -> dict[str, Any]:
+    """What a run keeps of the catalog that it was trained on: how many rows it had, and `KeptSplits.mark` of them."""
     rows = len(division.catalog) if rows is None else rows
     return {"rows": rows, "mark": division.mark(rows)}
 

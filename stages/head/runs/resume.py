@@ -15,7 +15,7 @@ from typing import Any, Self
 import stages
 from stages.head.heads import Head
 from stages.head.training.checkpoint import Checkpoint
-from stages.head.training.processes import World
+from stages.head.training.processes import ProcessGroup
 from stages.progress import note
 from store.errors import StoreError
 from store.fingerprint import canonical
@@ -41,7 +41,7 @@ class Journal:
     about : what decides the numbers of all folders: collection, settings, seeds.
     """
 
-    def __init__(self, store: Store, world: World, about: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, world: ProcessGroup, about: Mapping[str, Any]) -> None:
         self.store, self.world, self.about = store, world, about
         self.writes = world.rank == 0
         self.codes: dict[RunFolder, str] = {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.heads import Draw, TrainedHead
-from stages.head.heads._layers import Dropout, Masks
+from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key
 from stages.head.scores import metrics
 from stages.head.scores.prediction import Prediction, choose, decide, probabilities
@@ -22,7 +22,7 @@ from stages.head.settings import Settings
 from stages.head.training.adam import Adam
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss
-from stages.head.training.stretches import Heads, Shards
+from stages.head.training.stretches import Heads, Stretches
 from stages.head.training.threads import keep_freed_memory, threads
 from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
@@ -65,7 +65,7 @@ def train(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[int], None] = lambda _epoch: None,
-    shards: Shards | None = None,
+    shards: Stretches | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a head on part 0, stop by part 1, and score every clip once.
@@ -83,7 +83,7 @@ def train(
     checkpoint : where an unfinished training is kept, and taken up again.
     """
     started = time.perf_counter()
-    shards = shards or Shards(data.held())
+    shards = shards or Stretches(data.held())
     for i, name in enumerate(PARTS[:2]):
         if not (part == i).any():
             raise RequestError(f"the {name} part of this split is empty")
@@ -143,7 +143,7 @@ class _Loop:
             torch.from_numpy(np.flatnonzero(heads.part == which)).to(self.device) for which in (0, 1)
         )
         self.loss = Loss(self.targets[self.train], self.multi_label, self.settings)
-        self.masks = Masks(self.names, self.names)
+        self.masks = DropoutMasks(self.names, self.names)
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks

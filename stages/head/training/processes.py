@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """Process ``rank`` of ``size``. What all of them compute alike needs none of this."""
 
     rank: int = 0
@@ -46,11 +46,11 @@ class World:
         return heard[0]
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def joined(device: torch.device) -> Iterator[ProcessGroup]:
     """The world that ``torchrun`` started this process in, left again at the end."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
@@ -59,6 +59,6 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

@@ -17,7 +17,7 @@ from torch import Tensor
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.settings import Settings
-from stages.head.training.processes import ALONE, World
+from stages.head.training.processes import ALONE, ProcessGroup
 from stages.splits.regimes import Split
 from store.errors import RequestError
 from store.words import counted
@@ -38,7 +38,7 @@ class Stretch:
     end: int
 
 
-class Shards:
+class Stretches:
     """A collection, sorted by artist, in stretches that the processes share.
 
     Parameters
@@ -51,7 +51,7 @@ class Shards:
     whole : whether this process holds all clips all the time.
     """
 
-    def __init__(self, data: Collection, world: World = ALONE, most: int | None = None) -> None:
+    def __init__(self, data: Collection, world: ProcessGroup = ALONE, most: int | None = None) -> None:
         self.data, self.world = data, world
         self.whole = world.size == 1 and (most is None or len(data) <= most)
         shares = [[0, len(data)]]
@@ -99,7 +99,7 @@ class Heads:
     """The head, bound to what this process holds of one stretch after another."""
 
     def __init__(
-        self, head_type: type[TrainedHead], shards: Shards, part: Split, settings: Settings, device: torch.device
+        self, head_type: type[TrainedHead], shards: Stretches, part: Split, settings: Settings, device: torch.device
     ) -> None:
         self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
         self._shown = shards.data.shown(part)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.head.graph.cliques import ArtistGraph
+from stages.head.graph.cliques import CliqueGraph
 from stages.head.random import binomial, bits, key, normal, uniform
 from tests.head.test_graph import artists, graph_of
 
@@ -75,7 +75,7 @@ def test_a_clip_draws_the_same_in_any_batch(artist: list[int], k: int, drop_edge
 def test_an_artist_draws_the_same_in_a_part_of_the_collection() -> None:
     artist = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
     names = torch.arange(13) * 3
-    whole, part = ArtistGraph(artist), ArtistGraph(artist[5:])
+    whole, part = CliqueGraph(artist), CliqueGraph(artist[5:])
     nodes = torch.arange(5, 13)
     for drop_edge in (0.0, 0.4):
         found = part.sample(nodes - 5, 3, bits(1, names[nodes]), drop_edge)

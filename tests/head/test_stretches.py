@@ -16,8 +16,8 @@ from stages.head.fit import evaluate
 from stages.head.heads import Draw, TrainedHead
 from stages.head.settings import Settings
 from stages.head.training import loop as training
-from stages.head.training.processes import World
-from stages.head.training.stretches import Heads, Shards
+from stages.head.training.processes import ProcessGroup
+from stages.head.training.stretches import Heads, Stretches
 from store.errors import RequestError
 from tests.head.conftest import make_collection
 
@@ -55,7 +55,7 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
     held: list[int] = []
     for rank in range(size):
         try:
-            stretches = Shards(data, World(rank, size), most).stretches
+            stretches = Stretches(data, ProcessGroup(rank, size), most).stretches
         except RequestError:  # a process would hold nothing: all of them say so
             assert size > 1
             assert rank == 0
@@ -75,8 +75,8 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
 def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    whole = Heads(TRAINED[name], Shards(data), part, SETTINGS, CPU)
-    parts = Heads(TRAINED[name], Shards(stored(data), World(), 60), part, SETTINGS, CPU)
+    whole = Heads(TRAINED[name], Stretches(data), part, SETTINGS, CPU)
+    parts = Heads(TRAINED[name], Stretches(stored(data), ProcessGroup(), 60), part, SETTINGS, CPU)
     torch.testing.assert_close(parts.shift, whole.shift)
     torch.testing.assert_close(parts.scale, whole.scale)
     assert len(parts.shards.stretches) > 3
@@ -107,7 +107,7 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     part = data.split("random", 0)
     settings = replace(SETTINGS, epochs=15, batch=32)
     kept = stored(data)
-    trained = training.train(TRAINED[name], kept, part, settings, seed=0, device=CPU, shards=Shards(kept, most=90))
+    trained = training.train(TRAINED[name], kept, part, settings, seed=0, device=CPU, shards=Stretches(kept, most=90))
     assert kept.stored is not None
     assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
     assert trained.prediction.score.shape == data.targets.shape
@@ -120,7 +120,7 @@ def test_one_stretch_is_the_whole_collection() -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
     kept = stored(data)
-    found = training.train(TRAINED["gnn"], kept, part, SETTINGS, seed=0, device=CPU, shards=Shards(kept, most=10**6))
+    found = training.train(TRAINED["gnn"], kept, part, SETTINGS, seed=0, device=CPU, shards=Stretches(kept, most=10**6))
     wanted = training.train(TRAINED["gnn"], data, part, SETTINGS, seed=0, device=CPU)
     np.testing.assert_array_equal(found.prediction.score, wanted.prediction.score)
     assert found.history == wanted.history
@@ -131,5 +131,5 @@ def test_a_relation_across_artists_is_refused(name: str) -> None:
     data = make_collection(songs=120)
     with pytest.raises(RequestError, match=f"{name} must see the whole collection at once.*--memory"):
         training.train(
-            TRAINED[name], data, data.split("random", 0), SETTINGS, seed=0, device=CPU, shards=Shards(data, most=60)
+            TRAINED[name], data, data.split("random", 0), SETTINGS, seed=0, device=CPU, shards=Stretches(data, most=60)
         )

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.head.open import from_catalog
-from stages.splits.kept import Division
+from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS
 from store.errors import FormatError, RequestError
 from store.layout import Store
@@ -91,11 +91,11 @@ def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tupl
     songs = draw_songs(rng, 0, 200)
     stored, _ = merge(None, catalog(songs))
     for regime in REGIMES:
-        fresh, kept = Division(stored), Division(stored, store)
+        fresh, kept = KeptSplits(stored), KeptSplits(stored, store)
         for one, other in zip(fresh.parts(regime, 0), kept.parts(regime, 0), strict=True):
             np.testing.assert_array_equal(one, other)
     for grown, corrected in steps:
-        before = {regime: by_song(stored, Division(stored, store).parts(regime, 0)[0]) for regime in REGIMES}
+        before = {regime: by_song(stored, KeptSplits(stored, store).parts(regime, 0)[0]) for regime in REGIMES}
         old = songs
         songs = {name: Song(**vars(song)) for name, song in songs.items() if rng.random() < 0.97}
         for name in rng.permutation(sorted(songs))[:corrected].tolist():
@@ -106,10 +106,10 @@ def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tupl
         songs |= new
         stored, _ = merge(stored, catalog(songs))
         for regime in REGIMES:
-            parts = Division(stored, store).parts(regime, 0)
+            parts = KeptSplits(stored, store).parts(regime, 0)
             part = by_song(stored, parts[0])
             check_nothing_straddles(songs, part, regime)
-            again = Division(stored, store).parts(regime, 0)
+            again = KeptSplits(stored, store).parts(regime, 0)
             np.testing.assert_array_equal(np.stack(parts), np.stack(again))
             stayed = set(part) & set(before[regime])
             moved = {song for song in stayed if part[song] != before[regime][song]}
@@ -131,7 +131,7 @@ def test_shares_hold_while_a_collection_grows(regime: str, step: int) -> None:
     names = list(every)
     for end in range(50, 301, step):
         held = catalog({name: every[name] for name in names[:end]})
-        (part,) = Division(held, store).parts(regime, 0)
+        (part,) = KeptSplits(held, store).parts(regime, 0)
     share = np.bincount(part[::2], minlength=3) / end
     assert np.abs(share - [0.8, 0.1, 0.1]).max() < (0.02 if regime == "random" else 0.06)
 
@@ -140,37 +140,37 @@ def test_a_correction_that_joins_two_parts_is_said(tmp_path: Path, capsys: pytes
     store = Store(tmp_path)
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
     held = catalog(songs)
-    (part,) = Division(held, store).parts("artist", 0)
+    (part,) = KeptSplits(held, store).parts("artist", 0)
     of_song = by_song(held, part)
     one = next(name for name in songs if of_song[name] == 0)
     other = next(name for name in songs if of_song[name] == 2)
     capsys.readouterr()
     with_other = sum(song.artist == songs[other].artist for song in songs.values())
     songs[one].artist = songs[other].artist
-    (again,) = Division(catalog(songs), store).parts("artist", 0)
+    (again,) = KeptSplits(catalog(songs), store).parts("artist", 0)
     assert f"{with_other} songs of the split artist-0 now in another part" in capsys.readouterr().err
     assert by_song(catalog(songs), again)[other] == 0
-    Division(catalog(songs), store).parts("artist", 0)
+    KeptSplits(catalog(songs), store).parts("artist", 0)
     assert capsys.readouterr().err == ""
 
 
 def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
-    Division(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
+    KeptSplits(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
     assert not list(tmp_path.iterdir())
     outside = {"random-0": np.full(200, 3, dtype=np.int8)}
-    keep_splits(Store(tmp_path), "own", Division(catalog(songs))._songs, outside, None)
+    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None)
     with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
-        Division(catalog(songs), Store(tmp_path)).parts("random", 0)
+        KeptSplits(catalog(songs), Store(tmp_path)).parts("random", 0)
 
 
 def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
-    Division(catalog(songs), Store(tmp_path)).settle()
+    KeptSplits(catalog(songs), Store(tmp_path)).settle()
     held = Store(tmp_path).read_table("own/splits.parquet")
     assert held.column_names == ["song_id", "random-0", "artist-0"]
     with pytest.raises(RequestError, match="known album"):
-        Division(catalog(songs), Store(tmp_path)).parts("album", 0)
+        KeptSplits(catalog(songs), Store(tmp_path)).parts("album", 0)
 
 
 @pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
@@ -182,7 +182,7 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
     side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in held.strings("song_id")]
     index = held.table.schema.get_field_index("split_official")
     held = Catalog(INFO, held.table.set_column(index, held.table.schema.field(index), [side]))
-    division = Division(held)
+    division = KeptSplits(held)
     (part,) = division.parts(regime, 0)
     data = from_catalog(held)
     assert {str(name)[0] for name in np.array(held.strings("song_id"))[data.rows]} == {"s"}
@@ -203,5 +203,5 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
 
 def test_where_nothing_is_labelled_every_song_is_divided() -> None:
     held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
-    (part,) = Division(held).parts("random", 0)
+    (part,) = KeptSplits(held).parts("random", 0)
     assert np.bincount(part[::2]).tolist() == [160, 20, 20]
