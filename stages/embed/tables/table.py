@@ -91,10 +91,9 @@ class Table:
                     f"{self.where(row)}: the column {name!r} holds bytes that are not UTF-8; write the table anew as "
                     f"UTF-8"
                 ) from error
-            kind = self.unreadable.get(name, str(column.type))
             raise RequestError(
-                f"{self.path}: the column {name!r} holds {kind}, in row {_first_valid(column)} (from 0) first, and "
-                f"text is wanted"
+                f"{self.path}: the column {name!r} holds {column.type}, in row {_first_valid(column)} (from 0) first, "
+                f"and text is wanted"
             ) from error
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
@@ -181,7 +180,10 @@ class Table:
         kind = self.types[name]
         if not _is_text(kind):
             return None if _is_number(_plain(kind)) else f"holds {kind}"
-        parsed = self._numbers(name)
+        try:
+            parsed = self._numbers(name)
+        except RequestError:
+            return f"holds bytes that are not UTF-8, in row {_not_utf8(self.read(name))} (from 0) first"
         if parsed.readings is not None:
             return self._two_readings(parsed)
         count, strange = int(np.isfinite(parsed.values).sum()), int(parsed.strange.sum())

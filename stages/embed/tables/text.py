@@ -31,6 +31,7 @@ MAX_TEXT_BYTES = 4 << 30  # text is parsed as a whole
 _BLOCK_BYTES = 16 << 20  # no row of text may be longer
 _HEADER_LINES = 8  # that a header of several levels may have
 _SEPARATOR_LINE = re.compile(r"\"?sep=(?P<separator>[,;\t|])\"?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UNNAMED = re.compile(r"Unnamed: \d+_level_\d+")
 
 
@@ -169,8 +170,11 @@ def _read_header(path: Path, dialect: _Dialect) -> _Header:
     filled = [(cells, ends[i] if i < len(ends) else None) for i, (_, cells) in enumerate(rows) if cells]
     if not filled or not any(cell.strip() for cell in filled[0][0]):
         raise RequestError(f"{path} is empty; its first line must name the columns")
+    first = [cell.strip() for cell in filled[0][0]]
+    if all(map(_NUMBER.fullmatch, first)) and first != [str(i) for i in range(len(first))]:
+        raise RequestError(f"{path}: the first line must name the columns, and holds numbers alone; add such a line")
     several = _levels([cells for cells, _ in filled])
-    names, count = several or ([name.strip() for name in filled[0][0]], 1)
+    names, count = several or (first, 1)
     end = filled[count - 1][1]
     if end is None:
         raise RequestError(f"{path} has no rows")
