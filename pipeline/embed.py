@@ -99,6 +99,9 @@ def describe(report: EmbedReport) -> str:
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
         failed = counted(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
+        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
+    if report.noted:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))
+        lines.append(f"notes on encoded clips: {kinds}; which: encore store show {report.dataset} --failures")
     lines.append(report.path)
     return "\n".join(lines)

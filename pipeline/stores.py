@@ -9,10 +9,12 @@ import typer
 
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
-from pipeline.output import print_json, table, wrapped
+from pipeline.output import print_csv, print_json, table, wrapped
 from stages import registry
 from store.errors import EncoreError, RequestError
 from store.words import counted
+
+_FAILURE_COLUMNS = ("representation", "row", "clip_id", "path", "kind", "reason", "encoded")
 
 
 def ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
@@ -30,17 +32,24 @@ def ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
 
 def show(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    failures: Annotated[bool, typer.Option("--failures", help="every clip that failed or has a note, and why")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="--failures as CSV")] = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say everything that the store knows of one collection."""
-    from store.inventory import describe_collection
+    from store.inventory import describe_collection, list_failures
 
-    collection = describe_collection(open_store(store), dataset)
-    if json:
-        print_json(collection)
+    if csv and (json or not failures):
+        raise RequestError("--csv writes what --failures lists; give --failures --csv, or --json alone")
+    where = open_store(store)
+    document = list_failures(where, dataset) if failures else describe_collection(where, dataset)
+    if csv:
+        print_csv(_FAILURE_COLUMNS, document["clips"])
+    elif json:
+        print_json(document)
     else:
-        print(show_text(collection))
+        print(failures_text(document) if failures else show_text(document))
 
 
 def verify(
@@ -128,6 +137,24 @@ def mib(count: int) -> str:
     return f"{count / 2**20:,.1f}"
 
 
+def failures_text(failures: dict[str, Any]) -> str:
+    """The lines of `store.inventory.list_failures`."""
+    lines = [line for text in failures["notes"] for line in wrapped(text)]
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for entry in failures["clips"]:
+        line = f"  row {entry['row']}: {_clip_line(entry)}"
+        groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
+    for (name, encoded), clips in groups.items():
+        what = "encoded, with a note" if encoded else "that could not be encoded"
+        lines += [f"{name}: {counted(len(clips), 'clip')} {what}:", *clips]
+    return "\n".join(lines) or f"every clip of {failures['dataset']} is encoded, and nothing was noted"
+
+
+def _clip_line(entry: dict[str, Any]) -> str:
+    where = f" ({entry['path']})" if entry["path"] != entry["clip_id"] else ""
+    return f"{entry['clip_id']}{where}: {entry['kind']}: {entry['reason']}"
+
+
 def show_text(collection: dict[str, Any]) -> str:
     """The lines of `store.inventory.describe_collection`."""
     kind = " (synthetic)" if collection["synthetic"] else ""
@@ -139,6 +166,7 @@ def show_text(collection: dict[str, Any]) -> str:
         f"files: {collection['data_root']}",
         f"clips: {collection['clips']:,}{retired} of {counted(collection['songs'], 'song')} by "
         f"{counted(collection['artists'], 'artist')}",
+        *(line for text in collection["notes"] for line in wrapped(f"note: {text}")),
     ]
     for entry in collection["representations"]:
         if not entry["complete"]:
@@ -154,7 +182,13 @@ def show_text(collection: dict[str, Any]) -> str:
             first = entry["first_failures"]
             shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
             lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
-            lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
+            lines += [f"    {_clip_line(failure)}" for failure in first]
+            if shown:
+                lines.append(f"    all: encore store show {collection['dataset']} --failures")
+        if entry["notes_by_kind"]:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())
+            which = f"which: encore store show {collection['dataset']} --failures"
+            lines.append(f"  notes on encoded clips: {kinds}; {which}")
     for run in collection["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")

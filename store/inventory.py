@@ -13,6 +13,7 @@ from store.errors import EncoreError
 from store.layout import Store
 from store.reader import Representations
 from store.runs import count_by_mode
+from store.schema import Catalog, failures_table
 
 Document = dict[str, Any]
 
@@ -88,6 +89,7 @@ def describe_collection(store: Store, dataset: str) -> Document:
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
                 "first_failures": failures.slice(0, 5).to_pylist(),
+                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(stored, catalog)).items())),
             }
         representations.append(entry)
     return {
@@ -98,6 +100,7 @@ def describe_collection(store: Store, dataset: str) -> Document:
         "citation": info.citation,
         "synthetic": info.synthetic,
         "data_root": info.data_root,
+        "notes": list(info.notes),
         "clips": len(catalog),
         "songs": len(pc.unique(catalog.column("song_id"))),
         "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
@@ -105,3 +108,26 @@ def describe_collection(store: Store, dataset: str) -> Document:
         "representations": representations,
         "runs": list_runs(store, dataset),
     }
+
+
+def list_failures(store: Store, dataset: str) -> Document:
+    """Every clip of a collection that could not be encoded, or was encoded with a note, in every representation.
+
+    ``clips`` has an entry for each: representation, row (of the catalog, from 0), clip_id, path, kind, reason, encoded.
+    """
+    catalog = store.read_catalog(dataset)
+    live_rows = pa.array(np.flatnonzero(~catalog.retired()))
+    clips: list[Document] = []
+    for name in store.complete(dataset):
+        stored = Representations(store, catalog, name)
+        failures = stored.failures().filter(pc.field("row").isin(live_rows)).to_pylist()
+        notes = failures_table(catalog, _live_notes(stored, catalog)).to_pylist()
+        clips += [{"representation": str(name), **failure, "encoded": False} for failure in failures]
+        clips += [{"representation": str(name), **note, "encoded": True} for note in notes]
+    return {"dataset": dataset, "notes": list(catalog.info.notes), "clips": clips}
+
+
+def _live_notes(stored: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
+    """(row, kind, reason) of the notes on encoded clips whose songs are not retired."""
+    retired = catalog.retired()
+    return [note for note in stored.notes() if not retired[note[0]]]

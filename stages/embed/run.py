@@ -19,7 +19,7 @@ from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
 from store.errors import EncoreError
-from store.layout import Store, check_writable
+from store.layout import RepresentationName, Store, check_writable
 from store.merge import update
 from store.schema import Catalog
 
@@ -43,6 +43,7 @@ class EmbedReport:
     corrected: int
     encoded: int
     failed: dict[str, int]
+    noted: dict[str, int]
     already_there: bool
     complete: bool
     seconds: float
@@ -114,6 +115,7 @@ def embed(
         corrected=growth.corrected,
         encoded=encoded,
         failed=dict(Counter(failure["kind"] for failure in failures)),
+        noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,
         complete=complete,
         seconds=time.perf_counter() - started,
@@ -140,6 +142,13 @@ def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any
     live = (~catalog.retired()).tolist()
     recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
     return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
+
+
+def _noted(store: Store, catalog: Catalog, name: RepresentationName) -> dict[str, int]:
+    """How many of the live clips are encoded with a note, by its kind."""
+    manifest, live = store.read_manifest(catalog.info.name, name), ~catalog.retired()
+    shards = manifest.shards if manifest is not None else ()
+    return dict(Counter(kind for shard in shards for row, kind, _ in shard.notes if row < len(live) and live[row]))
 
 
 def _distinct(catalog: Catalog, name: str) -> int:
