@@ -210,15 +210,15 @@ def test_what_is_loud_or_mostly_silent_is_noted(tmp_path: Path) -> None:
         b"OggS" * (1 << 18),
         b"OggS\0\2" + bytes(20) + b"\xff" * 256 + bytes(1 << 20),
         b"\xff\xfb\x90\0" * (1 << 18),
+        b"ID3\x04\0\0\0\0\0\0" + b"\xff" * (1 << 22),
         b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(1 << 20),
         b"fLaC\0\0\0\x22" + b"\xff" * (1 << 20),
         b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * (1 << 17),
-        b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\1\0\xff\xff\x44\xac\0\0\xff\xff\xff\xff\xff\xff\x10\0data\xff\xff\xff\xff"
-        + bytes(99),
+        b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\1\0\xff\xff\x44\xac\0\0" + b"\xff" * 6 + b"\x10\0data" + b"\xff" * 99,
         b"\0\0\0\x08ftypM4A " + b"\xff" * (1 << 20),
         b"\x1a\x45\xdf\xa3" + b"\xff" * (1 << 20),
     ],
-    ids=["pages", "page", "frames", "tag", "flac", "chunks", "channels", "mp4", "matroska"],
+    ids=["pages", "page", "frames", "no frames", "tag", "flac", "chunks", "channels", "mp4", "matroska"],
 )
 def test_headers_that_claim_anything_cost_little(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.mp3").write_bytes(data)
