@@ -73,7 +73,8 @@ class CatalogInfo:
 
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
     of ready-made features; ``backbone`` is the one that is meant when none is named; ``follow_links`` allows links out
-    of ``data_root``.
+    of ``data_root``. ``keep_copies``: songs of equal files are not one recording; ``first_artist``: of several artists
+    the first alone decides the regime ``artist``.
     """
 
     name: str
@@ -85,6 +86,8 @@ class CatalogInfo:
     data_root: str | None = None
     follow_links: bool = False
     synthetic: bool = False
+    keep_copies: bool = False
+    first_artist: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -93,7 +96,7 @@ class CatalogInfo:
         for name, value in asdict(self).items():
             if name in ("features", "notes"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-            elif name in ("follow_links", "synthetic"):
+            elif name in ("follow_links", "synthetic", "keep_copies", "first_artist"):
                 right = isinstance(value, bool)
             else:
                 right = isinstance(value, str) or (name == "data_root" and value is None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
+from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -173,7 +175,7 @@ def _open(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RequestError(f"{path} cannot be read: {error}. Fetch it again: {Fma.FILES}") from error
     types = dict.fromkeys(_COLUMNS, pa.string())
-    return Table(path, table.num_rows, types, table.column, header=_HEADER_ROWS)
+    return Table(path, table.num_rows, types, table.column, line=partial(line_of, path, _HEADER_ROWS))
 
 
 def _other_release(path: Path, what: str) -> RequestError:
@@ -200,7 +202,7 @@ def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
         "artist_id": artists,
         "artist_name": tracks.strings("artist.name"),
         "album_id": [None if album == "-1" else album for album in albums],
-        "title": tracks.strings("track.title"),
+        "title": tracks.text("track.title").to_pylist(),
         "split_official": [_SPLITS[split or ""] for split in splits],
     }
     return columns, [row for row, subset in enumerate(held) if subset in subsets]

@@ -21,10 +21,10 @@ from store.errors import ClipError
 
 MAX_BYTES = 1 << 24  # room for more than two million notes
 
-_DEFAULT_TEMPO_US = 500_000  # microseconds a quarter note where a file names no tempo: 120 a minute
+_DEFAULT_TEMPO_US = 500_000  # microseconds per quarter note in files without a tempo: 120 a minute
 _PITCHES = 128
 _TICK_BITS = 32
-_OF_NOTES = ("pitch", "velocity", "start", "end", "program", "is_drum")
+_NOTE_COLUMNS = ("pitch", "velocity", "start", "end", "program", "is_drum")
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -34,13 +34,19 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A song in ticks; the arrays of notes are [notes], in the order of the file's tracks.
+    """A song in ticks.
 
-    ``pitch`` 0..127, ``velocity`` 1..127, ``program`` 0..127 (General MIDI), 0 <= ``start`` < ``end`` < 2^31.
-    ``tempo_at`` and ``tempo_us`` (microseconds a quarter note, above 0) are [tempos], in order of time, the first
-    at 0; ``meter_at``, ``numerator`` and ``denominator`` are [time signatures], in order of time. Of several at
-    one time the last counts. ``ticks_per_quarter`` is what it says; ``ticks_per_s`` is None but for files that
-    count frames instead of beats: these have no tempos but 120 a minute, at which ``ticks_per_quarter`` is given.
+    Attributes
+    ----------
+    pitch, velocity, program : [notes] in the order of the file's tracks; 0..127, 1..127 and 0..127 (General MIDI).
+    start, end : [notes], 0 <= start < end < 2^31.
+    is_drum : [notes].
+    tempo_at, tempo_us : [tempos] in order of time, the first at 0; microseconds per quarter note, above 0. Of several
+        at the same time the last counts.
+    meter_at, numerator, denominator : [time signatures] in order of time; of several at the same time the last counts.
+    ticks_per_quarter : the resolution.
+    ticks_per_s : None for files that count beats. Those that count frames have no tempo of their own: they get 120 a
+        minute, and ``ticks_per_quarter`` is the resolution at that tempo.
     """
 
     pitch: Ints
@@ -61,7 +67,7 @@ class Score:
         return len(self.pitch)
 
     def seconds(self, ticks: Ints) -> Floats:
-        """When these ticks are, in double precision."""
+        """The times of these ticks in seconds, in double precision."""
         if self.ticks_per_s is not None:
             return ticks / self.ticks_per_s
         base, scale = self._tempo_map
@@ -70,15 +76,15 @@ class Score:
         return seconds
 
     def between(self, start_s: float, end_s: float) -> Score:
-        """The notes that begin from ``start_s`` up to, not including, ``end_s``; their times stay."""
+        """The notes that begin at or after ``start_s`` and before ``end_s``, with unchanged times."""
         begin_s = self.seconds(self.start)
-        kept = (begin_s >= start_s) & (begin_s < end_s)
-        return replace(self, **{name: getattr(self, name)[kept] for name in _OF_NOTES})
+        inside = (begin_s >= start_s) & (begin_s < end_s)
+        return replace(self, **{name: getattr(self, name)[inside] for name in _NOTE_COLUMNS})
 
     @cached_property
     def _tempo_map(self) -> tuple[Floats, Floats]:
-        """The second at which each tempo begins, and its seconds a tick."""
-        # In pretty_midi's order of operations, so that both round a note to the same column of a roll.
+        """The second at which each tempo begins, and its seconds per tick."""
+        # The same order of operations as in pretty_midi, so that both round a note to the same column of a roll.
         scale = 60.0 / (6e7 / self.tempo_us * self.ticks_per_quarter)
         return np.concatenate([[0.0], np.cumsum(np.diff(self.tempo_at) * scale[:-1])]), scale
 
@@ -144,14 +150,14 @@ def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
 
 
 def _meters(score: Any) -> dict[str, Any]:
-    found = {name: values.astype(np.int64) for name, values in score.time_signatures.numpy().items()}
-    if (found["time"] < 0).any():
+    meters = {name: values.astype(np.int64) for name, values in score.time_signatures.numpy().items()}
+    if (meters["time"] < 0).any():
         raise ClipError("damaged", "a time signature at a negative time")
-    order = np.argsort(found["time"], kind="stable")
+    order = np.argsort(meters["time"], kind="stable")
     return {
-        "meter_at": found["time"][order],
-        "numerator": found["numerator"][order],
-        "denominator": found["denominator"][order],
+        "meter_at": meters["time"][order],
+        "numerator": meters["numerator"][order],
+        "denominator": meters["denominator"][order],
     }
 
 
@@ -234,22 +240,23 @@ def _meet_within(starts: Ints, ends: Ints) -> bool:
 
 
 def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
-    """Ends moved to the first end after the start within ``group`` (part and pitch), and which notes sound at all.
+    """The first end after each start within its ``group`` (part and pitch), and which notes have a length.
 
-    symusic pairs first in, first out, so that a key struck twice before one release would sound on to the next.
+    symusic pairs ends with starts first in, first out: a key struck twice before one release would sound until the
+    next one.
     """
     sounds = end > start
     key = group << _TICK_BITS
     all_sound = bool(sounds.all())
     starts, ends = (np.sort(key + at if all_sound else (key + at)[sounds]) for at in (start, end))
-    # Where each start follows the end before it, no two notes of a key overlap and nothing moves: the rule.
+    # If each start follows the end before it, no two notes of a key overlap and no end moves; most files are like that.
     overlaps = starts[1:] < ends[:-1]
     if not overlaps.any():
         return end, sounds
-    concerned = np.zeros(int(group.max()) + 1, dtype=np.bool_)
-    concerned[starts[1:][overlaps] >> _TICK_BITS] = True
-    rows = np.flatnonzero(concerned[group] & sounds)
-    found = np.searchsorted(ends, key[rows] + start[rows], side="right")
-    moved = end.copy()
-    moved[rows] = ends[found] - key[rows]  # its own end is after its start, so there is one
-    return moved, sounds
+    has_overlaps = np.zeros(int(group.max()) + 1, dtype=np.bool_)
+    has_overlaps[starts[1:][overlaps] >> _TICK_BITS] = True
+    rows = np.flatnonzero(has_overlaps[group] & sounds)
+    first = np.searchsorted(ends, key[rows] + start[rows], side="right")
+    first_end = end.copy()
+    first_end[rows] = ends[first] - key[rows]  # a note's own end is after its start, so there is one
+    return first_end, sounds
