@@ -23,14 +23,14 @@ from store.words import counted
 
 def list_store(store: Store) -> list[dict[str, Any]]:
     """One entry a collection: its clips, its representations, complete or not, and what was trained on each."""
-    found: list[dict[str, Any]] = []
+    collections: list[dict[str, Any]] = []
     for dataset in store.datasets():
         try:
             catalog = store.read_catalog(dataset)
         except EncoreError as error:
-            found.append({"dataset": dataset, "error": str(error), "representations": [], "runs": []})
+            collections.append({"dataset": dataset, "error": str(error), "representations": [], "runs": []})
             continue
-        found.append(
+        collections.append(
             {
                 "dataset": dataset,
                 "synthetic": catalog.info.synthetic,
@@ -46,7 +46,7 @@ def list_store(store: Store) -> list[dict[str, Any]]:
                 "runs": runs(store, dataset),
             }
         )
-    return found
+    return collections
 
 
 def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
@@ -55,11 +55,11 @@ def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
 
     ``metadata`` are the runs of heads that read no representation.
     """
-    found = []
+    entries = []
     for of, counts in count_by_mode(store, dataset).items():
         where = f"{dataset}/runs/{of}"
         searches = sum(file.endswith(".journal") for file in store.files.files(where))
-        found.append(
+        entries.append(
             {
                 "representation": of,
                 "runs": sum(counts.values()),
@@ -68,7 +68,7 @@ def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
                 "modes": {mode: count for mode, count in counts.items() if count},
             }
         )
-    return found
+    return entries
 
 
 def _runs_and_searches(run: dict[str, Any]) -> str:
@@ -77,11 +77,11 @@ def _runs_and_searches(run: dict[str, Any]) -> str:
 
 
 def list_text(store: Store) -> str:
-    held = list_store(store)
-    if not held:
+    collections = list_store(store)
+    if not collections:
         return store.there_is_none() or f"the store {store.where()} holds nothing yet; fill it: encore embed demo"
     rows = []
-    for entry in held:
+    for entry in collections:
         if "error" in entry:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
@@ -118,18 +118,20 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
     for name in store.representations(dataset):
         entry: dict[str, Any] = {"name": str(name), "complete": store.is_complete(dataset, name)}
         if entry["complete"]:
-            held = Representations(store, catalog, name)
-            failures = held.failures().filter(pc.field("row").isin(live))
+            representation = Representations(store, catalog, name)
+            failures = representation.failures().filter(pc.field("row").isin(live))
             entry |= {
-                "rows": held.rows,
-                "shape": list(held.shape),
-                "dtype": held.manifest.dtype,
-                "settings": held.manifest.settings,
+                "rows": representation.rows,
+                "shape": list(representation.shape),
+                "dtype": representation.manifest.dtype,
+                "settings": representation.manifest.settings,
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
                 "first_failures": failures.slice(0, 5).to_pylist(),
-                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(held, catalog)).items())),
+                "notes_by_kind": dict(
+                    sorted(Counter(kind for _, kind, _ in _live_notes(representation, catalog)).items())
+                ),
             }
         representations.append(entry)
     return {
@@ -150,10 +152,10 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
     }
 
 
-def _live_notes(held: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
+def _live_notes(representation: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
     """(row, kind, reason) of what was noted of encoded clips whose songs are not retired."""
     retired = catalog.retired()
-    return [entry for entry in held.notes() if not retired[entry[0]]]
+    return [entry for entry in representation.notes() if not retired[entry[0]]]
 
 
 def failures(store: Store, dataset: str) -> dict[str, Any]:
@@ -167,9 +169,9 @@ def failures(store: Store, dataset: str) -> dict[str, Any]:
     for name in store.representations(dataset):
         if not store.is_complete(dataset, name):
             continue
-        held = Representations(store, catalog, name)
-        failed = held.failures().filter(pc.field("row").isin(live)).to_pylist()
-        noted = failures_table(catalog, _live_notes(held, catalog)).to_pylist()
+        representation = Representations(store, catalog, name)
+        failed = representation.failures().filter(pc.field("row").isin(live)).to_pylist()
+        noted = failures_table(catalog, _live_notes(representation, catalog)).to_pylist()
         clips += [{"representation": str(name), **entry, "encoded": False} for entry in failed]
         clips += [{"representation": str(name), **entry, "encoded": True} for entry in noted]
     return {"dataset": dataset, "notes": list(catalog.info.notes), "clips": clips}
@@ -178,16 +180,16 @@ def failures(store: Store, dataset: str) -> dict[str, Any]:
 FAILURE_COLUMNS = ("representation", "row", "clip_id", "path", "kind", "reason", "encoded")
 
 
-def failures_text(found: dict[str, Any]) -> str:
-    lines = [line for text in found["notes"] for line in wrapped(text)]
+def failures_text(listing: dict[str, Any]) -> str:
+    lines = [line for text in listing["notes"] for line in wrapped(text)]
     groups: dict[tuple[str, bool], list[str]] = {}
-    for entry in found["clips"]:
+    for entry in listing["clips"]:
         line = f"  row {entry['row']}: {_clip_line(entry)}"
         groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
     for (name, encoded), clips in groups.items():
         what = "encoded, with a note" if encoded else "that could not be encoded"
         lines += [f"{name}: {counted(len(clips), 'clip')} {what}:", *clips]
-    return "\n".join(lines) or f"every clip of {found['dataset']} is encoded, and nothing was noted"
+    return "\n".join(lines) or f"every clip of {listing['dataset']} is encoded, and nothing was noted"
 
 
 def _clip_line(entry: dict[str, Any]) -> str:
@@ -195,21 +197,21 @@ def _clip_line(entry: dict[str, Any]) -> str:
     return f"{entry['clip_id']}{where}: {entry['kind']}: {entry['reason']}"
 
 
-def show_text(found: dict[str, Any]) -> str:
-    kind = " (synthetic)" if found["synthetic"] else ""
-    retired = f" ({found['retired']:,} retired)" if found["retired"] else ""
+def show_text(contents: dict[str, Any]) -> str:
+    kind = " (synthetic)" if contents["synthetic"] else ""
+    retired = f" ({contents['retired']:,} retired)" if contents["retired"] else ""
     lines = [
-        f"{found['dataset']}{kind}: {found['title']}, {found['version']}",
-        *wrapped(f"licence: {found['licence']}"),
-        *wrapped(f"citation: {found['citation']}"),
-        f"files: {found['data_root']}",
-        f"clips: {found['clips']:,}{retired} of {counted(found['songs'], 'song')} by "
-        f"{counted(found['artists'], 'artist')}",
-        *(line for text in found["notes"] for line in wrapped(f"note: {text}")),
+        f"{contents['dataset']}{kind}: {contents['title']}, {contents['version']}",
+        *wrapped(f"licence: {contents['licence']}"),
+        *wrapped(f"citation: {contents['citation']}"),
+        f"files: {contents['data_root']}",
+        f"clips: {contents['clips']:,}{retired} of {counted(contents['songs'], 'song')} by "
+        f"{counted(contents['artists'], 'artist')}",
+        *(line for text in contents["notes"] for line in wrapped(f"note: {text}")),
     ]
-    for entry in found["representations"]:
+    for entry in contents["representations"]:
         if not entry["complete"]:
-            lines.append(f"{entry['name']}: not complete; go on: encore embed {found['dataset']}")
+            lines.append(f"{entry['name']}: not complete; go on: encore embed {contents['dataset']}")
             continue
         shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
         lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {mib(entry['bytes'])} MiB")
@@ -223,11 +225,13 @@ def show_text(found: dict[str, Any]) -> str:
             lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
             lines += [f"    {_clip_line(failure)}" for failure in first]
             if shown:
-                lines.append(f"    all: encore store show {found['dataset']} --failures")
+                lines.append(f"    all: encore store show {contents['dataset']} --failures")
         if entry["notes_by_kind"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())
-            lines.append(f"  notes on encoded clips: {kinds}; which: encore store show {found['dataset']} --failures")
-    for run in found["runs"]:
+            lines.append(
+                f"  notes on encoded clips: {kinds}; which: encore store show {contents['dataset']} --failures"
+            )
+    for run in contents["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
         by_regime: dict[str, list[str]] = {}
@@ -321,7 +325,7 @@ def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool
 
 
 def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
-    """Remove what `removal` found; says what went.
+    """Remove what `removal` names; says what went.
 
     What killed commands left half written or half removed goes with it, wherever in the store it lies.
     """
@@ -338,11 +342,11 @@ def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
     }
 
 
-def removed_text(found: dict[str, Any]) -> str:
-    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in found["removed"]]
+def removed_text(contents: dict[str, Any]) -> str:
+    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in contents["removed"]]
     lines += [
         f"kept: {_runs_and_searches(run)} trained on it, {mib(run['bytes'])} MiB; remove them: "
-        f"encore store remove {found['dataset']} --runs --backbone {run['representation']}"
-        for run in found["kept_runs"]
+        f"encore store remove {contents['dataset']} --runs --backbone {run['representation']}"
+        for run in contents["kept_runs"]
     ]
     return "\n".join(lines)
