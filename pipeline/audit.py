@@ -50,7 +50,21 @@ def describe(found: dict[str, Any]) -> str:
         lines += ["", ARTIST_RULES, "majority: the label that most training clips carry, for every clip"]
     for regime, reason in found["impossible"].items():
         lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
+    if "near_copies" in found:
+        lines += ["", *_near_text(found["near_copies"])]
     return "\n".join(lines)
+
+
+def _near_text(found: dict[str, Any]) -> list[str]:
+    """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
+    pairs, songs = counted(found["pairs"], "pair"), counted(found["songs"], "song")
+    head = f"near copies: {pairs} of {songs} with a cosine of {found['cosine']:g} or more in {found['representation']}"
+    shown = []
+    for regime, counts in found["regimes"].items():
+        share = counts["pairs_in_two_parts"]
+        apart = "-" if share is None else f"{100 * share:.1f} %"
+        shown.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
+    return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], shown)]
 
 
 def _short(baseline: str) -> str:

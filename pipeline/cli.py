@@ -189,6 +189,15 @@ def audit(
         int | None,
         typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on [1]", metavar="N"),
     ] = None,
+    near_copies: Annotated[
+        bool, typer.Option("--near-copies", help="count the songs that a stored representation hardly tells apart")
+    ] = False,
+    cosine: Annotated[
+        float | None, typer.Option("--cosine", help="with --near-copies: how alike those are [0.99]", metavar="X")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="with --near-copies: which representation", metavar="B")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -212,7 +221,11 @@ def audit(
             progress.note(f"wrote {path}")
     elif regimes is not None or seeds is not None:
         raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
+    if not near_copies and (cosine is not None or backbone is not None):
+        raise RequestError("--cosine and --backbone say how songs are compared; give --near-copies")
     found = work.audit(catalog, where, keeps=keeps)
+    if near_copies:
+        found["near_copies"] = work.near(where, catalog.info.name, backbone, cosine)
     if json:
         print_json(found)
     else:
