@@ -42,7 +42,7 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
-            table(["on both sides", *kinds], shared),
+            table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
             table(["without hearing", *short], rows),
         ]

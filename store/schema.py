@@ -71,7 +71,8 @@ class CatalogInfo:
     """What the catalog says of its collection as a whole.
 
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
-    of ready-made features; ``backbone`` is the one that is meant when none is named.
+    of ready-made features; ``backbone`` is the one that is meant when none is named. ``keep_copies``: songs of equal
+    files are not one recording; ``first_artist``: of several artists the first alone decides the regime ``artist``.
     """
 
     name: str
@@ -82,6 +83,8 @@ class CatalogInfo:
     backbone: str
     data_root: str | None = None
     synthetic: bool = False
+    keep_copies: bool = False
+    first_artist: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -90,7 +93,7 @@ class CatalogInfo:
         for name, value in asdict(self).items():
             if name in ("features", "notes"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-            elif name == "synthetic":
+            elif name in ("synthetic", "keep_copies", "first_artist"):
                 right = isinstance(value, bool)
             else:
                 right = isinstance(value, str) or (name == "data_root" and value is None)

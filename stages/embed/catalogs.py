@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from stages import registry
+from stages.embed.copies import join_copies
 from stages.embed.datasets import Dataset
 from stages.progress import task
 from store.errors import RequestError, unknown
@@ -29,7 +30,10 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     options : what was given on the command line for data sets, by field name; None for what was not.
     """
     if name in registry.names("dataset"):
-        return make_dataset(name, options).catalog()
+        dataset = make_dataset(name, options)
+        catalog = dataset.catalog()
+        info = replace(catalog.info, keep_copies=dataset.keep_copies, first_artist=dataset.first_artist)
+        return join_copies(Catalog(info, catalog.table))
     given = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
         if given:

@@ -60,7 +60,7 @@ def named_songs(table: Table, column: str, root: Path) -> list[str]:
     """
     found: dict[str, tuple[str, bool]] = {}
     paths: list[str] = []
-    for row, cell in enumerate(table.strings(column)):
+    for row, cell in enumerate(table.text(column).to_pylist()):
         if cell is None:
             raise RequestError(f"{table.where(row)}: {column} is empty; name the song's file, or remove the row")
         if cell not in found:

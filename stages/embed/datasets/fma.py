@@ -193,7 +193,7 @@ def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
         "artist_id": artists,
         "artist_name": tracks.strings("artist.name"),
         "album_id": [None if album == "-1" else album for album in albums],
-        "title": tracks.strings("track.title"),
+        "title": tracks.text("track.title").to_pylist(),
         "split_official": [_SPLITS[split or ""] for split in splits],
     }
     return columns, [row for row, subset in enumerate(held) if subset in subsets]

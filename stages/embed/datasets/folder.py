@@ -9,22 +9,27 @@ also stand in for a column of a table. A song that the labels do not name is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import (
+    LIST_ROLES,
     artist_columns,
+    check_songs,
     choose,
+    columns_option,
     common_columns,
     locate,
+    not_missing_option,
+    open_table,
     own_albums,
     own_name,
     parse_columns,
+    separator_option,
 )
-from stages.embed.datasets._keyed import keys_of, read_keyed
+from stages.embed.datasets._keyed import Keyed, keys_of, read_keyed
 from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
@@ -35,7 +40,7 @@ from stages.embed.datasets._songs import (
     songs_under,
     stable_id,
 )
-from stages.embed.tables import Table, read_table
+from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -44,9 +49,7 @@ from store.words import counted
 MIDI_CLIPS = 4
 CLIP_S = 15.0
 
-_ROLES = ("file", "artist", "labels", "song", "album", "title", "split", "start_s", "duration_s")
-
-_OF_A_SONG = {"split_official": "split", "artist_id": "artist", "album_id": "album", "labels": "labels"}
+_ROLES = ("file", "artist", "labels", "song", "album", "recording", "title", "split", "start_s", "duration_s")
 
 Columns = dict[str, list[Any]]
 
@@ -72,7 +75,9 @@ class Folder(Dataset):
         "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
     )
     name: str | None = option("what the collection is called from now on")
-    columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
+    columns: str | None = columns_option()
+    separator: str | None = separator_option()
+    not_missing: str | None = not_missing_option()
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
     labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
     unlabelled: bool = option(UNLABELLED, False)
@@ -103,16 +108,28 @@ class Folder(Dataset):
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
         assert self.table is not None
-        given = parse_columns(self.columns, _ROLES)
+        given = parse_columns(self.columns, (*_ROLES, "targets"))
         path = locate(self.table, self.data, "table")
         root = folder(self.data if self.data is not None else path.parent)
-        table = read_table(path)
+        table = open_table(path, self.not_missing)
         beside = {"artist": self.artists, "labels": self.labels, "split": self.splits}
         roles = [role for role in _ROLES if beside.get(role) is None]
-        needed = ("file", "artist") if self.unlabelled else ("file", "artist", "labels")
+        needed = ("file",) if self.unlabelled else ("file", "labels")
         required = [role for role in needed if role in roles]
-        chosen = choose(table, given, required, [role for role in roles if role not in required])
-        columns: Columns = common_columns(table, chosen, name, unlabelled=self.unlabelled)
+        expected = [role for role in LIST_ROLES if role in roles and role not in required]
+        optional = [role for role in roles if role not in (*required, *expected)]
+        chosen = choose(table, given, required, expected, optional)
+        columns: Columns = common_columns(
+            table,
+            chosen,
+            given.get("targets", ()),
+            data_set=name,
+            separator=self.separator,
+            unlabelled=self.unlabelled,
+        )
+        if "artist" not in chosen and "artist" in roles:
+            note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
+        columns.setdefault("artist_id", [None] * table.rows)
         columns["path"] = named_songs(table, chosen["file"], root)
         own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
         columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
@@ -147,15 +164,15 @@ class Folder(Dataset):
             return ()
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
         if self.artists is not None:
-            columns.update(artist_columns(read_keyed(self.artists, self.data, "artists").look_up(songs)))
+            columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
         if self.splits is not None:
-            columns["split_official"] = read_keyed(self.splits, self.data, "splits").splits(songs)
+            columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
-            _check_songs(columns, columns["path"].__getitem__)
+            check_songs(columns, columns["path"].__getitem__)
             return ()
-        keyed = read_keyed(self.labels, self.data, "labels")
+        keyed = self._keyed(self.labels, "labels")
         labels = columns["labels"] = keyed.look_up(songs)
-        _check_songs(columns, columns["path"].__getitem__)
+        check_songs(columns, columns["path"].__getitem__)
         kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
         if not any(labels):
             raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
@@ -172,6 +189,12 @@ class Folder(Dataset):
         text = f"{every - left:,} of {counted(every, 'song')} left out: {keyed.path.name} has no label for {them}"
         note(text)
         return (text,)
+
+    def _keyed(self, file: str, role: str) -> Keyed:
+        """A file beside the songs, read as a column of that role would be."""
+        separator = lists.separators(self.separator, LIST_ROLES).get(role)
+        what = {"artist": "artists", "split": "splits"}.get(role, role)
+        return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
 
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
@@ -208,27 +231,4 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
-    _check_songs(columns, table.where)
-
-
-def _check_songs(columns: Columns, where: Callable[[int], str]) -> None:
-    """Raise where the rows of a song do not agree on what holds for all of it; ``where`` names a row.
-
-    Its labels too: heads and audits count songs by the labels they carry.
-    """
-    songs: dict[str, int] = {}
-    for row, song in enumerate(columns["song_id"]):
-        first = songs.setdefault(song, row)
-        for name in _OF_A_SONG.keys() & columns.keys() if first != row else ():
-            here, there = (_shown(columns[name][each]) for each in (row, first))
-            if here != there:
-                raise RequestError(
-                    f"{where(row)}: the song {song!r} has the {_OF_A_SONG[name]} {here!r} here and {there!r} in "
-                    f"{where(first)}; a song has one: correct these rows, or give each an id of its own in the column "
-                    f"song"
-                )
-
-
-def _shown(value: Any) -> Any:
-    """A cell as it is compared and shown: several labels in one order."""
-    return "|".join(sorted(set(value))) if isinstance(value, list) else value
+    check_songs(columns, table.where)
