@@ -164,7 +164,7 @@ class KeptSplits:
             held = None if before is None else before[self.song[self._rows]]
             number = np.full(len(self.catalog), -1, dtype=np.int8)
             try:
-                number[self._rows] = dealt(regime, seed, **self._arrays, held=held)
+                number[self._rows] = dealt(regime, seed, **self._arrays, kept=held)
             except RequestError:
                 if possible_only:
                     continue
@@ -195,9 +195,9 @@ class KeptSplits:
     @property
     def _arrays(self) -> dict[str, Any]:
         """What is dealt among: arrays of the divided rows."""
-        every = {"song": self.song, "album": self.album, "artist": self._related, "recording": self.recording}
-        found = {name: None if ids is None else ids[self._rows] for name, ids in every.items()}
-        return {**found, "targets": self.targets[self._rows]}
+        names = ("song", "album", "artist", "related", "recording", "targets")
+        columns = {name: getattr(self, name) for name in names}
+        return {name: None if column is None else column[self._rows] for name, column in columns.items()}
 
     @cached_property
     def _numbered_songs(self) -> tuple[pa.StringArray, Ids]:
@@ -230,12 +230,12 @@ class KeptSplits:
         return None if self.catalog.info.first_artist else self.appearances
 
     @cached_property
-    def _related(self) -> Ids:
+    def related(self) -> Ids | None:
         """[rows] a number that rows share whose artists are one, or are joined by songs that are divided; -1 where
-        no artist is known.
+        no artist is known. None where the first-named artist decides alone.
         """
         if self._deciding is None:
-            return self.artist
+            return None
         of_row, number = self._deciding
         divided = np.isin(of_row, self._rows)
         related = together(of_row[divided], number[divided], len(self.catalog))
