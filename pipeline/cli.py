@@ -545,6 +545,35 @@ def store_remove(
         print(stores.removed_text(found))
 
 
+@command(store_app)
+def store_redeal(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Deal a collection's splits anew, by the present rule.
+
+    Splits are kept for ever otherwise. Trained heads stay as they are and refer to the older splits: reports leave them
+    out as soon as there are runs on the new ones. Representations do not change.
+    """
+    from pipeline import redeal as work
+    from pipeline.output import print_json
+
+    where = _open(store)
+    if not yes:
+        what = work.question(where, dataset)
+        if not sys.stdin.isatty():
+            raise RequestError(f"this deals {what}; say --yes to do it")
+        if not typer.confirm(f"Deal {what}?", err=True):
+            return
+    found = work.redeal(where, dataset)
+    if json:
+        print_json(found)
+    else:
+        print(work.describe(found))
+
+
 def main() -> None:
     if "--debug" not in sys.argv:
         # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from pipeline.output import table, wrapped
 from stages import registry
+from stages.splits.kept import REVISION
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
 from store.runs import count_by_mode
-from store.splits import read_splits
+from store.splits import read_dealings, read_splits
 from store.words import counted
 
 
@@ -143,6 +144,7 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
         "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
         "retired": int(catalog.column("retired").to_numpy().sum()),
         "representations": representations,
+        "splits": {name: dealing.revision for name, dealing in read_dealings(store, dataset).items()},
         "runs": runs(store, dataset),
     }
 
@@ -173,6 +175,12 @@ def show_text(found: dict[str, Any]) -> str:
             shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
             lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
             lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
+    by_revision: dict[int, list[str]] = {}
+    for split, revision in found["splits"].items():
+        by_revision.setdefault(revision, []).append(split)
+    for revision, splits in sorted(by_revision.items()):
+        older = f"; deal anew: encore store redeal {found['dataset']}" if revision < REVISION else ""
+        lines += wrapped(f"splits dealt by revision {revision}: {', '.join(splits)}{older}")
     for run in found["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")

@@ -54,8 +54,8 @@ def split(
         return official
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
-    ids = {"song": song, "album": album, "artist": artist, "related": related, "recording": recording}
-    return dealt(regime, seed, **ids, targets=targets)
+    optional: dict[str, Any] = {"related": related, "recording": recording, "targets": targets}
+    return dealt(regime, seed, song=song, album=album, artist=artist, **optional)
 
 
 def dealt(

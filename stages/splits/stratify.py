@@ -103,7 +103,11 @@ class _Table:
         for _ in range(count - int(groups.sum())):
             rank = (2 * (alike + groups) + 1) / self.shares
             is_open = groups + 1 <= lack
-            best = np.where(is_open, rank, np.inf).argmin() if is_open.any() else ((lack - groups - 1) / self.shares).argmax()
+            best = (
+                np.where(is_open, rank, np.inf).argmin()
+                if is_open.any()
+                else ((lack - groups - 1) / self.shares).argmax()
+            )
             groups[best] += 1
         self.dealt[trait] += own[:, None] * groups
         self.room[: magnitude + 1] -= size * groups
