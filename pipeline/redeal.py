@@ -24,8 +24,8 @@ def question(store: Store, dataset: str) -> str:
 def redeal(store: Store, dataset: str) -> dict[str, Any]:
     """Deal all kept splits anew.
 
-    Keys: ``dataset``, ``splits`` (name -> revision of the rule), ``impossible`` (names of splits that the collection can
-    no longer have), ``runs`` (trained heads that refer to the older splits).
+    Keys: ``dataset``, ``splits`` (name -> revision of the rule), ``impossible`` (names of splits that the collection
+    can no longer have), ``runs`` (trained heads that refer to the older splits).
     """
     dealings, impossible = KeptSplits(store.read_catalog(dataset), store).redeal()
     return {

@@ -159,7 +159,7 @@ def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
     KeptSplits(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
     assert not list(tmp_path.iterdir())
     outside = {"random-0": np.full(200, 3, dtype=np.int8)}
-    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None)
+    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None, revision=2)
     with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("random", 0)
 
