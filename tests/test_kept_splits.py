@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.merge import merge
 from store.schema import Catalog, CatalogInfo
-from store.splits import keep_splits
+from store.splits import Dealing, keep_splits
 
 INFO = CatalogInfo(name="own", title="Own", version="1", licence="CC0", citation="-", backbone="fcn")
 REGIMES = ("random", "album", "artist", "random-5fold", "artist-4fold")
@@ -46,6 +47,12 @@ def catalog(songs: dict[str, Song]) -> Catalog:
         "labels": [song.labels for _, song, _ in clips],
     }
     return Catalog.build(INFO, columns)
+
+
+def set_column(stored: Catalog, name: str, values: list[Any]) -> Catalog:
+    index = stored.table.schema.get_field_index(name)
+    field = stored.table.schema.field(index)
+    return Catalog(INFO, stored.table.set_column(index, field, [pa.array(values, type=field.type)]))
 
 
 def draw_songs(rng: np.random.Generator, begin: int, count: int) -> dict[str, Song]:
@@ -173,6 +180,85 @@ def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
         KeptSplits(catalog(songs), Store(tmp_path)).parts("album", 0)
 
 
+def test_a_split_dealt_by_an_earlier_rule_stays_until_it_is_dealt_anew(tmp_path: Path) -> None:
+    """Also where the present rule would keep songs together that stand apart, as those with a guest."""
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    stored = catalog(songs)
+    (fresh,) = KeptSplits(stored).parts("artist", 0)
+    by_seed_one = KeptSplits(stored).parts("artist", 1)[0]
+    of_song = by_song(stored, by_seed_one)
+    older = np.array([of_song[name] for name in sorted(songs)], dtype=np.int8)
+    keep_splits(store, "own", pa.array(sorted(songs)), {"artist-0": older}, None, revision=1)
+    guests = [["a1"] if name == "s000" else None for name in stored.strings("song_id")]
+    with_guests = set_column(stored, "other_artist_ids", guests)
+    kept = KeptSplits(with_guests, store)
+    np.testing.assert_array_equal(kept.parts("artist", 0)[0], by_seed_one)
+    assert kept.dealing("artist", 0) == Dealing(revision=1)
+    dealings, impossible = kept.redeal()
+    assert (list(dealings), impossible) == (["artist-0"], [])
+    (again,) = KeptSplits(with_guests, store).parts("artist", 0)
+    assert not np.array_equal(again, by_seed_one)
+    of_song = by_song(with_guests, again)
+    assert len({of_song[name] for name, song in songs.items() if song.artist in ("a0", "a1")}) == 1
+    assert KeptSplits(stored, store).redeal()[0]["artist-0"].revision == 2
+    np.testing.assert_array_equal(KeptSplits(stored, store).parts("artist", 0)[0], fresh)
+
+
+def test_a_run_knows_its_split_by_a_mark_that_growth_leaves(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    small, large = catalog(dict(list(songs.items())[:150])), catalog(songs)
+    marks = []
+    for stored in (small, large, large):
+        splits = KeptSplits(stored, store)
+        assert splits.dealing("random", 0) is None
+        splits.parts("random", 0)
+        marks.append(splits.dealing("random", 0))
+    assert marks[0] == marks[1] == marks[2] is not None
+    (after, _) = KeptSplits(large, store).redeal()
+    assert after["random-0"] != marks[0]
+    assert KeptSplits(large, store).redeal() == (after, []), "the same songs are dealt the same"
+
+
+def test_what_can_no_longer_be_split_is_kept_no_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    with pytest.raises(RequestError, match="no split of own is kept yet"):
+        KeptSplits(catalog(songs), store).redeal()
+    KeptSplits(catalog(songs), store).settle()
+    for song in songs.values():
+        song.artist = None
+    dealings, impossible = KeptSplits(catalog(songs), store).redeal()
+    assert (list(dealings), impossible) == (["random-0"], ["artist-0"])
+    assert store.read_table("own/splits.parquet").column_names == ["song_id", "random-0"]
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.02, 1.0])
+def test_songs_that_share_any_artist_stand_together(shared: float, capsys: pytest.CaptureFixture[str]) -> None:
+    """And where everyone sings with everyone, it is said, with the option that helps."""
+    rng = np.random.default_rng(0)
+    songs = {f"s{i:03d}": Song(f"a{i % 100}", None, None, ["rock"]) for i in range(400)}
+    stored = catalog(songs)
+    guest = {name: f"a{rng.integers(100)}" for name in songs if rng.random() < shared}
+    names = stored.strings("song_id")
+    with_guests = set_column(stored, "other_artist_ids", [[guest[n]] if n in guest else None for n in names])
+    if shared == 1:
+        with pytest.raises(RequestError, match=r"too few groups .* 400 of 400 songs are joined .* --first-artist"):
+            KeptSplits(with_guests).parts("artist", 0)
+        assert "400 of 400 songs are joined by artists that they share" in capsys.readouterr().err
+    else:
+        part = by_song(with_guests, KeptSplits(with_guests).parts("artist", 0)[0])
+        sides: dict[str, set[int]] = {}
+        for name, song in songs.items():
+            for artist in {str(song.artist), guest.get(name, str(song.artist))}:
+                sides.setdefault(artist, set()).add(part[name])
+        assert all(len(numbers) == 1 for numbers in sides.values())
+    alone = Catalog(replace(INFO, first_artist=True), with_guests.table)
+    np.testing.assert_array_equal(KeptSplits(alone).parts("artist", 0), KeptSplits(stored).parts("artist", 0))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
 def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", f"b{i % 100}", None, ["rock"]) for i in range(300)}
@@ -180,8 +266,7 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
     songs["s000"].recording = free["u079"].recording = "r"
     held = catalog(songs | free)
     side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in held.strings("song_id")]
-    index = held.table.schema.get_field_index("split_official")
-    held = Catalog(INFO, held.table.set_column(index, held.table.schema.field(index), [side]))
+    held = set_column(held, "split_official", side)
     division = KeptSplits(held)
     (part,) = division.parts(regime, 0)
     data = from_catalog(held)

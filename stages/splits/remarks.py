@@ -33,11 +33,10 @@ def remarks(
     lines = []
     if single.any():
         names = [label for label, is_single in zip(labels, single, strict=True) if is_single]
-        them = "its part alone has it" if len(names) == 1 else "for each, one part alone has it"
-        lines.append(f"{_list(names)}: a single song of the collection carries this label; {them}")
+        lines.append(f"a single song carries {_list(names)}: what is learned there cannot be tested")
     for number, name in enumerate(PARTS):
         parts = [part == number for part in splits]
-        lacking = [~targets[part].any(axis=0) & ~single for part in parts]
+        lacking = [~targets[part].any(axis=0) for part in parts]
         lines += _lacking(name, np.array(lacking), labels)
         shares = [largest_artist(artist[first_clip], part[first_clip]) for part in parts]
         lines += _largest(name, shares)
