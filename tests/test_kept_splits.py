@@ -49,12 +49,6 @@ def catalog(songs: dict[str, Song]) -> Catalog:
     return Catalog.build(INFO, columns)
 
 
-def set_column(stored: Catalog, name: str, values: list[Any]) -> Catalog:
-    index = stored.table.schema.get_field_index(name)
-    field = stored.table.schema.field(index)
-    return Catalog(INFO, stored.table.set_column(index, field, [pa.array(values, type=field.type)]))
-
-
 def draw_songs(rng: np.random.Generator, begin: int, count: int) -> dict[str, Song]:
     songs = {}
     for number in range(begin, begin + count):
@@ -190,8 +184,7 @@ def test_a_split_dealt_by_an_earlier_rule_stays_until_it_is_dealt_anew(tmp_path:
     of_song = by_song(stored, by_seed_one)
     older = np.array([of_song[name] for name in sorted(songs)], dtype=np.int8)
     keep_splits(store, "own", pa.array(sorted(songs)), {"artist-0": older}, None, revision=1)
-    guests = [["a1"] if name == "s000" else None for name in stored.strings("song_id")]
-    with_guests = set_column(stored, "other_artist_ids", guests)
+    with_guests = with_others(stored, {"s000": ["a1"]})
     kept = KeptSplits(with_guests, store)
     np.testing.assert_array_equal(kept.parts("artist", 0)[0], by_seed_one)
     assert kept.dealing("artist", 0).revision == 1
@@ -234,31 +227,6 @@ def test_what_can_no_longer_be_split_is_kept_no_more(tmp_path: Path) -> None:
     assert store.read_table("own/splits.parquet").column_names == ["song_id", "random-0"]
 
 
-@pytest.mark.parametrize("shared", [0.0, 0.02, 1.0])
-def test_songs_that_share_any_artist_stand_together(shared: float, capsys: pytest.CaptureFixture[str]) -> None:
-    """And where everyone sings with everyone, it is said, with the option that helps."""
-    rng = np.random.default_rng(0)
-    songs = {f"s{i:03d}": Song(f"a{i % 100}", None, None, ["rock"]) for i in range(400)}
-    stored = catalog(songs)
-    guest = {name: f"a{rng.integers(100)}" for name in songs if rng.random() < shared}
-    names = stored.strings("song_id")
-    with_guests = set_column(stored, "other_artist_ids", [[guest[n]] if n in guest else None for n in names])
-    if shared == 1:
-        with pytest.raises(RequestError, match=r"too few groups .* 400 of 400 songs are joined .* --first-artist"):
-            KeptSplits(with_guests).parts("artist", 0)
-        assert "400 of 400 songs are joined by artists that they share" in capsys.readouterr().err
-    else:
-        part = by_song(with_guests, KeptSplits(with_guests).parts("artist", 0)[0])
-        sides: dict[str, set[int]] = {}
-        for name, song in songs.items():
-            for artist in {str(song.artist), guest.get(name, str(song.artist))}:
-                sides.setdefault(artist, set()).add(part[name])
-        assert all(len(numbers) == 1 for numbers in sides.values())
-    alone = Catalog(replace(INFO, first_artist=True), with_guests.table)
-    np.testing.assert_array_equal(KeptSplits(alone).parts("artist", 0), KeptSplits(stored).parts("artist", 0))
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
 def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", f"b{i % 100}", None, ["rock"]) for i in range(300)}
@@ -266,7 +234,8 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
     songs["s000"].recording = free["u079"].recording = "r"
     held = catalog(songs | free)
     side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in held.strings("song_id")]
-    held = set_column(held, "split_official", side)
+    index = held.table.schema.get_field_index("split_official")
+    held = Catalog(INFO, held.table.set_column(index, held.table.schema.field(index), [side]))
     division = KeptSplits(held)
     (part,) = division.parts(regime, 0)
     data = from_catalog(held)
@@ -290,3 +259,81 @@ def test_where_nothing_is_labelled_every_song_is_divided() -> None:
     held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
     (part,) = KeptSplits(held).parts("random", 0)
     assert np.bincount(part[::2]).tolist() == [160, 20, 20]
+
+
+def with_others(held: Catalog, others: dict[str, list[str]]) -> Catalog:
+    """The catalog with artists who are not named first, by song."""
+    index = held.table.schema.get_field_index("other_artist_ids")
+    field = held.table.schema.field(index)
+    column = pa.array([others.get(str(name)) for name in held.strings("song_id")], type=field.type)
+    return Catalog(held.info, held.table.set_column(index, field, column))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 40))
+def test_songs_that_share_any_artist_stand_together(seed: int, featured: int) -> None:
+    """Unless the first-named artist alone counts; and a catalog without others is dealt as it was."""
+    rng = np.random.default_rng(seed)
+    songs = draw_songs(rng, 0, 200)
+    alone = catalog(songs)
+    others = {name: [f"a{rng.integers(90)}"] for name in rng.permutation(sorted(songs))[:featured].tolist()}
+    any_artist = with_others(alone, others)
+    first = Catalog(replace(INFO, first_artist=True), any_artist.table)
+    for regime in ("artist", "artist-4fold"):
+        for one, other in zip(KeptSplits(alone).parts(regime, 0), KeptSplits(first).parts(regime, 0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    part = KeptSplits(any_artist).parts("artist", 0)[0]
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(any_artist, part).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in sides.values())
+    shared = from_catalog(any_artist).overlap(part[from_catalog(any_artist).rows])
+    assert shared["shared_artists"] == shared.get("shared_any_artist", 0) == 0
+    assert ("shared_any_artist" in shared) == bool(featured)
+    if featured:
+        both = from_catalog(first)
+        shared = both.overlap(both.split("artist", 0))
+        assert shared["shared_artists"] == 0
+        crossing = {artist for artist, where in _sides(first, songs, others).items() if {0, 2} <= where}
+        assert shared["shared_any_artist"] == len(crossing)
+
+
+def _sides(held: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) -> dict[str, set[int]]:
+    """The parts of the regime artist that each artist's songs stand in, however the artist is named."""
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(held, KeptSplits(held).parts("artist", 0)[0]).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    return sides
+
+
+def test_unlabelled_songs_of_a_featured_test_artist_are_not_trained_on() -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    free = {f"u{i:03d}": Song(None, None, None, []) for i in range(50)}
+    held = catalog(songs | free)
+    held = with_others(held, {name: [f"a{int(name[1:])}"] for name in free})
+    division = KeptSplits(held)
+    (part,) = division.parts("artist", 0)
+    every = by_song(held, division.with_unlabelled(part, "artist"))
+    assert all(every[f"u{i:03d}"] == every[f"s{i:03d}"] for i in range(50))
+    assert len({every[name] for name in free}) == 3
+
+
+@pytest.mark.parametrize("joined", [80, 100])
+def test_songs_that_artists_join_are_said(joined: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the option that helps, also where no split is left."""
+    songs = {f"s{i:03d}": Song(f"a{i}", None, None, ["rock"]) for i in range(100)}
+    stored = with_others(catalog(songs), {name: ["everyone"] for name in songs if name < f"s{joined:03d}"})
+    line = f"{joined} of 100 songs are joined by artists that they share"
+    if joined < len(songs):
+        (part,) = KeptSplits(stored).parts("artist", 0)
+        assert len({part for name, part in by_song(stored, part).items() if name < f"s{joined:03d}"}) == 1
+    else:
+        with pytest.raises(RequestError, match=f"too few groups .* {line}.* --first-artist"):
+            KeptSplits(stored).parts("artist", 0)
+    assert (line in capsys.readouterr().err) == (joined < len(songs))
+    KeptSplits(Catalog(replace(INFO, first_artist=True), stored.table)).parts("artist", 0)
+    assert capsys.readouterr().err == ""

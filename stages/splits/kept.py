@@ -225,13 +225,14 @@ class KeptSplits:
             _check(f"{regime}-{seed}", kept.part, folds or len(PARTS))
             before = kept.part[self.song[self._rows]]
         joined = "" if arrays["related"] is None else self._joined_by_artists
+        try:
+            part = dealt(regime, seed, **arrays, kept=before)
+        except RequestError as error:
+            raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
         if joined and joined not in self._notes:
             self._notes.add(joined)
             note(joined)
-        try:
-            return dealt(regime, seed, **arrays, kept=before)
-        except RequestError as error:
-            raise RequestError(f"{error}. {joined}") if joined else error from None
+        return part
 
     @cached_property
     def _notes(self) -> set[str]:

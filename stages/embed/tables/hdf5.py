@@ -35,10 +35,11 @@ def open_hdf5(path: Path) -> Table:
     lengths: dict[str, int] = {}
     with opened(path) as file:
         for name in file:
+            _check_name(path, name)
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                unreadable[_checked(path, name)] = "is a link"
+                unreadable[name] = "is a link"
                 continue
-            data = file[_checked(path, name)]
+            data = file[name]
             if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
                 unreadable[name] = "is a group" if isinstance(data, h5py.Group) else "lies in another file"
                 continue
@@ -108,15 +109,14 @@ def _is_utf8(cell: Any) -> bool:
         return False
 
 
-def _checked(path: Path, name: str) -> str:
-    """A dataset's name; h5py gives bytes that are no UTF-8 as lone surrogates, which nothing can write."""
+def _check_name(path: Path, name: str) -> None:
+    """Raise for a name that is not UTF-8, which h5py gives as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise RequestError(
             f"{path}: the name of a dataset is not UTF-8: {name.encode(errors='surrogateescape')!r}; rename it"
         ) from error
-    return name
 
 
 @contextmanager

@@ -95,7 +95,8 @@ def _pattern(separator: str) -> str:
     body = r"\s+".join(map(re.escape, separator.split()))
     before = r"(?<!\w)" if word[0].isalnum() else ""
     after = r"(?!\w)" if word[-1].isalnum() or word[0].isalnum() else ""
-    return (r"\s+" if separator[0].isspace() else "") + before + body + after
+    blanks = [r"\s+" if end.isspace() else "" for end in (separator[0], separator[-1])]
+    return blanks[0] + before + body + after + blanks[1]
 
 
 def _without_lone_bracket(text: str) -> str:
@@ -114,7 +115,9 @@ def _plain(item: str) -> str:
     if item[0] not in "'\"":
         return item
     body = item.rstrip(")") if item[-1] == ")" else item
-    return _ESCAPE.sub(_unescaped, body[1:-1])
+    text = _ESCAPE.sub(_unescaped, body[1:-1])
+    # JSON escapes a rare letter as two halves.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.embed.tables.table import Block, Table
 from store.errors import RequestError
+from store.words import counted
 
 SUFFIX = ".npy"
 
@@ -38,7 +39,9 @@ def _block(table: Table, name: str) -> Block:
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
         raise RequestError(f"{path} holds {array.dtype} of shape {array.shape}, and rows of numbers are wanted")
     if len(array) != table.rows:
-        raise RequestError(f"{path} has {len(array):,} rows and {table.path} {table.rows:,}; each must have its vector")
+        raise RequestError(
+            f"{path} has {counted(len(array), 'row')} and {table.path} {table.rows:,}; each must have its vector"
+        )
 
     def take(rows: slice | Sequence[int]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # what single precision cannot hold is not finite

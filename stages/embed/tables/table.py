@@ -29,7 +29,6 @@ class Block:
     width : numbers in each.
     take : the rows of a slice (``start`` and ``stop``) or of a list, in its order: ``float32 [rows, width]``, NaN where
         a cell holds none.
-    held : whether ``take`` reads nothing from a disk.
     """
 
     width: int
@@ -45,10 +44,9 @@ class Table:
     types : the columns and their Arrow types, in the file's order; text files hold strings only.
     blocks : columns of vectors: two-dimensional data of HDF5, lists of numbers in Parquet.
     unreadable : columns that can be neither text, numbers nor vectors, and why.
-    header : rows before the first of the table.
     nameless : columns of a text file that are passed over, since the header gives them no name.
     missing : what a cell without a value holds.
-    line : the line of a row in a text file, counted from 1.
+    line : of a text file, the line (from 1) of a row (from 0).
     """
 
     path: Path
@@ -57,7 +55,6 @@ class Table:
     read: Callable[[str], pa.ChunkedArray] = field(repr=False)
     blocks: Mapping[str, Block] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    header: int = 1
     nameless: int = 0
     missing: Missing = field(default_factory=Missing)
     line: Callable[[int], int | None] | None = field(default=None, repr=False)
@@ -94,10 +91,9 @@ class Table:
                     f"{self.where(row)}: the column {name!r} holds bytes that are not UTF-8; write the table anew as "
                     f"UTF-8"
                 ) from error
-            kind = self.unreadable.get(name, str(column.type))
             raise RequestError(
-                f"{self.path}: the column {name!r} holds {kind}, in row {_first_valid(column)} (from 0) first, and "
-                f"text is wanted"
+                f"{self.path}: the column {name!r} holds {column.type}, in row {_first_valid(column)} (from 0) first, "
+                f"and text is wanted"
             ) from error
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
@@ -184,7 +180,10 @@ class Table:
         kind = self.types[name]
         if not _is_text(kind):
             return None if _is_number(_plain(kind)) else f"holds {kind}"
-        parsed = self._numbers(name)
+        try:
+            parsed = self._numbers(name)
+        except RequestError:
+            return f"holds bytes that are not UTF-8, in row {_not_utf8(self.read(name))} (from 0) first"
         if parsed.readings is not None:
             return self._two_readings(parsed)
         count, strange = int(np.isfinite(parsed.values).sum()), int(parsed.strange.sum())

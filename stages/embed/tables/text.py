@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -30,6 +31,7 @@ MAX_TEXT_BYTES = 4 << 30  # text is parsed as a whole
 _BLOCK_BYTES = 16 << 20  # no row of text may be longer
 _HEADER_LINES = 8  # that a header of several levels may have
 _SEPARATOR_LINE = re.compile(r"\"?sep=(?P<separator>[,;\t|])\"?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UNNAMED = re.compile(r"Unnamed: \d+_level_\d+")
 
 
@@ -94,21 +96,22 @@ def open_text(path: Path) -> Table:
     if dialect.quoted and table.num_rows:
         _check_last_row(path, table)
 
-    def line(row: int) -> int | None:
-        lines = (line for line, cells in _rows(path) if cells)
-        with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
-            return next(islice(lines, row + header.rows, None))
-        return None
-
     return Table(
         path,
         table.num_rows,
         dict.fromkeys(columns, pa.string()),
         columns.__getitem__,
-        header=header.rows,
         nameless=header.names.count(""),
-        line=line,
+        line=partial(line_of, path, header.rows),
     )
+
+
+def line_of(path: Path, header_rows: int, row: int) -> int | None:
+    """The line (from 1) in which a row of the table (from 0) begins; None where it cannot be told."""
+    lines = (line for line, cells in _rows(path) if cells)
+    with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
+        return next(islice(lines, row + header_rows, None))
+    return None
 
 
 def _dialect(path: Path) -> _Dialect:
@@ -167,8 +170,11 @@ def _read_header(path: Path, dialect: _Dialect) -> _Header:
     filled = [(cells, ends[i] if i < len(ends) else None) for i, (_, cells) in enumerate(rows) if cells]
     if not filled or not any(cell.strip() for cell in filled[0][0]):
         raise RequestError(f"{path} is empty; its first line must name the columns")
+    first = [cell.strip() for cell in filled[0][0]]
+    if all(map(_NUMBER.fullmatch, first)) and first != [str(i) for i in range(len(first))]:
+        raise RequestError(f"{path}: the first line must name the columns, and holds numbers alone; add such a line")
     several = _levels([cells for cells, _ in filled])
-    names, count = several or ([name.strip() for name in filled[0][0]], 1)
+    names, count = several or (first, 1)
     end = filled[count - 1][1]
     if end is None:
         raise RequestError(f"{path} has no rows")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.scores.prediction import Prediction
+from stages.head.scores.task import TASKS, Task, task_judged_by
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.splits.kept import KeptSplits
@@ -52,6 +53,7 @@ def save_run(
         "regime": folder.regime,
         **about,
         "synthetic": data.info.synthetic,
+        "task": data.task.NAME,
         "labels": data.labels,
         "catalog": None if data.division is None else catalog_mark(data.division),
         "split": None if data.division is None else split_mark(data.division, folder.regime, about["seed"]),
@@ -79,7 +81,7 @@ def save_run(
             "mode": folder.mode,
             "code": code,
             "labels": list(data.labels),
-            "multi_label": data.multi_label,
+            "task": data.task.NAME,
             "representation": folder.backbone,
             "dim": data.dim,
             "dataset": folder.dataset,
@@ -111,7 +113,7 @@ def split_mark(division: KeptSplits, regime: str, seed: int) -> str | None:
 class StoredRun:
     """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
 
-    ``labels`` are those of the clips that were encoded, ``multi_label`` is whether any of these carried several;
+    ``labels`` are those of the clips that were encoded, ``task`` is that of the collection;
     ``file`` is where it tells of itself, ``catalog`` and ``split`` what `catalog_mark` and `split_mark`
     said when it was trained.
     """
@@ -120,7 +122,7 @@ class StoredRun:
     fold: int | None
     rule: str | None
     labels: tuple[str, ...]
-    multi_label: bool
+    task: Task
     file: str
     metrics: dict[str, Any]
     settings: dict[str, Any] | None
@@ -156,7 +158,7 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         yield StoredRun(
             **{**found, "labels": tuple(found["labels"])},
             file=told,
-            multi_label="micro_f1" in about["metrics"],
+            task=_task(about),
             metrics=about["metrics"],
             settings=about["settings"],
             catalog=about.get("catalog"),
@@ -165,6 +167,11 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),
         )
+
+
+def _task(about: dict[str, Any]) -> Task:
+    """The task that a run names; one of a version that named none tells it by its metrics."""
+    return TASKS.get(str(about.get("task"))) or task_judged_by(about["metrics"])
 
 
 def not_its_own(store: Store, folder: RunFolder, file: str, why: str) -> FormatError:
