@@ -101,6 +101,8 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
+            *_parts_text(overlap),
+            *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
             table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
             table(["without hearing", *short], rows),
@@ -156,6 +158,23 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
         f"  of the test songs {100 * overlap['test_with_neighbour']:.1f} % have another song by their artist, "
         f"{100 * overlap['test_with_training_neighbour']:.1f} % in train"
     ]
+
+
+def _parts_text(overlap: dict[str, Any]) -> list[str]:
+    """Songs of one-song artists by part, and artists who have much of one."""
+    only, largest = overlap["one_song_artists"], overlap["largest_artist"]
+    lines = []
+    if any(only.values()):
+        lines.append(f"songs of one-song artists: {_by_part(only)}")
+    from stages.splits.remarks import LARGE
+
+    if any(share >= LARGE for share in largest.values()):
+        lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
+    return [line for text in lines for line in wrapped(text, "    ", "  ")]
+
+
+def _by_part(shares: dict[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % of {part}" for part, share in shares.items())
 
 
 def _artists_text(found: dict[str, Any] | None) -> list[str]:
