@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -205,3 +206,72 @@ def test_where_nothing_is_labelled_every_song_is_divided() -> None:
     held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
     (part,) = KeptSplits(held).parts("random", 0)
     assert np.bincount(part[::2]).tolist() == [160, 20, 20]
+
+
+def with_others(held: Catalog, others: dict[str, list[str]]) -> Catalog:
+    """The catalog with artists who are not named first, by song."""
+    index = held.table.schema.get_field_index("other_artist_ids")
+    field = held.table.schema.field(index)
+    column = pa.array([others.get(str(name)) for name in held.strings("song_id")], type=field.type)
+    return Catalog(held.info, held.table.set_column(index, field, column))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 40))
+def test_songs_that_share_any_artist_stand_together(seed: int, featured: int) -> None:
+    """Unless the first-named artist alone counts; and a catalog without others is dealt as it was."""
+    rng = np.random.default_rng(seed)
+    songs = draw_songs(rng, 0, 200)
+    alone = catalog(songs)
+    others = {name: [f"a{rng.integers(90)}"] for name in rng.permutation(sorted(songs))[:featured].tolist()}
+    any_artist = with_others(alone, others)
+    first = Catalog(replace(INFO, first_artist=True), any_artist.table)
+    for regime in ("artist", "artist-4fold"):
+        for one, other in zip(KeptSplits(alone).parts(regime, 0), KeptSplits(first).parts(regime, 0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    part = KeptSplits(any_artist).parts("artist", 0)[0]
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(any_artist, part).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in sides.values())
+    shared = from_catalog(any_artist).overlap(part[from_catalog(any_artist).rows])
+    assert shared["shared_artists"] == shared.get("shared_any_artist", 0) == 0
+    assert ("shared_any_artist" in shared) == bool(featured)
+    if featured:
+        both = from_catalog(first)
+        shared = both.overlap(both.split("artist", 0))
+        assert shared["shared_artists"] == 0
+        crossing = {artist for artist, where in _sides(first, songs, others).items() if {0, 2} <= where}
+        assert shared["shared_any_artist"] == len(crossing)
+
+
+def _sides(held: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) -> dict[str, set[int]]:
+    """The parts of the regime artist that each artist's songs stand in, however the artist is named."""
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(held, KeptSplits(held).parts("artist", 0)[0]).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    return sides
+
+
+def test_unlabelled_songs_of_a_featured_test_artist_are_not_trained_on() -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    free = {f"u{i:03d}": Song(None, None, None, []) for i in range(50)}
+    held = catalog(songs | free)
+    held = with_others(held, {name: [f"a{int(name[1:])}"] for name in free})
+    division = KeptSplits(held)
+    (part,) = division.parts("artist", 0)
+    every = by_song(held, division.with_unlabelled(part, "artist"))
+    assert all(every[f"u{i:03d}"] == every[f"s{i:03d}"] for i in range(50))
+    assert len({every[name] for name in free}) == 3
+
+
+def test_songs_that_all_hang_together_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    songs = {f"s{i:03d}": Song(f"a{i}", None, None, ["rock"]) for i in range(100)}
+    held = with_others(catalog(songs), {name: ["everyone"] for name in songs if name < "s080"})
+    (part,) = KeptSplits(held).parts("artist", 0)
+    assert "80 of 100 songs hang together by artists that they share" in capsys.readouterr().err
+    assert len({part for name, part in by_song(held, part).items() if name < "s080"}) == 1

@@ -2,8 +2,11 @@
 
 A song keeps its part of a split for ever. When the collection grows, new songs are dealt to what is lacking; when a
 correction of artists, albums or recordings (or a new song that is a version of both) puts songs of two parts together,
-they go to the first of these (train before validation before test), which is said. `stages.splits.dealt` holds the
-rule.
+they go to the first of these (train before validation before test), which is said. `stages.splits.regimes.dealt` holds
+the rule.
+
+Songs that share any of their artists, directly or through others, are one artist's in the regime ``artist``, unless the
+catalog says that the first-named one alone decides (``--first-artist``).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stages.progress import note
-from stages.splits.regimes import PARTS, REGIMES, Split, as_parts, dealt, parse, split
+from stages.splits.regimes import PARTS, REGIMES, Split, as_parts, dealt, parse, split, together
 from store import columns
 from store.errors import FormatError, RequestError
 from store.layout import Store
@@ -71,16 +74,19 @@ class KeptSplits:
         """
         free = ~self.catalog.retired() & (part < 0)
         base = parse(regime)[0]
-        by_artist = [self.song, self.artist]  # an official split, too, is one of artists where it is worth the name
-        kinds = {"random": [self.song], "album": [self.song, self.album]}.get(base, by_artist)
-        found = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
-        for ids in [*kinds, *([] if self.recording is None else [self.recording])]:
+        every = np.arange(len(part))
+        # An official split, too, is one of artists where it is worth the name.
+        by_artist = [(every, self.song), self._deciding or (every, self.artist)]
+        of_base = {"random": [(every, self.song)], "album": [(every, self.song), (every, self.album)]}
+        kinds = of_base.get(base, by_artist) + ([] if self.recording is None else [(every, self.recording)])
+        after = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
+        for rows, ids in kinds:
             latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
-            told = (part >= 0) & (ids >= 0)
-            np.maximum.at(latest, ids[told], part[told])
-            asks = free & (ids >= 0)
-            found[asks] = np.maximum(found[asks], latest[ids[asks]])
-        return found
+            divided = (part[rows] >= 0) & (ids >= 0)
+            np.maximum.at(latest, ids[divided], part[rows[divided]])
+            others = free[rows] & (ids >= 0)
+            np.maximum.at(after, rows[others], latest[ids[others]])
+        return after
 
     def _known_part(self, regime: str, base: str) -> Split:
         """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
@@ -111,6 +117,12 @@ class KeptSplits:
             _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
             digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
         digest.update(rows.data)
+        if self._deciding is not None:
+            of_row, number = self._deciding
+            mine = np.isin(of_row, rows)
+            names = np.unique(number[mine], return_inverse=True)[1]
+            digest.update(of_row[mine].data)
+            digest.update(names.data)
         digest.update(np.ascontiguousarray(targets[:, held]).data)
         return digest.hexdigest()[:32]
 
@@ -183,7 +195,7 @@ class KeptSplits:
     @property
     def _arrays(self) -> dict[str, Any]:
         """What is dealt among: arrays of the divided rows."""
-        every = {"song": self.song, "album": self.album, "artist": self.artist, "recording": self.recording}
+        every = {"song": self.song, "album": self.album, "artist": self._related, "recording": self.recording}
         found = {name: None if ids is None else ids[self._rows] for name, ids in every.items()}
         return {**found, "targets": self.targets[self._rows]}
 
@@ -206,6 +218,37 @@ class KeptSplits:
     @cached_property
     def artist(self) -> Ids:
         return columns.codes(self.catalog, "artist_id")
+
+    @cached_property
+    def appearances(self) -> tuple[Ids, Ids] | None:
+        """Every artist of every row as pairs of row and number; None where each row has one at most."""
+        return columns.appearances(self.catalog)
+
+    @property
+    def _deciding(self) -> tuple[Ids, Ids] | None:
+        """The appearances that the regime ``artist`` keeps together; None where only the first-named artist counts."""
+        return None if self.catalog.info.first_artist else self.appearances
+
+    @cached_property
+    def _related(self) -> Ids:
+        """[rows] a number that rows share whose artists are one, or are joined by songs that are divided; -1 where
+        no artist is known.
+        """
+        if self._deciding is None:
+            return self.artist
+        of_row, number = self._deciding
+        divided = np.isin(of_row, self._rows)
+        related = together(of_row[divided], number[divided], len(self.catalog))
+        songs = np.unique(self.song[self._rows], return_index=True)[1]
+        of_songs = related[self._rows[songs]]
+        most = int(np.bincount(of_songs[of_songs >= 0]).max(initial=0))
+        if 2 * most > len(songs):
+            note(
+                f"{self.catalog.info.name}: {most:,} of {counted(len(songs), 'song')} hang together by artists that "
+                f"they share, and stand in one part of the regime artist; --first-artist counts the first-named artist "
+                f"alone"
+            )
+        return related
 
     @cached_property
     def recording(self) -> Ids | None:

@@ -92,15 +92,28 @@ def dealt(
 
 def _together(one: Ids, other: Ids) -> Ids:
     """Groups in which clips are joined that agree in either number, directly or through others."""
+    clips = np.arange(len(one))
+    _, other = np.unique(other, return_inverse=True)
+    _, one = np.unique(one, return_inverse=True)
+    return together(np.tile(clips, 2), np.concatenate([one, one.max() + 1 + other]), len(one))
+
+
+def together(item: Ids, number: Ids, items: int) -> Ids:
+    """[items] the smallest number of all that an item shares with others, directly or through them; -1 without any.
+
+    Parameters
+    ----------
+    item, number : [pairs] an item and one of the numbers it has.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, one = np.unique(one, return_inverse=True)
-    _, other = np.unique(other, return_inverse=True)
-    nodes = int(one.max()) + int(other.max()) + 2
-    links = coo_array((np.ones(len(one), dtype=np.int8), (one, one.max() + 1 + other)), shape=(nodes, nodes))
-    component: Ids = connected_components(links, directed=False)[1][one]
-    return component
+    numbers = int(number.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(item), dtype=np.int8), (item, items + number)), shape=(items + numbers,) * 2)
+    component: Ids = connected_components(links, directed=False)[1]
+    smallest = np.full(len(component), -1, dtype=np.int64)
+    smallest[component[items:][::-1]] = np.arange(numbers)[::-1]
+    return smallest[component[:items]]
 
 
 def folds(regime: str, seed: int, *, of: Mapping[str, Any]) -> list[Split]:
@@ -189,28 +202,45 @@ def _complain_of_empty(part: Split, parts: int) -> None:
         )
 
 
-def overlap(part: Split, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None = None) -> dict[str, Any]:
+def overlap(
+    part: Split,
+    *,
+    song: Ids,
+    album: Ids,
+    artist: Ids,
+    recording: Ids | None = None,
+    appearances: tuple[Ids, Ids] | None = None,
+) -> dict[str, Any]:
     """Songs and artists of each part, and what two parts share.
 
     ``shared_songs``, ``shared_albums``, ``shared_artists`` are those of train and test; ``shared`` holds the same, and
-    recordings where they are known, for every pair of parts (``train-validation`` and so on).
+    recordings where they are known, for every pair of parts (``train-validation`` and so on). Artists are the
+    first-named ones; where songs have others too, ``shared_any_artist`` counts all of them.
+
+    Parameters
+    ----------
+    appearances : every artist of every clip as pairs of clip and number.
     """
-    found: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         name: {"songs": len(_known(song[part == i])), "artists": len(_known(artist[part == i]))}
         for i, name in enumerate(PARTS)
     }
-    kinds = {"songs": song, "albums": album, "artists": artist}
-    kinds |= {} if recording is None else {"recordings": recording}
-    sides = {name: [_known(ids[part == i]) for i in range(len(PARTS))] for name, ids in kinds.items()}
-    found["shared"] = {
+    kinds = {"songs": (part, song), "albums": (part, album), "artists": (part, artist)}
+    if appearances is not None:
+        kinds["any_artist"] = part[appearances[0]], appearances[1]
+    if recording is not None:
+        kinds["recordings"] = part, recording
+    sides = {name: [_known(ids[of == i]) for i in range(len(PARTS))] for name, (of, ids) in kinds.items()}
+    shared = {
         f"{PARTS[i]}-{PARTS[j]}": {
             name: len(np.intersect1d(of_part[i], of_part[j], assume_unique=True)) for name, of_part in sides.items()
         }
         for i, j in ((0, 1), (0, 2), (1, 2))
     }
-    return found | {f"shared_{name}": found["shared"]["train-test"][name] for name in ("artists", "albums", "songs")}
+    both = shared["train-test"]
+    return {**sizes, "shared": shared} | {f"shared_{name}": both[name] for name in both if name != "recordings"}
 
 
 def _known(ids: Ids) -> Ids:
-    found: Ids = np.unique(ids[ids >= 0])
-    return found
+    known: Ids = np.unique(ids[ids >= 0])
+    return known

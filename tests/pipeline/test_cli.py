@@ -236,22 +236,11 @@ def test_a_backbone_that_is_not_stored_is_sought_among_those_that_are(encore: En
     assert "Make it: encore embed hits --backbone mfcc" in encore("head", "hits", "--backbone", "mfcc", code=2).err
 
 
-def test_another_precision_lies_beside(encore: Encore, midi_folder: Path) -> None:
+def test_bf16_is_refused_on_a_cpu_with_the_reason(encore: Encore, midi_folder: Path) -> None:
     songs = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     network = (*songs, "--backbone", "pianoroll-cnn", "--weights", "random")
-    encore(*network)
-    found = encore(*network, "--precision", "bf16", "--json").json
-    assert (found["encoded"], found["already_there"]) == (24, False)
-    assert encore(*network, "--precision", "bf16", "--json").json["already_there"]
-    stored = encore("store", "show", "midi", "--json").json["representations"]
-    assert sorted(one["settings"].get("precision", "32") for one in stored) == ["32", "bf16"]
-    store = Store(encore.store)
-    exact, near = (
-        Representations(store, store.read_catalog("midi"), store.find("midi", one["name"])).read()
-        for one in sorted(stored, key=lambda one: len(one["settings"]))
-    )
-    assert near.dtype == exact.dtype == np.float32
-    assert 0 < np.linalg.norm(near - exact) < 2e-2 * np.linalg.norm(exact)
+    refused = encore(*network, "--precision", "bf16", "--device", "cpu", code=2).err
+    assert "precision bf16 needs a GPU: on some CPUs, torch's convolutions in bf16 give wrong numbers" in refused
     assert "unknown precision '16'; have: 32, bf16" in encore(*network, "--precision", "16", code=2).err
     refused = encore(*songs, "--backbone", "pianoroll", "--precision", "bf16", code=2).err
     assert "pianoroll has no network that could run in bf16" in refused
