@@ -13,7 +13,8 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads import OWN_SETTINGS
 from stages.head.open import default_backbone, from_catalog
-from stages.head.results import SHORT_RULES, numbers
+from stages.head.results import numbers
+from stages.head.rules import SHORT_RULES
 from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
 from stages.head.scores import bootstrap as analysis
 from stages.head.scores.bootstrap import Scored
