@@ -111,9 +111,8 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     from store.layout import Store
 
     store = Store(path)
-    absent = store.there_is_none()
-    if absent is not None:
-        raise RequestError(absent)
+    if not store.files.exists(""):
+        raise RequestError(f"there is no store {store.files.show('')}; fill one on the command line: encore embed demo")
     return store
 
 
