@@ -122,12 +122,12 @@ def collections(store: Store) -> list[Collection]:
     >>> [(each.name, each.clips) for each in encore.collections(store)]
     [('hits', 400)]
     """
-    found = []
+    entries = []
     for name in store.datasets():
         stored = store.read_catalog(name)
         representations = tuple(str(each) for each in store.complete(name))
-        found.append(Collection(name, stored.info.title, len(stored), stored.info.synthetic, representations))
-    return found
+        entries.append(Collection(name, stored.info.title, len(stored), stored.info.synthetic, representations))
+    return entries
 
 
 def catalog(store: Store, name: str) -> pa.Table:
