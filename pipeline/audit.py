@@ -28,6 +28,15 @@ def audit(
         int | None,
         typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on [1]", metavar="N"),
     ] = None,
+    near_copies: Annotated[
+        bool, typer.Option("--near-copies", help="count the songs that a stored representation hardly tells apart")
+    ] = False,
+    cosine: Annotated[
+        float | None, typer.Option("--cosine", help="with --near-copies: how alike those are [0.99]", metavar="X")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="with --near-copies: which representation", metavar="B")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -49,7 +58,11 @@ def audit(
             progress.note(f"wrote {path}")
     elif regimes is not None or seeds is not None:
         raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
+    if not near_copies and (cosine is not None or backbone is not None):
+        raise RequestError("--cosine and --backbone say how songs are compared; give --near-copies")
     counts = work.audit(catalog, where, keeps=keeps)
+    if near_copies:
+        counts["near_copies"] = work.near(where, catalog.info.name, backbone, cosine)
     if json:
         print_json(counts)
     else:
@@ -88,6 +101,8 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
+            *_parts_text(overlap),
+            *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
             table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
             table(["without hearing", *short], rows),
@@ -96,7 +111,21 @@ def describe(found: dict[str, Any]) -> str:
         lines += ["", ARTIST_RULES, "majority: the label that most training clips carry, for every clip"]
     for regime, reason in found["impossible"].items():
         lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
+    if "near_copies" in found:
+        lines += ["", *_near_text(found["near_copies"])]
     return "\n".join(lines)
+
+
+def _near_text(found: dict[str, Any]) -> list[str]:
+    """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
+    pairs, songs = counted(found["pairs"], "pair"), counted(found["songs"], "song")
+    head = f"near copies: {pairs} of {songs} with a cosine of {found['cosine']:g} or more in {found['representation']}"
+    shown = []
+    for regime, counts in found["regimes"].items():
+        share = counts["pairs_in_two_parts"]
+        apart = "-" if share is None else f"{100 * share:.1f} %"
+        shown.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
+    return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], shown)]
 
 
 def _short(baseline: str) -> str:
@@ -129,6 +158,23 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
         f"  of the test songs {100 * overlap['test_with_neighbour']:.1f} % have another song by their artist, "
         f"{100 * overlap['test_with_training_neighbour']:.1f} % in train"
     ]
+
+
+def _parts_text(overlap: dict[str, Any]) -> list[str]:
+    """Songs of one-song artists by part, and artists who have much of one."""
+    only, largest = overlap["one_song_artists"], overlap["largest_artist"]
+    lines = []
+    if any(only.values()):
+        lines.append(f"songs of one-song artists: {_by_part(only)}")
+    from stages.splits.remarks import LARGE
+
+    if any(share >= LARGE for share in largest.values()):
+        lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
+    return [line for text in lines for line in wrapped(text, "    ", "  ")]
+
+
+def _by_part(shares: dict[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % of {part}" for part, share in shares.items())
 
 
 def _artists_text(found: dict[str, Any] | None) -> list[str]:

@@ -189,6 +189,14 @@ def show_text(collection: dict[str, Any]) -> str:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())
             which = f"which: encore store show {collection['dataset']} --failures"
             lines.append(f"  notes on encoded clips: {kinds}; {which}")
+    from stages.splits.kept import REVISION
+
+    by_revision: dict[int, list[str]] = {}
+    for split, revision in collection["splits"].items():
+        by_revision.setdefault(revision, []).append(split)
+    for revision, splits in sorted(by_revision.items()):
+        older = f"; deal anew: encore store redeal {collection['dataset']}" if revision < REVISION else ""
+        lines += wrapped(f"splits dealt by revision {revision}: {', '.join(splits)}{older}")
     for run in collection["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")

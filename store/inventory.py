@@ -14,6 +14,7 @@ from store.layout import Store
 from store.reader import Representations
 from store.runs import count_by_mode
 from store.schema import Catalog, failures_table
+from store.splits import read_dealings
 
 Document = dict[str, Any]
 
@@ -106,6 +107,7 @@ def describe_collection(store: Store, dataset: str) -> Document:
         "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
         "retired": int(catalog.column("retired").to_numpy().sum()),
         "representations": representations,
+        "splits": {name: dealing.revision for name, dealing in read_dealings(store, dataset).items()},
         "runs": list_runs(store, dataset),
     }
 
