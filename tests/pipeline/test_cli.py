@@ -291,6 +291,8 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("embed", "mtg", "--table", "x.csv"), r"mtg takes no --table; it takes: .*--genres"),
         (("embed", "table", "--name", "x", "--table", "no.csv"), r"no\.csv"),
         (("embed", "demo", "--part", "3/2"), r"--part takes i/n"),
+        (("embed", "demo", "--part", "²/³"), r"--part takes i/n"),
+        (("embed", "demo", "--part", f"1/{'9' * 5000}"), r"--part takes i/n"),
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set 'nowhere': there is no store /.*/stores"),
