@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.embed.inputs import Clip, ffmpeg, recording, remarks
@@ -51,6 +51,7 @@ def write(path: Path, wave: np.ndarray, rate_hz: int = RATE_HZ, **options: objec
     return path.read_bytes()
 
 
+@settings(deadline=None)
 @given(prefix=st.binary(max_size=20), body=st.binary(max_size=60), data=st.data())
 def test_a_view_is_its_prefix_and_a_stretch_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, prefix: bytes, body: bytes, data: st.DataObject
@@ -322,6 +323,14 @@ def test_a_decoder_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
     path = fake_ffmpeg(tmp_path / "bin", monkeypatch, f"cat '{tmp_path}/head.wav'; exec cat /dev/zero")
     monkeypatch.setattr(ffmpeg, "MAX_SAMPLES", 1 << 22)
     assert refusal(path).kind == "outside"
+
+
+def test_a_decoder_that_fails_half_way_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "half.wav", sine(RATE_HZ, 2.0), subtype="FLOAT")
+    path = fake_ffmpeg(tmp_path / "bin", monkeypatch, f"cat '{tmp_path}/half.wav'; exit 1")
+    windows, told = load(path)
+    assert len(windows) == 2
+    assert told == ["truncated"]
 
 
 def test_without_ffmpeg_formats_are_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
