@@ -492,18 +492,25 @@ def store_ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> No
 @command(store_app)
 def store_show(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    failures: Annotated[bool, typer.Option("--failures", help="every clip that failed or has a note, and why")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="--failures as CSV")] = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say everything that the store knows of one collection."""
     from pipeline import stores
-    from pipeline.output import print_json
+    from pipeline.output import print_csv, print_json
 
-    found = stores.show(_open(store), dataset)
-    if json:
+    if csv and (json or not failures):
+        raise RequestError("--csv writes what --failures lists; give --failures --csv, or --json alone")
+    where = _open(store)
+    found = stores.failures(where, dataset) if failures else stores.show(where, dataset)
+    if csv:
+        print_csv(stores.FAILURE_COLUMNS, found["clips"])
+    elif json:
         print_json(found)
     else:
-        print(stores.show_text(found))
+        print(stores.failures_text(found) if failures else stores.show_text(found))
 
 
 @command(store_app)

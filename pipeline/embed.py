@@ -20,7 +20,7 @@ from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
 from store.errors import EncoreError
-from store.layout import Store, check_writable
+from store.layout import RepresentationName, Store, check_writable
 from store.merge import update
 from store.schema import Catalog
 from store.words import counted
@@ -45,6 +45,7 @@ class EmbedReport:
     corrected: int
     encoded: int
     failed: dict[str, int]
+    noted: dict[str, int]
     already_there: bool
     complete: bool
     seconds: float
@@ -116,6 +117,7 @@ def embed(
         corrected=growth.corrected,
         encoded=encoded,
         failed=dict(Counter(failure["kind"] for failure in failures)),
+        noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,
         complete=complete,
         seconds=time.perf_counter() - started,
@@ -142,6 +144,13 @@ def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any
     live = (~catalog.retired()).tolist()
     recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
     return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
+
+
+def _noted(store: Store, catalog: Catalog, name: RepresentationName) -> dict[str, int]:
+    """How many of the live clips are encoded with a note, by its kind."""
+    manifest, live = store.read_manifest(catalog.info.name, name), ~catalog.retired()
+    shards = manifest.shards if manifest is not None else ()
+    return dict(Counter(kind for shard in shards for row, kind, _ in shard.notes if row < len(live) and live[row]))
 
 
 def _distinct(catalog: Catalog, name: str) -> int:
@@ -173,7 +182,10 @@ def describe(report: EmbedReport) -> str:
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
         failed = counted(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset}")
+        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
+    if report.noted:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))
+        lines.append(f"notes on encoded clips: {kinds}; which: encore store show {report.dataset} --failures")
     lines.append(report.path)
     return "\n".join(lines)
 

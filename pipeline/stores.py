@@ -16,6 +16,7 @@ from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
 from store.runs import count_by_mode
+from store.schema import Catalog, failures_table
 from store.splits import read_splits
 from store.words import counted
 
@@ -128,6 +129,7 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
                 "first_failures": failures.slice(0, 5).to_pylist(),
+                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(held, catalog)).items())),
             }
         representations.append(entry)
     return {
@@ -138,6 +140,7 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
         "citation": info.citation,
         "synthetic": info.synthetic,
         "data_root": info.data_root,
+        "notes": list(info.notes),
         "clips": len(catalog),
         "songs": len(pc.unique(catalog.column("song_id"))),
         "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
@@ -145,6 +148,51 @@ def show(store: Store, dataset: str) -> dict[str, Any]:
         "representations": representations,
         "runs": runs(store, dataset),
     }
+
+
+def _live_notes(held: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
+    """(row, kind, reason) of what was noted of encoded clips whose songs are not retired."""
+    retired = catalog.retired()
+    return [entry for entry in held.notes() if not retired[entry[0]]]
+
+
+def failures(store: Store, dataset: str) -> dict[str, Any]:
+    """Every clip of a collection that could not be encoded, or was encoded with a note, in every representation.
+
+    ``clips`` has an entry for each: representation, row (of the catalog, from 0), clip_id, path, kind, reason, encoded.
+    """
+    catalog = store.read_catalog(dataset)
+    live = pa.array(np.flatnonzero(~catalog.retired()))
+    clips: list[dict[str, Any]] = []
+    for name in store.representations(dataset):
+        if not store.is_complete(dataset, name):
+            continue
+        held = Representations(store, catalog, name)
+        failed = held.failures().filter(pc.field("row").isin(live)).to_pylist()
+        noted = failures_table(catalog, _live_notes(held, catalog)).to_pylist()
+        clips += [{"representation": str(name), **entry, "encoded": False} for entry in failed]
+        clips += [{"representation": str(name), **entry, "encoded": True} for entry in noted]
+    return {"dataset": dataset, "notes": list(catalog.info.notes), "clips": clips}
+
+
+FAILURE_COLUMNS = ("representation", "row", "clip_id", "path", "kind", "reason", "encoded")
+
+
+def failures_text(found: dict[str, Any]) -> str:
+    lines = [line for text in found["notes"] for line in wrapped(text)]
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for entry in found["clips"]:
+        line = f"  row {entry['row']}: {_clip_line(entry)}"
+        groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
+    for (name, encoded), clips in groups.items():
+        what = "encoded, with a note" if encoded else "that could not be encoded"
+        lines += [f"{name}: {counted(len(clips), 'clip')} {what}:", *clips]
+    return "\n".join(lines) or f"every clip of {found['dataset']} is encoded, and nothing was noted"
+
+
+def _clip_line(entry: dict[str, Any]) -> str:
+    where = f" ({entry['path']})" if entry["path"] != entry["clip_id"] else ""
+    return f"{entry['clip_id']}{where}: {entry['kind']}: {entry['reason']}"
 
 
 def show_text(found: dict[str, Any]) -> str:
@@ -157,6 +205,7 @@ def show_text(found: dict[str, Any]) -> str:
         f"files: {found['data_root']}",
         f"clips: {found['clips']:,}{retired} of {counted(found['songs'], 'song')} by "
         f"{counted(found['artists'], 'artist')}",
+        *(line for text in found["notes"] for line in wrapped(f"note: {text}")),
     ]
     for entry in found["representations"]:
         if not entry["complete"]:
@@ -172,7 +221,12 @@ def show_text(found: dict[str, Any]) -> str:
             first = entry["first_failures"]
             shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
             lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
-            lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
+            lines += [f"    {_clip_line(failure)}" for failure in first]
+            if shown:
+                lines.append(f"    all: encore store show {found['dataset']} --failures")
+        if entry["notes_by_kind"]:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())
+            lines.append(f"  notes on encoded clips: {kinds}; which: encore store show {found['dataset']} --failures")
     for run in found["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")

@@ -27,8 +27,8 @@ def test_links_out_of_the_root_are_failures(encore: Encore, tmp_path: Path) -> N
     lines = [f"{name},artist {i},rock" for i, name in enumerate(names)]
     (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n", encoding="utf-8")
     report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
-    assert report["failed"] == {"outside": 1}
-    assert "link.mid leads out of" in encore("store", "show", "own").out
+    assert report["failed"] == {"not-followed": 1}
+    assert "link.mid: not-followed: is a link out of" in encore("store", "show", "own").out
 
 
 def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None:

@@ -39,9 +39,6 @@ _DESCRIPTIONS = ["config.json", "preprocessor_config.json"]
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the second only where the first is not there
 _MOST_BYTES = 1 << 20  # of a JSON file
 
-_AT_ONCE_CPU = 1
-_AT_ONCE_GPU = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HfConfig:
@@ -102,6 +99,7 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    CPU_BATCH, GPU_BATCH = 1, 32
     Config = HfConfig
 
     module: nn.Module
@@ -174,10 +172,9 @@ class Hf(Backbone):
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
         self.module = model
 
-    def encode(self, batch: Tensor) -> Tensor:
+    def forward(self, windows: Tensor) -> Tensor:
         """[batch, ...] -> [batch, dim]."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self._pooled(self.module(part)) for part in torch.split(batch, step)])
+        return self._pooled(self.module(windows))
 
     @staticmethod
     def _pooled(said: Any) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
+from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.embed.tables.text import line_of
 from stages.progress import note
@@ -45,6 +46,7 @@ _ARCHIVES = {
     "medium": ("sha1:c67b69ea232021025fca9231fc1c7c1a063ab50b", "22 GiB"),
     "large": ("sha1:497109f4dd721066b5ce5e5f250ec604dc78939e", "93 GiB"),
 }
+_FULL = "full"  # the archive of whole songs, in place of 30 s of each
 _SPLITS = {"training": "train", "validation": "validation", "test": "test"}
 _COLUMNS = (
     "track_id",
@@ -59,7 +61,10 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Fma(Dataset):
-    """One clip a song: the 30 s of the archives ``fma_small``, ``fma_medium``, ``fma_large``."""
+    """One clip a song: its 30 s in ``fma_small``, ``fma_medium`` or ``fma_large``, or all of it in ``fma_full``.
+
+    The smallest folder at hand that holds the subset is read.
+    """
 
     NAME = "fma"
     TITLE = "Free Music Archive (FMA)"
@@ -68,7 +73,7 @@ class Fma(Dataset):
     HOMEPAGE = "https://github.com/mdeff/fma"
     FILES = (
         "tracks.csv and genres.csv come in fma_metadata.zip, the songs in fma_small.zip, fma_medium.zip and "
-        "fma_large.zip (encore data fma fetches them)."
+        "fma_large.zip (encore data fma fetches them), or whole in the folder fma_full."
     )
     BACKBONE = "fcn"
 
@@ -78,6 +83,7 @@ class Fma(Dataset):
     )
 
     unlabelled: bool = option(UNLABELLED, False)
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -120,7 +126,8 @@ class Fma(Dataset):
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,
-            data_root=str(data.resolve()),
+            data_root=str(root_folder(data)),
+            follow_links=self.follow_links,
             notes=tuple(notes),
         )
         chosen = {name: [values[row] for row in kept] for name, values in columns.items()}
@@ -244,7 +251,7 @@ def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[
 
 def _paths(data: Path, subset: str, songs: list[str]) -> list[str]:
     """``000/000002.mp3`` in the folder of the smallest archive at hand that holds the subset."""
-    archives = [f"fma_{name}/" for name in list(SUBSETS)[list(SUBSETS).index(subset) :]]
+    archives = [f"fma_{name}/" for name in (*list(SUBSETS)[list(SUBSETS).index(subset) :], _FULL)]
     bare = "" if (data / "000").is_dir() else archives[0]
     folder = next((name for name in archives if (data / name).is_dir()), bare)
     names = [f"{int(song):06d}" for song in songs]

@@ -34,12 +34,13 @@ from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
     cut,
-    folder,
     is_midi,
+    is_song,
     named_songs,
     songs_under,
     stable_id,
 )
+from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder
 from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
@@ -84,14 +85,18 @@ class Folder(Dataset):
     splits: str | None = option("songs' official split, in the same form")
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default: MIDI 4, recordings 0)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         check_stretches(self.clips, self.clip_s)
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
-        root, columns = self._from_table(name) if self.table is not None else self._from_files()
-        notes = self._look_up(columns)
+        if self.table is not None:
+            (root, columns), there = self._from_table(name), None
+        else:
+            root, columns, there = self._from_files()
+        notes = (*self._look_up(columns, there), *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
         info = CatalogInfo(
             name=name,
@@ -101,6 +106,7 @@ class Folder(Dataset):
             citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
             data_root=str(root),
+            follow_links=self.follow_links,
             notes=notes,
         )
         return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
@@ -110,7 +116,7 @@ class Folder(Dataset):
         assert self.table is not None
         given = parse_columns(self.columns, (*_ROLES, "targets"))
         path = locate(self.table, self.data, "table")
-        root = folder(self.data if self.data is not None else path.parent)
+        root = root_folder(self.data if self.data is not None else path.parent)
         table = open_table(path, self.not_missing)
         beside = {"artist": self.artists, "labels": self.labels, "split": self.splits}
         roles = [role for role in _ROLES if beside.get(role) is None]
@@ -130,7 +136,7 @@ class Folder(Dataset):
         if "artist" not in chosen and "artist" in roles:
             note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
         columns.setdefault("artist_id", [None] * table.rows)
-        columns["path"] = named_songs(table, chosen["file"], root)
+        columns["path"] = named_songs(table, chosen["file"], root, follow_links=self.follow_links)
         own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
         columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
         columns["start_s"] = table.seconds(chosen["start_s"]) if "start_s" in chosen else [None] * table.rows
@@ -140,8 +146,8 @@ class Folder(Dataset):
         _check_rows(table, columns)
         return root, columns
 
-    def _from_files(self) -> tuple[Path, Columns]:
-        """The folder, and every song in it; the labels are still to be looked up."""
+    def _from_files(self) -> tuple[Path, Columns, Walk]:
+        """The folder, every song in it, and what else lies there; the labels are still to be looked up."""
         if self.data is None:
             raise RequestError("folder needs songs: --data DIR (make: DATA=DIR), with --table FILE or --labels FILE")
         if self.labels is None and not self.unlabelled:
@@ -151,13 +157,16 @@ class Folder(Dataset):
             )
         if self.columns is not None:
             raise RequestError("--columns names the columns of a table; give --table, or leave it out")
-        root = folder(self.data)
-        paths = songs_under(root)
+        root = root_folder(self.data)
+        paths, there = songs_under(root, follow_links=self.follow_links)
+        for text in there.notes():
+            note(text)
         nothing = [None] * len(paths)
         ids = [stable_id(path) for path in paths]
-        return root, {"path": paths, "song_id": ids, "artist_id": nothing, "start_s": nothing, "duration_s": nothing}
+        columns: Columns = {"path": paths, "song_id": ids}
+        return root, columns | dict.fromkeys(("artist_id", "start_s", "duration_s"), nothing), there
 
-    def _look_up(self, columns: Columns) -> tuple[str, ...]:
+    def _look_up(self, columns: Columns, there: Walk | None) -> tuple[str, ...]:
         """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
         columns.setdefault("labels", [[]] * len(columns["path"]))
         if self.artists is None and self.splits is None and self.labels is None:
@@ -178,10 +187,9 @@ class Folder(Dataset):
             raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
-        strangers = keyed.strangers(songs)
-        if strangers:
+        for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
             more = counted(len(strangers), "more song that is", "more songs that are")
-            note(f"{keyed.path.name} has labels for {more} not here ({strangers[0]!r} is the first)")
+            note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
@@ -203,7 +211,7 @@ class Folder(Dataset):
             self._clips(path) if stretch == (None, None) else 0
             for path, stretch in zip(columns["path"], given, strict=True)
         ]
-        cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S)
+        cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
             (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
         ]
@@ -217,6 +225,22 @@ class Folder(Dataset):
         if self.clips is not None:
             return self.clips
         return MIDI_CLIPS if is_midi(path) or self.clip_s is not None else 0
+
+
+def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
+    """The keys that stand for no song, by what they stand for: what is there and not read is not absent."""
+    unread = {
+        key for path in (there.files if there is not None else ()) if not is_song(path) for key in keys_of(path, path)
+    }
+    sorted_: dict[str, list[str]] = {}
+    for key in strangers:
+        what = "not here"
+        if there is not None and there.hides(key):
+            what = "behind links that are not followed"
+        elif key in unread:
+            what = "here, and of no format that is read"
+        sorted_.setdefault(what, []).append(key)
+    return sorted_
 
 
 def _check_rows(table: Table, columns: Columns) -> None:

@@ -110,8 +110,8 @@ class FeaturesInput:
         Raises
         ------
         ClipError
-            ``missing`` where the table or the row is not there, ``not-finite`` where a number is missing, not finite
-            or beyond single precision.
+            ``missing`` if the table or the row is not there; ``not-finite`` if a number is missing, not finite or
+            beyond single precision.
         """
         loaded, failures = self.load_many([clip])
         if failures:
@@ -119,34 +119,34 @@ class FeaturesInput:
         return loaded
 
     def load_many(self, clips: Sequence[Clip]) -> tuple[Rows, list[tuple[int, ClipError]]]:
-        """The rows of those clips that can be read, in order; and for each other one its index and its error."""
-        found: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
+        """The rows of the clips that can be read, in order, and the index and error of each other clip."""
+        values: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
         failures: dict[int, ClipError] = {}
         for path in dict.fromkeys(clip.path for clip in clips):
-            mine = [i for i, clip in enumerate(clips) if clip.path == path]
+            places = [i for i, clip in enumerate(clips) if clip.path == path]
             try:
                 table = _rows(path, _mark(path), self.columns)
             except OSError:
-                failures.update((i, ClipError("missing", "the table is not there")) for i in mine)
+                failures.update((i, ClipError("missing", "the table is not there")) for i in places)
                 continue
-            there = []
-            for i in mine:
+            present = []
+            for i in places:
                 row = clips[i].source_row
                 if row is not None and 0 <= row < len(table):
-                    there.append(i)
+                    present.append(i)
                 else:
                     failures[i] = ClipError(
                         "missing", f"the table has {counted(len(table), 'row')} and no row {row} (from 0)"
                     )
-            if there:
-                found[there] = table.take([clips[i].source_row or 0 for i in there])
-        for i in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
+            if present:
+                values[present] = table.take([clips[i].source_row or 0 for i in present])
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
             if i not in failures:
-                failures[i] = ClipError("not-finite", self._what_is_missing(found[i]))
-        fine = [i for i in range(len(clips)) if i not in failures]
-        return found[fine], sorted(failures.items())
+                failures[i] = ClipError("not-finite", self._name_missing(values[i]))
+        readable = [i for i in range(len(clips)) if i not in failures]
+        return values[readable], sorted(failures.items())
 
-    def _what_is_missing(self, row: Rows) -> str:
+    def _name_missing(self, row: Rows) -> str:
         names = [name for name, value in zip(self.columns, row.tolist(), strict=True) if not np.isfinite(value)]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f"no finite number in {', '.join(names[:3])}{more}"

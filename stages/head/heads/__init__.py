@@ -109,7 +109,7 @@ class TrainedHead(Head):
 
     def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
         self.data, self.x, self.part, self.settings = data, x, part, settings
-        self.labels = len(data.labels)
+        self.labels = data.task.outputs(data.labels)
         self.hidden = settings.hidden or x.shape[1]
         self.names = torch.from_numpy(data.rows).to(x.device)
 

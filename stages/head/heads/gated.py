@@ -12,6 +12,7 @@ from stages.head.heads import Draw, TrainedHead
 from stages.head.heads._layers import Dropout
 from stages.head.heads.artist import training_songs
 from stages.head.random import bits, key, uniform
+from stages.head.scores.task import Task
 from stages.head.settings import Settings
 from stages.splits.regimes import Split
 
@@ -51,14 +52,12 @@ class Gated(TrainedHead):
         counts, songs = _others_labels(data, part)
         self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
         everyone, parts = self.whole
-        prior = everyone.targets[parts == 0].mean(axis=0).clip(_LEAST, 1 - _LEAST)
+        prior = data.task.prior(everyone.targets[parts == 0]).clip(_LEAST, 1 - _LEAST)
         self.prior = torch.from_numpy(prior.astype(np.float32))
         self._hidden = torch.zeros(self.graph.artists + 1, dtype=torch.bool, device=x.device)
 
     def build(self) -> nn.Module:
-        return _Network(
-            self.x.shape[1], self.hidden, self.prior, self.settings.dropout, multi_label=self.data.multi_label
-        )
+        return _Network(self.x.shape[1], self.hidden, self.prior, self.settings.dropout, self.data.task)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         artists = torch.arange(len(self._hidden), device=self.x.device)
@@ -91,9 +90,9 @@ def _others_labels(data: Collection, part: Split) -> tuple[np.ndarray, np.ndarra
 
 
 class _Network(nn.Module):
-    def __init__(self, dim: int, hidden: int, prior: Tensor, dropout: float, *, multi_label: bool) -> None:
+    def __init__(self, dim: int, hidden: int, prior: Tensor, dropout: float, task: Task) -> None:
         super().__init__()
-        self.multi_label = multi_label
+        self.task = task
         self.register_buffer("prior", prior)
         self.song, self.mean, self.deviation = (nn.Linear(dim, hidden) for _ in range(3))
         self.mix = nn.Linear(3 * hidden, hidden)
@@ -120,6 +119,4 @@ class _Network(nn.Module):
 
     def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
         share = share.clamp(_LEAST, 1 - _LEAST)
-        if self.multi_label:
-            return torch.logit(share) - torch.logit(prior)
-        return share.log() - prior.log()
+        return self.task.link(share) - self.task.link(prior)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead
-from stages.head.scores.prediction import Prediction, decide
+from stages.head.scores.prediction import Prediction
 from stages.splits.regimes import Split
 
 _ALPHA = 0.9
@@ -34,7 +33,6 @@ class LabelPropagation(CountedHead):
         labels = torch.from_numpy(data.targets) & train
         spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), _ALPHA)
         reached = spread[:, -1:] > 0
-        frequency = torch.from_numpy(data.targets[part == 0].mean(axis=0))
+        frequency = torch.from_numpy(data.task.prior(data.targets[part == 0]))
         score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), frequency)
-        found = decide(score.clamp(0, 1).float(), data.multi_label)
-        return {"": Prediction(found.score.astype(np.float32), found.chosen)}
+        return {"": data.task.decide(score.clamp(0, 1).float().numpy())}
