@@ -130,7 +130,7 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
             read(tmp_path / "t.parquet", columns, columns=f"{role}={name}")
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(2, 7), st.sampled_from(["list", "large", "fixed", "hdf5", "npy", "json", "numpy"]), st.randoms())
 def test_vectors(tmp_path: Path, width: int, kind: str, random: Any) -> None:
     """One reading for all: any rows in any order, whatever the row groups."""

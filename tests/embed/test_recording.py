@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.embed.inputs import Clip, ffmpeg, recording, remarks
@@ -51,7 +51,6 @@ def write(path: Path, wave: np.ndarray, rate_hz: int = RATE_HZ, **options: objec
     return path.read_bytes()
 
 
-@settings(deadline=None)
 @given(prefix=st.binary(max_size=20), body=st.binary(max_size=60), data=st.data())
 def test_a_view_is_its_prefix_and_a_stretch_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, prefix: bytes, body: bytes, data: st.DataObject
