@@ -15,6 +15,7 @@ from stages.head.near_copies import COSINE, near_copies
 from stages.head.open import default_backbone, from_catalog, load
 from stages.head.thesis import paper_on
 from stages.splits.regimes import REGIMES, Split
+from stages.splits.remarks import artists_of_parts
 from store.errors import RequestError
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
@@ -47,7 +48,8 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         except RequestError as error:
             impossible[regime] = str(error)
             continue
-        regimes[regime] = data.overlap(part) | _neighbours(data, part)
+        artists = artists_of_parts(part, song=data.song, artist=data.artist)
+        regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists | {"remarks": data.remarks([part])}
         baselines[regime] = _baselines(data, part)
     _, first_clip = np.unique(data.song, return_index=True)
     found = {

@@ -69,10 +69,8 @@ def named_songs(table: Table, column: str, root: Path, *, follow_links: bool) ->
         by_state.setdefault(state, []).append(path)
     if _THERE not in by_state:
         why = "; ".join(_unread(root, state, names) for state, names in by_state.items())
-        raise RequestError(
-            f"none of the files that {table.path} names ({len(files):,}) can be read: {why}. Give the folder that "
-            f"holds them: --data DIR (make: DATA=DIR)"
-        )
+        remedy = ". Give the folder that holds them: --data DIR (make: DATA=DIR)" if "missing" in by_state else ""
+        raise RequestError(f"none of the files that {table.path} names ({len(files):,}) can be read: {why}{remedy}")
     for state, names in by_state.items():
         if state != _THERE:
             note(_unread(root, state, names))
@@ -168,7 +166,7 @@ def cut_columns(
 ) -> dict[str, Any]:
     """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch."""
     cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s, follow_links=follow_links)
-    stretches = [(row, found) for row, of_song in enumerate(cuts) for found in of_song]
+    stretches = [(row, stretch) for row, of_song in enumerate(cuts) for stretch in of_song]
     clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
     clips["start_s"] = [start_s for _, (start_s, _) in stretches]
     clips["duration_s"] = [duration_s for _, (_, duration_s) in stretches]

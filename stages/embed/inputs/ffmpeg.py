@@ -46,7 +46,7 @@ _READERS = (
     (0, b"caff", "caf", "a codec or length that libsndfile does not read, in CAF"),
     (0, b"RIFF", "wav", "a codec that libsndfile does not read, in WAV"),
     (0, b"FORM", "aiff", "a codec that libsndfile does not read, in AIFF"),
-    (0, b"OggS", "ogg", "a codec that libsndfile does not read, in Ogg"),
+    (0, b"OggS\0\x02", "ogg", "a codec that libsndfile does not read, in Ogg"),
 )
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]

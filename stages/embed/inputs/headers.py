@@ -425,8 +425,10 @@ def _behind_tag(data: mmap.mmap, at: int) -> tuple[int, bool]:
         return at + 10 + ((a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127), False
     if data[at : at + 3] == b"TAG":
         return at + 128, False
-    places = [place for place in (data.find(b"\xff", at + 1), data.find(b"ID3", at + 1)) if place >= 0]
-    return min(places, default=len(data)), True
+    sync = data.find(b"\xff", at + 1)
+    sync = sync if sync >= 0 else len(data)
+    tag = data.find(b"ID3", at + 1, sync)
+    return tag if tag >= 0 else sync, True
 
 
 def _places(data: mmap.mmap, name: bytes) -> Iterator[int]:

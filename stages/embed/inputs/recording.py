@@ -71,9 +71,9 @@ def opened(path: Path) -> Iterator[tuple[Recording, float]]:
     """
     _check_file(path)
     with ExitStack() as stack, _decoding():
-        found = layout(path)
-        recording = _open(path, found, stack)
-        yield recording, found.header_share
+        plan = layout(path)
+        recording = _open(path, plan, stack)
+        yield recording, plan.header_share
 
 
 def _check_file(path: Path) -> None:
@@ -89,7 +89,7 @@ def _check_file(path: Path) -> None:
         raise ClipError("empty", "has no bytes")
 
 
-def _open(path: Path, found: Layout, stack: ExitStack) -> Recording:
+def _open(path: Path, plan: Layout, stack: ExitStack) -> Recording:
     import soundfile
 
     with path.open("rb") as file:
@@ -97,11 +97,11 @@ def _open(path: Path, found: Layout, stack: ExitStack) -> Recording:
     if magic[:4] == b"MThd" or (magic[:4] == b"RIFF" and magic[8:12] == b"RMID"):
         raise ClipError("not-supported", "is a MIDI file, and this backbone reads recordings")
     reader = find_reader(magic)
-    for view in found.views:
+    for view in plan.views:
         stack.callback(view.close)
     try:
-        parts = [stack.enter_context(soundfile.SoundFile(source)) for source in (found.views or (path,))]
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: .raw wants to be told what it holds
+        parts = [stack.enter_context(soundfile.SoundFile(source)) for source in (plan.views or (path,))]
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: .raw does not say what it holds
         _raise_if_unreadable(error)
         if reader is not None:
             return FfmpegRecording(path, reader)

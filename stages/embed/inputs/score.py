@@ -137,9 +137,9 @@ def read_score(path: Path, *, every_note: bool = False) -> Score:
 
 
 def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
-    found = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
-    at = np.concatenate([[0], found["time"]]).astype(np.int64)
-    micros = np.concatenate([[_DEFAULT_TEMPO_US], found["mspq"]]).astype(np.float64)
+    tempos = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
+    at = np.concatenate([[0], tempos["time"]]).astype(np.int64)
+    micros = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
     if (at < 0).any() or (micros < 0).any():
         raise ClipError("damaged", "a tempo below 0 or at a negative time")
     if not micros.all():

@@ -28,14 +28,14 @@ _ALL_OFF = b"".join(
 
 
 def unwrapped(data: bytes) -> tuple[bytes, list[str]]:
-    """The MIDI file in ``data``, its header six bytes long; and what was around it, in words.
+    """The MIDI file in ``data``, its header six bytes long; and what was odd about it, in words.
 
     Raises
     ------
     ClipError
         ``empty``; ``not-supported`` for recordings and packed files; ``damaged`` where there is no MIDI header.
     """
-    told: list[str] = []
+    oddities: list[str] = []
     if not data:
         raise ClipError("empty", "a file of 0 bytes")
     if data[:2] == b"\x1f\x8b":
@@ -43,22 +43,22 @@ def unwrapped(data: bytes) -> tuple[bytes, list[str]]:
     if data[:4] == b"RIFF" and data[8:12] == b"RMID":
         at = data.find(b"data", 12, _MAX_LEAD_BYTES)
         data = data[at + 8 :] if at >= 0 else b""
-        told.append("was wrapped in RIFF")
+        oddities.append("was wrapped in RIFF")
     elif data.startswith(_RECORDINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WAVE") or data[4:8] == b"ftyp":
         raise ClipError("not-supported", "is a recording, and this backbone reads MIDI")
     at = data.find(b"MThd", 0, _MAX_LEAD_BYTES)
     if at < 0 or len(data) < at + 14:
         raise ClipError("damaged", "not a Standard MIDI File: it does not begin with a MIDI header")
     if at:
-        told.append(f"{at} bytes stood before its header")
+        oddities.append(f"{at} bytes stood before its header")
         data = data[at:]
     length = int.from_bytes(data[4:8], "big")
     if length != 6:
         if length < 6 or 8 + length > len(data):
             raise ClipError("damaged", f"its header says that it has {length} bytes")
-        told.append(f"its header has {length} bytes instead of 6")
+        oddities.append(f"its header has {length} bytes instead of 6")
         data = data[:4] + b"\0\0\0\x06" + data[8:14] + data[8 + length :]
-    return data, told
+    return data, oddities
 
 
 def with_all_off(data: bytes) -> bytes | None:
