@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import statistics
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stages.head.results import SHORT_RULES, Result, columns_of
+from stages.head.rules import SHORT_RULES
 from store.words import counted
+
+if TYPE_CHECKING:
+    from stages.head.results import Result
 
 WIDTH = 80
 SHORT = {
@@ -77,10 +79,10 @@ def shell_lines(command: str) -> list[str]:
 
 def percent(values: Sequence[float]) -> str:
     """Mean and standard deviation (divided by n) over seeds in per cent; the deviation only where there are several."""
-    mean = float(np.mean(values))
+    mean = statistics.fmean(values)
     if math.isnan(mean):
         return "-"
-    spread = f"±{100 * float(np.std(values)):.1f}" if len(values) > 1 else ""
+    spread = f"±{100 * statistics.pstdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * mean:.1f}{spread}"
 
 
@@ -93,6 +95,8 @@ def results_text(results: Sequence[Result]) -> str:
 
 
 def _regime_text(results: Sequence[Result]) -> str:
+    from stages.head.results import columns_of
+
     first = results[0]
     metrics = columns_of(results)
     thesis = any(result.paper() for result in results)

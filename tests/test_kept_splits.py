@@ -160,7 +160,7 @@ def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
     KeptSplits(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
     assert not list(tmp_path.iterdir())
     outside = {"random-0": np.full(200, 3, dtype=np.int8)}
-    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None)
+    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None, revision=2)
     with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("random", 0)
 
@@ -172,6 +172,59 @@ def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
     assert held.column_names == ["song_id", "random-0", "artist-0"]
     with pytest.raises(RequestError, match="known album"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("album", 0)
+
+
+def test_a_split_dealt_by_an_earlier_rule_stays_until_it_is_dealt_anew(tmp_path: Path) -> None:
+    """Also where the present rule would keep songs together that stand apart, as those with a guest."""
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    stored = catalog(songs)
+    (fresh,) = KeptSplits(stored).parts("artist", 0)
+    by_seed_one = KeptSplits(stored).parts("artist", 1)[0]
+    of_song = by_song(stored, by_seed_one)
+    older = np.array([of_song[name] for name in sorted(songs)], dtype=np.int8)
+    keep_splits(store, "own", pa.array(sorted(songs)), {"artist-0": older}, None, revision=1)
+    with_guests = with_others(stored, {"s000": ["a1"]})
+    kept = KeptSplits(with_guests, store)
+    np.testing.assert_array_equal(kept.parts("artist", 0)[0], by_seed_one)
+    assert kept.dealing("artist", 0).revision == 1
+    dealings, impossible = kept.redeal()
+    assert (list(dealings), impossible) == (["artist-0"], [])
+    (again,) = KeptSplits(with_guests, store).parts("artist", 0)
+    assert not np.array_equal(again, by_seed_one)
+    of_song = by_song(with_guests, again)
+    assert len({of_song[name] for name, song in songs.items() if song.artist in ("a0", "a1")}) == 1
+    assert KeptSplits(stored, store).redeal()[0]["artist-0"].revision == 2
+    np.testing.assert_array_equal(KeptSplits(stored, store).parts("artist", 0)[0], fresh)
+
+
+def test_a_run_knows_its_split_by_a_mark_that_growth_leaves(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    small, large = catalog(dict(list(songs.items())[:150])), catalog(songs)
+    marks = []
+    for stored in (small, large, large):
+        splits = KeptSplits(stored, store)
+        assert splits.dealing("random", 0) is None
+        splits.parts("random", 0)
+        marks.append(splits.dealing("random", 0))
+    assert marks[0] == marks[1] == marks[2] is not None
+    (after, _) = KeptSplits(large, store).redeal()
+    assert after["random-0"] != marks[0]
+    assert KeptSplits(large, store).redeal() == (after, []), "the same songs are dealt the same"
+
+
+def test_what_can_no_longer_be_split_is_kept_no_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    with pytest.raises(RequestError, match="no split of own is kept yet"):
+        KeptSplits(catalog(songs), store).redeal()
+    KeptSplits(catalog(songs), store).settle()
+    for song in songs.values():
+        song.artist = None
+    dealings, impossible = KeptSplits(catalog(songs), store).redeal()
+    assert (list(dealings), impossible) == (["random-0"], ["artist-0"])
+    assert store.read_table("own/splits.parquet").column_names == ["song_id", "random-0"]
 
 
 @pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
@@ -269,9 +322,18 @@ def test_unlabelled_songs_of_a_featured_test_artist_are_not_trained_on() -> None
     assert len({every[name] for name in free}) == 3
 
 
-def test_songs_that_all_hang_together_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("joined", [80, 100])
+def test_songs_that_artists_join_are_said(joined: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the option that helps, also where no split is left."""
     songs = {f"s{i:03d}": Song(f"a{i}", None, None, ["rock"]) for i in range(100)}
-    held = with_others(catalog(songs), {name: ["everyone"] for name in songs if name < "s080"})
-    (part,) = KeptSplits(held).parts("artist", 0)
-    assert "80 of 100 songs hang together by artists that they share" in capsys.readouterr().err
-    assert len({part for name, part in by_song(held, part).items() if name < "s080"}) == 1
+    stored = with_others(catalog(songs), {name: ["everyone"] for name in songs if name < f"s{joined:03d}"})
+    line = f"{joined} of 100 songs are joined by artists that they share"
+    if joined < len(songs):
+        (part,) = KeptSplits(stored).parts("artist", 0)
+        assert len({part for name, part in by_song(stored, part).items() if name < f"s{joined:03d}"}) == 1
+    else:
+        with pytest.raises(RequestError, match=f"too few groups .* {line}.* --first-artist"):
+            KeptSplits(stored).parts("artist", 0)
+    assert (line in capsys.readouterr().err) == (joined < len(songs))
+    KeptSplits(Catalog(replace(INFO, first_artist=True), stored.table)).parts("artist", 0)
+    assert capsys.readouterr().err == ""

@@ -1,13 +1,13 @@
-"""Songs whose files hold the same bytes are one recording, so that no split parts them.
+"""Songs whose files hold the same music are one recording, so that no split parts them.
 
-Files are compared by size, then by their first and last bytes, then as a whole, so that few are read. Copies that
-differ in a tag, or were encoded anew, are not found here: `encore audit --near-copies` counts those by what a backbone
-hears in them.
+Nothing is decoded: files are compared by size, then by their first and last bytes, then as a whole, so that few are
+read. The tags of an MP3 are left out, and a FLAC tells a hash of its samples. Copies that were encoded anew are not
+found here: `encore audit --near-copies` counts those by what a backbone hears in them.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -15,12 +15,14 @@ from typing import TypeVar
 import pyarrow as pa
 
 from stages.progress import note
-from store.fingerprint import hash_file, source_tag
 from store.schema import CATALOG_SCHEMA, Catalog
 from store.words import counted
 
 Clip = tuple[str, str | None, float | None, float | None]  # path, MIDI file beside it, start and duration in seconds
 Item = TypeVar("Item")
+
+_WINDOW = 1 << 16
+_CHUNK = 1 << 20
 
 
 def join_copies(catalog: Catalog) -> Catalog:
@@ -78,9 +80,9 @@ def _with_recordings(catalog: Catalog, songs: list[str], groups: _Groups) -> Cat
 
 
 def _equal_files(root: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Path -> the first of all paths whose files hold the same bytes, for those that have such."""
+    """Path -> the first of all paths whose files hold the same music, for those that have such."""
     groups = [sorted(paths)]
-    for mark in (lambda path: os.stat(path).st_size, source_tag, hash_file):
+    for mark in (_size, _ends, _whole):
         groups = [equal for group in groups for equal in _by_mark(root, group, mark)]
     return {path: group[0] for group in groups for path in group}
 
@@ -94,6 +96,68 @@ def _by_mark(root: Path, paths: Iterable[str], mark: Callable[[Path], Hashable])
         except (OSError, RuntimeError, ValueError):  # a link that leads back to itself; a name that no disk can have
             continue
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> Hashable:
+    return _music(path)[1:]
+
+
+def _ends(path: Path) -> Hashable:
+    """A hash of the first and last bytes of what is music; nothing to compare where the file tells a hash itself."""
+    begin, size, known = _music(path)
+    if known:
+        return known
+    with path.open("rb") as file:
+        file.seek(begin)
+        digest = hashlib.blake2b(file.read(min(size, _WINDOW)), digest_size=16)
+        file.seek(begin + max(0, size - _WINDOW))
+        digest.update(file.read(min(size, _WINDOW)))
+    return digest.digest()
+
+
+def _whole(path: Path) -> Hashable:
+    begin, size, known = _music(path)
+    if known:
+        return known
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        file.seek(begin)
+        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest.digest()
+
+
+def _music(path: Path) -> tuple[int, int, bytes]:
+    """Where music begins in a file and how many bytes it has, without an MP3's tags; and the hash that a FLAC carries.
+
+    Tags are those of https://id3.org (versions 1 and 2) and APEv2; a FLAC begins with the MD5 of its decoded samples
+    (RFC 9639, section 8.2), zero where it is not told. Of such a file the size does not count: it is 0.
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError(f"{path} is no regular file")
+    suffix = path.suffix.lower()
+    if suffix not in (".flac", ".mp3"):
+        return 0, size, b""
+    with path.open("rb") as file:
+        head = file.read(42)
+        if suffix == ".flac":
+            known = head[26:42] if head[:4] == b"fLaC" and head[4] & 0x7F == 0 else b""
+            return (0, 0, known) if any(known) else (0, size, b"")
+        begin, end = 0, size
+        if head[:3] == b"ID3":
+            length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[9:5:-1]))
+            begin = 10 + length + (10 if head[5] & 0x10 else 0)
+        file.seek(max(0, size - 128))
+        if file.read(3) == b"TAG":
+            end -= 128
+        file.seek(max(0, end - 32))
+        footer = file.read(32)
+        if footer[:8] == b"APETAGEX":
+            has_header = footer[23] & 0x80
+            end -= int.from_bytes(footer[12:16], "little") + (32 if has_header else 0)
+    return (begin, end - begin, b"") if begin < end else (0, size, b"")
 
 
 class _Groups:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from stages import interrupts
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import Clip, Input, remarks, song_file
 from stages.embed.weights import denormals_flushed
@@ -280,7 +281,9 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        yield from loader
+        with interrupts.deferred():
+            batches = iter(loader)  # starts the workers
+        yield from batches
     except Exception as error:
         text = str(error)
         if text.startswith("DataLoader worker"):  # how PyTorch reports one that was killed

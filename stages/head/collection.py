@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from stages.head.stored import Stored
 from stages.progress import note
 from stages.splits import regimes as splits
 from stages.splits.kept import KeptSplits
+from stages.splits.remarks import remarks
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -144,6 +146,10 @@ class Collection:
         ids = {name: getattr(self, name) for name in ("song", "album", "artist", "recording")}
         shared = splits.overlap(part, **ids, appearances=self._appearances())
         return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
+
+    def remarks(self, parts: Sequence[splits.Split]) -> list[str]:
+        """What to know of the parts of some splits of one regime, one line each."""
+        return remarks(parts, song=self.song, artist=self.artist, targets=self.targets, labels=self.labels)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Every artist of every clip as pairs of clip and number; None where each clip has one at most."""

@@ -92,3 +92,51 @@ def test_stretches_of_one_file(tmp_path: Path) -> None:
         catalog = open_catalog("folder", options, Store("memory://mix"))
         of_song = dict(zip(catalog.strings("song_id"), catalog.strings("recording_id"), strict=True))
         assert [of_song[song] for song in ("one", "two", "three", "whole")[: len(wanted)]] == wanted
+
+
+def id3v2(title: bytes) -> bytes:
+    """A tag as it stands before an MP3's frames: its size in four times seven bits."""
+    size = len(title) + 200
+    return b"ID3\x04\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + title + bytes(200)
+
+
+def ape(text: bytes) -> bytes:
+    """A tag with a header and a footer; the size counts the footer."""
+    size = (len(text) + 32).to_bytes(4, "little")
+    frame = b"APETAGEX" + (2000).to_bytes(4, "little") + size + (1).to_bytes(4, "little")
+    return frame + b"\0\0\0\xa0" + bytes(8) + text + frame + b"\0\0\0\x80" + bytes(8)
+
+
+def test_tags_are_no_music(tmp_path: Path) -> None:
+    music = b"\xff\xfb" + np.random.default_rng(0).bytes(3000)
+    files = {
+        "plain.mp3": music,
+        "id3v2.mp3": id3v2(b"A title") + music,
+        "id3v1.mp3": music + b"TAG" + bytes(125),
+        "all.MP3": id3v2(b"Another") + music + ape(b"more") + b"TAG" + bytes(125),
+        "other.mp3": id3v2(b"A title") + music[::-1],
+        "torn.mp3": id3v2(b"A title")[:20],
+        "a.flac": b"fLaC\0\0\0\x22" + bytes(18) + b"0123456789abcdef" + b"some frames",
+        "b.flac": b"fLaC\0\0\0\x22" + bytes(18) + b"0123456789abcdef" + b"other tags and frames",
+        "c.flac": b"fLaC\0\0\0\x22" + bytes(34) + b"some frames",
+        "d.flac": b"fLaC\0\0\0\x22" + bytes(34) + b"more frames",
+    }
+    told = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://tags")))
+    same = {name: told[name] for name in ("plain.mp3", "id3v2.mp3", "id3v1.mp3", "all.MP3")}
+    assert set(same.values()) == {"all.MP3"}
+    assert told["a.flac"] == told["b.flac"] == "a.flac"
+    assert {told[name] for name in ("other.mp3", "torn.mp3", "c.flac", "d.flac")} == {None}
+
+
+def test_tags_of_real_encoders(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    wave = np.random.default_rng(0).standard_normal(8000).clip(-1, 1) / 4
+    files = {}
+    for name, title in (("a.flac", "One"), ("b.flac", "Another and longer"), ("c.flac", "One")):
+        with soundfile.SoundFile(tmp_path / name, "w", 8000, 1) as file:
+            file.title = title
+            file.write(wave if name != "c.flac" else wave[::-1])
+        files[name] = (tmp_path / name).read_bytes()
+    assert files["a.flac"] != files["b.flac"]
+    told = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://flac")))
+    assert told == {"a.flac": "a.flac", "b.flac": "a.flac", "c.flac": None}

@@ -131,17 +131,22 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.integers(1, 7), st.sampled_from(["list", "large", "fixed", "hdf5", "npy"]), st.randoms())
+@given(st.integers(2, 7), st.sampled_from(["list", "large", "fixed", "hdf5", "npy", "json", "numpy"]), st.randoms())
 def test_vectors(tmp_path: Path, width: int, kind: str, random: Any) -> None:
     """One reading for all: any rows in any order, whatever the row groups."""
     vectors = np.random.default_rng(random.randrange(99)).standard_normal((ROWS, width)).astype(np.float32)
     path = tmp_path / ("t.h5" if kind == "hdf5" else "t.parquet")
     types = {"list": pa.list_(pa.float32()), "large": pa.large_list(pa.float64())}
-    name, columns, options = "emb", {}, {}
+    name, columns, options = "emb", {}, {}  # type: str, Any, dict[str, Any]
     if kind in types:
         columns["emb"] = pa.array(vectors.tolist(), types[kind])
     elif kind == "fixed":
         columns["emb"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width)
+    elif kind in ("json", "numpy"):
+        path = tmp_path / "t.csv"
+        cells = [str(each.tolist() if kind == "json" else each.astype(np.float64)) for each in vectors]
+        rows = zip(SONGS["artist"], LABELS, cells, strict=True)
+        columns = "artist,labels,emb\n" + "".join(f'{artist},{label},"{cell}"\n' for artist, label, cell in rows)
     elif kind == "npy":
         np.save(tmp_path / "emb.npy", vectors)
         name, options = "emb.npy", {"columns": "features=emb.npy"}
@@ -296,3 +301,15 @@ def test_what_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [artists[f"row-{i:06d}"] for i in range(6)] == [None, "None", "A", "C", "BEYONCE", "BEYONCE"]
     assert {label for labels in merged.column("labels").to_pylist() for label in labels} == {"rock", "pop"}
     assert "look like lists" not in capsys.readouterr().err
+
+
+def test_vectors_as_text(tmp_path: Path) -> None:
+    """Missing ones fail their clips; lists of genres and what numpy cut short are none."""
+    text = 'artist,labels,e,genres,long\nA,x,"[0.5, 1]","[21, 3]","[1. 2. ... 3.]"\nB,y,,[4],"[1. 2. ... 4.]"\n'
+    catalog = read(tmp_path / "t.csv", text)
+    assert catalog.info.features == ("e[0]", "e[1]")
+    rows = FeatureRows(tmp_path / "t.csv", catalog.info.features).take(slice(0, 2))
+    np.testing.assert_array_equal(rows, [[0.5, 1], [np.nan, np.nan]])
+    assert "long holds vectors that were cut short when they were written (...)" in catalog.info.notes[0]
+    labels = read(tmp_path / "t.csv", text, columns="labels=genres").column("labels").to_pylist()
+    assert labels == [["21", "3"], ["4"]]

@@ -719,6 +719,9 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     held = catalog(["a", "b"], title=["x", None])
     older = held.to_arrow().drop_columns(["recording_id"])
     assert Catalog.from_arrow(older).table.equals(held.table)
+    described = json.loads(held.to_arrow().schema.metadata[b"encore"])
+    less = json.dumps({key: value for key, value in described.items() if key not in ("keep_copies", "first_artist")})
+    assert Catalog.from_arrow(held.table.replace_schema_metadata({b"encore": less.encode()})).info == held.info
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
 

@@ -17,6 +17,7 @@ from stages.embed.tables import lists, numbers
 from stages.embed.tables.missing import Missing
 from store.errors import RequestError
 
+CUT_SHORT = r"^\[[-+0-9.eE,\s]+\.\.\.[-+0-9.eE,\s]+\]$"  # as numpy shows long arrays
 LONG_CELL = 10  # lines; what a cell with more of them holds are rows behind a quote that was left open
 
 
@@ -42,7 +43,7 @@ class Table:
     Attributes
     ----------
     types : the columns and their Arrow types, in the file's order; text files hold strings only.
-    blocks : columns of vectors: two-dimensional data of HDF5, lists of numbers in Parquet.
+    blocks : columns of vectors: two-dimensional data of HDF5, lists of numbers in Parquet or written as text.
     unreadable : columns that can be neither text, numbers nor vectors, and why.
     nameless : columns of a text file that are passed over, since the header gives them no name.
     missing : what a cell without a value holds.
@@ -62,7 +63,7 @@ class Table:
     @property
     def names(self) -> list[str]:
         """All columns that can be read."""
-        return [*self.types, *self.blocks]
+        return list(dict.fromkeys([*self.types, *self.blocks]))
 
     def where(self, row: int) -> str:
         """File and place of a row (from 0), as a person finds it."""
@@ -190,7 +191,8 @@ class Table:
         if not strange:
             return None if count else "is empty"
         if count <= strange:
-            return "holds text"
+            cut = pc.any(pc.match_substring_regex(self.text(name), CUT_SHORT)).as_py()
+            return "holds vectors that were cut short when they were written (...)" if cut else "holds text"
         row = int(np.argmax(parsed.strange))
         return f"holds {self.text(name)[row].as_py()!r} ({self.where(row)})"
 
@@ -198,6 +200,8 @@ class Table:
         """Columns of a text file with a cell of more than `LONG_CELL` lines: name, first such row, lines."""
         cells = []
         for name in self.types if self.line is not None else ():
+            if name in self.blocks:  # numpy shows a vector in many lines
+                continue
             lines = pc.add(pc.count_substring(self.read(name), "\n"), 1).to_numpy()
             row = int(np.argmax(lines > LONG_CELL))
             if lines[row] > LONG_CELL:

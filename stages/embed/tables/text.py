@@ -22,6 +22,7 @@ from typing import TextIO
 import pyarrow as pa
 
 from stages.embed.tables.table import Table, check_names, first_twice
+from stages.embed.tables.vectors import text_blocks
 from store.errors import RequestError
 from store.words import counted
 
@@ -101,6 +102,7 @@ def open_text(path: Path) -> Table:
         table.num_rows,
         dict.fromkeys(columns, pa.string()),
         columns.__getitem__,
+        text_blocks(columns) if table.num_rows else {},
         nameless=header.names.count(""),
         line=partial(line_of, path, header.rows),
     )

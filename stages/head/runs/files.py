@@ -56,6 +56,7 @@ def save_run(
         "task": data.task.NAME,
         "labels": data.labels,
         "catalog": None if data.division is None else catalog_mark(data.division),
+        "split": None if data.division is None else split_mark(data.division, folder.regime, about["seed"]),
         "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
         "threshold": thresholds,
         "settings": canonical(settings) if networks else None,
@@ -102,12 +103,19 @@ def catalog_mark(division: KeptSplits, rows: int | None = None) -> dict[str, Any
     return {"rows": rows, "mark": division.mark(rows)}
 
 
+def split_mark(division: KeptSplits, regime: str, seed: int) -> str | None:
+    """What a run keeps of the split that it was trained on: `Dealing.mark`; None where that was not recorded."""
+    dealing = division.dealing(regime, seed)
+    return None if dealing is None else dealing.mark
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
 
     ``labels`` are those of the clips that were encoded, ``task`` is that of the collection;
-    ``file`` is where it tells of itself, ``catalog`` what `catalog_mark` said when it was trained.
+    ``file`` is where it tells of itself, ``catalog`` and ``split`` what `catalog_mark` and `split_mark`
+    said when it was trained.
     """
 
     seed: int
@@ -119,6 +127,7 @@ class StoredRun:
     metrics: dict[str, Any]
     settings: dict[str, Any] | None
     catalog: dict[str, Any] | None
+    split: str | None
     rows: list[int]
     score: NDArray[np.float32]
     chosen: np.ndarray[Any, np.dtype[np.bool_]]
@@ -153,6 +162,7 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             metrics=about["metrics"],
             settings=about["settings"],
             catalog=about.get("catalog"),
+            split=about.get("split"),
             rows=held.column("row").to_pylist(),
             score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),
