@@ -136,7 +136,7 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
 
 
 def _revision(data: Collection, regime: str) -> int | None:
-    """Of the rule by which a split was dealt; None for an official one, and where no store keeps it."""
+    """Of the rule by which a split was dealt; None for an official one."""
     dealing = None if data.division is None else data.division.dealing(regime, SEED)
     return None if dealing is None else dealing.revision
 
