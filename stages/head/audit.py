@@ -31,8 +31,8 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
 
     Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
     them, ``dataset, synthetic, albums, labels, unknown_artist, task, label_cardinality, songs_per_artist,
-    homophily_per_node, left_out, revisions, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime that this
-    collection cannot have is absent, and ``impossible`` says why.
+    homophily_per_node, left_out, revisions, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime
+    that this collection cannot have is absent, and ``impossible`` says why.
 
     Parameters
     ----------
