@@ -249,9 +249,9 @@ class KeptSplits:
 
     @cached_property
     def _divided_official(self) -> Split:
-        found = np.full(len(self.catalog), -1, dtype=np.int8)
-        found[self._rows] = columns.official(self.catalog)[self._rows]
-        return found
+        part = np.full(len(self.catalog), -1, dtype=np.int8)
+        part[self._rows] = columns.official(self.catalog)[self._rows]
+        return part
 
     @property
     def _arrays(self) -> dict[str, Any]:
