@@ -101,9 +101,9 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     first = is_first_process()
     if not first:
         progress.be_quiet(True)
-    chosen = find_device(device)
-    with joined(chosen) as world:
-        results = work.run(open_store(store), dataset, device=chosen, world=world, **request)
+    target = find_device(device)
+    with joined(target) as world:
+        results = work.run(open_store(store), dataset, device=target, world=world, **request)
     return results if first else []
 
 
