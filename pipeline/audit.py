@@ -101,7 +101,8 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
-            *_parts_text(overlap, found["dataset"]),
+            *_parts_text(overlap),
+            *_revision_text(found["dataset"], found["revisions"][regime]),
             *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
             table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
@@ -160,9 +161,8 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
     ]
 
 
-def _parts_text(overlap: dict[str, Any], dataset: str) -> list[str]:
-    """Songs of one-song artists by part, artists who have much of one, and splits that an earlier rule dealt."""
-    from stages.splits.kept import REVISION
+def _parts_text(overlap: dict[str, Any]) -> list[str]:
+    """Songs of one-song artists by part, and artists who have much of one."""
     from stages.splits.remarks import LARGE
 
     only, largest = overlap["one_song_artists"], overlap["largest_artist"]
@@ -171,10 +171,17 @@ def _parts_text(overlap: dict[str, Any], dataset: str) -> list[str]:
         lines.append(f"songs of one-song artists: {_by_part(only)}")
     if any(share >= LARGE for share in largest.values()):
         lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
-    revision = overlap["revision"]
-    if revision is not None and revision < REVISION:
-        lines.append(f"dealt by an earlier rule (revision {revision}); deal anew: encore store redeal {dataset}")
     return [line for text in lines for line in wrapped(text, "    ", "  ")]
+
+
+def _revision_text(dataset: str, revision: int | None) -> list[str]:
+    """That an earlier rule dealt a split, where one did."""
+    from stages.splits.kept import REVISION
+
+    if revision is None or revision >= REVISION:
+        return []
+    text = f"dealt by an earlier rule (revision {revision}); deal anew: encore store redeal {dataset}"
+    return wrapped(text, "    ", "  ")
 
 
 def _by_part(shares: dict[str, float]) -> str:

@@ -31,8 +31,8 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
 
     Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
     them, ``dataset, synthetic, albums, labels, unknown_artist, task, label_cardinality, songs_per_artist,
-    homophily_per_node, left_out, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime that this
-    collection cannot have is absent, and ``impossible`` says why.
+    homophily_per_node, left_out, revisions, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime
+    that this collection cannot have is absent, and ``impossible`` says why.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
             continue
         artists = artists_of_parts(part, song=data.song, artist=data.artist)
         regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists
-        regimes[regime] |= {"remarks": data.remarks([part]), "revision": _revision(data, regime)}
+        regimes[regime] |= {"remarks": data.remarks([part])}
         baselines[regime] = _baselines(data, part)
     _, first_clip = np.unique(data.song, return_index=True)
     found = {
@@ -72,6 +72,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         "homophily": homophily(data.artist, data.targets),
         "homophily_per_node": homophily(data.artist, data.targets, per_node=True),
         "regimes": regimes,
+        "revisions": {regime: _revision(data, regime) for regime in regimes},
         "impossible": impossible,
         "baselines": baselines,
         "left_out": {reason: count for reason, count in data.left_out.items() if count},
@@ -136,7 +137,7 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
 
 
 def _revision(data: Collection, regime: str) -> int | None:
-    """Of the rule by which a split was dealt; None for an official one, and where no store keeps it."""
+    """Of the rule by which a split was dealt; None for an official one."""
     dealing = None if data.division is None else data.division.dealing(regime, SEED)
     return None if dealing is None else dealing.revision
 

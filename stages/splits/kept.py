@@ -98,7 +98,7 @@ class KeptSplits:
         return after, [column for column in before if column not in after]
 
     def dealing(self, regime: str, seed: int) -> Dealing | None:
-        """How a split was dealt that `parts` has given; None for an official one, and where no store keeps it."""
+        """How a split that `parts` has given was dealt; None for an official one."""
         return self._dealings.get(f"{regime}-{seed}")
 
     @cached_property
@@ -175,6 +175,8 @@ class KeptSplits:
                 dealings = keep_splits(self.store, name, self._songs, changes, seen, revision=REVISION)
             self._dealings.update(dealings)
         self._dealings.update({column: split.dealing for column, split in kept.items()})
+        for column in changes:
+            self._dealings.setdefault(column, Dealing(REVISION))  # which is kept nowhere, and so needs no mark
         for column, count in moves.items():
             note(
                 f"{self.catalog.info.name}: {counted(count, 'song')} of the split {column} now in another part, since "
@@ -247,9 +249,9 @@ class KeptSplits:
 
     @cached_property
     def _divided_official(self) -> Split:
-        found = np.full(len(self.catalog), -1, dtype=np.int8)
-        found[self._rows] = columns.official(self.catalog)[self._rows]
-        return found
+        part = np.full(len(self.catalog), -1, dtype=np.int8)
+        part[self._rows] = columns.official(self.catalog)[self._rows]
+        return part
 
     @property
     def _arrays(self) -> dict[str, Any]:
