@@ -214,7 +214,7 @@ def audit(
         raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
     found = work.audit(catalog, where, keeps=keeps)
     if json:
-        print_json(found)
+        print_json(found.as_json())
     else:
         print(text.describe(found))
 
@@ -386,7 +386,7 @@ def report(
         picture.draw(found, plot)
         progress.note(f"drawn: {plot}")
     if json:
-        print_json(found)
+        print_json(found.as_json())
     else:
         print(text.describe(found))
 
@@ -433,7 +433,8 @@ def _train(
     for mode in modes:
         _check_mode(mode)
     from pipeline import head as work
-    from pipeline.output import print_json, results_text
+    from pipeline.output import print_json
+    from pipeline.results import results_text
     from stages.configure import parse_pairs
     from stages.devices import find_device
     from stages.head.training.processes import joined

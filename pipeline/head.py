@@ -18,6 +18,7 @@ from stages.head.checks import note_missing_labels, note_silent, trainable
 from stages.head.collection import Collection
 from stages.head.fit import evaluate, fit
 from stages.head.heads import Head, TrainedHead
+from stages.head.modes import Mode
 from stages.head.open import open_collection
 from stages.head.results import Result, numbers
 from stages.head.runs.files import save_run
@@ -214,9 +215,9 @@ class _Command:
                     dataset=self.data.info.name,
                     synthetic=self.data.info.synthetic,
                     backbone=_representation(mode.head, self.data),
-                    mode=mode.head.NAME,
-                    rule=run["rule"],
+                    mode=Mode(mode.head.NAME, run["rule"]),
                     regime=mode.regime,
+                    task=self.data.task,
                     seeds=seeds,
                     members=self.settings.members if run["settings"] else 1,
                     threshold=None if run["threshold"] is None else self.settings.threshold,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.output import SHORT, shell_lines, table
+from pipeline.output import shell_lines, table
+from stages.head.scores.task import METRICS
 from stages.head.search import SEED, Found
 from store.words import counted
-
-if TYPE_CHECKING:
-    pass
 
 
 def describe(found: Found) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
     kind = " (synthetic)" if found.synthetic else ""
     failed = f", {found.failed} with a loss that did not stay finite" if found.failed else ""
-    scores = [found.default_validation, found.validation]
+    metric = METRICS[found.metric]
     rows = [
-        [f"{SHORT[found.metric]}, validation", *("-" if value is None else f"{100 * value:.1f}" for value in scores)],
+        [f"{metric.title}, validation", metric.text(found.default_validation), metric.text(found.validation)],
         *([name, *map(_shown, (found.defaults[name], value))] for name, value in found.settings.items()),
     ]
     return "\n".join(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline import embed as stage_one
 from pipeline import train as pretraining
-from pipeline.output import percent, table
+from pipeline.output import table
 from stages import registry
 from stages.configure import configure
 from stages.head import open as opening
@@ -192,9 +192,14 @@ def _none() -> Scores:
 def describe(found: dict[str, dict[str, Any]], chance: dict[str, Scores]) -> str:
     """One table: each score untrained and trained, and training's loss, first and lowest epoch, mean over the seeds."""
     head = ["song-only head", "F1", "trained", "tuned F1", "trained", "ROC-AUC", "trained", "loss"]
-    rows = [[name, *(cell for m in _METRICS for cell in (percent(s[m]), "-")), "-"] for name, s in chance.items()]
+    rows = [
+        [name, *(cell for m in _METRICS for cell in (metrics.ROC_AUC.mean_text(s[m]), "-")), "-"]
+        for name, s in chance.items()
+    ]
     for name, line in found.items():
-        cells = [percent(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")]
+        cells = [
+            metrics.ROC_AUC.mean_text(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")
+        ]
         first, least = (np.mean([pick(losses) for losses in line["losses"]]) for pick in (lambda x: x[0], min))
         rows.append([name, *cells, f"{first:.2f}-{least:.2f}"])
     return table(head, rows)

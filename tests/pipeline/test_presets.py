@@ -12,7 +12,9 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
 from stages.head.heads.song import Song
+from stages.head.modes import Mode
 from stages.head.results import Result
+from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
 from stages.head.thesis import PAPER, THESIS_SETTINGS, settings_for
 from stages.head.training.loop import train
@@ -80,5 +82,14 @@ def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], wante
         "neighbours": "all",
         **changes,
     }
-    rest = {"dataset": "mtg", "synthetic": False, "seeds": 1, "members": 1, "threshold": None, "remark": ""}
+    made["mode"] = Mode(made["mode"], made.pop("rule"))
+    rest = {
+        "task": MULTI_LABEL,
+        "dataset": "mtg",
+        "synthetic": False,
+        "seeds": 1,
+        "members": 1,
+        "threshold": None,
+        "remark": "",
+    }
     assert Result(**made, **rest, overlap=[], thesis=PAPER["mtg"]).paper() == wanted

@@ -7,6 +7,7 @@ networks say only what their network reads and looks like; how they are trained 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
+from stages.head.modes import Rule
 from stages.head.random import bits, key
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
@@ -30,6 +32,7 @@ class Head(ABC):
     Class attributes
     ----------------
     NAME, TITLE : what a user types as MODE, and one line of what it is.
+    RULES : the rules by which it decides, by their names, where it has several.
     CITATION : where it comes from.
     READS_SONGS : whether it reads representations at all.
     READS_ARTISTS : whether it says nothing of its own where no artist is known.
@@ -41,6 +44,7 @@ class Head(ABC):
     """
 
     NAME: ClassVar[str]
+    RULES: ClassVar[Mapping[str, Rule]] = {}
     TITLE: ClassVar[str]
     CITATION: ClassVar[str]
     READS_SONGS: ClassVar[bool] = True

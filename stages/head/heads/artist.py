@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead
+from stages.head.modes import Rule
 from stages.head.scores.prediction import Prediction
 from stages.splits.regimes import Split
 
@@ -26,6 +28,12 @@ class Artist(CountedHead):
     NAME = "artist"
     TITLE = "artist only (decision tree)"
     CITATION = "S. Lee, thesis, Seoul National University: its artist-only baseline"
+    RULES = MappingProxyType(
+        {
+            "most frequent": Rule("top", "its most frequent label"),
+            "at least half": Rule("half", "those of half its songs or more"),
+        }
+    )
     READS_SONGS = False
     READS_ARTISTS = True
 

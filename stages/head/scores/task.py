@@ -91,7 +91,7 @@ class Task(ABC):
 
         Parameters
         ----------
-        how : one of `stages.head.scores.thresholds.CHOICES`.
+        how : a key of `stages.head.scores.thresholds.CHOICES`.
         truth, score : [clips, labels] of clips that are not tested on.
         """
         return thresholds.find(how, truth, score) if self.HAS_THRESHOLDS else None

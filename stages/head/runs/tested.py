@@ -1,0 +1,154 @@
+"""Stored runs beside the collection as it is now: which clips they scored, and whether they still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import registry
+from stages.head.collection import Collection
+from stages.head.modes import Mode
+from stages.head.results import numbers
+from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
+from stages.progress import note
+from store.errors import RequestError
+from store.layout import Store
+from store.runs import RunFolder
+
+Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
+Runs = dict[Mode, dict[Key, StoredRun]]
+
+
+def read_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
+    """The runs in these folders by mode, seed and fold, with a column of scores for each label of the collection.
+
+    Raises
+    ------
+    RequestError
+        where the collection has changed since, or the runs of a folder do not belong together.
+    FormatError
+        where a run was edited, or lies in a folder of others.
+    """
+    runs: Runs = {}
+    for folder in folders:
+        settings = None
+        for run in stored_runs(store, folder):
+            if not _stands(data, run):
+                raise RequestError(
+                    f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
+                    f"changed; run the head again"
+                )
+            settings = settings or run.settings
+            if settings != run.settings:
+                raise RequestError(
+                    f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
+                    f"{folder.mode} at once; run the head again"
+                )
+            _check(store, folder, run, data)
+            runs.setdefault(Mode(folder.mode, run.rule), {})[run.seed, run.fold or 0] = _widen(run, data.labels)
+    return runs
+
+
+def clips_of(data: Collection, run: StoredRun) -> NDArray[np.int64]:
+    """[test] the places in the collection of the clips that a run scored; -1 where it has them no more."""
+    rows = np.asarray(run.rows, dtype=np.int64)
+    order = np.argsort(data.rows)
+    place = order[np.searchsorted(data.rows, rows, sorter=order).clip(max=len(order) - 1)]
+    return np.where(data.rows[place] == rows, place, -1)
+
+
+def common_keys(runs: Runs, dataset: str) -> list[Key]:
+    """The seeds and folds that every mode was run on, on the same clips; those left out are noted."""
+    common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
+    if not common:
+        raise RequestError(f"no seed was run for all of {', '.join(map(str, runs))}; run encore compare {dataset}")
+    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if left:
+        lacking = [str(mode) for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
+        note(
+            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
+            f"run these again with --seeds, or name others by --modes"
+        )
+    for key in common:
+        first, *others = (by_key[key] for by_key in runs.values())
+        if any(run.rows != first.rows or run.task != first.task for run in others):
+            raise RequestError(
+                f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
+            )
+    return common
+
+
+def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
+    """The mode that a user names, whole or by its head; of several rules of a head the first."""
+    modes = list(modes)
+    return next((mode for mode in modes if name in (str(mode), mode.name)), None)
+
+
+def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
+    """The runs that the mean scores of several modes would be, deciding without tuned thresholds.
+
+    Raises
+    ------
+    RequestError
+        where it is no ensemble, or has no runs, or some of its modes decide by tuned thresholds.
+    """
+    if len(names) == 1:
+        raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
+    members: list[Mapping[Key, StoredRun]] = []
+    tuned = []
+    for name in names:
+        mode = find_mode(runs, name)
+        if mode is None:
+            have = ", ".join(map(str, runs))
+            raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
+        members.append(runs[mode])
+        settings = next(iter(runs[mode].values())).settings or {}
+        tuned += [name] if settings.get("threshold", "fixed") != "fixed" else []
+    if tuned:
+        raise RequestError(
+            f"the runs of {', '.join(tuned)} decide by tuned thresholds, and an ensemble has none to go by but 0.5; "
+            f"train them again without --threshold"
+        )
+    return {key: _mean([by_key[key] for by_key in members]) for key in keys}
+
+
+def _mean(runs: Sequence[StoredRun]) -> StoredRun:
+    """The run with the mean score of runs on the same clips."""
+    score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
+    return replace(runs[0], rule=None, settings=None, score=score, chosen=runs[0].task.decide(score).chosen)
+
+
+def _stands(data: Collection, run: StoredRun) -> bool:
+    """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
+    rows = (run.catalog or {}).get("rows")
+    if data.division is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != run.catalog:
+        return False
+    return set(run.labels) <= set(data.labels) and bool((clips_of(data, run) >= 0).all())
+
+
+def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) -> None:
+    """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
+    truth = data.targets[clips_of(data, run)][:, _columns(run, data.labels)]
+    for name, value in numbers(run.task.evaluate(truth, run.chosen)).items():
+        if run.metrics.get(name) != value:
+            why = f"its {name} is {run.metrics.get(name)!r}, and that of its predictions {value!r}"
+            raise not_its_own(store, folder, run.file, why)
+    reads = registry.find("head", folder.mode).READS_NEIGHBOURS
+    if reads and run.settings is not None and run.settings.get("inductive") is not folder.inductive:
+        raise not_its_own(store, folder, run.file, "its neighbours are not those of its folder")
+
+
+def _columns(run: StoredRun, labels: Sequence[str]) -> list[int]:
+    return [labels.index(label) for label in run.labels]
+
+
+def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
+    """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
+    columns = _columns(run, labels)
+    shape = len(run.rows), len(labels)
+    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
+    score[:, columns], chosen[:, columns] = run.score, run.chosen
+    return replace(run, labels=labels, score=score, chosen=chosen)
