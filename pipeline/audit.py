@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.output import ARTIST_RULES, SHORT, overlap_text, table, wrapped
+from stages.head.scores.task import TASKS
 from store.words import counted
 
 SHOWN_LABELS = 25
@@ -62,7 +63,7 @@ def _short(baseline: str) -> str:
 def _labels_text(found: dict[str, Any]) -> list[str]:
     """How many labels there are, how many songs have each, and how many a song has."""
     labels, each = found["labels"], found["label_cardinality"]
-    kind = "several labels a clip" if found["multi_label"] else "one label a clip"
+    kind = TASKS[found["task"]].TITLE
     frequent = sorted(labels, key=lambda label: (-labels[label], label))
     shown = ", ".join(f"{label} {labels[label]:,}" for label in frequent[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""

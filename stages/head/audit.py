@@ -11,7 +11,6 @@ from stages.head.fit import evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
 from stages.head.open import from_catalog
-from stages.head.scores.prediction import Prediction
 from stages.head.thesis import paper_on
 from stages.splits.regimes import REGIMES, Split
 from store.errors import RequestError
@@ -28,7 +27,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
     """Counts, edges, homophily, what the sides of each regime share, and the baselines that hear no song.
 
     Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
-    them, ``dataset, synthetic, albums, labels, unknown_artist, multi_label, label_cardinality, songs_per_artist,
+    them, ``dataset, synthetic, albums, labels, unknown_artist, task, label_cardinality, songs_per_artist,
     homophily_per_node, left_out, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime that this
     collection cannot have is absent, and ``impossible`` says why.
 
@@ -61,7 +60,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
             label: int(count)
             for label, count in zip(data.labels, data.targets[first_clip].sum(axis=0).tolist(), strict=True)
         },
-        "multi_label": data.multi_label,
+        "task": data.task.NAME,
         "edges": data.graph.edges,
         "label_cardinality": _cardinality(data.targets[first_clip]),
         "songs_per_artist": _songs_per_artist(data.artist[first_clip]),
@@ -138,16 +137,8 @@ def _known(ids: np.ndarray[Any, Any]) -> int:
 
 def _baselines(data: Collection, part: Split) -> dict[str, dict[str, float | None]]:
     predictions = {f"artist ({rule})": found for rule, found in Artist().predict(data, part).items()}
-    predictions["majority"] = _majority(data, part)
+    predictions["majority"] = data.task.baseline(data.targets[part == 0], len(data))
     return {
         name: {metric: None if np.isnan(value) else value for metric, value in evaluate(found, data, part).items()}
         for name, found in predictions.items()
     }
-
-
-def _majority(data: Collection, part: Split) -> Prediction:
-    """Every clip gets the one label that most training clips carry."""
-    share = data.targets[part == 0].mean(axis=0)
-    chosen = np.zeros(data.targets.shape, dtype=bool)
-    chosen[:, int(share.argmax())] = True
-    return Prediction(np.broadcast_to(share.astype(np.float32), data.targets.shape), chosen)

@@ -46,10 +46,8 @@ def trainable(
     name = data.info.name
     if len(data.labels) < 2:
         raise RequestError(f"every clip of {name} has the same label, {data.labels[0]!r}: there is nothing to learn")
-    if settings.threshold != "fixed" and not data.multi_label:
-        raise RequestError(
-            f"the clips of {name} have one label each, and the most likely one is chosen: there is no threshold to tune"
-        )
+    if settings.threshold != "fixed" and not data.task.HAS_THRESHOLDS:
+        raise RequestError(f"{name} has {data.task.TITLE}, and {data.task.DECISION}: there is no threshold to tune")
     see = f" (why: encore store show {name})"
     for reason, count in data.left_out.items():
         if count:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.head.graph.cliques import CliqueGraph
+from stages.head.scores.task import Task, task_of
 from stages.head.stored import Stored
 from stages.progress import note
 from stages.splits import regimes as splits
@@ -70,11 +71,9 @@ class Collection:
         return len(self.rows)
 
     @cached_property
-    def multi_label(self) -> bool:
-        """Whether any clip carries more than one label."""
-        if self.whole_training is not None:
-            return self.whole_training[0].multi_label
-        return bool((self.targets.sum(axis=1) > 1).any())
+    def task(self) -> Task:
+        """What is asked of the clips; `task_of` all of them, whatever part of them this is."""
+        return self.whole_training[0].task if self.whole_training is not None else task_of(self.targets)
 
     @cached_property
     def graph(self) -> CliqueGraph:
@@ -121,10 +120,10 @@ class Collection:
     def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
         """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
 
-        What is known without them stays: names of labels, whether clips carry several, the artist graph.
+        What is known without them stays: names of labels, the task, the artist graph.
         """
         masked = replace(self, targets=self.targets & np.isin(part, parts)[:, None], division=None)
-        masked.__dict__.update(multi_label=self.multi_label, graph=self.graph)  # these are read off all clips
+        masked.__dict__.update(task=self.task, graph=self.graph)  # these are read off all clips
         return masked
 
     def split(self, regime: str, seed: int) -> splits.Split:

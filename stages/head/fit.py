@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, TrainedHead
-from stages.head.scores import metrics
-from stages.head.scores.prediction import Prediction, mean
-from stages.head.scores.thresholds import above, find
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.head.training.checkpoint import Checkpoint
@@ -94,7 +92,8 @@ def fit(
                 )
             )
             advance(settings.epochs - len(networks[-1].history))
-        predictions = {"": mean([trained.prediction.score for trained in networks], data.multi_label)}
+        scores = np.stack([trained.prediction.score for trained in networks])
+        predictions = {"": data.task.decide(scores.mean(axis=0, dtype=np.float32))}
     else:
         assert issubclass(head, CountedHead)
         predictions = head().predict(data, part)
@@ -105,10 +104,12 @@ def fit(
     found = []
     for rule, prediction in predictions.items():
         threshold = None
-        if data.multi_label and not rule:  # a named rule decides by itself
+        if not rule:  # a named rule decides by itself
             validation = part == 1
-            threshold = find(settings.threshold, data.targets[validation], prediction.score[validation])
-            prediction = Prediction(prediction.score, above(prediction.score, threshold))
+            truth, score = data.targets[validation], prediction.score[validation]
+            threshold = data.task.thresholds(settings.threshold, truth, score)
+        if threshold is not None:
+            prediction = data.task.decide(prediction.score, threshold)
         found.append(Fitted(rule or None, prediction, threshold, seconds, networks))
     return found
 
@@ -121,6 +122,4 @@ def network_seed(seed: int, member: int) -> int:
 def evaluate(prediction: Prediction, data: Collection, part: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
     nodes = part == 2
-    return metrics.scores(
-        data.targets[nodes], prediction.chosen[nodes], prediction.score[nodes], multi_label=data.multi_label
-    )
+    return data.task.evaluate(data.targets[nodes], prediction.chosen[nodes], prediction.score[nodes])

@@ -16,10 +16,7 @@ from stages.head.open import default_backbone, from_catalog
 from stages.head.results import SHORT_RULES, numbers
 from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
 from stages.head.scores import bootstrap as analysis
-from stages.head.scores import metrics
 from stages.head.scores.bootstrap import Scored
-from stages.head.scores.metrics import main_metric
-from stages.head.scores.prediction import mean
 from stages.head.thesis import paper_on
 from stages.progress import note
 from stages.splits.regimes import parse as parse_regime
@@ -128,7 +125,7 @@ def report(
         "regime": regime,
         "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
-        "metric": main_metric(said[0].multi_label),
+        "metric": said[0].task.main.name,
         "labels": list(data.labels),
         "label_clips": said[0].truth.sum(axis=0).tolist(),
         "ensemble": list(ensemble),
@@ -235,7 +232,7 @@ class Run:
 
     def is_comparable(self, other: Run) -> bool:
         """Whether both were asked the same of the same clips."""
-        return np.array_equal(self.clips, other.clips) and self.said.multi_label == other.said.multi_label
+        return np.array_equal(self.clips, other.clips) and self.said.task == other.said.task
 
 
 def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
@@ -262,7 +259,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
         score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
         score[:, columns], chosen[:, columns] = held.score, held.chosen
         _check(store, folder, held, data.targets[clips][:, columns])
-        said = Scored(data.targets[clips], chosen, data.artist[clips], held.multi_label)
+        said = Scored(data.targets[clips], chosen, data.artist[clips], held.task)
         name = f"{folder.mode} ({SHORT_RULES.get(held.rule, held.rule)})" if held.rule else folder.mode
         runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, score, held.settings)
     return runs
@@ -270,7 +267,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
 
 def _check(store: Store, folder: RunFolder, held: StoredRun, truth: NDArray[np.bool_]) -> None:
     """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
-    found = metrics.scores(truth, held.chosen, None, multi_label=held.multi_label)
+    found = held.task.evaluate(truth, held.chosen)
     for name, value in numbers(found).items():
         if held.metrics.get(name) != value:
             why = f"its {name} is {held.metrics.get(name)!r}, and that of its predictions {value!r}"
@@ -304,7 +301,7 @@ def _first(runs: dict[str, dict[Key, Run]], mode: str) -> str | None:
 def _mean(members: Sequence[Run]) -> Run:
     """The run that the mean of the scores of runs on the same clips would be; it decides at 0.5."""
     said, clips = members[0].said, members[0].clips
-    found = mean([run.score for run in members], said.multi_label)
+    found = said.task.decide(np.mean([run.score for run in members], axis=0, dtype=np.float32))
     return Run(replace(said, chosen=found.chosen), clips, found.score)
 
 
@@ -313,5 +310,5 @@ def _pool(runs: Sequence[Run]) -> Scored:
         np.concatenate([run.said.truth for run in runs]),
         np.concatenate([run.said.chosen for run in runs]),
         np.concatenate([run.said.artist for run in runs]),
-        runs[0].said.multi_label,
+        runs[0].said.task,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.head.scores.metrics import main_metric
+from stages.head.scores.task import task_judged_by
 from stages.head.thesis import Paper
 
 SHORT_RULES = {"most frequent": "top", "at least half": "half"}
@@ -100,5 +100,5 @@ def numbers(scores: Mapping[str, float]) -> dict[str, float | None]:
 def columns_of(results: Sequence[Result]) -> list[str]:
     """The metrics that any of the results has, the main one first."""
     names = list(dict.fromkeys(name for result in results for name in result.scores[0]))
-    main = main_metric("micro_f1" in names)
+    main = task_judged_by(names).main.name
     return [main, *(name for name in names if name != main)]

@@ -19,7 +19,6 @@ from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.open import open_collection
 from stages.head.runs.resume import code_revision
-from stages.head.scores.metrics import main_metric
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.progress import note, task
@@ -264,7 +263,7 @@ def _found(
         regime=regime,
         trials=len(finished),
         failed=len(finished) - len(scored),
-        metric=main_metric(data.multi_label),
+        metric=data.task.main.name,
         validation=best.value,
         default_validation=by_default[0] if by_default else None,
         settings=settings,

@@ -12,6 +12,7 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, TrainedHead
 from stages.head.scores.prediction import Prediction
+from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.splits.regimes import Split
@@ -35,7 +36,7 @@ def fit(head: type[Head], data: Collection, part: Split, settings: Settings) -> 
 def turned(data: Collection, clips: np.ndarray) -> Collection:
     """Other labels for some clips: all that they lack, or the next one where a clip has one."""
     targets = data.targets.copy()
-    targets[clips] = ~targets[clips] if data.multi_label else np.roll(targets[clips], 1, axis=1)
+    targets[clips] = ~targets[clips] if data.task == MULTI_LABEL else np.roll(targets[clips], 1, axis=1)
     return replace(data, targets=targets)
 
 
@@ -84,7 +85,7 @@ def test_what_is_known_without_labels_stays() -> None:
     several = data.targets.sum(axis=1) > 1
     single_in_train = replace(data, targets=np.where((several & (part == 0))[:, None], False, data.targets))
     shown = single_in_train.shown(part)
-    assert shown.multi_label
+    assert shown.task == MULTI_LABEL
     assert shown.graph is single_in_train.graph
     assert shown.labels == data.labels
     assert data.shown(part, (0, 1)).targets[part == 1].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
 
 from stages import registry
+from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, Task
 from stages.head.settings import Settings
 from stages.head.training import loop as training
-from stages.head.training.losses import Loss, balanced
+from stages.head.training.losses import Loss
 from store.errors import RequestError
 from tests.head.conftest import make_collection
 
@@ -30,61 +33,61 @@ def logit(p: float) -> float:
 
 def test_focal_loss_of_several_labels_by_hand() -> None:
     logits, wanted = torch.tensor([[logit(0.9), logit(0.2)]]), torch.tensor([[1.0, 1.0]])
-    found = Loss(TARGETS, True, FOCAL)(logits, wanted)
+    found = Loss(TARGETS, MULTI_LABEL, FOCAL)(logits, wanted)
     assert float(found) == pytest.approx((0.1**2 * -math.log(0.9) + 0.8**2 * -math.log(0.2)) / 2, rel=1e-5)
-    absent = Loss(TARGETS, True, replace(FOCAL, gamma=1.0))(logits, torch.zeros(1, 2))
+    absent = Loss(TARGETS, MULTI_LABEL, replace(FOCAL, gamma=1.0))(logits, torch.zeros(1, 2))
     assert float(absent) == pytest.approx((0.9 * -math.log(0.1) + 0.2 * -math.log(0.8)) / 2, rel=1e-5)
 
 
 def test_focal_loss_of_one_label_by_hand() -> None:
     logits = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]]).log()
-    found = Loss(TARGETS, False, FOCAL)(logits, torch.tensor([0, 2]))
+    found = Loss(TARGETS, SINGLE_LABEL, FOCAL)(logits, torch.tensor([0, 2]))
     assert float(found) == pytest.approx((0.3**2 * -math.log(0.7) + 0.6**2 * -math.log(0.4)) / 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("multi", [True, False])
-def test_gamma_of_zero_is_cross_entropy(multi: bool) -> None:
-    logits = torch.randn(20, 4)
-    wanted = torch.randint(0, 2, (20, 4)).float() if multi else torch.randint(0, 4, (20,))
-    measure = F.binary_cross_entropy_with_logits if multi else F.cross_entropy
+@pytest.mark.parametrize(
+    ("task", "measure"), [(MULTI_LABEL, F.binary_cross_entropy_with_logits), (SINGLE_LABEL, F.cross_entropy)]
+)
+def test_gamma_of_zero_is_cross_entropy(task: Task, measure: Callable[..., Tensor]) -> None:
+    logits, target = torch.randn(20, 4), task.target(F.one_hot(torch.randint(0, 4, (20,)), 4).bool())
     for settings in (Settings(), replace(FOCAL, gamma=0.0)):
-        assert torch.equal(Loss(TARGETS, multi, settings)(logits, wanted), measure(logits, wanted))
+        assert torch.equal(Loss(TARGETS, task, settings)(logits, target), measure(logits, target))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
 def test_gradients_are_finite_where_decisions_are_certain(gamma: float) -> None:
     logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
     for wanted in (torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])):
-        loss = Loss(TARGETS, True, replace(FOCAL, gamma=gamma))(logits, wanted)
+        loss = Loss(TARGETS, MULTI_LABEL, replace(FOCAL, gamma=gamma))(logits, wanted)
         (gradient,) = torch.autograd.grad(loss, logits)
         assert torch.isfinite(gradient).all()
 
 
 def test_weights_of_several_labels() -> None:
     """Each label's clips with and without it weigh the same in all, and a clip weighs 1 on average."""
-    absent, present = balanced(TARGETS, True)
+    absent, present = MULTI_LABEL.balance(TARGETS)
     assert present.tolist() == pytest.approx([4 / 6, 4 / 2, 1, 1])
     assert absent.tolist() == pytest.approx([4 / 2, 4 / 6, 1, 1])
     logits, wanted = torch.zeros(1, 4), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
-    found = Loss(TARGETS, True, BALANCED)(logits, wanted)
+    found = Loss(TARGETS, MULTI_LABEL, BALANCED)(logits, wanted)
     assert float(found) == pytest.approx(math.log(2) * (4 / 6 + 4 / 6 + 1 + 1) / 4, rel=1e-5)
 
 
 def test_weights_of_one_label_are_those_of_sklearn() -> None:
     truth = np.array([0, 0, 0, 0, 1, 1, 3])
     targets = torch.from_numpy(np.eye(4, dtype=bool)[truth])  # nobody carries label 2
-    _, present = balanced(targets, False)
+    present = SINGLE_LABEL.balance(targets)
     wanted = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=truth)
     np.testing.assert_allclose(present[[0, 1, 3]], wanted, rtol=1e-6)
     assert present[2] == 1
     assert float(present[torch.from_numpy(truth)].mean()) == pytest.approx(1)
-    found = Loss(targets, False, BALANCED)(torch.zeros(2, 4), torch.tensor([0, 3]))
+    found = Loss(targets, SINGLE_LABEL, BALANCED)(torch.zeros(2, 4), torch.tensor([0, 3]))
     assert float(found) == pytest.approx(math.log(4) * (7 / 12 + 7 / 3) / 2, rel=1e-5)
 
 
 def test_weighted_focal_loss_is_the_product() -> None:
     logits, wanted = torch.tensor([[logit(0.9), 0.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 1.0, 0.0]])
-    found = Loss(TARGETS, True, replace(FOCAL, class_weights="balanced"))(logits, wanted)
+    found = Loss(TARGETS, MULTI_LABEL, replace(FOCAL, class_weights="balanced"))(logits, wanted)
     half = 0.25 * math.log(2)
     assert float(found) == pytest.approx((4 / 6 * 0.01 * -math.log(0.9) + 4 / 6 * half + 2 * half) / 4, rel=1e-5)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from stages.head.scores import metrics
+from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL
 
 cases = st.tuples(st.integers(2, 40), st.integers(1, 6), st.integers(0, 10_000), st.booleans())
 
@@ -28,7 +29,7 @@ def draw(rows: int, labels: int, seed: int, ties: bool) -> tuple[np.ndarray, np.
 @given(cases)
 def test_several_labels(case: tuple[int, int, int, bool]) -> None:
     truth, predicted, score = draw(*case)
-    found = metrics.scores(truth, predicted, score, multi_label=True)
+    found = MULTI_LABEL.evaluate(truth, predicted, score)
     held = np.flatnonzero(truth.any(axis=0))
     both = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
     assert found["micro_f1"] == pytest.approx(
@@ -56,7 +57,7 @@ def test_one_label(rows: int, labels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     true, said = rng.integers(0, labels, rows), rng.integers(0, labels, rows)
     eye = np.eye(labels, dtype=bool)
-    found = metrics.scores(eye[true], eye[said], None, multi_label=False)
+    found = SINGLE_LABEL.evaluate(eye[true], eye[said])
     assert set(found) == {"accuracy", "macro_f1"}
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(true, said))
     wanted = sk.f1_score(true, said, average="macro", labels=np.unique(true), zero_division=0.0)

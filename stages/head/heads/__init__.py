@@ -31,6 +31,7 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.random import bits, key
 from stages.head.scores.prediction import Prediction
+from stages.head.scores.task import Task
 from stages.head.settings import NoSettings, keys
 from stages.splits.regimes import Split
 
@@ -44,15 +45,15 @@ class Spec:
     Attributes
     ----------
     dim : numbers in a representation.
-    labels : how many labels there are.
-    multi_label : whether clips carry several of them.
+    outputs : how many numbers the network gives for a clip (`Task.outputs`).
+    task : what is asked of a clip.
     config : the head's `Head.Config`.
     facts : what the head has learnt of its collection (`Head.learn`).
     """
 
     dim: int
-    labels: int
-    multi_label: bool
+    outputs: int
+    task: Task
     config: Any
     facts: Facts
 

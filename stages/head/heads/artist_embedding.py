@@ -40,7 +40,7 @@ class ArtistEmbedding(TrainedHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), len(spec.facts["artists"]), spec.labels, spec.config.dropout)
+        return _Network(spec.dim, width(spec), len(spec.facts["artists"]), spec.outputs, spec.config.dropout)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return self.x[nodes], self.vector[nodes]

@@ -65,7 +65,7 @@ class Gat(NeighbourHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), spec.labels, spec.config.dropout, spec.config.attention_heads)
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config.dropout, spec.config.attention_heads)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         self._table = self.graph.sample(nodes, self.config.neighbours or self.config.most, draw.streams(nodes))

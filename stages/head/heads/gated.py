@@ -15,6 +15,7 @@ from stages.head.heads import Draw, Facts, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
+from stages.head.scores.task import Task
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
@@ -64,7 +65,7 @@ class Gated(TrainedHead):
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """The counts of `count_songs`, and ``prior``: [labels] float32, each label's share of the training clips."""
-        prior = collection.targets[split == 0].mean(axis=0).clip(_LEAST, 1 - _LEAST)
+        prior = collection.task.prior(collection.targets[split == 0]).clip(_LEAST, 1 - _LEAST)
         return {**count_songs(collection, split), "prior": torch.from_numpy(prior.astype(np.float32))}
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
@@ -90,7 +91,7 @@ class Gated(TrainedHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), spec.facts["prior"], spec.config, multi_label=spec.multi_label)
+        return _Network(spec.dim, width(spec), spec.facts["prior"], spec.config, spec.task)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         artists = torch.arange(len(self._hidden), device=self.x.device)
@@ -109,9 +110,9 @@ class Gated(TrainedHead):
 
 
 class _Network(nn.Module):
-    def __init__(self, dim: int, hidden: int, prior: Tensor, config: Config, *, multi_label: bool) -> None:
+    def __init__(self, dim: int, hidden: int, prior: Tensor, config: Config, task: Task) -> None:
         super().__init__()
-        self.multi_label = multi_label
+        self.task = task
         self.register_buffer("prior", prior.clone())
         self.song, self.mean, self.deviation = (nn.Linear(dim, hidden) for _ in range(3))
         self.mix = nn.Linear(3 * hidden, hidden)
@@ -138,6 +139,4 @@ class _Network(nn.Module):
 
     def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
         share = share.clamp(_LEAST, 1 - _LEAST)
-        if self.multi_label:
-            return torch.logit(share) - torch.logit(prior)
-        return share.log() - prior.log()
+        return self.task.link(share) - self.task.link(prior)

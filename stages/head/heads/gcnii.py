@@ -61,7 +61,7 @@ class Gcnii(NeighbourHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), spec.labels, spec.config)
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         k = self.config.neighbours

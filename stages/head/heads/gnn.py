@@ -53,7 +53,7 @@ class Sage(NeighbourHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), spec.labels, spec.config.dropout)
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config.dropout)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         # Each clip is visited once in an epoch, so one draw for all of them is a fresh draw at every step.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Facts
-from stages.head.scores.prediction import Prediction, decide
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Checked, setting
 from stages.splits.regimes import Split
 
@@ -62,7 +62,7 @@ class LabelPropagation(CountedHead):
             "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
             "training": torch.from_numpy(training[artists]),
             "carrying": torch.from_numpy(carrying[artists]),
-            "frequency": torch.from_numpy(targets[split == 0].mean(axis=0)),
+            "frequency": torch.from_numpy(collection.task.prior(targets[split == 0])),
         }
 
     def score(self) -> dict[str, Prediction]:
@@ -81,5 +81,4 @@ class LabelPropagation(CountedHead):
         spread = mean + kept * (own - mean)
         reached = spread[:, -1:] > 0
         score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
-        found = decide(score.clamp(0, 1).float(), self.spec.multi_label)
-        return {"": Prediction(found.score.astype(np.float32), found.chosen)}
+        return {"": self.spec.task.decide(score.clamp(0, 1).float().numpy())}

@@ -32,7 +32,7 @@ class Sgc(TrainedHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return nn.Linear(2 * spec.dim, spec.labels)
+        return nn.Linear(2 * spec.dim, spec.outputs)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return (torch.cat([self.x[nodes], self.pooled[nodes]], dim=1),)

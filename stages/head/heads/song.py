@@ -19,7 +19,7 @@ class Song(TrainedHead):
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
-        return _Network(spec.dim, width(spec), spec.labels, spec.config.dropout)
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config.dropout)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return (self.x[nodes],)

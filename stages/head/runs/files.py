@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.scores.prediction import Prediction
+from stages.head.scores.task import TASKS, Task, task_judged_by
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.splits.kept import KeptSplits
@@ -52,6 +53,7 @@ def save_run(
         "regime": folder.regime,
         **about,
         "synthetic": data.info.synthetic,
+        "task": data.task.NAME,
         "labels": data.labels,
         "catalog": None if data.division is None else catalog_mark(data.division),
         "clips": {name: int((part == i).sum()) for i, name in enumerate(PARTS)},
@@ -78,7 +80,7 @@ def save_run(
             "mode": folder.mode,
             "code": code,
             "labels": list(data.labels),
-            "multi_label": data.multi_label,
+            "task": data.task.NAME,
             "representation": folder.backbone,
             "dim": data.dim,
             "dataset": folder.dataset,
@@ -104,7 +106,7 @@ def catalog_mark(division: KeptSplits, rows: int | None = None) -> dict[str, Any
 class StoredRun:
     """The predictions of one run: ``rows`` [clips] of the catalog, ``score`` and ``chosen`` [clips, labels].
 
-    ``labels`` are those of the clips that were encoded, ``multi_label`` is whether any of these carried several;
+    ``labels`` are those of the clips that were encoded, ``task`` is that of the collection;
     ``file`` is where it tells of itself, ``catalog`` what `catalog_mark` said when it was trained.
     """
 
@@ -112,7 +114,7 @@ class StoredRun:
     fold: int | None
     rule: str | None
     labels: tuple[str, ...]
-    multi_label: bool
+    task: Task
     file: str
     metrics: dict[str, Any]
     settings: dict[str, Any] | None
@@ -147,7 +149,7 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         yield StoredRun(
             **{**found, "labels": tuple(found["labels"])},
             file=told,
-            multi_label="micro_f1" in about["metrics"],
+            task=_task(about),
             metrics=about["metrics"],
             settings=about["settings"],
             catalog=about.get("catalog"),
@@ -155,6 +157,11 @@ def stored_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             score=np.array(held.column("score").to_pylist(), dtype=np.float32),
             chosen=np.array(held.column("chosen").to_pylist(), dtype=bool),
         )
+
+
+def _task(about: dict[str, Any]) -> Task:
+    """The task that a run names; one of a version that named none tells it by its metrics."""
+    return TASKS.get(str(about.get("task"))) or task_judged_by(about["metrics"])
 
 
 def not_its_own(store: Store, folder: RunFolder, file: str, why: str) -> FormatError:

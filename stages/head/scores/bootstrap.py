@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.head.scores.task import Task
+
 Bools = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,26 +33,15 @@ class Scored:
     truth: Bools
     chosen: Bools
     artist: Ids
-    multi_label: bool
+    task: Task
 
     def sums(self) -> Floats:
-        """[clips, 4]: hits, true labels, chosen labels, and 1; main metrics are ratios of their sums."""
-        if self.multi_label:
-            hits, true, said = (a.sum(axis=1) for a in (self.truth & self.chosen, self.truth, self.chosen))
-        else:
-            hits = (self.truth == self.chosen).all(axis=1)
-            true = said = np.ones(len(hits))
-        return np.stack([hits, true, said, np.ones(len(hits))], axis=1).astype(np.float64)
+        """[clips, sums] see `Task.tally`."""
+        return self.task.tally(self.truth, self.chosen)
 
     def score(self) -> float:
-        """Micro F1 for several labels a clip, accuracy for one."""
-        return float(_ratio(self.sums().sum(axis=0)))
-
-
-def _ratio(sums: Floats) -> Floats:
-    """2 hits / (true + chosen), which is micro F1, and accuracy where each clip has and gets one label."""
-    total = sums[..., 1] + sums[..., 2]
-    return np.divide(2 * sums[..., 0], total, out=np.zeros_like(total), where=total > 0)
+        """The main metric of the task."""
+        return float(self.task.total(self.sums().sum(axis=0)))
 
 
 def bootstrap(runs: list[Scored], seed: int = 0, resamples: int = RESAMPLES) -> Floats:
@@ -72,7 +63,7 @@ def bootstrap(runs: list[Scored], seed: int = 0, resamples: int = RESAMPLES) -> 
     found = []
     for first in range(0, resamples, _BATCH):
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=min(_BATCH, resamples - first))
-        found.append(_ratio(np.einsum("rg,hgk->hrk", drawn.astype(np.float64), per_artist)))
+        found.append(runs[0].task.total(np.einsum("rg,hgk->hrk", drawn.astype(np.float64), per_artist)))
     return np.concatenate(found, axis=1)
 
 
@@ -117,7 +108,7 @@ def by_bucket(
     for low, high in buckets:
         inside = (value >= low) & (value <= (high if high is not None else np.iinfo(np.int64).max))
         if inside.any():
-            parts = [Scored(r.truth[inside], r.chosen[inside], r.artist[inside], r.multi_label) for r in runs]
+            parts = [Scored(r.truth[inside], r.chosen[inside], r.artist[inside], r.task) for r in runs]
             found[bucket_name(low, high)] = parts, bootstrap(parts) if units(parts[0]) > 1 else None
     return found
 

@@ -1,8 +1,10 @@
-"""Scores of predictions: arrays in, floats out, all in [0, 1]."""
+"""Metrics of predictions: arrays in, floats in [0, 1] out; and how tables call and print them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,48 +14,53 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 
-def scores(truth: Bools, predicted: Bools, score: Floats | None, *, multi_label: bool) -> dict[str, float]:
-    """Every metric that applies.
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric as tables and documents show it.
 
-    Parameters
+    Attributes
     ----------
-    truth, predicted : [clips, labels].
-    score : [clips, labels], higher is more likely; None where a head has none.
-    multi_label : several labels a clip. Then micro and macro F1, the share of clips whose whole set is right,
-        and ROC-AUC and PR-AUC (macro). For one label a clip: accuracy and macro F1.
+    name : its key in JSON documents and stored runs.
+    title : its name in tables.
+    measure : the value on some clips, from the truth [clips, labels] and the decisions or scores [clips, labels].
+    ranks : whether it is measured on scores instead of decisions.
+    unit, scale, digits : what is printed: the value times ``scale``, in this unit, with so many digits.
     """
-    if not multi_label:
-        return {"accuracy": exact(truth, predicted), "macro_f1": macro_f1(truth, predicted)}
-    found = {
-        "micro_f1": micro_f1(truth, predicted),
-        "macro_f1": macro_f1(truth, predicted),
-        "subset_accuracy": exact(truth, predicted),
-    }
-    if score is not None:
-        found |= {"roc_auc": roc_auc(truth, score), "pr_auc": pr_auc(truth, score)}
-    return found
 
+    name: str
+    title: str
+    measure: Callable[[Bools, Any], float]
+    ranks: bool = False
+    unit: str = "per cent"
+    scale: float = 100.0
+    digits: int = 1
 
-def main_metric(multi_label: bool) -> str:
-    """The metric that early stopping watches and tables show first."""
-    return "micro_f1" if multi_label else "accuracy"
+    def text(self, value: float | None, sign: str = "") -> str:
+        """A value as it is printed, ``-`` where it is not defined; ``sign="+"`` for differences."""
+        return "-" if value is None or math.isnan(value) else f"{self.scale * value:{sign}.{self.digits}f}"
+
+    def mean_text(self, values: Sequence[float]) -> str:
+        """Mean and, of several values, standard deviation (divided by n) as they are printed."""
+        mean = float(np.mean(values))
+        spread = f"±{self.text(float(np.std(values)))}" if len(values) > 1 and not math.isnan(mean) else ""
+        return self.text(mean) + spread
 
 
 def exact(truth: Bools, predicted: Bools) -> float:
-    """The share of clips whose predicted labels are exactly the true ones; accuracy for one label a clip."""
+    """The share of clips whose predicted labels are exactly the true ones; with one label a clip, accuracy."""
     return float((truth == predicted).all(axis=1).mean()) if len(truth) else math.nan
 
 
 def micro_f1(truth: Bools, predicted: Bools) -> float:
-    """F1 over all decisions of all labels; 0 where nothing was predicted and nothing true."""
+    """F1 over all decisions; 0 where nothing is predicted and nothing true."""
     return float(_f1((truth & predicted).sum(), truth.sum(), predicted.sum()))
 
 
 def macro_f1(truth: Bools, predicted: Bools) -> float:
-    """The mean of F1 over the labels that have a positive among these clips; a label without one says nothing."""
-    held = truth.any(axis=0)
+    """Mean F1 over the labels that some of these clips carry; the others say nothing."""
+    occurs = truth.any(axis=0)
     f1 = _f1((truth & predicted).sum(axis=0), truth.sum(axis=0), predicted.sum(axis=0))
-    return float(f1[held].mean()) if held.any() else math.nan
+    return float(f1[occurs].mean()) if occurs.any() else math.nan
 
 
 def _f1(hits: Any, true: Any, predicted: Any) -> Any:
@@ -62,15 +69,12 @@ def _f1(hits: Any, true: Any, predicted: Any) -> Any:
 
 
 def roc_auc(truth: Bools, score: Floats) -> float:
-    """The mean over labels of the area under the ROC curve, ties counted half.
-
-    Labels that are true of all or of none of these clips are left out.
-    """
-    held = truth.any(axis=0) & ~truth.all(axis=0)
-    if not held.any():
+    """Mean area under the ROC curve over the labels that some but not all of these clips carry; ties count half."""
+    mixed = truth.any(axis=0) & ~truth.all(axis=0)
+    if not mixed.any():
         return math.nan
-    truth, score = truth[:, held], score[:, held]
-    ranks = np.column_stack([_ranks(of_label) for of_label in score.T])
+    truth, score = truth[:, mixed], score[:, mixed]
+    ranks = np.column_stack([_ranks(column) for column in score.T])
     positive = truth.sum(axis=0).astype(np.float64)
     negative = len(truth) - positive
     area = ((ranks * truth).sum(axis=0) - positive * (positive + 1) / 2) / (positive * negative)
@@ -78,18 +82,18 @@ def roc_auc(truth: Bools, score: Floats) -> float:
 
 
 def _ranks(score: Floats) -> NDArray[np.float64]:
-    """[clips] from 1 for the least, ties at their mean place: `scipy.stats.rankdata`, which takes long to import."""
+    """[clips] ranks from 1 for the lowest, ties at their mean: `scipy.stats.rankdata`, which is slow to import."""
     _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
     mean: NDArray[np.float64] = ties.cumsum() - (ties - 1) / 2
     return mean[place]
 
 
 def pr_auc(truth: Bools, score: Floats) -> float:
-    """The mean over labels of average precision (the step-wise area under the precision-recall curve)."""
-    held = truth.any(axis=0)
-    if not held.any():
+    """Mean average precision (step-wise area under the precision-recall curve) over the labels that occur."""
+    occurs = np.flatnonzero(truth.any(axis=0))
+    if not len(occurs):
         return math.nan
-    return float(np.mean([_average_precision(truth[:, label], score[:, label]) for label in np.flatnonzero(held)]))
+    return float(np.mean([_average_precision(truth[:, label], score[:, label]) for label in occurs]))
 
 
 def _average_precision(truth: Bools, score: Floats) -> float:
@@ -99,3 +103,11 @@ def _average_precision(truth: Bools, score: Floats) -> float:
     hits = hits[last_of_tie].astype(np.float64)
     precision = hits / (last_of_tie + 1)
     return float((np.diff(hits, prepend=0.0) * precision).sum() / hits[-1])
+
+
+MICRO_F1 = Metric(name="micro_f1", title="micro F1", measure=micro_f1)
+MACRO_F1 = Metric(name="macro_f1", title="macro F1", measure=macro_f1)
+SUBSET_ACCURACY = Metric(name="subset_accuracy", title="exact set", measure=exact)
+ACCURACY = Metric(name="accuracy", title="accuracy", measure=exact)
+ROC_AUC = Metric(name="roc_auc", title="ROC-AUC", measure=roc_auc, ranks=True)
+PR_AUC = Metric(name="pr_auc", title="PR-AUC", measure=pr_auc, ranks=True)

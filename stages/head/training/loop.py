@@ -16,8 +16,7 @@ from stages.head.collection import Collection
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key
-from stages.head.scores import metrics
-from stages.head.scores.prediction import Prediction, choose, decide, probabilities
+from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
 from stages.head.training.checkpoint import Checkpoint
@@ -98,12 +97,12 @@ def train(
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     everything = torch.arange(len(data), device=device)
-    score = heads.any().refine(probabilities(loop.logits(everything), data.multi_label))
+    score = heads.any().refine(data.task.activate(loop.logits(everything)))
     return Trained(
         state={name: value.cpu() for name, value in progress.best.items()},
         shift=heads.shift.cpu(),
         scale=heads.scale.cpu(),
-        prediction=decide(score, data.multi_label),
+        prediction=data.task.decide(score.cpu().numpy()),
         history=progress.history,
         best_epoch=progress.best_epoch,
         facts=heads.any().facts(),
@@ -135,14 +134,14 @@ class _Loop:
         self.heads, self.network, self.seed, self.settings = heads, network, seed, heads.settings
         self.shards, self.device = heads.shards, heads.device
         data = self.shards.data
-        self.multi_label = data.multi_label
+        self.task = data.task
         self.names = torch.from_numpy(data.rows).to(self.device)
         self.targets = torch.from_numpy(data.targets).to(self.device)
-        self.wanted = self.targets.float() if self.multi_label else self.targets.long().argmax(dim=1)
+        self.wanted = self.task.target(self.targets)
         self.train, self.watched = (
             torch.from_numpy(np.flatnonzero(heads.part == which)).to(self.device) for which in (0, 1)
         )
-        self.loss = Loss(self.targets[self.train], self.multi_label, self.settings)
+        self.loss = Loss(self.targets[self.train], self.task, self.settings)
         self.masks = DropoutMasks(self.names, self.names)
         for layer in network.modules():
             if isinstance(layer, Dropout):
@@ -253,7 +252,6 @@ class _Loop:
 
     def _validate(self) -> tuple[float, float]:
         logits = self.logits(self.watched)
-        found = choose(logits, self.multi_label)
+        chosen = self.task.decide(self.task.activate(logits).cpu().numpy()).chosen
         truth = self.targets[self.watched].cpu().numpy()
-        watch = metrics.micro_f1 if self.multi_label else metrics.exact
-        return watch(truth, found.chosen), -float(self.loss(logits, self.wanted[self.watched]))
+        return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.wanted[self.watched]))
