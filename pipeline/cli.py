@@ -441,7 +441,7 @@ def _train(
     if _is_further_process():
         progress.be_quiet(True)
     found = find_device(device)
-    with joined(found) as world:
+    with joined(found) as processes:
         results = work.run(
             _open(store),
             dataset,
@@ -452,7 +452,7 @@ def _train(
             changes=parse_pairs(settings or [], "--set"),
             device=found,
             memory_gib=memory,
-            world=world,
+            processes=processes,
         )
     if _is_further_process():
         return
