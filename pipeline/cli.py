@@ -442,7 +442,7 @@ def _train(
     if _is_further_process():
         progress.be_quiet(True)
     found = find_device(device)
-    with joined(found) as world:
+    with joined(found) as processes:
         results = work.run(
             _open(store),
             dataset,
@@ -453,7 +453,7 @@ def _train(
             changes=parse_pairs(settings or [], "--set"),
             device=found,
             memory_gib=memory,
-            world=world,
+            processes=processes,
         )
     if _is_further_process():
         return

@@ -15,7 +15,7 @@ from stages import registry
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name, match
 from store.reader import Representations
-from store.runs import count_by_mode
+from store.runs import count_by_mode, count_searches
 from store.splits import read_splits
 from store.words import counted
 
@@ -57,7 +57,7 @@ def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
     found = []
     for of, counts in count_by_mode(store, dataset).items():
         where = f"{dataset}/runs/{of}"
-        searches = sum(file.endswith(".journal") for file in store.files.files(where))
+        searches = count_searches(store, dataset, of)
         found.append(
             {
                 "representation": of,

@@ -1,4 +1,4 @@
-"""The README knows everything that a user can name, and the Makefile's targets explain themselves."""
+"""The READMEs know everything that a user can name, and the Makefile's targets explain themselves."""
 
 from __future__ import annotations
 
@@ -14,14 +14,26 @@ from pipeline.cli import app
 from stages import registry
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    page: (ROOT / page).read_text(encoding="utf-8")
+    for page in (
+        "README.md",
+        "stages/embed/README.md",
+        "stages/head/README.md",
+        "store/README.md",
+        "tests/bench/README.md",
+    )
+}
+README = PAGES["README.md"]
+STAGE_ONE = PAGES["stages/embed/README.md"]
+TABLES = {"dataset": STAGE_ONE, "backbone": STAGE_ONE, "head": PAGES["stages/head/README.md"]}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", registry.FOLDERS)
 def test_every_plug_in_stands_in_its_table(kind: str) -> None:
-    missing = [name for name in registry.names(kind) if f"| `{name}` |" not in README]
-    assert not missing, f"the README has no row for {missing}"
+    missing = [name for name in registry.names(kind) if f"| `{name}` |" not in TABLES[kind]]
+    assert not missing, f"no row for {missing}"
 
 
 @pytest.mark.parametrize("name", sorted({*registry.names("backbone")} - {"features", "hf"}))
@@ -29,7 +41,7 @@ def test_the_table_of_backbones_is_true(name: str) -> None:
     """Width, parameters, licence and whose method it is."""
     kind = registry.find("backbone", name)
     backbone = kind(kind.Config())
-    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    (row,) = (line for line in STAGE_ONE.splitlines() if line.startswith(f"| `{name}` |"))
     _, _, width, parameters, clips, weights, licence, method = (cell.strip() for cell in row.strip("|").split(" | "))
     counted = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
     assert (width, parameters) == (f"{backbone.shape[0]:,}", f"{counted:,}")
@@ -89,3 +101,27 @@ def test_paths_of_the_tree_exist() -> None:
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
         folders = [*folders[:depth], name]
         assert (ROOT / "".join(folders)).exists(), "".join(folders)
+
+
+def anchors(page: str) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link and image of a page is a file of the tree, and its anchor one of that page's headings."""
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", PAGES[page])
+    for link in (one or other for one, other in links):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 260

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.fit import evaluate
+from stages.head.fit import count, evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
 from stages.head.modes import Mode
@@ -195,6 +195,7 @@ def _beside_thesis(counts: dict[str, int], exact: float | None, info: CatalogInf
 
 def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | None]]:
     """The test scores of what hears no song: the artist's labels, and the best answer where nothing is known."""
-    predictions = {Mode(Artist.NAME, rule): prediction for rule, prediction in Artist().predict(data, split).items()}
+    by_rule, _ = count(Artist, data, split, Artist.Config())
+    predictions = {Mode(Artist.NAME, rule): prediction for rule, prediction in by_rule.items()}
     predictions[MAJORITY] = data.task.baseline(data.targets[split == 0], len(data))
     return {mode: numbers(evaluate(prediction, data, split)) for mode, prediction in predictions.items()}

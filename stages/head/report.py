@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from stages import registry
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
-from stages.head.heads import OWN_SETTINGS
+from stages.head.heads import can_be_inductive
 from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
-from stages.head.runs.files import StoredRun
-from stages.head.runs.tested import Key, Runs, clips_of, common_keys, ensemble_of, find_mode, read_runs
+from stages.head.runs.tested import Key, Runs, clips_of, common_keys, ensemble_of, find_mode, load_runs, task_of_run
 from stages.head.scores import buckets
 from stages.head.scores.bootstrap import bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
@@ -27,7 +26,7 @@ from stages.progress import note
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store, match
-from store.runs import RunFolder, count_runs
+from store.runs import RunFolder, StoredRun, count_runs
 
 ENSEMBLE = Mode("ensemble")
 KINDS = {
@@ -180,7 +179,7 @@ def report(
         for mode in names
         for where in (representation, None)
     ]
-    runs = read_runs(store, data, dict.fromkeys(folders))
+    runs = load_runs(store, data, dict.fromkeys(folders))
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; "
@@ -196,6 +195,7 @@ def report(
     if inductive:
         deviations = {mode: value for mode, value in deviations.items() if not _reads_neighbours(mode)}
     first = next(iter(pooled.values()))
+    task = task_of_run(first[0])
     clips = [clips_of(data, run) for run in first]
     degree = [_degree(data, regime, key, inductive=inductive) for key in keys]
     test = _TestClips(data, np.concatenate(clips), np.concatenate([d[c] for d, c in zip(degree, clips, strict=True)]))
@@ -206,12 +206,12 @@ def report(
         regime=regime,
         neighbours="train" if inductive else "all",
         seeds=sorted({seed for seed, _ in keys}),
-        task=first[0].task,
+        task=task,
         labels=data.labels,
         label_clips=test.truth.sum(axis=0).tolist(),
         ensemble=list(ensemble),
-        other_settings=_other_settings({mode: of_mode[0].settings for mode, of_mode in pooled.items()}),
-        modes=_mode_reports(first[0].task, pooled, test, base, deviations),
+        other_settings=_other_settings({mode: of_mode[0].record.all_settings() for mode, of_mode in pooled.items()}),
+        modes=_mode_reports(task, pooled, test, base, deviations),
     )
 
 
@@ -319,7 +319,7 @@ def _reads_neighbours(mode: str) -> bool:
 def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:
     """The command that makes runs of these modes, or of those that can be inductive where the runs shall be."""
     heads = {mode: registry.find("head", mode) for mode in modes}
-    able = [mode for mode, head in heads.items() if head.INDUCTIVE or not (inductive and head.READS_NEIGHBOURS)]
+    able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
     if not able:
         return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
     words = [
@@ -335,23 +335,18 @@ def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], 
 def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode, dict[str, Any]]:
     """By mode its settings that differ from those of most modes; modes that train nothing have none.
 
-    Only settings that a mode reads are compared, and not whether runs are inductive, which was asked for.
+    Whether runs are inductive was asked for, and is no difference.
     """
     trained = {mode: values for mode, values in settings.items() if values}
     others: dict[Mode, dict[str, Any]] = {}
     for name in dict.fromkeys(name for values in trained.values() for name in values if name != "inductive"):
-        by_mode = {mode: values.get(name) for mode, values in trained.items() if _reads(mode.name, name)}
+        by_mode = {mode: values[name] for mode, values in trained.items() if name in values}
         shown = [repr(value) for value in by_mode.values()]
         usual = max(dict.fromkeys(shown), key=shown.count, default=None)
         for mode, value in by_mode.items():
             if repr(value) != usual:
                 others.setdefault(mode, {})[name] = value
     return others
-
-
-def _reads(mode: str, setting: str) -> bool:
-    own: frozenset[str] = registry.find("head", mode).SETTINGS
-    return setting not in OWN_SETTINGS or setting in own
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:

@@ -204,7 +204,7 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
 
 
 def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
-    house = (ROOT / "README.md").read_text().split("## Source tree")[1]
+    house = (ROOT / "stages/head/README.md").read_text().split("## Plug-ins")[1]
     points = re.findall(r'`\[project\.entry-points\."(encore\.\w+)"\] ([\w-]+) = "([\w:]+)"`', " ".join(house.split()))
     assert len(points) == 2
     site = tmp_path / "site"

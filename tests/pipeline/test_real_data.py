@@ -17,7 +17,7 @@ from store.reader import Representations
 from tests.embed.test_fcn import fcn_scores
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_four_backbones import SHARED_OUT, stored_is_alone
-from tests.test_readme import README
+from tests.test_readme import STAGE_ONE
 
 
 def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_readme_tells_what_audits_count(
     for place in ("mtg-jamendo", "lakh", "jamendo-lyrics", "spotify/ClassicHit.csv", "jamendo-lyrics/songs.csv"):
         (tmp_path / Path(place).name).symlink_to(shared_data / place)
     monkeypatch.chdir(tmp_path)
-    section = README.split("### Which collections we could check")[1].split("\n### ")[0]
+    section = STAGE_ONE.split("### Which collections we could check")[1].split("\n### ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `") and "not at hand" not in line]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     commands = section.split("```")[1].strip().splitlines()

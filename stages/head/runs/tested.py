@@ -12,17 +12,18 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.modes import Mode
 from stages.head.results import numbers
-from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
+from stages.head.runs.files import catalog_mark
+from stages.head.scores.task import TASKS, Task, task_judged_by
 from stages.progress import note
 from store.errors import RequestError
 from store.layout import Store
-from store.runs import RunFolder
+from store.runs import RunFolder, StoredRun, not_its_own, read_runs, run_name
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 Runs = dict[Mode, dict[Key, StoredRun]]
 
 
-def read_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
+def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
     """The runs in these folders by mode, seed and fold, with a column of scores for each label of the collection.
 
     Raises
@@ -35,21 +36,27 @@ def read_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
     runs: Runs = {}
     for folder in folders:
         settings = None
-        for run in stored_runs(store, folder):
+        for run in read_runs(store, folder):
             if not _stands(data, run):
                 raise RequestError(
                     f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
                     f"changed; run the head again"
                 )
-            settings = settings or run.settings
-            if settings != run.settings:
+            settings = settings or run.record.all_settings()
+            if settings != run.record.all_settings():
                 raise RequestError(
                     f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
                     f"{folder.mode} at once; run the head again"
                 )
             _check(store, folder, run, data)
-            runs.setdefault(Mode(folder.mode, run.rule), {})[run.seed, run.fold or 0] = _widen(run, data.labels)
+            key = run.record.seed, run.record.fold or 0
+            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.labels)
     return runs
+
+
+def task_of_run(run: StoredRun) -> Task:
+    """The task that a run names; one of a version that named none tells it by its metrics."""
+    return TASKS.get(str(run.record.task)) or task_judged_by(run.record.metrics)
 
 
 def clips_of(data: Collection, run: StoredRun) -> NDArray[np.int64]:
@@ -74,7 +81,7 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
         )
     for key in common:
         first, *others = (by_key[key] for by_key in runs.values())
-        if any(run.rows != first.rows or run.task != first.task for run in others):
+        if any(run.rows != first.rows or task_of_run(run) != task_of_run(first) for run in others):
             raise RequestError(
                 f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
             )
@@ -105,7 +112,7 @@ def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[K
             have = ", ".join(map(str, runs))
             raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
         members.append(runs[mode])
-        settings = next(iter(runs[mode].values())).settings or {}
+        settings = next(iter(runs[mode].values())).record.settings or {}
         tuned += [name] if settings.get("threshold", "fixed") != "fixed" else []
     if tuned:
         raise RequestError(
@@ -118,31 +125,35 @@ def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[K
 def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     """The run with the mean score of runs on the same clips."""
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
-    return replace(runs[0], rule=None, settings=None, score=score, chosen=runs[0].task.decide(score).chosen)
+    record = replace(runs[0].record, rule=None, settings=None, config=None)
+    return replace(runs[0], record=record, score=score, chosen=task_of_run(runs[0]).decide(score).chosen)
 
 
 def _stands(data: Collection, run: StoredRun) -> bool:
     """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
-    rows = (run.catalog or {}).get("rows")
-    if data.division is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != run.catalog:
+    trained_on = run.record.catalog
+    rows = (trained_on or {}).get("rows")
+    if data.division is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != trained_on:
         return False
-    return set(run.labels) <= set(data.labels) and bool((clips_of(data, run) >= 0).all())
+    return set(run.record.labels) <= set(data.labels) and bool((clips_of(data, run) >= 0).all())
 
 
 def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) -> None:
-    """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
+    """Raise where a record has other scores than its predictions, or is of other neighbours than its folder."""
+    record = run.record
+    name = run_name(record.seed, record.fold, record.rule)
     truth = data.targets[clips_of(data, run)][:, _columns(run, data.labels)]
-    for name, value in numbers(run.task.evaluate(truth, run.chosen)).items():
-        if run.metrics.get(name) != value:
-            why = f"its {name} is {run.metrics.get(name)!r}, and that of its predictions {value!r}"
-            raise not_its_own(store, folder, run.file, why)
-    reads = registry.find("head", folder.mode).READS_NEIGHBOURS
-    if reads and run.settings is not None and run.settings.get("inductive") is not folder.inductive:
-        raise not_its_own(store, folder, run.file, "its neighbours are not those of its folder")
+    for metric, value in numbers(task_of_run(run).evaluate(truth, run.chosen)).items():
+        if record.metrics.get(metric) != value:
+            why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
+            raise not_its_own(store, folder, name, why)
+    inductive = (record.all_settings() or {}).get("inductive", False)
+    if registry.find("head", folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
+        raise not_its_own(store, folder, name, "its neighbours are not those of its folder")
 
 
 def _columns(run: StoredRun, labels: Sequence[str]) -> list[int]:
-    return [labels.index(label) for label in run.labels]
+    return [labels.index(label) for label in run.record.labels]
 
 
 def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
@@ -151,4 +162,4 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     shape = len(run.rows), len(labels)
     score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     score[:, columns], chosen[:, columns] = run.score, run.chosen
-    return replace(run, labels=labels, score=score, chosen=chosen)
+    return replace(run, record=replace(run.record, labels=labels), score=score, chosen=chosen)
