@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
-from stages import registry
+from stages.head.heads.song import Song
 from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, Task
 from stages.head.settings import Settings
 from stages.head.training import loop as training
@@ -103,9 +103,8 @@ def test_balanced_weights_help_rare_labels() -> None:
     part = data.split("random", 0)
     recall = {}
     for settings in (Settings(epochs=15), Settings(epochs=15, class_weights="balanced")):
-        head = registry.find("head", "song")
-        said = training.train(head, data, part, settings, seed=0, device=torch.device("cpu")).prediction.chosen
-        recall[settings.class_weights] = said[rare & (part == 0), 1].mean()
+        trained = training.train(Song, data, part, Song.Config(), settings, seed=0, device=torch.device("cpu"))
+        recall[settings.class_weights] = trained.prediction.chosen[rare & (part == 0), 1].mean()
     assert recall["balanced"] > recall["none"] + 0.3
 
 

@@ -29,7 +29,7 @@ def test_a_collection_tells_its_task(task: Task) -> None:
     data = make_collection(multi=task == MULTI_LABEL)
     assert data.task == task
     split = data.split("random", 0)
-    hidden = data.shown(np.full_like(split, 2))  # no label is left to tell it by
+    hidden = data.masked(np.full_like(split, 2))  # no label is left to tell it by
     assert not hidden.targets.any()
     assert hidden.task == task
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from pipeline import head
-from stages.head import report
 from stages.head.collection import Collection
 from stages.head.fit import network_seed
 from stages.head.open import from_catalog
+from stages.head.runs import tested
 from stages.head.scores.metrics import micro_f1
 from stages.head.thesis import PAPER
 from store.layout import Store
@@ -188,7 +188,7 @@ def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.M
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
     assert "seed-1.json was changed or is of another run" in several("report", "hits", code=1).err
-    monkeypatch.setattr(report, "_check", lambda *_: None)
+    monkeypatch.setattr(tested, "_check", lambda *_: None)
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
 
 
