@@ -10,25 +10,25 @@ from stages.head.search import SEED, Found
 from store.words import counted
 
 
-def describe(found: Found) -> str:
+def describe(best: Found) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
-    kind = " (synthetic)" if found.synthetic else ""
-    failed = f", {found.failed} with a loss that did not stay finite" if found.failed else ""
-    metric = METRICS[found.metric]
+    kind = " (synthetic)" if best.synthetic else ""
+    failed = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
+    metric = METRICS[best.metric]
     rows = [
-        [f"{metric.title}, validation", metric.text(found.default_validation), metric.text(found.validation)],
-        *([name, *map(_shown, (found.defaults[name], value))] for name, value in found.settings.items()),
+        [f"{metric.title}, validation", metric.text(best.default_validation), metric.text(best.validation)],
+        *([name, *map(_shown, (best.defaults[name], value))] for name, value in best.settings.items()),
     ]
     return "\n".join(
         [
-            f"{found.dataset}{kind}, {found.backbone or 'metadata alone'}, regime {found.regime}, seed {SEED}",
-            f"{found.mode}: {counted(found.trials, 'trial')}{failed}",
+            f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
+            f"{best.mode}: {counted(best.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",
-            *(["the default settings were the best"] if found.settings == found.defaults else []),
-            f"test scores, in place of those that are stored of {found.mode} in {found.regime}:",
-            *shell_lines(found.command),
+            *(["the default settings were the best"] if best.settings == best.defaults else []),
+            f"test scores, in place of those that are stored of {best.mode} in {best.regime}:",
+            *shell_lines(best.command),
         ]
     )
 

@@ -27,6 +27,7 @@ from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store, match
 from store.runs import RunFolder, StoredRun, count_runs
+from store.schema import CatalogInfo
 
 ENSEMBLE = Mode("ensemble")
 KINDS = {
@@ -175,30 +176,27 @@ def report(
     representation = _representation(store, dataset, backbone)
     names = list(dict.fromkeys((*modes, *ensemble)))
     folders = [
-        RunFolder(dataset, where, mode, regime, inductive and _reads_neighbours(mode))
+        RunFolder(dataset, folder, mode, regime, inductive and _reads_neighbours(mode))
         for mode in names
-        for where in (representation, None)
+        for folder in dict.fromkeys((representation, None))
     ]
-    runs = load_runs(store, data, dict.fromkeys(folders))
+    runs = load_runs(store, data, folders)
     if not runs:
-        raise RequestError(
-            f"{dataset} has no runs in regime {regime} to report on; "
-            + _how_to_make_some(dataset, backbone, (*modes, *ensemble), regime, inductive=inductive)
-        )
+        how = _how_to_make_some(dataset, backbone, names, regime, inductive=inductive)
+        raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")
     keys = common_keys(runs, dataset)
     if ensemble:
         runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
     base = _base(runs, against, regime)
     pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
-    paper = paper_on(catalog.info)
-    deviations = paper.deviations if paper is not None and paper.is_of(representation, regime) else {}
-    if inductive:
-        deviations = {mode: value for mode, value in deviations.items() if not _reads_neighbours(mode)}
     first = next(iter(pooled.values()))
     task = task_of_run(first[0])
     clips = [clips_of(data, run) for run in first]
-    degree = [_degree(data, regime, key, inductive=inductive) for key in keys]
-    test = _TestClips(data, np.concatenate(clips), np.concatenate([d[c] for d, c in zip(degree, clips, strict=True)]))
+    neighbours = [
+        _degree(data, regime, key, inductive=inductive)[of_key] for key, of_key in zip(keys, clips, strict=True)
+    ]
+    test = _TestClips(data, np.concatenate(clips), np.concatenate(neighbours))
+    deviations = _thesis_deviations(catalog.info, representation, regime, inductive=inductive)
     return Report(
         dataset=dataset,
         synthetic=catalog.info.synthetic,
@@ -309,6 +307,16 @@ def _base(runs: Runs, against: str, regime: str) -> Mode | None:
             f"against it; name another by --against: {', '.join(map(str, runs))}"
         )
     return mode
+
+
+def _thesis_deviations(
+    info: CatalogInfo, representation: str | None, regime: str, *, inductive: bool
+) -> Mapping[str, float]:
+    """By mode the thesis's deviation over artists' genres, where it has one of runs like these."""
+    paper = paper_on(info)
+    if paper is None or not paper.is_of(representation, regime):
+        return {}
+    return {mode: value for mode, value in paper.deviations.items() if not (inductive and _reads_neighbours(mode))}
 
 
 def _reads_neighbours(mode: str) -> bool:

@@ -1,4 +1,4 @@
-"""The tasks: what belongs together in each of them, and how a collection or a stored run tells its own."""
+"""Tasks: what belongs together in each of them, and which one a collection or a stored run has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def truth_of(task: Task) -> np.ndarray:
 
 
 @EVERY_TASK
-def test_a_collection_tells_its_task(task: Task) -> None:
+def test_the_task_of_a_collection(task: Task) -> None:
     assert task_of(truth_of(task)) == task
     data = make_collection(multi=task == MULTI_LABEL)
     assert data.task == task
@@ -35,7 +35,7 @@ def test_a_collection_tells_its_task(task: Task) -> None:
 
 
 @EVERY_TASK
-def test_a_run_tells_its_task_by_its_metrics(task: Task) -> None:
+def test_metrics_tell_which_task_they_judge(task: Task) -> None:
     truth = truth_of(task)
     assert task_judged_by(task.evaluate(truth, truth)) == task
 

@@ -38,9 +38,9 @@ def test_a_mode_to_test_against_that_was_not_run(encore: Encore, features_csv: P
 
 def test_regimes_that_are_offered_hold_folds(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    said = encore("head", "hits", "--regime", "artst-5fold", code=2).err
-    assert "unknown regime 'artst-5fold'; have: album, album-5fold, artist, artist-5fold, official, random," in said
-    assert "Did you mean artist-5fold?" in said
+    message = encore("head", "hits", "--regime", "artst-5fold", code=2).err
+    assert "unknown regime 'artst-5fold'; have: album, album-5fold, artist, artist-5fold, official, random," in message
+    assert "Did you mean artist-5fold?" in message
 
 
 def test_modes_of_a_picture_are_told_apart() -> None:
@@ -82,11 +82,11 @@ def test_keys_of_the_documents(encore: Encore, several_csv: Path) -> None:
     words = "dataset synthetic backbone mode rule regime seeds members threshold transductive neighbours remark metrics"
     assert {*words.split(), "train_seconds", "overlap", "paper", "saved"} == set(rows[0])
     assert rows[0]["metrics"].keys() == {"micro_f1", "macro_f1", "subset_accuracy", "roc_auc", "pr_auc"}
-    found = encore("report", "hits", "--json").json
+    document = encore("report", "hits", "--json").json
     words = "dataset synthetic representation regime neighbours seeds metric labels label_clips ensemble other_settings"
-    assert {*words.split(), "modes"} == set(found)
-    assert set(found["modes"]) == {"song", "artist (top)", "artist (half)"}
-    entry = found["modes"]["artist (top)"]
+    assert {*words.split(), "modes"} == set(document)
+    assert set(document["modes"]) == {"song", "artist (top)", "artist (half)"}
+    entry = document["modes"]["artist (top)"]
     words = "score interval against deviation_over_genres paper confusion"
     assert {*words.split(), *KINDS} == set(entry)
     assert entry["against"].keys() == {"mode", "difference", "interval", "p"}
@@ -110,16 +110,16 @@ def test_scores_by_the_neighbours_of_a_clip(encore: Encore, features_csv: Path) 
         ("gnn-random", [], np.ones(len(artist), dtype=bool)),
         ("gnn-random-inductive", ["--neighbours", "train"], trained),
     ):
-        found = encore("report", "hits", "--modes", "gnn", "--json", *options).json
+        document = encore("report", "hits", "--modes", "gnn", "--json", *options).json
         (run,) = (encore.store / "hits" / "runs").glob(f"*/{folder}/seed-0.parquet")
-        names = found["labels"]
+        names = document["labels"]
         table = pq.read_table(run)
         right: dict[str, list[bool]] = {"0": [], "1-4": [], "5+": []}
         for row, chosen in zip(table.column("row").to_pylist(), table.column("chosen").to_pylist(), strict=True):
             same = (artist == artist[row]) & counts & (artist[row] is not None)
             degree = int(same.sum()) - int(same[row])
             right["0" if degree == 0 else "1-4" if degree < 5 else "5+"].append(chosen[names.index(label[row])])
-        buckets = found["modes"]["gnn"]["by_neighbours_of_clip"]
+        buckets = document["modes"]["gnn"]["by_neighbours_of_clip"]
         assert {name: bucket["clips"] for name, bucket in buckets.items()} == {
             name: len(hits) for name, hits in right.items() if hits
         }
@@ -134,16 +134,16 @@ def test_scores_by_the_neighbours_of_a_clip(encore: Encore, features_csv: Path) 
 def runs(encore: Encore, features_csv: Path) -> Path:
     embed_table(encore, features_csv)
     encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
-    (found,) = (encore.store / "hits" / "runs").iterdir()
-    return found
+    (folder,) = (encore.store / "hits" / "runs").iterdir()
+    return folder
 
 
 def test_a_folder_under_another_name(encore: Encore, runs: Path) -> None:
     shutil.rmtree(runs / "gnn-random")
     shutil.copytree(runs / "song-random", runs / "gnn-random")
-    said = encore("report", "hits", code=1).err
-    assert "gnn-random/seed-0.json was changed or is of another run: its mode is 'song' and should be 'gnn'" in said
-    assert f"run the head again: encore head hits --backbone {runs.name} --mode gnn --regime random" in said
+    message = encore("report", "hits", code=1).err
+    assert "gnn-random/seed-0.json was changed or is of another run: its mode is 'song' and should be 'gnn'" in message
+    assert f"run the head again: encore head hits --backbone {runs.name} --mode gnn --regime random" in message
     shutil.rmtree(runs / "gnn-random")
     (runs / "song-random").rename(runs / "song-artist")
     assert "its regime is 'random'" in encore("report", "hits", "--regime", "artist", code=1).err
@@ -165,13 +165,13 @@ def test_a_backbone_whose_name_begins_another_s(encore: Encore, runs: Path) -> N
 
 def test_runs_of_other_neighbours(encore: Encore, runs: Path) -> None:
     (runs / "gnn-random").rename(runs / "gnn-random-inductive")
-    said = encore("report", "hits", "--neighbours", "train", code=1).err
-    assert "its neighbours are not those of its folder" in said
-    assert "--neighbours train" in said
+    message = encore("report", "hits", "--neighbours", "train", code=1).err
+    assert "its neighbours are not those of its folder" in message
+    assert "--neighbours train" in message
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('"seed": 0', '"seed": 1', "its seed is 1 and should be 0"),
         ('"representation": "', '"representation": "x', "its representation is 'x"),
@@ -181,14 +181,14 @@ def test_runs_of_other_neighbours(encore: Encore, runs: Path) -> None:
         ("{", "[" * 100_000, "is damaged; run the head again"),
     ],
 )
-def test_a_run_that_was_edited(encore: Encore, runs: Path, old: str, new: str, said: str) -> None:
+def test_a_run_that_was_edited(encore: Encore, runs: Path, old: str, new: str, message: str) -> None:
     file = runs / "song-random" / "seed-0.json"
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
-    told = encore("report", "hits", code=1).err
-    assert said in told
-    assert str(file) in told
+    error = encore("report", "hits", code=1).err
+    assert message in error
+    assert str(file) in error
 
 
 def test_runs_of_a_version_that_named_no_task(encore: Encore, several_csv: Path) -> None:

@@ -55,7 +55,7 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
 
 
 def task_of_run(run: StoredRun) -> Task:
-    """The task that a run names; one of a version that named none tells it by its metrics."""
+    """The task that a run names; for a version that named none, the one that its metrics judge."""
     return TASKS.get(str(run.record.task)) or task_judged_by(run.record.metrics)
 
 

@@ -1,4 +1,4 @@
-"""Kinds of clips by which scores are told apart: a count per clip, and ranges of it. Arrays in, arrays out."""
+"""Kinds of clips: a count per clip, and ranges of it for which scores are given. Arrays in, arrays out."""
 
 from __future__ import annotations
 
