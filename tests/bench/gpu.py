@@ -19,7 +19,8 @@ from stages.head.heads import CountedHead, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop, train
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.binder import Binder
+from stages.head.training.stretches import Stretches
 from stages.progress import be_quiet
 from tests.bench import best_seconds, entry
 from tests.bench.backbones import clips, machine, new_stores, songs
@@ -102,9 +103,9 @@ def _product_rate(device: torch.device, side: int) -> float:
 def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     """The same of an epoch's matrix products: forward, and backward to weights and inputs."""
     part = data.split("random", 0)
-    settings = replace(Settings(), hidden=None, batch=batch, standardise=False)
-    bound = Heads(Gnn, Stretches(data), part, settings, device)
-    loop = _Loop(bound, bound.any().build().to(device), 0)
+    settings = Settings(batch=batch, standardise=False)
+    binder = Binder.learn(Gnn, Stretches(data), part, Gnn.Config(hidden=None), settings, device)
+    loop = _Loop(binder, Gnn.build(binder.spec).to(device), settings, 0)
     epochs = iter(range(1, 5))
     loop._epoch(next(epochs))
     (seconds,) = best_seconds(lambda: loop._epoch(next(epochs)))

@@ -19,7 +19,8 @@ from stages.head.heads.gated import Gated
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.binder import Binder
+from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.schema import CatalogInfo
 from tests.bench import entry, median_seconds, peak_gib
@@ -122,8 +123,10 @@ def _growth() -> dict[str, dict[str, Any]]:
 def _works(data: Collection) -> dict[str, Callable[[], Any]]:
     assert data.x is not None
     x, artist = data.x, torch.from_numpy(data.artist)
-    heads = Heads(Gnn, Stretches(data), np.zeros(len(data), dtype=np.int8), _SETTINGS, torch.device("cpu"))
-    loop = _Loop(heads, heads.any().build(), 0)
+    settings, everything = Settings(standardise=False), np.zeros(len(data), dtype=np.int8)
+    config = Gnn.Config(hidden=_WIDTH)
+    binder = Binder.learn(Gnn, Stretches(data), everything, config, settings, torch.device("cpu"))
+    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
     graph = data.graph
     graph.sums(x[:, :1].contiguous())  # the first message in a graph sorts its edges
     return {

@@ -25,7 +25,8 @@ from stages.head.heads.gnn import Gnn
 from stages.head.open import load
 from stages.head.settings import Settings
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.binder import Binder
+from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
 from store.reader import Representations
@@ -75,6 +76,7 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
         x=torch.randn(clips, dim),
         targets=rng.random((clips, _LABELS)) < 0.1,
         labels=tuple(f"label {i}" for i in range(_LABELS)),
+        task=MULTI_LABEL,
         song=numbers,
         album=np.full(clips, -1),
         artist=np.sort(artist),
@@ -87,17 +89,18 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
 def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, Any]]:
     """Clips a second of whole training steps; the same layers, dropout and optimizer on every side."""
     assert data.x is not None
-    settings = replace(Settings(), hidden=None, batch=batch, neighbours=_NEIGHBOURS)
+    settings = Settings(batch=batch, standardise=False)
+    config = Gnn.Config(hidden=None, neighbours=_NEIGHBOURS)
     nodes = torch.randperm(len(data))[: batch * steps]
     part = np.full(len(data), -1, dtype=np.int8)
     part[nodes] = 0
-    heads = Heads(Gnn, Stretches(data), part, replace(settings, standardise=False), torch.device("cpu"))
-    loop = _Loop(heads, heads.any().build(), 0)
+    binder = Binder.learn(Gnn, Stretches(data), part, config, settings, torch.device("cpu"))
+    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
         loop.optimizer.zero_grad()
-        loop.add_gradients(inputs, part, loop.wanted[part], len(part))
+        loop.add_gradients(inputs, part, loop.truth[part], len(part))
         loop.optimizer.step()
 
     def products_alone() -> None:
