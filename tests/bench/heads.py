@@ -9,7 +9,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from stages.head.graph import _dgl
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.open import load
+from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
-from stages.head.training.loop import _Loop
 from stages.head.training.binder import Binder
+from stages.head.training.loop import _Loop
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
@@ -80,6 +80,7 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
         song=numbers,
         album=np.full(clips, -1),
         artist=np.sort(artist),
+        artist_ids=tuple(f"artist {i}" for i in range(artists)),
         official=np.zeros(clips, dtype=np.int8),
         backbone=None,
         left_out={},
@@ -134,7 +135,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
         if name in rate
     }
     if "dgl" in rate:
-        found[f"load-{batch}-dgl"] = _loading(data, heads.any(), nodes, batch, what)
+        found[f"load-{batch}-dgl"] = _loading(data, binder.any(), nodes, batch, what)
     return found
 
 
@@ -156,7 +157,7 @@ def _plain_step(data: Collection) -> Step:
 
 def _loading(data: Collection, head: TrainedHead, nodes: Tensor, batch: int, what: str) -> dict[str, Any]:
     """What a step reads, drawn and averaged, without the step."""
-    draw = Draw(_NEIGHBOURS, 0.0, 0, head.names)
+    draw = Draw(0, head.rows)
 
     def load() -> None:
         head.start_epoch(nodes, draw)
