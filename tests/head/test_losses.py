@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from stages.head.heads.song import Song
 from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, Task
 from stages.head.settings import Settings
 from stages.head.training.losses import Loss
