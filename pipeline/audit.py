@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pipeline.output import ARTIST_RULES, SHORT, overlap_text, table, wrapped
-from stages.head.scores.task import TASKS
+import typer
+
+from pipeline.arguments import open_store, split_names
+from pipeline.options import DEFAULT_STORE, MAX_SEEDS, REGIMES, JsonOption, StoreOption
+from pipeline.output import ARTIST_RULES, SHORT, overlap_text, print_json, table, wrapped
+from stages import progress, registry
+from store.errors import RequestError
 from store.words import counted
 
 SHOWN_LABELS = 25
+
+
+def audit(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set, or a name in the store")],
+    options: Any = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="write the splits to this folder, as plain tables", metavar="DIR")
+    ] = None,
+    regimes: Annotated[str | None, typer.Option("--regimes", help=f"with --export: {REGIMES}", metavar="R,R")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, max=MAX_SEEDS, help="with --export: how many, from 0 on [1]", metavar="N"),
+    ] = None,
+    near_copies: Annotated[
+        bool, typer.Option("--near-copies", help="count the songs that a stored representation hardly tells apart")
+    ] = False,
+    cosine: Annotated[
+        float | None, typer.Option("--cosine", help="with --near-copies: how alike those are [0.99]", metavar="X")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="with --near-copies: which representation", metavar="B")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Count songs, artists, edges, homophily.
+
+    Also what the parts of each split share, and how far one gets without hearing a song.
+    """
+    from stages.embed.catalogs import open_catalog
+    from stages.head import audit as work
+    from stages.splits.export import export_splits
+
+    where = open_store(store)
+    catalog = open_catalog(dataset, options, where)
+    # Looking at files must change nothing in a store; what is handed to others, or stands in the store, is kept.
+    keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
+    if export is not None:
+        chosen = split_names(regimes, "--regimes") if regimes else []
+        for path in export_splits(catalog, where, export, chosen, seeds or 1, keeps=keeps):
+            progress.note(f"wrote {path}")
+    elif regimes is not None or seeds is not None:
+        raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
+    if not near_copies and (cosine is not None or backbone is not None):
+        raise RequestError("--cosine and --backbone say how songs are compared; give --near-copies")
+    counts = work.audit(catalog, where, keeps=keeps)
+    if near_copies:
+        counts["near_copies"] = work.near(where, catalog.info.name, backbone, cosine)
+    if json:
+        print_json(counts)
+    else:
+        print(describe(counts))
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -43,7 +101,9 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
-            table(["on both sides", *kinds], shared),
+            *_parts_text(overlap),
+            *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
+            table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
             table(["without hearing", *short], rows),
         ]
@@ -51,7 +111,21 @@ def describe(found: dict[str, Any]) -> str:
         lines += ["", ARTIST_RULES, "majority: the label that most training clips carry, for every clip"]
     for regime, reason in found["impossible"].items():
         lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
+    if "near_copies" in found:
+        lines += ["", *_near_text(found["near_copies"])]
     return "\n".join(lines)
+
+
+def _near_text(found: dict[str, Any]) -> list[str]:
+    """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
+    pairs, songs = counted(found["pairs"], "pair"), counted(found["songs"], "song")
+    head = f"near copies: {pairs} of {songs} with a cosine of {found['cosine']:g} or more in {found['representation']}"
+    shown = []
+    for regime, counts in found["regimes"].items():
+        share = counts["pairs_in_two_parts"]
+        apart = "-" if share is None else f"{100 * share:.1f} %"
+        shown.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
+    return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], shown)]
 
 
 def _short(baseline: str) -> str:
@@ -62,6 +136,8 @@ def _short(baseline: str) -> str:
 
 def _labels_text(found: dict[str, Any]) -> list[str]:
     """How many labels there are, how many songs have each, and how many a song has."""
+    from stages.head.scores.task import TASKS
+
     labels, each = found["labels"], found["label_cardinality"]
     kind = TASKS[found["task"]].TITLE
     frequent = sorted(labels, key=lambda label: (-labels[label], label))
@@ -82,6 +158,23 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
         f"  of the test songs {100 * overlap['test_with_neighbour']:.1f} % have another song by their artist, "
         f"{100 * overlap['test_with_training_neighbour']:.1f} % in train"
     ]
+
+
+def _parts_text(overlap: dict[str, Any]) -> list[str]:
+    """Songs of one-song artists by part, and artists who have much of one."""
+    only, largest = overlap["one_song_artists"], overlap["largest_artist"]
+    lines = []
+    if any(only.values()):
+        lines.append(f"songs of one-song artists: {_by_part(only)}")
+    from stages.splits.remarks import LARGE
+
+    if any(share >= LARGE for share in largest.values()):
+        lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
+    return [line for text in lines for line in wrapped(text, "    ", "  ")]
+
+
+def _by_part(shares: dict[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % of {part}" for part, share in shares.items())
 
 
 def _artists_text(found: dict[str, Any] | None) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import statistics
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stages.head.results import SHORT_RULES, Result, columns_of
+from stages.head.rules import SHORT_RULES
 from store.words import counted
+
+if TYPE_CHECKING:
+    from stages.head.results import Result
 
 WIDTH = 80
 SHORT = {
@@ -36,6 +39,13 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table as CSV on standard output, its columns named in the first line."""
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -69,10 +79,10 @@ def shell_lines(command: str) -> list[str]:
 
 def percent(values: Sequence[float]) -> str:
     """Mean and standard deviation (divided by n) over seeds in per cent; the deviation only where there are several."""
-    mean = float(np.mean(values))
+    mean = statistics.fmean(values)
     if math.isnan(mean):
         return "-"
-    spread = f"±{100 * float(np.std(values)):.1f}" if len(values) > 1 else ""
+    spread = f"±{100 * statistics.pstdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * mean:.1f}{spread}"
 
 
@@ -85,6 +95,8 @@ def results_text(results: Sequence[Result]) -> str:
 
 
 def _regime_text(results: Sequence[Result]) -> str:
+    from stages.head.results import columns_of
+
     first = results[0]
     metrics = columns_of(results)
     thesis = any(result.paper() for result in results)
@@ -140,8 +152,11 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     for kind in ("songs", "recordings"):  # an official split is taken as it is
         twice = _range([overlap["shared"]["train-test"].get(kind, 0) for overlap in splits])
         leak += "" if twice == "0" else f"\n{kind} that stand in train and in test: {twice}"
-    if shared == "0":
+    featured = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
+    if shared == "0" and featured == "0":
         return f"{songs} songs; train and test share no artist{leak}"
+    if shared == "0":
+        return f"{songs} songs; train and test share no first-named artist, but {featured} of all{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
     sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
     gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"

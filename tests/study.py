@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import embed as stage_one
-from pipeline import train as pretraining
 from pipeline.output import percent, table
 from stages import registry
 from stages.configure import configure
+from stages.embed.run import embed
+from stages.embed.train_backbone import train_backbone
 from stages.head import open as opening
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
@@ -90,7 +90,7 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
         start, end = (out / f"{name}-{seed}-{state}.pt" for state in ("start", "end"))
         if not start.is_file():
             _save_start(name, plan, seed, start)
-        report = pretraining.run(
+        report = train_backbone(
             name,
             "demo",
             {"data": out / f"demo-{plan.songs}", "songs": plan.songs, "seed": 1},
@@ -106,7 +106,7 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
         log = torch.load(end, weights_only=True)["log"]
         losses.append([line["loss"] for line in log])
         for state, weights in (("untrained", start), ("trained", end)):
-            found = stage_one.embed(
+            found = embed(
                 "demo",
                 {"data": out / "demo", "songs": _TARGET_SONGS},
                 store=store,

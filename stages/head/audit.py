@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from stages.head.collection import Collection
 from stages.head.fit import count, evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
-from stages.head.open import from_catalog
+from stages.head.near_copies import COSINE, near_copies
+from stages.head.open import default_backbone, from_catalog, load
 from stages.head.thesis import paper_on
 from stages.splits.regimes import REGIMES, Split
+from stages.splits.remarks import artists_of_parts
 from store.errors import RequestError
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
@@ -45,7 +48,8 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         except RequestError as error:
             impossible[regime] = str(error)
             continue
-        regimes[regime] = data.overlap(part) | _neighbours(data, part)
+        artists = artists_of_parts(part, song=data.song, artist=data.artist)
+        regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists | {"remarks": data.remarks([part])}
         baselines[regime] = _baselines(data, part)
     _, first_clip = np.unique(data.song, return_index=True)
     found = {
@@ -72,6 +76,17 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         "left_out": {reason: count for reason, count in data.left_out.items() if count},
     }
     return found | {"thesis": _beside_thesis(found, catalog.info)}
+
+
+def near(store: Store, name: str, backbone: str | None, cosine: float | None) -> dict[str, Any]:
+    """`near_copies` of a stored representation, in the splits of seed 0 that this collection can have."""
+    names = [str(each) for each in store.complete(name)]
+    data = load(store, name, backbone or default_backbone(store, name, names), held=False)
+    splits: dict[str, Split] = {}
+    for regime in REGIMES:
+        with suppress(RequestError):
+            splits[regime] = data.split(regime, SEED)
+    return near_copies(data, splits, COSINE if cosine is None else cosine)
 
 
 def _cardinality(targets: np.ndarray[Any, Any]) -> dict[str, Any]:

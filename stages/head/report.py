@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads import can_be_inductive
 from stages.head.open import default_backbone, from_catalog
-from stages.head.results import SHORT_RULES, numbers
+from stages.head.results import numbers
+from stages.head.rules import SHORT_RULES
 from stages.head.runs.files import catalog_mark
 from stages.head.scores import bootstrap as analysis
 from stages.head.scores.bootstrap import Scored
@@ -24,6 +25,7 @@ from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store, match
 from store.runs import RunFolder, RunRecord, StoredRun, count_runs, not_its_own, read_runs, run_name
+from store.splits import Dealing, read_dealings
 
 
 def report(
@@ -54,6 +56,7 @@ def report(
     for mode in dict.fromkeys((*modes, *ensemble)):
         for where in (name, None):
             runs |= _load(store, data, RunFolder(dataset, where, mode, regime, inductive and _reads_neighbours(mode)))
+    runs = _of_one_split(runs, read_dealings(store, dataset), dataset, regime)
     if not runs:
         raise RequestError(
             f"{dataset} has no runs in regime {regime} to report on; "
@@ -133,6 +136,26 @@ def report(
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
         "modes": found,
     }
+
+
+def _of_one_split(
+    runs: dict[str, dict[Key, Run]], dealings: Mapping[str, Dealing], dataset: str, regime: str
+) -> dict[str, dict[Key, Run]]:
+    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
+    marks = {column: dealing.mark for column, dealing in dealings.items()}
+    older = [
+        mode
+        for mode, by_key in runs.items()
+        if any(run.split != marks.get(f"{regime}-{seed}", run.split) for (seed, _), run in by_key.items())
+    ]
+    if not older:
+        return runs
+    again = f"train again: encore compare {dataset} --regimes {regime}"
+    if len(older) == len(runs):
+        note(f"all runs are on splits that were dealt anew since; to have them on the present ones, {again}")
+        return runs
+    note(f"left out: {', '.join(older)}, trained on splits that were dealt anew since; {again}")
+    return {mode: by_key for mode, by_key in runs.items() if mode not in older}
 
 
 def _reads_neighbours(mode: str) -> bool:
@@ -225,6 +248,7 @@ class Run:
     clips: NDArray[np.int64]
     score: NDArray[np.float32]
     settings: dict[str, Any] | None = None
+    split: str | None = None
 
     def is_comparable(self, other: Run) -> bool:
         """Whether both were asked the same of the same clips."""
@@ -258,7 +282,9 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
         _check(store, folder, run, data.targets[clips][:, columns])
         said = Scored(data.targets[clips], chosen, data.artist[clips], _task(record))
         name = f"{folder.mode} ({SHORT_RULES.get(record.rule, record.rule)})" if record.rule else folder.mode
-        runs.setdefault(name, {})[record.seed, record.fold or 0] = Run(said, clips, score, record.all_settings())
+        runs.setdefault(name, {})[record.seed, record.fold or 0] = Run(
+            said, clips, score, record.all_settings(), record.split
+        )
     return runs
 
 

@@ -12,8 +12,6 @@ import numpy as np
 from stages.head.scores.task import task_judged_by
 from stages.head.thesis import Paper
 
-SHORT_RULES = {"most frequent": "top", "at least half": "half"}
-
 
 @dataclass(kw_only=True)
 class Result:
