@@ -93,6 +93,10 @@ bench: $(ready) ## measure, side by side with peers; writes bench.json
 study: $(ready) ## train the backbones on generated music; what it gives
 	$(VENV)/bin/python -m tests.study $(ARGS)
 
+.PHONY: golden
+golden: $(ready) ## write the numbers that tests hold anew (no old store)
+	$(VENV)/bin/python -m tests.golden
+
 .PHONY: clean
 clean: ## remove the virtual environment (stores and data stay)
 	rm -rf $(VENV)

@@ -21,11 +21,11 @@ OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "DIR"}
 
 
-def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
+def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(function, eval_str=True)
     found, broken = registry.load("dataset")
     offered: dict[str, tuple[Any, dict[str, list[str]]]] = {}
-    taken = _taken(own)
+    taken = own_options(own)
     left_out = list(broken)
     for name, dataset in found.items():
         try:
@@ -60,7 +60,7 @@ def _with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     return gathered
 
 
-def _taken(own: inspect.Signature) -> set[str]:
+def own_options(own: inspect.Signature) -> set[str]:
     """The options that a command has itself: by its parameters' names, and by what the command line calls them."""
     told = (info for p in own.parameters.values() for info in getattr(p.annotation, "__metadata__", ()))
     # In an annotation the first of an option's names stands where a default value would.

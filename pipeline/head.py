@@ -15,7 +15,7 @@ from torch import nn
 
 from stages import registry
 from stages.devices import find_memory
-from stages.head.checks import note_missing_labels, note_silent, trainable
+from stages.head.checks import note_silent, trainable
 from stages.head.collection import Collection
 from stages.head.fit import fit
 from stages.head.heads import Head, TrainedHead, is_inductive
@@ -33,6 +33,7 @@ from stages.head.training.processes import ALONE, ProcessGroup
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import takes_one_thread
 from stages.progress import note, task
+from stages.splits.kept import mark_of
 from stages.splits.regimes import Split
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
@@ -87,6 +88,7 @@ def run(
     ]
     about = {
         "collection": data.mark(),
+        "splits": mark_of(split for of_regime in splits.values() for _, _, split in of_regime),
         "backbone": data.backbone,
         "settings": settings,
         "seeds": seeds,
@@ -115,17 +117,40 @@ def run(
 
 
 def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, list[_Split]]:
-    """The splits of each regime; what their parts lack is noted."""
-    splits = {}
+    """The splits of each regime that the collection can have; what it cannot, and what parts lack, is noted.
+
+    Raises
+    ------
+    RequestError
+        where a regime is unknown, or the collection can have none of them.
+    """
+    splits: dict[str, list[_Split]] = {}
+    impossible: dict[str, RequestError] = {}
     for regime in regimes:
-        splits[regime] = [(seed, fold, split) for seed in range(seeds) for fold, split in _parts(data, regime, seed)]
-        for seed, _, split in splits[regime]:
-            if not (split == 2).any():
-                raise RequestError(
-                    f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
-                    f"take another regime, or see what failed: encore store show {data.info.name}"
-                )
-        note_missing_labels(data, regime, [split for _, _, split in splits[regime]])
+        parse_regime(regime)
+    for regime in regimes:
+        try:
+            splits[regime] = _splits_of(data, regime, seeds)
+        except RequestError as error:
+            impossible[regime] = error
+    if not splits:
+        raise impossible[regimes[0]]
+    for regime, why in impossible.items():
+        note(f"regime {regime} is left out: {why}")
+    for regime, of_regime in splits.items():
+        for line in data.remarks([part for _, _, part in of_regime]):
+            note(f"regime {regime}: {line}")
+    return splits
+
+
+def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:
+    splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
+    for seed, _, part in splits:
+        if not (part == 2).any():
+            raise RequestError(
+                f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
+                f"take another regime, or see what failed: encore store show {data.info.name}"
+            )
     return splits
 
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pipeline.dataset_options import OF_COLLECTION, _with_dataset_options
-from pipeline.process import INTERRUPTED, _libraries_silenced, tell
+from pipeline.dataset_options import OF_COLLECTION, with_dataset_options
+from pipeline.process import INTERRUPTED, libraries_silenced, report_error
 from stages import progress, registry
 
 COMMON = "Common options"  # how a help calls its groups of options
@@ -131,14 +131,14 @@ def command(
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        name = function.__name__.removeprefix("store_")
+        name = function.__name__
         if not dataset_options:
             group.command(name=name, cls=GroupedHelp)(_guarded(function))
             return function
 
         def complete() -> TyperCommand:
             alone = typer.Typer(**PLAIN)
-            alone.command(name=name, cls=GroupedHelp)(_guarded(_with_dataset_options(function)))
+            alone.command(name=name, cls=GroupedHelp)(_guarded(with_dataset_options(function)))
             return typing.cast(TyperCommand, typer.main.get_command(alone))
 
         @functools.wraps(function)
@@ -160,7 +160,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
         if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with _libraries_silenced() if quiet else contextlib.nullcontext():
+            with libraries_silenced() if quiet else contextlib.nullcontext():
                 function(**given)
         except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
             print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
@@ -170,7 +170,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if debug:
                 raise
-            raise typer.Exit(tell(error, function.__name__)) from None
+            raise typer.Exit(report_error(error, function.__name__)) from None
 
     own = inspect.signature(function, eval_str=True)
     common = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table as CSV on standard output, its columns named in the first line."""
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -64,8 +72,11 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     for kind in ("songs", "recordings"):  # an official split is taken as it is
         twice = _range([overlap["shared"]["train-test"].get(kind, 0) for overlap in splits])
         leak += "" if twice == "0" else f"\n{kind} that stand in train and in test: {twice}"
-    if shared == "0":
+    featured = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
+    if shared == "0" and featured == "0":
         return f"{songs} songs; train and test share no artist{leak}"
+    if shared == "0":
+        return f"{songs} songs; train and test share no first-named artist, but {featured} of all{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
     sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
     gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"

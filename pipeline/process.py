@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 from store.errors import EncoreError, is_out_of_memory
 
-if TYPE_CHECKING:
-    pass
-import logging
-import warnings
-from collections.abc import Iterator
+INTERRUPTED = 130  # the exit code after Ctrl-C
+STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
+_LESS_TRAINING = "a smaller hidden, batch or neighbours (--set key=value) needs less"
+_LESS_HEAD = f"{_LESS_TRAINING}, so does a smaller --memory, and OMP_NUM_THREADS=1, which trains one network at a time"
+_LESS = {  # what takes less memory, by command
+    "embed": "a smaller --batch or fewer --workers needs less",
+    "train": "a smaller batch (--set batch=N) or fewer --workers needs less",
+    "head": _LESS_HEAD,
+    "compare": _LESS_HEAD,
+    "search": _LESS_TRAINING,
+}
+_OTHER_CAUSES = "other programs may have it, or a limit is set (ulimit -v, that of a container)"
 
 
 class _Results(io.FileIO):
-    """Standard output, whose errors bear its name."""
+    """Standard output, with its name in its errors."""
 
     def write(self, data: Any) -> int:
         try:
@@ -29,7 +39,7 @@ class _Results(io.FileIO):
 
 
 class _Notes(io.FileIO):
-    """Standard error, which drops what it cannot write: what is told of the work must never end it."""
+    """Standard error, which drops what it cannot write: a lost note must never end the work."""
 
     def write(self, data: Any) -> int:
         with contextlib.suppress(OSError):
@@ -37,46 +47,29 @@ class _Notes(io.FileIO):
         return len(data)
 
 
-def _take_standard_streams() -> None:
-    """Streams of few letters show ? for others; one that is closed takes what is written and drops it."""
-    while os.open(os.devnull, os.O_RDWR) <= 2:  # or a file of the store takes the place, and what is printed, later
+def take_standard_streams() -> None:
+    """Reopen standard output and error so that a closed one, or one of another encoding, breaks nothing.
+
+    Characters that the encoding lacks become ``?``; what is written to a closed stream is dropped.
+    """
+    while os.open(os.devnull, os.O_RDWR) <= 2:  # else a file of the store would get the number, and what is printed
         pass
     for name, kind, number in (("stdout", _Results, 1), ("stderr", _Notes, 2)):
         stream = getattr(sys, name)
         encoding = "utf-8" if stream is None else stream.encoding
         raw = io.BufferedWriter(kind(number, "w", closefd=False))
-        taken = io.TextIOWrapper(raw, encoding, errors="replace", line_buffering=kind is _Notes or raw.isatty())
-        setattr(sys, name, taken)
+        text = io.TextIOWrapper(raw, encoding, errors="replace", line_buffering=kind is _Notes or raw.isatty())
+        setattr(sys, name, text)
 
 
-INTERRUPTED = 130
-
-
-STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
-
-
-_LESS_TO_LEARN = "a smaller hidden, batch or neighbours (--set key=value) needs less"
-
-
-_LESS_HELD = f"{_LESS_TO_LEARN}, so does a smaller --memory, and OMP_NUM_THREADS=1, which trains one network at a time"
-
-
-# What takes less memory, by command.
-_LESS = {
-    "embed": "a smaller --batch or fewer --workers needs less",
-    "train": "a smaller batch (--set batch=N) or fewer --workers needs less",
-    "head": _LESS_HELD,
-    "compare": _LESS_HELD,
-    "search": _LESS_TO_LEARN,
-}
-
-
-_MORE = "other programs may have it, or a limit is set (ulimit -v, that of a container)"
+def is_first_process() -> bool:
+    """Whether this process speaks for all; False in those that ``torchrun`` started beside it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
-def _libraries_silenced() -> Iterator[None]:
-    """Nothing of what libraries warn of is shown, in this process and in those that it starts."""
+def libraries_silenced() -> Iterator[None]:
+    """Silence the warnings of libraries, in this process and in those that it starts."""
     before = os.environ.get("PYTHONWARNINGS")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -91,17 +84,17 @@ def _libraries_silenced() -> Iterator[None]:
                 os.environ["PYTHONWARNINGS"] = before
 
 
-def tell(error: Exception, name: str = "") -> int:
-    """Say what ended the command ``name``; the exit code."""
+def report_error(error: Exception, command: str = "") -> int:
+    """Print why the command of that name ended; returns its exit code."""
     if is_out_of_memory(error):
-        print(f"error: out of memory; {_LESS.get(name, _MORE)}", file=sys.stderr)
+        print(f"error: out of memory; {_LESS.get(command, _OTHER_CAUSES)}", file=sys.stderr)
         return 1
     if isinstance(error, EncoreError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
-        return 1  # its reader went away, and knows
-    if isinstance(error, OSError):  # what a store or a song could not be read for is told where it happens
+        return 1  # its reader went away, and needs no message
+    if isinstance(error, OSError):  # of none of the store's files and no song: their errors are made where they happen
         where = "" if error.filename is None else f"{error.filename}: "
         print(f"error: {where}cannot be written or read: {error.strerror or str(error) or 'OSError'}", file=sys.stderr)
         return 1

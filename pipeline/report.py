@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from pipeline.output import WIDTH, rules_text, table
-from stages.head.modes import Mode
-from stages.head.report import Report, Score
-from stages.head.scores.metrics import Metric
+import typer
+
+from pipeline.arguments import check_mode, open_store, read_modes, split_names
+from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, StoreOption
+from pipeline.output import WIDTH, print_json, rules_text, table
+from stages import progress
+from store.errors import RequestError
+
+if TYPE_CHECKING:
+    from stages.head.modes import Mode
+    from stages.head.report import Report, Score
+    from stages.head.scores.metrics import Metric
 
 _BELOW = "<"
 _TITLES = {
@@ -16,6 +26,58 @@ _TITLES = {
     "by_songs_of_artist": "songs the artist has",
     "by_neighbours_of_clip": "neighbours the clip has",
 }
+
+
+def report(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    against: Annotated[
+        str, typer.Option("--against", help="the mode that others are tested against", metavar="M")
+    ] = "song",
+    ensemble: Annotated[
+        str | None, typer.Option("--ensemble", help="report the mean of these modes' scores too", metavar="M,M")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="draw scores by kind of clip, and confusions: .png, .pdf, .svg", metavar="FILE"),
+    ] = None,
+    neighbours: Annotated[
+        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
+    ] = "all",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
+    from pipeline import plot as picture
+    from stages.head import report as work
+
+    chosen = read_modes(modes)
+    members = split_names(ensemble, "--ensemble") if ensemble is not None else []
+    for mode in members:
+        check_mode(mode)
+    if plot is not None:
+        picture.check(plot)
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    scores = work.report(
+        open_store(store),
+        dataset,
+        backbone=backbone,
+        modes=chosen,
+        regime=regime,
+        against=against,
+        ensemble=members,
+        inductive=neighbours == "train",
+    )
+    if plot is not None:
+        picture.draw(scores, plot)
+        progress.note(f"drawn: {plot}")
+    if json:
+        print_json(scores.as_json())
+    else:
+        print(describe(scores))
 
 
 def describe(report: Report) -> str:

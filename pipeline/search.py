@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pipeline.output import shell_lines, table
-from stages.head.scores.task import METRICS
-from stages.head.search import SEED, Found
+import typer
+
+from pipeline.arguments import check_mode, open_store, read_settings
+from pipeline.options import (
+    DEFAULT_STORE,
+    BackboneOption,
+    DeviceOption,
+    JsonOption,
+    ModeOption,
+    NeighboursOption,
+    SetOption,
+    StoreOption,
+)
+from pipeline.output import print_json, shell_lines, table
 from store.words import counted
+
+if TYPE_CHECKING:
+    from stages.head.search import Found
+
+
+def search(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    mode: ModeOption = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official", metavar="R")] = "random",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count", metavar="N")] = 30,
+    settings: SetOption = None,
+    neighbours: NeighboursOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
+    check_mode(mode)
+    from stages.devices import find_device
+    from stages.head import search as work
+
+    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    best = work.search(
+        open_store(store),
+        dataset,
+        backbone=backbone,
+        mode=mode,
+        regime=regime,
+        trials=trials,
+        changes=read_settings(settings, neighbours=neighbours),
+        device=find_device(device),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+    )
+    if json:
+        print_json(dataclasses.asdict(best))
+    else:
+        print(describe(best))
 
 
 def describe(best: Found) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
+    from stages.head.scores.task import METRICS
+    from stages.head.search import SEED
+
     kind = " (synthetic)" if best.synthetic else ""
     failed = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
     metric = METRICS[best.metric]

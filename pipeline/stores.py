@@ -2,72 +2,103 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+import sys
+from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import typer
 
-from pipeline.output import table, wrapped
+from pipeline.arguments import open_store
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
+from pipeline.output import print_csv, print_json, table, wrapped
 from stages import registry
 from store.errors import EncoreError, RequestError
-from store.layout import Store, check_name, match
-from store.reader import Representations
-from store.runs import count_by_mode, count_searches
-from store.splits import read_splits
 from store.words import counted
 
-
-def list_store(store: Store) -> list[dict[str, Any]]:
-    """One entry a collection: its clips, its representations, complete or not, and what was trained on each."""
-    found: list[dict[str, Any]] = []
-    for dataset in store.datasets():
-        try:
-            catalog = store.read_catalog(dataset)
-        except EncoreError as error:
-            found.append({"dataset": dataset, "error": str(error), "representations": [], "runs": []})
-            continue
-        found.append(
-            {
-                "dataset": dataset,
-                "synthetic": catalog.info.synthetic,
-                "clips": len(catalog),
-                "representations": [
-                    {
-                        "name": str(name),
-                        "complete": store.is_complete(dataset, name),
-                        "bytes": store.files.size(f"{dataset}/{name}"),
-                    }
-                    for name in store.representations(dataset)
-                ],
-                "runs": runs(store, dataset),
-            }
-        )
-    return found
+_FAILURE_COLUMNS = ("representation", "row", "clip_id", "path", "kind", "reason", "encoded")
 
 
-def runs(store: Store, dataset: str) -> list[dict[str, Any]]:
-    """What heads left, one entry a representation that they were trained on: how many runs and searches, their bytes,
-    and how many of the runs are of each ``<mode>-<regime>``.
+def ls(store: StoreOption = DEFAULT_STORE, json: JsonOption = False) -> None:
+    """List collections, representations and trained heads. With their sizes."""
+    from store.inventory import list_collections
 
-    ``metadata`` are the runs of heads that read no representation.
+    where = open_store(store)
+    collections = list_collections(where)
+    if json:
+        print_json(collections)
+    else:
+        empty = where.there_is_none() or f"the store {where.where()} holds nothing yet; fill it: encore embed demo"
+        print(list_text(collections) if collections else empty)
+
+
+def show(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    failures: Annotated[bool, typer.Option("--failures", help="every clip that failed or has a note, and why")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="--failures as CSV")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Say everything that the store knows of one collection."""
+    from store.inventory import describe_collection, list_failures
+
+    if csv and (json or not failures):
+        raise RequestError("--csv writes what --failures lists; give --failures --csv, or --json alone")
+    where = open_store(store)
+    document = list_failures(where, dataset) if failures else describe_collection(where, dataset)
+    if csv:
+        print_csv(_FAILURE_COLUMNS, document["clips"])
+    elif json:
+        print_json(document)
+    else:
+        print(failures_text(document) if failures else show_text(document))
+
+
+def verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Read everything back and compare it with what was committed."""
+    from store import verify as reading
+
+    checked, problems = reading.verify(open_store(store), dataset)
+    if json:
+        print_json({"checked": checked, "wrong": problems})
+    else:
+        print("\n".join(checked) or "nothing to verify")
+    if problems:
+        raise EncoreError("\n".join(problems))
+
+
+def remove(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="only trained heads, their scores, and searches")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Remove a collection, a representation or its heads.
+
+    Without options all of the collection goes. With --backbone a representation goes, and the heads that were trained
+    on it stay, for reports; --runs removes those.
     """
-    found = []
-    for of, counts in count_by_mode(store, dataset).items():
-        where = f"{dataset}/runs/{of}"
-        searches = count_searches(store, dataset, of)
-        found.append(
-            {
-                "representation": of,
-                "runs": sum(counts.values()),
-                "searches": searches,
-                "bytes": store.files.size(where),
-                "modes": {mode: count for mode, count in counts.items() if count},
-            }
-        )
-    return found
+    from store import removal as work
+
+    where = open_store(store)
+    removal = work.plan_removal(where, dataset, backbone, only_runs=runs)
+    if not yes:
+        what = ", ".join(f"{where.files.show(folder)} ({mib(size)} MiB)" for folder, size in removal.folders.items())
+        if removal.searches:
+            what += f", with {counted(removal.searches, 'search', 'searches')} for settings"
+        if not sys.stdin.isatty():
+            raise RequestError(f"this removes {what}; say --yes to do it")
+        if not typer.confirm(f"Remove {what}?", err=True):
+            return
+    removed = work.remove(where, removal)
+    if json:
+        print_json(removed)
+    else:
+        print(removed_text(removed))
 
 
 def _runs_and_searches(run: dict[str, Any]) -> str:
@@ -75,12 +106,10 @@ def _runs_and_searches(run: dict[str, Any]) -> str:
     return counted(run["runs"], "run") + searches
 
 
-def list_text(store: Store) -> str:
-    held = list_store(store)
-    if not held:
-        return store.there_is_none() or f"the store {store.where()} holds nothing yet; fill it: encore embed demo"
+def list_text(collections: list[dict[str, Any]]) -> str:
+    """A table of `store.inventory.list_collections`."""
     rows = []
-    for entry in held:
+    for entry in collections:
         if "error" in entry:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
@@ -108,59 +137,40 @@ def mib(count: int) -> str:
     return f"{count / 2**20:,.1f}"
 
 
-def show(store: Store, dataset: str) -> dict[str, Any]:
-    """Everything the store says of one collection."""
-    catalog = store.read_catalog(dataset)
-    info = catalog.info
-    live = pa.array(np.flatnonzero(~catalog.retired()))
-    representations = []
-    for name in store.representations(dataset):
-        entry: dict[str, Any] = {"name": str(name), "complete": store.is_complete(dataset, name)}
-        if entry["complete"]:
-            held = Representations(store, catalog, name)
-            failures = held.failures().filter(pc.field("row").isin(live))
-            entry |= {
-                "rows": held.rows,
-                "shape": list(held.shape),
-                "dtype": held.manifest.dtype,
-                "settings": held.manifest.settings,
-                "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
-                "failures": failures.num_rows,
-                "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
-                "first_failures": failures.slice(0, 5).to_pylist(),
-            }
-        representations.append(entry)
-    return {
-        "dataset": dataset,
-        "title": info.title,
-        "version": info.version,
-        "licence": info.licence,
-        "citation": info.citation,
-        "synthetic": info.synthetic,
-        "data_root": info.data_root,
-        "clips": len(catalog),
-        "songs": len(pc.unique(catalog.column("song_id"))),
-        "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
-        "retired": int(catalog.column("retired").to_numpy().sum()),
-        "representations": representations,
-        "runs": runs(store, dataset),
-    }
+def failures_text(failures: dict[str, Any]) -> str:
+    """The lines of `store.inventory.list_failures`."""
+    lines = [line for text in failures["notes"] for line in wrapped(text)]
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for entry in failures["clips"]:
+        line = f"  row {entry['row']}: {_clip_line(entry)}"
+        groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
+    for (name, encoded), clips in groups.items():
+        what = "encoded, with a note" if encoded else "that could not be encoded"
+        lines += [f"{name}: {counted(len(clips), 'clip')} {what}:", *clips]
+    return "\n".join(lines) or f"every clip of {failures['dataset']} is encoded, and nothing was noted"
 
 
-def show_text(found: dict[str, Any]) -> str:
-    kind = " (synthetic)" if found["synthetic"] else ""
-    retired = f" ({found['retired']:,} retired)" if found["retired"] else ""
+def _clip_line(entry: dict[str, Any]) -> str:
+    where = f" ({entry['path']})" if entry["path"] != entry["clip_id"] else ""
+    return f"{entry['clip_id']}{where}: {entry['kind']}: {entry['reason']}"
+
+
+def show_text(collection: dict[str, Any]) -> str:
+    """The lines of `store.inventory.describe_collection`."""
+    kind = " (synthetic)" if collection["synthetic"] else ""
+    retired = f" ({collection['retired']:,} retired)" if collection["retired"] else ""
     lines = [
-        f"{found['dataset']}{kind}: {found['title']}, {found['version']}",
-        *wrapped(f"licence: {found['licence']}"),
-        *wrapped(f"citation: {found['citation']}"),
-        f"files: {found['data_root']}",
-        f"clips: {found['clips']:,}{retired} of {counted(found['songs'], 'song')} by "
-        f"{counted(found['artists'], 'artist')}",
+        f"{collection['dataset']}{kind}: {collection['title']}, {collection['version']}",
+        *wrapped(f"licence: {collection['licence']}"),
+        *wrapped(f"citation: {collection['citation']}"),
+        f"files: {collection['data_root']}",
+        f"clips: {collection['clips']:,}{retired} of {counted(collection['songs'], 'song')} by "
+        f"{counted(collection['artists'], 'artist')}",
+        *(line for text in collection["notes"] for line in wrapped(f"note: {text}")),
     ]
-    for entry in found["representations"]:
+    for entry in collection["representations"]:
         if not entry["complete"]:
-            lines.append(f"{entry['name']}: not complete; go on: encore embed {found['dataset']}")
+            lines.append(f"{entry['name']}: not complete; go on: encore embed {collection['dataset']}")
             continue
         shape = " x ".join(f"{n:,}" for n in (entry["rows"], *entry["shape"]))
         lines.append(f"{entry['name']}: {shape} {entry['dtype']}, {mib(entry['bytes'])} MiB")
@@ -172,8 +182,22 @@ def show_text(found: dict[str, Any]) -> str:
             first = entry["first_failures"]
             shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
             lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
-            lines += [f"    {f['path']}: {f['kind']}: {f['reason']}" for f in first]
-    for run in found["runs"]:
+            lines += [f"    {_clip_line(failure)}" for failure in first]
+            if shown:
+                lines.append(f"    all: encore store show {collection['dataset']} --failures")
+        if entry["notes_by_kind"]:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())
+            which = f"which: encore store show {collection['dataset']} --failures"
+            lines.append(f"  notes on encoded clips: {kinds}; {which}")
+    from stages.splits.kept import REVISION
+
+    by_revision: dict[int, list[str]] = {}
+    for split, revision in collection["splits"].items():
+        by_revision.setdefault(revision, []).append(split)
+    for revision, splits in sorted(by_revision.items()):
+        older = f"; deal anew: encore store redeal {collection['dataset']}" if revision < REVISION else ""
+        lines += wrapped(f"splits dealt by revision {revision}: {', '.join(splits)}{older}")
+    for run in collection["runs"]:
         of = "that read no representation" if run["representation"] == "metadata" else f"on {run['representation']}"
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
         by_regime: dict[str, list[str]] = {}
@@ -189,106 +213,12 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def verify(store: Store, dataset: str | None) -> tuple[list[str], list[str]]:
-    """Read splits and every shard of every complete representation; returns what was checked and what is wrong."""
-    names = store.datasets() if dataset is None else [check_name(dataset)]
-    none = store.there_is_none()
-    if none is not None:
-        raise RequestError(none)
-    checked, wrong = [], []
-    for name in names:
-        try:
-            catalog = store.read_catalog(name)
-        except RequestError:
-            raise
-        except EncoreError as error:
-            checked.append(f"{name}: damaged")
-            wrong.append(str(error))
-            continue
-        try:
-            read_splits(store, name, [], pa.array([], type=pa.string()))
-        except EncoreError as error:
-            wrong.append(str(error))
-        for representation in store.representations(name):
-            where = f"{name}/{representation}"
-            if not store.is_complete(name, representation):
-                checked.append(f"{where}: not complete")
-                continue
-            try:
-                problems = Representations(store, catalog, representation).verify()
-            except EncoreError as error:
-                problems = [str(error)]
-            checked.append(f"{where}: {'damaged' if problems else 'intact'}")
-            wrong += problems
-    return checked, wrong
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What a request to remove comes to: folder in the store -> bytes; and the runs that stay without their numbers.
-
-    ``searches`` counts the searches for settings that lie with the heads, where these are what goes.
-    """
-
-    folders: dict[str, int]
-    kept_runs: list[dict[str, Any]]
-    searches: int = 0
-
-    @property
-    def with_searches(self) -> str:
-        """What to add to the words on the folders."""
-        return f", with {counted(self.searches, 'search', 'searches')} for settings" if self.searches else ""
-
-
-def removal(store: Store, dataset: str, backbone: str | None, *, only_runs: bool) -> Removal:
-    """Of a collection all that the store holds, or the representations of a backbone, or only what was trained on them.
-
-    Runs stay when their representation goes: a report reads nothing else, and encoding again gives the same numbers.
-    """
-    if not store.has_catalog(dataset):
-        store.read_catalog(dataset)  # raises with the list of what there is
-    trained = runs(store, dataset)
-    if only_runs:
-        names = [run["representation"] for run in trained]
-        chosen = match(names, backbone)
-        folders = [f"{dataset}/runs/{name}" for name in chosen]
-        missing = f"{dataset} has no runs of {backbone or 'any head'}; have: {', '.join(names) or 'none'}"
-        kept, searches = [], sum(run["searches"] for run in trained if run["representation"] in chosen)
-    else:
-        names = [str(name) for name in store.representations(dataset)]
-        chosen = match(names, backbone)
-        folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
-        missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
-        kept = [run for run in trained if backbone is not None and run["representation"] in chosen]
-        searches = 0
-    if not folders:
-        raise RequestError(missing)
-    return Removal({folder: store.files.size(folder) for folder in folders}, kept, searches)
-
-
-def remove(store: Store, dataset: str, going: Removal) -> dict[str, Any]:
-    """Remove what `removal` found; says what went.
-
-    What killed commands left half written or half removed goes with it, wherever in the store it lies.
-    """
-    store.files.sweep()
-    for folder in going.folders:
-        store.files.remove(folder)
-    gone = [{"path": store.files.show(folder), "bytes": count} for folder, count in going.folders.items()]
-    return {
-        "dataset": dataset,
-        "removed": gone,
-        "bytes": sum(going.folders.values()),
-        "searches": going.searches,
-        "kept_runs": going.kept_runs,
-    }
-
-
-def removed_text(found: dict[str, Any]) -> str:
-    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in found["removed"]]
+def removed_text(removed: dict[str, Any]) -> str:
+    """The lines of `store.removal.remove`."""
+    lines = [f"removed {folder['path']}, {mib(folder['bytes'])} MiB" for folder in removed["removed"]]
     lines += [
         f"kept: {_runs_and_searches(run)} trained on it, {mib(run['bytes'])} MiB; remove them: "
-        f"encore store remove {found['dataset']} --runs --backbone {run['representation']}"
-        for run in found["kept_runs"]
+        f"encore store remove {removed['dataset']} --runs --backbone {run['representation']}"
+        for run in removed["kept_runs"]
     ]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""The Zarr arrays of representations: how they are laid out, made and opened.
+"""The Zarr arrays of representations: how they are laid out, created and opened.
 
-One chunk is one shard and one file, ``c/<shard>/0...``, in the layout of the Zarr 3 format: the reader takes numbers
-straight from these files. The layout is asked for by name when an array is made, so it is no library's default.
+One chunk is one shard and one file, ``c/<shard>/0...``, in the Zarr 3 format; the reader takes numbers straight from
+these files. The layout is requested explicitly when an array is created and depends on no library's defaults.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from store.layout import RepresentationName, Store
 
 _SHARD_BYTES = 4 << 20  # a few seconds of an encoder's work, and a good size for a disk and an object store
 _SHARD_ROWS = (64, 4096)
-_EVERY_CHUNK = {"array.write_empty_chunks": True}  # so that a chunk which is not there is known to be lost
+_EVERY_CHUNK = {"array.write_empty_chunks": True}  # so that an absent chunk is known to be lost
 _SEPARATOR = "/"
 
 
 def shard_rows(shape: tuple[int, ...], dtype: str) -> int:
-    """How many rows make a shard: about 4 MiB, a power of two between 64 and 4096."""
+    """The number of rows in a shard of about 4 MiB: a power of two between 64 and 4096."""
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     low, high = _SHARD_ROWS
     return min(high, max(low, 1 << max(0, round(math.log2(_SHARD_BYTES / row_bytes)))))
 
 
 def fill_value(dtype: str) -> float | int:
-    """What a row holds that could not be encoded: NaN in floats, 0 in integers."""
+    """The value of rows that could not be encoded: NaN in floats, 0 in integers."""
     return float("nan") if np.dtype(dtype).kind == "f" else 0
 
 
 def create_array(
     store: Store, dataset: str, name: RepresentationName, shape: tuple[int, ...], dtype: str, rows_per_shard: int
 ) -> None:
-    """Make the Zarr array of a representation, rows first in ``shape``; it is left alone where it is there already."""
+    """Create the Zarr array of a representation, with rows first in ``shape``; an existing one is left alone."""
     where = f"{dataset}/{name}/representations.zarr"
-    packs = np.dtype(dtype).kind in "iub"
+    compressible = np.dtype(dtype).kind in "iub"
     with Disk(store.files.show(where)), contextlib.suppress(ContainsArrayError):
         zarr.create_array(
             _zarr_store(store, where, writable=True),
@@ -54,8 +54,8 @@ def create_array(
             chunks=(rows_per_shard, *shape[1:]),
             chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
             serializer=BytesCodec(endian="little"),
-            # Floats hardly compress and are read fastest as they are; piano rolls are mostly zeros.
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle") if packs else None,
+            # Floats hardly compress and are read fastest uncompressed; piano rolls are mostly zeros.
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle") if compressible else None,
             fill_value=fill_value(dtype),
             zarr_format=3,
         )
@@ -68,7 +68,15 @@ def chunk_path(root: Path, dataset: str, name: RepresentationName, shape: tuple[
 
 
 def open_array(store: Store, dataset: str, name: RepresentationName, *, writable: bool = False) -> zarr.Array[Any]:
-    """The Zarr array of a representation; FileNotFoundError where there is none."""
+    """The Zarr array of a representation.
+
+    Raises
+    ------
+    FileNotFoundError
+        if there is none.
+    FormatError
+        if its description is damaged.
+    """
     where = f"{dataset}/{name}/representations.zarr"
     if not store.files.exists(f"{where}/zarr.json"):
         raise FileNotFoundError(where)
@@ -88,7 +96,7 @@ def _zarr_store(store: Store, where: str, *, writable: bool) -> ZarrStore:
 
 
 class Disk:
-    """Turn the file system's errors into one that names the place."""
+    """Turn errors of the file system into a `StoreError` that names the place."""
 
     def __init__(self, where: str) -> None:
         self.where = where

@@ -31,6 +31,22 @@ def recordings(catalog: Catalog) -> NDArray[np.int64] | None:
     return np.where(recording >= 0, recording, recording.max() + 1 + song)
 
 
+def appearances(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Every artist of every row, the first-named and the others, as pairs of equal length: row and artist's number.
+
+    None where no row names another artist than its first.
+    """
+    others = catalog.column("other_artist_ids").combine_chunks()
+    names = others.flatten()
+    if not len(names) - names.null_count:
+        return None
+    ids = pa.concat_arrays([catalog.column("artist_id").combine_chunks(), names])
+    rows = np.concatenate([np.arange(len(catalog)), pc.list_parent_indices(others).to_numpy()])
+    known = ids.is_valid().to_numpy(zero_copy_only=False)
+    number = pc.index_in(ids, value_set=pc.unique(ids).drop_null().sort()).drop_null().to_numpy()
+    return rows[known], number.astype(np.int64)
+
+
 def targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
     """The names of all labels, sorted, and which of them each row carries: [rows, labels]."""
     column = catalog.column("labels").combine_chunks()

@@ -45,7 +45,7 @@ class FormatError(StoreError):
 
 
 # Kinds of failure that say nothing of a file's content: the next run tries again.
-PASSING = frozenset({"missing", "unreadable"})
+PASSING = frozenset({"missing", "not-followed", "not-supported", "unreadable"})
 
 
 class ClipError(EncoreError):
@@ -54,7 +54,7 @@ class ClipError(EncoreError):
     Parameters
     ----------
     kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``constant``,
-        ``short``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``.
+        ``short``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``, ``not-followed``, ``not-supported``.
     reason : one line for a person.
     """
 

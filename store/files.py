@@ -17,7 +17,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from store.errors import RequestError, StoreError
+from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
@@ -37,7 +37,9 @@ class Files:
         self.url = os.fspath(root)
         try:
             fs, path = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
+        except Exception as error:  # each file system has errors of its own (zip:// those of damaged archives)
+            if is_out_of_memory(error):
+                raise
             raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
         self.fs: Any = fs
         self.path: str = path

@@ -151,6 +151,10 @@ class Representations:
         """The clips that could not be encoded: row, clip_id, path, kind, reason."""
         return self.store.read_table(f"{self.dataset}/{self.name}/failures.parquet")
 
+    def notes(self) -> list[tuple[int, str, str]]:
+        """What was noted of clips that were encoded: row, kind, reason."""
+        return [entry for shard in self.manifest.shards for entry in shard.notes]
+
     def encoded(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[rows], True where a row holds a representation."""
         encoded = np.ones(self.rows, dtype=bool)

@@ -141,7 +141,7 @@ class RunRecord:
     synthetic : whether the collection is.
     task : its task's name; None in runs of versions that named none.
     labels : the labels of the clips that were encoded.
-    catalog : a mark of the catalog that it was trained on.
+    catalog, split : marks of the catalog and of the split that it was trained on.
     clips : how many there are in each part.
     threshold : [labels], None where labels were not chosen by a threshold.
     settings : of the training; None of a head that only counts.
@@ -163,6 +163,7 @@ class RunRecord:
     task: str | None = None
     labels: tuple[str, ...]
     catalog: dict[str, Any] | None
+    split: str | None = None
     clips: dict[str, int]
     threshold: list[float] | None
     settings: dict[str, Any] | None

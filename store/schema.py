@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -71,7 +72,9 @@ class CatalogInfo:
     """What the catalog says of its collection as a whole.
 
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
-    of ready-made features; ``backbone`` is the one that is meant when none is named.
+    of ready-made features; ``backbone`` is the one that is meant when none is named; ``follow_links`` allows links out
+    of ``data_root``. ``keep_copies``: songs of equal files are not one recording; ``first_artist``: of several artists
+    the first alone decides the regime ``artist``.
     """
 
     name: str
@@ -81,7 +84,10 @@ class CatalogInfo:
     citation: str
     backbone: str
     data_root: str | None = None
+    follow_links: bool = False
     synthetic: bool = False
+    keep_copies: bool = False
+    first_artist: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -90,7 +96,7 @@ class CatalogInfo:
         for name, value in asdict(self).items():
             if name in ("features", "notes"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-            elif name == "synthetic":
+            elif name in ("follow_links", "synthetic", "keep_copies", "first_artist"):
                 right = isinstance(value, bool)
             else:
                 right = isinstance(value, str) or (name == "data_root" and value is None)
@@ -219,17 +225,32 @@ def _completed(table: pa.Table) -> pa.Table:
     return table
 
 
+def failures_table(catalog: Catalog, entries: Sequence[tuple[int, str, str]]) -> pa.Table:
+    """(row, kind, reason) of rows of a catalog as a table of `FAILURES_SCHEMA`."""
+    rows = pa.array([row for row, _, _ in entries], type=pa.int64())
+    columns = {
+        "row": rows,
+        "clip_id": catalog.column("clip_id").take(rows),
+        "path": catalog.column("path").take(rows),
+        "kind": [kind for _, kind, _ in entries],
+        "reason": [reason for _, _, reason in entries],
+    }
+    return pa.table(columns, schema=FAILURES_SCHEMA)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures.
+    """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures and notes.
 
-    ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason).
+    ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason), and ``notes``
+    the same of rows that were encoded all the same.
     """
 
     rows: tuple[int, int]
     clips: str
     values: str
     failures: tuple[tuple[int, str, str], ...] = ()
+    notes: tuple[tuple[int, str, str], ...] = ()
 
     @classmethod
     def parse(cls, held: Any) -> ShardRecord:
@@ -239,13 +260,19 @@ class ShardRecord:
                 rows=(first, last),
                 clips=_text(held["clips"], "a shard's hash of clips"),
                 values=_text(held["values"], "a shard's hash of numbers"),
-                failures=tuple(
-                    (_whole(row, "a failed row", first, last - 1), _text(kind, "a kind"), _text(reason, "a reason"))
-                    for row, kind, reason in held["failures"]
-                ),
+                failures=_of_rows(held["failures"], first, last),
+                notes=_of_rows(held.get("notes", ()), first, last),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error
+
+
+def _of_rows(entries: Any, first: int, last: int) -> tuple[tuple[int, str, str], ...]:
+    """(row, kind, reason) of rows in [first, last)."""
+    return tuple(
+        (_whole(row, "a failed row", first, last - 1), _text(kind, "a kind"), _text(reason, "a reason"))
+        for row, kind, reason in entries
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,15 @@
 A row a song, its ``song_id``, and an int8 column ``<regime>-<seed>`` for every split that was ever asked for: 0 train,
 1 validation, 2 test (the number of the fold, from 0, in ``<regime>-<k>fold-<seed>``), -1 for a song that it does not
 divide. Rows belong to songs and not to catalog rows, so that a song that is retired, comes back, or is read from its
-files by another command keeps its part.
+files by another command keeps its part. The file's metadata say how each column was dealt (`Dealing`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,21 +23,49 @@ from store.layout import Store, check_name
 
 _KEY = "song_id"
 _VERSION = {b"encore-splits": b"1"}
+_DEALINGS = b"encore-dealings"
 
 Parts = NDArray[np.int8]
 
 
-def read_splits(store: Store, dataset: str, columns: list[str], songs: pa.StringArray) -> dict[str, Parts]:
-    """The part of each of ``songs`` in the splits ``columns``, as far as they are kept; -1 where it has none yet."""
+@dataclass(frozen=True)
+class Dealing:
+    """How a split was dealt: by which revision of the rule, and a mark of the parts that its first songs were given.
+
+    The mark stays when songs are added or corrected, and changes when the split is dealt anew. Splits that were kept
+    before both were recorded are of revision 1 and have no mark.
+    """
+
+    revision: int = 1
+    mark: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """``part`` [songs] the part (or fold) of each song, -1 where it has none yet, and how the split was dealt."""
+
+    part: Parts
+    dealing: Dealing
+
+
+def read_splits(store: Store, dataset: str, columns: list[str], songs: pa.StringArray) -> dict[str, StoredSplit]:
+    """Those of the splits ``columns`` that are kept, with the part of each of ``songs``."""
     table = _read(store, dataset)
     row = pc.index_in(songs, value_set=table.column(_KEY))
     known = row.is_valid().to_numpy(zero_copy_only=False)
     row = row.drop_null().to_numpy(zero_copy_only=False)
-    found = {}
-    for column in set(columns) & set(table.column_names):
-        found[column] = np.full(len(songs), -1, dtype=np.int8)
-        found[column][known] = table.column(column).to_numpy()[row]
-    return found
+    dealings = _dealings(store, dataset, table)
+    splits = {}
+    for column in set(columns) & set(dealings):
+        part = np.full(len(songs), -1, dtype=np.int8)
+        part[known] = table.column(column).to_numpy()[row]
+        splits[column] = StoredSplit(part, dealings[column])
+    return splits
+
+
+def read_dealings(store: Store, dataset: str) -> dict[str, Dealing]:
+    """How each of the kept splits was dealt, by column; nothing where none is kept."""
+    return _dealings(store, dataset, _read(store, dataset))
 
 
 def splits_mark(store: Store, dataset: str) -> str | None:
@@ -43,8 +74,15 @@ def splits_mark(store: Store, dataset: str) -> str | None:
 
 
 def keep_splits(
-    store: Store, dataset: str, songs: pa.StringArray, splits: Mapping[str, Parts], seen: str | None
-) -> None:
+    store: Store,
+    dataset: str,
+    songs: pa.StringArray,
+    splits: Mapping[str, Parts],
+    seen: str | None,
+    *,
+    revision: int,
+    anew: bool = False,
+) -> dict[str, Dealing]:
     """Keep the part of each of ``songs`` (distinct) in some splits; -1 leaves what is kept as it is.
 
     The file is replaced as a whole, other songs and other splits stay: for one process at a time (`Store.lock`).
@@ -52,13 +90,20 @@ def keep_splits(
     Parameters
     ----------
     seen : `splits_mark` from before it was looked up what is kept.
+    revision : of the rule by which splits that are not kept yet were dealt.
+    anew : forget everything that was kept before.
+
+    Returns
+    -------
+    How each of ``splits`` was dealt, by column.
 
     Raises
     ------
     StoreError
         where another run kept splits since, which can happen behind a URL, where nothing can be locked.
     """
-    table = _read(store, dataset)
+    table = _none() if anew else _read(store, dataset)
+    dealings = _dealings(store, dataset, table)
     before = table.num_rows
     new = songs.filter(pc.invert(pc.is_in(songs, value_set=table.column(_KEY))))
     keys = pa.concat_arrays([*table.column(_KEY).chunks, new])
@@ -68,6 +113,8 @@ def keep_splits(
         values = np.full(len(keys), -1, dtype=np.int8)
         if name in table.column_names:
             values[:before] = table.column(name).to_numpy()
+        else:
+            dealings[name] = Dealing(revision, _mark(songs, splits[name]))
         if name in splits:
             dealt = splits[name] >= 0
             values[place[dealt]] = splits[name][dealt]
@@ -76,27 +123,57 @@ def keep_splits(
         raise StoreError(
             f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
         )
-    store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(_VERSION))
+    record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
+    metadata = {**_VERSION, _DEALINGS: record.encode()}
+    store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata))
+    return {name: dealings[name] for name in splits}
+
+
+def _mark(songs: pa.StringArray, part: Parts) -> str:
+    digest = hashlib.sha256("\n".join(songs.filter(pa.array(part >= 0)).to_pylist()).encode())
+    digest.update(part[part >= 0].data)
+    return digest.hexdigest()[:16]
+
+
+def _dealings(store: Store, dataset: str, table: pa.Table) -> dict[str, Dealing]:
+    """How each split in the table was dealt."""
+    try:
+        record = json.loads((table.schema.metadata or {}).get(_DEALINGS, b"{}"))
+        dealings = {name: Dealing(**record.get(name, {})) for name in table.column_names[1:]}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(store, dataset) from error
+    if not all(isinstance(d.revision, int) and isinstance(d.mark, str | None) for d in dealings.values()):
+        raise _damaged(store, dataset)
+    return dealings
 
 
 def _name(dataset: str) -> str:
     return f"{check_name(dataset)}/splits.parquet"
 
 
+def _none() -> pa.Table:
+    return pa.table({_KEY: pa.array([], type=pa.string())})
+
+
 def _read(store: Store, dataset: str) -> pa.Table:
     """The kept splits; a table without rows where there are none yet."""
     name = _name(dataset)
     if not store.files.exists(name):
-        return pa.table({_KEY: pa.array([], type=pa.string())})
+        return _none()
     table = store.read_table(name)
-    held = {key: (table.schema.metadata or {}).get(key) for key in _VERSION}
-    if None not in held.values() and held != _VERSION:
+    version = {key: (table.schema.metadata or {}).get(key) for key in _VERSION}
+    if None not in version.values() and version != _VERSION:
         raise RequestError(f"{store.files.show(name)} was written by a newer Encore; read it with that one")
     types = {field.name: field.type for field in table.schema}
-    whole = held == _VERSION and types.pop(_KEY, None) == pa.string() and set(types.values()) <= {pa.int8()}
+    whole = version == _VERSION and table.column_names[:1] == [_KEY]
+    whole = whole and types.pop(_KEY) == pa.string() and set(types.values()) <= {pa.int8()}
     if not whole or any(table.column(i).null_count for i in range(table.num_columns)):
-        raise FormatError(
-            f"{store.files.show(name)} does not hold splits as its format says. Put a copy back; where there is none, "
-            f"remove it, and splits are dealt anew: then train again what was trained on this collection"
-        )
+        raise _damaged(store, dataset)
     return table
+
+
+def _damaged(store: Store, dataset: str) -> FormatError:
+    return FormatError(
+        f"{store.files.show(_name(dataset))} does not hold splits as its format says. Put a copy back; where there is "
+        f"none, remove it, and splits are dealt anew: then train again what was trained on this collection"
+    )

@@ -1,29 +1,28 @@
-"""Write representations so that a kill at any moment loses at most the shards in work.
+"""Write representations so that a kill at any moment loses at most the shards in progress.
 
-The order is the protocol: a shard's numbers, then its record (rows, clips, hash), and when every shard has a
-record, the failures, then the manifest. A reader trusts only the manifest, so the state before stays
-readable until the moment the next one is complete. Which process encodes a shard does not matter: of two that
-encode the same one, the first to commit is believed. Commits take turns under the representation's lock; behind a URL,
-where there is none, no two processes should be given the same shard.
+The order of writes is the protocol: a shard's numbers, then its record (rows, clips, hash), and once every shard has a
+record, the failures, then the manifest. Readers trust only the manifest, so the previous state stays readable until
+the next one is complete. Any process may encode any shard: if two encode the same one, the first to commit wins.
+Commits take turns under the representation's lock; behind a URL, where there are no locks, no two processes should be
+given the same shard.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import zarr
 
 from store.arrays import Disk, chunk_path, create_array, fill_value, open_array, shard_rows
 from store.errors import PASSING, FormatError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, Manifest, ShardRecord
+from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -31,7 +30,7 @@ Failure = tuple[int, str, str]  # catalog row, kind, reason
 
 @dataclass(frozen=True)
 class Shard:
-    """A piece of work: of the catalog rows [first, last), those in ``rows`` are to be encoded."""
+    """A unit of work: catalog rows [first, last), of which those in ``rows`` are to be encoded."""
 
     index: int
     first: int
@@ -40,21 +39,30 @@ class Shard:
 
 
 class RepresentationWriter:
-    """The shards that one representation of one collection still lacks, and how to commit them.
+    """The shards that one representation of one collection still lacks, and the way to commit them.
 
-    A row whose song is retired is not encoded; it is recorded as such, and becomes work again when the song comes
-    back. So does a row whose file could not be read for a reason that may pass (`store.errors.PASSING`), once the
-    catalog has seen that file.
+    Opening reads back the numbers of all shards that other or interrupted runs have committed without finishing, each
+    once; a damaged one is encoded again. Whatever other processes commit later they have brought to the disk, and it is
+    not read again.
+
+    A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
+    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
+    file.
 
     Parameters
     ----------
-    settings : what the fingerprint was made from, for the manifest.
+    settings : what the fingerprint is a hash of, for the manifest.
     shape, dtype : of one representation.
 
     Attributes
     ----------
-    pending : shards to be encoded, in order.
-    is_complete : nothing is pending and the manifest says so.
+    pending : the shards to be encoded, in order.
+    is_complete : whether nothing is pending and there is a manifest.
+
+    Raises
+    ------
+    FormatError
+        if the folder holds arrays of another shape or type, or belongs to other clips.
     """
 
     def __init__(
@@ -82,7 +90,8 @@ class RepresentationWriter:
             )
         self.rows_per_shard = manifest.shard_rows if manifest else shard_rows(shape, dtype)
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
-        self._mine: set[int] = set()  # shards that this process wrote or has read back
+        self._known: set[int] = set()  # shards that this process has written or read back
+        self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
         self._recover()
         self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
         self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
@@ -105,14 +114,14 @@ class RepresentationWriter:
     def _shard(self, index: int, first: int, last: int) -> Shard:
         record = self._records.get(index)
         begin = record.rows[1] if record else first
-        again = self._lacking(record, passing=True) if record else []
+        failed = self._lacking(record, passing=True) if record else []
         new = begin + np.flatnonzero(~self._retired[begin:last])
-        return Shard(index, first, last, (*again, *new.tolist()))
+        return Shard(index, first, last, (*failed, *new.tolist()))
 
     def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
-        """The rows of a committed shard whose songs came back; ``passing``: those that may be readable now too."""
-        mine = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
-        return [row for row, kind in mine if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
+        """The rows of a committed shard whose songs came back; with ``passing`` also those that may be readable now."""
+        live = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
+        return [row for row, kind in live if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)
@@ -122,7 +131,7 @@ class RepresentationWriter:
         return record.rows[1] >= shard.last and not self._lacking(record, passing=False)
 
     def _check(self, shard: Shard, record: ShardRecord) -> None:
-        """Raise where a record is of other clips than this catalog's, or than those another run has grown it to."""
+        """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
         first, last = record.rows
         keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).row_keys()
         if first != shard.first or last > first + self.rows_per_shard or record.clips != hash_ids(keys[first:last]):
@@ -131,79 +140,103 @@ class RepresentationWriter:
             )
 
     def _recover(self) -> None:
-        """Take over the shards that other or interrupted runs committed, each only if its numbers are whole."""
-        for file in self.store.files.files(f"{self.folder}/shards"):
-            try:
-                index = int(file.removesuffix(".json"))
-                if index in self._mine:
-                    continue
-                record = ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
-            except (FormatError, ValueError, RecursionError, FileNotFoundError):
-                continue
-            if self._read_whole(record) is None:
+        """Take over the shards that other or interrupted runs have committed, each only if its numbers are whole."""
+        for index, record in self._unfinished():
+            if self._read_numbers(record) is None:
                 self._records.pop(index, None)
+                self._damaged.add(index)
             else:
                 self._records[index] = record
-                self._mine.add(index)
+                self._known.add(index)
 
-    def _read_whole(self, record: ShardRecord) -> Array | None:
-        """A committed shard's numbers; None where they are not those that were committed."""
+    def _unfinished(self) -> Iterator[tuple[int, ShardRecord]]:
+        """The shards committed since the manifest was written, but for those known to this process."""
+        for file in self.store.files.files(f"{self.folder}/shards"):
+            name = file.removesuffix(".json")
+            record = self._read_record(int(name)) if name.isdecimal() and int(name) not in self._known else None
+            if record is not None:
+                yield int(name), record
+
+    def _read_record(self, index: int) -> ShardRecord | None:
         try:
-            # Opened anew: another run may have made the array longer.
+            return ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
+        except (FormatError, ValueError, RecursionError, FileNotFoundError):
+            return None
+
+    def _read_numbers(self, record: ShardRecord) -> Array | None:
+        """A committed shard's numbers; None if they are not those that were committed."""
+        try:
+            # Opened anew, as another run may have made the array longer.
             values = np.asarray(open_array(self.store, self.dataset, self.name)[slice(*record.rows)])
-        except (RuntimeError, ValueError, FileNotFoundError):  # what decompressors raise on torn data, and no array
+        except (RuntimeError, ValueError, FileNotFoundError):  # decompressors fail on torn data; there may be no array
             return None
         return values if hash_values(values) == record.values else None
 
     def _latest(self, index: int) -> ShardRecord | None:
-        """The record of a shard as the store has it at this moment, by whichever run."""
-        try:
-            return ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
-        except (FormatError, ValueError, RecursionError, FileNotFoundError):
-            manifest = self.store.read_manifest(self.dataset, self.name)
-            return manifest.shards[index] if manifest is not None and index < len(manifest.shards) else None
+        """The record of a shard in the store at this moment, whichever run wrote it."""
+        record = self._read_record(index)
+        if record is not None:
+            return record
+        manifest = self.store.read_manifest(self.dataset, self.name)
+        return manifest.shards[index] if manifest is not None and index < len(manifest.shards) else None
 
-    def commit(self, shard: Shard, values: Array, failures: Sequence[Failure] = ()) -> None:
-        """Store a shard's new rows and record them, unless another run has done so already.
+    def commit(
+        self, shard: Shard, values: Array, failures: Sequence[Failure] = (), notes: Sequence[Failure] = ()
+    ) -> None:
+        """Write a shard's new rows and their record, unless another run has done so already.
 
-        A shard that another run has grown is left to that run: what it still lacks, the next one tries again.
+        A shard that another run has grown is left to that run; rows that it still lacks are tried by the next one.
 
         Parameters
         ----------
-        values : [len(shard.rows), *shape], rows that failed hold the fill value.
+        values : [len(shard.rows), *shape]; rows that failed hold the fill value.
         failures : (catalog row, kind, reason).
+        notes : the same, of rows that did not fail.
+
+        Raises
+        ------
+        FormatError
+            if the shard has committed rows that are damaged.
         """
         if values.shape != (len(shard.rows), *self.shape) or values.dtype != np.dtype(self.dtype):
             raise ValueError(f"shard {shard.index} got {values.shape} {values.dtype}")
         with self.store.lock(self.dataset, self.name):
             before = self._latest(shard.index)
-            held = self._read_whole(before) if before is not None else None
-            if before is None or held is None:
+            stored = self._read_numbers(before) if before is not None else None
+            if before is None or stored is None:
                 if shard.index in self._records:
                     raise FormatError(
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
                         f"cannot be added to; {self._remedy()}"
                     )
-                record = self._write(shard, values, failures, (), values[:0])
+                record = self._write(shard, values, failures, notes, None, values[:0])
             else:
                 self._check(shard, before)
                 lacking = set(shard.rows) & set(self._lacking(before, passing=True))
                 if before.rows[1] > shard.last or (before.rows[1] == shard.last and not lacking):
                     record = before
                 else:
-                    record = self._write(shard, values, failures, before.failures, held)
+                    record = self._write(shard, values, failures, notes, before, stored)
             self._records[shard.index] = record
-            self._mine.add(shard.index)
+            self._known.add(shard.index)
 
     def _write(
-        self, shard: Shard, values: Array, failures: Sequence[Failure], failed: Sequence[Failure], held: Array
+        self,
+        shard: Shard,
+        values: Array,
+        failures: Sequence[Failure],
+        notes: Sequence[Failure],
+        before: ShardRecord | None,
+        stored: Array,
     ) -> ShardRecord:
-        """Put a shard's new rows beside those ``held``, of which some ``failed``; then its record."""
+        """Write a shard with its new rows and those already ``stored``, which ``before`` records; then its record."""
         whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        whole[: len(held)] = held
+        whole[: len(stored)] = stored
         whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
-        kept = [failure for failure in failed if failure[0] not in set(shard.rows)]
-        begin = shard.first + len(held)
+        again = set(shard.rows)
+        earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
+        earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
+        begin = shard.first + len(stored)
         skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
         array = self._writable()
         with Disk(self._show()):
@@ -213,13 +246,14 @@ class RepresentationWriter:
             rows=(shard.first, shard.last),
             clips=hash_ids(self._keys[shard.first : shard.last]),
             values=hash_values(whole),
-            failures=tuple(sorted((*kept, *failures, *skipped))),
+            failures=tuple(sorted((*earlier, *failures, *skipped))),
+            notes=tuple(sorted((*earlier_notes, *notes))),
         )
         self.store.files.write(self._record_file(shard.index), json.dumps(asdict(record)).encode())
         return record
 
     def _writable(self) -> zarr.Array[Any]:
-        """The array, created on first use and long enough for every row; called under the lock."""
+        """The array, created on first use and long enough for every row; to be called under the lock."""
         if self._array is None:
             shape = (len(self.catalog), *self.shape)
             create_array(self.store, self.dataset, self.name, shape, self.dtype, self.rows_per_shard)
@@ -229,7 +263,7 @@ class RepresentationWriter:
         return self._array
 
     def _sync(self, index: int) -> None:
-        """Bring a local chunk to the disk before its record says that it is there."""
+        """Bring a local chunk to the disk, so that no record is there before its numbers are."""
         if self.store.files.local is None:
             return
         with chunk_path(self.store.files.local, self.dataset, self.name, self.shape, index).open("rb") as file:
@@ -238,16 +272,17 @@ class RepresentationWriter:
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.
 
-        Where another run has grown the collection meanwhile, finishing is left to that run.
+        If another run has grown the collection meanwhile, finishing is left to that run.
         """
-        self._recover()  # before the lock is taken, since it may take a while
         with self.store.lock(self.dataset, self.name):
-            self._recover()
-            held = self.store.read_manifest(self.dataset, self.name)
-            if held is not None and held.rows > len(self.catalog):
-                return held
-            for index, record in enumerate(held.shards if held is not None else ()):
-                if index not in self._mine:
+            manifest = self.store.read_manifest(self.dataset, self.name)
+            if manifest is not None and manifest.rows > len(self.catalog):
+                return manifest
+            for index, record in enumerate(manifest.shards if manifest is not None else ()):
+                if index not in self._known:
+                    self._records[index] = record
+            for index, record in self._unfinished():
+                if index not in self._damaged or self._read_numbers(record) is not None:  # or encoded again since
                     self._records[index] = record
             done = all(self._is_committed(shard) for shard in self._shards())
             if not done or any(record.rows[1] > len(self.catalog) for record in self._records.values()):
@@ -255,18 +290,10 @@ class RepresentationWriter:
             return self._finish()
 
     def _finish(self) -> Manifest:
-        self._writable()  # a catalog without rows has an array too
+        self._writable()  # even a catalog without rows has an array
         records = tuple(record for _, record in sorted(self._records.items()))
         failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
-        clip_ids, paths = self.catalog.column("clip_id").to_pylist(), self.catalog.column("path").to_pylist()
-        columns = {
-            "row": [row for row, _, _ in failures],
-            "clip_id": [clip_ids[row] for row, _, _ in failures],
-            "path": [paths[row] for row, _, _ in failures],
-            "kind": [kind for _, kind, _ in failures],
-            "reason": [reason for _, _, reason in failures],
-        }
-        self.store.write_table(f"{self.folder}/failures.parquet", pa.table(columns, schema=FAILURES_SCHEMA))
+        self.store.write_table(f"{self.folder}/failures.parquet", failures_table(self.catalog, failures))
         manifest = Manifest(
             backbone=self.name.backbone,
             fingerprint=self.name.fingerprint,

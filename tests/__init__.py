@@ -1,0 +1,1 @@
+PATIENCE_S = 600  # a last guard against processes that hang

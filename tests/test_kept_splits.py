@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -159,7 +160,7 @@ def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
     KeptSplits(catalog(songs), Store(tmp_path), keeps=False).parts("random", 0)
     assert not list(tmp_path.iterdir())
     outside = {"random-0": np.full(200, 3, dtype=np.int8)}
-    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None)
+    keep_splits(Store(tmp_path), "own", KeptSplits(catalog(songs))._songs, outside, None, revision=2)
     with pytest.raises(FormatError, match="random-0 is kept with parts that there are none of"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("random", 0)
 
@@ -171,6 +172,59 @@ def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
     assert held.column_names == ["song_id", "random-0", "artist-0"]
     with pytest.raises(RequestError, match="known album"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("album", 0)
+
+
+def test_a_split_dealt_by_an_earlier_rule_stays_until_it_is_dealt_anew(tmp_path: Path) -> None:
+    """Also where the present rule would keep songs together that stand apart, as those with a guest."""
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    stored = catalog(songs)
+    (fresh,) = KeptSplits(stored).parts("artist", 0)
+    by_seed_one = KeptSplits(stored).parts("artist", 1)[0]
+    of_song = by_song(stored, by_seed_one)
+    older = np.array([of_song[name] for name in sorted(songs)], dtype=np.int8)
+    keep_splits(store, "own", pa.array(sorted(songs)), {"artist-0": older}, None, revision=1)
+    with_guests = with_others(stored, {"s000": ["a1"]})
+    kept = KeptSplits(with_guests, store)
+    np.testing.assert_array_equal(kept.parts("artist", 0)[0], by_seed_one)
+    assert kept.dealing("artist", 0).revision == 1
+    dealings, impossible = kept.redeal()
+    assert (list(dealings), impossible) == (["artist-0"], [])
+    (again,) = KeptSplits(with_guests, store).parts("artist", 0)
+    assert not np.array_equal(again, by_seed_one)
+    of_song = by_song(with_guests, again)
+    assert len({of_song[name] for name, song in songs.items() if song.artist in ("a0", "a1")}) == 1
+    assert KeptSplits(stored, store).redeal()[0]["artist-0"].revision == 2
+    np.testing.assert_array_equal(KeptSplits(stored, store).parts("artist", 0)[0], fresh)
+
+
+def test_a_run_knows_its_split_by_a_mark_that_growth_leaves(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    small, large = catalog(dict(list(songs.items())[:150])), catalog(songs)
+    marks = []
+    for stored in (small, large, large):
+        splits = KeptSplits(stored, store)
+        assert splits.dealing("random", 0) is None
+        splits.parts("random", 0)
+        marks.append(splits.dealing("random", 0))
+    assert marks[0] == marks[1] == marks[2] is not None
+    (after, _) = KeptSplits(large, store).redeal()
+    assert after["random-0"] != marks[0]
+    assert KeptSplits(large, store).redeal() == (after, []), "the same songs are dealt the same"
+
+
+def test_what_can_no_longer_be_split_is_kept_no_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    with pytest.raises(RequestError, match="no split of own is kept yet"):
+        KeptSplits(catalog(songs), store).redeal()
+    KeptSplits(catalog(songs), store).settle()
+    for song in songs.values():
+        song.artist = None
+    dealings, impossible = KeptSplits(catalog(songs), store).redeal()
+    assert (list(dealings), impossible) == (["random-0"], ["artist-0"])
+    assert store.read_table("own/splits.parquet").column_names == ["song_id", "random-0"]
 
 
 @pytest.mark.parametrize("regime", ["random", "album", "artist", "official"])
@@ -205,3 +259,81 @@ def test_where_nothing_is_labelled_every_song_is_divided() -> None:
     held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
     (part,) = KeptSplits(held).parts("random", 0)
     assert np.bincount(part[::2]).tolist() == [160, 20, 20]
+
+
+def with_others(held: Catalog, others: dict[str, list[str]]) -> Catalog:
+    """The catalog with artists who are not named first, by song."""
+    index = held.table.schema.get_field_index("other_artist_ids")
+    field = held.table.schema.field(index)
+    column = pa.array([others.get(str(name)) for name in held.strings("song_id")], type=field.type)
+    return Catalog(held.info, held.table.set_column(index, field, column))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 40))
+def test_songs_that_share_any_artist_stand_together(seed: int, featured: int) -> None:
+    """Unless the first-named artist alone counts; and a catalog without others is dealt as it was."""
+    rng = np.random.default_rng(seed)
+    songs = draw_songs(rng, 0, 200)
+    alone = catalog(songs)
+    others = {name: [f"a{rng.integers(90)}"] for name in rng.permutation(sorted(songs))[:featured].tolist()}
+    any_artist = with_others(alone, others)
+    first = Catalog(replace(INFO, first_artist=True), any_artist.table)
+    for regime in ("artist", "artist-4fold"):
+        for one, other in zip(KeptSplits(alone).parts(regime, 0), KeptSplits(first).parts(regime, 0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    part = KeptSplits(any_artist).parts("artist", 0)[0]
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(any_artist, part).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in sides.values())
+    shared = from_catalog(any_artist).overlap(part[from_catalog(any_artist).rows])
+    assert shared["shared_artists"] == shared.get("shared_any_artist", 0) == 0
+    assert ("shared_any_artist" in shared) == bool(featured)
+    if featured:
+        both = from_catalog(first)
+        shared = both.overlap(both.split("artist", 0))
+        assert shared["shared_artists"] == 0
+        crossing = {artist for artist, where in _sides(first, songs, others).items() if {0, 2} <= where}
+        assert shared["shared_any_artist"] == len(crossing)
+
+
+def _sides(held: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) -> dict[str, set[int]]:
+    """The parts of the regime artist that each artist's songs stand in, however the artist is named."""
+    sides: dict[str, set[int]] = {}
+    for name, number in by_song(held, KeptSplits(held).parts("artist", 0)[0]).items():
+        for artist in (songs[name].artist, *others.get(name, ())):
+            if artist is not None:
+                sides.setdefault(artist, set()).add(number)
+    return sides
+
+
+def test_unlabelled_songs_of_a_featured_test_artist_are_not_trained_on() -> None:
+    songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
+    free = {f"u{i:03d}": Song(None, None, None, []) for i in range(50)}
+    held = catalog(songs | free)
+    held = with_others(held, {name: [f"a{int(name[1:])}"] for name in free})
+    division = KeptSplits(held)
+    (part,) = division.parts("artist", 0)
+    every = by_song(held, division.with_unlabelled(part, "artist"))
+    assert all(every[f"u{i:03d}"] == every[f"s{i:03d}"] for i in range(50))
+    assert len({every[name] for name in free}) == 3
+
+
+@pytest.mark.parametrize("joined", [80, 100])
+def test_songs_that_artists_join_are_said(joined: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the option that helps, also where no split is left."""
+    songs = {f"s{i:03d}": Song(f"a{i}", None, None, ["rock"]) for i in range(100)}
+    stored = with_others(catalog(songs), {name: ["everyone"] for name in songs if name < f"s{joined:03d}"})
+    line = f"{joined} of 100 songs are joined by artists that they share"
+    if joined < len(songs):
+        (part,) = KeptSplits(stored).parts("artist", 0)
+        assert len({part for name, part in by_song(stored, part).items() if name < f"s{joined:03d}"}) == 1
+    else:
+        with pytest.raises(RequestError, match=f"too few groups .* {line}.* --first-artist"):
+            KeptSplits(stored).parts("artist", 0)
+    assert (line in capsys.readouterr().err) == (joined < len(songs))
+    KeptSplits(Catalog(replace(INFO, first_artist=True), stored.table)).parts("artist", 0)
+    assert capsys.readouterr().err == ""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from stages import registry
+from stages.embed.copies import join_copies
 from stages.embed.datasets import Dataset
+from stages.embed.inputs import song_file
 from stages.progress import task
-from store.errors import RequestError, unknown
+from store.errors import ClipError, RequestError, unknown
 from store.fingerprint import source_tag
 from store.layout import Store
 from store.schema import CATALOG_SCHEMA, Catalog
@@ -29,7 +31,10 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     options : what was given on the command line for data sets, by field name; None for what was not.
     """
     if name in registry.names("dataset"):
-        return make_dataset(name, options).catalog()
+        dataset = make_dataset(name, options)
+        catalog = dataset.catalog()
+        info = replace(catalog.info, keep_copies=dataset.keep_copies, first_artist=dataset.first_artist)
+        return join_copies(Catalog(info, catalog.table))
     given = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
         if given:
@@ -63,13 +68,13 @@ def mark_sources(catalog: Catalog) -> Catalog:
     Raises
     ------
     RequestError
-        where not a single file is there.
+        where not a single file can be read.
     """
     table = catalog.table
     if table.column("source_row").null_count == 0 and table.num_rows:
         return catalog
-    root = Path(catalog.info.data_root or ".")
-    whole = root.resolve()
+    root = Path(catalog.info.data_root or ".").resolve()
+    not_followed: set[str] = set()
     paths = catalog.strings("path")
     midi = catalog.strings("midi_path")
     files = sorted({path for path in (*paths, *midi) if path is not None})
@@ -77,15 +82,23 @@ def mark_sources(catalog: Catalog) -> Catalog:
 
         def mark(path: str) -> str | None:
             try:
-                # A link out of the folder is not followed; encoding it says so.
-                return source_tag(root / path) if (root / path).resolve().is_relative_to(whole) else None
-            except (OSError, RuntimeError):  # RuntimeError: a link that leads back to itself
+                return source_tag(song_file(root, path, follow_links=catalog.info.follow_links))
+            except ClipError as error:  # encoding says so too
+                if error.kind == "not-followed" and (root / path).exists():
+                    not_followed.add(path)
+                return None
+            except OSError:
                 return None
             finally:
                 advance(1)
 
         with ThreadPoolExecutor(_THREADS) as pool:
             marks = dict(zip(files, pool.map(mark, files), strict=True))
+    if files and len(not_followed) == len(files):
+        raise RequestError(
+            f"the files of {catalog.info.name} ({len(files):,}; {root / files[0]} is the first) are links out of "
+            f"{root}, which are not followed; --follow-links follows them"
+        )
     if files and not any(marks.values()):
         raise RequestError(
             f"none of the files of {catalog.info.name} ({len(files):,}) is under {root} (the first would be "

@@ -1,4 +1,4 @@
-"""What a training leaves behind: the checkpoint, its log, and the state from which an interrupted one goes on."""
+"""The files of a training: the checkpoint, its log, and the state from which an interrupted training continues."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from store.files import Files
 
 Log = list[dict[str, float]]
 
-_LOG_BEGINS = b"epoch,loss,"
+_LOG_HEADER = b"epoch,loss,"
 
 
 @dataclass
 class State:
-    """Where a training stands after an epoch; ``log`` has a line for each, from epoch 1 on."""
+    """The progress of a training after an epoch; ``log`` has one entry for each, starting with epoch 1."""
 
     step: int = 0
     best_epoch: int = 0
@@ -34,7 +34,12 @@ class State:
 
 
 class CheckpointFiles:
-    """The checkpoint, its log, and the state from which an interrupted training goes on."""
+    """The checkpoint at ``out``, its log beside it, and until the end of the training its state.
+
+    Parameters
+    ----------
+    about : the description of the training; files with another one are never overwritten.
+    """
 
     def __init__(self, out: Path, about: dict[str, Any]) -> None:
         if not out.name or out.is_dir():
@@ -44,48 +49,50 @@ class CheckpointFiles:
         self.files = Files(out.parent)
 
     def finished(self) -> dict[str, Any] | None:
-        """What the checkpoint says where this very training has ended.
+        """The checkpoint if this very training has finished already, otherwise None.
 
-        RequestError where the checkpoint, its log or its state is another's, or no file that may be replaced.
+        Raises
+        ------
+        RequestError
+            if a file of this name belongs to something else, or is no regular file.
         """
         for path in (self.state, self.out, self.log):
             if os.path.lexists(path) and not path.is_file():
                 raise RequestError(f"{path} is no regular file, and would be replaced; name another file by --out")
-        if self.log.is_file() and not (self._is_begun() and _is_log(self.log)):
+        has_started = self.state.is_file() or self.out.is_file()
+        if self.log.is_file() and not (has_started and _is_log(self.log)):
             raise RequestError(
                 f"{self.log} is there, and is not the log of a training that {self.out} holds: it would be "
                 f"overwritten; move it away, or name another file by --out"
             )
         for path in (self.state, self.out):
             if path.is_file():
-                held = _read(path)
-                if held.get("about") != self.about:
+                checkpoint = _read(path)
+                if checkpoint.get("about") != self.about:
                     raise RequestError(
                         f"{path} belongs to another training (other data, settings or weights); remove it, or name "
                         f"another file by --out"
                     )
-                return None if path == self.state or "log" not in held else held
+                return None if path == self.state or "log" not in checkpoint else checkpoint
         return None
 
-    def _is_begun(self) -> bool:
-        return self.state.is_file() or self.out.is_file()
-
     def resume(self, objective: nn.Module, optimizer: Any) -> State:
+        """The state of an interrupted training, with its objective and optimizer restored; else a new state."""
         if not self.state.is_file():
             return State()
-        held = _read(self.state)
-        objective.load_state_dict(held["objective"])
-        optimizer.load_state_dict(held["optimizer"])
-        return State(held["step"], held["best_epoch"], held["best_loss"], held["log"])
+        saved = _read(self.state)
+        objective.load_state_dict(saved["objective"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return State(saved["step"], saved["best_epoch"], saved["best_loss"], saved["log"])
 
     def save(self, backbone: Backbone, objective: nn.Module, optimizer: Any, state: State, *, better: bool) -> None:
-        """First the weights, then the state that counts this epoch: killed between them, the epoch is done again."""
+        """Write the weights if they are ``better``, then the state: after a kill in between, the epoch is repeated."""
         if better:
             assert backbone.module is not None
-            inside = {id(value) for value in backbone.module.state_dict(keep_vars=True).values()}
-            output = {k: v for k, v in objective.state_dict(keep_vars=True).items() if id(v) not in inside}
-            held = {"weights": _plain(backbone.module.state_dict()), "output": _plain(output), "about": self.about}
-            self._write(self.out, held)
+            shared = {id(value) for value in backbone.module.state_dict(keep_vars=True).values()}
+            output = {k: v for k, v in objective.state_dict(keep_vars=True).items() if id(v) not in shared}
+            weights = _plain(backbone.module.state_dict())
+            self._write(self.out, {"weights": weights, "output": _plain(output), "about": self.about})
         self._write(
             self.state,
             {
@@ -98,13 +105,14 @@ class CheckpointFiles:
         self._write_log(state.log)
 
     def finish(self, state: State) -> None:
+        """Add the log to the checkpoint, and remove the state."""
         self._write(self.out, _read(self.out) | {"log": state.log, "best_epoch": state.best_epoch})
         self._write_log(state.log)
         self.state.unlink(missing_ok=True)
 
-    def _write(self, path: Path, held: dict[str, Any]) -> None:
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
         buffer = io.BytesIO()
-        torch.save(held, buffer)
+        torch.save(content, buffer)
         self.files.write(path.name, buffer.getvalue())
 
     def _write_log(self, log: Log) -> None:
@@ -117,7 +125,7 @@ class CheckpointFiles:
 
 def _is_log(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_LOG_BEGINS)) == _LOG_BEGINS
+        return file.read(len(_LOG_HEADER)) == _LOG_HEADER
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -126,7 +134,7 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        held: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise almost anything
         raise RequestError(f"{path} is there and is no checkpoint of a training; name another file by --out") from error
-    return held if isinstance(held, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -1,8 +1,8 @@
 """The loop of stage one: catalog x backbone -> representations in the store.
 
-Worker processes load clips (decode, parse), this process encodes them on the device and commits shard after
-shard. Batches never cross a shard, so that a run which was stopped and goes on makes the same bytes as one
-that was not. What is held in memory is a shard and a few batches, whatever the size of the collection.
+Worker processes load clips (decode, parse); this process encodes them on the device and commits shard after shard.
+No batch crosses a shard, so a run that was interrupted and continued writes the same bytes as one that was not. Memory
+holds one shard and a few batches, whatever the size of the collection.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from stages import interrupts
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, song_file
+from stages.embed.inputs import Clip, Input, remarks, song_file
+from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.arrays import fill_value
 from store.errors import ClipError, EncoreError, RequestError
@@ -35,8 +37,14 @@ Failure = tuple[int, str, str]  # catalog row, kind, reason
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a run did: how many clips it encoded and which others failed; ``complete`` is False while
-    other parts of the same work are still under way.
+    """What a run did.
+
+    Attributes
+    ----------
+    name : of the representation.
+    clips : how many clips it encoded.
+    failures : the clips that it could not encode.
+    complete : False while other processes still work on shards of the same representation.
     """
 
     name: RepresentationName
@@ -46,12 +54,12 @@ class Encoded:
 
 
 def representation_name(backbone: Backbone, weights: str | None) -> RepresentationName:
-    """The name under which this backbone with these weights stores its numbers."""
+    """The name under which the store keeps this backbone's numbers with these weights."""
     return RepresentationName(backbone.NAME, fingerprint(decides(backbone, weights)))
 
 
 def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
-    """Everything that decides this backbone's numbers, in JSON's types; the fingerprint is its hash."""
+    """Everything that decides this backbone's numbers, in JSON types; its hash is the fingerprint."""
     settings = {
         "backbone": backbone.NAME,
         "revision": backbone.REVISION,
@@ -66,7 +74,7 @@ def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
 
 
 def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
-    """The writer that knows which shards of this representation are still to be done."""
+    """The writer of this representation, which knows the shards that are still to be encoded."""
     return RepresentationWriter(
         store,
         catalog,
@@ -88,25 +96,27 @@ def encode(
     strict: bool = False,
     part: tuple[int, int] = (1, 1),
 ) -> Encoded:
-    """Encode every clip that the store still lacks.
+    """Encode every clip that the store does not have yet.
 
     Parameters
     ----------
-    batch : clips that a worker loads at once and the backbone is given at once, with all their windows.
-    workers : processes that load clips; 0 loads them in this one.
-    strict : the first clip that fails ends the run with an error.
-    part : (i, n), 1 <= i <= n: this process does every n-th of the shards; n processes on one store share the work.
+    batch : how many clips a worker loads, and the backbone encodes, at a time, with all their windows.
+    workers : how many processes load clips; with 0, this one does.
+    strict : end the run with an error at the first clip that fails.
+    part : (i, n), 1 <= i <= n: take every n-th shard, so that n processes on one store share the work.
 
     Raises
     ------
     RequestError
-        where the collection has no files of the kind that the backbone reads.
+        if the collection has no files of the kind that the backbone reads, or the device cannot run its precision.
+    EncoreError
+        if a worker process ends unexpectedly, or a clip fails under ``strict``.
     """
     clips = ClipTable(catalog, backbone.input)
     share, parts = part
-    mine = [shard for shard in writer.pending if shard.index % parts == share - 1]
-    total = sum(len(shard.rows) for shard in mine)
-    batches = [list(shard.rows[i : i + batch]) for shard in mine for i in range(0, len(shard.rows), batch)]
+    shards = [shard for shard in writer.pending if shard.index % parts == share - 1]
+    total = sum(len(shard.rows) for shard in shards)
+    batches = [list(shard.rows[i : i + batch]) for shard in shards for i in range(0, len(shard.rows), batch)]
     failures: list[Failure] = []
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
@@ -114,35 +124,51 @@ def encode(
     with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
         loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
         encoded = encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda"))
-        for shard in mine:
+        for shard in shards:
             place = {row: i for i, row in enumerate(shard.rows)}
             values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
-            lost: list[Failure] = []
+            shard_failures: list[Failure] = []
+            shard_notes: list[Failure] = []
             done = 0
             while done < len(place):
-                got, representations = next(encoded)
-                good, numbers, bad = _clips_of(backbone, got, representations)
-                values[[place[row] for row in good]] = numbers
-                lost += bad
-                if strict and bad:
-                    row, kind, reason = bad[0]
+                loaded_batch, representations = next(encoded)
+                rows, numbers, errors = _clips_of(backbone, loaded_batch, representations)
+                values[[place[row] for row in rows]] = numbers
+                shard_failures += errors
+                shard_notes += loaded_batch.notes
+                if strict and errors:
+                    row, kind, reason = errors[0]
                     raise EncoreError(f"{clips.paths[row]}: {kind}: {reason}")
-                done += len(got.rows) + len(got.failures)
-                advance(len(got.rows) + len(got.failures))
-            writer.commit(shard, values, lost)
-            failures += lost
+                done += len(loaded_batch)
+                advance(len(loaded_batch))
+            failed = {row for row, _, _ in shard_failures}
+            writer.commit(shard, values, shard_failures, [entry for entry in shard_notes if entry[0] not in failed])
+            failures += shard_failures
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
 
 
 @dataclass
 class LoadedBatch:
-    """What a worker sends: the windows of all clips that loaded, one behind the other, and how many each has."""
+    """What a worker sends: the clips that it could load, with all their windows, and those that it could not.
+
+    Attributes
+    ----------
+    rows : catalog rows of the clips that were loaded.
+    counts : how many windows each of them has.
+    windows : [sum of counts, ...], in the order of ``rows``; None if no clip could be loaded.
+    failures : the clips that could not be loaded.
+    """
 
     rows: list[int]
     counts: list[int]
     windows: torch.Tensor | None
     failures: list[Failure]
+    notes: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many clips were to be loaded."""
+        return len(self.rows) + len(self.failures)
 
     def pin_memory(self) -> LoadedBatch:
         if self.windows is not None:
@@ -151,11 +177,18 @@ class LoadedBatch:
 
 
 class ClipTable:
-    """The clips of a catalog as their inputs see them; what the workers index by lists of catalog rows."""
+    """The clips of a catalog as an input reads them; worker processes index it by lists of catalog rows.
+
+    Raises
+    ------
+    RequestError
+        if the catalog has no files of the kind that the input reads.
+    """
 
     def __init__(self, catalog: Catalog, reader: Input) -> None:
         self.reader = reader
         self.root = Path(catalog.info.data_root or ".").resolve()
+        self.follow_links = catalog.info.follow_links
         self.paths = _paths(catalog, reader)
         self.clip_ids = catalog.column("clip_id").combine_chunks().to_pylist()
         self.start_s = catalog.column("start_s").to_numpy()
@@ -166,8 +199,8 @@ class ClipTable:
         return len(self.paths)
 
     def clip(self, row: int) -> Clip:
-        """Catalog row ``row``; ClipError where its path is none to be opened (`song_file`)."""
-        path = song_file(self.root, self.paths[row])
+        """The clip of catalog row ``row``; ClipError if its path may not be opened (`song_file`)."""
+        path = song_file(self.root, self.paths[row], follow_links=self.follow_links)
         start, duration = float(self.start_s[row]), float(self.duration_s[row])
         return Clip(
             clip_id=self.clip_ids[row],
@@ -178,24 +211,27 @@ class ClipTable:
         )
 
     def __getitem__(self, rows: Sequence[int]) -> LoadedBatch:
-        good: list[int] = []
-        arrays: list[np.ndarray[Any, Any]] = []
+        readable: list[int] = []
+        arrays: list[Array] = []
         failures: list[Failure] = []
+        notes: list[Failure] = []
         for row in rows:
             try:
-                arrays.append(self.reader.load(self.clip(row)))
-                good.append(row)
+                with remarks() as collected:
+                    arrays.append(self.reader.load(self.clip(row)))
+                readable.append(row)
+                notes += [(row, kind, reason) for kind, reason in collected]
             except (ClipError, OSError) as error:
                 failures.append(failure(row, error))
         windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
-        return LoadedBatch(good, [len(array) for array in arrays], windows, failures)
+        return LoadedBatch(readable, [len(array) for array in arrays], windows, failures, notes)
 
 
 def failure(row: int, error: ClipError | OSError) -> Failure:
-    """What is recorded of a clip that could not be read."""
+    """The record of a clip that could not be read."""
     if isinstance(error, ClipError):
         return row, error.kind, error.reason
-    return row, "unreadable", error.strerror or str(error)  # the disk's word, not the file's: the next run tries again
+    return row, "unreadable", error.strerror or str(error)  # the disk's fault: the next run tries again
 
 
 def _paths(catalog: Catalog, reader: Input) -> list[str]:
@@ -221,12 +257,18 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
 
 
 def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bool) -> Iterator[Any]:
-    """``table[batch]`` for each of ``batches``, in order, made in ``workers`` processes (0: in this one)."""
+    """``table[batch]`` for each of ``batches``, in order, computed in ``workers`` processes (0: in this one).
+
+    Raises
+    ------
+    EncoreError
+        if a worker process is killed or raises; of the same class as the worker's error if that is one.
+    """
     if not batches:
         return iter(())
     workers = min(workers, len(batches))
     loader: DataLoader[Any] = DataLoader(
-        table,  # a map from batches of rows to what they hold, which is what batch_size=None asks for
+        table,  # indexed by whole batches, which is why there is no batch_size
         sampler=batches,
         batch_size=None,
         num_workers=workers,
@@ -239,26 +281,28 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        yield from loader
+        with interrupts.deferred():
+            batches = iter(loader)  # starts the workers
+        yield from batches
     except Exception as error:
         text = str(error)
-        if text.startswith("DataLoader worker"):  # PyTorch's words for one that was killed
+        if text.startswith("DataLoader worker"):  # how PyTorch reports one that was killed
             raise EncoreError(
                 "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
                 "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
             ) from error
-        _, began, trace = text.rpartition("Traceback (most recent call last):\n")
-        if not began:
+        _, header, trace = text.rpartition("Traceback (most recent call last):\n")
+        if not header:
             raise
-        told = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
+        message = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
         kind = type(error) if isinstance(error, EncoreError) else EncoreError
-        raise kind(f"a process that loads clips failed: {told}") from error
+        raise kind(f"a process that loads clips failed: {message}") from error
 
 
 def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, and keep a decoder's own notes on damaged files off the screen.
+    """Leave Ctrl-C to the main process, and keep the decoders' own messages about damaged files off the screen.
 
-    Decoders write them straight to file descriptor 2; what matters of them comes back as a `ClipError`.
+    Decoders write those straight to file descriptor 2; what matters comes back as a `ClipError`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(os.devnull, "wb") as nowhere:
@@ -266,85 +310,94 @@ def _start_worker(_worker: int) -> None:
 
 
 def represent(backbone: Backbone, windows: torch.Tensor) -> torch.Tensor:
-    """`Backbone.encode` in the backbone's precision, without gradients: [windows, *shape]."""
-    half = torch.autocast(windows.device.type, torch.bfloat16, enabled=backbone.precision == "bf16")
-    # cuDNN rounds float32 convolutions to TF32 by default: then a clip's numbers would depend on its batch.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch.inference_mode(), half, exact:
+    """`Backbone.encode` in the backbone's precision, without gradients and denormal numbers: [windows, *shape].
+
+    Everything that encodes, in whichever process or thread, comes through here.
+    """
+    precision = torch.autocast(windows.device.type, torch.bfloat16, enabled=backbone.precision == "bf16")
+    # By default cuDNN rounds float32 convolutions to TF32, and a clip's numbers would depend on its batch.
+    no_tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), precision, no_tf32, denormals_flushed():
         return backbone.encode(windows)
 
 
 def encode_ahead(
     backbone: Backbone, loaded: Iterable[LoadedBatch], device: torch.device, *, ahead: int
 ) -> Iterator[tuple[LoadedBatch, torch.Tensor | None]]:
-    """Each batch with its windows' representations in main memory, None where it has no windows.
+    """Each batch with the representations of its windows in main memory, None if it has no windows.
 
-    ``ahead`` more batches are handed to the device before one is waited for: a GPU works on the next batch, and copies
-    what it has done, while this process stores what came before.
+    ``ahead`` more batches are queued on the device before the oldest is waited for: a GPU encodes the next batch, and
+    copies its results, while this process stores the previous one.
     """
-    under_way: deque[tuple[LoadedBatch, Callable[[], torch.Tensor | None]]] = deque()
+    queue: deque[tuple[LoadedBatch, Callable[[], torch.Tensor | None]]] = deque()
     for batch in loaded:
-        under_way.append((batch, _start(backbone, batch.windows, device)))
-        if len(under_way) > ahead:
-            batch, wait = under_way.popleft()
+        queue.append((batch, _start(backbone, batch.windows, device)))
+        if len(queue) > ahead:
+            batch, wait = queue.popleft()
             yield batch, wait()
-    for batch, wait in under_way:
+    for batch, wait in queue:
         yield batch, wait()
 
 
 def _start(backbone: Backbone, windows: torch.Tensor | None, device: torch.device) -> Callable[[], torch.Tensor | None]:
-    """Set the device to work; what comes back waits for the representations."""
+    """Start encoding on the device; the function returned waits for the representations and returns them."""
     if windows is None:
         return lambda: None
     encoded = represent(backbone, windows.to(device, non_blocking=True))
     if device.type != "cuda":
         return encoded.cpu
-    copy = encoded.to("cpu", non_blocking=True)  # pinned by torch, so that nothing waits here
-    copied = torch.cuda.current_stream(device).record_event()
+    copy = encoded.to("cpu", non_blocking=True)  # into memory that torch pins, so that nothing waits here
+    event = torch.cuda.current_stream(device).record_event()
 
     def wait() -> torch.Tensor:
-        copied.synchronize()
+        event.synchronize()
         return copy
 
     return wait
 
 
 def _clips_of(
-    backbone: Backbone, got: LoadedBatch, encoded: torch.Tensor | None
-) -> tuple[list[int], np.ndarray[Any, Any], list[Failure]]:
-    """Rows, their representations [rows, *shape], and the failures of one batch."""
+    backbone: Backbone, batch: LoadedBatch, encoded: torch.Tensor | None
+) -> tuple[list[int], Array, list[Failure]]:
+    """The rows of one batch, their representations [rows, *shape] in the dtype of the store, and the failures."""
     if encoded is None:
-        return [], np.empty((0, *backbone.shape), backbone.dtype), got.failures
-    if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy knows no bfloat16, and sums of halves lose digits
+        return [], np.empty((0, *backbone.shape), backbone.dtype), batch.failures
+    if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy has no bfloat16, and sums in 16 bits lose digits
         encoded = encoded.float()
     numbers = encoded.numpy().reshape(len(encoded), *backbone.shape)
-    counts = np.asarray(got.counts)
+    counts = np.asarray(batch.counts)
     if len(numbers) > len(counts):
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(numbers.astype(np.float32), starts, axis=0)
         numbers = sums / counts.reshape(-1, *([1] * len(backbone.shape)))
     stored, fits = _as_stored(numbers, np.dtype(backbone.dtype))
-    failures = got.failures + [
+    failures = batch.failures + [
         (row, "not-finite", f"{backbone.NAME} gave numbers that are not finite, or beyond what {backbone.dtype} holds")
-        for row, fine in zip(got.rows, fits.tolist(), strict=True)
-        if not fine
+        for row, fit in zip(batch.rows, fits.tolist(), strict=True)
+        if not fit
     ]
-    rows = [row for row, fine in zip(got.rows, fits.tolist(), strict=True) if fine]
+    rows = [row for row, fit in zip(batch.rows, fits.tolist(), strict=True) if fit]
     return rows, stored[fits], failures
 
 
 def _as_stored(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Numbers in the dtype of the store, and of which rows all are finite and within its range: [rows]."""
+    """Numbers in the dtype of the store, and for each row whether all are finite and within its range: [rows].
+
+    Integers are the nearest ones, the even one of two that are equally near.
+    """
+    if dtype.kind != "f" and numbers.dtype.kind == "f":
+        numbers = np.rint(numbers)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = numbers.astype(dtype)
     if dtype.kind == "f":
         fits = np.isfinite(stored)
     else:
-        fits = (numbers >= np.iinfo(dtype).min) & (numbers <= np.iinfo(dtype).max)
+        limits = np.iinfo(dtype)
+        fits = (numbers >= limits.min) & (numbers < limits.max + 1)  # floats hold the powers of two exactly
     return stored, fits.reshape(len(numbers), -1).all(axis=1)
 
 
 def default_workers(device: torch.device) -> int:
-    """All cores but the one that feeds the device; half of them where the cores are the device."""
+    """How many processes load clips by default: all cores but one beside a GPU, half of them where the CPU encodes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))

@@ -14,29 +14,34 @@ from stages.embed.inputs import draw
 from stages.embed.objectives import Rows
 from store.errors import ClipError
 
-VALIDATION = 0  # the epoch that validation examples are drawn in: always the same ones
-_SUBSTITUTES = 20
+VALIDATION = 0  # the epoch by which validation examples are seeded, so that they are always the same
+_ATTEMPTS = 20
 
 
 class Examples:
-    """The clips of a catalog as training examples; what the workers index by (epoch, rows).
+    """The clips of a catalog as training examples; worker processes index it by (epoch, rows).
 
-    A training clip that cannot be read is replaced by another one of ``rows``, so that batches keep their size; after
-    `_SUBSTITUTES` tries, and in validation at once, it is left out.
+    A training clip that cannot be read is replaced by a random one of ``rows``, so that batches keep their size; after
+    `_ATTEMPTS` attempts it is left out. In validation an unreadable clip is left out at once.
+
+    Parameters
+    ----------
+    rows : catalog rows to draw replacements from.
+    windows : how many windows of a clip make one example.
     """
 
     def __init__(self, clips: ClipTable, rows: Rows, windows: int, seed: int) -> None:
         self.clips, self.rows, self.windows, self.seed = clips, rows, windows, seed
 
     def __getitem__(self, batch: tuple[int, Sequence[int]]) -> tuple[Tensor, list[int], list[Failure]]:
-        epoch, wanted = batch
+        """Examples [clips, windows, ...], their catalog rows, and the clips that could not be read."""
+        epoch, clips = batch
         arrays: list[np.ndarray[Any, Any]] = []
         rows: list[int] = []
         failures: list[Failure] = []
-        for first in wanted:
-            rng = np.random.default_rng((self.seed, epoch, first))
-            row = first
-            for _ in range(1 if epoch == VALIDATION else _SUBSTITUTES):
+        for row in clips:
+            rng = np.random.default_rng((self.seed, epoch, row))
+            for _ in range(1 if epoch == VALIDATION else _ATTEMPTS):
                 try:
                     arrays.append(draw(self.clips.reader, self.clips.clip(row), self.windows, rng))
                 except (ClipError, OSError) as error:

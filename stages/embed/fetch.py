@@ -7,9 +7,12 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.embed.catalogs import make_dataset
 from stages.embed.datasets import Remote
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
@@ -19,6 +22,52 @@ _TIMEOUT_S = (20.0, 120.0)  # to connect, and between two pieces
 _PIECE_BYTES = 1 << 16  # what an interruption can lose
 _MIB = 1 << 20
 _GIB = 1 << 30
+
+
+def list_files(name: str, options: Mapping[str, Any], *, fetch_missing: bool) -> dict[str, Any]:
+    """What a collection is, and for each file that it can be fetched from whether it is there.
+
+    Files lie in the folder of the option ``data``, or in ``data/<name>`` without it. With ``fetch_missing`` those that
+    are missing are fetched first.
+
+    Raises
+    ------
+    RequestError
+        for an unknown data set or option, or if there is nothing to fetch from; see also `fetch`.
+    """
+    dataset = make_dataset(name, options)
+    folder = dataset.data or Path("data", name)
+    dataset = replace(dataset, data=folder)
+    remotes = dataset.remotes()
+    if fetch_missing and not remotes:
+        raise RequestError(f"{name} has no files that can be fetched. {dataset.FILES}")
+    files = []
+    for remote in remotes:
+        if fetch_missing and place_of(remote, folder) is None:
+            note(f"{remote.url}{f' ({remote.size})' if remote.size else ''}")
+            fetch(remote, folder)
+        place = place_of(remote, folder)
+        files.append(
+            {
+                "url": remote.url,
+                "size": remote.size or None,
+                "checksum": remote.checksum,
+                "there": None if place is None else str(place),
+                "holds": remote.holds[0],
+            }
+        )
+    return {
+        "dataset": name,
+        "title": dataset.TITLE,
+        "licence": dataset.LICENSE,
+        "citation": dataset.CITATION,
+        "homepage": dataset.HOMEPAGE,
+        "backbone": dataset.BACKBONE,
+        "midi_backbone": dataset.MIDI_BACKBONE,
+        "data": str(folder),
+        "about": dataset.FILES,
+        "files": files,
+    }
 
 
 def place_of(remote: Remote, data: Path) -> Path | None:

@@ -1,12 +1,11 @@
-"""The one training loop of stage one, for every backbone and every objective.
+"""The training loop of stage one, for every backbone and every objective.
 
-Each epoch draws from a seed of its own, made of the settings' seed and the epoch's number, and every example from one
-made of seed, epoch and row. So a training that was stopped goes on from its last whole epoch to the same weights,
-and the number of worker processes changes nothing.
+Each epoch is seeded by the settings' seed and the epoch's number, each example by seed, epoch and row. So a training
+that was interrupted continues from its last whole epoch to the same weights, whatever the number of worker processes.
 
-Several processes (``torchrun``) share each batch and average their gradients; the first one writes. Where examples do
-not meet within a batch (in batch normalisation, as CoLA's negatives) and nothing is drawn at random (dropout, masks),
-the weights are those of one process with the same batch, but for rounding; elsewhere each process has its own share.
+Several processes (``torchrun``) share each batch and average their gradients; the first one writes. Their weights are
+those of one process with the same batch, up to rounding, unless the examples of a batch depend on each other (batch
+normalisation, CoLA's negatives) or random numbers are drawn (dropout, masks): each process has its own share of those.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import Backbone, check_precision
 from stages.embed.checkpoint import CheckpointFiles, Log, State
 from stages.embed.encode import ClipTable, load_in_workers
 from stages.embed.examples import VALIDATION, Examples
@@ -42,10 +41,10 @@ class Trained:
 
     Attributes
     ----------
-    log : epoch by epoch (from 1) the mean training and validation loss.
-    best_epoch : whose weights the checkpoint holds, the one of the lowest validation loss.
-    resumed : the epoch after which this run took up the work; 0 where it began.
-    unread : training and validation clips that this run met and could not read.
+    log : the mean training and validation loss of each epoch, the first of which is epoch 1.
+    best_epoch : the epoch of the lowest validation loss, whose weights the checkpoint holds.
+    resumed : the epoch after which this run resumed the training; 0 if it started it.
+    unread : how many training and validation clips this run could not read.
     """
 
     log: Log
@@ -68,22 +67,22 @@ def train(
     device: torch.device,
     workers: int,
 ) -> Trained:
-    """Train ``backbone.module`` by an objective made over it, and leave a checkpoint.
+    """Train ``backbone.module`` by an objective over it, and write a checkpoint.
 
     Parameters
     ----------
-    carried : [rows, labels] which labels each catalog row carries.
-    out : the checkpoint: ``weights`` (as `Backbone.load` reads them), ``output`` (what else the objective trained) and
-        ``about``. Beside it ``out.csv``, the log, and until the end ``out.resume``, from which an interrupted training
-        goes on.
-    about : what the checkpoint says of itself, in JSON's types; a training that differs in it is another one.
+    carried : bool [rows, labels], the labels of each catalog row.
+    out : the checkpoint: ``weights`` (as `Backbone.load` reads them), ``output`` (the objective's other parameters) and
+        ``about``. Beside it lie ``out.csv``, the log, and until the end ``out.resume``, the state from which an
+        interrupted training continues.
+    about : the description that the checkpoint carries, in JSON types; different descriptions are different trainings.
 
     Raises
     ------
     RequestError
-        where ``out`` belongs to another training, or there are too few clips.
+        if ``out`` belongs to another training, there are too few clips, or the device cannot train in the precision.
     EncoreError
-        where the loss is no longer a number, or hardly any clip can be read.
+        if the loss is not finite, or hardly any clip can be read.
     """
     fabric = _fabric(device, settings)
     fabric.launch()
@@ -98,17 +97,18 @@ def train(
 
 
 def _fabric(device: torch.device, settings: Training) -> Fabric:
-    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = settings.precision == "bf16" or (settings.precision == "auto" and has)
+    check_precision(settings.precision, device)
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and supported)
     local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     one: Any = [device.index or 0] if device.type == "cuda" else 1
     return Fabric(
         accelerator=device.type,
-        # A network may have layers that an objective leaves out; they are the same ones at every step.
+        # An objective may leave out some layers of a network, the same ones at every step.
         strategy=DDPStrategy(static_graph=True) if world > 1 else "auto",
         devices=local if world > 1 else one,
         num_nodes=world // local,
-        precision="bf16-mixed" if half else "32-true",
+        precision="bf16-mixed" if bf16 else "32-true",
     )
 
 
@@ -127,12 +127,12 @@ class _Run:
         self.fabric, self.objective, self.settings, self.workers = fabric, objective, settings, workers
         self.examples = Examples(clips, train_rows, objective.WINDOWS, settings.seed)
         self.carried = torch.from_numpy(carried.astype(np.float32))
-        least = objective.BATCH_LEAST * fabric.world_size
+        minimum = objective.BATCH_LEAST * fabric.world_size
         size = min(settings.batch, len(train_rows))
-        if size < least or len(validation_rows) < objective.BATCH_LEAST:
+        if size < minimum or len(validation_rows) < objective.BATCH_LEAST:
             raise RequestError(
                 f"{counted(len(train_rows), 'training clip')}, {counted(len(validation_rows), 'validation clip')} and "
-                f"a batch of {settings.batch}: {objective.NAME} training wants a batch of {least} or more, and clips "
+                f"a batch of {settings.batch}: {objective.NAME} training wants a batch of {minimum} or more, and clips "
                 f"in both parts"
             )
         self.batch = size // fabric.world_size * fabric.world_size
@@ -218,13 +218,13 @@ class _Run:
         return float(self._summed(total).item()) / (count * world)
 
     def _validate(self) -> float:
-        """The mean loss over the validation clips, drawn and masked alike in every epoch."""
+        """The mean loss over the validation clips, with the same windows and masks in every epoch."""
         torch.manual_seed(self.settings.seed)
         self.wrapped.eval()
-        mine = self.validation[self.fabric.global_rank :: self.fabric.world_size]
+        batches = self.validation[self.fabric.global_rank :: self.fabric.world_size]
         sums = torch.zeros(2, device=self.fabric.device)
         with torch.no_grad(), self.fabric.autocast():
-            for windows, carried in self._loaded([(VALIDATION, rows) for rows in mine]):
+            for windows, carried in self._loaded([(VALIDATION, rows) for rows in batches]):
                 if len(windows) >= self.objective.BATCH_LEAST:
                     sums += torch.stack([self.objective(windows, carried).float(), sums.new_ones(())]) * len(windows)
         loss, clips = (float(value) for value in self._summed(sums))

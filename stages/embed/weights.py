@@ -1,9 +1,10 @@
-"""Read checkpoints that others made, without running anything they contain."""
+"""Read checkpoints from anywhere, without running anything that they contain."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,53 +14,53 @@ from torch import Tensor, nn
 
 from store.errors import RequestError
 
-_WRAPPERS = ("state_dict", "weights", "model")  # under which training scripts put the weights, beside other things
-# What training scripts put beside the weights to note their settings. Read as nothing: see `_Inert`.
+_WRAPPERS = ("state_dict", "weights", "model")  # keys under which training scripts save weights among other things
+# Modules of the objects in which training scripts save their settings beside the weights. See `_Inert`.
 _SETTINGS = ("argparse.", "fairseq.", "omegaconf.", "typing.", "collections.defaultdict")
+_TINY = torch.finfo(torch.float32).tiny  # the smallest normal number
 _PLAIN = {f"builtins.{name}" for name in ("dict", "list", "str", "int", "float", "bool")}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint by name, on the CPU.
 
-    The file holds them bare or under ``state_dict``, ``weights`` or ``model``.
+    The file may hold them at the top level or under ``state_dict``, ``weights`` or ``model``.
 
     Raises
     ------
     RequestError
-        where there is no such file, or it holds anything but tensors under names.
+        if there is no such file, or it holds anything but tensors by name.
     """
     if not path.is_file():
         raise RequestError(f"{path}: no such file of weights; give a PyTorch checkpoint by --weights")
     _refuse_inflating(path)
     try:
         with torch.serialization.safe_globals([(_standin(name), name) for name in _foreign(path)]):
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise almost anything
         raise RequestError(
             f"{path}: not a PyTorch checkpoint, damaged, or one that holds code besides weights, which is never run; "
             f"save its state_dict() alone with torch.save"
         ) from error
-    if isinstance(held, Mapping):
-        held = next((held[name] for name in _WRAPPERS if isinstance(held.get(name), Mapping)), held)
-    if not isinstance(held, Mapping) or not held:
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), content)
+    if not isinstance(content, Mapping) or not content:
         raise RequestError(f"{path}: holds no weights by name; save a network's state_dict() with torch.save")
-    for key, value in held.items():
+    for key, value in content.items():
         if not isinstance(key, str) or not _is_plain(value):
             raise RequestError(
                 f"{path}: {key!r} is not a plain tensor; save a network's state_dict() alone with torch.save"
             )
-    return dict(held)
+    return dict(content)
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What a checkpoint of ``encore train`` says of itself; {} for anything else (`read_state_dict` judges those)."""
+    """The description in a checkpoint of ``encore train``; {} for any other file (`read_state_dict` judges those)."""
     if not path.is_file():
         return {}
     _refuse_inflating(path)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        about = held["about"]
+        about = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))["about"]
     except Exception:  # a damaged pickle can raise almost anything
         return {}
     return about if isinstance(about, dict) else {}
@@ -68,41 +69,69 @@ def read_about(path: Path) -> dict[str, Any]:
 def load_into(
     module: nn.Module, state: Mapping[str, Tensor], what: str, *, optional: Sequence[str] = ("*num_batches_tracked",)
 ) -> None:
-    """Give ``module`` the weights of ``state``, all of them or none.
+    """Copy the weights of ``state`` into ``module``, all of them or none; denormal ones become 0 (`flush_denormals`).
 
     Parameters
     ----------
-    what : where they come from, as the message of an error begins.
-    optional : patterns (as in file names) of keys that either side may lack. By default the counter that batch
-        normalisation keeps while it is trained: it decides no number, and old checkpoints have none.
+    what : the origin of the weights, with which error messages begin.
+    optional : patterns, as for file names, of keys that either side may lack. By default the counter that batch
+        normalisation keeps in training: it decides no number, and old checkpoints have none.
 
     Raises
     ------
     RequestError
-        that names the first key that is missing, of another shape or type, not finite, or that has no place here.
+        if a key is missing or has no place in ``module``, or if its value has another shape or type or is not finite.
     """
-    wanted = module.state_dict()
+    places = module.state_dict()
     remedy = f"give a checkpoint of {type(module).__name__}'s own layout"
-    for key, place in wanted.items():
+    for key, place in places.items():
         if key not in state:
             if _matches(key, optional):
                 continue
             raise RequestError(f"{what}: {key!r} is missing; {remedy}")
-        given = state[key]
-        if given.shape != place.shape:
-            raise RequestError(f"{what}: {key!r} has shape {_shape(given)} and should have {_shape(place)}; {remedy}")
-        if given.is_floating_point() != place.is_floating_point():
-            raise RequestError(f"{what}: {key!r} is {given.dtype} and should be {place.dtype}; {remedy}")
-        if not torch.isfinite(given.to(place.dtype)).all():
+        value = state[key]
+        if value.shape != place.shape:
+            raise RequestError(f"{what}: {key!r} has shape {_shape(value)} and should have {_shape(place)}; {remedy}")
+        if value.is_floating_point() != place.is_floating_point():
+            raise RequestError(f"{what}: {key!r} is {value.dtype} and should be {place.dtype}; {remedy}")
+        if not torch.isfinite(value.to(place.dtype)).all():
             raise RequestError(f"{what}: {key!r} holds numbers that are not finite; its training went astray")
     for key in state:
-        if key not in wanted and not _matches(key, optional):
+        if key not in places and not _matches(key, optional):
             raise RequestError(f"{what}: {key!r} has no place in this network; {remedy}")
-    module.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+    module.load_state_dict({key: value for key, value in state.items() if key in places}, strict=False)
+    flush_denormals(module)
+
+
+@torch.no_grad()
+def flush_denormals(module: nn.Module) -> None:
+    """Set the module's denormal numbers, those below 1.2e-38, to 0.
+
+    They are far below the rounding of any sum of normal numbers, and a CPU computes with them a hundred times as slowly
+    as with others. Weight decay leaves them behind in filters without use: the published musicnn has 98,000, with which
+    a window took 3.8 s instead of 0.045 s.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        if value.dtype == torch.float32:
+            value.masked_fill_((value != 0) & (value.abs() < _TINY), 0.0)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Let the CPU treat denormal numbers as 0, in this thread and in those of torch; afterwards as before.
+
+    `flush_denormals` is about weights; activations can be denormal too.
+    """
+    before = torch.tensor(_TINY).div(2).item() == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class _Inert:
-    """Stands where a checkpoint holds an object of some class: takes whatever it is given and does nothing."""
+    """A stand-in for objects of other classes in a checkpoint, which accepts any arguments and ignores them."""
 
     def __new__(cls, *_args: object, **_named: object) -> _Inert:
         return super().__new__(cls)
@@ -118,23 +147,23 @@ def _standin(name: str) -> Callable[..., object]:
 
 
 def _foreign(path: Path) -> list[str]:
-    """The settings' classes that a checkpoint of fairseq names beside its weights. Nothing is imported for them."""
+    """The classes of settings that a checkpoint of fairseq names beside its weights; none of them is imported."""
     if not zipfile.is_zipfile(path):
         return []
-    named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    return [name for name in named if name.startswith(_SETTINGS) or name in _PLAIN]
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    return [name for name in names if name.startswith(_SETTINGS) or name in _PLAIN]
 
 
 def _refuse_inflating(path: Path) -> None:
-    """RequestError for an archive whose parts grow when read; torch.save stores them as they are."""
+    """Raise RequestError for an archive with compressed parts; torch.save compresses none."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            grows = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
+            compressed = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
     except zipfile.BadZipFile:
-        return  # torch.load says the same in its own words
-    if grows:
+        return  # torch.load reports the same in its own words
+    if compressed:
         raise RequestError(f"{path}: a compressed archive and no checkpoint; save the weights again with torch.save")
 
 

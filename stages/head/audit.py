@@ -14,12 +14,14 @@ from stages.head.fit import count, evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
 from stages.head.modes import Mode
-from stages.head.open import from_catalog
+from stages.head.near_copies import COSINE, near_copies
+from stages.head.open import default_backbone, from_catalog, load
 from stages.head.results import numbers
 from stages.head.scores import buckets
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import REGIMES, Split
+from stages.splits.remarks import artists_of_parts
 from store.errors import RequestError
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
@@ -41,10 +43,12 @@ class Audit:
     songs_per_artist : ``mean``, ``median``, ``most``, how many ``artists`` have so many; None where none is known.
     edges : pairs of clips of one artist.
     homophily, homophily_per_node : label homophily over edges, and over clips.
-    regimes : by regime, what its parts share (`Collection.overlap`) and the share of test songs that have neighbours.
+    regimes : by regime, what its parts share (`Collection.overlap`), the share of test songs that have neighbours, the
+        artists of each part (`artists_of_parts`) and remarks.
     impossible : by regime that this collection cannot have, why.
     baselines : by regime and mode, the metrics of what hears no song; None where not defined.
     left_out : clips left out, by reason.
+    near_copies : see `stages.head.near_copies`; None where they were not counted.
     thesis : the thesis's figures beside these, and why they differ; None where it has none on this version.
     """
 
@@ -67,6 +71,7 @@ class Audit:
     baselines: dict[str, dict[Mode, dict[str, float | None]]]
     left_out: dict[str, int]
     thesis: dict[str, Any] | None
+    near_copies: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The audit under its stable keys."""
@@ -75,6 +80,8 @@ class Audit:
             regime: {mode.full: scores for mode, scores in by_mode.items()}
             for regime, by_mode in self.baselines.items()
         }
+        if self.near_copies is None:
+            del document["near_copies"]
         return {**document, "task": self.task.NAME, "baselines": baselines}
 
 
@@ -98,9 +105,13 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         "clips": len(data),
         "artists": _known(data.artist),
         "albums": _known(data.album),
+        "labels": len(labels),
     }
     return Audit(
-        **counts,
+        songs=counts["songs"],
+        clips=counts["clips"],
+        artists=counts["artists"],
+        albums=counts["albums"],
         dataset=catalog.info.name,
         synthetic=catalog.info.synthetic,
         unknown_artist=int((data.artist[first_clip] < 0).sum()),
@@ -111,12 +122,20 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         songs_per_artist=_songs_per_artist(data.artist[first_clip]),
         homophily=by_edge,
         homophily_per_node=homophily(data.artist, data.targets, per_node=True),
-        regimes={regime: data.overlap(split) | _neighbours(data, split) for regime, split in splits.items()},
+        regimes={regime: _regime(data, split) for regime, split in splits.items()},
         impossible=impossible,
         baselines={regime: _baselines(data, split) for regime, split in splits.items()},
         left_out={reason: count for reason, count in data.left_out.items() if count},
-        thesis=_beside_thesis({**counts, "labels": len(labels)}, by_edge["exact"], catalog.info),
+        thesis=_beside_thesis(counts, by_edge["exact"], catalog.info),
     )
+
+
+def near(store: Store, name: str, backbone: str | None, cosine: float | None) -> dict[str, Any]:
+    """`near_copies` of a stored representation, in the splits of seed 0 that this collection can have."""
+    names = [str(representation) for representation in store.complete(name)]
+    data = load(store, name, backbone or default_backbone(store, name, names), held=False)
+    splits, _ = _splits(data)
+    return near_copies(data, splits, COSINE if cosine is None else cosine)
 
 
 def _splits(data: Collection) -> tuple[dict[str, Split], dict[str, str]]:
@@ -162,6 +181,12 @@ def _songs_per_artist(artist: NDArray[np.int64]) -> dict[str, Any] | None:
         "most": int(counts.max()),
         "artists": {name: int(inside.sum()) for name, inside in buckets.split(counts, SONGS_PER_ARTIST).items()},
     }
+
+
+def _regime(data: Collection, split: Split) -> dict[str, Any]:
+    """What the parts of a split share and hold."""
+    artists = artists_of_parts(split, song=data.song, artist=data.artist)
+    return data.overlap(split) | _neighbours(data, split) | artists | {"remarks": data.remarks([split])}
 
 
 def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:

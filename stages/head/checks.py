@@ -10,7 +10,6 @@ from stages.head.options import Configs
 from stages.head.settings import Settings
 from stages.head.training.stretches import silent
 from stages.progress import note
-from stages.splits.regimes import PARTS, Split
 from store.errors import RequestError
 from store.words import counted
 
@@ -57,22 +56,6 @@ def note_silent(count: int, data: Collection) -> None:
     """Say how many representations are all zero."""
     if count:
         note(f"all zero: {count:,} of {counted(len(data), 'representation')}; heads cannot tell these clips apart")
-
-
-def note_missing_labels(data: Collection, regime: str, splits: Sequence[Split]) -> None:
-    """Say which labels no clip of a part carries; such a label cannot be learned there, or is in no macro score."""
-    for which, name in enumerate(PARTS):
-        missing = [[i for i, held in enumerate(data.targets[p == which].any(axis=0)) if not held] for p in splits]
-        labels = sorted({i for of_split in missing for i in of_split})
-        if labels:
-            times = [sum(i in of_split for of_split in missing) for i in labels]
-            of = f" in {times[0]} of {len(splits)} splits"
-            each = [of, *(f" in {count}" for count in times[1:])] if len(splits) > 1 else [""] * len(labels)
-            shown = ", ".join(data.labels[i] + where for i, where in zip(labels[:5], each, strict=False))
-            more = ", ..." if len(labels) > 5 else ""
-            them = "it" if len(labels) == 1 else "them"
-            effect = f"nothing is learned of {them} there" if which == 0 else f"macro scores leave {them} out there"
-            note(f"regime {regime}: no {name} clip carries {shown}{more}; {effect}")
 
 
 def _names(heads: Sequence[type[Head]]) -> str:

@@ -19,6 +19,7 @@ from stages.head.stored import Stored
 from stages.progress import note
 from stages.splits import regimes as splits
 from stages.splits.kept import KeptSplits
+from stages.splits.remarks import remarks
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -164,8 +165,23 @@ class Collection:
 
     def overlap(self, part: splits.Split) -> dict[str, Any]:
         """What the parts of a split share (`splits.overlap`); ``trained_on`` counts test songs its backbone knows."""
-        shared = splits.overlap(part, song=self.song, album=self.album, artist=self.artist, recording=self.recording)
+        ids = {name: getattr(self, name) for name in ("song", "album", "artist", "recording")}
+        shared = splits.overlap(part, **ids, appearances=self._appearances())
         return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
+
+    def remarks(self, parts: Sequence[splits.Split]) -> list[str]:
+        """What to know of the parts of some splits of one regime, one line each."""
+        return remarks(parts, song=self.song, artist=self.artist, targets=self.targets, labels=self.labels)
+
+    def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Every artist of every clip as pairs of clip and number; None where each clip has one at most."""
+        if self.division is None or self.division.appearances is None:
+            return None
+        row, artist = self.division.appearances
+        clip_of = np.full(len(self.division.catalog), -1, dtype=np.int64)
+        clip_of[self.rows] = np.arange(len(self))
+        clip = clip_of[row]
+        return clip[clip >= 0], artist[clip >= 0]
 
     def _songs_trained_on(self, part: splits.Split) -> int:
         assert self.trained_on is not None

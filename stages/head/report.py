@@ -16,7 +16,17 @@ from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
 from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
-from stages.head.runs.tested import Key, Runs, clips_of, common_keys, ensemble_of, find_mode, load_runs, task_of_run
+from stages.head.runs.tested import (
+    Key,
+    Runs,
+    clips_of,
+    common_keys,
+    ensemble_of,
+    find_mode,
+    load_runs,
+    of_one_split,
+    task_of_run,
+)
 from stages.head.scores import buckets
 from stages.head.scores.bootstrap import bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
@@ -28,6 +38,7 @@ from store.errors import RequestError, unknown
 from store.layout import Store, match
 from store.runs import RunFolder, StoredRun, count_runs
 from store.schema import CatalogInfo
+from store.splits import read_dealings
 
 ENSEMBLE = Mode("ensemble")
 KINDS = {
@@ -180,7 +191,7 @@ def report(
         for mode in names
         for folder in dict.fromkeys((representation, None))
     ]
-    runs = load_runs(store, data, folders)
+    runs = of_one_split(load_runs(store, data, folders), read_dealings(store, dataset), dataset, regime)
     if not runs:
         how = _how_to_make_some(dataset, backbone, names, regime, inductive=inductive)
         raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")

@@ -2,14 +2,18 @@
 
 A song keeps its part of a split for ever. When the collection grows, new songs are dealt to what is lacking; when a
 correction of artists, albums or recordings (or a new song that is a version of both) puts songs of two parts together,
-they go to the first of these (train before validation before test), which is said. `stages.splits.dealt` holds the
-rule.
+they go to the first of these (train before validation before test), which is said. `stages.splits.regimes.dealt` holds
+the rule. When the rule itself changes, kept splits stay as they were dealt, until someone asks to deal them anew
+(`KeptSplits.redeal`): a split remembers the revision of the rule, and a run the split that it was trained on.
+
+Songs that share any of their artists, directly or through others, are one artist's in the regime ``artist``, unless the
+catalog says that the first-named one alone decides (``--first-artist``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,15 +23,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stages.progress import note
-from stages.splits.regimes import PARTS, REGIMES, Split, as_parts, dealt, parse, split
+from stages.splits.regimes import PARTS, REGIMES, Split, as_parts, dealt, parse, split, together
 from store import columns
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog
-from store.splits import keep_splits, read_splits, splits_mark
+from store.splits import Dealing, StoredSplit, keep_splits, read_dealings, read_splits, splits_mark
 from store.words import counted
 
 Ids = NDArray[np.int64]
+
+REVISION = 2  # of the rule that deals splits. 1: large groups went to train, single songs to the others
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,42 @@ class KeptSplits:
         """Deal and keep the split of every regime that this collection can have."""
         self._numbers([(regime, seed) for regime in REGIMES[:-1]], possible_only=True)
 
+    def redeal(self) -> tuple[dict[str, Dealing], list[str]]:
+        """Deal every kept split anew, as if no song had been dealt before.
+
+        Returns
+        -------
+        How each split is dealt now, by its name ``<regime>-<seed>``; the names of those that the collection can no
+        longer have, which are kept no more.
+
+        Raises
+        ------
+        RequestError
+            where no split is kept.
+        """
+        if self.store is None:
+            raise ValueError("splits that are not kept in a store are dealt anew each time")
+        name = self.catalog.info.name
+        with self.store.lock(name):
+            seen = splits_mark(self.store, name)
+            before = read_dealings(self.store, name)
+            if not before:
+                raise RequestError(f"no split of {name} is kept yet; the first encore embed or head deals them")
+            names = [column.rpartition("-") for column in before]
+            splits = [(regime, int(seed)) for regime, _, seed in names if seed.isdecimal()]
+            _, parts, _ = self._dealt(splits, {}, possible_only=True)
+            after = keep_splits(self.store, name, self._songs, parts, seen, revision=REVISION, anew=True)
+        self._dealings.update(after)
+        return after, [column for column in before if column not in after]
+
+    def dealing(self, regime: str, seed: int) -> Dealing | None:
+        """How a split was dealt that `parts` has given; None for an official one, and where no store keeps it."""
+        return self._dealings.get(f"{regime}-{seed}")
+
+    @cached_property
+    def _dealings(self) -> dict[str, Dealing]:
+        return {}
+
     def with_unlabelled(self, part: Split, regime: str) -> Split:
         """A split in which unlabelled rows take part too: where their song, artist, album or recording (as the regime
         parts them) stands already, in train where it stands nowhere.
@@ -71,23 +113,26 @@ class KeptSplits:
         """
         free = ~self.catalog.retired() & (part < 0)
         base = parse(regime)[0]
-        by_artist = [self.song, self.artist]  # an official split, too, is one of artists where it is worth the name
-        kinds = {"random": [self.song], "album": [self.song, self.album]}.get(base, by_artist)
-        found = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
-        for ids in [*kinds, *([] if self.recording is None else [self.recording])]:
+        every = np.arange(len(part))
+        # An official split, too, is one of artists where it is worth the name.
+        by_artist = [(every, self.song), self._deciding or (every, self.artist)]
+        of_base = {"random": [(every, self.song)], "album": [(every, self.song), (every, self.album)]}
+        kinds = of_base.get(base, by_artist) + ([] if self.recording is None else [(every, self.recording)])
+        after = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
+        for rows, ids in kinds:
             latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
-            told = (part >= 0) & (ids >= 0)
-            np.maximum.at(latest, ids[told], part[told])
-            asks = free & (ids >= 0)
-            found[asks] = np.maximum(found[asks], latest[ids[asks]])
-        return found
+            divided = (part[rows] >= 0) & (ids >= 0)
+            np.maximum.at(latest, ids[divided], part[rows[divided]])
+            others = free[rows] & (ids >= 0)
+            np.maximum.at(after, rows[others], latest[ids[others]])
+        return after
 
     def _known_part(self, regime: str, base: str) -> Split:
         """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
         if base == "official":
             return columns.official(self.catalog)
         kept = self._kept([(regime, 0)]).get(f"{regime}-0")
-        return np.full(len(self.catalog), -1, dtype=np.int8) if kept is None else kept[self.song]
+        return np.full(len(self.catalog), -1, dtype=np.int8) if kept is None else kept.part[self.song]
 
     def mark(self, first: int) -> str:
         """A hash of which of the ``first`` rows are live and labelled, their labels, and which of them are of one song,
@@ -105,67 +150,93 @@ class KeptSplits:
         rows = np.flatnonzero(~self.catalog.retired() & self.targets.any(axis=1))
         rows = rows[: np.searchsorted(rows, first)]
         targets = self.targets[rows]
-        held = np.flatnonzero(targets.any(axis=0))
-        digest = hashlib.sha256(repr([self.labels[i] for i in held.tolist()]).encode())
+        used = np.flatnonzero(targets.any(axis=0))
+        digest = hashlib.sha256(repr([self.labels[i] for i in used.tolist()]).encode())
         for ids in (self.song, self.album, self.artist):
             _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
             digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
         digest.update(rows.data)
-        digest.update(np.ascontiguousarray(targets[:, held]).data)
+        digest.update(np.ascontiguousarray(targets[:, used]).data)
         return digest.hexdigest()[:32]
 
-    def _numbers(self, asked: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
+    def _numbers(self, splits: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""
-        kept = self._kept(asked)
-        found, changed, moved = self._dealt(asked, kept, possible_only)
-        if self.store is not None and self.keeps and changed:
+        kept = self._kept(splits)
+        numbers, changes, moves = self._dealt(splits, kept, possible_only)
+        if self.store is not None and self.keeps and changes:
             name = self.catalog.info.name
             with self.store.lock(name):
                 seen = splits_mark(self.store, name)
-                now = self._kept(asked)
+                now = self._kept(splits)
                 # Another process may have kept some meanwhile.
-                if now.keys() != kept.keys() or any((now[column] != kept[column]).any() for column in now):
-                    found, changed, moved = self._dealt(asked, now, possible_only)
-                keep_splits(self.store, name, self._songs, changed, seen)
-        for column, count in moved.items():
+                if now.keys() != kept.keys() or any((now[column].part != kept[column].part).any() for column in now):
+                    kept = now
+                    numbers, changes, moves = self._dealt(splits, kept, possible_only)
+                dealings = keep_splits(self.store, name, self._songs, changes, seen, revision=REVISION)
+            self._dealings.update(dealings)
+        self._dealings.update({column: split.dealing for column, split in kept.items()})
+        for column, count in moves.items():
             note(
                 f"{self.catalog.info.name}: {counted(count, 'song')} of the split {column} now in another part, since "
                 f"a correction or a new version of a song puts them together with songs there; run its heads again"
             )
-        return found
+        return numbers
 
-    def _kept(self, asked: Sequence[tuple[str, int]]) -> dict[str, Split]:
+    def _kept(self, splits: Sequence[tuple[str, int]]) -> dict[str, StoredSplit]:
         """By column, what the store keeps of some splits: [songs]."""
         if self.store is None:
             return {}
-        return read_splits(self.store, self.catalog.info.name, [f"{r}-{seed}" for r, seed in asked], self._songs)
+        return read_splits(self.store, self.catalog.info.name, [f"{r}-{seed}" for r, seed in splits], self._songs)
 
     def _dealt(
-        self, asked: Sequence[tuple[str, int]], kept: Mapping[str, Split], possible_only: bool
+        self, splits: Sequence[tuple[str, int]], kept: Mapping[str, StoredSplit], possible_only: bool
     ) -> tuple[list[Split], dict[str, Split], dict[str, int]]:
         """The part or fold of each row in several splits; by column, what of it is new [songs] and how many moved."""
-        found, changed, moved = [], {}, {}
-        for regime, seed in asked:
+        numbers, changes, moves = [], {}, {}
+        for regime, seed in splits:
             column = f"{regime}-{seed}"
-            before = kept.get(column)
-            _check(column, before, parse(regime)[1] or len(PARTS))
-            held = None if before is None else before[self.song[self._rows]]
             number = np.full(len(self.catalog), -1, dtype=np.int8)
             try:
-                number[self._rows] = dealt(regime, seed, **self._arrays, held=held)
+                number[self._rows] = self._deal(regime, seed, kept.get(column))
             except RequestError:
                 if possible_only:
                     continue
                 raise
-            found.append(number)
+            numbers.append(number)
+            before = kept[column].part if column in kept else np.full(len(self._songs), -1, dtype=np.int8)
             after = np.full(len(self._songs), -1, dtype=np.int8)
             after[self.song[self._rows]] = number[self._rows]
-            if before is None or ((after >= 0) & (after != before)).any():
-                changed[column] = after
-            count = 0 if before is None else int(((before >= 0) & (after >= 0) & (before != after)).sum())
+            if column not in kept or ((after >= 0) & (after != before)).any():
+                changes[column] = after
+            count = int(((before >= 0) & (after >= 0) & (before != after)).sum())
             if count:
-                moved[column] = count
-        return found, changed, moved
+                moves[column] = count
+        return numbers, changes, moves
+
+    def _deal(self, regime: str, seed: int, kept: StoredSplit | None) -> Split:
+        """[divided rows] their part or fold."""
+        base, folds = parse(regime)
+        arrays = self._arrays
+        if base != "artist" or (kept is not None and kept.dealing.revision < 2):  # which knew the first artist alone
+            arrays["related"] = None
+        if kept is None:
+            before = None
+        else:
+            _check(f"{regime}-{seed}", kept.part, folds or len(PARTS))
+            before = kept.part[self.song[self._rows]]
+        joined = "" if arrays["related"] is None else self._joined_by_artists
+        try:
+            part = dealt(regime, seed, **arrays, kept=before)
+        except RequestError as error:
+            raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
+        if joined and joined not in self._notes:
+            self._notes.add(joined)
+            note(joined)
+        return part
+
+    @cached_property
+    def _notes(self) -> set[str]:
+        return set()
 
     @cached_property
     def _rows(self) -> Ids:
@@ -183,9 +254,9 @@ class KeptSplits:
     @property
     def _arrays(self) -> dict[str, Any]:
         """What is dealt among: arrays of the divided rows."""
-        every = {"song": self.song, "album": self.album, "artist": self.artist, "recording": self.recording}
-        found = {name: None if ids is None else ids[self._rows] for name, ids in every.items()}
-        return {**found, "targets": self.targets[self._rows]}
+        names = ("song", "album", "artist", "related", "recording", "targets")
+        arrays = {name: getattr(self, name) for name in names}
+        return {name: None if array is None else array[self._rows] for name, array in arrays.items()}
 
     @cached_property
     def _numbered_songs(self) -> tuple[pa.StringArray, Ids]:
@@ -208,6 +279,43 @@ class KeptSplits:
         return columns.codes(self.catalog, "artist_id")
 
     @cached_property
+    def appearances(self) -> tuple[Ids, Ids] | None:
+        """Every artist of every row as pairs of row and number; None where each row has one at most."""
+        return columns.appearances(self.catalog)
+
+    @property
+    def _deciding(self) -> tuple[Ids, Ids] | None:
+        """The appearances that the regime ``artist`` keeps together; None where only first-named artists count."""
+        return None if self.catalog.info.first_artist else self.appearances
+
+    @cached_property
+    def related(self) -> Ids | None:
+        """[rows] a number that rows share whose artists are one, or are joined by songs that are divided; -1 where
+        no artist is known. None where the first-named artist decides alone.
+        """
+        if self._deciding is None:
+            return None
+        of_row, number = self._deciding
+        divided = np.isin(of_row, self._rows)
+        return together(of_row[divided], number[divided], len(self.catalog))
+
+    @cached_property
+    def _joined_by_artists(self) -> str:
+        """What to say where most songs are joined by artists that they share; empty where they are not."""
+        if self.related is None:
+            return ""
+        _, first = np.unique(self.song[self._rows], return_index=True)
+        related = self.related[self._rows[first]]
+        most = int(np.bincount(related[related >= 0], minlength=1).max())
+        if 2 * most <= len(first):
+            return ""
+        return (
+            f"{self.catalog.info.name}: {most:,} of {counted(len(first), 'song')} are joined by artists that they "
+            f"share, and stand in one part of the regime artist; to go by the first-named artist alone, embed with "
+            f"--first-artist"
+        )
+
+    @cached_property
     def recording(self) -> Ids | None:
         return columns.recordings(self.catalog)
 
@@ -226,6 +334,14 @@ class KeptSplits:
         return self._labelled[1]
 
 
-def _check(column: str, kept: Split | None, parts: int) -> None:
-    if kept is not None and (kept.max(initial=-1) >= parts or kept.min(initial=0) < -1):
+def _check(column: str, part: Split, parts: int) -> None:
+    if part.max(initial=-1) >= parts or part.min(initial=0) < -1:
         raise FormatError(f"the split {column} is kept with parts that there are none of; is splits.parquet damaged?")
+
+
+def mark_of(parts: Iterable[Split]) -> str:
+    """A hash of some splits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:32]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.splits.stratify import deal, telling
+from stages.splits.stratify import count_traits, deal
 from store.errors import RequestError, unknown
 
 REGIMES = ("random", "album", "artist", "official")
@@ -35,6 +35,7 @@ def split(
     artist: Ids,
     official: Split,
     seed: int,
+    related: Ids | None = None,
     recording: Ids | None = None,
     targets: NDArray[np.bool_] | None = None,
 ) -> Split:
@@ -53,7 +54,8 @@ def split(
         return official
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
-    return dealt(regime, seed, song=song, album=album, artist=artist, recording=recording, targets=targets)
+    optional: dict[str, Any] = {"related": related, "recording": recording, "targets": targets}
+    return dealt(regime, seed, song=song, album=album, artist=artist, **optional)
 
 
 def dealt(
@@ -63,44 +65,68 @@ def dealt(
     song: Ids,
     album: Ids,
     artist: Ids,
+    related: Ids | None = None,
     recording: Ids | None = None,
     targets: NDArray[np.bool_] | None = None,
-    held: Split | None = None,
+    kept: Split | None = None,
 ) -> Split:
     """The part of each clip in ``random``, ``album`` or ``artist``, or its fold (from 0) in a k-fold version of these.
 
-    80, 10 and 10 % of the songs, or an equal share for each fold, are dealt group by group in an order drawn from
-    ``seed``, and of each label alike as far as groups allow; a song whose album or artist is unknown is a group of its
-    own. What was dealt before stays: a group that holds such clips goes where they stand as a whole, and new groups
-    fill up what is lacking. Where a group holds clips of several parts, because something put it together since, it
-    goes to the first of them: nothing that may have been trained on ever becomes a test clip.
+    80, 10 and 10 % of the songs, or an equal share for each fold, are dealt in whole groups and in an order drawn from
+    ``seed``. Each part gets the collection's distribution of labels and of songs an artist (or an album, in the regime
+    ``album``) as nearly as whole groups allow; see `stages.splits.stratify`. A song whose album or artist is unknown is
+    a group of its own.
+
+    Clips that were dealt before keep their part, new clips of their group join them, and new groups fill up what is
+    lacking. A group with clips of several parts, because something has joined it since, goes to the first of these
+    parts, so that nothing that may have been trained on ever becomes a test clip.
 
     Parameters
     ----------
     song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
+    related : [clips] what ``artist`` keeps together instead of the songs of each artist; -1 where unknown.
     recording : [clips] a number that copies and versions of one recording share; they stay together.
-    targets : [clips, labels] what is shared out alike; None where labels do not matter.
-    held : [clips] what was dealt before, -1 for new clips.
+    targets : [clips, labels] the labels of each clip; None where they do not matter.
+    kept : [clips] the part that each clip was dealt before, -1 for new clips.
+
+    Raises
+    ------
+    RequestError
+        where no artist (album) is known, or there are fewer groups than parts.
     """
     base, k = parse(regime)
-    group = _grouped(base, song=song, album=album, artist=artist, recording=recording)
+    group = _groups(base, song=song, album=album, artist=artist if related is None else related, recording=recording)
+    fellow = {"random": song, "album": album, "artist": artist}[base]
     shares = SHARES if k is None else [1 / k] * k
-    part = _deal(group, targets, song, shares, seed, held)
+    part = _deal(group, fellow, targets, song, shares, seed, kept)
     _complain_of_empty(part, len(shares))
     return part
 
 
 def _together(one: Ids, other: Ids) -> Ids:
     """Groups in which clips are joined that agree in either number, directly or through others."""
+    clips = np.arange(len(one))
+    _, other = np.unique(other, return_inverse=True)
+    _, one = np.unique(one, return_inverse=True)
+    return together(np.tile(clips, 2), np.concatenate([one, one.max() + 1 + other]), len(one))
+
+
+def together(item: Ids, number: Ids, items: int) -> Ids:
+    """[items] the smallest number of all that an item shares with others, directly or through them; -1 without any.
+
+    Parameters
+    ----------
+    item, number : [pairs] an item and one of the numbers it has.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, one = np.unique(one, return_inverse=True)
-    _, other = np.unique(other, return_inverse=True)
-    nodes = int(one.max()) + int(other.max()) + 2
-    links = coo_array((np.ones(len(one), dtype=np.int8), (one, one.max() + 1 + other)), shape=(nodes, nodes))
-    component: Ids = connected_components(links, directed=False)[1][one]
-    return component
+    numbers = int(number.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(item), dtype=np.int8), (item, items + number)), shape=(items + numbers,) * 2)
+    component: Ids = connected_components(links, directed=False)[1]
+    smallest = np.full(len(component), -1, dtype=np.int64)
+    smallest[component[items:][::-1]] = np.arange(numbers)[::-1]
+    return smallest[component[:items]]
 
 
 def folds(regime: str, seed: int, *, of: Mapping[str, Any]) -> list[Split]:
@@ -140,7 +166,7 @@ def parse(regime: str) -> tuple[str, int | None]:
     return base, k
 
 
-def _grouped(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None = None, **_others: Any) -> Ids:
+def _groups(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None) -> Ids:
     """What stays together, as a number for each clip."""
     if regime == "random":
         group = song
@@ -154,29 +180,37 @@ def _grouped(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids 
 
 def _deal(
     group: Ids,
+    fellow: Ids,
     targets: NDArray[np.bool_] | None,
     song: Ids,
     shares: Sequence[float],
     seed: int,
-    held: Split | None,
+    kept: Split | None,
 ) -> Split:
-    """[clips] the part of each clip's group."""
+    """[clips] the part of each clip's group; ``fellow`` [clips] are the artists or albums whose size is shared out."""
     _, group = np.unique(group, return_inverse=True)
     _, first_clip = np.unique(song, return_index=True)
     songs = np.bincount(group[first_clip], minlength=int(group.max()) + 1)
-    strata = np.zeros(len(songs), dtype=np.int64) if targets is None else telling(group, first_clip, targets)
-    before = None if held is None else _first_part(group, held, len(songs))
-    part: Split = deal(songs, strata, shares, np.random.default_rng(seed), before)[group]
+    fellows = songs_beside(fellow[first_clip])
+    traits = count_traits(group[first_clip], None if targets is None else targets[first_clip], fellows)
+    before = None if kept is None else _first_part(group, kept, len(songs))
+    part: Split = deal(songs, traits, shares, np.random.default_rng(seed), before)[group]
     return part
 
 
-def _first_part(group: Ids, held: Split, groups: int) -> Split:
+def songs_beside(ids: Ids) -> Ids:
+    """[songs] how many songs have the same artist (or album), the song itself included; 1 where it is unknown."""
+    counts = np.bincount(ids[ids >= 0], minlength=1)
+    return np.where(ids >= 0, counts[ids], 1)
+
+
+def _first_part(group: Ids, kept: Split, groups: int) -> Split:
     """[groups] the first of the parts that a group's clips were dealt, -1 where none was."""
     none = MAX_FOLDS
-    found = np.full(groups, none, dtype=np.int8)
-    np.minimum.at(found, group[held >= 0], held[held >= 0])
-    found[found == none] = -1
-    return found
+    first = np.full(groups, none, dtype=np.int8)
+    np.minimum.at(first, group[kept >= 0], kept[kept >= 0])
+    first[first == none] = -1
+    return first
 
 
 def _complain_of_empty(part: Split, parts: int) -> None:
@@ -189,28 +223,45 @@ def _complain_of_empty(part: Split, parts: int) -> None:
         )
 
 
-def overlap(part: Split, *, song: Ids, album: Ids, artist: Ids, recording: Ids | None = None) -> dict[str, Any]:
+def overlap(
+    part: Split,
+    *,
+    song: Ids,
+    album: Ids,
+    artist: Ids,
+    recording: Ids | None = None,
+    appearances: tuple[Ids, Ids] | None = None,
+) -> dict[str, Any]:
     """Songs and artists of each part, and what two parts share.
 
     ``shared_songs``, ``shared_albums``, ``shared_artists`` are those of train and test; ``shared`` holds the same, and
-    recordings where they are known, for every pair of parts (``train-validation`` and so on).
+    recordings where they are known, for every pair of parts (``train-validation`` and so on). Artists are the
+    first-named ones; where songs have others too, ``shared_any_artist`` counts all of them.
+
+    Parameters
+    ----------
+    appearances : every artist of every clip as pairs of clip and number.
     """
-    found: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         name: {"songs": len(_known(song[part == i])), "artists": len(_known(artist[part == i]))}
         for i, name in enumerate(PARTS)
     }
-    kinds = {"songs": song, "albums": album, "artists": artist}
-    kinds |= {} if recording is None else {"recordings": recording}
-    sides = {name: [_known(ids[part == i]) for i in range(len(PARTS))] for name, ids in kinds.items()}
-    found["shared"] = {
+    kinds = {"songs": (part, song), "albums": (part, album), "artists": (part, artist)}
+    if appearances is not None:
+        kinds["any_artist"] = part[appearances[0]], appearances[1]
+    if recording is not None:
+        kinds["recordings"] = part, recording
+    sides = {name: [_known(ids[of == i]) for i in range(len(PARTS))] for name, (of, ids) in kinds.items()}
+    shared = {
         f"{PARTS[i]}-{PARTS[j]}": {
             name: len(np.intersect1d(of_part[i], of_part[j], assume_unique=True)) for name, of_part in sides.items()
         }
         for i, j in ((0, 1), (0, 2), (1, 2))
     }
-    return found | {f"shared_{name}": found["shared"]["train-test"][name] for name in ("artists", "albums", "songs")}
+    both = shared["train-test"]
+    return {**sizes, "shared": shared} | {f"shared_{name}": both[name] for name in both if name != "recordings"}
 
 
 def _known(ids: Ids) -> Ids:
-    found: Ids = np.unique(ids[ids >= 0])
-    return found
+    known: Ids = np.unique(ids[ids >= 0])
+    return known

@@ -1,125 +1,171 @@
-"""Dealing groups of songs into parts of given shares, label by label.
+"""Deal groups of songs into parts of given shares so that every part is a small copy of the collection.
 
-A group (a song, an album, an artist) goes into one part as a whole. Groups are taken stratum by stratum, where a
-stratum is the label that tells most of a group, so that each label is shared out like the whole: a group-wise and
-single-label form of iterative stratification (K. Sechidis, G. Tsoumakas, I. Vlahavas: On the Stratification of
-Multi-Label Data, ECML PKDD 2011), linear in songs.
+A group (a song, an album, the songs of an artist) goes into one part as a whole. What the parts are to agree in are
+*traits* of songs: each label, and, for 1, 2, 4, 8, ..., being by an artist (on an album) of at least so many songs. So
+a part has the collection's distribution of labels and of songs an artist, as near as whole groups allow.
+
+This is iterative stratification (K. Sechidis, G. Tsoumakas, I. Vlahavas: On the Stratification of Multi-Label Data,
+ECML PKDD 2011) for groups instead of single items. A part's demand is measured against what the part should get, not
+in songs; otherwise the largest part would take all large groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 Ids = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+_ROUNDING = 1e-9  # a whole number of groups may come out this much too small
 
 
 def deal(
     songs: Ids,
-    stratum: Ids,
+    traits: csr_array,
     shares: Sequence[float],
     rng: np.random.Generator,
-    held: NDArray[np.int8] | None = None,
+    kept: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int8]:
     """The part of each group.
 
-    Groups of several songs are dealt first, in an order drawn from ``rng``, each to the part that lacks most of its
-    stratum and has room for more than half of it; single songs then fill each stratum up, rounding carried from one
-    stratum to the next, so that every part has its share of all songs to one song where groups allow.
+    Groups are dealt from large to small, in random order among those that are less than twice as large as each other.
+    Each goes to the part p with the smallest ``(2 n[p] + 1) / shares[p]`` (the divisor method of Webster and
+    Sainte-Lague, which favours neither large nor small parts), where n[p] is how many groups like this one the part
+    has already: over the traits t of the group, the mean of ``songs of p with t / songs of the group with t``, weighted
+    by the square of the latter over the songs of the collection with t. This choice increases the chi-squared distance
+    between the parts and the collection least. A part that lacks less than half of the group's songs takes no part.
+
+    Groups that are equal in all traits are dealt at once, the most frequent ones last, so the time taken grows with
+    the number of different groups.
 
     Parameters
     ----------
-    songs, stratum : [groups] how many songs a group has, and a number from 0.
-    shares : of the parts, summing to 1.
-    held : [groups] the part that a group was dealt before and keeps, -1 for a new one. Where any is held, single songs
-        too are dealt one by one, to what lacks most after all that came before.
+    songs : [groups] number of songs in each group.
+    traits : [groups, traits] number of songs of each group that have a trait.
+    shares : share of the songs for each part; they sum to 1.
+    kept : [groups] the part of a group that has been dealt before and stays there, -1 for a new group.
     """
-    part = np.full(len(songs), -1, dtype=np.int8) if held is None else held.copy()
-    strata = int(stratum.max(initial=-1)) + 1
-    per_stratum = np.bincount(stratum, weights=songs, minlength=strata)
-    lacking = np.outer(per_stratum, shares)
-    old = np.flatnonzero(part >= 0)
-    np.subtract.at(lacking, (stratum[old], part[old]), songs[old])
-    empty = set(range(len(shares))) - set(part[old].tolist())
-    several = rng.permutation(np.flatnonzero((songs > 1) & (part < 0)))
-    single = rng.permutation(np.flatnonzero((songs == 1) & (part < 0)))
-    if len(old):
-        several, single = np.concatenate([several, single]), single[:0]
-    part[several] = _deal_large(songs[several].tolist(), stratum[several].tolist(), lacking, empty, len(single))
-    by_stratum = single[np.argsort(stratum[single], kind="stable")]
-    counts = np.bincount(stratum[single], minlength=strata)
-    begin = np.cumsum(counts) - counts
-    carried = np.zeros(len(shares))
-    for which in rng.permutation(np.flatnonzero(counts)).tolist():
-        wanted = np.maximum(lacking[which], 0.0)
-        wanted = wanted / wanted.sum() if wanted.sum() > 0 else np.asarray(shares)
-        # What a part got too much or too little of elsewhere is made up for where a label is frequent.
-        of_part, carried = _rounded(int(counts[which]), wanted, carried)
-        chosen = by_stratum[begin[which] : begin[which] + counts[which]]
-        part[chosen] = np.repeat(np.arange(len(shares)), of_part)
-    for lost in sorted(set(range(len(shares))) - set(part.tolist())):  # few groups, of many strata
-        giver = np.bincount(part[single], minlength=len(shares)).argmax() if len(single) else lost
-        if (part == giver).sum() > 1:
-            part[single[part[single] == giver][0]] = lost
+    part = np.full(len(songs), -1, dtype=np.int8) if kept is None else kept.copy()
+    order = rng.permutation(len(shares))  # of two parts that lack the same, the first one is served
+    table = _Table(songs, traits, np.asarray(shares)[order], np.argsort(order)[part], part >= 0)
+    new = rng.permutation(np.flatnonzero(part < 0))
+    kind = _kinds(songs, traits)[new]
+    _, first, kind, count = np.unique(kind, return_index=True, return_inverse=True, return_counts=True)
+    magnitude = _magnitude(songs[new[first]])
+    turn = np.lexsort((rng.random(len(first)), count, -magnitude))
+    members = np.split(new[np.argsort(kind, kind="stable")], np.cumsum(count)[:-1])
+    for which in turn.tolist():
+        part[members[which]] = order[table.deal(int(new[first[which]]), len(members[which]))]
+    _fill_empty(part, songs, len(shares), new)
     return part
 
 
-def _deal_large(
-    songs: list[int], strata: list[int], lacking: NDArray[np.float64], empty: set[int], singles: int
-) -> list[int]:
-    """The part of each group, one after the other; ``lacking`` [strata, parts] is brought up to date.
+class _Table:
+    """How many songs with each trait the parts have so far, and how many songs each part still lacks.
 
-    No part of those that are ``empty`` stays so as long as there are groups enough, the ``singles`` to come among them.
+    Attributes
+    ----------
+    dealt : [traits, parts] songs with a trait that a part has.
+    room : [magnitudes, parts] songs that a part lacks of those in groups of this magnitude or a larger one.
     """
-    rows: list[list[float]] = lacking.tolist()
-    total: list[float] = lacking.sum(axis=0).tolist()
-    parts = range(lacking.shape[1])
-    found = []
-    for left, count, which in zip(range(len(songs) + singles, 0, -1), songs, strata, strict=False):
-        row = rows[which]
-        room = [p for p in parts if total[p] >= count / 2] if left > len(empty) else sorted(empty)
-        best = max(room, key=row.__getitem__) if room else max(parts, key=total.__getitem__)
-        row[best] -= count
-        total[best] -= count
-        found.append(best)
-        empty.discard(best)
-    lacking[:] = rows
-    return found
+
+    def __init__(self, songs: Ids, traits: csr_array, shares: Numbers, part: Ids, is_kept: NDArray[np.bool_]) -> None:
+        from scipy.sparse import coo_array
+
+        self.songs, self.shares = songs, shares
+        self.begin, self.trait, self.count = traits.indptr.tolist(), traits.indices, traits.data.astype(np.float64)
+        self.magnitude = _magnitude(songs)
+        ones = np.ones(int(is_kept.sum()), dtype=np.int64)
+        places = (np.flatnonzero(is_kept), part[is_kept])
+        members = coo_array((ones, places), shape=(len(songs), len(shares))).tocsr()
+        self.dealt: Numbers = (traits.T @ members).toarray().astype(np.float64)
+        at_least = self.magnitude >= np.arange(self.magnitude.max(initial=0) + 1)[:, None]
+        self.room: Numbers = (at_least @ songs)[:, None] * shares - (at_least * songs) @ members
+        total = np.bincount(self.trait, weights=self.count, minlength=traits.shape[1])
+        self.weight = self.count / total[self.trait]
+
+    def deal(self, group: int, count: int) -> Ids:
+        """[count] parts, sorted, for as many groups that are all like this one."""
+        values = slice(self.begin[group], self.begin[group + 1])
+        trait, own, weight = self.trait[values], self.count[values], self.weight[values]
+        size, magnitude = int(self.songs[group]), int(self.magnitude[group])
+        # A product with a matrix would round differently on other processors, which would decide ties differently.
+        alike = (weight[:, None] * self.dealt.take(trait, axis=0)).sum(axis=0) / (weight * own).sum()
+        lack = self.room[magnitude] / size + 0.5
+        groups = _level(count, alike, np.maximum(lack, 0), self.shares) if count > 1 else np.zeros(len(lack), np.int64)
+        for _ in range(count - int(groups.sum())):
+            rank = (2 * (alike + groups) + 1) / self.shares
+            is_open = groups + 1 <= lack
+            best = (
+                np.where(is_open, rank, np.inf).argmin()
+                if is_open.any()
+                else ((lack - groups - 1) / self.shares).argmax()
+            )
+            groups[best] += 1
+        self.dealt[trait] += own[:, None] * groups
+        self.room[: magnitude + 1] -= size * groups
+        return np.repeat(np.arange(len(groups)), groups)
 
 
-def _rounded(
-    count: int, wanted: NDArray[np.float64], carried: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """``count`` songs as whole numbers by the shares ``wanted`` and what is carried over; and what is carried on."""
-    target = count * wanted + carried
-    whole = np.maximum(np.floor(target + 1e-9), 0).astype(np.int64)
-    while whole.sum() > count:
-        whole[np.argmax(np.where(whole > 0, whole - target, -np.inf))] -= 1
-    for _ in range(count - int(whole.sum())):
-        whole[np.argmax(target - whole)] += 1
-    return whole, target - whole
+def _level(count: int, alike: Numbers, most: Numbers, shares: Numbers) -> Ids:
+    """Whole groups for each part, ``count`` or fewer in all, after which ``alike`` is as near to ``shares`` as it gets.
+
+    Like water in vessels as wide as ``shares``, filled up to ``alike`` and closed above ``alike + most``.
+    """
+    levels = np.sort(np.concatenate([alike, alike + most]) / np.tile(shares, 2))
+    inside = np.clip(levels[:, None] * shares - alike, 0, most).sum(axis=1)
+    level = np.interp(count, inside, levels)
+    return np.floor(np.clip(level * shares - alike, 0, most) + _ROUNDING).astype(np.int64)
 
 
-def telling(group: Ids, first_clip: Ids, targets: NDArray[np.bool_]) -> Ids:
-    """[groups] the label that most of a group's songs carry; of equals the one that is rarest in the collection.
+def _magnitude(count: Any) -> Any:
+    """0 for 1, 1 for 2 and 3, 2 for 4 to 7, and so on."""
+    return np.frexp(count)[1] - 1
+
+
+def _kinds(songs: Ids, traits: csr_array) -> Ids:
+    """[groups] a number that groups with the same traits share."""
+    if not len(songs):
+        return songs
+    factors = np.random.default_rng(0).integers(1, 2**62, traits.shape[1] + 1)
+    number: Ids = traits @ factors[1:] + songs * factors[0]  # wraps around
+    return number
+
+
+def _fill_empty(part: NDArray[np.int8], songs: Ids, parts: int, new: Ids) -> None:
+    """Give a part without groups the smallest new one of the part that has most of them."""
+    for empty in sorted(set(range(parts)) - set(part.tolist())):
+        counts = np.bincount(part, minlength=parts)
+        givers = new[counts[part[new]] > 1]
+        if not len(givers):
+            return
+        most = givers[counts[part[givers]] == counts[part[givers]].max()]
+        part[most[songs[most].argmin()]] = empty
+
+
+def count_traits(group: Ids, label: NDArray[np.bool_] | None, fellows: Ids) -> csr_array:
+    """[groups, traits] how many songs of a group have each trait.
 
     Parameters
     ----------
-    group : [clips] numbers from 0 without gaps.
-    first_clip : [songs] a clip of each song.
-    targets : [clips, labels]; songs without a label are a stratum of their own.
+    group : [songs] numbers from 0 without gaps.
+    label : [songs, labels], None where labels do not matter.
+    fellows : [songs] the number of songs by the song's artist (on its album), itself included.
     """
-    carried = targets[first_clip]
-    frequency = carried.sum(axis=0)
-    order = np.argsort(frequency, kind="stable")  # the rarest first
-    best = np.zeros(int(group.max()) + 1, dtype=np.int64)
-    found = np.full(len(best), targets.shape[1], dtype=np.int64)
-    of_song = group[first_clip]
-    for label in order.tolist():  # a count a label, so that groups x labels are never held at once
-        count = np.bincount(of_song[carried[:, label]], minlength=len(best))
-        better = count > best
-        best[better], found[better] = count[better], label
-    return found
+    from scipy.sparse import coo_array
+
+    magnitude = _magnitude(fellows)
+    at_least = [np.flatnonzero(magnitude >= level) for level in range(int(magnitude.max(initial=0)) + 1)]
+    labels = np.empty((0, 0), dtype=np.bool_) if label is None else label
+    song, which = np.nonzero(labels)
+    rows = np.concatenate([*at_least, song])
+    columns = np.concatenate([np.repeat(np.arange(len(at_least)), list(map(len, at_least))), which + len(at_least)])
+    shape = (int(group.max(initial=-1)) + 1, len(at_least) + labels.shape[1])
+    return coo_array((np.ones(len(rows), dtype=np.int64), (group[rows], columns)), shape=shape).tocsr()

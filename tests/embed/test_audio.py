@@ -209,9 +209,11 @@ def test_what_is_no_song_says_so(tmp_path: Path) -> None:
     (tmp_path / "nothing.mp3").touch()
     assert kind_of(tmp_path / "nothing.mp3") == "empty"
     assert kind_of(write("header.wav", [])) == "empty"
-    for name in ("text.wav", "text.mp3", "text.flac", "text.raw", "text"):
+    for name in ("text.wav", "text.mp3", "text.flac", "text"):
         (tmp_path / name).write_text("<html>404 not found</html>\n" * 100)
         assert kind_of(tmp_path / name) == "damaged"
+    (tmp_path / "text.raw").write_text("no recording")
+    assert kind_of(tmp_path / "text.raw") == "not-supported"
     assert kind_of(write("zeros.wav", song * 0)) == "silent"
     assert kind_of(write("dither.wav", np.resize([0, 1 / 32768], RATE_HZ), subtype="PCM_16")) == "silent"
     assert kind_of(write("offset.wav", song * 0 + 0.25)) == "constant"

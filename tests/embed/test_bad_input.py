@@ -124,8 +124,8 @@ def test_midi_files_that_are_refused(backbone: Backbone, tmp_path: Path) -> None
     path = tmp_path / "song.mid"
     for kind, data in (
         ("outside", midi(SCALE, SCALE, form=2)),
-        ("damaged", midi([tempo(0, 0), *SCALE])),
-        ("damaged", midi(SCALE)[:-6]),
+        ("damaged", midi([on(0, 60), b"\0\xff\x01\x8f\xff\xff\x7f"])),
+        ("truncated", midi(SCALE)[:-6]),
         ("damaged", b"RIFF, or so"),
         ("empty", b""),
         ("no-notes", midi([])),

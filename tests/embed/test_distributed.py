@@ -15,6 +15,7 @@ from stages.embed.objectives import Training
 from stages.embed.weights import read_state_dict
 from store import files
 from store.schema import Catalog
+from tests import PATIENCE_S
 from tests.embed.test_train import Bands, Toy, run, songs, tones  # noqa: F401 - songs is a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ def torchrun(*module: object, out: Path) -> str:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *map(str, module)]
     env = {**os.environ, **ENVIRONMENT}
-    ran = subprocess.run(command, cwd=out, env=env, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(command, cwd=out, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
     return ran.stdout

@@ -7,6 +7,7 @@ import os
 import signal
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.embed.backbones import Backbone
 from stages.embed.encode import (
@@ -25,12 +26,14 @@ from stages.embed.encode import (
     encode_ahead,
     load_in_workers,
     open_writer,
+    represent,
     representation_name,
 )
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.rolls import read_roll
 from stages.embed.inputs.score import read_score
+from stages.embed.weights import load_into, read_state_dict
 from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store
 from store.reader import Representations
@@ -119,7 +122,9 @@ def test_a_backbone_may_compute_in_any_precision(tmp_path: Path, kind: torch.dty
         ("float16", [1.0, 65504.0, 65520.0, -1e6], 2),
         ("float32", [1.0, 1e30, np.nan, -np.inf], 2),
         ("uint8", [0.0, 255.0, 256.0, -1.0], 2),
+        ("uint8", [-0.4, 255.4, 255.6, -0.6], 2),
         ("int16", [-3.0, 7.0, np.nan, 40000.0], 2),
+        ("int32", [-(2.0**31), 2.0**30, 2.0**31, -np.inf], 2),
     ],
 )
 def test_what_the_store_cannot_hold_is_a_failure(
@@ -129,8 +134,109 @@ def test_what_the_store_cannot_hold_is_a_failure(
     done = run(store, numbers, backbone)
     assert [(row, kind) for row, kind, _ in done.failures] == [(2, "not-finite"), (3, "not-finite")]
     values, kinds = held(store, backbone)
-    np.testing.assert_allclose(values[:good], numbers[:good], rtol=1e-6)  # type: ignore[arg-type]
+    atol = 0.5 if np.dtype(dtype).kind in "iu" else 0
+    np.testing.assert_allclose(values[:good], numbers[:good], rtol=1e-6, atol=atol)  # type: ignore[arg-type]
     assert kinds == [None, None, "not-finite", "not-finite"]
+
+
+def test_whole_numbers_are_rounded_and_not_cut(tmp_path: Path) -> None:
+    store, backbone = Store(tmp_path), Same(dtype="int16")
+    run(store, [127.99, -127.99, [1.0, 2.0, 2.0], 2.5], backbone)
+    assert held(store, backbone) == ([128.0, -128.0, 2.0, 2.0], [None] * 4)
+
+
+class Linear(Same):
+    """Matrix products alone, which every processor does right in bf16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(64, 32)
+        self.shape = (32,)
+
+    def encode(self, batch: Tensor) -> Tensor:
+        return Backbone.encode(self, batch)
+
+
+def test_bf16_is_of_the_network_and_of_the_fingerprint() -> None:
+    torch.manual_seed(0)
+    backbone, windows = Linear(), torch.randn(8, 64)
+    backbone.to(CPU)
+    exact, name = represent(backbone, windows), representation_name(backbone, None)
+    backbone.precision = "bf16"
+    near = represent(backbone, windows)
+    weight, bias = (parameter.bfloat16() for parameter in backbone.module.parameters())
+    assert near.dtype == torch.bfloat16
+    torch.testing.assert_close(near, torch.nn.functional.linear(windows.bfloat16(), weight, bias))
+    assert 0 < (near.float() - exact).norm() < 1e-2 * exact.norm()
+    assert representation_name(backbone, None) != name
+
+
+def test_bf16_on_a_cpu_is_refused_before_a_clip_is_read(tmp_path: Path) -> None:
+    store, backbone = Store(tmp_path), Linear()
+    backbone.precision = "bf16"
+    with pytest.raises(RequestError, match=r"precision bf16 needs a GPU: .* wrong numbers"):
+        run(store, [AssertionError("a clip was read")] * 4, backbone)  # type: ignore[list-item]
+    assert store.read_manifest("few", representation_name(backbone, None)) is None
+
+
+DENORMAL = 1e-40
+
+
+def are_flushed(_: object = None) -> bool:
+    """Whether a computation of this thread, and of those that torch shares large ones with, takes denormals for 0."""
+    return not bool((torch.full((1 << 18,), DENORMAL) * 1.0).any())
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_off_while_encoding_and_then_as_before(before: bool) -> None:
+    class Noted(Same):
+        def encode(self, batch: Tensor) -> Tensor:
+            states.append(are_flushed())
+            if len(batch) == 2:
+                raise ValueError("two windows")
+            return batch
+
+    states: list[bool] = []
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        represent(Noted(), torch.zeros(1, 1))
+        assert (states, are_flushed()) == ([True], before)
+        with pytest.raises(ValueError, match="two windows"):
+            represent(Noted(), torch.zeros(2, 1))
+        assert are_flushed() == before
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda _: represent(Noted(), torch.zeros(1, 1)), range(4)))
+            assert list(threads.map(are_flushed, range(4))) == [before] * 4
+        assert states == [True] * 6
+        assert are_flushed() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_denormal_weights_become_0_and_change_no_number(tmp_path: Path) -> None:
+    """Also in layers that a checkpoint does not hold, and whether they are read or drawn."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter[torch.rand(parameter.shape) < 0.3] = DENORMAL
+        network[0].weight[:8] = -DENORMAL  # filters without use, as weight decay leaves them
+        network[1].running_var[:8] = DENORMAL
+    windows = torch.randn(16, 64)
+    expected = network(windows)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    loaded = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32)).eval()
+    load_into(loaded, read_state_dict(tmp_path / "w.pt"), "w.pt")
+    for kind in (network, loaded):
+        backbone = Linear()
+        backbone.module = kind
+        backbone.to(CPU)
+        for name, value in kind.state_dict().items():
+            if value.is_floating_point():
+                assert not ((value != 0) & (value.abs() < torch.finfo(torch.float32).tiny)).any(), name
+        assert torch.equal(backbone.encode(windows), expected)
+        assert torch.equal(represent(backbone, windows), expected)
 
 
 def test_what_is_no_fault_of_the_file_is_tried_again(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_an_artist_that_is_nobody(tmp_path: Path) -> None:
         ("fma_small/000", "small", "fma_small/000/000005.mp3"),
         ("fma_large/000", "small", "fma_large/000/000005.mp3"),
         ("fma_small/000", "medium", "fma_medium/000/000005.mp3"),
+        ("fma_full/000", "small", "fma_full/000/000005.mp3"),
         ("000", "small", "000/000005.mp3"),
     ],
 )

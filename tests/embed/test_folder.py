@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from stages.embed.datasets._songs import clip_id, spread
 from stages.embed.datasets.folder import Folder
+from stages.embed.tables.missing import Missing
 from store.errors import RequestError
 from store.schema import Catalog
 
@@ -103,10 +105,11 @@ def test_columns_of_other_names_and_lists(tmp_path: Path) -> None:
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp"), exclude_characters="|"))
+LABELS = WORDS.filter(lambda word: word not in Missing() and unicodedata.is_normalized("NFC", word) and word[0] != "[")
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(WORDS, WORDS.filter(bool)), min_size=1, max_size=5))
+@given(st.lists(st.tuples(WORDS, LABELS), min_size=1, max_size=5))
 def test_csv_and_parquet_say_the_same(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
     songs(tmp_path, *(f"{i}.ogg" for i in range(len(cells))))
     table = pa.table(
@@ -173,14 +176,19 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
         ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty.*or keep such rows by --unlabelled"),
         ("file,artist,labels\n,A,x\n", "line 2: file is empty"),
         ("file,artist,labels,split\na.mp3,A,x,dev\n", "line 2: split 'dev' is no split; have: train"),
-        ("file,artist,labels\n/etc/a.mp3,A,x\n", "line 2: '/etc/a.mp3' leads out of"),
-        ("file,artist,labels\n../a.mp3,A,x\n", "line 2: '../a.mp3' leads out of"),
-        ("file,artist,labels\nb/../../a.mp3,A,x\n", "line 2: .* leads out of"),
-        ("file,artist,labels\na.txt,A,x\n", "line 2: 'a.txt' is no recording or MIDI file that can be read; have: "),
-        ("file,artist,labels\nc.mp3,A,x\nd.mp3,A,x\n", r"none of the files .*\(2\) .*c\.mp3\. Give the folder"),
+        (
+            "file,artist,labels\n/etc/a.mp3,A,x\n",
+            r"none of the files .*\(1\) can be read: 1 path leads out of .*/etc/a\.mp3",
+        ),
+        ("file,artist,labels\n../a.mp3,A,x\n", r"1 path leads out of .* \('\.\./a\.mp3' is the first\)"),
+        ("file,artist,labels\nb/../../a.mp3,A,x\n", "1 path leads out of"),
+        ("file,artist,labels\na.txt,A,x\n", r"1 file is of no format that is read \('a\.txt' is the first\); have: "),
+        (
+            "file,artist,labels\nc.mp3,A,x\nd.mp3,A,x\n",
+            r"none of the files .*\(2\) .*c\.mp3' is the first\)\. Give the folder",
+        ),
         ("file,artist,labels,start_s\na.mp3,A,x,-1\n", "line 2: start_s '-1' is no time in seconds"),
         ("file,artist,labels,start_s\na.mp3,A,x,soon\n", "line 2: start_s 'soon' is no time"),
-        ("file,artist,labels,start_s\na.mp3,A,x,nan\n", "line 2: start_s 'nan' is no time"),
         ("file,artist,labels,duration_s\na.mp3,A,x,0\n", "line 2: duration_s '0' is no time in seconds, above 0"),
         ("file,artist,labels,duration_s\na.mp3,A,x,inf\n", "line 2: duration_s 'inf' is no time"),
         (
@@ -207,8 +215,10 @@ def test_numbers_that_are_none_in_parquet(tmp_path: Path) -> None:
     empty = table.append_column("start_s", pa.array([None, 2.0]))
     pq.write_table(empty, tmp_path / "songs.parquet")
     assert set(by_clip(read(tmp_path, table="songs.parquet"))) == {"a.mp3", "b.mp3@2"}
-    pq.write_table(table.append_column("start_s", pa.array([2.0, float("nan")])), tmp_path / "songs.parquet")
-    with pytest.raises(RequestError, match=r"row 1 \(from 0\): start_s nan is no time"):
+    pq.write_table(table.append_column("start_s", pa.array([float("nan"), 2.0])), tmp_path / "songs.parquet")
+    assert set(by_clip(read(tmp_path, table="songs.parquet"))) == {"a.mp3", "b.mp3@2"}
+    pq.write_table(table.append_column("start_s", pa.array([2.0, float("inf")])), tmp_path / "songs.parquet")
+    with pytest.raises(RequestError, match=r"row 1 \(from 0\): start_s inf is no time"):
         read(tmp_path, table="songs.parquet")
 
 
@@ -420,7 +430,7 @@ def test_names_that_differ_by_case_only_are_told(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "3 files are not under" in said
     assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in said
-    assert "1 label is written like another but for the case of letters ('Rock' and 'rock' are the first)" in said
+    assert "1 label is written like another but for case, blanks, accents or punctuation ('Rock' and 'rock'" in said
 
 
 def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
@@ -440,3 +450,84 @@ def test_songs_without_a_label_where_asked(keyed: Path) -> None:
     assert [beside[clip]["labels"] for clip in ("one.mp3", "four.mp3")] == [["rock"], []]
     alone = read(keyed, unlabelled=True)
     assert alone.column("labels").to_pylist() == [[]] * 4
+
+
+def test_one_file_never_refuses_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a table every row stays; what is not read is told by kind, and encoding says why of each."""
+    (tmp_path / "in").mkdir()
+    for name in ("out.mp3", "in/a.mp3", "in/cover.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "link.mp3").symlink_to(tmp_path / "out.mp3")
+    (tmp_path / "in" / "inner.mp3").symlink_to("a.mp3")
+    names = ["a.mp3", "inner.mp3", "link.mp3", "cover.jpg", "gone.mp3", "../out.mp3", "zero\0.mp3"]
+    text = "file,artist,labels\n" + "".join(f"{name},x,rock\n" for name in names)
+    catalog = read(tmp_path / "in", text)
+    assert sorted(catalog.strings("path")) == sorted(names)
+    said = capsys.readouterr().err
+    assert "1 file is there through links out of" in said
+    assert "('link.mp3' is the first), and not followed; --follow-links" in said
+    assert "1 file is of no format that is read ('cover.jpg' is the first)" in said
+    assert "2 files are not under" in said
+    assert "1 path leads out of" in said
+    followed = read(tmp_path / "in", text, follow_links=True)
+    assert followed.info.follow_links
+    assert "through links" not in capsys.readouterr().err
+
+
+def test_a_snapshot_of_links_says_what_it_is(tmp_path: Path) -> None:
+    """As the cache of a hub lays a data set out: every file is a link out of the folder."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshots" / "0ab1").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "blobs" / f"beef{i}").touch()
+        (tmp_path / "snapshots" / "0ab1" / f"{i}.mp3").symlink_to(f"../../blobs/beef{i}")
+    text = "file,artist,labels\n" + "".join(f"{i}.mp3,x,rock\n" for i in range(3))
+    with pytest.raises(RequestError, match=r"3 files are there through links out of .* --follow-links follows them"):
+        read(tmp_path / "snapshots" / "0ab1", text)
+    assert len(read(tmp_path / "snapshots" / "0ab1", text, follow_links=True)) == 3
+
+
+def linked(tmp_path: Path) -> Path:
+    """A folder of songs, one linked folder within it, one out of it, and links that lead in circles."""
+    root = tmp_path / "lib"
+    songs(root, "rock/a.mp3", "rock/b.mp3", "notes.txt", "odd.xyz")
+    songs(tmp_path / "nas", "n.mp3", "deep/m.mp3")
+    (root / "jazz").symlink_to("../nas")
+    (root / "again").symlink_to("rock")
+    (root / "rock" / "up").symlink_to("..")
+    (tmp_path / "nas" / "back").symlink_to(tmp_path / "nas")
+    return root
+
+
+def test_linked_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = linked(tmp_path)
+    labels = "file,label\nrock/a,rock\njazz/n.mp3,jazz\njazz/deep/m,jazz\nodd,pop\ngone,pop\n"
+    (root / "labels.csv").write_text(labels)
+    catalog = Folder(data=root, labels="labels.csv", name="own", unlabelled=True).catalog()
+    assert sorted(catalog.strings("path")) == ["again/a.mp3", "again/b.mp3", "rock/a.mp3", "rock/b.mp3"]
+    said = capsys.readouterr().err
+    assert "1 link to a folder out of" in said
+    assert "not followed: 'jazz'; --follow-links" in said
+    assert "2 more songs that are behind links that are not followed ('jazz/n.mp3' is the first)" in said
+    assert "1 more song that is here, and of no format that is read ('odd' is the first)" in said
+    assert "1 more song that is not here ('gone' is the first)" in said
+    assert any("not followed: 'jazz'" in text for text in catalog.info.notes)
+    followed = Folder(data=root, labels="labels.csv", name="own", follow_links=True).catalog()
+    assert sorted(followed.strings("path")) == ["jazz/deep/m.mp3", "jazz/n.mp3", "rock/a.mp3"]
+
+
+def test_names_that_are_no_text_are_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    songs(tmp_path, "a.mp3", "b.mp3")
+    try:
+        os.rename(tmp_path / "b.mp3", os.fsencode(tmp_path) + b"/mod\x85.mp3")
+    except OSError:
+        pytest.skip("this file system holds no names but UTF-8")
+    os.mkdir(os.fsencode(tmp_path) + b"/\xff")
+    catalog = Folder(data=tmp_path, name="own", unlabelled=True).catalog()
+    assert catalog.strings("path") == ["a.mp3"]
+    said = capsys.readouterr().err
+    assert "2 files or folders are left out, because the name is not UTF-8; rename:" in said
+    assert r"'mod\x85.mp3'" in said
+    assert any("UTF-8" in text for text in catalog.info.notes)
+    with pytest.raises(RequestError, match=r"the name of the folder .*\\xff is not UTF-8"):
+        Folder(data=Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), name="own", unlabelled=True).catalog()

@@ -117,6 +117,43 @@ def test_it_gives_what_the_library_gives(name: str, tmp_path: Path, song: Path) 
     assert str(tmp_path) not in json.dumps(canonical(backbone.config))
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("layout", ["nameless", "processor", "links"])
+def test_other_layouts_of_the_same_folder(name: str, layout: str, tmp_path: Path, song: Path) -> None:
+    """Before the extractor's name was saved; as transformers 5 saves a processor; as the hub's cache links to blobs."""
+    folder = tmp_path / name
+    saved(name, folder)
+    clip = Clip(clip_id="c", path=song)
+    plain = opened(folder)
+    windows = torch.from_numpy(plain.input.load(clip))
+    path = folder / "preprocessor_config.json"
+    described = json.loads(path.read_text())
+    if layout == "nameless":
+        del described["feature_extractor_type"]
+        path.write_text(json.dumps(described))
+    elif layout == "processor":
+        path.unlink()
+        processor = {"processor_class": "AnyProcessor", "feature_extractor": described}
+        (folder / "processor_config.json").write_text(json.dumps(processor))
+    else:
+        (tmp_path / "blobs").mkdir()
+        for i, file in enumerate(sorted(folder.iterdir())):
+            file.rename(tmp_path / "blobs" / f"beef{i}")
+            file.symlink_to(f"../blobs/beef{i}")
+    other = opened(folder)
+    torch.testing.assert_close(torch.from_numpy(other.input.load(clip)), windows, rtol=0, atol=0)
+    torch.testing.assert_close(other.encode(windows), plain.encode(windows), rtol=0, atol=0)
+    assert canonical(other.config) == canonical(plain.config)
+
+
+def test_a_processor_without_a_feature_extractor_is_refused(tmp_path: Path) -> None:
+    saved("hubert", tmp_path / "h")
+    (tmp_path / "h" / "preprocessor_config.json").unlink()
+    (tmp_path / "h" / "processor_config.json").write_text('{"processor_class": "X"}')
+    with pytest.raises(RequestError, match="describes no feature extractor"):
+        Hf.settings_of(tmp_path / "h")
+
+
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no folder"):
         Hf.settings_of(tmp_path / "absent")

@@ -124,20 +124,14 @@ class TestBadFiles:
         [
             b"hello world, this is no MIDI file",
             midi(SCALE)[:20],
-            midi(SCALE)[:30],
-            midi(SCALE)[:-6],
             midi(SCALE, form=7),
             midi(SCALE, division=0),
             midi(SCALE, division=0xE700),
-            midi([tempo(0, 0), *SCALE]),
-            midi([on(0, 60, 200), off(480, 60)]),
-            midi([on(0, 200), off(480, 200)]),
             midi([b"\x00\x3c\x5a"]),
             midi([b"\x00\xff\x01\x8f\xff\xff\x7f"]),
             midi([b"\x00\xf0\x8f\xff\xff\x7f"]),
             midi([on(0, 60), off(0x0FFFFFFF, 60)] * 40),
             b"MThd\xff\xff\xff\xff\0\0\0\1\1\xe0" + midi(SCALE)[14:],
-            b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\xff\xff\xff\xff" + b"".join(SCALE),
         ],
     )
     def test_damaged(self, read, data: bytes) -> None:
@@ -145,6 +139,26 @@ class TestBadFiles:
         assert error.kind == "damaged"
         assert error.reason
         assert "\n" not in error.reason
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            midi(SCALE)[:30],
+            midi(SCALE)[:-6],
+            b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\xff\xff\xff\xff" + b"".join(SCALE),
+        ],
+    )
+    def test_truncated(self, read, data: bytes) -> None:
+        error = refusal(read, data)
+        assert error.kind == "truncated"
+        assert "bytes by its header" in error.reason
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"RIFF\0\0\0\0WAVEfmt ", b"ID3\4" + bytes(40), b"\0\0\0\x20ftypM4A " + bytes(40), b"\x1f\x8b" + bytes(40)],
+    )
+    def test_what_is_something_else(self, read, data: bytes) -> None:
+        assert refusal(read, data).kind == "not-supported"
 
     def test_empty(self, read) -> None:
         assert refusal(read, b"").kind == "empty"

@@ -200,8 +200,8 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("data", "kind"),
         [
-            (midi([tempo(0, 0), *SCALE]), "damaged"),
-            (midi(SCALE)[:30], "damaged"),
+            (midi([on(0, 60), b"\0\xff\x01\x8f\xff\xff\x7f"]), "damaged"),
+            (midi(SCALE)[:30], "truncated"),
             (midi(SCALE, SCALE, form=2), "outside"),
             (midi([]), "no-notes"),
             (b"", "empty"),

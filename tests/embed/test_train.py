@@ -29,6 +29,7 @@ from store.errors import EncoreError, RequestError
 from store.schema import Catalog, CatalogInfo
 
 RATE_HZ = 8_000
+CPU = torch.device("cpu")
 SETTINGS = Training(epochs=4, batch=8, learning_rate=0.02, weight_decay=0.0)
 ABOUT = {"backbone": "toy", "settings": {}, "data": "d"}
 
@@ -104,6 +105,7 @@ def run(
     about: dict[str, Any] | None = None,
     rows: range = range(8, 48),
     kind: type[Toy] = Toy,
+    device: torch.device = CPU,
 ) -> tuple[Trained, dict[str, Tensor]]:
     torch.manual_seed(0)
     toy = kind()
@@ -119,7 +121,7 @@ def run(
         settings=settings,
         out=out,
         about=about or ABOUT,
-        device=torch.device("cpu"),
+        device=device,
         workers=workers,
     )
     return done, read_state_dict(out)
@@ -186,9 +188,16 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     assert again.resumed == len(again.log) == len(whole.log)
 
 
+def test_bf16_is_refused_on_a_cpu(songs: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"precision bf16 needs a GPU: .* wrong numbers; leave the precision out"):
+        run(songs, tmp_path / "toy.pt", Training(precision="bf16"))
+    assert not any(tmp_path.glob("toy.pt*"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, and bf16 runs on no CPU")
 def test_it_learns_in_bf16_and_keeps_32_bits(songs: Catalog, tmp_path: Path) -> None:
     settings = Training(epochs=10, batch=8, learning_rate=0.02, precision="bf16")
-    done, weights = run(songs, tmp_path / "toy.pt", settings)
+    done, weights = run(songs, tmp_path / "toy.pt", settings, device=torch.device("cuda"))
     assert done.log[-1]["loss"] < 0.6 * done.log[0]["loss"]
     assert {weight.dtype for weight in weights.values() if weight.is_floating_point()} == {torch.float32}
 

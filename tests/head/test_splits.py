@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.collection import Collection
-from stages.splits.regimes import overlap, split
-from stages.splits.stratify import deal
+from stages.splits.regimes import dealt, overlap, split
+from stages.splits.stratify import count_traits, deal
 from store.errors import RequestError
 
 
@@ -87,30 +88,123 @@ def test_labels_are_shared_out_alike(made: Collection) -> None:
         rare = targets[first][:, 4]
         assert all(1 <= (part[rare] == i).sum() <= 3 for i in (1, 2))
     spread = {}
-    for name, held in (("stratified", data), ("blind", replace(data, targets=np.ones_like(targets)))):
-        test = np.stack([targets[first][held.split("random", seed)[first] == 2].mean(axis=0) for seed in range(20)])
+    for name, made_up in (("stratified", data), ("blind", replace(data, targets=np.ones_like(targets)))):
+        test = np.stack([targets[first][made_up.split("random", seed)[first] == 2].mean(axis=0) for seed in range(20)])
         spread[name] = np.abs(test - targets[first].mean(axis=0)).mean()
     assert spread["stratified"] < 0.5 * spread["blind"]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 30), min_size=30, max_size=200), st.integers(1, 6), st.integers(0, 99))
-def test_parts_have_their_share(sizes: list[int], strata: int, seed: int) -> None:
-    songs = np.array(sizes, dtype=np.int64)
-    rng = np.random.default_rng(seed)
-    part = deal(songs, rng.integers(0, strata, len(songs)), (0.8, 0.1, 0.1), rng)
-    got = np.bincount(part, weights=songs, minlength=3)
-    assert np.abs(got - songs.sum() * np.array([0.8, 0.1, 0.1])).max() <= songs.max() + 1
-    if songs.max() == 1:
-        assert np.abs(got - songs.sum() * np.array([0.8, 0.1, 0.1])).max() <= 1
+@dataclass(frozen=True)
+class Songs:
+    """A made-up collection: the group (artist) of each song, and its labels."""
+
+    group: np.ndarray
+    label: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.bincount(self.group)
+
+    def deal(self, shares: Sequence[float], seed: int) -> np.ndarray:
+        """[songs] their part."""
+        traits = count_traits(self.group, self.label, self.sizes[self.group])
+        return deal(self.sizes, traits, shares, np.random.default_rng(seed))[self.group]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=3, max_size=12), st.integers(0, 99))
-def test_no_part_is_empty_where_groups_are_enough(sizes: list[int], seed: int) -> None:
-    songs = np.array(sizes, dtype=np.int64)
-    part = deal(songs, np.arange(len(songs)), (0.8, 0.1, 0.1), np.random.default_rng(seed))
-    assert set(part.tolist()) == {0, 1, 2}
+@st.composite
+def collections(draw: st.DrawFn) -> Songs:
+    """Few or many artists, all single, one giant, or anything; labels tied to artists or not, several, rare ones."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    groups, labels = draw(st.integers(3, 400)), draw(st.integers(1, 12))
+    sizes = {
+        "single": lambda: np.ones(groups),
+        "alike": lambda: np.full(groups, draw(st.integers(2, 9))),
+        "heavy tail": lambda: np.minimum(rng.pareto(1.0, groups) + 1, 200),
+        "one giant": lambda: np.append(rng.integers(1, 4, groups - 1), draw(st.integers(50, 500))),
+        "any": lambda: rng.integers(1, draw(st.integers(2, 40)), groups),
+    }[draw(st.sampled_from(["single", "alike", "heavy tail", "one giant", "any"]))]()
+    group = np.repeat(np.arange(groups), sizes.astype(np.int64))
+    frequency = 1 / np.arange(1, labels + 1) ** draw(st.sampled_from([0.0, 1.0, 2.0]))
+    draws = rng.choice(labels, (len(group), 3), p=frequency / frequency.sum())
+    taste = rng.choice(labels, groups, p=frequency / frequency.sum())[group]
+    label = np.zeros((len(group), labels), dtype=bool)
+    label[np.arange(len(group)), np.where(rng.random(len(group)) < draw(st.floats(0, 1)), taste, draws[:, 0])] = True
+    if draw(st.booleans()):
+        label[np.arange(len(group)), draws[:, 1]] = True
+    return Songs(group, label)
+
+
+SHARES = st.sampled_from([(0.8, 0.1, 0.1), (0.2,) * 5, (1 / 3,) * 3])
+
+
+@settings(max_examples=200, deadline=None)
+@given(collections(), SHARES, st.integers(0, 99))
+def test_parts_have_the_distribution_of_group_sizes(songs: Songs, shares: Sequence[float], seed: int) -> None:
+    """A part exceeds its share of the songs in groups of 2^m songs or more by less than one such group, or by what it
+    had too many in larger groups and cannot have got rid of since; so it does for all songs, with m = 0.
+    """
+    part = songs.deal(shares, seed)
+    sizes = songs.sizes
+    most = np.zeros(len(shares))
+    for least in 2 ** np.arange(int(np.log2(sizes.max())), -1, -1):
+        of_size = sizes[(sizes >= least) & (sizes < 2 * least)]
+        most = np.maximum(of_size.max(initial=0), most - of_size.sum() * np.array(shares))
+        got = np.bincount(part[sizes[songs.group] >= least], minlength=len(shares))
+        over = got - got.sum() * np.array(shares)
+        if len(sizes) >= 3 * len(shares):  # of fewer groups one may have been moved so that no part is empty
+            assert (over <= most + 1e-6).all()
+            assert (-over <= most.sum() - most + 1e-6).all()
+    if len(sizes) >= len(shares):
+        assert set(part.tolist()) == set(range(len(shares)))
+    np.testing.assert_array_equal(part, songs.deal(shares, seed))
+
+
+@settings(max_examples=200, deadline=None)
+@given(collections(), SHARES, st.integers(0, 99))
+def test_parts_have_the_distribution_of_labels(songs: Songs, shares: Sequence[float], seed: int) -> None:
+    """A part's share of each label is right to a few times what the group with most songs of it has."""
+    part = songs.deal(shares, seed)
+    for label in songs.label.T:
+        got = np.bincount(part[label], minlength=len(shares))
+        largest = np.bincount(songs.group[label], minlength=1).max()
+        assert np.abs(got - label.sum() * np.array(shares)).max() <= 3 * largest, (got, largest)
+
+
+@pytest.mark.parametrize("regime", ["artist", "artist-5fold"])
+def test_large_artists_and_one_song_artists_are_in_every_part(regime: str) -> None:
+    """As in collections of real songs: sizes have a heavy tail, and an artist's songs mostly one label."""
+    rng = np.random.default_rng(0)
+    sizes = np.minimum(rng.pareto(1.0, 800) + 1, 60).astype(np.int64)
+    artist = np.repeat(np.arange(800), sizes)
+    songs = np.arange(len(artist))
+    label = np.where(rng.random(len(artist)) < 0.8, rng.integers(0, 8, 800)[artist], rng.integers(0, 8, len(artist)))
+    ids = {"song": songs, "album": np.full_like(songs, -1), "artist": artist}
+    for seed in range(5):
+        part = dealt(regime, seed, **ids, targets=np.eye(8, dtype=bool)[label])
+        for number in range(part.max() + 1):
+            mine = part == number
+            for least in (2, 4, 8, 16):
+                share = (sizes[artist[mine]] >= least).mean() - (sizes[artist] >= least).mean()
+                assert abs(share) < 0.5 * 60 / mine.sum(), (number, least)
+            distance = np.abs(np.bincount(label[mine], minlength=8) / mine.sum() - np.bincount(label) / len(label))
+            assert 0.5 * distance.sum() < 0.06, number
+        assert not np.array_equal(part, dealt(regime, seed + 5, **ids, targets=np.eye(8, dtype=bool)[label]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(collections(), st.integers(0, 99))
+def test_what_was_dealt_stays(songs: Songs, seed: int) -> None:
+    """And when the groups of one part come anew, it is that part that most of them go to."""
+    first = songs.deal((0.8, 0.1, 0.1), seed)
+    _, where = np.unique(songs.group, return_index=True)
+    traits = count_traits(songs.group, songs.label, songs.sizes[songs.group])
+    for number in range(3):
+        before = first[where].copy()
+        before[before == number] = -1
+        part = deal(songs.sizes, traits, (0.8, 0.1, 0.1), np.random.default_rng(seed), before)
+        np.testing.assert_array_equal(part[before >= 0], before[before >= 0])
+        again = songs.sizes[(part == number) & (before < 0)].sum()
+        assert again >= songs.sizes[before < 0].sum() - 2 * songs.sizes.max()
 
 
 def test_regimes_that_are_none(made: Collection) -> None:

@@ -192,3 +192,17 @@ def test_splits_as_plain_files(encore: Encore, midi_folder: Path, tmp_path: Path
         "no official split"
         in encore("audit", *own, "--name", "c", "--export", out, "--regimes", "official", code=2).err
     )
+
+
+def test_near_copies_of_a_stored_representation(encore: Encore, features_csv: Path) -> None:
+    encore("embed", "table", "--table", features_csv, "--name", "own", "--columns", "labels=genre")
+    counts = encore("audit", "own", "--near-copies", "--cosine", "0.9", "--json").json["near_copies"]
+    assert counts["cosine"] == 0.9
+    assert counts["representation"].startswith("features-")
+    assert set(counts["regimes"]) == {"random", "artist"}
+    assert "near_copies" not in encore("audit", "own", "--json").json
+    text = encore("audit", "own", "--near-copies").out
+    assert "pairs in two parts" in text
+    assert max(map(len, text.splitlines())) <= 80
+    refused = encore("audit", "own", "--cosine", "0.9", code=2)
+    assert "give --near-copies" in refused.err

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.embed.test_fma import song as fma_song
 from tests.embed.test_fma import write as write_fma
@@ -27,8 +31,8 @@ def test_links_out_of_the_root_are_failures(encore: Encore, tmp_path: Path) -> N
     lines = [f"{name},artist {i},rock" for i, name in enumerate(names)]
     (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n", encoding="utf-8")
     report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
-    assert report["failed"] == {"outside": 1}
-    assert "link.mid leads out of" in encore("store", "show", "own").out
+    assert report["failed"] == {"not-followed": 1}
+    assert "link.mid: not-followed: is a link out of" in encore("store", "show", "own").out
 
 
 def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None:
@@ -93,3 +97,66 @@ def test_nobody_in_particular_joins_no_songs(
     assert found["artists"] == len(known)
     assert found["unknown_artist"] == 24 - 8 * len(known)
     assert found["edges"] == 28 * len(known)
+
+
+def test_every_file_that_is_not_read_is_listed_with_its_reason(
+    encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By kind after embed; whole, by id, path, row and reason, by store show --failures; the same as CSV and JSON."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # where there is no ffmpeg
+    root = tmp_path / "songs"
+    root.mkdir()
+    wave = 0.3 * np.sin(np.arange(4 * 16_000) * 0.2)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(root / name, wave, 16_000)
+    soundfile.write(root / "loud.wav", 1000 * wave, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "out.wav", wave, 16_000)
+    (root / "cut.wav").write_bytes((root / "a.wav").read_bytes()[:70_000])
+    (root / "link.wav").symlink_to(tmp_path / "out.wav")
+    (root / "empty.wav").touch()
+    (root / "text.wav").write_text("404 not found")
+    (root / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (root / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    names = sorted([*(path.name for path in root.iterdir()), "gone.wav"])
+    lines = [f"{name},artist,rock" for name in names]
+    (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n")
+    args = ("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--backbone", "mfcc")
+    report = encore(*args, "--json").json
+    assert report["encoded"] == 4
+    assert report["failed"] == {"not-supported": 2, "empty": 1, "missing": 1, "not-followed": 1, "damaged": 1}
+    assert report["noted"] == {"loud": 1, "truncated": 1}
+    listed = encore("store", "show", "own", "--failures", "--json").json["clips"]
+    failed = {clip["clip_id"]: clip["kind"] for clip in listed if not clip["encoded"]}
+    assert failed == {
+        "cover.jpg": "not-supported",
+        "empty.wav": "empty",
+        "gone.wav": "missing",
+        "link.wav": "not-followed",
+        "song.m4a": "not-supported",
+        "text.wav": "damaged",
+    }
+    noted = {clip["clip_id"]: clip["kind"] for clip in listed if clip["encoded"]}
+    assert noted == {"cut.wav": "truncated", "loud.wav": "loud"}
+    rows = list(csv.DictReader(io.StringIO(encore("store", "show", "own", "--failures", "--csv").out)))
+    assert [{**row, "row": int(row["row"]), "encoded": row["encoded"] == "True"} for row in rows] == listed
+    text = encore("store", "show", "own", "--failures").out
+    assert all(clip["reason"] in text and f"row {clip['row']}: {clip['clip_id']}" in text for clip in listed)
+    assert "2 clips encoded, with a note" in text
+    assert "notes on encoded clips: 1 loud, 1 truncated" in encore("store", "show", "own").out
+    assert "give --failures --csv" in encore("store", "show", "own", "--csv", code=2).err
+    again = encore(*args, "--json").json
+    assert again["noted"] == report["noted"]
+    followed = encore(*args, "--follow-links", "--json").json
+    assert followed["failed"] == {key: n for key, n in report["failed"].items() if key != "not-followed"}
+
+
+def test_failed_rows_of_a_table_can_be_traced(encore: Encore, tmp_path: Path) -> None:
+    rows = [f"artist {i % 3},rock,{'inf' if i % 12 == 5 else i},{i}" for i in range(120)]
+    (tmp_path / "t.csv").write_text("\n".join(["artist,labels,a,b", *rows]) + "\n")
+    encore("embed", "table", "--name", "own", "--table", tmp_path / "t.csv")
+    clips = encore("store", "show", "own", "--failures", "--json").json["clips"]
+    assert [clip["clip_id"] for clip in clips] == [f"row-{i:06d}" for i in range(5, 120, 12)]
+    shown = encore("store", "show", "own").out
+    assert "row-000005 (t.csv): not-finite: no finite number in a" in shown
+    assert "all: encore store show own --failures" in shown
+    assert "every clip of own is encoded" not in shown

@@ -72,14 +72,14 @@ def test_a_backbone_is_looked_up_once(
         asked.append(name)
         return find_backbone(name, *args)
 
-    monkeypatch.setattr("pipeline.embed.find_backbone", find)
+    monkeypatch.setattr("stages.embed.run.find_backbone", find)
     encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, *named)
     assert asked == ["features"]
 
 
 def test_the_default_backbone_is_told(encore: Encore, audio_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `encore data`, and where it needs weights: then before the songs are looked at."""
-    monkeypatch.setattr("pipeline.embed.mark_sources", None)
+    monkeypatch.setattr("stages.embed.run.mark_sources", None)
     own = ("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own")
     said = encore(*own, code=2).err
     assert "fcn, the default of own, needs weights: --weights FILE" in said

@@ -7,23 +7,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from pipeline.options import command
+from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import QUICK, ROOT, embed_table
 
-# Holds the import of the command line until Ctrl-C comes, as a slow disk would.
+# Holds the import of the command line until Ctrl-C comes, as a slow disk would; nothing is written to its input.
 SLOW = """
-import os, signal, sys, time
+import os, signal, sys
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == "pipeline.cli":
             print("importing", flush=True)
-            time.sleep(60)
+            sys.stdin.read()
 sys.meta_path.insert(0, Slow())
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pipeline.__main__ import main
@@ -33,17 +35,17 @@ main()
 
 def test_ctrl_c_while_libraries_are_imported_is_one_line() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", SLOW], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLOW], cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, "stopped; nothing was begun yet\n")
 
 
 def test_libraries_that_do_not_fit_in_memory() -> None:
-    refused = SLOW.replace("time.sleep(60)", "raise ImportError('libx.so: failed to map segment from shared object')")
+    refused = SLOW.replace("sys.stdin.read()", "raise ImportError('libx.so: failed to map segment from shared object')")
     done = subprocess.run([sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: out of memory; not even Encore's libraries could be loaded\n")
 
@@ -52,7 +54,7 @@ def test_data_sets_that_do_not_fit_in_memory() -> None:
     """Their options, and with them numpy, are imported once a command wants them."""
     refused = SLOW.replace("pipeline.cli", "numpy").replace("main()", "sys.argv[1:] = ['audit', 'demo']\nmain()")
     refused = refused.replace(
-        "time.sleep(60)", "raise ImportError('libx.so: failed to map segment from shared object')"
+        "sys.stdin.read()", "raise ImportError('libx.so: failed to map segment from shared object')"
     )
     done = subprocess.run([sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, "error: out of memory;" in done.stderr, "Traceback" in done.stderr) == (1, True, False)

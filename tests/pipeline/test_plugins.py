@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import cli
-from pipeline.dataset_options import _taken
+from pipeline import arguments
+from pipeline.dataset_options import own_options
 from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
@@ -184,7 +184,7 @@ def test_what_is_broken_is_refused_when_it_is_asked_for(installed: None) -> None
 def test_all_modes_are_all_that_can_be_loaded(
     installed: None, encore: Encore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    modes = cli._every_mode()
+    modes = arguments.read_modes("all")
     assert modes[:2] == ["song", "artist"]
     assert not {"torn-head", "number"} & set(modes)
     assert "left out: the head 'torn-head' of torn:Head cannot be loaded" in capsys.readouterr().err
@@ -286,4 +286,4 @@ def test_an_option_that_a_command_calls_otherwise_than_its_parameter() -> None:
 
     def work(settings: SetOption = None, export: str | None = None) -> None: ...
 
-    assert {"set", "settings", "export", "help", "quiet"} <= _taken(inspect.signature(work, eval_str=True))
+    assert {"set", "settings", "export", "help", "quiet"} <= own_options(inspect.signature(work, eval_str=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,11 +38,11 @@ def test_stored_vectors_of_real_songs_give_the_published_scores(
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "artist", "labels", "start_s", "duration_s"])
-        writer.writerows([f"mp3/{song['file']}", song["artist"], song["genre"], 30, 29] for song in songs)
+        writer.writerows([f"mp3/{song['file']}", song["artist"], song["genre"], 30, 29] for song in songs[:2])
     weights = shared_data / "weights" / "jamendo-fcn.pth"
     args = ("embed", "folder", "--data", shared_data / "jamendo-lyrics", "--table", table, "--name", "jamendo")
     report = encore(*args, "--weights", weights, "--json").json
-    assert (report["encoded"], report["failed"]) == (5, {})
+    assert (report["encoded"], report["failed"]) == (2, {})
     again = encore("embed", "jamendo", "--weights", weights, "--json").json
     assert (again["encoded"], again["already_there"]) == (0, True)
 
@@ -52,13 +51,13 @@ def test_stored_vectors_of_real_songs_give_the_published_scores(
     stored = torch.from_numpy(Representations(store, catalog, store.find("jamendo", None)).read())
     state = torch.load(weights, map_location="cpu", weights_only=True)
     scores = torch.sigmoid(F.linear(stored, state["dense.weight"], state["dense.bias"]))
-    assert scores.shape == (5, 50)
+    assert scores.shape == (2, 50)
     for row, path in enumerate(catalog.strings("path")):
         clip = Clip(clip_id="x", path=shared_data / "jamendo-lyrics" / str(path), start_s=30, duration_s=29)
         wave = torch.from_numpy(FcnConfig().audio().load(clip))
         published = fcn_scores(state, wave)  # the whole network, computed from the checkpoint's keys alone
         torch.testing.assert_close(scores[row], published[0], atol=1e-5, rtol=0)
-    assert np.unique(scores.argmax(dim=1)).size > 1
+    assert (scores.std(dim=0) > 0).all()
 
 
 @pytest.mark.slow
@@ -70,11 +69,11 @@ def test_real_songs_pass_through_the_four_of_the_thesis(
 ) -> None:
     """Complete mp3 songs of minutes, and MIDI files of several artists; each song alone gives the stored vector."""
     midi = backbone in ("musicbert", "pianoroll-cnn")
-    songs = sorted((shared_data / "lakh/midi").glob("*.mid"))[::16] if midi else sorted(shared_data.rglob("*.mp3"))
-    root = songs[0].parent
+    root = shared_data / ("lakh/midi" if midi else "jamendo-lyrics/mp3")
+    songs = sorted(root.iterdir())[::16] if midi else sorted(root.iterdir())[:3]
     table = tmp_path / "songs.csv"
     table.write_text("\n".join(["file,artist,labels", *(f"{song.name},someone,some" for song in songs)]), "utf-8")
-    args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 30)
+    args = ("embed", "folder", "--data", root, "--table", table, "--name", "real", "--clips", 2, "--clip-s", 10)
     report = encore(*args, "--backbone", backbone, "--weights", "random", *SHARED_OUT, "--json").json
     assert (report["songs"], report["clips"], report["failed"]) == (len(songs), 2 * len(songs), {})
     assert stored_is_alone(encore, "real", backbone, "random").shape == (2 * len(songs), dim)
@@ -94,7 +93,7 @@ def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
     columns = "artist=Artist,labels=Genre,title=Track"
     report = encore("embed", "table", "--name", "hits", "--table", table, "--columns", columns, "--json").json
     assert (report["songs"], report["artists"]) == (15_150, 3_083)
-    found = encore("compare", "hits", "--seeds", 1, "--set", "epochs=3", "--json").json
+    found = encore("compare", "hits", "--seeds", 1, "--set", "epochs=1", "--json").json
     accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in found}
     assert accuracy["artist"] > 0.75
     assert all(score > 0.2 for score in accuracy.values())

@@ -23,6 +23,7 @@ from stages.head.training.processes import ALONE
 from store.layout import Store
 from store.runs import RunFolder
 from tests.pipeline.conftest import Encore
+from tests.processes import COMMAND, Process, together
 
 QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,13 +76,6 @@ main()
 # The command, which says so and goes no further when a network of `head` has been saved.
 HELD = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("held", flush=True); sys.stdin.read()')
 WAITS = "another command trains gnn, random on hits at this moment"
-
-
-def start(script: str, *command: object, store: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    words = [sys.executable, "-c", script, *map(str, command), "--store", str(store)]
-    return subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def launch(*command: object, store: Path) -> subprocess.CompletedProcess[str]:
@@ -138,7 +132,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     said = whole(*command)
     assert ("are read in" in said.err) == streamed
     wanted = said.out
-    process = start(f"from pipeline import head; head._COPIES = 3000\n{KILLED}", *command, store=killed.store)
+    process = Process(f"from pipeline import head; head._COPIES = 3000\n{KILLED}", *command, "--store", killed.store)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
     assert (runs_of(killed, "song") / "unfinished").is_file()
@@ -168,7 +162,7 @@ def test_of_several_networks_those_that_are_done_are_kept(
         embed(encore, features_csv)
     command = ("head", "hits", "--mode", "gnn", "--members", "3", *QUICK)
     whole(*command)
-    process = start(KILLED_MEMBER, *command, store=killed.store)
+    process = Process(KILLED_MEMBER, *command, "--store", killed.store)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
     epochs = watched_epochs(monkeypatch)
@@ -217,11 +211,9 @@ def test_two_commands_that_train_the_same_take_turns(tmp_path: Path, features_cs
     command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *QUICK)
     other = (*command, "--set", "dropout=0.25")
     alone(*other)
-    first = start(HELD, *command, store=both.store)
-    assert first.stdout is not None
+    first = Process(HELD, *command, "--store", both.store)
     assert first.stdout.readline() == "held\n"
-    second = start("from pipeline.cli import main; main()", *other, store=both.store)
-    assert second.stderr is not None
+    second = Process(COMMAND, *other, "--store", both.store)
     assert any(WAITS in line for line in second.stderr)
     if killed:
         first.kill()
@@ -343,16 +335,14 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     for encore in (whole, killed):
         embed(encore, some_unknown)
     command = ("head", "hits", "--mode", "gnn", *QUICK)
-    wanted = launch("-m", "pipeline.cli", *command, store=whole.store)
-    assert wanted.returncode == 0, wanted.stderr
-    assert wanted.stderr.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
-    (tmp_path / "killed.py").write_text(KILLED)
-    broken = launch(tmp_path / "killed.py", *command, store=killed.store)
-    assert broken.returncode != 0
+    code, _, err = together(COMMAND, *command, "--store", whole.store)
+    assert code == 0, err
+    assert err.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
+    code, _, _ = together(KILLED, *command, "--store", killed.store)
+    assert code == -signal.SIGKILL
     assert len(list(killed.store.glob("hits/runs/*/gnn-random.unfinished/seed-0-0.resume"))) == 1
     assert not list(killed.store.glob("hits/runs/*/gnn-random"))
-    (tmp_path / "counted.py").write_text(COUNTED)
-    again = launch(tmp_path / "counted.py", *command, store=killed.store)
-    assert again.returncode == 0, again.stderr
+    code, out, err = together(COUNTED, *command, "--store", killed.store)
+    assert code == 0, err
     assert held(runs_of(killed, "gnn")) == held(runs_of(whole, "gnn"))
-    assert re.findall(r"epoch ([0-9]+)", again.stdout) == ["5", "6"]
+    assert re.findall(r"epoch ([0-9]+)", out) == ["5", "6"]

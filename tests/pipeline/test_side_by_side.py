@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,29 @@ from stages.head.runs.workers import in_order
 from stages.head.training.stretches import Stretches
 from store.errors import EncoreError, RequestError
 from store.layout import Store
+from tests import PATIENCE_S
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import Encore
-from tests.pipeline.test_resume import KILLED, QUICK, ROOT, embed, held, runs_of
+from tests.pipeline.test_resume import KILLED, QUICK, embed, held, runs_of
+from tests.processes import COMMAND, Process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux copies processes for this")
 
-COMMAND = ("compare", "hits", "--modes", "song,gnn,cluster-edges,knn,label-propagation", "--seeds", "2", *QUICK)
-TWO_AT_ONCE = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-
-
-def doubled(job: int, advance: Callable[[int], None]) -> int:
-    time.sleep(0.05 * (3 - job))  # the first is the last to end
-    progress.note(f"job {job}")
-    advance(1)
-    return 2 * job
+TWO_AT_ONCE = {"OMP_NUM_THREADS": "2"}
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 9])
 def test_results_come_in_the_order_of_the_jobs(at_once: int, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = [multiprocessing.get_context("fork").Event() for _ in range(4)]
+
+    def doubled(job: int, advance: Callable[[int], None]) -> int:
+        if at_once > 1 and job % 2 == 0:
+            assert ended[job + 1].wait(PATIENCE_S)  # of two neighbours the first is the last to end
+        progress.note(f"job {job}")
+        advance(1)
+        ended[job].set()
+        return 2 * job
+
     steps: list[int] = []
     assert list(in_order(doubled, range(4), at_once, steps.append)) == [0, 2, 4, 6]
     assert steps == [1, 1, 1, 1]
@@ -109,36 +112,36 @@ def at_once(
     return _at_once(command, jobs, memory_gib)
 
 
-def run(code: str, encore: Encore) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-c", code, *COMMAND, "--store", str(encore.store)]
-    return subprocess.run(command, env=TWO_AT_ONCE, capture_output=True)
-
-
 def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, features_csv: Path) -> None:
     one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
     for encore in (one, two):
         embed(encore, features_csv)
-    one(*COMMAND)
-    killed = run(KILLED, two)  # a copy, which kills itself
-    assert killed.returncode == 1
-    assert b"ended from outside" in killed.stderr
+    arguments = ("compare", "hits", "--modes", "song,gnn,cluster-edges,knn,label-propagation", "--seeds", "2", *QUICK)
+    one(*arguments)
+    command = (*arguments, "--store", two.store)
+    process = Process(KILLED, *command, environment=TWO_AT_ONCE)  # a copy of it kills itself
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert "ended from outside" in err
     assert list(two.store.glob("hits/runs/*/gnn-random.unfinished/*.resume"))
-    done = run("from pipeline.cli import main\nmain()", two)
-    assert done.returncode == 0, done.stderr
-    assert b"was done before" in done.stderr
+    process = Process(COMMAND, *command, environment=TWO_AT_ONCE)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "was done before" in err
     for mode in ("song", "gnn", "cluster-edges", "knn", "label-propagation"):
         assert held(runs_of(two, mode)) == held(runs_of(one, mode)), mode
 
 
 # Started in the background of a script, Python would leave Ctrl-C alone.
 SLOW = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from stages.head.training import loop as train
 epoch = train._Loop._epoch
 def slow(self, number):
     print("an epoch", file=sys.stderr, flush=True)
-    time.sleep(0.2 if number == 1 else 3600)
+    while number > 1:
+        signal.pause()
     return epoch(self, number)
 train._Loop._epoch = slow
 from pipeline.cli import main
@@ -154,17 +157,13 @@ def test_no_copy_outlives_the_command(how: signal.Signals, code: int, encore: En
     embed(encore, features_csv)
     command = ("compare", "hits", "--modes", "song,gnn", "--store", str(encore.store), "--set", "hidden=16")
     # Every copy holds the writing end of this pipe: it is read to its end when the last of them is gone.
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW, *command], env=TWO_AT_ONCE, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if b"an epoch" in line:
-                break
+    with Process(SLOW, *command, environment=TWO_AT_ONCE, new_session=True) as process:
+        assert any("an epoch" in line for line in process.stderr)
         if how == signal.SIGINT:
             os.killpg(process.pid, how)  # as a terminal does
         else:
             process.send_signal(how)
         rest = process.stderr.read()
-        assert process.wait() == code
-    assert b"Traceback" not in rest, rest
+        process.join()
+        assert process.returncode == code
+    assert "Traceback" not in rest, rest

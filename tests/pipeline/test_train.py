@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.train import divide
 from stages.embed.catalogs import open_catalog
 from stages.embed.datasets.table import FeatureTable as Table
+from stages.embed.train_backbone import divide
 from stages.head.open import load
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split

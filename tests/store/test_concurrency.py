@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from store.merge import update
 from store.reader import Representations
 from store.schema import Catalog
 from store.writer import shard_rows
+from tests.processes import Process
 from tests.store.test_store import NAME, Array, catalog, names, numbers, open_writer, tree
 
 ROUNDS = 12
@@ -57,26 +56,18 @@ for i in range(ROUNDS):
 """
 
 
-def start(code: str, *args: object) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+def start(code: str, *args: object) -> Process:
+    process = Process(code, *args)
     assert process.stdout.readline() == "ready\n", process.communicate()
     return process
 
 
-def go(*processes: subprocess.Popen[str]) -> None:
+def go(*processes: Process) -> None:
     """Let processes that are ready run at the same time, to their ends."""
     for process in processes:
-        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=120)[1] for process in processes]
+    said = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
 
 
@@ -232,7 +223,7 @@ def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     Store(whole).write_catalog(catalog(names(rows)))
     go(start(PART, whole, rows, 0, 1))
     process = start(BETWEEN, broken, rows, 1)
-    process.communicate("\n", timeout=60)
+    process.communicate("\n")
     assert process.returncode == -signal.SIGKILL
     folder = broken / "few" / str(NAME)
     assert [path.name for path in sorted((folder / "shards").iterdir())] == ["00000.json"]

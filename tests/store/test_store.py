@@ -7,8 +7,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,9 @@ from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, sou
 from store.layout import RepresentationName, Store, check_name, match
 from store.merge import merge
 from store.reader import Representations
-from store.schema import Catalog, CatalogInfo, Manifest
+from store.schema import Catalog, CatalogInfo, Manifest, ShardRecord
 from store.writer import RepresentationWriter, shard_rows
+from tests.processes import Process
 
 Array = np.ndarray[Any, Any]
 NAME = RepresentationName("fcn", "0123456789ab")
@@ -383,35 +382,92 @@ def test_parts_by_several_writers_make_one_representation(tmp_path: Path) -> Non
     np.testing.assert_array_equal(Representations(store, held, NAME).read(), values)
 
 
+def test_a_writer_reads_what_others_committed_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it finds on opening it reads back; what others commit while it works they have brought to the disk."""
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    songs, values = catalog(names(4 * step)), numbers(4 * step)
+    store.write_catalog(songs)
+    reads: list[int] = []
+    read = RepresentationWriter._read_numbers
+
+    def counted(writer: RepresentationWriter, record: ShardRecord) -> Array | None:
+        reads.append(record.rows[0] // step)
+        return read(writer, record)
+
+    monkeypatch.setattr(RepresentationWriter, "_read_numbers", counted)
+
+    def commit(writer: RepresentationWriter, *shards: int) -> None:
+        for shard in shards:
+            writer.commit(writer.pending[shard], values[shard * step : (shard + 1) * step])
+
+    first = open_writer(store, songs, values)
+    commit(first, 0)
+    assert reads == []
+    second = open_writer(store, songs, values)
+    assert reads == [0]
+    assert [shard.index for shard in second.pending] == [1, 2, 3]
+    commit(first, 1)
+    third = open_writer(store, songs, values)
+    assert reads == [0, 0, 1]
+    assert first.finish() is None
+    assert third.finish() is None
+    for shard in (2, 3):
+        third.commit(third.pending[shard - 2], values[shard * step : (shard + 1) * step])
+    assert second.finish() is not None
+    assert reads == [0, 0, 1]
+    np.testing.assert_array_equal(Representations(store, songs, NAME).read(), values)
+
+
+def test_a_damaged_shard_is_not_taken_over_until_it_is_encoded_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    step = shard_rows((7,), "float32")
+    songs, values = catalog(names(2 * step)), numbers(2 * step)
+    store.write_catalog(songs)
+    writer = open_writer(store, songs, values)
+    writer.commit(writer.pending[0], values[:step])
+    chunk = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / "0"
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    second, third = (open_writer(store, songs, values) for _ in range(2))
+    assert [shard.index for shard in second.pending] == [0, 1]
+    second.commit(second.pending[1], values[step:])
+    assert second.finish() is None  # the record of the first shard is there, its numbers are not
+    third.commit(third.pending[0], values[:step])
+    assert second.finish() is not None
+    np.testing.assert_array_equal(Representations(store, songs, NAME).read(), values)
+
+
 WORKER = """
-import sys, time
+import sys
 import numpy as np
 from tests.store.test_store import catalog, names, numbers, open_writer
 from store.layout import Store
 from store.writer import shard_rows
-root, rows, slow = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+root, rows = sys.argv[1], int(sys.argv[2])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 store.write_catalog(held)
 writer = open_writer(store, held, values)
 for shard in writer.pending:
     writer.commit(shard, values[list(shard.rows)])
     print("committed", shard.index, flush=True)
-    time.sleep(slow)
+    sys.stdin.readline()
 writer.finish()
 """
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = 5 * shard_rows((7,), "float32") + 3
-    run = [sys.executable, "-c", WORKER]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*run, str(whole), str(rows), "0"], check=True, stdout=subprocess.DEVNULL)
-    with subprocess.Popen([*run, str(broken), str(rows), "60"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    process = Process(WORKER, whole, rows)
+    process.communicate()
+    assert process.returncode == 0
+    with Process(WORKER, broken, rows) as process:
         assert process.stdout.readline() == "committed 0\n"
-        process.send_signal(signal.SIGKILL)
-    done = subprocess.run([*run, str(broken), str(rows), "0"], check=True, capture_output=True, text=True)
-    assert done.stdout.split()[1::2] == ["1", "2", "3", "4", "5"]
+        process.kill()  # it waits for a line
+    assert process.returncode == -signal.SIGKILL
+    process = Process(WORKER, broken, rows)
+    out, _ = process.communicate()
+    assert out.split()[1::2] == ["1", "2", "3", "4", "5"]
     assert tree(broken) == tree(whole)
 
 
@@ -663,6 +719,9 @@ def test_a_catalog_from_before_a_column_was_added() -> None:
     held = catalog(["a", "b"], title=["x", None])
     older = held.to_arrow().drop_columns(["recording_id"])
     assert Catalog.from_arrow(older).table.equals(held.table)
+    described = json.loads(held.to_arrow().schema.metadata[b"encore"])
+    less = json.dumps({key: value for key, value in described.items() if key not in ("keep_copies", "first_artist")})
+    assert Catalog.from_arrow(held.table.replace_schema_metadata({b"encore": less.encode()})).info == held.info
     with pytest.raises(FormatError, match="columns are not those"):
         Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
 

@@ -1,7 +1,8 @@
-"""Backbones: one file each, a class that turns a batch of windows into representations.
+"""Backbones: one file each, holding a class that turns a batch of windows into representations.
 
-The file opens with licence, citation and where published weights come from, and holds the backbone's
-configuration as a frozen dataclass. Nothing else in the project names it.
+A file opens with its citation, its licence and where to get weights, then its settings (a frozen dataclass), what it
+reads and its network. Nothing else in the project names it; splitting batches, reading checkpoints and moving to a
+device are done here, once for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from stages.embed.inputs import Input
 from stages.embed.objectives import Labels, Objective
-from stages.embed.weights import read_about
+from stages.embed.weights import flush_denormals, load_into, read_about, read_state_dict
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -24,15 +25,32 @@ Precision = Literal["32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise RequestError for bf16 on a CPU.
+
+    On processors with AMX, torch's convolutions in bf16 are wrong for some shapes: ``Conv1d(16, 16, 16, padding=8)`` on
+    [2, 16, 50] differed from the same in 32 bits by 1.1 times the norm (torch 2.13).
+    """
+    if precision == "bf16" and device.type == "cpu":
+        raise RequestError(
+            "precision bf16 needs a GPU: on some CPUs, torch's convolutions in bf16 give wrong numbers; leave the "
+            "precision out, or name a GPU by --device"
+        )
+
+
 class Backbone(ABC):
     """A frozen encoder.
+
+    A subclass sets the attributes below in ``__init__``. One with a network needs no more than that; one whose
+    network's output is not yet the representation, or that has no network, defines `forward` too.
 
     Class attributes
     ----------------
     NAME, TITLE : what a user types, and the full name.
-    LICENSE, CITATION : of the method or its published weights.
-    WEIGHTS : where published weights come from; None where the backbone has no weights at all.
-    REVISION : raise it by one when the code changes the numbers; it is part of the fingerprint.
+    LICENSE, CITATION : of the method or of its published weights.
+    WEIGHTS : where to get published weights; None for a backbone that has no weights at all.
+    REVISION : part of the fingerprint; raise it by one when a change to the code changes the numbers.
+    CPU_BATCH, GPU_BATCH : how many windows `forward` gets at a time on either device; None is the whole batch.
     Config : the frozen dataclass of its settings.
 
     Attributes
@@ -40,9 +58,9 @@ class Backbone(ABC):
     config : the resolved settings.
     input : what it reads (see `stages.embed.inputs`).
     shape : the shape of one representation, ``(dim,)`` for a vector.
-    dtype : of the representation in the store, as numpy names it.
+    dtype : the numpy name of the type in which the store keeps it.
     module : the network, or None.
-    precision : of the network's layers; spectrograms always have 32 bits.
+    precision : of the network's layers; spectrograms are always computed in 32 bits.
     """
 
     NAME: ClassVar[str]
@@ -51,6 +69,8 @@ class Backbone(ABC):
     CITATION: ClassVar[str]
     WEIGHTS: ClassVar[str | None]
     REVISION: ClassVar[int] = 1
+    CPU_BATCH: ClassVar[int | None] = None
+    GPU_BATCH: ClassVar[int | None] = None
     Config: ClassVar[type[Any]]
 
     config: Any
@@ -61,18 +81,24 @@ class Backbone(ABC):
     precision: Precision = "32"
 
     @classmethod
-    def resolve(cls, config: Any, info: CatalogInfo) -> Any:  # noqa: ARG003 - for those that override it
-        """The settings as they hold for this collection; most backbones take them as they are."""
+    def resolve(cls, config: Any, info: CatalogInfo) -> Any:  # noqa: ARG003 - for subclasses that override it
+        """The settings to use for this collection; by default ``config`` unchanged."""
         return config
 
     @classmethod
     def fetch(cls, model: str) -> Path:
-        """The weights of a published ``model``, which a user names by ``NAME:model``."""
+        """Download the weights of a published ``model``, which users name as ``NAME:model``, and return their path."""
         raise RequestError(f"{cls.NAME} has no published models to name ({cls.NAME}:{model}); give --weights FILE")
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
-        """The settings that a checkpoint of ``encore train`` was made with; RequestError for another backbone's."""
+        """The settings that a checkpoint of ``encore train`` was made with; {} for one from elsewhere.
+
+        Raises
+        ------
+        RequestError
+            if ``encore train`` made the checkpoint for another backbone.
+        """
         about = read_about(weights)
         if about.get("backbone", cls.NAME) != cls.NAME:
             raise RequestError(f"{weights} holds weights of {about['backbone']}, not of {cls.NAME}")
@@ -81,35 +107,63 @@ class Backbone(ABC):
 
     @abstractmethod
     def __init__(self, config: Any) -> None:
-        """Build the network with freshly drawn weights, if it has one; reads no file."""
+        """Build the network, if there is one, with freshly drawn weights; reads no file."""
 
     def load(self, weights: Path) -> None:
-        """Read the weights of a checkpoint; RequestError names the first key that does not fit."""
-        raise NotImplementedError
+        """Read a checkpoint whose keys are those of ``module``, such as one that ``encore train`` made.
+
+        Raises
+        ------
+        RequestError
+            if the file is no checkpoint, or its weights do not fit; the message names the first key that does not.
+        """
+        if self.WEIGHTS is None or self.module is None:
+            raise RequestError(f"{self.NAME} has no weights")
+        load_into(self.module, read_state_dict(weights), str(weights))
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        """How ``module`` can be trained, the usual way first: name -> what makes the objective; {} where it cannot.
+        """The ways to train ``module``, the usual one first: name -> constructor; {} if it cannot be trained.
 
-        What is made shares ``module``'s parameters; its other parameters are drawn anew.
+        An objective shares the parameters of ``module``; any others that it has are drawn anew.
         """
         return {}
 
     def to(self, device: torch.device) -> None:
-        """Move to ``device`` and freeze."""
+        """Move to ``device`` and freeze, with denormal weights set to 0 (`flush_denormals`).
+
+        Raises
+        ------
+        RequestError
+            if the device cannot be relied on in this precision (`check_precision`).
+        """
+        check_precision(self.precision, device)
         if self.module is not None:
             self.module.to(device).eval().requires_grad_(False)
+            flush_denormals(self.module)
 
-    @abstractmethod
+    def forward(self, windows: Tensor) -> Tensor:
+        """Representations of ``CPU_BATCH`` or ``GPU_BATCH`` windows at most: [batch, *shape]; by default ``module``'s.
+
+        It may run under autocast (see `stages.embed.encode.represent`); code that needs 32 bits must switch that off.
+        """
+        if self.module is None:
+            raise NotImplementedError(f"{type(self).__name__} has neither a module nor a forward method")
+        representations: Tensor = self.module(windows)
+        return representations
+
     def encode(self, batch: Tensor) -> Tensor:
-        """Representations of a batch of windows.
+        """Representations of a batch of windows of any size.
 
         Parameters
         ----------
-        batch : [batch, ...], windows as `Input.load` gives them, on the backbone's device: all that some clips have,
-            so that a backbone whose windows are large takes a few of them at a time.
+        batch : [batch, ...], windows as `Input.load` gives them, on the backbone's device.
 
         Returns
         -------
-        [batch, *shape]; the same numbers for a window alone as in any batch, but for rounding. It may be called under
-        autocast (`stages.embed.encode.represent`): what must keep its 32 bits switches that off.
+        [batch, *shape]; a window's numbers do not depend on the rest of its batch, up to rounding.
         """
+        if not len(batch):
+            return torch.empty((0, *self.shape), dtype=getattr(torch, self.dtype), device=batch.device)
+        step = self.CPU_BATCH if batch.device.type == "cpu" else self.GPU_BATCH
+        parts = [self.forward(part) for part in torch.split(batch, step or len(batch))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

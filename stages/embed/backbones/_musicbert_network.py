@@ -1,7 +1,7 @@
 """MusicBERT's network, its parts named as in the published checkpoints.
 
-Letters: b windows, n notes, l = n + 2 tokens (start, notes, end), f = 8 fields, w the width; t tokens of all windows
-together, those that stand for none left out. All but attention runs on these.
+Axes: b windows, n notes, l = n + 2 tokens (start, notes, end), f = 8 fields, w the width, t the tokens of all windows
+together without padding. Everything but attention runs on the last.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from stages.embed.inputs.octuple import NOTES, PAD, SIZES
 
-HIDDEN = -2  # in all places of a field that is to be guessed
+HIDDEN = -2  # stands wherever a field is to be predicted
 
-# The published vocabulary: four special words, the values of the eight fields one field behind the other, the mask.
+# The published vocabulary: four special words, the values of the eight fields, field after field, then the mask.
 _START, _PADDING, _END, _SPECIAL = 0, 1, 2, 4
 _MASK = _SPECIAL + sum(SIZES)
 WORDS = _MASK + 1
-POSITIONS = _PADDING + 1 + NOTES + 2  # fairseq counts from behind the number of the padding
+POSITIONS = _PADDING + 1 + NOTES + 2  # fairseq counts positions from one past the padding's index
 _FIELDS = len(SIZES)
-_DROPOUT = 0.1  # not of attention weights, where the authors have it too: on a CPU it costs a third of the time
+_DROPOUT = 0.1  # the authors also drop attention weights, which on a CPU costs a third of the time
 
 
 class Places:
-    """Where the t tokens stand in [b, l]. They are listed once: on a GPU each listing waits for all work before it."""
+    """The positions of the t tokens in [b, l], computed once: on a GPU, doing so waits for all queued work."""
 
     def __init__(self, seen: Bool[Tensor, "b l"]) -> None:
         self.seen = seen
@@ -38,7 +38,7 @@ class Places:
         return flat if self.all else flat[self._at]
 
     def spread(self, x: Float[Tensor, "t w"]) -> Float[Tensor, "b l w"]:
-        """0 where no token stands."""
+        """From [t, w] to [b, l, w], 0 in the padding."""
         flat = x if self.all else x.new_zeros(self.seen.numel(), x.shape[1]).index_copy(0, self._at, x)
         return flat.view(*self.seen.shape, -1)
 
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then two linear layers; normalised after each of the two sums."""
+    """Attention, then two linear layers; each is added to its input and the sum normalised."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Layer(nn.Module):
 
 
 class WordHead(nn.Module):
-    """From vectors to logits over words; its last layer's weights are those of the embedding."""
+    """From vectors to logits over words; the last layer shares its weights with the embedding."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,9 +118,9 @@ class MusicBertNetwork(nn.Module):
         self.apply(_draw_weights)
 
     def forward(self, windows: Int[Tensor, "b n f"]) -> Float[Tensor, "b dim"]:
-        """Pooled vectors, one behind the other, as `MusicBert` describes them."""
+        """The pooled vectors, concatenated as `MusicBert` describes."""
         states, seen = self.states(windows)
-        notes = seen[:, 2:]  # as many as are seen but for start and end; the notes' vectors begin at 1
+        notes = seen[:, 2:]  # a mask of as many columns as there are notes, which begin at token 1
         share = (notes / notes.sum(dim=1, keepdim=True)).unsqueeze(1)
         means = [(share @ states[tap][:, 1:-1]).squeeze(1) for tap in self.taps]
         last = states[-1]
@@ -128,9 +128,9 @@ class MusicBertNetwork(nn.Module):
         return torch.cat([*means, last[:, 0], highest], dim=1)
 
     def states(self, windows: Int[Tensor, "b n f"]) -> tuple[list[Float[Tensor, "b l w"]], Bool[Tensor, "b l"]]:
-        """The vectors in front of the first layer and behind each, and which of them stand for a token.
+        """The first layer's input and every layer's output, and a mask of the tokens among the padding.
 
-        ``l`` is that of the window with the most notes, whatever padding there is behind it; vectors of none are 0.
+        ``l`` is the length of the longest window, however long the padding of the batch; vectors in the padding are 0.
         """
         words = self.words(windows)
         seen = words[..., 0] != _PADDING
@@ -145,7 +145,7 @@ class MusicBertNetwork(nn.Module):
         return states, seen
 
     def words(self, windows: Int[Tensor, "b n f"]) -> Int[Tensor, "b l f"]:
-        """Numbers in the published vocabulary, a start in front of each window's notes and an end behind them."""
+        """Indices into the published vocabulary, with a start before each window's notes and an end after them."""
         notes = (windows[..., 0] != PAD).sum(dim=1)
         windows = windows[:, : int(notes.max())].long()
         words = torch.where(windows == HIDDEN, _MASK, windows + self.first_words)
@@ -155,26 +155,25 @@ class MusicBertNetwork(nn.Module):
         words[torch.arange(len(words), device=words.device), notes + 1] = _END
         return words
 
-    def predict(self, tokens: Int[Tensor, "b n f"], wanted: Bool[Tensor, "b n f"]) -> tuple[Tensor, ...]:
-        """Field by field the logits [wanted, values of the field]; a field's values compete with each other alone."""
+    def predict(self, tokens: Int[Tensor, "b n f"], hidden: Bool[Tensor, "b n f"]) -> tuple[Tensor, ...]:
+        """For each field the logits [hidden tokens, values of the field]; only values of the same field compete."""
         last = self.states(tokens)[0][-1][:, 1:-1]
         width = last.shape[2]
         weight, bias = self.upsampling.parameters()
         logits, first = [], _SPECIAL
         for field, size in enumerate(SIZES):
             rows = slice(field * width, (field + 1) * width)
-            chosen = last[wanted[:, : last.shape[1], field]]
-            vectors = F.linear(chosen, weight[rows], bias[rows])
+            vectors = F.linear(last[hidden[:, : last.shape[1], field]], weight[rows], bias[rows])
             logits.append(self.lm_head(vectors, self.embed_tokens.weight, slice(first, first + size)))
             first += size
         return tuple(logits)
 
 
 def _draw_weights(module: nn.Module) -> None:
-    """Normal, each layer's outputs as large as its inputs.
+    """Draw normal weights under which a layer's outputs are as large as its inputs.
 
-    BERT's 0.02 everywhere lets the positions drown the notes (eight narrow embeddings through one layer) and starts
-    with even attention: trained so on a small collection, the network learned how frequent values are and no more.
+    With BERT's deviation of 0.02 everywhere, positions drown the notes (eight narrow embeddings through one layer) and
+    attention starts out uniform: on a small collection, such a network learned the frequencies of values and no more.
     """
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=module.in_features**-0.5)

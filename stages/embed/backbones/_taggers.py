@@ -1,4 +1,4 @@
-"""What the published taggers `fcn` and `musicnn` share: settings, spectrogram, tags, where their weights are."""
+"""What the published taggers `fcn` and `musicnn` share: settings, spectrogram, tags, the origin of their weights."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TRAINING = Training(batch=16, learning_rate=1e-3, patience=8)
 MAX_WINDOW_S = 600.0
 MEL = Mel(rate_hz=16_000, fft=512, hop=256, bands=96, low_hz=0.0, high_hz=8_000.0)
 
-# MTG-Jamendo's 50 most frequent tags (data/tags/top50.txt of MTG/mtg-jamendo-dataset). The published networks'
-# outputs are in this order: their training sorted the tags, each with its kind in front.
+# MTG-Jamendo's 50 most frequent tags (data/tags/top50.txt of MTG/mtg-jamendo-dataset), in the order of the published
+# networks' outputs: their training sorted the tags with the kind as a prefix.
 _TAGS = {
     "genre": (
         "alternative ambient atmospheric chillout classical dance downtempo easylistening electronic experimental folk "
@@ -44,14 +44,14 @@ JAMENDO_TAGS = tuple(f"{kind}---{tag}" for kind, tags in _TAGS.items() for tag i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaggerConfig:
-    """Settings; the published weights were trained with those that stand as defaults.
+    """Settings; the defaults are those that the published weights were trained with.
 
     Attributes
     ----------
     window_s : length of one window.
-    max_windows : windows of one clip whose vectors are averaged.
+    max_windows : how many windows, at most, a clip's vector is the mean of.
     min_s : shorter clips are refused.
-    mel : of the spectrogram.
+    mel : settings of the spectrogram.
     """
 
     window_s: float
@@ -78,7 +78,7 @@ class TaggerConfig:
 
 
 class Tagger(nn.Module):
-    """The common front of the networks, under the names that the published checkpoints use."""
+    """The first layers of both networks, under the names that the published checkpoints use."""
 
     def __init__(self, mel: Mel) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Tagger(nn.Module):
         self.spec_bn = nn.BatchNorm2d(1)
 
     def spectrogram(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 1 bands frames"]:
-        """Mel spectrogram in decibels, normalised by one mean and variance for all bands."""
+        """Mel spectrogram in decibels, normalised by one mean and one variance over all bands."""
         with torch.autocast(wave.device.type, enabled=False):
             normalised: Tensor = self.spec_bn(decibels(self.spec(wave)).unsqueeze(1))
         return normalised

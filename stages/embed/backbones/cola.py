@@ -1,14 +1,13 @@
-"""CoLA: EfficientNet-B0 over segments of 0.96 s, trained without labels to know two segments of one recording.
+"""CoLA: EfficientNet-B0 over segments of 0.96 s, trained without labels to match two segments of the same recording.
 
-Reads 16 kHz audio. The representation is the mean over a clip's segments of the values in front of the projection
-that training adds, 1,280 of them. No weights were published; ``encore train cola`` makes them.
+Reads 16 kHz audio. The representation is the mean, over a clip's segments, of the 1,280 values that training projects.
+No weights were published; ``encore train cola`` makes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -22,23 +21,17 @@ from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.weights import load_into, read_state_dict
 from store.errors import RequestError
 
-# Share of EfficientNet-B0's width and of its depth, and the values that come out.
+# Width and depth relative to EfficientNet-B0's, and how many values come out.
 _SIZES = {"tiny": (0.5, 0.5, 640), "b0": (1.0, 1.0, 1280)}
 FRAMES = 96
 MEL = Mel(rate_hz=16_000, fft=512, window=400, hop=160, bands=64, low_hz=60.0, high_hz=7_800.0)
 SEGMENT = FRAMES * MEL.hop  # 0.96 s
 
-_MIDDLE_DB = (
-    -30.0
-)  # music's mel power lies about here, 30 dB up and down: so that the first layer sees numbers around 0
+# The mel power of music lies around -30 dB, within 30 dB: scaled by these, the first layer sees numbers around 0.
+_MIDDLE_DB = -30.0
 _RANGE_DB = 30.0
-
-# Segments at once: on one core a segment takes 9 ms alone, 3.4 ms among 8 and no less among 32.
-_AT_ONCE_CPU = 8
-_AT_ONCE_GPU = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +40,9 @@ class ColaConfig:
 
     Attributes
     ----------
-    size : ``b0`` is the paper's; ``tiny`` (half as wide and half as deep) is for trying things out: without a GPU it
-        trains four times as fast.
-    max_segments : of one clip whose vectors are averaged, evenly spread; 31 are all of 30 s.
+    size : ``b0`` is the paper's; ``tiny``, half as wide and half as deep, is for trying things out and trains four
+        times as fast on a CPU.
+    max_segments : how many segments of a clip, evenly spread, are averaged; 31 cover 30 s.
     min_s : shorter clips are refused.
     """
 
@@ -62,8 +55,44 @@ class ColaConfig:
             raise RequestError(f"size must be one of {', '.join(_SIZES)}, not {self.size!r}")
 
 
+class Cola(Backbone):
+    """``float32 [1280]``, or [640] in the tiny size."""
+
+    NAME = "cola"
+    TITLE = "CoLA (EfficientNet-B0)"
+    LICENSE = "MIT (the network as Hugging Face transformers builds it is Apache 2.0; no published weights)"
+    CITATION = (
+        "A. Saeed, D. Grangier, N. Zeghidour: Contrastive Learning of General-Purpose Audio Representations. ICASSP "
+        "2021 (arXiv 2010.10915); M. Tan, Q. Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural "
+        "Networks. ICML 2019"
+    )
+    WEIGHTS = "None are published. Make them: encore train cola --dataset DATASET --out FILE."
+    REVISION = 2
+    CPU_BATCH, GPU_BATCH = 8, 1024  # on one core a segment takes 9 ms alone, 3.4 ms among 8 and no less among 32
+    Config = ColaConfig
+
+    module: ColaNetwork
+
+    def __init__(self, config: ColaConfig) -> None:
+        self.config = config
+        self.input = AudioInput(
+            rate_hz=MEL.rate_hz, window_samples=SEGMENT, max_windows=config.max_segments, min_s=config.min_s
+        )
+        self.module = ColaNetwork(*_SIZES[config.size])
+        self.shape = (_SIZES[config.size][2],)
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        (dim,) = self.shape
+        # The clips of a batch are each other's negatives: a larger batch is a harder task.
+        pretraining = Training(batch=128, learning_rate=1e-3, warmup=50, weight_decay=1e-4, epochs=100, patience=15)
+        return {
+            Contrastive.NAME: lambda _: Contrastive(self.module, dim, pretraining),
+            Supervised.NAME: lambda labels: Supervised(self.module, dim, labels, Training(batch=64, patience=10)),
+        }
+
+
 class ColaNetwork(nn.Module):
-    """From samples to the highest values in EfficientNet's last feature maps, as the authors' code takes them."""
+    """From samples to the maxima of EfficientNet's last feature maps, as in the authors' code."""
 
     def __init__(self, width: float, depth: float, dim: int) -> None:
         super().__init__()
@@ -75,11 +104,11 @@ class ColaNetwork(nn.Module):
             hidden_dim=dim,
             width_coefficient=width,
             depth_coefficient=depth,
-            # The library's 0.99 is the weight of the old mean; torch, which is handed it, means that of the new batch.
+            # The library's 0.99 is the running mean's weight; torch, which it is passed to, expects the new batch's.
             batch_norm_momentum=0.1,
         )
         self.efficientnet = EfficientNetModel(config)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as quick on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as fast on a CPU
 
         _draw_weights(self.efficientnet)
 
@@ -92,10 +121,10 @@ class ColaNetwork(nn.Module):
 
 
 def _draw_weights(network: nn.Module) -> None:
-    """Draw the convolutions after He, and give the batch normalisations scale 1 and the statistics of drawn patches.
+    """Draw the convolutions by He's rule; give batch normalisation scale 1 and the statistics of random patches.
 
-    The library draws all of them around 0, normalisation scales included, for weights to be loaded over: through a
-    network of this depth nothing comes out, and little of a gradient comes back.
+    The library, which expects weights to be loaded over its own, draws everything around 0, even the scales of batch
+    normalisation: through a network this deep, hardly any signal comes out and hardly any gradient comes back.
     """
     norms: list[nn.BatchNorm2d] = []
     for module in network.modules():
@@ -114,47 +143,3 @@ def _draw_weights(network: nn.Module) -> None:
         )
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-class Cola(Backbone):
-    """``float32 [1280]``; [640] for the tiny size."""
-
-    NAME = "cola"
-    TITLE = "CoLA (EfficientNet-B0)"
-    LICENSE = "MIT (the network as Hugging Face transformers builds it is Apache 2.0; no published weights)"
-    CITATION = (
-        "A. Saeed, D. Grangier, N. Zeghidour: Contrastive Learning of General-Purpose Audio Representations. ICASSP "
-        "2021 (arXiv 2010.10915); M. Tan, Q. Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural "
-        "Networks. ICML 2019"
-    )
-    WEIGHTS = "None are published. Make them: encore train cola --dataset DATASET --out FILE."
-    REVISION = 2
-    Config = ColaConfig
-
-    module: ColaNetwork
-
-    def __init__(self, config: ColaConfig) -> None:
-        self.config = config
-        self.input = AudioInput(
-            rate_hz=MEL.rate_hz, window_samples=SEGMENT, max_windows=config.max_segments, min_s=config.min_s
-        )
-        self.module = ColaNetwork(*_SIZES[config.size])
-        self.shape = (_SIZES[config.size][2],)
-
-    def load(self, weights: Path) -> None:
-        """Read a checkpoint of ``encore train cola``."""
-        load_into(self.module, read_state_dict(weights), str(weights))
-
-    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        (dim,) = self.shape
-        # A batch's clips are each other's negatives: the more, the more a network must hear to tell them apart.
-        pretraining = Training(batch=128, learning_rate=1e-3, warmup=50, weight_decay=1e-4, epochs=100, patience=15)
-        return {
-            Contrastive.NAME: lambda _: Contrastive(self.module, dim, pretraining),
-            Supervised.NAME: lambda labels: Supervised(self.module, dim, labels, Training(batch=64, patience=10)),
-        }
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, dim], for single segments."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self.module(part) for part in torch.split(batch, step)])

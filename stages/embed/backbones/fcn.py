@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +19,15 @@ from stages.embed.backbones import Backbone, _taggers
 from stages.embed.inputs.spectral import Mel
 from stages.embed.objectives import Labels, Objective
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.weights import load_into, read_state_dict
 from store.errors import RequestError
 
-# Channels that come out of a block, and its max pooling over (bands, frames).
+# Output channels of each block, and its max pooling over (bands, frames).
 BLOCKS = ((64, (2, 4)), (128, (2, 4)), (128, (2, 4)), (128, (3, 5)), (64, (4, 4)))
-
-# One window takes 45 MB behind the first convolution. On a CPU it is quickest alone (73 ms on one core, 80 ms in a
-# batch of 8), and its numbers are then the same to the bit in any batch.
-_AT_ONCE_CPU = 1
-_AT_ONCE_GPU = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FcnConfig(_taggers.TaggerConfig):
-    """Settings; the pooling leaves exactly one vector of 20.5 to 40.9 s."""
+    """Settings; the pooling reduces windows of 20.5 to 40.9 s to exactly one vector."""
 
     window_s: float = 29.0
     max_windows: int = 1
@@ -47,8 +40,44 @@ class FcnConfig(_taggers.TaggerConfig):
         if sizes != (1, 1):
             raise RequestError(
                 f"fcn pools {self.mel.bands} bands and {self.window_s:g} s to {sizes[0]} x {sizes[1]} vectors "
-                f"where one is wanted; set window_s to 29, or anything from 20.5 to 40.9"
+                f"where there must be one; set window_s to 29, or anything from 20.5 to 40.9"
             )
+
+
+class Fcn(Backbone):
+    """``float32 [64]``: the strongest response of each feature within the 29 s."""
+
+    NAME = "fcn"
+    TITLE = "Fully convolutional network (Choi)"
+    LICENSE = _taggers.LICENSE
+    CITATION = (
+        "K. Choi, G. Fazekas, M. Sandler: Automatic Tagging Using Deep Convolutional Neural Networks. ISMIR 2016 "
+        "(arXiv 1606.00298)"
+    )
+    WEIGHTS = _taggers.WEIGHTS.format(name="fcn")
+    JAMENDO_TAGS = _taggers.JAMENDO_TAGS
+    # A window takes 45 MB after the first convolution. On a CPU it is fastest alone (73 ms on one core, 80 ms in a
+    # batch of 8), and its numbers are then the same to the bit in any batch.
+    CPU_BATCH, GPU_BATCH = 1, 16
+    Config = FcnConfig
+
+    module: FcnNetwork
+
+    def __init__(self, config: FcnConfig) -> None:
+        self.config = config
+        self.input = config.audio()
+        self.shape = (BLOCKS[-1][0],)
+        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS))
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        return {Supervised.NAME: lambda labels: Supervised(self.module, BLOCKS[-1][0], labels, _taggers.TRAINING)}
+
+    def tags(self, representation: Float[Tensor, "batch 64"]) -> Float[Tensor, "batch tags"]:
+        """The published network's score of each tag, in (0, 1), from representations.
+
+        With weights trained on MTG-Jamendo, the tags are `JAMENDO_TAGS` in that order.
+        """
+        return torch.sigmoid(self.module.dense(representation))
 
 
 class ConvBlock(nn.Module):
@@ -63,14 +92,14 @@ class ConvBlock(nn.Module):
     def forward(self, x: Float[Tensor, "batch channels bands frames"]) -> Tensor:
         if self.training:
             x = self.bn(self.conv(x))
-        else:  # one pass over the largest arrays instead of three: the normalisation as part of the convolution ...
+        else:  # one pass over the largest arrays instead of three: batch normalisation folded into the convolution ...
             bn = self.bn
             mean, variance = bn.get_buffer("running_mean"), bn.get_buffer("running_var")
             weight, bias = fuse_conv_bn_weights(
                 self.conv.weight, self.conv.bias, mean, variance, bn.eps, bn.weight, bn.bias
             )
             x = F.conv2d(x, weight, bias, padding=1)
-        return F.relu(F.max_pool2d(x, self.pooling))  # ... and ReLU behind the maximum, where it gives the same
+        return F.relu(F.max_pool2d(x, self.pooling))  # ... and ReLU after the maximum, where it changes nothing
 
 
 class FcnNetwork(_taggers.Tagger):
@@ -83,52 +112,10 @@ class FcnNetwork(_taggers.Tagger):
             self.add_module(f"layer{number}", ConvBlock(channels_in, channels, pooling))
             channels_in = channels
         self.dense = nn.Linear(channels_in, tags)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third quicker on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
 
     def forward(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 64"]:
         x = self.spectrogram(wave)
         for number in range(1, len(BLOCKS) + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return x.flatten(1)
-
-
-class Fcn(Backbone):
-    """``float32 [64]``, each the strongest response of one feature within the 29 s."""
-
-    NAME = "fcn"
-    TITLE = "Fully convolutional network (Choi)"
-    LICENSE = _taggers.LICENSE
-    CITATION = (
-        "K. Choi, G. Fazekas, M. Sandler: Automatic Tagging Using Deep Convolutional Neural Networks. ISMIR 2016 "
-        "(arXiv 1606.00298)"
-    )
-    WEIGHTS = _taggers.WEIGHTS.format(name="fcn")
-    JAMENDO_TAGS = _taggers.JAMENDO_TAGS
-    Config = FcnConfig
-
-    module: FcnNetwork
-
-    def __init__(self, config: FcnConfig) -> None:
-        self.config = config
-        self.input = config.audio()
-        self.shape = (BLOCKS[-1][0],)
-        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS))
-
-    def load(self, weights: Path) -> None:
-        """Read a checkpoint of the published layout."""
-        load_into(self.module, read_state_dict(weights), str(weights))
-
-    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        return {Supervised.NAME: lambda labels: Supervised(self.module, BLOCKS[-1][0], labels, _taggers.TRAINING)}
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, 64]."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self.module(part) for part in torch.split(batch, step)])
-
-    def tags(self, representation: Float[Tensor, "batch 64"]) -> Float[Tensor, "batch tags"]:
-        """The published network's scores in (0, 1), one a tag, from representations.
-
-        For weights trained on MTG-Jamendo the tags are `JAMENDO_TAGS`, in this order.
-        """
-        return torch.sigmoid(self.module.dense(representation))

@@ -1,6 +1,6 @@
-"""Ready-made features as the representation: a table's own numbers, as they stand.
+"""Ready-made features as the representation: the numbers of a table, unchanged.
 
-Nothing is scaled here; a head standardises them by the numbers of its training part.
+Nothing is scaled here; a head standardises by the statistics of its training part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from store.schema import CatalogInfo
 
 
 class Features(Backbone):
-    """``float32 [columns]``: the collection's features in the order of its table, or those that are named."""
+    """``float32 [columns]``: all the features of a table in its order, or those that the settings name."""
 
     NAME = "features"
     TITLE = "Ready-made features"
@@ -27,7 +27,7 @@ class Features(Backbone):
 
     @classmethod
     def resolve(cls, config: FeaturesInput, info: CatalogInfo) -> FeaturesInput:
-        """The settings with the collection's columns, where none are named."""
+        """The settings, with all of the collection's columns if they name none."""
         if not info.features:
             raise RequestError(f"{info.name} holds songs, not a table of features; name a backbone that reads songs")
         for name in config.columns:
@@ -40,6 +40,6 @@ class Features(Backbone):
         self.input = config
         self.shape = (len(config.columns),)
 
-    def encode(self, batch: Tensor) -> Tensor:
-        """``float32 [batch, columns]`` as it is."""
-        return batch
+    def forward(self, windows: Tensor) -> Tensor:
+        """``float32 [batch, columns]``, unchanged."""
+        return windows

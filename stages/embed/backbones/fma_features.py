@@ -1,4 +1,4 @@
-"""The features that come with the FMA data set: harmony, timbre and loudness as they were described before networks.
+"""The features published with the FMA data set: harmony, timbre and loudness as described before neural networks.
 
 Reads 22,050 Hz audio and needs no weights.
 """
@@ -23,7 +23,8 @@ class FmaFeaturesConfig:
 
     Attributes
     ----------
-    window_s, max_windows : windows of a clip whose numbers are averaged.
+    window_s : length of one window.
+    max_windows : how many windows, at most, a clip's numbers are the mean of.
     min_s : shorter clips are refused.
     """
 
@@ -37,9 +38,9 @@ class FmaFeaturesConfig:
 
 
 class FmaFeatures(Backbone):
-    """``float32 [518]``: seven statistics of 74 descriptions, in the order of `stages.embed.inputs.classical`.
+    """``float32 [518]``: seven statistics of each of 74 descriptors, in the order of `stages.embed.inputs.classical`.
 
-    The data set's authors computed theirs at each file's own rate, here all files have the same.
+    The authors of the data set computed theirs at each file's own sampling rate; here every file has the same rate.
     """
 
     NAME = "fma-features"
@@ -62,6 +63,6 @@ class FmaFeatures(Backbone):
         )
         self.shape = (DIM,)
 
-    def encode(self, batch: Tensor) -> Tensor:
-        """``float32 [batch, 518]`` as it is."""
-        return batch
+    def forward(self, windows: Tensor) -> Tensor:
+        """``float32 [batch, 518]``, unchanged; the worker processes compute them."""
+        return windows

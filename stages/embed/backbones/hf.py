@@ -1,9 +1,9 @@
 """Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, MERT/HuBERT, wav2vec2, AST.
 
-``--weights DIR`` names the folder (``config.json``, ``preprocessor_config.json``, ``model.safetensors``), as
-``save_pretrained`` or ``hf download`` leave it; ``--backbone hf:OWNER/MODEL`` has the hub's own library download it. No
-code of a model is run. The representation is the model's own pooled output where it has one (CLAP's projection, AST),
-and the mean over time elsewhere.
+``--weights DIR`` names the folder (``config.json``, ``model.safetensors``, and ``preprocessor_config.json`` or, as
+transformers 5 saves a processor, ``processor_config.json``) as ``save_pretrained`` or ``hf download`` leave it;
+``--backbone hf:OWNER/MODEL`` has the hub's own library download it. No code of a model is run. The representation is
+the model's own pooled output where it has one (CLAP's projection, AST), and the mean over time elsewhere.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import torchaudio_transforms
 from store.errors import RequestError, unknown
 
-# A configuration's model_type -> the class that holds the audio part, and its configuration's class. MERT is a HuBERT.
+# A configuration's model_type -> the class that holds the audio part, its configuration's class, and the feature
+# extractor where the folder names none, as those saved before transformers wrote its name. MERT is a HuBERT.
 _CLASSES = {
-    "audio-spectrogram-transformer": ("ASTModel", "ASTConfig"),
-    "clap": ("ClapAudioModelWithProjection", "ClapAudioConfig"),
-    "hubert": ("HubertModel", "HubertConfig"),
-    "mert_model": ("HubertModel", "HubertConfig"),
-    "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config"),
-    "wavlm": ("WavLMModel", "WavLMConfig"),
+    "audio-spectrogram-transformer": ("ASTModel", "ASTConfig", "ASTFeatureExtractor"),
+    "clap": ("ClapAudioModelWithProjection", "ClapAudioConfig", "ClapFeatureExtractor"),
+    "hubert": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
+    "mert_model": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
+    "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config", "Wav2Vec2FeatureExtractor"),
+    "wavlm": ("WavLMModel", "WavLMConfig", "Wav2Vec2FeatureExtractor"),
 }
-_EXTRACTORS = ("ASTFeatureExtractor", "ClapFeatureExtractor", "Wav2Vec2FeatureExtractor")
+_EXTRACTORS = sorted({extractor for _, _, extractor in _CLASSES.values()})
 _DECIDES_NOTHING = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "auto_map"}
-_DESCRIPTIONS = ["config.json", "preprocessor_config.json"]
+_MODEL, _EXTRACTOR, _PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+_DESCRIPTIONS = [_MODEL, _EXTRACTOR, _PROCESSOR]
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the second only where the first is not there
 _MOST_BYTES = 1 << 20  # of a JSON file
-
-_AT_ONCE_CPU = 1
-_AT_ONCE_GPU = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class HfConfig:
 
     Attributes
     ----------
-    architecture, extractor : its ``config.json`` and ``preprocessor_config.json``, as JSON.
+    architecture, extractor : its ``config.json`` and the description of its feature extractor, as JSON.
     window_s, max_windows : windows of a clip whose vectors are averaged.
     min_s : shorter clips are refused.
     """
@@ -102,6 +101,7 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    CPU_BATCH, GPU_BATCH = 1, 32
     Config = HfConfig
 
     module: nn.Module
@@ -125,8 +125,13 @@ class Hf(Backbone):
         """The settings that the folder decides."""
         if not weights.is_dir():
             raise RequestError(f"{weights} is no folder; hf takes by --weights the folder of a Hugging Face model")
-        names = dict(zip(("architecture", "extractor"), _DESCRIPTIONS, strict=True))
-        return {key: json.dumps(_read_json(weights / name), sort_keys=True) for key, name in names.items()}
+        architecture = _read_json(weights / _MODEL)
+        extractor = _read_extractor(weights)
+        *_, usual = _CLASSES.get(str(architecture.get("model_type")), (None,))
+        if usual is not None:
+            extractor.setdefault("feature_extractor_type", usual)
+        settings = {"architecture": architecture, "extractor": extractor}
+        return {name: json.dumps(described, sort_keys=True) for name, described in settings.items()}
 
     def __init__(self, config: HfConfig) -> None:
         torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
@@ -138,7 +143,7 @@ class Hf(Backbone):
         kind = described.get("model_type", "none")
         if kind not in _CLASSES:
             raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
-        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind])
+        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
         described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
         described = {key: value for key, value in described.items() if key != "model_type"}
         rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
@@ -157,7 +162,7 @@ class Hf(Backbone):
     def load(self, weights: Path) -> None:
         """Read the folder's weights; all that the audio part has must be there."""
         try:
-            model, found = self._class.from_pretrained(
+            model, report = self._class.from_pretrained(
                 weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # damaged files raise what the formats' own readers raise
@@ -169,23 +174,22 @@ class Hf(Backbone):
                 ) from error
             reason = str(error).strip().splitlines()[0]
             raise RequestError(f"{weights}: {reason}; give the folder of a Hugging Face model") from error
-        missing = sorted(key for key in found["missing_keys"] if not key.endswith("masked_spec_embed"))
+        missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
         self.module = model
 
-    def encode(self, batch: Tensor) -> Tensor:
+    def forward(self, windows: Tensor) -> Tensor:
         """[batch, ...] -> [batch, dim]."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self._pooled(self.module(part)) for part in torch.split(batch, step)])
+        return self._pooled(self.module(windows))
 
     @staticmethod
-    def _pooled(said: Any) -> Tensor:
+    def _pooled(output: Any) -> Tensor:
         for name in ("audio_embeds", "pooler_output"):
-            if said.get(name) is not None:
-                own: Tensor = said[name]
+            if output.get(name) is not None:
+                own: Tensor = output[name]
                 return own
-        mean: Tensor = said.last_hidden_state.mean(dim=1)
+        mean: Tensor = output.last_hidden_state.mean(dim=1)
         return mean
 
 
@@ -199,22 +203,36 @@ def _extractor(described: str) -> Any:
     torchaudio_transforms()
     import transformers
 
-    held = json.loads(described)
-    name = held.get("feature_extractor_type", "none")
+    settings = json.loads(described)
+    name = settings.pop("feature_extractor_type", "none")
     if name not in _EXTRACTORS:
         raise unknown("feature extractor", name, _EXTRACTORS)
-    return getattr(transformers, name)(**{k: v for k, v in held.items() if k != "feature_extractor_type"})
+    return getattr(transformers, name)(**settings)
+
+
+def _read_extractor(folder: Path) -> dict[str, Any]:
+    """The description of the feature extractor: a file of its own, or a part of the processor's."""
+    if (folder / _EXTRACTOR).is_file() or not (folder / _PROCESSOR).is_file():
+        return _read_json(folder / _EXTRACTOR)
+    described = _read_json(folder / _PROCESSOR).get("feature_extractor")
+    if not isinstance(described, dict):
+        raise RequestError(f"{folder / _PROCESSOR} describes no feature extractor; give the folder of an audio model")
+    return _deciding(described)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise RequestError(f"{path} is too large for a description of a model")
-        held = json.loads(path.read_bytes())
+        described = json.loads(path.read_bytes())
     except OSError as error:
         raise RequestError(f"{path} is not there; give the folder of a Hugging Face model by --weights") from error
     except ValueError as error:
         raise RequestError(f"{path} is not JSON") from error
-    if not isinstance(held, dict):
+    if not isinstance(described, dict):
         raise RequestError(f"{path} describes no model")
-    return {key: value for key, value in held.items() if key not in _DECIDES_NOTHING}
+    return _deciding(described)
+
+
+def _deciding(described: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in described.items() if key not in _DECIDES_NOTHING}

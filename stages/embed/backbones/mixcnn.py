@@ -1,7 +1,7 @@
-"""Mixture of CNN: four views of 30 s, a small network for each, and a recurrent one that learns how to mix them.
+"""Mixture of CNN: four views of 30 s, a small network for each, and a recurrent one that learns to mix their outputs.
 
-Reads 22,050 Hz audio. The views are the spectrogram, its harmonic and its percussive part and the modulation
-spectrogram, each in mel bands. The representation is the four networks' outputs before they are mixed. No weights were
+Reads 22,050 Hz audio. The views are the spectrogram, its harmonic part, its percussive part and the modulation
+spectrogram, all in mel bands. The representation is the outputs of the four networks before mixing. No weights were
 published; ``encore train mixcnn`` makes them.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -22,16 +21,12 @@ from stages.embed.inputs.hpss import hpss
 from stages.embed.inputs.spectral import Mel, decibels, mel_filters
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.weights import load_into, read_state_dict
 
 VIEWS = ("original", "harmonic", "percussive", "modulation")
 DIM = 64  # of each view's network
 BLOCKS = ((16, (2, 2)), (32, (2, 4)), (64, (2, 4)), (64, (2, 4)), (DIM, (2, 2)))  # channels, pooling (bands, frames)
 MEL = Mel(rate_hz=22_050, fft=1_024, hop=512, bands=128, low_hz=0.0, high_hz=11_025.0, scale="slaney")
 WINDOW = 30 * MEL.rate_hz  # 513 bins x 1,292 frames
-
-_AT_ONCE_CPU = 1
-_AT_ONCE_GPU = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +35,45 @@ class MixcnnConfig:
 
     Attributes
     ----------
-    max_windows : windows of 30 s of one clip whose vectors are averaged.
+    max_windows : how many windows of 30 s, at most, a clip's vector is the mean of.
     min_s : shorter clips are refused.
     """
 
     max_windows: int = 1
     min_s: float = 1.0
+
+
+class Mixcnn(Backbone):
+    """``float32 [256]``: 64 values each of the original, harmonic, percussive and modulation spectrogram."""
+
+    NAME = "mixcnn"
+    TITLE = "Mixture of CNN"
+    LICENSE = "MIT (no published weights)"
+    CITATION = (
+        "S. Lee: Improving the Performance of Music Genre Classification through Exploiting Artist Information. Seoul "
+        "National University; D. Fitzgerald: Harmonic/Percussive Separation using Median Filtering. DAFx 2010"
+    )
+    WEIGHTS = "None are published. Make them: encore train mixcnn --dataset DATASET --out FILE."
+    CPU_BATCH, GPU_BATCH = 1, 16
+    Config = MixcnnConfig
+
+    module: MixcnnNetwork
+
+    def __init__(self, config: MixcnnConfig) -> None:
+        self.config = config
+        self.input = AudioInput(
+            rate_hz=MEL.rate_hz, window_samples=WINDOW, max_windows=config.max_windows, min_s=config.min_s
+        )
+        self.shape = (len(VIEWS) * DIM,)
+        self.module = MixcnnNetwork()
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        training = Training(batch=16, learning_rate=1e-3, patience=10)
+        return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, training)}
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[batch, samples] -> [batch, 256]."""
+        return self.module.outputs(windows).flatten(1)
 
 
 class Views(nn.Module):
@@ -68,15 +96,16 @@ class Views(nn.Module):
 def modulation(
     magnitude: Float[Tensor, "batch bins frames"],
 ) -> Float[Tensor, "batch bins frequencies"]:
-    """How strongly each bin's magnitude swings at each frequency: the magnitude of its Fourier transform over time,
-    over the number of frames.
+    """How strongly each bin's magnitude fluctuates at each frequency.
+
+    It is the magnitude of the Fourier transform over time, divided by the number of frames.
     """
-    swing: Tensor = torch.fft.rfft(magnitude, dim=2, norm="forward").abs()
-    return swing
+    strength: Tensor = torch.fft.rfft(magnitude, dim=2, norm="forward").abs()
+    return strength
 
 
 class ViewNetwork(nn.Module):
-    """Five blocks of convolution; the mean over what is left of bands and columns."""
+    """Five convolution blocks, then the mean over the remaining bands and columns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +119,7 @@ class ViewNetwork(nn.Module):
 
 
 class MixcnnNetwork(nn.Module):
-    """The four networks and the weights with which their outputs are mixed."""
+    """The four networks, and the layers that weigh their outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,51 +130,14 @@ class MixcnnNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def outputs(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 4 64"]:
-        """What each view's network says."""
+        """The output of each view's network."""
         with torch.autocast(wave.device.type, enabled=False):
             views = self.views(wave)
         networks = self.networks.values()
         return torch.stack([network(view) for network, view in zip(networks, views, strict=True)], dim=1)
 
     def forward(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 64"]:
-        """The mean of the four outputs by weights that add up to 1, which the recurrent network reads off them."""
+        """The weighted mean of the four outputs; a recurrent network over them gives the weights, which sum to 1."""
         outputs = self.outputs(wave)
         weights = torch.softmax(self.weigh(self.recurrent(outputs)[0]), dim=1)
         return (weights * outputs).sum(dim=1)
-
-
-class Mixcnn(Backbone):
-    """``float32 [256]``: 64 values each from the original, harmonic, percussive and modulation spectrogram."""
-
-    NAME = "mixcnn"
-    TITLE = "Mixture of CNN"
-    LICENSE = "MIT (no published weights)"
-    CITATION = (
-        "S. Lee: Improving the Performance of Music Genre Classification through Exploiting Artist Information. Seoul "
-        "National University; D. Fitzgerald: Harmonic/Percussive Separation using Median Filtering. DAFx 2010"
-    )
-    WEIGHTS = "None are published. Make them: encore train mixcnn --dataset DATASET --out FILE."
-    Config = MixcnnConfig
-
-    module: MixcnnNetwork
-
-    def __init__(self, config: MixcnnConfig) -> None:
-        self.config = config
-        self.input = AudioInput(
-            rate_hz=MEL.rate_hz, window_samples=WINDOW, max_windows=config.max_windows, min_s=config.min_s
-        )
-        self.shape = (len(VIEWS) * DIM,)
-        self.module = MixcnnNetwork()
-
-    def load(self, weights: Path) -> None:
-        """Read a checkpoint of ``encore train mixcnn``."""
-        load_into(self.module, read_state_dict(weights), str(weights))
-
-    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        training = Training(batch=16, learning_rate=1e-3, patience=10)
-        return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, training)}
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, 256]."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self.module.outputs(part).flatten(1) for part in torch.split(batch, step)])

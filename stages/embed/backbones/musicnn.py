@@ -1,14 +1,14 @@
 """musicnn: vertical filters for timbre and horizontal ones for rhythm over mel spectrograms of 3 s.
 
-Reads 16 kHz audio. The representation is the 200-vector in front of the output layer, averaged over windows that
-are spread over the clip. Published weights are MIT licensed; see `_taggers.WEIGHTS`.
+Reads 16 kHz audio. The representation is the 200-vector before the output layer, averaged over windows spread evenly
+over the clip. Published weights are MIT licensed; see `_taggers.WEIGHTS`. Those trained on the Million Song Dataset are
+of a wider network, which is not this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from stages.embed.backbones import Backbone, _taggers
 from stages.embed.inputs.spectral import Mel
 from stages.embed.objectives import Labels, Objective
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.weights import load_into, read_state_dict
 
 VERTICAL = (204, ((67, 7), (38, 7)))  # channels, and (bands, frames) of the filters
 HORIZONTAL = (51, (129, 65, 33))  # channels, and frames
@@ -27,22 +26,54 @@ FRONT = VERTICAL[0] * len(VERTICAL[1]) + HORIZONTAL[0] * len(HORIZONTAL[1])  # 5
 MIDDLE = 64
 DIM = 200
 
-# On a CPU a window is quickest alone (29 ms on one core, 48 ms in a batch of 9), and its numbers are then the same to
-# the bit in any batch. It takes 9 MB behind the widest convolution.
-_AT_ONCE_CPU = 1
-_AT_ONCE_GPU = 64
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MusicnnConfig(_taggers.TaggerConfig):
-    """Settings; 16 windows are what the authors of the weights scored with."""
+    """Settings; the authors of the weights scored with 16 windows."""
 
     window_s: float = 3.0
     max_windows: int = 16
 
 
+class Musicnn(Backbone):
+    """``float32 [200]``, no value below 0."""
+
+    NAME = "musicnn"
+    TITLE = "musicnn (Pons)"
+    LICENSE = _taggers.LICENSE
+    CITATION = (
+        "J. Pons, O. Nieto, M. Prockup, E. Schmidt, A. Ehmann, X. Serra: End-to-end Learning for Music Audio Tagging "
+        "at Scale. ISMIR 2018; J. Pons, X. Serra: musicnn: Pre-trained Convolutional Neural Networks for Music Audio "
+        "Tagging. arXiv 1909.06654"
+    )
+    WEIGHTS = _taggers.WEIGHTS.format(name="musicnn")
+    JAMENDO_TAGS = _taggers.JAMENDO_TAGS
+    # On a CPU a window is fastest alone (29 ms on one core, 48 ms in a batch of 9), and its numbers are then the same
+    # to the bit in any batch. It takes 9 MB after the widest convolution.
+    CPU_BATCH, GPU_BATCH = 1, 64
+    Config = MusicnnConfig
+
+    module: MusicnnNetwork
+
+    def __init__(self, config: MusicnnConfig) -> None:
+        self.config = config
+        self.input = config.audio()
+        self.shape = (DIM,)
+        self.module = MusicnnNetwork(config.mel, len(self.JAMENDO_TAGS))
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, _taggers.TRAINING)}
+
+    def tags(self, representation: Float[Tensor, "batch 200"]) -> Float[Tensor, "batch tags"]:
+        """The published network's score of each tag, in (0, 1), from representations.
+
+        With weights trained on MTG-Jamendo, the tags are `JAMENDO_TAGS` in that order.
+        """
+        return torch.sigmoid(self.module.dense2(representation))
+
+
 class Vertical(nn.Module):
-    """Filters that span bands: the strongest response over their positions, one value a frame."""
+    """Filters that span bands: in each frame, the strongest response over all positions."""
 
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -54,7 +85,7 @@ class Vertical(nn.Module):
 
 
 class Horizontal(nn.Module):
-    """Filters over time; of a spectrogram they see the mean over its bands."""
+    """Filters over time, which read the mean of a spectrogram over its bands."""
 
     def __init__(self, channels_in: int, channels: int, frames: int) -> None:
         super().__init__()
@@ -66,7 +97,7 @@ class Horizontal(nn.Module):
 
 
 class MusicnnNetwork(_taggers.Tagger):
-    """From samples to the vector in front of ``dense2``, the output layer."""
+    """From samples to the input of ``dense2``, the output layer."""
 
     def __init__(self, mel: Mel, tags: int) -> None:
         super().__init__(mel)
@@ -92,46 +123,3 @@ class MusicnnNetwork(_taggers.Tagger):
         every = torch.cat([front, first, second, third], dim=1)
         pooled = torch.cat([every.amax(dim=2), every.mean(dim=2)], dim=1)
         return F.relu(self.bn(self.dense1(pooled)))
-
-
-class Musicnn(Backbone):
-    """``float32 [200]``, none below 0."""
-
-    NAME = "musicnn"
-    TITLE = "musicnn (Pons)"
-    LICENSE = _taggers.LICENSE
-    CITATION = (
-        "J. Pons, O. Nieto, M. Prockup, E. Schmidt, A. Ehmann, X. Serra: End-to-end Learning for Music Audio Tagging "
-        "at Scale. ISMIR 2018; J. Pons, X. Serra: musicnn: Pre-trained Convolutional Neural Networks for Music Audio "
-        "Tagging. arXiv 1909.06654"
-    )
-    WEIGHTS = _taggers.WEIGHTS.format(name="musicnn")
-    JAMENDO_TAGS = _taggers.JAMENDO_TAGS
-    Config = MusicnnConfig
-
-    module: MusicnnNetwork
-
-    def __init__(self, config: MusicnnConfig) -> None:
-        self.config = config
-        self.input = config.audio()
-        self.shape = (DIM,)
-        self.module = MusicnnNetwork(config.mel, len(self.JAMENDO_TAGS))
-
-    def load(self, weights: Path) -> None:
-        """Read a checkpoint of the published layout (of the MSD ones, which are wider, none fits)."""
-        load_into(self.module, read_state_dict(weights), str(weights))
-
-    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, _taggers.TRAINING)}
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, 200]."""
-        step = _AT_ONCE_CPU if batch.device.type == "cpu" else _AT_ONCE_GPU
-        return torch.cat([self.module(part) for part in torch.split(batch, step)])
-
-    def tags(self, representation: Float[Tensor, "batch 200"]) -> Float[Tensor, "batch tags"]:
-        """The published network's scores in (0, 1), one a tag, from representations.
-
-        For weights trained on MTG-Jamendo the tags are `JAMENDO_TAGS`, in this order.
-        """
-        return torch.sigmoid(self.module.dense2(representation))

@@ -1,6 +1,6 @@
-"""The piano roll itself as the representation: five tracks of mean velocities, 16 columns a clip by default.
+"""The piano roll itself as the representation: five tracks of mean velocities, in 16 columns a clip by default.
 
-Needs no weights. What a head learns from it is what can be read off the notes without any trained encoder.
+Needs no weights. Scores on it are what a head reaches from the notes without any trained encoder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from stages.embed.inputs.midi import PianoRollInput
 
 
 class PianoRoll(Backbone):
-    """``uint8 [tracks * pitches * frames]``: drums, piano, guitar, bass, strings, each pitch by pitch over time."""
+    """``uint8 [tracks * pitches * frames]``, flattened in this order: drums, piano, guitar, bass, strings."""
 
     NAME = "pianoroll"
     TITLE = "Piano roll"
@@ -32,6 +32,6 @@ class PianoRoll(Backbone):
         self.input = config
         self.shape = (tracks * pitches * frames,)
 
-    def encode(self, batch: Tensor) -> Tensor:
-        """Flatten ``uint8 [batch, tracks, pitches, frames]``."""
-        return batch.flatten(1)
+    def forward(self, windows: Tensor) -> Tensor:
+        """``uint8 [batch, tracks, pitches, frames]``, flattened."""
+        return windows.flatten(1)

@@ -1,15 +1,14 @@
 """A convolutional network over piano rolls, trained on labels.
 
 Reads MIDI as five piano rolls (drums, piano, guitar, bass, strings; see `PianoRollInput`) of all 128 pitches. The
-thesis cuts 7 or 8 clips from each song, which is the data set's matter: ``lpd`` cuts up to 8, others with ``--clips
-8``. There are no published weights: `encore train pianoroll-cnn` makes them.
+thesis cuts 7 or 8 clips from each song, which is up to the data set: ``lpd`` cuts up to 8, others do with ``--clips
+8``. No weights were published; ``encore train pianoroll-cnn`` makes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -19,12 +18,11 @@ from stages.embed.backbones import Backbone
 from stages.embed.inputs.midi import TRACKS, PianoRollInput
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.weights import load_into, read_state_dict
 from store.errors import RequestError
 
 DIM = 384
 _CHANNELS = (16, 32, 64, 64, 96, 96)
-_CELLS = (2, 4)  # pitches and frames that are left behind the convolutions
+_CELLS = (2, 4)  # pitches and frames that remain after the convolutions
 _WIDTHS = (512, 512, DIM, DIM, DIM)
 _LEAST_FRAMES = 1 << len(_CHANNELS)
 _LOUDEST = 127.0
@@ -38,7 +36,7 @@ class PianoRollCnnConfig:
 
     Attributes
     ----------
-    frames : columns over a clip; 256 over 15 s are two for a sixteenth note at 128 quarters a minute.
+    frames : how many columns a clip has; 256 in 15 s are two per sixteenth note at 128 beats a minute.
     """
 
     frames: int = 256
@@ -48,8 +46,35 @@ class PianoRollCnnConfig:
             raise RequestError(f"frames must be {_LEAST_FRAMES} or more, not {self.frames}")
 
 
+class PianoRollCnn(Backbone):
+    """``float32 [384]``, no value below 0: the input of the layer that gives labels."""
+
+    NAME = "pianoroll-cnn"
+    TITLE = "Piano-roll CNN"
+    LICENSE = "MIT (this program's own; no published weights)"
+    CITATION = (
+        "S. Lee: Improving the Performance of Music Genre Classification through Exploiting Artist Information. Seoul "
+        "National University; H.-W. Dong, W.-Y. Hsiao, L.-C. Yang, Y.-H. Yang: MuseGAN: Multi-track Sequential "
+        "Generative Adversarial Networks for Symbolic Music Generation and Accompaniment. AAAI 2018 (the five tracks)"
+    )
+    WEIGHTS = "None are published; make them: encore train pianoroll-cnn --dataset D."
+    Config = PianoRollCnnConfig
+
+    config: PianoRollCnnConfig
+    module: PianoRollNetwork
+
+    def __init__(self, config: PianoRollCnnConfig) -> None:
+        self.config = config
+        self.input = PianoRollInput(frames=config.frames, low_pitch=0, high_pitch=127)
+        self.shape = (DIM,)
+        self.module = PianoRollNetwork()
+
+    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
+        return {"supervised": lambda labels: Supervised(self.module, DIM, labels, _TRAINING)}
+
+
 class PianoRollNetwork(nn.Module):
-    """Six convolutions of 3 x 3, each halving pitch and time, then five linear layers; labels are the sixth's."""
+    """Six 3 x 3 convolutions, each halving pitch and time, then five linear layers; a sixth would give labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,40 +97,3 @@ class PianoRollNetwork(nn.Module):
         for linear in self.linears:
             x = F.relu(linear(self.dropout(x)))
         return x
-
-
-class PianoRollCnn(Backbone):
-    """``float32 [384]``, none below 0: what the last layer but the labels' sees."""
-
-    NAME = "pianoroll-cnn"
-    TITLE = "Piano-roll CNN"
-    LICENSE = "MIT (this program's own; no published weights)"
-    CITATION = (
-        "S. Lee: Improving the Performance of Music Genre Classification through Exploiting Artist Information. Seoul "
-        "National University; H.-W. Dong, W.-Y. Hsiao, L.-C. Yang, Y.-H. Yang: MuseGAN: Multi-track Sequential "
-        "Generative Adversarial Networks for Symbolic Music Generation and Accompaniment. AAAI 2018 (the five tracks)"
-    )
-    WEIGHTS = "None are published; make them: encore train pianoroll-cnn --dataset D."
-    Config = PianoRollCnnConfig
-
-    config: PianoRollCnnConfig
-    module: PianoRollNetwork
-
-    def __init__(self, config: PianoRollCnnConfig) -> None:
-        self.config = config
-        self.input = PianoRollInput(frames=config.frames, low_pitch=0, high_pitch=127)
-        self.shape = (DIM,)
-        self.module = PianoRollNetwork()
-
-    def load(self, weights: Path) -> None:
-        """Read a checkpoint that training made."""
-        load_into(self.module, read_state_dict(weights), str(weights))
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """Rolls, uint8 [batch, 5, 128, frames] -> [batch, 384]."""
-        vectors: Tensor = self.module(batch)
-        return vectors
-
-    def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
-        """Labels only."""
-        return {"supervised": lambda labels: Supervised(self.module, DIM, labels, _TRAINING)}

@@ -7,12 +7,14 @@ official files into a catalog. It reads metadata only; encoding opens the songs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from stages.embed.datasets._spellings import merge_spellings, spellings
 from stages.progress import note
 from store.schema import Catalog
 from store.words import counted
@@ -80,6 +82,11 @@ class Dataset(ABC):
 
     data: Path | None = option("the folder that holds the collection's files")
     various: str = option(f"artists' names that mean no one artist, separated by | (default: {VARIOUS})", VARIOUS)
+    merge_spellings: bool = option(
+        "artists and labels that differ by case, blanks, accents or punctuation are one", False
+    )
+    first_artist: bool = option("of several artists the first alone decides the regime artist, not any of them", False)
+    keep_copies: bool = option("songs whose files hold the same are not one recording, so splits may part them", False)
 
     @abstractmethod
     def catalog(self) -> Catalog:
@@ -98,32 +105,44 @@ class Dataset(ABC):
     def known(self, columns: dict[str, Any]) -> dict[str, Any]:
         """Catalog columns in which nobody in particular is nobody's artist: ids that are empty, ids and names of
         ``--various`` (in any case) become null, so that they join no songs. The name stays for people to read.
+
+        With ``--merge-spellings`` the spellings of an artist or a label are one; else it is said how many differ.
         """
+        columns = self._spelled(columns)
         ids: list[str | None] = columns["artist_id"]
         names: list[str | None] = columns.get("artist_name", ids)
         nobody = {name.strip().casefold() for name in self.various.split("|")} | {""}
         heard = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
-        found = [
+        artists = [
             None if heard[id_] or (name is not None and heard[name]) else id_
             for id_, name in zip(ids, names, strict=True)
         ]
-        _tell_of_cases("artist", found)
-        _tell_of_cases("label", (label for labels in columns["labels"] for label in labels))
-        return {**columns, "artist_id": found}
+        if "other_artist_ids" not in columns:
+            return {**columns, "artist_id": artists}
+        others = [
+            [name for name in each or () if name.strip().casefold() not in nobody] or None
+            for each in columns["other_artist_ids"]
+        ]
+        return {**columns, "artist_id": artists, "other_artist_ids": others}
+
+    def _spelled(self, columns: dict[str, Any]) -> dict[str, Any]:
+        others = columns.get("other_artist_ids", [])
+        artists = spellings(chain(columns["artist_id"], chain.from_iterable(each or () for each in others)))
+        labels = spellings(chain.from_iterable(columns["labels"]))
+        if not self.merge_spellings:
+            _tell_of_spellings("artist", artists)
+            _tell_of_spellings("label", labels)
+            return columns
+        return merge_spellings(columns, artists, labels)
 
 
-def _tell_of_cases(what: str, names: Iterable[str | None]) -> None:
-    """Say where names differ by case only: they are taken as they are written."""
-    first: dict[str, str] = {}
-    pairs = [
-        (other, name)
-        for name in sorted({name for name in names if name})
-        if (other := first.setdefault(name.casefold(), name)) != name
-    ]
+def _tell_of_spellings(what: str, spelling: Mapping[str, str]) -> None:
+    """Say where names differ by spelling only: they are taken as they are written."""
+    pairs = sorted((name, common) for name, common in spelling.items() if name != common)
     if pairs:
-        one, other = pairs[0]
+        one, other = sorted(pairs[0])
         note(
-            f"{counted(len(pairs), f'{what} is', f'{what}s are')} written like another but for the case of letters "
-            f"({one!r} and {other!r} are the first); each spelling counts as its own {what}; write them alike if they "
-            f"are the same"
+            f"{counted(len(pairs), f'{what} is', f'{what}s are')} written like another but for case, blanks, accents "
+            f"or punctuation ({one!r} and {other!r} are the first); each spelling counts as its own {what}; if they "
+            f"are the same: --merge-spellings"
         )

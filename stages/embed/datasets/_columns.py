@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stages import registry
-from stages.embed.tables import Table
+from stages.embed.datasets import option
+from stages.embed.tables import Missing, Table, lists, read_table
+from stages.progress import note
 from store.errors import RequestError, unknown
+from store.words import counted
 
 SPLIT_WORDS = {
     "train": "train",
@@ -17,13 +22,42 @@ SPLIT_WORDS = {
     "val": "validation",
     "test": "test",
 }
+LIST_ROLES = ("artist", "labels")  # whose cells may hold several values
+MANY_COLUMNS = ("features", "targets")  # roles that several columns can have
 
 _SHOWN = 30  # columns that a message lists
+_SHARE_OF_LISTS = 0.1  # of the cells that look like lists, from which on a user is told
 _OTHER_NAMES = {  # what people call these columns; used for advice, never to guess
-    "file": ("path", "filename", "file_name", "filepath", "file_path", "audio", "midi"),
-    "artist": ("artists", "artist_name", "artist_id", "performer"),
+    "file": ("path", "filename", "filepath", "audio", "midi"),
+    "artist": ("artists", "artistname", "artistid", "performer", "singer", "band", "composer"),
     "labels": ("label", "genre", "genres", "tag", "tags", "class", "style"),
 }
+_PART_OF_NAME = {"artist": "artist", "labels": "genre"}
+_OF_A_SONG = {
+    "split_official": "split",
+    "artist_id": "artist",
+    "album_id": "album",
+    "recording_id": "recording",
+    "labels": "labels",
+}
+_AT_COMMA, _AT_BAR = (re.compile(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)') for separator in (",", r"\|"))
+
+
+def columns_option() -> Any:
+    return option(
+        "columns of other names: artist=Artist,labels=Genre; several: targets=BPM|Year (table: features=A|B|... too); "
+        "a name that holds a comma or | stands in double quotes, and artist= says that there is none"
+    )
+
+
+def separator_option() -> Any:
+    return option(
+        "what separates several artists or labels in a cell beside |: ';', or 'artist=;|artist= feat. |labels=,'"
+    )
+
+
+def not_missing_option() -> Any:
+    return option("words that are names here and elsewhere mean no value: None|NA|...")
 
 
 def own_name(name: str | None, reader: str) -> str:
@@ -48,67 +82,117 @@ def locate(given: str | Path, data: Path | None, what: str) -> Path:
     raise RequestError(f"there is no {what}: {' and no '.join(str(path) for path in places)}")
 
 
-def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, str]:
-    """``artist=Artist,labels=genre`` as role -> column."""
-    chosen: dict[str, str] = {}
-    for part in (text or "").split(","):
+def open_table(path: Path, not_missing: str | None = None) -> Table:
+    """`read_table`, which also tells of cells that hold many lines."""
+    table = read_table(path, Missing.but(not_missing))
+    for name, row, lines in table.long_cells():
+        note(
+            f"{table.where(row)}: a cell of the column {name} begins in this row and holds {lines:,} lines; if a quote "
+            f"was left open there, the rows behind it are lost: close it, or write it twice"
+        )
+    return table
+
+
+def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, list[str]]:
+    """``artist=Artist,features=A|B`` as role -> columns; none for ``artist=``.
+
+    Raises
+    ------
+    RequestError
+        where the text is not of this form, or a role is none of ``roles`` or stands twice.
+    """
+    chosen: dict[str, list[str]] = {}
+    for part in _AT_COMMA.split(text or ""):
         if not part.strip():
             continue
-        role, equals, name = (piece.strip() for piece in part.partition("="))
-        if not equals or not name:
-            raise RequestError(f"--columns takes role=column, separated by commas, not {part!r}")
+        role, equals, names = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise RequestError(
+                f"--columns takes role=column, separated by commas, not {part!r}; a column whose name holds a comma "
+                f"stands in double quotes"
+            )
         if role not in roles:
             raise unknown("role in --columns", role, roles)
         if role in chosen:
             raise RequestError(f"--columns names {role} twice")
-        chosen[role] = name
+        parts = _AT_BAR.split(names) if role in MANY_COLUMNS else [names]
+        chosen[role] = [name for part in parts if (name := _unquoted(part))]
     return chosen
 
 
-def choose(table: Table, given: Mapping[str, str], required: Sequence[str], optional: Sequence[str]) -> dict[str, str]:
-    """Role -> column of the table: as ``--columns`` says, else the column that is named like the role."""
-    named = {role: name for role, name in given.items() if role in (*required, *optional)}
-    for role, name in named.items():
-        if name not in table.types:
-            raise RequestError(f"{table.path} has no column {name!r} for {role}; it has: {_listing(table)}")
-    free = {role: role for role in (*required, *optional) if role not in named and role in table.types}
-    missing = [role for role in required if role not in named and role not in free]
+def choose(
+    table: Table,
+    given: Mapping[str, Sequence[str]],
+    required: Sequence[str],
+    expected: Sequence[str],
+    optional: Sequence[str],
+) -> dict[str, str]:
+    """Role -> column of the table: as ``--columns`` says, else the column that is named like the role.
+
+    Parameters
+    ----------
+    expected : roles that a table may lack; where it has a column that looks like one of them, that must be said.
+
+    Raises
+    ------
+    RequestError
+        where a column is not there.
+    """
+    roles = (*required, *expected, *optional)
+    for role, names in given.items():
+        for name in names if role in roles else ():
+            if name not in table.types:
+                what = "numbers" if name in table.blocks else None
+                raise RequestError(
+                    f"{table.path}: the column {name!r} for {role} holds vectors of {what}"
+                    if what
+                    else f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}"
+                )
+    named = {role: names[0] for role, names in given.items() if names and role in roles}
+    free = {role: role for role in roles if role not in given and role in table.types}
+    absent = [role for role in (*required, *expected) if role not in named and role not in free]
+    missing = [role for role in absent if role in required or (role not in given and _likely(role, table))]
     if missing:
-        advice = ",".join(f"{role}={_likely(role, table)}" for role in missing)
+        advice = ",".join(f"{role}={_quoted(_likely(role, table) or '...')}" for role in missing)
+        none = [f"{role}=" for role in missing if role not in required]
+        where_none = f" (or {','.join(none)} where there is none)" if none else ""
         raise RequestError(
-            f"{table.path} has no column named {' or '.join(missing)}; it has: {_listing(table)}. "
-            f"Say which it is: --columns {advice}"
+            f"{table.path} has no column named {' or '.join(missing)}; it has: {listing(table)}. "
+            f"Say which it is: --columns {advice}{where_none}"
         )
     return {**free, **named}
 
 
 def common_columns(
-    table: Table, chosen: Mapping[str, str], data_set: str, *, unlabelled: bool | None = None
+    table: Table,
+    chosen: Mapping[str, str],
+    targets: Sequence[str] = (),
+    *,
+    data_set: str,
+    separator: str | None,
+    unlabelled: bool,
 ) -> dict[str, Any]:
     """The catalog columns that every table can have, as far as ``chosen`` holds their roles.
-
-    ``unlabelled`` is None where the reader offers no ``--unlabelled``.
 
     Raises
     ------
     RequestError
-        where a row has no label and ``unlabelled`` ones are not asked for, or its split is none that is known.
+        where a row has no label and ``unlabelled`` ones are not asked for, its split is none that is known, or a target
+        is no number.
     """
+    patterns = lists.separators(separator, LIST_ROLES)
     columns: dict[str, Any] = {}
     if "artist" in chosen:
-        columns.update(artist_columns(table.lists(chosen["artist"])))
+        columns.update(artist_columns(table.lists(chosen["artist"], patterns.get("artist"))))
     if "labels" in chosen:
-        columns["labels"] = table.lists(chosen["labels"])
-        bare = next((row for row, labels in enumerate(columns["labels"]) if not labels), None)
-        if bare is not None and not unlabelled:
-            keep = "" if unlabelled is None else ", or keep such rows by --unlabelled"
-            raise RequestError(
-                f"{table.where(bare)}: {chosen['labels']} is empty; give every row of {data_set} a label, or remove it"
-                f"{keep}"
-            )
-    for role, column in (("album", "album_id"), ("title", "title")):
+        columns["labels"] = table.lists(chosen["labels"], patterns.get("labels"))
+        if not unlabelled:
+            _check_labelled(table, chosen["labels"], columns["labels"], data_set)
+    for role, column in (("album", "album_id"), ("recording", "recording_id")):
         if role in chosen:
             columns[column] = table.strings(chosen[role])
+    if "title" in chosen:  # a song may well be called None
+        columns["title"] = table.text(chosen["title"]).to_pylist()
     if "split" in chosen:
         words = table.strings(chosen["split"])
         for row, word in enumerate(words):
@@ -118,7 +202,33 @@ def common_columns(
                     f"leave it empty"
                 )
         columns["split_official"] = [word and SPLIT_WORDS[word.lower()] for word in words]
+    if targets:
+        columns["targets"] = _targets(table, targets)
+    _tell_of_missing(table, {role: column for role, column in chosen.items() if role != "title"})
+    for role in LIST_ROLES:
+        if role in chosen and role not in patterns:
+            _tell_of_lists(table, role, chosen[role])
     return columns
+
+
+def check_songs(columns: Mapping[str, Any], where: Callable[[int], str]) -> None:
+    """Raise where the rows of a song do not agree on what holds for all of it; ``where`` names a row.
+
+    Its labels too: heads and audits count songs by the labels they carry.
+    """
+    songs: dict[str, int] = {}
+    for row, song in enumerate(columns["song_id"]):
+        first = songs.setdefault(song, row)
+        for name in _OF_A_SONG if first != row else ():
+            if name not in columns:
+                continue
+            here, there = (_shown(columns[name][each]) for each in (row, first))
+            if here != there:
+                raise RequestError(
+                    f"{where(row)}: the song {song!r} has the {_OF_A_SONG[name]} {here!r} here and {there!r} in "
+                    f"{where(first)}; a song has one: correct these rows, or give each an id of its own in the column "
+                    f"song"
+                )
 
 
 def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +236,7 @@ def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
 
     An album by nobody in particular stays one (``Various Artists / Hits``); without an artist its bare title is left.
     """
-    if "album_id" not in columns:
+    if "album_id" not in columns or "artist_name" not in columns:
         return columns
     pairs = zip(columns["artist_name"], columns["album_id"], strict=True)
     return {**columns, "album_id": [f"{artist} / {album}" if artist and album else album for artist, album in pairs]}
@@ -142,11 +252,102 @@ def artist_columns(artists: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
     }
 
 
-def _listing(table: Table) -> str:
-    names = [*table.types, *table.wide]
+def listing(table: Table) -> str:
+    """The table's columns, as a message shows them."""
+    names = table.names
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _likely(role: str, table: Table) -> str:
-    fits = (name for name in table.types if name.casefold() in (role, *_OTHER_NAMES.get(role, ())))
-    return next(fits, "...")
+def _unquoted(name: str) -> str:
+    name = name.strip()
+    if len(name) >= 2 and name[0] == name[-1] == '"':
+        return name[1:-1].replace('""', '"')
+    return name
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if re.search('[,|"]', name) else name
+
+
+def _likely(role: str, table: Table) -> str | None:
+    """The column that may have a role, by its name."""
+    plain = {name: re.sub(r"[\W_]+", "", name.casefold()) for name in table.types}
+    exact = (name for name in plain if plain[name] in (role, *_OTHER_NAMES.get(role, ())))
+    part = _PART_OF_NAME.get(role, "")
+    near = (name for name in plain if part and part in plain[name] and table.why_no_numbers(name) == "holds text")
+    return next(exact, None) or next(near, None)
+
+
+def _check_labelled(table: Table, column: str, labels: Sequence[Sequence[str]], data_set: str) -> None:
+    bare = [row for row, names in enumerate(labels) if not names]
+    if bare:
+        others = f" (and in {counted(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
+        cell = table.read(column)[bare[0]].as_py()
+        content = f" ({cell!r})" if cell else ""
+        raise RequestError(
+            f"{table.where(bare[0])}: {column} is empty{content}{others}; give "
+            f"every row of {data_set} a label, or remove it, or keep such rows by --unlabelled"
+        )
+
+
+def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """The numbers of each row by the names of their columns; what a cell does not hold is left out."""
+    values = {}
+    for name in names:
+        if name not in table.types:
+            raise RequestError(f"{table.path} has no column {name!r} for targets; it has: {listing(table)}")
+        values[name], strange = table.floats(name)
+        if strange.any():
+            row = int(strange.argmax())
+            raise RequestError(
+                f"{table.where(row)}: {name} is {table.text(name)[row].as_py()!r}, and a target is a number; correct it"
+            )
+    rows = zip(*(column.tolist() for column in values.values()), strict=True)
+    return [[(name, v) for name, v in zip(values, row, strict=True) if v - v == 0] for row in rows]  # finite ones
+
+
+def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
+    """Say how many cells hold no value where a word or a number that is none says so."""
+    told = []
+    words: Counter[str] = Counter()
+    for role in ("artist", "labels", "album", "recording", "song", "split"):
+        if role not in chosen:
+            continue
+        here = table.words_for_missing(chosen[role])
+        words += here
+        if here:
+            each = ", ".join(f"{word} {count:,}" for word, count in here.most_common(3))
+            told.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
+    if told:
+        note(
+            f"cells of {table.path.name} that say that there is no value: {'; '.join(told)}; where that is a name: "
+            f"--not-missing {words.most_common(1)[0][0]}"
+        )
+
+
+def _tell_of_lists(table: Table, role: str, column: str) -> None:
+    """Say where many cells may hold several values that are taken as one."""
+    if table.why_no_numbers(column) != "holds text":
+        return
+    cells = Counter(cell for cell in table.strings(column) if cell is not None)
+    likely = [cell for cell in cells if lists.looks_like_list(cell)]
+    count = sum(cells[cell] for cell in likely)
+    if count < _SHARE_OF_LISTS * max(1, sum(cells.values())):
+        return
+    examples = ", ".join(repr(cell) for cell in likely[:3])
+    note(
+        f"{column}: {count:,} of {counted(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
+        f"taken as one {'label' if role == 'labels' else role}; if they are: --separator "
+        f"'{role}={lists.usual_separator(likely)}'"
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A cell as it is compared and shown: several labels in one order."""
+    return "|".join(sorted(set(value))) if isinstance(value, list) else value
+
+
+def texts(names: Iterable[str], shown: int = 20) -> str:
+    """Names for a message, not more of them than one can read."""
+    every = list(names)
+    return ", ".join(every[:shown]) + (f" and {len(every) - shown:,} more" if len(every) > shown else "")

@@ -7,6 +7,7 @@ a JSON file holds under KEY. A key is a song's id, its path, or its file name, t
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.embed.datasets._columns import SPLIT_WORDS, locate
-from stages.embed.tables import Table, read_table
+from stages.embed.tables import Missing, Table, lists, read_table
 from store.errors import RequestError, unknown
 
 MAX_JSON_BYTES = 1 << 30
@@ -94,23 +95,36 @@ def keys_of(song_id: str, path: str) -> list[str]:
     return list(dict.fromkeys([song_id, str(pure), str(pure.with_suffix("")), pure.name, pure.stem]))
 
 
-def read_keyed(given: str, data: Path | None, what: str) -> Keyed:
-    """Read ``FILE`` or ``FILE:KEY``, looked for as `locate` does; RequestError where it cannot be understood."""
+def read_keyed(
+    given: str,
+    data: Path | None,
+    what: str,
+    missing: Missing | None = None,
+    separator: re.Pattern[str] | None = None,
+) -> Keyed:
+    """Read ``FILE`` or ``FILE:KEY``, looked for as `locate` does; RequestError where it cannot be understood.
+
+    Parameters
+    ----------
+    missing, separator : which words stand for no value, and what separates values, as in `Table.lists`.
+    """
+    missing = missing or Missing()
     name, _, part = given.rpartition(":")
     if name and Path(name).suffix.lower() == ".json":
         path = locate(name, data, f"file of {what}")
-        return Keyed(path, _read_json(path, part))
+        return Keyed(path, _read_json(path, part, missing, separator))
     path = locate(given, data, f"file of {what}")
     if path.suffix.lower() == ".json":
-        return Keyed(path, _read_json(path, None))
-    table = read_table(path)
+        return Keyed(path, _read_json(path, None, missing, separator))
+    table = read_table(path, missing)
     if len(table.types) != 2:
         have = ", ".join(table.types)
         raise RequestError(f"{path} must have two columns, the song and its {what}; it has: {have}")
     key_column, value_column = table.types
     values: dict[str, list[str]] = {}
     rows: dict[str, int] = {}
-    for row, (key, new) in enumerate(zip(table.strings(key_column), table.lists(value_column), strict=True)):
+    keys = table.text(key_column).to_pylist()
+    for row, (key, new) in enumerate(zip(keys, table.lists(value_column, separator), strict=True)):
         if key is None:
             raise RequestError(f"{table.where(row)}: {key_column} is empty; name the song, or remove the line")
         key = unicodedata.normalize("NFC", key)
@@ -119,33 +133,42 @@ def read_keyed(given: str, data: Path | None, what: str) -> Keyed:
     return Keyed(path, values, table, rows)
 
 
-def _read_json(path: Path, part: str | None) -> dict[str, list[str]]:
+def _read_json(
+    path: Path, part: str | None, missing: Missing, separator: re.Pattern[str] | None
+) -> dict[str, list[str]]:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise RequestError(f"{path} has more than {MAX_JSON_BYTES >> 30} GiB; write it as a two-column table")
     try:
-        held = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}, line {error.lineno}: no JSON ({error.msg})") from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read as JSON: {error}") from error
     if part is not None:
-        if not isinstance(held, dict) or not all(isinstance(value, dict) for value in held.values()):
+        if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
             raise RequestError(f"{path} does not hold several maps; leave out ':{part}'")
-        if part not in held:
-            raise unknown(f"map in {path}", part, held)
-        held = held[part]
-    if not isinstance(held, dict) or not held:
+        if part not in content:
+            raise unknown(f"map in {path}", part, content)
+        content = content[part]
+    if not isinstance(content, dict) or not content:
         raise RequestError(f"{path} must hold a map from song to value or list of values")
-    if all(isinstance(value, dict) for value in held.values()):
-        raise RequestError(f"{path} holds several maps; name one of them: {path.name}:{next(iter(held))}")
-    return {unicodedata.normalize("NFC", key): _json_values(path, key, value) for key, value in held.items()}
+    if all(isinstance(value, dict) for value in content.values()):
+        raise RequestError(f"{path} holds several maps; name one of them: {path.name}:{next(iter(content))}")
+    values: dict[str, list[str]] = {}
+    for key, value in content.items():
+        names = [name for text in _json_values(path, key, value) for name in lists.split(text, separator)]
+        composed = (unicodedata.normalize("NFC", name) for name in names)
+        values[unicodedata.normalize("NFC", key)] = _merged([], (name for name in composed if name not in missing))
+    return values
 
 
 def _json_values(path: Path, key: str, value: Any) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str | int | None) for item in items):
+    # NaN is how a table's missing value arrives in JSON that pandas wrote.
+    items = [item for item in items if item is not None and item == item]
+    if not all(isinstance(item, str | int) for item in items):
         raise RequestError(f"{path}: {key!r} holds {str(value)[:60]}, and a text or a list of texts is wanted")
-    return _merged([], (str(item).strip() for item in items if item is not None))
+    return [str(item).strip() for item in items]
 
 
 def _merged(old: list[str], new: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.datasets import Remote
-from stages.embed.hdf5 import opened
+from stages.embed.tables.hdf5 import opened
 from store.errors import RequestError
 from store.words import counted
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.embed.datasets._walk import Walk, leads_out, walk
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.embed.tables import Table
@@ -32,88 +33,99 @@ def stable_id(path: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
-def folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise RequestError(f"there is no folder {path}")
-    return path.resolve()
-
-
-def songs_under(root: Path) -> list[str]:
-    """Every recording and MIDI file under ``root``, relative to it; hidden files and linked folders are passed over."""
-    paths: list[str] = []
-    for here, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(here).relative_to(root)
-        paths += [(inside / name).as_posix() for name in sorted(files) if not name.startswith(".") and _is_song(name)]
+def songs_under(root: Path, *, follow_links: bool) -> tuple[list[str], Walk]:
+    """Every recording and MIDI file under ``root``, relative to it, and all else that lies there."""
+    there = walk(root, follow_links=follow_links)
+    paths = [path for path in there.files if is_song(path)]
     if not paths:
-        raise RequestError(f"there is no song under {root}: no file ends in {', '.join(sorted(SUFFIXES))}")
-    return paths
+        notes = "".join(f"; {text}" for text in there.notes())
+        raise RequestError(f"there is no song under {root}: no file ends in {', '.join(sorted(SUFFIXES))}{notes}")
+    return paths, there
 
 
-def named_songs(table: Table, column: str, root: Path) -> list[str]:
+def named_songs(table: Table, column: str, root: Path, *, follow_links: bool) -> list[str]:
     """The files that a column names, relative to ``root`` and as the disk spells them; those that are absent stay.
+
+    So do those that lead out of ``root`` or are of no format that is read: encoding says so of each.
 
     Raises
     ------
     RequestError
-        where a cell is empty, leads out of ``root`` or names no recording or MIDI file, or where no file is there.
+        where a cell is empty, or where none of the files can be read.
     """
-    found: dict[str, tuple[str, bool]] = {}
+    files: dict[str, tuple[str, str]] = {}
     paths: list[str] = []
-    for row, cell in enumerate(table.strings(column)):
+    for row, cell in enumerate(table.text(column).to_pylist()):
         if cell is None:
             raise RequestError(f"{table.where(row)}: {column} is empty; name the song's file, or remove the row")
-        if cell not in found:
+        if cell not in files:
             relative = os.path.normpath(cell)
             if os.path.isabs(relative):
                 relative = os.path.relpath(relative, root)
-            if relative.split(os.sep)[0] == ".." or "\0" in cell:
-                raise RequestError(
-                    f"{table.where(row)}: {cell!r} leads out of {root}; give --data a folder that holds all songs, and "
-                    f"paths within it"
-                )
-            if not _is_song(relative):
-                raise RequestError(
-                    f"{table.where(row)}: {cell!r} is no recording or MIDI file that can be read; have: "
-                    f"{', '.join(sorted(SUFFIXES))}"
-                )
-            found[cell] = _on_disk(root, relative)
-        paths.append(found[cell][0])
-    if not any(there for _, there in found.values()):
-        raise RequestError(
-            f"none of the files that {table.path} names ({len(found):,}) is under {root}; the first would be "
-            f"{root / paths[0]}. Give the folder that holds them: --data DIR (make: DATA=DIR)"
-        )
-    _tell_of_absent(root, [path for path, there in found.values() if not there])
+            files[cell] = _on_disk(root, relative, follow_links=follow_links)
+        paths.append(files[cell][0])
+    by_state: dict[str, list[str]] = {}
+    for path, state in files.values():
+        by_state.setdefault(state, []).append(path)
+    if _THERE not in by_state:
+        why = "; ".join(_unread(root, state, names) for state, names in by_state.items())
+        remedy = ". Give the folder that holds them: --data DIR (make: DATA=DIR)" if "missing" in by_state else ""
+        raise RequestError(f"none of the files that {table.path} names ({len(files):,}) can be read: {why}{remedy}")
+    for state, names in by_state.items():
+        if state != _THERE:
+            note(_unread(root, state, names))
     return paths
+
+
+_THERE = "there"
+
+
+def _unread(root: Path, state: str, paths: list[str]) -> str:
+    """How many files are not read, and why, with the first of them."""
+    files, first = counted(len(paths), "file is", "files are"), f"{paths[0]!r} is the first"
+    if state == "not-supported":
+        return f"{files} of no format that is read ({first}); have: {', '.join(sorted(SUFFIXES))}"
+    if state == "not-followed":
+        return f"{files} there through links out of {root} ({first}), and not followed; --follow-links follows them"
+    if state == "outside":
+        return f"{counted(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
+    return f"{files} not under {root} ({first}{_near(root, paths)})"
 
 
 def _differs_by_case(name: str, other: str) -> bool:
     return name != other and name.casefold() == other.casefold()
 
 
-def _tell_of_absent(root: Path, paths: list[str]) -> None:
-    """Say how many files are not there, and which one is, but for the case of letters."""
-    if not paths:
-        return
-    near = None
+def _near(root: Path, paths: list[str]) -> str:
+    """What is there instead of an absent file, where only the case of letters differs."""
     for path in paths:
         beside = root / os.path.dirname(path)
-        others = os.listdir(beside) if near is None and beside.is_dir() else []
-        near = near or next((name for name in others if _differs_by_case(name, os.path.basename(path))), None)
-    hint = f"; there is {near!r}: letters differ by case" if near is not None else ""
-    note(f"{counted(len(paths), 'file is', 'files are')} not under {root} ({paths[0]!r} is the first{hint})")
+        others = os.listdir(beside) if beside.is_dir() else []
+        near = next((name for name in others if _differs_by_case(name, os.path.basename(path))), None)
+        if near is not None:
+            return f"; there is {near!r}: letters differ by case"
+    return ""
 
 
-def _is_song(path: str) -> bool:
+def is_song(path: str) -> bool:
+    """Whether a file's name says that it is a recording or MIDI."""
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
-def _on_disk(root: Path, path: str) -> tuple[str, bool]:
-    """A path as the disk spells its accented letters, and whether it is there."""
+def _on_disk(root: Path, path: str, *, follow_links: bool) -> tuple[str, str]:
+    """A path as the disk spells its accented letters, and whether it is there, or why it is not read."""
+    if path.split(os.sep)[0] == "..":
+        return path.replace(os.sep, "/"), "outside"
     forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
-    there = next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
-    return (path if there is None else there).replace(os.sep, "/"), there is not None
+    there = None if "\0" in path else next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
+    state = _THERE
+    if there is None:
+        state = "missing"
+    elif not follow_links and leads_out(root, there):
+        state = "not-followed"
+    elif not is_song(path) and os.path.splitext(path)[1]:
+        state = "not-supported"
+    return (path if there is None else there).replace(os.sep, "/"), state
 
 
 def clip_id(song: str, start_s: float | None, duration_s: float | None) -> str:
@@ -124,7 +136,9 @@ def clip_id(song: str, start_s: float | None, duration_s: float | None) -> str:
     return f"{song}@{start or 0}" + (f"+{length}" if length else "")
 
 
-def cut(root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float) -> list[list[Stretch]]:
+def cut(
+    root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float, *, follow_links: bool
+) -> list[list[Stretch]]:
     """Of each song ``count`` stretches of ``clip_s`` seconds, spread evenly; the whole song where ``count`` is 0.
 
     As many stretches as fit without overlap; a song that is no longer than one is taken whole, and so is one whose
@@ -133,7 +147,7 @@ def cut(root: Path, paths: Sequence[str], counts: Sequence[int], clip_s: float) 
     stretches: list[list[Stretch]] = []
     with task("reading the lengths of songs", sum(count > 0 for count in counts), "songs") as advance:
         for path, count in zip(paths, counts, strict=True):
-            length_s = _length_s(root, path) if count else 0.0
+            length_s = _length_s(root, path, follow_links=follow_links) if count else 0.0
             stretches.append(spread(length_s, count, clip_s))
             advance(1 if count else 0)
     return stretches
@@ -147,10 +161,12 @@ def check_stretches(clips: int | None, clip_s: float | None) -> None:
         raise RequestError(f"--clip-s must be above 0, not {clip_s}")
 
 
-def cut_columns(root: Path, columns: dict[str, Any], count: int, clip_s: float) -> dict[str, Any]:
+def cut_columns(
+    root: Path, columns: dict[str, Any], count: int, clip_s: float, *, follow_links: bool
+) -> dict[str, Any]:
     """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch."""
-    cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s)
-    stretches = [(row, found) for row, of_song in enumerate(cuts) for found in of_song]
+    cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s, follow_links=follow_links)
+    stretches = [(row, stretch) for row, of_song in enumerate(cuts) for stretch in of_song]
     clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
     clips["start_s"] = [start_s for _, (start_s, _) in stretches]
     clips["duration_s"] = [duration_s for _, (_, duration_s) in stretches]
@@ -166,13 +182,13 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
 
 
-def _length_s(root: Path, relative: str) -> float:
+def _length_s(root: Path, relative: str, *, follow_links: bool) -> float:
     """Seconds; 0 where the song cannot be read."""
     from stages.embed.inputs import audio, midi, song_file
 
+    has_notes = os.path.splitext(relative)[1].lower() in NOTE_SUFFIXES
     try:
-        path = song_file(root, relative)
-        has_notes = path.suffix.lower() in NOTE_SUFFIXES
+        path = song_file(root, relative, follow_links=follow_links)
         return midi.duration_s(path) if has_notes else audio.duration_s(path)
-    except ClipError:
+    except (ClipError, OSError):
         return 0.0

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
+from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
+from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -43,6 +46,7 @@ _ARCHIVES = {
     "medium": ("sha1:c67b69ea232021025fca9231fc1c7c1a063ab50b", "22 GiB"),
     "large": ("sha1:497109f4dd721066b5ce5e5f250ec604dc78939e", "93 GiB"),
 }
+_FULL = "full"  # the archive of whole songs, in place of 30 s of each
 _SPLITS = {"training": "train", "validation": "validation", "test": "test"}
 _COLUMNS = (
     "track_id",
@@ -57,7 +61,10 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Fma(Dataset):
-    """One clip a song: the 30 s of the archives ``fma_small``, ``fma_medium``, ``fma_large``."""
+    """One clip a song: its 30 s in ``fma_small``, ``fma_medium`` or ``fma_large``, or all of it in ``fma_full``.
+
+    The smallest folder at hand that holds the subset is read.
+    """
 
     NAME = "fma"
     TITLE = "Free Music Archive (FMA)"
@@ -66,7 +73,7 @@ class Fma(Dataset):
     HOMEPAGE = "https://github.com/mdeff/fma"
     FILES = (
         "tracks.csv and genres.csv come in fma_metadata.zip, the songs in fma_small.zip, fma_medium.zip and "
-        "fma_large.zip (encore data fma fetches them)."
+        "fma_large.zip (encore data fma fetches them), or whole in the folder fma_full."
     )
     BACKBONE = "fcn"
 
@@ -76,6 +83,7 @@ class Fma(Dataset):
     )
 
     unlabelled: bool = option(UNLABELLED, False)
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -118,7 +126,8 @@ class Fma(Dataset):
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,
-            data_root=str(data.resolve()),
+            data_root=str(root_folder(data)),
+            follow_links=self.follow_links,
             notes=tuple(notes),
         )
         chosen = {name: [values[row] for row in kept] for name, values in columns.items()}
@@ -166,7 +175,7 @@ def _open(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RequestError(f"{path} cannot be read: {error}. Fetch it again: {Fma.FILES}") from error
     types = dict.fromkeys(_COLUMNS, pa.string())
-    return Table(path, table.num_rows, types, table.column, header=_HEADER_ROWS)
+    return Table(path, table.num_rows, types, table.column, line=partial(line_of, path, _HEADER_ROWS))
 
 
 def _other_release(path: Path, what: str) -> RequestError:
@@ -193,7 +202,7 @@ def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
         "artist_id": artists,
         "artist_name": tracks.strings("artist.name"),
         "album_id": [None if album == "-1" else album for album in albums],
-        "title": tracks.strings("track.title"),
+        "title": tracks.text("track.title").to_pylist(),
         "split_official": [_SPLITS[split or ""] for split in splits],
     }
     return columns, [row for row, subset in enumerate(held) if subset in subsets]
@@ -242,7 +251,7 @@ def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[
 
 def _paths(data: Path, subset: str, songs: list[str]) -> list[str]:
     """``000/000002.mp3`` in the folder of the smallest archive at hand that holds the subset."""
-    archives = [f"fma_{name}/" for name in list(SUBSETS)[list(SUBSETS).index(subset) :]]
+    archives = [f"fma_{name}/" for name in (*list(SUBSETS)[list(SUBSETS).index(subset) :], _FULL)]
     bare = "" if (data / "000").is_dir() else archives[0]
     folder = next((name for name in archives if (data / name).is_dir()), bare)
     names = [f"{int(song):06d}" for song in songs]

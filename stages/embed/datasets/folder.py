@@ -9,33 +9,39 @@ also stand in for a column of a table. A song that the labels do not name is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import (
+    LIST_ROLES,
     artist_columns,
+    check_songs,
     choose,
+    columns_option,
     common_columns,
     locate,
+    not_missing_option,
+    open_table,
     own_albums,
     own_name,
     parse_columns,
+    separator_option,
 )
-from stages.embed.datasets._keyed import keys_of, read_keyed
+from stages.embed.datasets._keyed import Keyed, keys_of, read_keyed
 from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
     cut,
-    folder,
     is_midi,
+    is_song,
     named_songs,
     songs_under,
     stable_id,
 )
-from stages.embed.tables import Table, read_table
+from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder
+from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -44,9 +50,7 @@ from store.words import counted
 MIDI_CLIPS = 4
 CLIP_S = 15.0
 
-_ROLES = ("file", "artist", "labels", "song", "album", "title", "split", "start_s", "duration_s")
-
-_OF_A_SONG = {"split_official": "split", "artist_id": "artist", "album_id": "album", "labels": "labels"}
+_ROLES = ("file", "artist", "labels", "song", "album", "recording", "title", "split", "start_s", "duration_s")
 
 Columns = dict[str, list[Any]]
 
@@ -72,21 +76,27 @@ class Folder(Dataset):
         "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
     )
     name: str | None = option("what the collection is called from now on")
-    columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
+    columns: str | None = columns_option()
+    separator: str | None = separator_option()
+    not_missing: str | None = not_missing_option()
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
     labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
     unlabelled: bool = option(UNLABELLED, False)
     splits: str | None = option("songs' official split, in the same form")
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default: MIDI 4, recordings 0)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         check_stretches(self.clips, self.clip_s)
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
-        root, columns = self._from_table(name) if self.table is not None else self._from_files()
-        notes = self._look_up(columns)
+        if self.table is not None:
+            (root, columns), there = self._from_table(name), None
+        else:
+            root, columns, there = self._from_files()
+        notes = (*self._look_up(columns, there), *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
         info = CatalogInfo(
             name=name,
@@ -96,6 +106,7 @@ class Folder(Dataset):
             citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
             data_root=str(root),
+            follow_links=self.follow_links,
             notes=notes,
         )
         return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
@@ -103,17 +114,29 @@ class Folder(Dataset):
     def _from_table(self, name: str) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
         assert self.table is not None
-        given = parse_columns(self.columns, _ROLES)
+        given = parse_columns(self.columns, (*_ROLES, "targets"))
         path = locate(self.table, self.data, "table")
-        root = folder(self.data if self.data is not None else path.parent)
-        table = read_table(path)
+        root = root_folder(self.data if self.data is not None else path.parent)
+        table = open_table(path, self.not_missing)
         beside = {"artist": self.artists, "labels": self.labels, "split": self.splits}
         roles = [role for role in _ROLES if beside.get(role) is None]
-        needed = ("file", "artist") if self.unlabelled else ("file", "artist", "labels")
+        needed = ("file",) if self.unlabelled else ("file", "labels")
         required = [role for role in needed if role in roles]
-        chosen = choose(table, given, required, [role for role in roles if role not in required])
-        columns: Columns = common_columns(table, chosen, name, unlabelled=self.unlabelled)
-        columns["path"] = named_songs(table, chosen["file"], root)
+        expected = [role for role in LIST_ROLES if role in roles and role not in required]
+        optional = [role for role in roles if role not in (*required, *expected)]
+        chosen = choose(table, given, required, expected, optional)
+        columns: Columns = common_columns(
+            table,
+            chosen,
+            given.get("targets", ()),
+            data_set=name,
+            separator=self.separator,
+            unlabelled=self.unlabelled,
+        )
+        if "artist" not in chosen and "artist" in roles:
+            note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
+        columns.setdefault("artist_id", [None] * table.rows)
+        columns["path"] = named_songs(table, chosen["file"], root, follow_links=self.follow_links)
         own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
         columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
         columns["start_s"] = table.seconds(chosen["start_s"]) if "start_s" in chosen else [None] * table.rows
@@ -123,8 +146,8 @@ class Folder(Dataset):
         _check_rows(table, columns)
         return root, columns
 
-    def _from_files(self) -> tuple[Path, Columns]:
-        """The folder, and every song in it; the labels are still to be looked up."""
+    def _from_files(self) -> tuple[Path, Columns, Walk]:
+        """The folder, every song in it, and what else lies there; the labels are still to be looked up."""
         if self.data is None:
             raise RequestError("folder needs songs: --data DIR (make: DATA=DIR), with --table FILE or --labels FILE")
         if self.labels is None and not self.unlabelled:
@@ -134,37 +157,39 @@ class Folder(Dataset):
             )
         if self.columns is not None:
             raise RequestError("--columns names the columns of a table; give --table, or leave it out")
-        root = folder(self.data)
-        paths = songs_under(root)
+        root = root_folder(self.data)
+        paths, there = songs_under(root, follow_links=self.follow_links)
+        for text in there.notes():
+            note(text)
         nothing = [None] * len(paths)
         ids = [stable_id(path) for path in paths]
-        return root, {"path": paths, "song_id": ids, "artist_id": nothing, "start_s": nothing, "duration_s": nothing}
+        columns: Columns = {"path": paths, "song_id": ids}
+        return root, columns | dict.fromkeys(("artist_id", "start_s", "duration_s"), nothing), there
 
-    def _look_up(self, columns: Columns) -> tuple[str, ...]:
+    def _look_up(self, columns: Columns, there: Walk | None) -> tuple[str, ...]:
         """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
         columns.setdefault("labels", [[]] * len(columns["path"]))
         if self.artists is None and self.splits is None and self.labels is None:
             return ()
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
         if self.artists is not None:
-            columns.update(artist_columns(read_keyed(self.artists, self.data, "artists").look_up(songs)))
+            columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
         if self.splits is not None:
-            columns["split_official"] = read_keyed(self.splits, self.data, "splits").splits(songs)
+            columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
-            _check_songs(columns, columns["path"].__getitem__)
+            check_songs(columns, columns["path"].__getitem__)
             return ()
-        keyed = read_keyed(self.labels, self.data, "labels")
+        keyed = self._keyed(self.labels, "labels")
         labels = columns["labels"] = keyed.look_up(songs)
-        _check_songs(columns, columns["path"].__getitem__)
+        check_songs(columns, columns["path"].__getitem__)
         kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
         if not any(labels):
             raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
-        strangers = keyed.strangers(songs)
-        if strangers:
+        for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
             more = counted(len(strangers), "more song that is", "more songs that are")
-            note(f"{keyed.path.name} has labels for {more} not here ({strangers[0]!r} is the first)")
+            note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
@@ -173,6 +198,12 @@ class Folder(Dataset):
         note(text)
         return (text,)
 
+    def _keyed(self, file: str, role: str) -> Keyed:
+        """A file beside the songs, read as a column of that role would be."""
+        separator = lists.separators(self.separator, LIST_ROLES).get(role)
+        what = {"artist": "artists", "split": "splits"}.get(role, role)
+        return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
+
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
         given = list(zip(columns["start_s"], columns["duration_s"], strict=True))
@@ -180,7 +211,7 @@ class Folder(Dataset):
             self._clips(path) if stretch == (None, None) else 0
             for path, stretch in zip(columns["path"], given, strict=True)
         ]
-        cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S)
+        cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
             (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
         ]
@@ -196,6 +227,22 @@ class Folder(Dataset):
         return MIDI_CLIPS if is_midi(path) or self.clip_s is not None else 0
 
 
+def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
+    """The keys that stand for no song, by what they stand for: what is there and not read is not absent."""
+    unread = {
+        key for path in (there.files if there is not None else ()) if not is_song(path) for key in keys_of(path, path)
+    }
+    sorted_: dict[str, list[str]] = {}
+    for key in strangers:
+        what = "not here"
+        if there is not None and there.hides(key):
+            what = "behind links that are not followed"
+        elif key in unread:
+            what = "here, and of no format that is read"
+        sorted_.setdefault(what, []).append(key)
+    return sorted_
+
+
 def _check_rows(table: Table, columns: Columns) -> None:
     """Raise where a clip stands twice, or where the rows of a song do not agree on what holds for all of it."""
     clips: dict[str, int] = {}
@@ -208,27 +255,4 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
-    _check_songs(columns, table.where)
-
-
-def _check_songs(columns: Columns, where: Callable[[int], str]) -> None:
-    """Raise where the rows of a song do not agree on what holds for all of it; ``where`` names a row.
-
-    Its labels too: heads and audits count songs by the labels they carry.
-    """
-    songs: dict[str, int] = {}
-    for row, song in enumerate(columns["song_id"]):
-        first = songs.setdefault(song, row)
-        for name in _OF_A_SONG.keys() & columns.keys() if first != row else ():
-            here, there = (_shown(columns[name][each]) for each in (row, first))
-            if here != there:
-                raise RequestError(
-                    f"{where(row)}: the song {song!r} has the {_OF_A_SONG[name]} {here!r} here and {there!r} in "
-                    f"{where(first)}; a song has one: correct these rows, or give each an id of its own in the column "
-                    f"song"
-                )
-
-
-def _shown(value: Any) -> Any:
-    """A cell as it is compared and shown: several labels in one order."""
-    return "|".join(sorted(set(value))) if isinstance(value, list) else value
+    check_songs(columns, table.where)

@@ -12,6 +12,7 @@ from pathlib import Path
 from stages.embed.datasets import Dataset, Remote, option
 from stages.embed.datasets._columns import artist_columns
 from stages.embed.datasets._keyed import read_keyed
+from stages.embed.datasets._walk import FOLLOW_LINKS, is_text, root_folder
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -54,6 +55,7 @@ class Gtzan(Dataset):
 
     subset: str = option("filtered: 930 songs without faults, with a split; all: every song", "filtered")
     artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -99,7 +101,8 @@ class Gtzan(Dataset):
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,
-            data_root=str(self.data.resolve()),
+            data_root=str(root_folder(self.data)),
+            follow_links=self.follow_links,
             notes=tuple(notes),
         )
         return Catalog.build(info, self.known(columns))
@@ -128,7 +131,7 @@ def _songs(data: Path, folder: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for genre in GENRES:
         for path in sorted((data / folder / genre).glob(f"{genre}.*")):
-            if _PATH.fullmatch(f"{genre}/{path.name}"):
+            if is_text(str(path)) and _PATH.fullmatch(f"{genre}/{path.name}"):
                 found.setdefault(path.stem, path.relative_to(data).as_posix())
     if not found:
         raise RequestError(f"there is no song in {data / folder / GENRES[0]} or beside it. {Gtzan.FILES}")

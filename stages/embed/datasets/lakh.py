@@ -31,6 +31,7 @@ from stages.embed.datasets._msd import (
     song_columns,
 )
 from stages.embed.datasets._songs import check_stretches, cut_columns
+from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, leads_out, root_folder, walk
 from stages.progress import note, task
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
@@ -104,6 +105,7 @@ class Lakh(Dataset):
     unlabelled: bool = option(UNLABELLED, False)
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default 4)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -118,9 +120,7 @@ class Lakh(Dataset):
     def catalog(self) -> Catalog:
         if self.data is None:
             raise RequestError(f"lakh needs its files: --data DIR (make: DATA=DIR). {self.FILES}")
-        if not self.data.is_dir():
-            raise RequestError(f"there is no folder {self.data}")
-        root = self.data.resolve()
+        root = root_folder(self.data)
         matches = read_matches(root / MATCHES) if (root / MATCHES).is_file() else {}
         labels = self._labels(matches)
         files, notes = self._files(root, matches, labels)
@@ -134,7 +134,7 @@ class Lakh(Dataset):
             **self._artists(root, files, tracks),
         }
         count = CLIPS if self.clips is None else self.clips
-        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S)
+        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S, follow_links=self.follow_links)
         for text in notes:
             note(text)
         info = CatalogInfo(
@@ -145,6 +145,7 @@ class Lakh(Dataset):
             citation=self.CITATION,
             backbone=self.BACKBONE,
             data_root=str(root),
+            follow_links=self.follow_links,
             notes=tuple(notes),
         )
         return Catalog.build(info, self.known(clips))
@@ -174,14 +175,18 @@ class Lakh(Dataset):
         """
         within = root / _FOLDERS[self.subset]
         within = within if within.is_dir() else root
+        there = walk(root, within, follow_links=self.follow_links)
         if self.subset == "clean":
-            there = _titles(root, within)
-            files = [file for file in there if labels.get(file.md5) or self.unlabelled]
+            titles, notes = self._titles(root, within, there)
+            files = [file for file in titles if labels.get(file.md5) or self.unlabelled]
             if not any(labels.get(file.md5) for file in files):
-                raise RequestError(f"none of the files under {within} ({len(there):,}) has a label. {self.FILES}")
-            left = len(there) - len(files)
-            return files, [f"{left:,} of {counted(len(there), 'file')} left out: no label"] if left else []
-        paths = _named_by_md5(root, within, matches)
+                raise RequestError(f"none of the files under {within} ({len(titles):,}) has a label. {self.FILES}")
+            left = len(titles) - len(files)
+            return files, [
+                *notes,
+                *([f"{left:,} of {counted(len(titles), 'file')} left out: no label"] if left else []),
+            ]
+        paths = _named_by_md5(there, matches)
         files, absent = [], 0
         for md5 in sorted(md5 for md5, of_file in labels.items() if of_file and _FILE.fullmatch(f"{md5}.mid")):
             path = paths.get(md5) or self._official_path(md5, matches)
@@ -190,10 +195,35 @@ class Lakh(Dataset):
                 absent += md5 not in paths
         if not files:
             raise RequestError(f"the labels name no file of --subset {self.subset}. {self.FILES}")
-        notes = [f"{absent:,} of {counted(len(files), 'labelled file')} not under {within}"] if absent else []
+        notes = there.notes()
+        if absent:
+            notes.append(f"{absent:,} of {counted(len(files), 'labelled file')} not under {within}")
         if self.unlabelled:
             free = (md5 for md5 in paths if not labels.get(md5))
             files = sorted([*files, *(_File(md5, md5, paths[md5]) for md5 in free)], key=lambda file: file.song)
+        return files, notes
+
+    def _titles(self, root: Path, within: Path, there: Walk) -> tuple[list[_File], list[str]]:
+        """The files ``artist/title.mid`` and the MD5 of each; and what to say of those that are not read."""
+        start = os.path.relpath(within, root).replace(os.sep, "/")
+        title = re.compile(r"(?:" + ("" if start == "." else re.escape(f"{start}/")) + r")([^/]+/[^/]+)\.mid")
+        songs = [(path, match[1]) for path in there.files if (match := title.fullmatch(path))]
+        outside = [path for path, _ in songs if not self.follow_links and leads_out(root, path)]
+        notes = there.notes()
+        if outside:
+            those = counted(len(outside), "file is a link", "files are links")
+            notes.append(f"{those} out of {root} ({outside[0]!r} is the first) and not followed; --follow-links does")
+        songs = sorted((path, song) for path, song in songs if path not in set(outside) and (root / path).is_file())
+        if not songs:
+            why = "".join(f"; {text}" for text in notes)
+            raise RequestError(f"there is no artist/title.mid under {within}{why}. {self.FILES}")
+        files = []
+        with task("hashing MIDI files", len(songs), "files") as advance:
+            for path, song in songs:
+                with (root / path).open("rb") as file:
+                    md5 = hashlib.file_digest(file, "md5").hexdigest()
+                files.append(_File(unicodedata.normalize("NFC", song), md5, path))
+                advance(1)
         return files, notes
 
     def _official_path(self, md5: str, matches: Mapping[str, list[str]]) -> str | None:
@@ -228,39 +258,17 @@ class Lakh(Dataset):
         return notes
 
 
-def _named_by_md5(root: Path, within: Path, matches: Mapping[str, list[str]]) -> dict[str, str]:
+def _named_by_md5(there: Walk, matches: Mapping[str, list[str]]) -> dict[str, str]:
     """MD5 -> path of every file that is there; of several, the one in the folder of its best match, or the first."""
-    found: dict[str, str] = {}
-    with task("looking for MIDI files", None, "files") as advance:
-        for here, folders, names in os.walk(within):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            inside = Path(here).relative_to(root)
-            for name in sorted(names):
-                match = _FILE.fullmatch(name)
-                if match is None:
-                    continue
-                md5 = match[1]
-                if md5 not in found or inside.name == matches.get(md5, [""])[0]:
-                    found[md5] = (inside / name).as_posix()
-                advance(1)
-    return found
-
-
-def _titles(root: Path, within: Path) -> list[_File]:
-    """The files ``artist/title.mid`` and the MD5 of each."""
-    found = sorted(within.glob("*/*.mid"))
-    paths = [path for path in found if path.is_file() and path.resolve().is_relative_to(root)]
-    if not paths:
-        raise RequestError(f"there is no artist/title.mid under {within}. {Lakh.FILES}")
-    files = []
-    with task("hashing MIDI files", len(paths), "files") as advance:
-        for path in paths:
-            relative = path.relative_to(within).with_suffix("").as_posix()
-            with path.open("rb") as file:
-                md5 = hashlib.file_digest(file, "md5").hexdigest()
-            files.append(_File(unicodedata.normalize("NFC", relative), md5, path.relative_to(root).as_posix()))
-            advance(1)
-    return files
+    paths: dict[str, str] = {}
+    for path in there.files:
+        above, _, name = path.rpartition("/")
+        match = _FILE.fullmatch(name)
+        if match is not None:
+            md5 = match[1]
+            if md5 not in paths or above.rpartition("/")[2] == matches.get(md5, [""])[0]:
+                paths[md5] = path
+    return paths
 
 
 def _title_of(file: _File) -> str:

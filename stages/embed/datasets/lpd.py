@@ -7,7 +7,6 @@ the Million Song Dataset it is, and that says its artist. Rolls of one recording
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from stages.embed.datasets._msd import (
     song_columns,
 )
 from stages.embed.datasets._songs import check_stretches, cut_columns
-from stages.progress import note, task
+from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder, walk
+from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
 from store.words import counted
@@ -85,6 +85,7 @@ class Lpd(Dataset):
     unlabelled: bool = option(UNLABELLED, False)
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default 8)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -107,13 +108,11 @@ class Lpd(Dataset):
     def catalog(self) -> Catalog:
         if self.data is None:
             raise RequestError(f"lpd needs its files: --data DIR (make: DATA=DIR). {self.FILES}")
-        if not self.data.is_dir():
-            raise RequestError(f"there is no folder {self.data}")
-        root = self.data.resolve()
+        root = root_folder(self.data)
         matches = read_matches(root / MATCHES) if (root / MATCHES).is_file() else {}
         if self.subset == "cleansed" and (root / _IDS).is_file():
             matches |= {md5: [track] for md5, track in _read_ids(root / _IDS).items()}
-        paths = self._rolls(root, matches)
+        paths, there = self._rolls(root, matches)
         labels = self._labels(root, matches)
         songs = sorted(md5 for md5 in paths if labels.get(md5) or self.unlabelled)
         if not any(labels.get(md5) for md5 in songs):
@@ -127,7 +126,7 @@ class Lpd(Dataset):
             **self._artists(root, songs, paths, tracks),
         }
         count = CLIPS if self.clips is None else self.clips
-        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S)
+        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S, follow_links=self.follow_links)
         info = CatalogInfo(
             name=self.NAME,
             title=self.TITLE,
@@ -136,27 +135,29 @@ class Lpd(Dataset):
             citation=self.CITATION,
             backbone=self.BACKBONE,
             data_root=str(root),
-            notes=self._notes(root, len(paths) - len(songs), len(paths), len(set(labels) - set(paths))),
+            follow_links=self.follow_links,
+            notes=self._notes(root, len(paths) - len(songs), len(paths), len(set(labels) - set(paths)), there),
         )
         return Catalog.build(info, self.known(clips))
 
-    def _rolls(self, root: Path, matches: dict[str, list[str]]) -> dict[str, str]:
+    def _rolls(self, root: Path, matches: dict[str, list[str]]) -> tuple[dict[str, str], Walk]:
         """MD5 -> path of the rolls that are there; the folder of a track tells a match where none is known."""
         name = f"lpd_5_{self.subset}"
         within = next((root / place for place in (f"lpd_5/{name}", name) if (root / place).is_dir()), root)
-        found: dict[str, str] = {}
-        with task("looking for piano rolls", None, "files") as advance:
-            for here, folders, names in os.walk(within):
-                folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-                inside = Path(here).relative_to(root)
-                for match in filter(None, map(_FILE.fullmatch, sorted(names))):
-                    found.setdefault(match[1], (inside / match[0]).as_posix())
-                    if _TRACK.fullmatch(inside.name):
-                        matches.setdefault(match[1], [inside.name])
-                    advance(1)
-        if not found:
-            raise RequestError(f"there is no piano roll (<md5>.npz) under {within}. {self.FILES}")
-        return found
+        there = walk(root, within, follow_links=self.follow_links)
+        paths: dict[str, str] = {}
+        for path in there.files:
+            above, _, file = path.rpartition("/")
+            match = _FILE.fullmatch(file)
+            if match is not None:
+                paths.setdefault(match[1], path)
+                track = above.rpartition("/")[2]
+                if _TRACK.fullmatch(track):
+                    matches.setdefault(match[1], [track])
+        if not paths:
+            why = "".join(f"; {text}" for text in there.notes())
+            raise RequestError(f"there is no piano roll (<md5>.npz) under {within}{why}. {self.FILES}")
+        return paths, there
 
     def _labels(self, root: Path, matches: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """MD5 -> labels."""
@@ -176,8 +177,8 @@ class Lpd(Dataset):
         keys = [[md5, paths[md5], f"{md5}.npz", f"{md5}.mid"] for md5 in songs]
         return artist_columns(read_keyed(self.artists, self.data, "artists").look_up(keys))
 
-    def _notes(self, root: Path, bare: int, rolls: int, absent: int) -> tuple[str, ...]:
-        notes = []
+    def _notes(self, root: Path, bare: int, rolls: int, absent: int, there: Walk) -> tuple[str, ...]:
+        notes = there.notes()
         if bare:
             notes.append(f"{bare:,} of {counted(rolls, 'roll')} left out: no label")
         if absent:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
+from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
 from store.words import counted
@@ -74,6 +75,7 @@ class Mtg(Dataset):
     split: int | None = option("number of the official split, 0 to 4 (default 0)")
     unlabelled: bool = option(UNLABELLED, False)
     excerpt: str = option("full: whole songs; 30s: the middle 30 seconds of each", "full")
+    follow_links: bool = option(FOLLOW_LINKS, False)
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -121,7 +123,8 @@ class Mtg(Dataset):
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,
-            data_root=str(root.resolve()),
+            data_root=str(root_folder(root)),
+            follow_links=self.follow_links,
         )
         return Catalog.build(info, self.known(columns))
 

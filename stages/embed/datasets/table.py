@@ -1,39 +1,65 @@
-"""A table of ready-made features: one row a song, its numbers beside artist and labels.
+"""A table of ready-made features: a song's numbers beside its artist and labels, one row a song, or one a piece of it.
 
-CSV, TSV, Parquet, or HDF5 (a dataset a column, or a two-dimensional one whose columns are called ``name[0]``,
-``name[1]``...). The features are the columns that ``--columns features=A|B|...`` names, else every column that holds
-numbers only and has no other role (a year or a duration among them; columns without a name never).
+CSV, TSV, Parquet, or HDF5. The features are the columns that ``--columns features=A|B|...`` names, else every column of
+numbers that describes songs (`stages.embed.datasets._features`). A column of vectors (lists of numbers in Parquet,
+two-dimensional data in HDF5, or a file ``features=vectors.npy`` beside the table) counts as many features as it is
+wide: ``name[0]``, ``name[1]``...
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from stages.embed.datasets import Dataset, option
-from stages.embed.datasets._columns import choose, common_columns, locate, own_albums, own_name, parse_columns
+from stages.embed.datasets import UNLABELLED, Dataset, option
+from stages.embed.datasets._columns import (
+    MANY_COLUMNS,
+    choose,
+    columns_option,
+    common_columns,
+    locate,
+    not_missing_option,
+    open_table,
+    own_albums,
+    own_name,
+    parse_columns,
+    separator_option,
+)
+from stages.embed.datasets._features import (
+    all_features,
+    describe_features,
+    named_features,
+    onehot_columns,
+    onehot_labels,
+)
+from stages.embed.datasets._segments import look_numbered, merge_rows, song_ids
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import Table, first_twice, read_table
+from stages.embed.tables import Table
+from stages.embed.tables.npy import with_arrays
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
+from store.words import counted
 
-_REQUIRED = ("artist", "labels")
-_OPTIONAL = ("song", "album", "title", "split")
+_EXPECTED = ("artist", "labels")
+_OPTIONAL = ("song", "album", "recording", "title", "split")
 _BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureTable(Dataset):
-    """One clip a row; ``source`` is a mark of all the row's numbers, so that a row whose numbers change is seen.
+    """A catalog of a table's rows; ``source`` is a mark of a row's numbers, so that a row whose numbers change is seen.
 
     It does not depend on which of them are chosen as features: another choice is another representation of these songs.
 
-    A song's id is its cell in the column ``song``, or else ``row-000123`` (from 0): without that column, rows may be
-    corrected and appended; one that is inserted or removed shifts all behind it, which are then encoded anew.
+    A song's id is its cell in the column ``song``, which several rows may share, or else ``row-000123`` (from 0):
+    without that column, rows may be corrected and appended; one that is inserted or removed shifts all behind it, which
+    are then encoded anew.
     """
 
     NAME = "table"
@@ -41,45 +67,64 @@ class FeatureTable(Dataset):
     LICENSE = "that of the table"
     CITATION = "the table's own"
     HOMEPAGE = ""
-    FILES = "Your own table of features, one row per song: CSV, TSV, Parquet or HDF5."
+    FILES = "Your own table of features, a row for each song or piece of one: CSV, TSV, Parquet or HDF5."
     BACKBONE = "features"
 
     table: str | None = option(
         "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
     )
     name: str | None = option("what the collection is called from now on")
-    columns: str | None = option("columns of other names: artist=Artist,labels=Genre (table: features=A|B|... too)")
+    columns: str | None = columns_option()
+    separator: str | None = separator_option()
+    not_missing: str | None = not_missing_option()
+    labels_onehot: str | None = option("columns of 0 and 1, one a label: rock|jazz, or genre_*, instead of labels")
+    segments: bool = option("songs' names end in the number of a piece: blues.00000.3.wav is one of blues.00000", False)
+    unlabelled: bool = option(UNLABELLED, False)
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
         if self.table is None:
             raise RequestError("table needs a table of features: --table FILE")
         path = locate(self.table, self.data, "table").resolve()
-        given = parse_columns(self.columns, (*_REQUIRED, *_OPTIONAL, "features"))
-        table = read_table(path)
-        chosen = choose(table, given, _REQUIRED, _OPTIONAL)
-        every, notes = _numbers(table, list(chosen.values()))
-        features = every
+        given = parse_columns(self.columns, (*_EXPECTED, *_OPTIONAL, *MANY_COLUMNS))
+        table = with_arrays(open_table(path, self.not_missing), given.get("features", ()))
+        onehot = {} if self.labels_onehot is None else onehot_columns(table, self.labels_onehot)
+        if onehot:
+            given["labels"] = []
+        chosen = choose(table, given, (), _EXPECTED, _OPTIONAL)
+        targets = given.get("targets", [])
+        columns = common_columns(
+            table,
+            chosen,
+            targets,
+            data_set=name,
+            separator=self.separator,
+            unlabelled=self.unlabelled,
+        )
+        if onehot:
+            columns["labels"] = onehot_labels(table, onehot)
+        _complete(columns, table)
+        every, passed = all_features(table, [*chosen.values(), *targets, *onehot], columns["labels"])
+        features, notes = every, passed
         if "features" in given:
-            features, notes = _named(table, given["features"]), ()
+            features, notes = named_features(table, given["features"]), []
         else:
-            note(
-                f"features: every column of numbers that is named nothing else: {', '.join(every[:20])}"
-                + (f" and {len(every) - 20:,} more" if len(every) > 20 else "")
+            note(describe_features(every))
+        if not features:
+            raise RequestError(
+                f"{path} has no column of numbers besides {', '.join(chosen.values())}. {' '.join(passed)}".strip()
             )
+        columns["song_id"] = song_ids(table, chosen.get("song"), segments=self.segments)
+        columns["source_row"] = list(range(table.rows))
+        columns["path"] = [path.name] * table.rows
+        columns["source"] = _marks(FeatureRows(path, list(dict.fromkeys([*every, *features]))))
+        clips, of_songs = merge_rows(columns, self._equal(path, every, features, columns), table)
+        notes += of_songs
+        if not self.segments:
+            _tell_of_segments(table, chosen.get("song"), columns["song_id"], columns["labels"])
         for text in notes:
             note(text)
-        if not features:
-            raise RequestError(f"{path} has no column of numbers besides {', '.join(chosen.values())}")
-        songs = _song_ids(table, chosen.get("song"))
-        columns = {
-            "clip_id": songs,
-            "song_id": songs,
-            "path": [path.name] * table.rows,
-            "source_row": np.arange(table.rows),
-            "source": _marks(FeatureRows(path, list(dict.fromkeys([*every, *features])))),
-            **common_columns(table, chosen, name),
-        }
+        _tell_of_equals(clips["song_id"], clips["source"])
         info = CatalogInfo(
             name=name,
             title=name,
@@ -89,59 +134,51 @@ class FeatureTable(Dataset):
             backbone=self.BACKBONE,
             data_root=str(path.parent),
             features=tuple(features),
-            notes=notes,
+            notes=tuple(notes),
         )
-        return Catalog.build(info, self.known(own_albums(columns)))
+        return Catalog.build(info, self.known(own_albums(clips)))
+
+    def _equal(self, path: Path, every: list[str], features: list[str], columns: dict[str, list[str]]) -> list[str]:
+        """A mark of each row's features alone, where songs have several rows."""
+        songs = columns["song_id"]
+        if set(features) >= set(every) or len(set(songs)) == len(songs):
+            return columns["source"]
+        return _marks(FeatureRows(path, features))
 
 
-def _named(table: Table, named: str) -> list[str]:
-    """The feature columns that ``--columns features=A|B|...`` names."""
-    wanted = [name.strip() for name in named.split("|") if name.strip()]
-    twice = first_twice(wanted)
-    if twice is not None:
-        raise RequestError(f"--columns features=... names {twice} twice")
-    return [column for name in wanted for column in _numbered(table, name)]
+def _complete(columns: dict[str, list[object]], table: Table) -> None:
+    """Fill in what the table does not tell, and say so."""
+    rows = table.rows
+    if "artist_id" not in columns:
+        note(f"{table.path.name} has no column of artists: every artist is unknown, and modes that read them have none")
+        columns["artist_id"] = [None] * rows
+    if "labels" not in columns:
+        note(f"{table.path.name} has no column of labels: it can be embedded; heads and splits need some")
+        columns["labels"] = [[] for _ in range(rows)]
 
 
-def _numbers(table: Table, taken: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """All columns of numbers without another role, and what a person should know of those that are nearly such."""
-    numbers, notes = [], []
-    for name in (*table.types, *table.wide):
-        if name in taken:
-            continue
-        numeric, row = table.is_numeric(name)
-        if numeric:
-            numbers += _numbered(table, name)
-        elif row is not None:
-            cell = table.strings(name)[row] or ""
-            point = "; write decimals with a point" if "," in cell else ""
-            notes.append(f"the column {name} is no feature: {table.where(row)} holds {cell!r}{point}")
-    if table.nameless:
-        notes.append(
-            f"columns to which the header of {table.path.name} gives no name are left out: {table.nameless:,}; "
-            f"name them there if they are features"
-        )
-    return numbers, tuple(notes)
-
-
-def _numbered(table: Table, name: str) -> list[str]:
-    """``name``, or the columns of a two-dimensional dataset of that name."""
-    return [f"{name}[{i}]" for i in range(table.wide[name])] if name in table.wide else [name]
-
-
-def _song_ids(table: Table, column: str | None) -> list[str]:
-    if column is None:
-        return [f"row-{row:06d}" for row in range(table.rows)]
-    seen: dict[str, int] = {}
-    for row, song in enumerate(table.strings(column)):
-        if song is None:
-            raise RequestError(f"{table.where(row)}: {column} is empty; give every song an id")
-        if song in seen:
-            raise RequestError(
-                f"{table.where(row)}: {column} {song!r} stands in {table.where(seen[song])} already; one row a song"
+def _tell_of_segments(table: Table, column: str | None, songs: Sequence[str], labels: Sequence[Sequence[str]]) -> None:
+    """Say where songs, or the cells of a column that is not named as ``song``, look like pieces of songs."""
+    named = [column] if column is not None else [n for n in table.types if table.why_no_numbers(n) == "holds text"]
+    for name in named:
+        cells = songs if name == column else table.strings(name)
+        if len(set(cells)) == len(cells) and look_numbered(cells, labels):
+            note(
+                f"{name} looks like numbered pieces of songs ({cells[0]!r}); splits keep the pieces of a song together "
+                f"where they are said to be: --columns song={name} --segments"
             )
-        seen[song] = row
-    return list(seen)
+            return
+
+
+def _tell_of_equals(songs: Sequence[str], marks: Sequence[str]) -> None:
+    """Say how many songs have exactly the numbers of another."""
+    pairs = set(zip(songs, marks, strict=True))
+    count = sum(each for each in Counter(mark for _, mark in pairs).values() if each > 1)
+    if count:
+        note(
+            f"{counted(count, 'song has', 'songs have')} exactly the numbers of another; where they are copies, a "
+            f"column recording keeps them together in every split"
+        )
 
 
 def _marks(rows: FeatureRows) -> list[str]:
@@ -149,6 +186,6 @@ def _marks(rows: FeatureRows) -> list[str]:
     marks: list[str] = []
     step = max(1, _BLOCK_NUMBERS // rows.shape[1])
     for start in range(0, len(rows), step):
-        block = np.ascontiguousarray(rows.take(slice(start, start + step)), dtype="<f4")
+        block = np.ascontiguousarray(rows.take(slice(start, min(len(rows), start + step))), dtype="<f4")
         marks += [hashlib.blake2b(row, digest_size=8).hexdigest() for row in block]
     return marks

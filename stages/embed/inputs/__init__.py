@@ -8,6 +8,9 @@ runs in worker processes, one clip at a time (decode, parse, resample); what can
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -57,17 +60,48 @@ class Input(Protocol):
         ...
 
 
-def song_file(root: Path, relative: str) -> Path:
-    """The file of a song, links followed, under its collection's (resolved) folder.
+Remark = tuple[str, str]  # kind and reason, as of a ClipError, of a clip that is encoded nevertheless
 
-    ClipError where it leaves that folder, or is neither a file nor absent: a pipe would be waited for without end.
+_remarks: ContextVar[list[Remark] | None] = ContextVar("remarks", default=None)
+
+
+def remark(kind: str, reason: str) -> None:
+    """Note something about the clip that is being loaded; `remarks` collects it."""
+    collected = _remarks.get()
+    if collected is not None:
+        collected.append((kind, reason))
+
+
+@contextmanager
+def remarks() -> Iterator[list[Remark]]:
+    """The remarks that readers make within this context."""
+    collected: list[Remark] = []
+    token = _remarks.set(collected)
+    try:
+        yield collected
+    finally:
+        _remarks.reset(token)
+
+
+def song_file(root: Path, relative: str, *, follow_links: bool = False) -> Path:
+    """The file of a song under its collection's (resolved) folder, with links followed.
+
+    Raises
+    ------
+    ClipError
+        ``outside`` where the path leaves the folder, ``not-followed`` where a link does and ``follow_links`` is not
+        set, ``not-a-file`` for a pipe (which would be waited for without end), a device or a link to itself.
     """
+    if os.path.normpath(relative).split(os.sep)[0] == ".." or os.path.isabs(relative):
+        raise ClipError("outside", f"{relative} leads out of {root}")
     try:
         path = (root / relative).resolve()
     except RuntimeError as error:  # Python's word for links that lead in a circle
         raise ClipError("not-a-file", "is a link that leads back to itself") from error
-    if not path.is_relative_to(root):
-        raise ClipError("outside", f"{relative} leads out of {root}")
+    except ValueError as error:  # no path can hold a zero byte
+        raise ClipError("missing", str(error)) from error
+    if not follow_links and not path.is_relative_to(root):
+        raise ClipError("not-followed", f"is a link out of {root}; --follow-links follows it")
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise ClipError("not-a-file", "is a pipe, a socket or a device")
     return path

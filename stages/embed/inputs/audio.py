@@ -1,44 +1,33 @@
 """Recordings as windows of samples: decode, mix down to one channel, resample, cut.
 
-Only the wanted stretch is decoded, whatever the length of the file, and a block of it at a time, so that
-memory depends on the windows alone and never on what a header claims.
+Only the windows are decoded, whatever the length of the file: `recording` opens it.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import soxr
 
-from stages.embed.inputs import Clip, Kind
+from stages.embed.inputs import Clip, Kind, remark
+from stages.embed.inputs.recording import AUDIO_SUFFIXES, Recording, Samples, opened
 from store.errors import ClipError, RequestError
 from store.words import counted
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"}
-)
+__all__ = ["AUDIO_SUFFIXES", "AudioInput", "duration_s", "spread"]
 
 SILENCE_DB = -90.0  # below full scale: one step of 16 bits, what dither leaves of a song that holds nothing
-RATES_HZ = (1_000, 768_000)  # what a recording can have; a header with anything else is not one's
 
 _LOUDEST = 1e6  # 120 dB above full scale: no recording, and its power would overflow single precision
-_SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
-_BLOCK_SAMPLES = 1 << 20  # of all channels together
+_LOUD = 4.0  # 12 dB above full scale: floats that were not scaled to it, or clipped in the making
+_MOSTLY = 0.9  # the share of silence from which on a clip is remarked on
+_MISSING_S = 0.5  # that a header may claim in vain before it is remarked on
 
-# An MP3 frame may borrow bits from frames before it, of more of them the smaller they are: started cold, a decoder
-# gave other samples for the first 0.2 s of files of 8 kHz. The other formats are exact wherever one starts.
-_MP3_LEAD_S = 1.0
-
-Samples = np.ndarray[Any, np.dtype[np.float32]]
 Place = tuple[int, int]  # first frame and how many, at the file's rate
 
 
@@ -60,7 +49,7 @@ class AudioInput:
     """
 
     KIND: ClassVar[Kind] = "audio"
-    REVISION: ClassVar[int] = 1
+    REVISION: ClassVar[int] = 2
 
     rate_hz: int
     window_samples: int
@@ -84,9 +73,10 @@ class AudioInput:
         Raises
         ------
         ClipError
-            ``missing``, ``unreadable``, ``empty``, ``damaged``; ``short`` where less than `min_s` is there;
-            ``silent`` where nothing rises above `SILENCE_DB`, ``constant`` where an offset does and nothing else;
-            ``not-finite``.
+            as `opened`; ``short`` where less than `min_s` is there; ``silent`` where nothing rises above `SILENCE_DB`,
+            ``constant`` where an offset does and nothing else; ``not-finite``.
+
+        Remarks: ``truncated``, ``loud`` (12 dB above full scale), ``mostly-silent`` (90 % or more of its windows).
         """
         return self._load(clip, lambda begin, end, need: spread(begin, end, need, self.max_windows))
 
@@ -103,28 +93,31 @@ class AudioInput:
         return self._load(clip, places)
 
     def _load(self, clip: Clip, places: Callable[[int, int, int], list[Place]]) -> Samples:
-        with _opened(clip.path) as file:
-            pieces = self._decode(file, file.frames, clip, places)
+        with opened(clip.path) as (recording, claimed):
+            pieces = self._decode(recording, clip, places)
             if pieces is None:  # a header may promise too much: without an index, an MP3's length is a guess
-                pieces = self._decode(file, _count_frames(file), clip, places)
+                recording.recount()
+                pieces = self._decode(recording, clip, places)
             if pieces is None:
                 raise ClipError("damaged", "its parts do not decode to the length of the whole")
-            rate_hz = file.samplerate
+            rate_hz = recording.rate_hz
+            _remark_on_length(recording, claimed)
         _check_loudness(pieces)
         return np.stack([self._fit(piece, rate_hz) for piece in pieces])
 
     def _decode(
-        self, file: Any, frames: int, clip: Clip, places: Callable[[int, int, int], list[Place]]
+        self, recording: Recording, clip: Clip, places: Callable[[int, int, int], list[Place]]
     ) -> list[Samples] | None:
         """The mono pieces that become windows, at the file's rate; None where the file ends before one of them does."""
-        begin, end = _stretch(clip, file.samplerate, frames)
-        if end - begin < round(self.min_s * file.samplerate):
-            have_s, at_s = (end - begin) / file.samplerate, begin / file.samplerate
+        rate_hz = recording.rate_hz
+        begin, end = _stretch(clip, rate_hz, recording.frames)
+        if end - begin < round(self.min_s * rate_hz):
+            have_s, at_s = (end - begin) / rate_hz, begin / rate_hz
             raise ClipError("short", f"{have_s:.2f} s from second {at_s:.2f}, and {self.min_s:g} s are the least")
-        need = -(-self.window_samples * file.samplerate // self.rate_hz)
+        need = -(-self.window_samples * rate_hz // self.rate_hz)
         pieces = []
         for first, count in places(begin, end, need):
-            piece = _read_mono(file, first, count)
+            piece = recording.read_mono(first, count)
             if len(piece) < count:
                 return None
             pieces.append(piece)
@@ -147,13 +140,12 @@ class AudioInput:
 
 
 def duration_s(path: Path) -> float:
-    """Length of a recording in seconds, from its header; ClipError where there is none to be read.
+    """Length of a recording in seconds, as far as is known without decoding it; ClipError as `opened`.
 
-    For an MP3 of variable bit rate without an index (Xing, VBRI) it is libsndfile's estimate. One that is too long is
-    found out by `AudioInput.load`; behind the end of one that is too short nothing can be reached.
+    For an MP3 of variable bit rate without an index (Xing, VBRI) it can be too long; `AudioInput.load` finds that out.
     """
-    with _opened(path) as file:
-        return float(file.frames / file.samplerate)
+    with opened(path) as (recording, _):
+        return recording.frames / recording.rate_hz
 
 
 def spread(begin: int, end: int, need: int, most: int) -> list[Place]:
@@ -180,76 +172,11 @@ def _stretch(clip: Clip, rate_hz: int, frames: int) -> tuple[int, int]:
     return begin, frames if duration * rate_hz >= frames - begin else begin + round(duration * rate_hz)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file as `soundfile.SoundFile`, its header checked; what decoding raises becomes a ClipError."""
-    import soundfile
-
-    try:
-        found = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: no path can hold a zero byte
-        raise ClipError("missing", getattr(error, "strerror", None) or str(error)) from error
-    if not stat.S_ISREG(found.st_mode):  # a pipe would wait for ever
-        raise ClipError("missing", "is not a file")
-    if not os.access(path, os.R_OK):
-        raise ClipError("unreadable", "may not be read (permission denied)")
-    if found.st_size == 0:
-        raise ClipError("empty", "has no bytes")
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: .raw wants to be told what it holds
-        _raise_if_unreadable(error)
-        raise ClipError("damaged", "is no audio of a format that can be read, or damaged at its start") from error
-    with file:
-        low, high = RATES_HZ
-        if not low <= file.samplerate <= high:
-            raise ClipError("damaged", f"claims {file.samplerate} samples a second; {low} to {high} are believed")
-        if file.frames <= 0:
-            raise ClipError("empty", "has a header and no samples")
-        try:
-            yield file
-        except soundfile.SoundFileError as error:
-            _raise_if_unreadable(error)
-            raise ClipError("damaged", "cannot be decoded where it is wanted (cut off, or bytes changed)") from error
-
-
-def _raise_if_unreadable(error: Exception) -> None:
-    """ClipError where it is the disk that failed and not the file."""
-    if getattr(error, "code", None) == _SYSTEM_ERROR:
-        raise ClipError("unreadable", "the file system gave an error") from error
-
-
-def _read_mono(file: Any, first: int, count: int) -> Samples:
-    """``count`` frames from ``first`` on, mean over the channels; fewer where the file ends."""
-    lead = min(first, round(_MP3_LEAD_S * file.samplerate)) if file.format == "MP3" else 0
-    file.seek(first - lead)
-    mono, have = np.empty(lead + count, np.float32), 0
-    for block in _mono_blocks(file, lead + count):
-        mono[have : have + len(block)] = block
-        have += len(block)
-    return mono[lead:have]
-
-
-def _mono_blocks(file: Any, count: int) -> Iterator[Samples]:
-    # Made floats here, whole numbers take a third of the time, and are the same floats.
-    kind, full_scale = ("int16", 1 << 15) if file.subtype == "PCM_16" else ("float32", 1)
-    while count > 0:
-        block = file.read(min(count, _BLOCK_SAMPLES // file.channels), dtype=kind, always_2d=True)
-        if not len(block):
-            return
-        count -= len(block)
-        with np.errstate(invalid="ignore", over="ignore"):  # told apart from music in _check_loudness
-            total = reduce(np.add, block.astype(np.float32, copy=False).T)  # block.sum(axis=1), many times as fast
-            yield total / np.float32(full_scale * file.channels)
-
-
-def _count_frames(file: Any) -> int:
-    """The frames that are there to decode, found by decoding; takes about a second for an hour of MP3."""
-    file.seek(0)
-    frames = sum(len(block) for block in _mono_blocks(file, file.frames))
-    if not frames:
-        raise ClipError("damaged", "has a header, and nothing behind it decodes")
-    return frames
+def _remark_on_length(recording: Recording, claimed: float) -> None:
+    """Remark on a file of which a part is missing; ``claimed`` is its length over the one that is there."""
+    there_s = recording.frames / recording.rate_hz
+    if there_s * (claimed - 1) > _MISSING_S:
+        remark("truncated", f"its header tells {there_s * claimed:.1f} s, and {there_s:.1f} s are there")
 
 
 def _check_loudness(pieces: list[Samples]) -> None:
@@ -262,3 +189,9 @@ def _check_loudness(pieces: list[Samples]) -> None:
         if abs(offset) >= 10 ** (SILENCE_DB / 20):
             raise ClipError("constant", f"all samples are {offset:.4g} in its one-channel mix: an offset and no sound")
         raise ClipError("silent", f"nothing above {SILENCE_DB:g} dB of full scale in its one-channel mix")
+    if max(-low, high) > _LOUD:
+        remark("loud", f"reaches {max(-low, high):.4g} times full scale")
+    silence = sum(int((np.abs(piece) < 10 ** (SILENCE_DB / 20)).sum()) for piece in pieces)
+    share = silence / sum(map(len, pieces))
+    if share >= _MOSTLY:
+        remark("mostly-silent", f"{share:.0%} of what is read of it is silence")

@@ -1,4 +1,4 @@
-"""Recordings as the classical descriptions of harmony, timbre and loudness, their statistics over time."""
+"""Recordings as classical descriptors of harmony, timbre and loudness, summarised by statistics over time."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ FFT, HOP = 2_048, 512
 OCTAVES, NOTES = 7, 12
 COEFFICIENTS = 20
 STATISTICS = 7
-# By librosa's names: chroma of the constant-Q transform, normalised (CENS) and of the spectrogram, tonal centroids,
-# MFCC, RMS under the window, zero crossings, spectral centroid, bandwidth, contrast (six octaves and what lies below)
-# and rolloff.
+# In librosa's terms: chroma of the constant-Q transform, its normalised form (CENS), chroma of the spectrogram, tonal
+# centroids, MFCC, RMS of the windowed signal, zero crossings, spectral centroid, bandwidth, contrast (six octaves and
+# the band below them) and rolloff.
 ROWS = 3 * NOTES + 6 + COEFFICIENTS + 1 + 1 + 1 + 1 + 7 + 1
 DIM = STATISTICS * ROWS
 
-_CONSTANT = 1e-6  # a deviation of less than this share of the values is none
+_CONSTANT = 1e-6  # a row whose deviation is a smaller share of its values counts as constant
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassicalInput:
-    """The 518 features that come with the FMA data set, of each window of a recording.
+    """The 518 features published with the FMA data set, for each window of a recording.
 
-    M. Defferrard et al., FMA: A Dataset for Music Analysis, ISMIR 2017, section 3.3. Made by librosa in the worker
-    processes, since it knows no batches and no other device.
+    M. Defferrard et al., FMA: A Dataset for Music Analysis, ISMIR 2017, section 3.3. librosa, which has no batches and
+    runs on CPUs only, computes them in the worker processes.
 
     Attributes
     ----------
-    audio : the windows.
+    audio : how recordings are cut into windows.
     """
 
     KIND: ClassVar[Kind] = "audio"
@@ -50,9 +50,12 @@ class ClassicalInput:
     audio: AudioInput
 
     def load(self, clip: Clip) -> np.ndarray[Any, Any]:
-        """float32 [windows, 518], the statistics of `statistics` for all rows, one statistic behind the other.
+        """float32 [windows, 518]: the first of `statistics` of all rows, then the second, and so on.
 
-        Raises `ClipError` as `AudioInput.load` does.
+        Raises
+        ------
+        ClipError
+            as `AudioInput.load` does.
         """
         windows = self.audio.load(clip)
         _compile()
@@ -61,10 +64,10 @@ class ClassicalInput:
 
 @cache
 def _compile() -> None:
-    """Have librosa's functions compiled by one process at a time.
+    """Let numba compile librosa's functions, in one process at a time.
 
-    They are kept in numba's cache from one process to the next. Of processes that fill it at once each may take what
-    belongs to another's functions, and every later one crashes (numba 0.68, librosa 0.11).
+    Processes that fill numba's cache at the same time can mix up each other's functions in it, and every later process
+    then crashes (numba 0.68, librosa 0.11).
     """
     with FileLock(Path(tempfile.gettempdir()) / f"encore-librosa-{getattr(os, 'getuid', int)()}.lock"):
         describe(np.random.default_rng(0).standard_normal(44_100, dtype=np.float32), 22_050)
@@ -76,7 +79,7 @@ def describe(wave: Float[np.ndarray, " samples"], rate_hz: int) -> Float[np.ndar
 
 
 def _over_time(wave: Rows, rate_hz: int) -> Iterator[Rows]:
-    """Description by description, [rows, frames]."""
+    """One descriptor after the other, each [rows, frames]."""
     from librosa import amplitude_to_db, cqt, feature, stft
 
     constant_q = np.abs(cqt(wave, sr=rate_hz, hop_length=HOP, n_bins=OCTAVES * NOTES, bins_per_octave=NOTES))
@@ -100,16 +103,16 @@ def _over_time(wave: Rows, rate_hz: int) -> Iterator[Rows]:
 
 
 def statistics(rows: Float[np.ndarray, "rows frames"]) -> Float[np.ndarray, "seven rows"]:
-    """Mean, deviation, skewness, excess kurtosis, median, least and highest value of each row, float32.
+    """Mean, deviation, skewness, excess kurtosis, median, minimum and maximum of each row, float32.
 
-    Skewness and kurtosis are 0 where a row is constant.
+    Skewness and kurtosis of a constant row are 0.
     """
     values = rows.astype(np.float64)
     mean = values.mean(axis=1)
-    away = values - mean[:, None]
-    deviation = away.std(axis=1)
+    centred = values - mean[:, None]
+    deviation = centred.std(axis=1)
     varies = deviation > _CONSTANT * (np.abs(mean) + _CONSTANT)
-    unit = away / np.where(varies, deviation, 1.0)[:, None]
+    unit = centred / np.where(varies, deviation, 1.0)[:, None]
     third, fourth = ((unit**power).mean(axis=1) for power in (3, 4))
     shape = np.where(varies, third, 0.0), np.where(varies, fourth - 3, 0.0)
     ranks = np.median(values, axis=1), values.min(axis=1), values.max(axis=1)

@@ -1,7 +1,7 @@
 """Rows of a table of ready-made features.
 
-A process reads the wanted columns once and answers from memory, about a microsecond a row; two-dimensional
-datasets of HDF5 files that are larger than `MOST_BYTES` are read row by row instead.
+A process reads the columns of a table once and answers from memory, about a microsecond a row; vectors that together
+are larger than `MOST_BYTES` are read where they lie instead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
 from store.words import counted
 
-MOST_BYTES = 1 << 30  # of a two-dimensional dataset that is held in memory
-MOST_NUMBERS = 1 << 31  # of one-dimensional columns, which are held in any case
+MOST_BYTES = 1 << 30  # of vectors that are held in memory
+MOST_NUMBERS = 1 << 31  # of columns of numbers, which are held in any case
 
-_NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
+_NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]", re.DOTALL)
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -30,39 +30,44 @@ Rows = np.ndarray[Any, np.dtype[np.float32]]
 class FeatureRows:
     """The numbers of some columns of a table: ``float32 [rows, columns]``, NaN where a cell holds none.
 
-    Column ``i`` of a two-dimensional HDF5 dataset ``features`` is called ``features[i]``.
+    Number ``i`` of a column of vectors ``features`` is called ``features[i]``. Vectors may also lie beside the table,
+    in a file of numpy's (``features.npy[i]``).
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         from stages.embed.tables import read_table
+        from stages.embed.tables.npy import with_arrays
 
-        table = read_table(path)
+        vectors = [match["name"] for name in columns if (match := _NUMBERED.fullmatch(name))]
+        table = with_arrays(read_table(path), vectors)
         self.path = path
         self.shape = (table.rows, len(columns))
-        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # dataset -> its columns, and where they go
+        self._blocks: dict[str, tuple[list[int], list[int]]] = {}  # name -> its columns, and where they go
         narrow: dict[int, str] = {}
         for place, name in enumerate(columns):
             match = _NUMBERED.fullmatch(name)
-            if match and name not in table.types and int(match["index"]) < table.wide.get(match["name"], 0):
+            block = table.blocks.get(match["name"]) if match else None
+            if match and block and name not in table.types and int(match["index"]) < block.width:
                 indices, places = self._blocks.setdefault(match["name"], ([], []))
                 indices.append(int(match["index"]))
                 places.append(place)
             elif name in table.types:
                 narrow[place] = name
             else:
-                raise unknown(f"column of {path}", name, [*table.types, *table.wide])
+                raise unknown(f"column of {path}", name, table.names)
         if table.rows * len(narrow) > MOST_NUMBERS:
             raise RequestError(
                 f"{path}: {counted(len(narrow), 'column')} of {counted(table.rows, 'row')} are too much to hold at "
                 f"once; write the features as one two-dimensional dataset of an HDF5 file"
             )
+        self._vectors = table.blocks
         self._narrow = np.empty((table.rows, len(narrow)), dtype=np.float32)
         self._narrow_places = list(narrow)
         for i, name in enumerate(narrow.values()):
             values, strange = table.floats(name)
             if strange.any():
                 row = int(np.argmax(strange))
-                cell = table.strings(name)[row]
+                cell = table.text(name)[row].as_py()
                 raise RequestError(
                     f"{table.where(row)}: {name} is {cell!r}, and a feature is a number; correct it, or leave {name} "
                     f"out of --columns features=..."
@@ -76,21 +81,15 @@ class FeatureRows:
             self._whole = self.take(slice(0, table.rows))
 
     def take(self, rows: slice | Sequence[int]) -> Rows:
-        """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[taken, columns]``."""
+        """The rows of a slice (``start`` and ``stop``), or those of a list, in its order: ``[rows, columns]``."""
         if self._whole is not None:
             return self._whole[rows]
-        from stages.embed.hdf5 import opened
-
         narrow = self._narrow[rows]
-        taken: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
-        taken[:, self._narrow_places] = narrow
-        with opened(self.path) as file:
-            for name, (indices, places) in self._blocks.items():
-                data = file[name]
-                block = data[rows] if isinstance(rows, slice) else np.stack([data[row] for row in rows])
-                with np.errstate(over="ignore"):
-                    taken[:, places] = block[:, indices]
-        return taken
+        numbers: Rows = np.empty((len(narrow), self.shape[1]), dtype=np.float32)
+        numbers[:, self._narrow_places] = narrow
+        for name, (indices, places) in self._blocks.items():
+            numbers[:, places] = self._vectors[name].take(rows)[:, indices]
+        return numbers
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -111,8 +110,8 @@ class FeaturesInput:
         Raises
         ------
         ClipError
-            ``missing`` where the table or the row is not there, ``not-finite`` where a number is missing, not finite
-            or beyond single precision.
+            ``missing`` if the table or the row is not there; ``not-finite`` if a number is missing, not finite or
+            beyond single precision.
         """
         loaded, failures = self.load_many([clip])
         if failures:
@@ -120,34 +119,34 @@ class FeaturesInput:
         return loaded
 
     def load_many(self, clips: Sequence[Clip]) -> tuple[Rows, list[tuple[int, ClipError]]]:
-        """The rows of those clips that can be read, in order; and for each other one its index and its error."""
-        found: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
+        """The rows of the clips that can be read, in order, and the index and error of each other clip."""
+        values: Rows = np.full((len(clips), len(self.columns)), np.nan, dtype=np.float32)
         failures: dict[int, ClipError] = {}
         for path in dict.fromkeys(clip.path for clip in clips):
-            mine = [i for i, clip in enumerate(clips) if clip.path == path]
+            places = [i for i, clip in enumerate(clips) if clip.path == path]
             try:
                 table = _rows(path, _mark(path), self.columns)
             except OSError:
-                failures.update((i, ClipError("missing", "the table is not there")) for i in mine)
+                failures.update((i, ClipError("missing", "the table is not there")) for i in places)
                 continue
-            there = []
-            for i in mine:
+            present = []
+            for i in places:
                 row = clips[i].source_row
                 if row is not None and 0 <= row < len(table):
-                    there.append(i)
+                    present.append(i)
                 else:
                     failures[i] = ClipError(
                         "missing", f"the table has {counted(len(table), 'row')} and no row {row} (from 0)"
                     )
-            if there:
-                found[there] = table.take([clips[i].source_row or 0 for i in there])
-        for i in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
+            if present:
+                values[present] = table.take([clips[i].source_row or 0 for i in present])
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
             if i not in failures:
-                failures[i] = ClipError("not-finite", self._what_is_missing(found[i]))
-        fine = [i for i in range(len(clips)) if i not in failures]
-        return found[fine], sorted(failures.items())
+                failures[i] = ClipError("not-finite", self._name_missing(values[i]))
+        readable = [i for i in range(len(clips)) if i not in failures]
+        return values[readable], sorted(failures.items())
 
-    def _what_is_missing(self, row: Rows) -> str:
+    def _name_missing(self, row: Rows) -> str:
         names = [name for name, value in zip(self.columns, row.tolist(), strict=True) if not np.isfinite(value)]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return f"no finite number in {', '.join(names[:3])}{more}"

@@ -1,7 +1,7 @@
-"""Harmonic and percussive parts of spectrograms: arrays in, arrays out.
+"""The harmonic and percussive parts of spectrograms: arrays in, arrays out.
 
-D. Fitzgerald: Harmonic/Percussive Separation using Median Filtering. DAFx 2010; with the soft masks and the defaults
-of ``librosa.decompose.hpss``.
+D. Fitzgerald: Harmonic/Percussive Separation using Median Filtering. DAFx 2010; with the soft masks and default
+settings of ``librosa.decompose.hpss``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ KERNEL = 31  # bins or frames; odd
 def hpss(
     magnitude: Float[Tensor, "batch bins frames"],
 ) -> tuple[Float[Tensor, "batch bins frames"], Float[Tensor, "batch bins frames"]]:
-    """The harmonic and the percussive part, which add up to ``magnitude``.
+    """The harmonic and the percussive part of a spectrogram, which sum to ``magnitude``.
 
-    A bin's median over `KERNEL` frames is its harmonic energy h, that over `KERNEL` bins its percussive energy p; the
-    harmonic part is ``h^2 / (h^2 + p^2)`` of it, and half where both are 0.
+    The median over `KERNEL` frames around a value is its harmonic energy h, that over `KERNEL` bins its percussive
+    energy p. The harmonic part is ``h^2 / (h^2 + p^2)`` of the value, and half of it if both are 0.
     """
     tiny = torch.finfo(magnitude.dtype).tiny
     along_time, along_bins = (median(magnitude, dim).clamp_(min=tiny) for dim in (2, 1))
-    # (p / h)^2: never so large that the harmonic part, and the percussive one that is made from it, underflow.
+    # (p / h)^2, limited so that neither the harmonic part nor the percussive one, computed from it, underflows.
     ratio = along_bins.div_(along_time).clamp_(max=1e9).square_()
     harmonic = magnitude / (ratio + 1)
     return harmonic, ratio.mul_(harmonic)
 
 
 def median(x: Float[Tensor, "batch bins frames"], dim: int) -> Float[Tensor, "batch bins frames"]:
-    """The running median over `KERNEL` entries of dimension 1 or 2, the edges mirrored with their outermost entry."""
+    """The running median over `KERNEL` entries of dimension 1 or 2, mirrored at the ends including the last entry."""
     if x.device.type != "cpu":
         return _padded(x, dim).unfold(dim, KERNEL, 1).median(dim=-1).values
     import bottleneck
@@ -44,7 +44,7 @@ def median(x: Float[Tensor, "batch bins frames"], dim: int) -> Float[Tensor, "ba
 
 
 def _padded(x: Tensor, dim: int) -> Tensor:
-    """``x`` with half a kernel of its mirror image on both sides, the outermost entry repeated."""
+    """``x`` extended by half a kernel of its mirror image on both sides, with the last entry repeated."""
     size, half = x.shape[dim], KERNEL // 2
     places = torch.arange(-half, size + half, device=x.device) % (2 * size)
     return x.index_select(dim, torch.where(places < size, places, 2 * size - 1 - places))

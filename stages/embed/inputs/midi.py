@@ -55,7 +55,7 @@ def read_notes(path: Path) -> Notes:
     ClipError
         as `read_score`, and ``outside`` for notes beyond `MAX_HOURS`.
     """
-    if path.suffix.lower() == ROLL_SUFFIX:
+    if _is_archive(path):  # by its content: a link's target can be called anything
         return Notes(**read_roll(path))
     score = read_score(path)
     start_s, end_s = score.seconds(score.start), score.seconds(score.end)
@@ -71,6 +71,17 @@ def read_notes(path: Path) -> Notes:
         program=score.program[order].astype(np.uint8),
         is_drum=score.is_drum[order],
     )
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, as piano rolls are; what cannot be opened is left to `read_score`."""
+    if path.suffix.lower() == ROLL_SUFFIX:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except (OSError, ValueError):
+        return False
 
 
 def duration_s(path: Path) -> float:

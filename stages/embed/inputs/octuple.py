@@ -150,7 +150,7 @@ class OctupleInput:
     """The notes that begin within a clip, as `encode` gives them, in windows of ``notes`` (see `sampled`)."""
 
     KIND: ClassVar[Kind] = "midi"
-    REVISION: ClassVar[int] = 1
+    REVISION: ClassVar[int] = 2
 
     notes: int = NOTES
 
@@ -171,7 +171,7 @@ class OctupleInput:
 
 def read_octuples(clip: Clip) -> Octuples:
     """The notes that begin within the clip, bars and positions as they are in the song; ClipError as `read_score`."""
-    score = read_score(clip.path)
+    score = read_score(clip.path, every_note=True)
     if clip.start_s is not None or clip.duration_s is not None:
         start_s = clip.start_s or 0.0
         end_s = start_s + clip.duration_s if clip.duration_s is not None else np.inf

@@ -1,9 +1,9 @@
 """Multitrack piano rolls (.npz) of the Lakh Pianoroll Dataset as note arrays.
 
-A file holds each track's roll as a sparse matrix by columns, ``pianoroll_<i>_csc_{data,indices,indptr,shape}`` with
-``[steps, 128]`` velocities, the tempo at each step in beats a minute, and ``info.json`` with the program of each track
-and the steps a beat. Read from the zip archive itself: nothing is unpickled, and a size is checked before memory is
-taken.
+A file holds the roll of each track as a sparse matrix by columns, ``pianoroll_<i>_csc_{data,indices,indptr,shape}``,
+of ``[steps, 128]`` velocities; the tempo at each step in beats a minute; and ``info.json`` with the program of each
+track and the number of steps per beat. The zip archive is read directly: nothing is unpickled, and sizes are checked
+before memory is allocated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from store.errors import ClipError
 
 ROLL_SUFFIX = ".npz"
-MAX_BYTES = 1 << 27  # of all arrays of a file, unpacked
+MAX_BYTES = 1 << 27  # of all arrays of a file, uncompressed
 MAX_TRACKS = 64
 
 _PITCHES = 128
@@ -32,9 +32,9 @@ Columns = dict[str, np.ndarray[Any, Any]]
 
 
 def read_roll(path: Path) -> Columns:
-    """The notes of all tracks: ``pitch, velocity, start_s, end_s, program, is_drum``, each [notes], by start.
+    """The notes of all tracks, sorted by start: ``pitch, velocity, start_s, end_s, program, is_drum``, each [notes].
 
-    A note is a run of steps of one pitch and one velocity; its times come from the tempo at each step.
+    A note is a run of steps of one pitch at one velocity; its times follow from the tempo at each step.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read_roll(path: Path) -> Columns:
     except FileNotFoundError as error:
         raise ClipError("missing", "there is no such file") from error
     except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # what seeking in damage gives
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # seeking in damage gives EINVAL
             raise ClipError("unreadable", error.strerror or str(error)) from error
         raise ClipError("damaged", f"no multitrack piano roll: {error}") from error
 
@@ -85,7 +85,7 @@ def _notes(archive: zipfile.ZipFile) -> Columns:
 
 
 def _runs(archive: zipfile.ZipFile, number: int) -> Columns:
-    """The runs of one track: ``pitch, velocity, start, end``, each [runs], in steps; ``end`` is the first behind."""
+    """The runs of one track: ``pitch, velocity, start, end``, each [runs]; the last two in steps, ``end`` exclusive."""
     data, indices, indptr, shape = (
         _array(archive, f"pianoroll_{number}_csc_{part}.npy") for part in ("data", "indices", "indptr", "shape")
     )
@@ -99,7 +99,7 @@ def _runs(archive: zipfile.ZipFile, number: int) -> Columns:
     pitch = np.repeat(np.arange(_PITCHES), counts)
     order = np.lexsort((time, pitch))
     pitch, time = pitch[order], time[order]
-    velocity = np.clip(data[order].astype(np.int64), 0, 127)  # True of a binary roll counts as 1
+    velocity = np.clip(data[order].astype(np.int64), 0, 127)  # in a binary roll, True counts as 1
     sounds = velocity > 0
     pitch, time, velocity = pitch[sounds], time[sounds], velocity[sounds]
     begins = np.ones(len(time), dtype=bool)
@@ -115,17 +115,18 @@ def _runs(archive: zipfile.ZipFile, number: int) -> Columns:
 
 
 def _times_s(archive: zipfile.ZipFile, steps: int, resolution: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """[steps + 1] when each step begins; the last tempo holds on to the end, 120 where there is none."""
-    held = _array(archive, "tempo.npy").astype(np.float64).ravel() if "tempo.npy" in archive.namelist() else np.empty(0)
-    if not (held > 0).all() or not np.isfinite(held).all():
+    """[steps + 1] the start of each step; the last tempo holds to the end, and a file without any has 120."""
+    is_there = "tempo.npy" in archive.namelist()
+    tempos = _array(archive, "tempo.npy").astype(np.float64).ravel() if is_there else np.empty(0)
+    if not (tempos > 0).all() or not np.isfinite(tempos).all():
         raise ValueError("a tempo that is not above 0")
-    tempo = np.full(steps, held[-1] if len(held) else _TEMPO)
-    tempo[: len(held)] = held[:steps]
+    tempo = np.full(steps, tempos[-1] if len(tempos) else _TEMPO)
+    tempo[: len(tempos)] = tempos[:steps]
     return np.concatenate([[0.0], np.cumsum(60.0 / (tempo * resolution))])
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
-    """One array of numbers; what its header promises must be what the file holds."""
+    """One array of numbers, whose header must agree with the size of the file."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

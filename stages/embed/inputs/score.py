@@ -2,7 +2,8 @@
 
 symusic parses; what it does not decide is decided here. A note ends at the first note-off of its channel and
 pitch after its start (one note-off ends every note that sounds there, as synthesizers do), and notes without
-length are dropped. Tempos and time signatures count from whichever track they stand in.
+length are dropped. Tempos and time signatures count from whichever track they stand in; a tempo of 0 is passed over.
+A file that symusic refuses is rewritten event by event (`smf`) and parsed again; a remark then says so.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from stages.embed.inputs import remark
+from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, rewritten, unwrapped, with_all_off
 from store.errors import ClipError
 
 MAX_BYTES = 1 << 24  # room for more than two million notes
 
-_DEFAULT_TEMPO_US = 500_000  # microseconds a quarter note where a file names no tempo: 120 a minute
+_DEFAULT_TEMPO_US = 500_000  # microseconds per quarter note in files without a tempo: 120 a minute
 _PITCHES = 128
 _TICK_BITS = 32
-_OF_NOTES = ("pitch", "velocity", "start", "end", "program", "is_drum")
+_NOTE_COLUMNS = ("pitch", "velocity", "start", "end", "program", "is_drum")
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,13 +34,19 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A song in ticks; the arrays of notes are [notes], in the order of the file's tracks.
+    """A song in ticks.
 
-    ``pitch`` 0..127, ``velocity`` 1..127, ``program`` 0..127 (General MIDI), 0 <= ``start`` < ``end`` < 2^31.
-    ``tempo_at`` and ``tempo_us`` (microseconds a quarter note, above 0) are [tempos], in order of time, the first
-    at 0; ``meter_at``, ``numerator`` and ``denominator`` are [time signatures], in order of time. Of several at
-    one time the last counts. ``ticks_per_quarter`` is what it says; ``ticks_per_s`` is None but for files that
-    count frames instead of beats: these have no tempos but 120 a minute, at which ``ticks_per_quarter`` is given.
+    Attributes
+    ----------
+    pitch, velocity, program : [notes] in the order of the file's tracks; 0..127, 1..127 and 0..127 (General MIDI).
+    start, end : [notes], 0 <= start < end < 2^31.
+    is_drum : [notes].
+    tempo_at, tempo_us : [tempos] in order of time, the first at 0; microseconds per quarter note, above 0. Of several
+        at the same time the last counts.
+    meter_at, numerator, denominator : [time signatures] in order of time; of several at the same time the last counts.
+    ticks_per_quarter : the resolution.
+    ticks_per_s : None for files that count beats. Those that count frames have no tempo of their own: they get 120 a
+        minute, and ``ticks_per_quarter`` is the resolution at that tempo.
     """
 
     pitch: Ints
@@ -58,7 +67,7 @@ class Score:
         return len(self.pitch)
 
     def seconds(self, ticks: Ints) -> Floats:
-        """When these ticks are, in double precision."""
+        """The times of these ticks in seconds, in double precision."""
         if self.ticks_per_s is not None:
             return ticks / self.ticks_per_s
         base, scale = self._tempo_map
@@ -67,29 +76,34 @@ class Score:
         return seconds
 
     def between(self, start_s: float, end_s: float) -> Score:
-        """The notes that begin from ``start_s`` up to, not including, ``end_s``; their times stay."""
+        """The notes that begin at or after ``start_s`` and before ``end_s``, with unchanged times."""
         begin_s = self.seconds(self.start)
-        kept = (begin_s >= start_s) & (begin_s < end_s)
-        return replace(self, **{name: getattr(self, name)[kept] for name in _OF_NOTES})
+        inside = (begin_s >= start_s) & (begin_s < end_s)
+        return replace(self, **{name: getattr(self, name)[inside] for name in _NOTE_COLUMNS})
 
     @cached_property
     def _tempo_map(self) -> tuple[Floats, Floats]:
-        """The second at which each tempo begins, and its seconds a tick."""
-        # In pretty_midi's order of operations, so that both round a note to the same column of a roll.
+        """The second at which each tempo begins, and its seconds per tick."""
+        # The same order of operations as in pretty_midi, so that both round a note to the same column of a roll.
         scale = 60.0 / (6e7 / self.tempo_us * self.ticks_per_quarter)
         return np.concatenate([[0.0], np.cumsum(np.diff(self.tempo_at) * scale[:-1])]), scale
 
 
-def read_score(path: Path) -> Score:
+def read_score(path: Path, *, every_note: bool = False) -> Score:
     """The notes of a Standard MIDI File of format 0 or 1, timed by tempo or by SMPTE frames.
+
+    Parameters
+    ----------
+    every_note : keep every note that a note-off ends. symusic ends one note for each note-off and drops those that are
+        left over in the end, so that of several notes with one note-off between them the first stays.
 
     Raises
     ------
     ClipError
-        ``missing``, ``unreadable``, ``damaged``, or ``outside`` for what is not read: above `MAX_BYTES`, several
-        independent songs in one file (format 2).
+        ``missing``, ``unreadable``, ``empty``, ``damaged``, ``truncated``, ``not-supported``; ``outside`` for a file of
+        more than `MAX_BYTES`, or of several independent songs (format 2).
     """
-    score, ticks_per_s = _parse(_contents(path))
+    score, ticks_per_s = _parse(_contents(path), every_note=every_note)
     tracks = list(score.tracks)
     parts = [track.notes.numpy() for track in tracks]
     counts = [len(part["time"]) for part in parts]
@@ -123,24 +137,27 @@ def read_score(path: Path) -> Score:
 
 
 def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
-    found = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
-    at = np.concatenate([[0], found["time"]]).astype(np.int64)
-    micros = np.concatenate([[_DEFAULT_TEMPO_US], found["mspq"]]).astype(np.float64)
-    if (at < 0).any() or not (micros > 0).all():
-        raise ClipError("damaged", "a tempo of 0 or at a negative time")
+    tempos = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
+    at = np.concatenate([[0], tempos["time"]]).astype(np.int64)
+    micros = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
+    if (at < 0).any() or (micros < 0).any():
+        raise ClipError("damaged", "a tempo below 0 or at a negative time")
+    if not micros.all():
+        remark("mended", "a tempo of 0 is passed over")
+        at, micros = at[micros > 0], micros[micros > 0]
     order = np.argsort(at, kind="stable")
     return {"tempo_at": at[order], "tempo_us": micros[order]}
 
 
 def _meters(score: Any) -> dict[str, Any]:
-    found = {name: values.astype(np.int64) for name, values in score.time_signatures.numpy().items()}
-    if (found["time"] < 0).any():
+    meters = {name: values.astype(np.int64) for name, values in score.time_signatures.numpy().items()}
+    if (meters["time"] < 0).any():
         raise ClipError("damaged", "a time signature at a negative time")
-    order = np.argsort(found["time"], kind="stable")
+    order = np.argsort(meters["time"], kind="stable")
     return {
-        "meter_at": found["time"][order],
-        "numerator": found["numerator"][order],
-        "denominator": found["denominator"][order],
+        "meter_at": meters["time"][order],
+        "numerator": meters["numerator"][order],
+        "denominator": meters["denominator"][order],
     }
 
 
@@ -159,14 +176,11 @@ def _contents(path: Path) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> tuple[Any, float | None]:
+def _parse(data: bytes, *, every_note: bool) -> tuple[Any, float | None]:
     """symusic's score in ticks, and the ticks a second where the file counts SMPTE frames instead of beats."""
-    from symusic import Score
-
-    if not data:
-        raise ClipError("empty", "a file of 0 bytes")
-    if len(data) < 14 or data[:4] != b"MThd":
-        raise ClipError("damaged", "not a Standard MIDI File: it does not begin with a MIDI header")
+    data, around = unwrapped(data)
+    for text in around:
+        remark("mended", text)
     if data[9] == 2 and data[11] > 1:
         raise ClipError("outside", "format 2 holds independent songs without a common time; save it as format 0 or 1")
     ticks_per_s = None
@@ -177,29 +191,72 @@ def _parse(data: bytes) -> tuple[Any, float | None]:
     if ticks_per_s == 0 or not any(data[12:14]):
         raise ClipError("damaged", "the header gives no time unit (0 ticks)")
     try:
-        return Score.from_midi(data), ticks_per_s
+        score = _symusic(data)
+    except ClipError as error:
+        data = rewritten(data, close_all=every_note)
+        score = _symusic(data)
+        remark("mended", f"read after its events were written anew; as they were: {error.reason}")
+        return score, ticks_per_s
+    if every_note and _is_ambiguous(score, data):
+        score = _symusic(rewritten(data, close_all=True))
+    return score, ticks_per_s
+
+
+def _symusic(data: bytes) -> Any:
+    from symusic import Score
+
+    try:
+        return Score.from_midi(data)
     except (RuntimeError, ValueError) as error:
         reason = str(error).removeprefix("MiniMidi: ").removesuffix(": iostream error")
         raise ClipError("damaged", f"not a whole MIDI file: {reason}") from error
 
 
-def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
-    """Ends moved to the first end after the start within ``group`` (part and pitch), and which notes sound at all.
+def _is_ambiguous(score: Any, data: bytes) -> bool:
+    """Whether symusic, which ends notes first in, first out, may have dropped or misled one.
 
-    symusic pairs first in, first out, so that a key struck twice before one release would sound on to the next.
+    It drops notes for which no note-off is left in the end: more come out where all are ended there. Notes without
+    length, and notes that begin where one of several that sound ends, may have taken another's note-off. Files that are
+    too large to be rewritten are taken as they are.
+    """
+    if len(data) > MAX_REWRITTEN_BYTES:
+        return False
+    for track in score.tracks:
+        notes = track.notes.numpy()
+        start, duration, key = (notes[name].astype(np.int64) for name in ("time", "duration", "pitch"))
+        starts, ends = (np.sort(key << _TICK_BITS | at) for at in (start, start + duration))
+        if (duration == 0).any() or ((starts[1:] < ends[:-1]).any() and _meet_within(starts, ends)):
+            return True
+    ended = with_all_off(data)
+    return ended is None or _symusic(ended).note_num() > score.note_num()
+
+
+def _meet_within(starts: Ints, ends: Ints) -> bool:
+    """Whether a note begins at the end of another while yet another of its pitch sounds; both [notes], sorted."""
+    meeting = np.isin(starts, ends)
+    begun = np.searchsorted(starts, starts[meeting])  # before this tick
+    ended = np.searchsorted(ends, starts[meeting], side="left")
+    return bool((begun - ended > 1).any())
+
+
+def _first_note_off(group: Ints, start: Ints, end: Ints) -> tuple[Ints, Flags]:
+    """The first end after each start within its ``group`` (part and pitch), and which notes have a length.
+
+    symusic pairs ends with starts first in, first out: a key struck twice before one release would sound until the
+    next one.
     """
     sounds = end > start
     key = group << _TICK_BITS
     all_sound = bool(sounds.all())
     starts, ends = (np.sort(key + at if all_sound else (key + at)[sounds]) for at in (start, end))
-    # Where each start follows the end before it, no two notes of a key overlap and nothing moves: the rule.
+    # If each start follows the end before it, no two notes of a key overlap and no end moves; most files are like that.
     overlaps = starts[1:] < ends[:-1]
     if not overlaps.any():
         return end, sounds
-    concerned = np.zeros(int(group.max()) + 1, dtype=np.bool_)
-    concerned[starts[1:][overlaps] >> _TICK_BITS] = True
-    rows = np.flatnonzero(concerned[group] & sounds)
-    found = np.searchsorted(ends, key[rows] + start[rows], side="right")
-    moved = end.copy()
-    moved[rows] = ends[found] - key[rows]  # its own end is after its start, so there is one
-    return moved, sounds
+    has_overlaps = np.zeros(int(group.max()) + 1, dtype=np.bool_)
+    has_overlaps[starts[1:][overlaps] >> _TICK_BITS] = True
+    rows = np.flatnonzero(has_overlaps[group] & sounds)
+    first = np.searchsorted(ends, key[rows] + start[rows], side="right")
+    first_end = end.copy()
+    first_end[rows] = ends[first] - key[rows]  # a note's own end is after its start, so there is one
+    return first_end, sounds

@@ -1,6 +1,6 @@
-"""Spectrograms, batched on whatever device the samples lie on: arrays in, arrays out.
+"""Spectrograms, computed in batches on the device of the samples: arrays in, arrays out.
 
-Import this module where a backbone needs it, never where options are listed: it brings torchaudio.
+Import this module in backbones only, not where options are listed: it imports torch and jaxtyping.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 
 def torchaudio_transforms() -> Any:
-    """`torchaudio.transforms`, also where torchaudio's compiled part does not fit the torch beside it.
+    """`torchaudio.transforms`, even if torchaudio's compiled part does not fit the installed torch.
 
-    That part is made for one CUDA version: beside a CPU-only torch its import raises OSError, beside a torch of
-    another CUDA version RuntimeError. The transforms are plain torch and need none of it, so what loads it is then
-    replaced by a module that says it is absent, as in a torchaudio that was built without.
+    That part is built for one CUDA version: its import raises OSError beside a CPU-only torch, and RuntimeError beside
+    a torch of another CUDA version. The transforms are plain torch and need none of it, so its loader is then replaced
+    by a module that reports it as absent, as in a torchaudio built without extensions.
     """
     try:
         from torchaudio import transforms
@@ -42,12 +42,12 @@ class Mel:
 
     Attributes
     ----------
-    rate_hz : of the samples.
-    fft, hop : length of the transform and the step between frames, in samples.
-    window : length of the (periodic Hann) window; None is the transform's.
-    bands : triangular filters from ``low_hz`` to ``high_hz``.
-    scale : ``htk``, filters of height 1, edges mirrored (torchaudio's ways); or ``slaney``, filters of area 1, edges
-        filled with zeros (librosa's).
+    rate_hz : sampling rate.
+    fft, hop : length of the transform and step between frames, in samples.
+    window : length of the periodic Hann window in samples; None for that of the transform.
+    bands : number of triangular filters between ``low_hz`` and ``high_hz``.
+    scale : ``htk`` has filters of height 1 and reflects the signal at its ends, as torchaudio does; ``slaney`` has
+        filters of area 1 and pads with zeros, as librosa does.
     """
 
     rate_hz: int
@@ -60,13 +60,13 @@ class Mel:
     window: int | None = None
 
     def frames(self, samples: int) -> int:
-        """Columns of the spectrogram of so many samples; the first frame is centred on the first of them."""
+        """The number of frames of so many samples; the first frame is centred on the first sample."""
         return 1 + samples // self.hop
 
 
 @contextmanager
 def _double_precision() -> Iterator[None]:
-    """What is made meanwhile is float64; torchaudio's filters take no type."""
+    """Tensors made within the block are float64 by default; torchaudio's filters have no parameter for it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -76,7 +76,7 @@ def _double_precision() -> Iterator[None]:
 
 
 class Power(nn.Module):
-    """``spectrum.abs() ** 2`` without the root, which takes four times as long."""
+    """``spectrum.abs() ** 2``, but without the square root, with which it takes four times as long."""
 
     def forward(self, spectrum: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         real, imaginary = torch.view_as_real(spectrum).unbind(-1)
@@ -86,7 +86,7 @@ class Power(nn.Module):
 def mel_spectrogram(mel: Mel) -> nn.Module:
     """A module from samples [batch, samples] to mel power [batch, bands, frames].
 
-    Its parts have the names that they have in torchaudio's `MelSpectrogram`, and so in published checkpoints.
+    Its submodules are named as those of torchaudio's `MelSpectrogram`, and so as in published checkpoints.
     """
     with _double_precision():
         spectrogram: nn.Module = torchaudio_transforms().Spectrogram(
@@ -103,7 +103,7 @@ def mel_spectrogram(mel: Mel) -> nn.Module:
 def mel_filters(mel: Mel) -> nn.Module:
     """A module from power [batch, 1 + fft // 2, frames] to mel power [batch, bands, frames]."""
     transforms = torchaudio_transforms()
-    with _double_precision():  # the edges of narrow filters, in single precision, are off by 2e-4
+    with _double_precision():  # in single precision, the edges of narrow filters are off by 2e-4
         module: nn.Module = transforms.MelScale(
             n_mels=mel.bands,
             sample_rate=mel.rate_hz,
@@ -117,9 +117,9 @@ def mel_filters(mel: Mel) -> nn.Module:
 
 
 def decibels(power: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``10 log10(power)``, at least -100 dB: torchaudio's AmplitudeToDB and librosa's power_to_db with reference 1.
+    """``10 log10(power)``, but at least -100: torchaudio's AmplitudeToDB and librosa's power_to_db with reference 1.
 
-    There is no ``top_db``: torchaudio counts it from the loudest clip of a batch, and a clip's numbers would depend
-    on its neighbours.
+    There is no ``top_db``: torchaudio measures it from the loudest clip of a batch, which would make a clip's numbers
+    depend on the rest of its batch.
     """
     return 10 * torch.log10(power.clamp(min=1e-10))

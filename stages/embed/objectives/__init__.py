@@ -1,6 +1,7 @@
 """Objectives: what a backbone's network is trained to do, one file each.
 
-A backbone says by which it can be trained (`Backbone.objectives`); the loop is `stages.embed.train`, the same for all.
+A backbone lists those that it can be trained by (`Backbone.objectives`); the training loop, `stages.embed.train`, is
+the same for all of them.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ from torch import Tensor, nn
 
 from store.errors import RequestError
 
-Rows = NDArray[np.int64]  # numbers of catalog rows
+Rows = NDArray[np.int64]  # indices of catalog rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """How long and how fast: AdamW, without decay of biases and norms.
+    """Settings of a training with AdamW, which does not decay biases and normalisation weights.
 
     Attributes
     ----------
-    epochs, steps : at most so many passes over the training clips, and so many updates (None: no such limit).
-    batch : clips an update sees, over all processes together.
-    learning_rate : the highest.
-    schedule : how the rate falls from there to 0 at the last step that is allowed; ``constant`` does not.
-    warmup : updates over which the rate rises linearly from 0.
-    weight_decay : AdamW's; with 0 it is Adam.
-    max_norm : longer gradients are shortened to this length.
-    patience : epochs without a lower validation loss after which training ends.
-    seed : of the clips' order, the windows drawn from them, dropout and masks.
-    precision : ``auto`` is bf16 where a GPU has it and 32 bits elsewhere.
+    epochs : the most passes over the training clips.
+    steps : the most updates; None for no limit.
+    batch : clips per update, over all processes together.
+    learning_rate : its highest value.
+    schedule : how the rate falls from there to 0 at the last possible update; with ``constant`` it does not.
+    warmup : number of updates in which the rate rises linearly from 0.
+    weight_decay : AdamW's; 0 makes it Adam.
+    max_norm : longer gradients are scaled to this norm.
+    patience : number of epochs without a lower validation loss after which training ends.
+    seed : of the order of clips, the windows drawn from them, dropout and masks.
+    precision : ``bf16`` needs a GPU; ``auto`` is bf16 on a GPU that supports it and 32 bits elsewhere.
     """
 
     epochs: int = 50
@@ -50,9 +52,9 @@ class Training:
     precision: Literal["auto", "32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch", 1), ("warmup", 0), ("patience", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise RequestError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        for name, minimum in (("epochs", 1), ("batch", 1), ("warmup", 0), ("patience", 1), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise RequestError(f"{name} must be {minimum} or more, not {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise RequestError(f"steps must be 1 or more, not {self.steps}")
         for name in ("learning_rate", "max_norm"):
@@ -62,40 +64,40 @@ class Training:
             raise RequestError(f"weight_decay must be 0 or more, not {self.weight_decay}")
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of update ``step`` (from 0) of at most ``total``."""
+        """The learning rate of update ``step``, counted from 0, of ``total`` at most."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
-        left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
-        return self.learning_rate * left
+        factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        return self.learning_rate * factor
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a catalog: their names, and which of them each row carries, bool [rows, labels]."""
+    """The labels of a catalog: their names, and which rows carry them, bool [rows, labels]."""
 
     names: tuple[str, ...]
     carried: NDArray[np.bool_]
 
     @property
     def several(self) -> bool:
-        """Whether any clip carries more than one."""
+        """Whether any clip carries more than one label."""
         return bool((self.carried.sum(axis=1) > 1).any())
 
 
 class Objective(nn.Module, ABC):
-    """A loss over a backbone's network; what only training needs (an output layer) is part of this module.
+    """A loss over a backbone's network; layers that only training needs, such as an output layer, are part of it.
 
     Class attributes
     ----------------
     NAME : what a user types.
     WINDOWS : how many windows of a clip make one example.
-    LABELLED : whether it learns from labels; then only labelled clips are trained on.
-    BATCH_LEAST : examples that a batch must have.
+    LABELLED : whether it learns from labels; if so, only labelled clips are trained on.
+    BATCH_LEAST : the least number of examples in a batch.
 
     Attributes
     ----------
-    settings : those that are meant when none are given.
+    settings : the default settings of the training.
     """
 
     NAME: ClassVar[str]
@@ -114,5 +116,5 @@ class Objective(nn.Module, ABC):
         Parameters
         ----------
         windows : [clips, WINDOWS, ...], as `Input.load` gives them, on the device.
-        carried : float [clips, labels], 1 where a clip carries a label.
+        carried : float [clips, labels], 1 for each label that a clip carries.
         """

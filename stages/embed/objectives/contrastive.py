@@ -1,4 +1,4 @@
-"""CoLA: two segments of one recording belong together, those of the batch's other recordings do not.
+"""CoLA: learn which two segments of a batch are of the same recording.
 
 A. Saeed, D. Grangier, N. Zeghidour: Contrastive Learning of General-Purpose Audio Representations. ICASSP 2021
 (arXiv 2010.10915), section 2 with the bilinear similarity.
@@ -15,15 +15,16 @@ from stages.embed.objectives import Objective, Training
 
 PROJECTION = 512
 
-# W begins as so many times the identity. At 1/sqrt(512), where dot products of random vectors have deviation 1, all
-# clips of a fresh network are as good as alike: it learned more slowly, and a head gained less from the result.
+# W is initialised to the identity times this. With 1/sqrt(512), at which dot products of random vectors have deviation
+# 1, an untrained network hardly tells clips apart: it learned more slowly, and heads gained less from the result.
 _SHARPNESS = 0.2
 
 
 class Contrastive(Objective):
-    """``-log softmax_j(g(f(x_i))^T W g(f(x'_j)))`` at j = i, over the clips of the batch that this process has.
+    """``-log softmax_j(g(f(x_i))^T W g(f(x'_j)))`` at j = i, over this process's clips of the batch.
 
-    f is the network, g a linear layer to 512, layer normalisation and tanh; W is learned, without symmetry.
+    f is the network; g is a linear layer to 512 values, layer normalisation and tanh; W is learned and need not be
+    symmetric.
     """
 
     NAME = "contrastive"
@@ -45,6 +46,6 @@ class Contrastive(Objective):
 def info_nce(
     anchors: Float[Tensor, "clips dim"], positives: Float[Tensor, "clips dim"], similarity: Float[Tensor, "dim dim"]
 ) -> Float[Tensor, ""]:
-    """The mean cross entropy of finding each anchor's own positive among those of all clips."""
+    """The mean cross entropy of picking each anchor's own positive among those of all clips."""
     logits = anchors @ similarity @ positives.T
     return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))

@@ -1,7 +1,7 @@
-"""Masked language modelling: hide some tokens, predict them from the others.
+"""Masked language modelling: hide some tokens and predict them from the others.
 
 J. Devlin, M.-W. Chang, K. Lee, K. Toutanova: BERT: Pre-training of Deep Bidirectional Transformers for Language
-Understanding. NAACL 2019. A token may have several fields, each with a vocabulary of its own.
+Understanding. NAACL 2019. Here a token can have several fields, each with its own vocabulary.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from torch import Tensor, nn
 
 from stages.embed.objectives import Objective, Training
 
-SHARE = 0.15  # of the tokens is to be predicted
-_MASKED, _RANDOM = 0.8, 0.1  # of these; the others stay as they are
+SHARE = 0.15  # of the tokens are to be predicted
+_MASKED, _RANDOM = 0.8, 0.1  # shares of these that are masked and replaced at random; the others stay
 
 
 class MaskedNetwork(Protocol):
-    """What a network must offer, being an `nn.Module`, to be trained this way."""
+    """What an `nn.Module` must offer to be trained this way."""
 
     def predict(
-        self, tokens: Int[Tensor, "batch length fields"], wanted: Bool[Tensor, "batch length fields"]
+        self, tokens: Int[Tensor, "batch length fields"], hidden: Bool[Tensor, "batch length fields"]
     ) -> tuple[Tensor, ...]:
-        """Field by field the logits [wanted, vocabulary] of the tokens that are wanted there, in their order."""
+        """For each field, the logits [hidden tokens, vocabulary] of the tokens hidden in that field, in their order."""
         ...
 
 
 class Masked(Objective):
-    """The mean cross entropy of all tokens' fields that are to be predicted; 0 where a batch has none.
+    """The mean cross entropy over all fields that are to be predicted; 0 for a batch without any.
 
     Parameters
     ----------
-    hide : from tokens [batch, length, fields] to the tokens with some hidden and which (bool) are to be predicted;
-        draws from torch's global generators.
+    hide : from tokens [batch, length, fields] to the same with some replaced, and a mask (bool) of those that are to be
+        predicted; draws from torch's global generators.
     """
 
     NAME = "masked"
@@ -48,13 +48,13 @@ class Masked(Objective):
 
     def forward(self, windows: Tensor, carried: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
         tokens = windows.flatten(0, 1).long()
-        network: MaskedNetwork = self.network  # type: ignore[assignment] # torch's modules are not typed by what they offer
-        hidden, wanted = self.hide(tokens)
+        network: MaskedNetwork = self.network  # type: ignore[assignment] # an nn.Module has no such method for mypy
+        corrupted, hidden = self.hide(tokens)
         losses = [
-            F.cross_entropy(logits, tokens[..., field][wanted[..., field]], reduction="sum")
-            for field, logits in enumerate(network.predict(hidden, wanted))
+            F.cross_entropy(logits, tokens[..., field][hidden[..., field]], reduction="sum")
+            for field, logits in enumerate(network.predict(corrupted, hidden))
         ]
-        return torch.stack(losses).sum() / wanted.sum().clamp(min=1)
+        return torch.stack(losses).sum() / hidden.sum().clamp(min=1)
 
 
 def corrupt(
@@ -64,9 +64,16 @@ def corrupt(
     mask: int,
     sizes: Int[Tensor, " fields"],
 ) -> tuple[Int[Tensor, "*shape fields"], Bool[Tensor, "*shape fields"]]:
-    """Choose `SHARE` of the tokens' fields; of these 80 % become ``mask``, 10 % random, 10 % stay.
+    """Choose `SHARE` of the fields to be predicted: 80 % of them become ``mask``, 10 % random, and 10 % stay.
 
-    ``draw`` is uniform in [0, 1), the same for fields that share their fate; ``sizes`` are the vocabularies'.
+    Parameters
+    ----------
+    draw : uniform in [0, 1), equal for fields that are to be treated alike.
+    sizes : of the fields' vocabularies.
+
+    Returns
+    -------
+    The corrupted tokens, and a mask of the fields that were chosen.
     """
     random = (torch.rand(tokens.shape, device=tokens.device) * sizes).long()
     changed = torch.where(draw < SHARE * (_MASKED + _RANDOM), random, tokens)

@@ -1,4 +1,4 @@
-"""Labels from representations: one linear layer over the network, trained with it."""
+"""Predict labels: a linear layer over the network, trained together with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from store.errors import RequestError
 
 
 class Supervised(Objective):
-    """Binary cross entropy a label where clips carry several, cross entropy over the labels where they carry one.
+    """Cross entropy over the labels, or binary cross entropy of each label if any clip carries several.
 
     Parameters
     ----------

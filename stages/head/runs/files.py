@@ -50,6 +50,7 @@ def save_run(
         task=collection.task.NAME,
         labels=collection.labels,
         catalog=None if collection.division is None else catalog_mark(collection.division),
+        split=None if collection.division is None else split_mark(collection.division, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
         settings=canonical(settings) if networks else None,
@@ -105,3 +106,9 @@ def catalog_mark(division: KeptSplits, rows: int | None = None) -> dict[str, Any
     """What a run keeps of the catalog that it was trained on: how many rows it had, and `KeptSplits.mark` of them."""
     rows = len(division.catalog) if rows is None else rows
     return {"rows": rows, "mark": division.mark(rows)}
+
+
+def split_mark(division: KeptSplits, regime: str, seed: int) -> str | None:
+    """What a run keeps of the split that it was trained on: `Dealing.mark`; None where that was not recorded."""
+    dealing = division.dealing(regime, seed)
+    return None if dealing is None else dealing.mark

@@ -18,6 +18,7 @@ from stages.progress import note
 from store.errors import RequestError
 from store.layout import Store
 from store.runs import RunFolder, StoredRun, not_its_own, read_runs, run_name
+from store.splits import Dealing
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 Runs = dict[Mode, dict[Key, StoredRun]]
@@ -52,6 +53,24 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
             key = run.record.seed, run.record.fold or 0
             runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.labels)
     return runs
+
+
+def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regime: str) -> Runs:
+    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
+    marks = {column: dealing.mark for column, dealing in dealings.items()}
+    older = [
+        mode
+        for mode, by_key in runs.items()
+        if any(run.record.split != marks.get(f"{regime}-{seed}", run.record.split) for (seed, _), run in by_key.items())
+    ]
+    if not older:
+        return runs
+    again = f"train again: encore compare {dataset} --regimes {regime}"
+    if len(older) == len(runs):
+        note(f"all runs are on splits that were dealt anew since; to have them on the present ones, {again}")
+        return runs
+    note(f"left out: {', '.join(map(str, older))}, trained on splits that were dealt anew since; {again}")
+    return {mode: by_key for mode, by_key in runs.items() if mode not in older}
 
 
 def task_of_run(run: StoredRun) -> Task:

@@ -8,11 +8,9 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -20,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from stages import progress
+from stages import interrupts, progress
 from store.errors import EncoreError
 
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -61,7 +59,7 @@ def in_order(
             while number not in done:
                 while waiting and len(running) < at_once:
                     following, job = waiting.popleft()
-                    with _ctrl_c_waits():
+                    with interrupts.deferred():
                         pipe, process = _start(work, job, list(running))
                         running[pipe] = following, process
                 ready = set(wait(list(running)))
@@ -85,22 +83,6 @@ def in_order(
         for pipe, (_, process) in running.items():
             process.join()
             pipe.close()
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C counts at the end: while a process is copied it would be lost, or end the copy alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _start(

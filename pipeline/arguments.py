@@ -1,0 +1,86 @@
+"""Read the values of options that several commands share; what cannot be meant is a RequestError."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stages import progress, registry
+from store.errors import RequestError
+
+if TYPE_CHECKING:
+    from store.layout import Store
+
+_FIRST_MODES = ("song", "artist", "artist-embedding", "gnn", "dropedge", "gated")  # the order of the thesis's tables
+_PART_DIGITS = 9  # more would be more parts than any store has shards, and int() refuses thousands of them
+
+
+def open_store(place: str) -> Store:
+    """The store that ``--store`` names; nothing is created yet."""
+    from store.layout import Store
+
+    if not place.strip():
+        raise RequestError("--store is empty; name a folder, or an fsspec URL")
+    return Store(place)
+
+
+def split_names(text: str, option: str) -> list[str]:
+    """``"a, b,a"`` as ``["a", "b"]``; at least one name."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise RequestError(f"{option} names nothing")
+    return names
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that no head has, without importing any head."""
+    if mode not in registry.names("head"):
+        registry.find("head", mode)  # raises with the list of modes
+
+
+def read_modes(text: str) -> list[str]:
+    """The modes of ``--modes``: those named, or for ``all`` every one that can be loaded, the thesis's first."""
+    if text != "all":
+        modes = split_names(text, "--modes")
+        for mode in modes:
+            check_mode(mode)
+        return modes
+    heads, broken = registry.load("head")
+    for line in broken:
+        progress.note(f"left out: {line}")
+    return sorted(heads, key=lambda mode: (_FIRST_MODES.index(mode) if mode in _FIRST_MODES else len(heads), mode))
+
+
+def read_settings(
+    pairs: Sequence[str] | None,
+    *,
+    neighbours: str | None = None,
+    members: int | None = None,
+    threshold: str | None = None,
+) -> dict[str, str]:
+    """The settings of ``--set`` together with those that have an option of their own."""
+    from stages.configure import parse_pairs
+
+    own = {**_read_neighbours(neighbours), "members": members, "threshold": threshold}
+    return parse_pairs([*(pairs or []), *(f"{key}={value}" for key, value in own.items() if value)], "--set")
+
+
+def _read_neighbours(text: str | None) -> dict[str, str]:
+    """``8``, ``all``, ``train`` or ``8,train`` as settings."""
+    if text is None:
+        return {}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    counts = [word for word in words if word != "train"]
+    if not words or len(counts) > 1:
+        raise RequestError(f"--neighbours takes a number or all, train, or both (8,train), not {text!r}")
+    inductive = {"inductive": "true"} if "train" in words else {}
+    return {**({"neighbours": counts[0]} if counts else {}), **inductive}
+
+
+def read_part(text: str) -> tuple[int, int]:
+    """``2/3`` as ``(2, 3)``, which is the second of three parts."""
+    part, _, parts = text.partition("/")
+    digits = (part + parts).isascii() and part.isdigit() and parts.isdigit()  # "²" is a digit, and no number to int
+    if digits and max(len(part), len(parts)) <= _PART_DIGITS and 1 <= int(part) <= int(parts):
+        return int(part), int(parts)
+    raise RequestError(f"--part takes i/n with i from 1 to n, not {text!r}")

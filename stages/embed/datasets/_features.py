@@ -1,0 +1,170 @@
+"""Which columns of a table are features where none are named: numbers that describe a song.
+
+A column that only counts or names the rows is none, nor is one that repeats the label: a head would read the answer
+there. Whoever wants such a column names it in ``--columns features=...``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.embed.datasets._columns import texts
+from stages.embed.tables import Table, first_twice
+from store.errors import RequestError
+from store.words import counted
+
+# Twelve binary cells agree with the label by chance once in 4,096 times, eight rows are in order once in 40,320.
+_ROWS_IN_ORDER = 8
+_ROWS_BEYOND_LABELS = 12
+_NUMBERED = re.compile(r"\[\d+\]$")
+_ID_NAME = re.compile(
+    r"(?i:unnamed: ?\d.*|level_\d+|index|idx|id|row|row[ _-]?(id|nr|number)|nr|no|#|.*[ _.-]id)|.*[a-z]I[dD]"
+)
+
+
+def all_features(table: Table, others: Sequence[str], labels: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Every column of numbers without another role that describes songs; and what to say of those left out.
+
+    Parameters
+    ----------
+    others : the columns that have another role.
+    labels : of each row.
+    """
+    features: list[str] = []
+    passed: dict[str, str] = {}
+    strange: dict[str, str] = dict(table.unreadable)
+    for name in table.names:
+        if name in others or name in strange:
+            continue
+        if name in table.blocks:
+            features += numbered(table, name)
+            continue
+        why = table.why_no_numbers(name)
+        if why is not None:
+            strange[name] = why
+            continue
+        why = _why_no_feature(name, table.floats(name)[0], labels)
+        if why is None:
+            features.append(name)
+        else:
+            passed[name] = why
+    notes = []
+    if passed:
+        notes.append(
+            f"no features: {texts(f'{name} ({why})' for name, why in passed.items())}; if they are, name them: "
+            f"--columns features=A|B|..."
+        )
+    if strange:
+        notes.append(f"no numbers: {texts(f'{name} {why}' for name, why in strange.items() if name not in others)}")
+    if table.nameless:
+        notes.append(
+            f"columns to which the header of {table.path.name} gives no name are left out: {table.nameless:,}; "
+            f"name them there if they are features"
+        )
+    return features, [text for text in notes if text != "no numbers: "]
+
+
+def named_features(table: Table, names: Iterable[str]) -> list[str]:
+    """The features that ``--columns features=A|B|...`` names."""
+    names = list(names)
+    twice = first_twice(names)
+    if twice is not None:
+        raise RequestError(f"--columns features=... names {twice} twice")
+    for name in names:
+        if name in table.unreadable:
+            raise RequestError(f"{table.path}: {name} is no feature: it {table.unreadable[name]}")
+    return [column for name in names for column in numbered(table, name)]
+
+
+def numbered(table: Table, name: str) -> list[str]:
+    """``name``, or the numbers of a column of vectors: ``name[0]``, ``name[1]``..."""
+    return [f"{name}[{i}]" for i in range(table.blocks[name].width)] if name in table.blocks else [name]
+
+
+def describe_features(features: Sequence[str]) -> str:
+    """What a person is told of features that were not named."""
+    columns = Counter(_NUMBERED.sub("", name) for name in features)
+    shown = (name if count == 1 else f"{name} ({count:,} numbers)" for name, count in columns.items())
+    return f"features: every column of numbers that is named nothing else: {texts(shown)}"
+
+
+def _why_no_feature(name: str, values: NDArray[np.float64], labels: Sequence[Sequence[str]]) -> str | None:
+    if _ID_NAME.fullmatch(name):
+        return "called like an id"
+    if _counts_rows(values):
+        return "whole numbers that count the rows"
+    return "one value a label" if _repeats_label(values, labels) else None
+
+
+def _counts_rows(values: NDArray[np.float64]) -> bool:
+    """Whole numbers that rise or fall with every row, or are 0 to n, each once: the index of shuffled rows."""
+    if len(values) < _ROWS_IN_ORDER or not np.isfinite(values).all() or (values % 1 != 0).any():
+        return False
+    steps = np.diff(values)
+    if (steps > 0).all() or (steps < 0).all():
+        return True
+    return bool(values.max() - values.min() == len(values) - 1 and len(np.unique(values)) == len(values))
+
+
+def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]]) -> bool:
+    """Whether all rows of equal labels have equal values, and not all rows do."""
+    known = np.isfinite(values) & np.array([bool(names) for names in labels], dtype=bool)
+    sets = [frozenset(names) for names, k in zip(labels, known.tolist(), strict=True) if k]
+    number: dict[frozenset[str], int] = {}
+    of_row = np.array([number.setdefault(names, len(number)) for names in sets], dtype=np.int64)
+    if len(number) < 2 or len(of_row) - len(number) < _ROWS_BEYOND_LABELS:
+        return False
+    first = np.unique(of_row, return_index=True)[1]
+    told = values[known]
+    return bool((told == told[first][of_row]).all() and (told != told[0]).any())
+
+
+def onehot_columns(table: Table, given: str) -> dict[str, str]:
+    """Column -> label, from ``--labels-onehot``: names separated by ``|``, or ``genre_*``, where ``*`` is the label.
+
+    Raises
+    ------
+    RequestError
+        where no column has such a name.
+    """
+    chosen: dict[str, str] = {}
+    for pattern in filter(None, map(str.strip, given.split("|"))):
+        before, star, after = pattern.partition("*")
+        if not star:
+            if pattern not in table.types:
+                raise RequestError(f"{table.path} has no column {pattern!r} for --labels-onehot")
+            chosen[pattern] = pattern
+            continue
+        fits = [n for n in table.types if n.startswith(before) and n.endswith(after) and len(n) > len(before + after)]
+        if not fits:
+            raise RequestError(f"{table.path} has no column {pattern!r} for --labels-onehot")
+        chosen |= {name: name[len(before) : len(name) - len(after)].strip() for name in fits}
+    return chosen
+
+
+def onehot_labels(table: Table, columns: dict[str, str]) -> list[list[str]]:
+    """The labels of each row: those in whose column it holds 1.
+
+    Raises
+    ------
+    RequestError
+        where a cell holds another number than 0 or 1, or text.
+    """
+    labels: list[list[str]] = [[] for _ in range(table.rows)]
+    for name, label in columns.items():
+        values, strange = table.floats(name)
+        wrong = strange | ~(np.isnan(values) | (values == 0) | (values == 1))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise RequestError(
+                f"{table.where(row)}: {name} is {table.read(name)[row].as_py()!r}, and a column of --labels-onehot "
+                f"holds 0 or 1; it names {counted(len(columns), 'column')}"
+            )
+        for row in np.flatnonzero(values == 1).tolist():
+            labels[row].append(label)
+    return labels

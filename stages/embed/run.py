@@ -1,0 +1,158 @@
+"""Encode a collection into the store: bring its catalog up to date, then encode what the store lacks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages.devices import find_device
+from stages.embed.catalogs import mark_sources, open_catalog
+from stages.embed.choose import RANDOM, find_backbone, make_backbone
+from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.weights import read_about
+from stages.progress import note
+from stages.splits.kept import KeptSplits
+from store.errors import EncoreError
+from store.layout import RepresentationName, Store, check_writable
+from store.merge import update
+from store.schema import Catalog
+
+_BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a worker holds up to three such batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedReport:
+    """What ``embed`` did; counts are clips of the collection as it stands now, ``encoded`` those of this run."""
+
+    dataset: str
+    synthetic: bool
+    backbone: str
+    representation: str
+    path: str
+    songs: int
+    artists: int
+    clips: int
+    added: int
+    retired: int
+    corrected: int
+    encoded: int
+    failed: dict[str, int]
+    noted: dict[str, int]
+    already_there: bool
+    complete: bool
+    seconds: float
+
+
+def embed(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    store: Store,
+    backbone_name: str | None,
+    weights: str | None,
+    settings: Mapping[str, str],
+    precision: str,
+    device_name: str,
+    batch: int | None,
+    workers: int | None,
+    strict: bool,
+    part: tuple[int, int],
+) -> EmbedReport:
+    """Bring the stored catalog up to date, then encode the clips that the store lacks."""
+    started = time.perf_counter()
+    device = find_device(device_name)
+    # What is named is refused before a collection is read, or generated; its default, before its songs are looked at.
+    chosen = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
+    seen = store.catalog_mark(options.get("name") or name)
+    opened = open_catalog(name, options, store)
+    chosen = chosen or find_backbone(opened.info.backbone, weights, precision, opened.info)
+    found = mark_sources(opened)
+    backbone, mark = make_backbone(chosen, settings, found.info)
+    check_writable(store)
+    catalog, growth = update(store, found, seen, lambda: mark_sources(open_catalog(name, options, store)))
+    store.files.sweep(catalog.info.name)
+    KeptSplits(catalog, store).settle()
+    writer = open_writer(store, catalog, backbone, mark)
+    if weights not in (None, RANDOM):
+        _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
+    already_there = writer.is_complete
+    encoded, complete = 0, True
+    if not already_there:
+        if writer.pending and catalog.info.synthetic:
+            note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
+        done = encode(
+            writer,
+            catalog,
+            backbone,
+            device=device,
+            batch=batch or _BATCH.get(device.type, 16),
+            workers=default_workers(device) if workers is None else workers,
+            strict=strict,
+            part=part,
+        )
+        encoded, complete = done.clips, done.complete
+    live = ~catalog.retired()
+    if strict and already_there:
+        _refuse_failures(store, catalog, writer.folder)
+    failures = _failures(store, catalog, writer.folder) if complete else []
+    return EmbedReport(
+        dataset=catalog.info.name,
+        synthetic=catalog.info.synthetic,
+        backbone=backbone.NAME,
+        representation=str(writer.name),
+        path=store.files.show(writer.folder),
+        songs=_distinct(catalog, "song_id"),
+        artists=_distinct(catalog, "artist_id"),
+        clips=int(live.sum()),
+        added=growth.added,
+        retired=growth.retired,
+        corrected=growth.corrected,
+        encoded=encoded,
+        failed=dict(Counter(failure["kind"] for failure in failures)),
+        noted=_noted(store, catalog, writer.name) if complete else {},
+        already_there=already_there,
+        complete=complete,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
+    """Leave beside a representation the songs of this collection that its backbone was trained on."""
+    about = read_about(weights)
+    songs = about.get("train_songs")
+    if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
+        table = pa.table({"song_id": pa.array(songs, type=pa.string())}, metadata={"regime": str(about.get("regime"))})
+        store.write_table(f"{folder}/trained_on.parquet", table)
+
+
+def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
+    """What ``--strict`` says of clips that failed in an earlier run."""
+    for failure in _failures(store, catalog, folder):
+        raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
+
+
+def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any]]:
+    """The live clips of this catalog that could not be encoded; another run may have grown the stored one since."""
+    live = (~catalog.retired()).tolist()
+    recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
+    return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
+
+
+def _noted(store: Store, catalog: Catalog, name: RepresentationName) -> dict[str, int]:
+    """How many of the live clips are encoded with a note, by its kind."""
+    manifest, live = store.read_manifest(catalog.info.name, name), ~catalog.retired()
+    shards = manifest.shards if manifest is not None else ()
+    return dict(Counter(kind for shard in shards for row, kind, _ in shard.notes if row < len(live) and live[row]))
+
+
+def _distinct(catalog: Catalog, name: str) -> int:
+    import pyarrow.compute as pc
+
+    live = catalog.table.filter(pc.invert(catalog.column("retired")))
+    return int(pc.count_distinct(live.column(name), mode="only_valid").as_py())

@@ -1,0 +1,255 @@
+"""CSV and TSV.
+
+Text is UTF-8, or UTF-16 as spreadsheets write it, with a header line. In CSV a cell may be quoted and then hold commas
+and line breaks; TSV knows no quotes. Where the header lacks the separator that the name promises, and holds commas,
+semicolons or tabs, these are it; a first line ``sep=;`` says it. A .tsv that is separated by commas or semicolons is
+read as CSV. Columns without a name (the index that pandas writes) are passed over. A header of several lines, as pandas
+writes one for columns of several levels, is joined by points: ``mfcc.mean.01``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import pyarrow as pa
+
+from stages.embed.tables.table import Table, check_names, first_twice
+from stages.embed.tables.vectors import text_blocks
+from store.errors import RequestError
+from store.words import counted
+
+SUFFIXES = {".csv": ",", ".tsv": "\t"}
+MAX_TEXT_BYTES = 4 << 30  # text is parsed as a whole
+
+_BLOCK_BYTES = 16 << 20  # no row of text may be longer
+_HEADER_LINES = 8  # that a header of several levels may have
+_SEPARATOR_LINE = re.compile(r"\"?sep=(?P<separator>[,;\t|])\"?\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_UNNAMED = re.compile(r"Unnamed: \d+_level_\d+")
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How a text file is written; ``quoted`` is whether cells may be, ``told`` whether its first line is ``sep=``."""
+
+    encoding: str
+    delimiter: str
+    quoted: bool
+    told: bool
+
+    def open(self, path: Path) -> TextIO:
+        """The file behind a line ``sep=``."""
+        file = path.open(encoding=self.encoding, newline="")
+        if self.told:
+            file.readline()
+        return file
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The names of all columns ("" where one has none), and of how many rows and lines of text they were made."""
+
+    names: list[str]
+    rows: int
+    lines: int
+
+
+def open_text(path: Path) -> Table:
+    """The table in a text file, all of it in memory; RequestError with the line where it is none."""
+    import pyarrow.csv
+
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise RequestError(f"{path} has more than {MAX_TEXT_BYTES >> 30} GiB of text; write it as Parquet or HDF5")
+    try:
+        dialect = _dialect(path)
+        header = _read_header(path, dialect)
+        places = [str(i) for i in range(len(header.names))]
+        table = pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=_BLOCK_BYTES, column_names=places, skip_rows=header.lines, encoding=dialect.encoding
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char='"' if dialect.quoted else False,
+                newlines_in_values=dialect.quoted,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if str(error).startswith("Empty CSV"):
+            raise RequestError(f"{path} has no rows") from error
+        raise _text_error(path, error) from error
+    except (UnicodeError, csv.Error, pa.ArrowException) as error:
+        raise _text_error(path, error) from error
+    check_names(path, [name for name in header.names if name])
+    columns = {name: table.column(i) for i, name in enumerate(header.names) if name}
+    if dialect.quoted and table.num_rows:
+        _check_last_row(path, table)
+
+    return Table(
+        path,
+        table.num_rows,
+        dict.fromkeys(columns, pa.string()),
+        columns.__getitem__,
+        text_blocks(columns) if table.num_rows else {},
+        nameless=header.names.count(""),
+        line=partial(line_of, path, header.rows),
+    )
+
+
+def line_of(path: Path, header_rows: int, row: int) -> int | None:
+    """The line (from 1) in which a row of the table (from 0) begins; None where it cannot be told."""
+    lines = (line for line, cells in _rows(path) if cells)
+    with suppress(csv.Error, StopIteration):  # Arrow is content with cells that are too long for csv
+        return next(islice(lines, row + header_rows, None))
+    return None
+
+
+def _dialect(path: Path) -> _Dialect:
+    """The suffix says the separator, or else a header in which that does not stand and another one does."""
+    suffix = path.suffix.lower()
+    encoding = _encoding(path)
+    with path.open(encoding=encoding, newline="") as file:
+        first = file.readline(1 << 20)
+        told = _SEPARATOR_LINE.fullmatch(first)
+        if told is not None:
+            return _Dialect(encoding, told["separator"], True, True)
+        while first and not first.strip():
+            first = file.readline(1 << 20)
+    meant, header = SUFFIXES[suffix], first.strip()
+    delimiter = meant if meant in header else max((meant, ",", ";", "\t"), key=header.count)
+    return _Dialect(encoding, delimiter, (suffix, delimiter) != (".tsv", "\t"), False)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 shows itself by a byte order mark, or by the zero byte of a first letter; all else must be UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(start) == 2 and 0 in start:
+        return "utf-16-le" if start[1] == 0 else "utf-16-be"
+    return "utf-8-sig"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """First line (from 1) and cells of every row; no cells for an empty line."""
+    dialect = _dialect(path)
+    with dialect.open(path) as file:
+        yield from _parsed(file, dialect)
+
+
+def _parsed(file: TextIO, dialect: _Dialect, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(
+        file,
+        delimiter=dialect.delimiter,
+        quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
+        strict=strict,
+    )
+    line = 1 + dialect.told
+    for cells in reader:
+        yield line, cells
+        line = reader.line_num + 1 + dialect.told
+
+
+def _read_header(path: Path, dialect: _Dialect) -> _Header:
+    """The names of the columns; RequestError where there are none."""
+    with dialect.open(path) as file:
+        # Where a row begins is where the one before it ends.
+        rows = list(islice(((line, cells) for line, cells in _parsed(file, dialect)), 4 * _HEADER_LINES))
+    ends = [line - 1 for line, _ in rows[1:]]
+    filled = [(cells, ends[i] if i < len(ends) else None) for i, (_, cells) in enumerate(rows) if cells]
+    if not filled or not any(cell.strip() for cell in filled[0][0]):
+        raise RequestError(f"{path} is empty; its first line must name the columns")
+    first = [cell.strip() for cell in filled[0][0]]
+    if all(map(_NUMBER.fullmatch, first)) and first != [str(i) for i in range(len(first))]:
+        raise RequestError(f"{path}: the first line must name the columns, and holds numbers alone; add such a line")
+    several = _levels([cells for cells, _ in filled])
+    names, count = several or (first, 1)
+    end = filled[count - 1][1]
+    if end is None:
+        raise RequestError(f"{path} has no rows")
+    return _Header(names, count, end)
+
+
+def _levels(rows: list[list[str]]) -> tuple[list[str], int] | None:
+    """The joined names of a header of several levels, and its lines; None where names stand in one line, or repeat.
+
+    pandas ends such a header with a line that names the index and nothing else, or leaves the index's cells empty.
+    """
+    first = [cell.strip() for cell in rows[0]]
+    if first_twice(name for name in first[1:] if name) is None:
+        return None
+    rows = [row for row in rows[: _HEADER_LINES + 1] if len(row) == len(first)]
+    ends = (i for i, row in enumerate(rows) if i and row[0].strip() and not any(cell.strip() for cell in row[1:]))
+    end = next(ends, None)
+    if end is not None:
+        return [rows[end][0].strip(), *_joined(rows[:end])], end + 1
+    for end in range(2, len(rows)):
+        if any(row[0].strip() for row in rows[:end]):
+            return None
+        if first_twice(names := _joined(rows[:end])) is None:
+            return ["", *names], end
+    return None
+
+
+def _joined(rows: list[list[str]]) -> list[str]:
+    columns = zip(*(row[1:] for row in rows), strict=True)
+    return [
+        ".".join(c.strip() for c in column if c.strip() and not _UNNAMED.fullmatch(c.strip())) for column in columns
+    ]
+
+
+def _check_last_row(path: Path, table: pa.Table) -> None:
+    """Raise where a quote is still open at the end of the file; what is behind it would be one cell."""
+    last = table.slice(table.num_rows - 1)
+    if not any("\n" in (column[0].as_py() or "") for column in last.columns):
+        return
+    dialect = _dialect(path)
+    last = 1
+    with dialect.open(path) as file:
+        try:
+            for line, _ in _parsed(file, dialect, strict=True):
+                last = line
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                raise RequestError(
+                    f"{path}: a quote is left open in the row that ends the file, behind line {last}; close it, or "
+                    f'write it twice ("") where it belongs to the text'
+                ) from error
+
+
+def _text_error(path: Path, error: Exception) -> RequestError:
+    """What is wrong with a text table, found by reading it again line by line."""
+    if _encoding(path) == "utf-8-sig":
+        with path.open("rb") as file:
+            for line, data in enumerate(file, start=1):
+                try:
+                    data.decode()
+                except UnicodeDecodeError as broken:
+                    return RequestError(
+                        f"{path}, line {line}: the byte 0x{data[broken.start]:02x} is not UTF-8; save the table as "
+                        f"UTF-8 (in a spreadsheet 'CSV UTF-8'; or iconv -f LATIN1 -t UTF-8, or whatever it was "
+                        f"written in)"
+                    )
+    columns = None
+    with suppress(csv.Error, UnicodeError):  # the first reader's words serve as well
+        for line, cells in _rows(path):
+            columns = columns or len(cells)
+            if cells and len(cells) != columns:
+                return RequestError(
+                    f"{path}, line {line}: {counted(len(cells), 'column')} where the header has {columns}; correct "
+                    f"that line (in CSV a cell that holds commas stands in double quotes)"
+                )
+    return RequestError(f"{path} cannot be read as a table: {error}")

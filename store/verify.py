@@ -1,0 +1,55 @@
+"""Read a store back and compare it with what was committed."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from store.errors import EncoreError, RequestError
+from store.layout import Store, check_name
+from store.reader import Representations
+from store.splits import read_splits
+
+
+def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[str]]:
+    """Read the kept splits and every shard of every complete representation, of one collection or of all.
+
+    Returns
+    -------
+    checked, problems : one line per representation (or damaged catalog), and one line per problem.
+
+    Raises
+    ------
+    RequestError
+        if there is no store, or the collection is not in it.
+    """
+    names = store.datasets() if dataset is None else [check_name(dataset)]
+    absent = store.there_is_none()
+    if absent is not None:
+        raise RequestError(absent)
+    checked: list[str] = []
+    problems: list[str] = []
+    for name in names:
+        try:
+            catalog = store.read_catalog(name)
+        except RequestError:
+            raise
+        except EncoreError as error:
+            checked.append(f"{name}: damaged")
+            problems.append(str(error))
+            continue
+        try:
+            read_splits(store, name, [], pa.array([], type=pa.string()))
+        except EncoreError as error:
+            problems.append(str(error))
+        for representation in store.representations(name):
+            folder = f"{name}/{representation}"
+            if not store.is_complete(name, representation):
+                checked.append(f"{folder}: not complete")
+                continue
+            try:
+                damages = Representations(store, catalog, representation).verify()
+            except EncoreError as error:
+                damages = [str(error)]
+            checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
+            problems += damages
+    return checked, problems
