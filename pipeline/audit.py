@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.arguments import open_store, split_names
 from pipeline.options import DEFAULT_STORE, MAX_SEEDS, REGIMES, JsonOption, StoreOption
-from pipeline.output import ARTIST_RULES, SHORT, overlap_text, print_json, table, wrapped
+from pipeline.output import overlap_text, print_json, rules_text, table, wrapped
 from stages import progress, registry
 from store.errors import RequestError
 from store.words import counted
+
+if TYPE_CHECKING:
+    from stages.head.audit import Audit
 
 SHOWN_LABELS = 25
 
@@ -60,93 +64,86 @@ def audit(
         raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
     if not near_copies and (cosine is not None or backbone is not None):
         raise RequestError("--cosine and --backbone say how songs are compared; give --near-copies")
-    counts = work.audit(catalog, where, keeps=keeps)
+    result = work.audit(catalog, where, keeps=keeps)
     if near_copies:
-        counts["near_copies"] = work.near(where, catalog.info.name, backbone, cosine)
+        result = replace(result, near_copies=work.near(where, catalog.info.name, backbone, cosine))
     if json:
-        print_json(counts)
+        print_json(result.as_json())
     else:
-        print(describe(counts))
+        print(describe(result))
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(result: Audit) -> str:
     """The audit for a person, in 80 columns."""
-    name = found["dataset"] + (" (synthetic)" if found["synthetic"] else "")
-    songs, unknown = found["songs"], found["unknown_artist"]
+    name = result.dataset + (" (synthetic)" if result.synthetic else "")
     lines = [
-        f"{name}: {counted(songs, 'song')}, {counted(found['clips'], 'clip')}, {counted(found['artists'], 'artist')}, "
-        f"{counted(found['albums'], 'album')}",
-        f"songs of unknown artist: {unknown:,} ({100 * unknown / songs:.1f} %)",
-        *_labels_text(found),
-        *_artists_text(found["songs_per_artist"]),
-        f"artist graph: {counted(found['edges'], 'edge')} (pairs of clips of one artist)",
-        *_homophily_text(found),
-        *_thesis_text(found["thesis"]),
-        *(f"{counted(count, 'clip')} left out: {reason}" for reason, count in found["left_out"].items()),
+        f"{name}: {counted(result.songs, 'song')}, {counted(result.clips, 'clip')}, "
+        f"{counted(result.artists, 'artist')}, {counted(result.albums, 'album')}",
+        f"songs of unknown artist: {result.unknown_artist:,} ({100 * result.unknown_artist / result.songs:.1f} %)",
+        *_labels_text(result),
+        *_artists_text(result.songs_per_artist),
+        f"artist graph: {counted(result.edges, 'edge')} (pairs of clips of one artist)",
+        *_homophily_text(result),
+        *_thesis_text(result.thesis),
+        *(f"{counted(count, 'clip')} left out: {reason}" for reason, count in result.left_out.items()),
     ]
-    for regime, overlap in found["regimes"].items():
-        baselines = found["baselines"][regime]
-        columns = list(next(iter(baselines.values())))
-        rows = [
-            [_short(which), *("-" if scores[m] is None else f"{100 * scores[m]:.2f}" for m in columns)]
-            for which, scores in baselines.items()
-        ]
-        short = [SHORT.get(m, m) for m in columns]
-        kinds = [kind for kind in overlap["shared"]["train-test"] if found.get(kind, True)]  # none are known: not told
-        shared = [
-            [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
-            for pair, counts in overlap["shared"].items()
-        ]
-        lines += [
-            "",
-            *wrapped(f"{regime}: {overlap_text(overlap)}"),
-            *_neighbours_text(overlap),
-            *_parts_text(overlap),
-            *_revision_text(found["dataset"], found["revisions"][regime]),
-            *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
-            table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
-            "",
-            table(["without hearing", *short], rows),
-        ]
-    if found["regimes"]:
-        lines += ["", ARTIST_RULES, "majority: the label that most training clips carry, for every clip"]
-    for regime, reason in found["impossible"].items():
+    for regime in result.regimes:
+        lines += ["", *_regime_text(result, regime)]
+    if result.regimes:
+        rules = rules_text(mode for by_mode in result.baselines.values() for mode in by_mode)
+        lines += ["", *rules, "majority: the label that most training clips carry, for every clip"]
+    for regime, reason in result.impossible.items():
         lines += ["", *wrapped(f"{regime}: not possible: {reason}")]
-    if "near_copies" in found:
-        lines += ["", *_near_text(found["near_copies"])]
+    if result.near_copies is not None:
+        lines += ["", *_near_text(result.near_copies)]
     return "\n".join(lines)
 
 
-def _near_text(found: dict[str, Any]) -> list[str]:
+def _regime_text(result: Audit, regime: str) -> list[str]:
+    """What the parts of a regime share, and the baselines there."""
+    overlap, metrics = result.regimes[regime], result.task.METRICS
+    known = {"artists": result.artists, "albums": result.albums}  # where none are known, nothing is said of them
+    kinds = [kind for kind in overlap["shared"]["train-test"] if known.get(kind, 1)]
+    shared = [
+        [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
+        for pair, counts in overlap["shared"].items()
+    ]
+    rows = []
+    for mode, scores in result.baselines[regime].items():
+        rows.append([str(mode), *(replace(metric, digits=2).text(scores[metric.name]) for metric in metrics)])
+    return [
+        *wrapped(f"{regime}: {overlap_text(overlap)}"),
+        *_neighbours_text(overlap),
+        *_parts_text(overlap),
+        *_revision_text(result.dataset, result.revisions[regime]),
+        *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
+        table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
+        "",
+        table(["without hearing", *(metric.title for metric in metrics)], rows),
+    ]
+
+
+def _near_text(near: dict[str, Any]) -> list[str]:
     """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
-    pairs, songs = counted(found["pairs"], "pair"), counted(found["songs"], "song")
-    head = f"near copies: {pairs} of {songs} with a cosine of {found['cosine']:g} or more in {found['representation']}"
+    pairs, songs = counted(near["pairs"], "pair"), counted(near["songs"], "song")
+    head = f"near copies: {pairs} of {songs} with a cosine of {near['cosine']:g} or more in {near['representation']}"
     shown = []
-    for regime, counts in found["regimes"].items():
+    for regime, counts in near["regimes"].items():
         share = counts["pairs_in_two_parts"]
         apart = "-" if share is None else f"{100 * share:.1f} %"
         shown.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
     return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], shown)]
 
 
-def _short(baseline: str) -> str:
-    """``artist (top)`` for ``artist (most frequent)``: the name that tables of heads show."""
-    name, _, rule = baseline.rstrip(")").partition(" (")
-    return f"{name} ({SHORT[rule]})" if rule else name
-
-
-def _labels_text(found: dict[str, Any]) -> list[str]:
+def _labels_text(result: Audit) -> list[str]:
     """How many labels there are, how many songs have each, and how many a song has."""
-    from stages.head.scores.task import TASKS
-
-    labels, each = found["labels"], found["label_cardinality"]
-    kind = TASKS[found["task"]].TITLE
+    labels, each = result.labels, result.label_cardinality
     frequent = sorted(labels, key=lambda label: (-labels[label], label))
     shown = ", ".join(f"{label} {labels[label]:,}" for label in frequent[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""
     with_so_many = ", ".join(f"{count:,} with {number}" for number, count in each["songs"].items())
     return [
-        *wrapped(f"{counted(len(labels), 'label')}, {kind}: {shown}{more}"),
+        *wrapped(f"{counted(len(labels), 'label')}, {result.task.TITLE}: {shown}{more}"),
         f"labels a song: {each['mean']:.2f} on average, {counted(each['distinct_sets'], 'different set')}",
         *wrapped(f"songs by their labels: {with_so_many}", "  ", "  "),
     ]
@@ -163,15 +160,55 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
 
 def _parts_text(overlap: dict[str, Any]) -> list[str]:
     """Songs of one-song artists by part, and artists who have much of one."""
-    from stages.splits.remarks import LARGE
-
     only, largest = overlap["one_song_artists"], overlap["largest_artist"]
     lines = []
     if any(only.values()):
         lines.append(f"songs of one-song artists: {_by_part(only)}")
+    from stages.splits.remarks import LARGE
+
     if any(share >= LARGE for share in largest.values()):
         lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
     return [line for text in lines for line in wrapped(text, "    ", "  ")]
+
+
+def _by_part(shares: dict[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % of {part}" for part, share in shares.items())
+
+
+def _artists_text(songs_per_artist: dict[str, Any] | None) -> list[str]:
+    if songs_per_artist is None:
+        return ["no artist is known"]
+    each = songs_per_artist
+    head = f"songs an artist: {each['mean']:.1f} on average, median {each['median']:g}, most {each['most']:,}"
+    shown = ", ".join(f"{count:,} with {songs}" for songs, count in each["artists"].items() if count)
+    return [head, *wrapped(f"artists by their songs: {shown}", "  ", "  ")]
+
+
+def _homophily_text(result: Audit) -> list[str]:
+    if result.homophily["exact"] is None:
+        return ["label homophily: none, no two clips share an artist"]
+    rows = [
+        [f"label homophily, {name}", *(f"{100 * (shares[kind] or 0.0):.2f}" for kind in ("exact", "jaccard", "any"))]
+        for name, shares in (("mean over edges", result.homophily), ("mean over clips", result.homophily_per_node))
+    ]
+    return [table(["in per cent", "same set", "Jaccard", "any shared"], rows)]
+
+
+def _thesis_text(thesis: dict[str, Any] | None) -> list[str]:
+    if thesis is None:
+        return []
+    rows = [[name, _figure(pair["ours"]), _figure(pair["thesis"])] for name, pair in thesis["figures"].items()]
+    rows = [[name, ours, thesis, "" if ours == thesis else "differs"] for name, ours, thesis in rows]
+    head = ["beside the thesis", "ours", "thesis", "?"]
+    columns = 4 if any(row[3] for row in rows) else 3
+    why = [line for text in thesis["why"] for line in wrapped(text, "  ", "- ")]
+    return ["", table(head[:columns], [row[:columns] for row in rows]), *why]
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f} %"
 
 
 def _revision_text(dataset: str, revision: int | None) -> list[str]:
@@ -182,43 +219,3 @@ def _revision_text(dataset: str, revision: int | None) -> list[str]:
         return []
     text = f"dealt by an earlier rule (revision {revision}); deal anew: encore store redeal {dataset}"
     return wrapped(text, "    ", "  ")
-
-
-def _by_part(shares: dict[str, float]) -> str:
-    return ", ".join(f"{100 * share:.1f} % of {part}" for part, share in shares.items())
-
-
-def _artists_text(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
-        return ["no artist is known"]
-    rows = [[songs, f"{count:,}"] for songs, count in found["artists"].items() if count]
-    head = f"songs an artist: {found['mean']:.1f} on average, median {found['median']:g}, most {found['most']:,}"
-    shown = "artists by their songs: " + ", ".join(f"{count} with {songs}" for songs, count in rows)
-    return [head, *wrapped(shown, "  ", "  ")]
-
-
-def _homophily_text(found: dict[str, Any]) -> list[str]:
-    if found["homophily"]["exact"] is None:
-        return ["label homophily: none, no two clips share an artist"]
-    rows = [
-        [f"label homophily, {name}", *(f"{100 * shares[kind]:.2f}" for kind in ("exact", "jaccard", "any"))]
-        for name, shares in (("mean over edges", found["homophily"]), ("mean over clips", found["homophily_per_node"]))
-    ]
-    return [table(["in per cent", "same set", "Jaccard", "any shared"], rows)]
-
-
-def _thesis_text(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
-        return []
-    rows = [[name, _figure(pair["ours"]), _figure(pair["thesis"])] for name, pair in found["figures"].items()]
-    rows = [[name, ours, thesis, "" if ours == thesis else "differs"] for name, ours, thesis in rows]
-    head = ["beside the thesis", "ours", "thesis", "?"]
-    columns = 4 if any(row[3] for row in rows) else 3
-    why = [line for text in found["why"] for line in wrapped(text, "  ", "- ")]
-    return ["", table(head[:columns], [row[:columns] for row in rows]), *why]
-
-
-def _figure(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f} %"

@@ -101,14 +101,15 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     first = is_first_process()
     if not first:
         progress.be_quiet(True)
-    target = find_device(device)
-    with joined(target) as world:
-        results = work.run(open_store(store), dataset, device=target, world=world, **request)
+    chosen = find_device(device)
+    with joined(chosen) as processes:
+        results = work.run(open_store(store), dataset, device=chosen, processes=processes, **request)
     return results if first else []
 
 
 def _print(results: list[Result], json: bool) -> None:
-    from pipeline.output import print_json, results_text
+    from pipeline.output import print_json
+    from pipeline.results import results_text
 
     if json and results:
         print_json([result.as_json() for result in results])

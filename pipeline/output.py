@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import statistics
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.head.rules import SHORT_RULES
-from store.words import counted
-
 if TYPE_CHECKING:
-    from stages.head.results import Result
+    from stages.head.modes import Mode
 
 WIDTH = 80
-SHORT = {
-    **SHORT_RULES,
-    "micro_f1": "micro F1",
-    "macro_f1": "macro F1",
-    "subset_accuracy": "exact set",
-    "accuracy": "accuracy",
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-}
-ARTIST_RULES = "artist (top): its most frequent label; (half): those of half its songs or more"
-_CHOICES = {
-    "fixed": "labels scored above 0.5 are chosen",
-    "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
-    "per-label": "labels are chosen above thresholds of their own, of the best F1 on validation",
-}
 
 
 def print_json(value: Any) -> None:
@@ -77,69 +57,9 @@ def shell_lines(command: str) -> list[str]:
     return lines
 
 
-def percent(values: Sequence[float]) -> str:
-    """Mean and standard deviation (divided by n) over seeds in per cent; the deviation only where there are several."""
-    mean = statistics.fmean(values)
-    if math.isnan(mean):
-        return "-"
-    spread = f"±{100 * statistics.pstdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean:.1f}{spread}"
-
-
-def results_text(results: Sequence[Result]) -> str:
-    """One table a regime, with what the two sides share and, where the thesis has figures, these beside ours."""
-    return "\n\n".join(
-        _regime_text([result for result in results if result.regime == regime])
-        for regime in dict.fromkeys(result.regime for result in results)
-    )
-
-
-def _regime_text(results: Sequence[Result]) -> str:
-    from stages.head.results import columns_of
-
-    first = results[0]
-    metrics = columns_of(results)
-    thesis = any(result.paper() for result in results)
-    rows = []
-    for result in results:
-        values = result.by_metric()
-        name = (
-            result.mode
-            + (f" ({SHORT.get(result.rule, result.rule)})" if result.rule else "")
-            + ("*" if result.transductive else "")
-        )
-        row = [name, *(percent(values[m]) if m in values else "-" for m in metrics)]
-        if thesis:
-            paper = result.paper()
-            row.append("-" if paper is None else f"{100 * next(v for v in paper.values() if isinstance(v, float)):.1f}")
-        rows.append([*row, f"{sum(result.seconds):.1f}"])
-    head = ["mode", *(SHORT[m] for m in metrics), *(["thesis"] if thesis else []), "s"]
-    seeds = first.seeds
-    backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
-    title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
-    lines = [f"{title}, {counted(seeds, 'seed')}", overlap_text(*first.overlap), "", table(head, rows)]
-    if any(result.rule for result in results):
-        lines.append(ARTIST_RULES)
-    lines += _choice_text(results)
-    lines += [f"{result.mode}: {result.remark}" for result in results if result.remark]
-    if any(result.transductive for result in results):
-        lines.append("* test clips' representations (never their labels) take part as neighbours")
-    if any(result.neighbours == "train" for result in results):
-        lines.append("inductive: training clips alone are neighbours")
-    if thesis:
-        papers = [paper for result in results if (paper := result.paper())]
-        metric = next(name for name in papers[0] if name != "backbone")
-        used = next((f" with {paper['backbone']}" for paper in papers if paper["backbone"]), "")
-        lines.append(f"thesis: {SHORT[metric]}{used}")
-    return "\n".join(lines)
-
-
-def _choice_text(results: Sequence[Result]) -> list[str]:
-    """How labels were chosen from scores where clips carry several, and how many networks a score is the mean of."""
-    how = {result.threshold for result in results} - {None}
-    lines = [_CHOICES[threshold] for threshold in _CHOICES if threshold in how]
-    members = max(result.members for result in results)
-    return [*lines, f"trained modes: mean scores of {members} networks"] if members > 1 else lines
+def rules_text(modes: Iterable[Mode]) -> list[str]:
+    """What the rules of modes choose, one line a head that has several."""
+    return list(dict.fromkeys(mode.about for mode in modes if mode.about))
 
 
 def overlap_text(*splits: dict[str, Any]) -> str:

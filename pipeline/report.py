@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
 from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, StoreOption
-from pipeline.output import ARTIST_RULES, SHORT, WIDTH, print_json, table
+from pipeline.output import WIDTH, print_json, rules_text, table
 from stages import progress
 from store.errors import RequestError
 
+if TYPE_CHECKING:
+    from stages.head.modes import Mode
+    from stages.head.report import Report, Score
+    from stages.head.scores.metrics import Metric
+
 _BELOW = "<"
+_TITLES = {
+    "by_genres_of_artist": "genres the artist has",
+    "by_songs_of_artist": "songs the artist has",
+    "by_neighbours_of_clip": "neighbours the clip has",
+}
 
 
 def report(
@@ -30,7 +41,7 @@ def report(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", help="draw scores by kind of artist, and confusions: .png, .pdf, .svg", metavar="FILE"),
+        typer.Option("--plot", help="draw scores by kind of clip, and confusions: .png, .pdf, .svg", metavar="FILE"),
     ] = None,
     neighbours: Annotated[
         str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
@@ -38,7 +49,7 @@ def report(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of artist."""
+    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     from pipeline import plot as picture
     from stages.head import report as work
 
@@ -64,69 +75,88 @@ def report(
         picture.draw(scores, plot)
         progress.note(f"drawn: {plot}")
     if json:
-        print_json(scores)
+        print_json(scores.as_json())
     else:
         print(describe(scores))
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(report: Report) -> str:
     """The report in tables of at most 80 columns."""
-    kind = " (synthetic)" if found["synthetic"] else ""
-    seeds = ", ".join(map(str, found["seeds"]))
-    which = f"test clips of seed{'s' if len(found['seeds']) > 1 else ''} {seeds}"
-    modes = found["modes"]
-    other = next((entry["against"]["mode"] for entry in modes.values() if "against" in entry), None)
-    tested = [] if other is None else [f"to {other}", "p"]
+    base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
+    lines = [*_head(report, base), "", _scores_table(report, base), *rules_text(report.modes), *_remarks(report)]
+    marked = False
+    for kind in _TITLES:
+        body = _kind_table(report, kind)
+        lines += ["", body] if body else []
+        marked |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
+    return "\n".join([*lines, *([f"{_BELOW} below {base} there, beyond the interval"] if marked else [])])
+
+
+def _head(report: Report, base: Mode | None) -> list[str]:
+    kind = " (synthetic)" if report.synthetic else ""
+    seeds = ", ".join(map(str, report.seeds))
+    return [
+        f"{report.dataset}{kind}, {report.representation or 'metadata'}, regime {report.regime}",
+        f"test clips of seed{'s' if len(report.seeds) > 1 else ''} {seeds} pooled; "
+        f"95 % intervals{' and p' if base else ''} over resampled artists",
+        *(["inductive: training clips alone are neighbours"] if report.neighbours == "train" else []),
+    ]
+
+
+def _scores_table(report: Report, base: Mode | None) -> str:
+    metric = report.task.main
+    tested = [] if base is None else [f"to {base}", "p"]
     rows = []
-    for mode, entry in modes.items():
-        bounds = entry["interval"]
-        within = f"{100 * bounds[0]:.1f} - {100 * bounds[1]:.1f}" if bounds else "-"
-        row = [mode, f"{100 * entry['score']:.1f}", within]
-        against = entry.get("against")
-        if against:
-            row += [f"{100 * against['difference']:+.1f}", "-" if against["p"] is None else f"{against['p']:.3f}"]
+    for mode, entry in report.modes.items():
+        score = entry.overall
+        row = [str(mode), metric.text(score.score), _interval(metric, score)]
+        if score.against is not None:
+            p = score.against.p
+            row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
         rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
+    return table(["mode", metric.title, "interval", *tested], rows)
+
+
+def _interval(metric: Metric, score: Score) -> str:
+    return "-" if score.interval is None else " - ".join(map(metric.text, score.interval))
+
+
+def _remarks(report: Report) -> list[str]:
     others = "; ".join(
         f"{mode} ({', '.join(f'{name}={value}' for name, value in values.items())})"
-        for mode, values in found["other_settings"].items()
+        for mode, values in report.other_settings.items()
     )
-    lines = [
-        f"{found['dataset']}{kind}, {found['representation'] or 'metadata'}, regime {found['regime']}",
-        f"{which} pooled; 95 % intervals{' and p' if tested else ''} over resampled artists",
-        *(["inductive: training clips alone are neighbours"] if found["neighbours"] == "train" else []),
-        "",
-        table(["mode", SHORT[found["metric"]], "interval", *tested], rows),
-        *([ARTIST_RULES] if any(mode.endswith("(top)") for mode in modes) else []),
+    members = ", ".join(report.ensemble)
+    return [
         *textwrap.wrap(f"made with other settings than the others: {others}" if others else "", WIDTH),
-        *textwrap.wrap(f"ensemble: mean scores of {', '.join(found['ensemble'])}" if found["ensemble"] else "", WIDTH),
+        *textwrap.wrap(f"ensemble: mean scores of {members}" if members else "", WIDTH),
     ]
-    marked = False
-    for key, title, more in (
-        ("by_genres_of_artist", "genres the artist has", _deviations(modes)),
-        ("by_songs_of_artist", "songs the artist has", {}),
-    ):
-        names = list(dict.fromkeys(name for entry in modes.values() for name in entry[key]))
-        if not names:
-            continue
-        clips = {name: entry[key][name]["clips"] for entry in modes.values() for name in entry[key]}
-        body = [["clips", *(f"{clips[name]:,}" for name in names), *("" for _ in more)]]
-        for mode, entry, *deviations in zip(modes, modes.values(), *more.values(), strict=True):
-            cells = [_cell(entry[key][name]) for name in names]
-            marked |= any(cell.endswith(_BELOW) for cell in cells)
-            body.append([mode, *cells, *deviations])
-        lines += ["", table([title, *names, *more], body)]
-    return "\n".join([*lines, *([f"{_BELOW} below {other} there, beyond the interval"] if marked else [])])
 
 
-def _deviations(modes: dict[str, Any]) -> dict[str, list[str]]:
-    """Columns of deviations over the genres that artists have: ours and, where it tells any, the thesis's."""
-    ours = [entry["deviation_over_genres"] for entry in modes.values()]
-    papers = [entry["paper"] for entry in modes.values()]
-    theirs = [paper["deviation_over_genres"] if paper else None for paper in papers]
-    columns = {"deviation": ours, **({"thesis": theirs} if any(papers) else {})}
+def _kind_table(report: Report, kind: str) -> str:
+    """Each mode's score in each bucket of a kind of clips; empty where no clip is in any."""
+    first = next(iter(report.modes.values())).by_kind[kind]
+    if not first:
+        return ""
+    more = _deviations(report) if kind == "by_genres_of_artist" else {}
+    rows = [["clips", *(f"{score.clips:,}" for score in first.values()), *("" for _ in more)]]
+    for mode, entry, *deviations in zip(report.modes, report.modes.values(), *more.values(), strict=True):
+        scores = entry.by_kind[kind].values()
+        cells = [f"{report.task.main.text(score.score)}{_BELOW if _is_below([score]) else ''}" for score in scores]
+        rows.append([str(mode), *cells, *deviations])
+    return table([_TITLES[kind], *first, *more], rows)
+
+
+def _is_below(scores: Iterable[Score]) -> bool:
+    """Whether any of the scores is below that of the mode tested against, beyond the interval."""
+    bounds = [score.against.interval for score in scores if score.against]
+    return any(interval is not None and interval[1] < 0 for interval in bounds)
+
+
+def _deviations(report: Report) -> dict[str, list[str]]:
+    """Columns of deviations over the genres that artists have: ours and, where it has any, the thesis's."""
+    entries = report.modes.values()
+    columns = {"deviation": [entry.deviation for entry in entries]}
+    if any(entry.thesis_deviation is not None for entry in entries):
+        columns["thesis"] = [entry.thesis_deviation for entry in entries]
     return {name: ["-" if value is None else f"{value:.4f}" for value in values] for name, values in columns.items()}
-
-
-def _cell(bucket: dict[str, Any]) -> str:
-    bounds = bucket.get("against", {}).get("interval")
-    return f"{100 * bucket['score']:.1f}{_BELOW if bounds and bounds[1] < 0 else ''}"

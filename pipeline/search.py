@@ -19,7 +19,7 @@ from pipeline.options import (
     SetOption,
     StoreOption,
 )
-from pipeline.output import SHORT, print_json, shell_lines, table
+from pipeline.output import print_json, shell_lines, table
 from store.words import counted
 
 if TYPE_CHECKING:
@@ -61,27 +61,28 @@ def search(
         print(describe(best))
 
 
-def describe(found: Found) -> str:
+def describe(best: Found) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
+    from stages.head.scores.task import METRICS
     from stages.head.search import SEED
 
-    kind = " (synthetic)" if found.synthetic else ""
-    failed = f", {found.failed} with a loss that did not stay finite" if found.failed else ""
-    scores = [found.default_validation, found.validation]
+    kind = " (synthetic)" if best.synthetic else ""
+    failed = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
+    metric = METRICS[best.metric]
     rows = [
-        [f"{SHORT[found.metric]}, validation", *("-" if value is None else f"{100 * value:.1f}" for value in scores)],
-        *([name, *map(_shown, (found.defaults[name], value))] for name, value in found.settings.items()),
+        [f"{metric.title}, validation", metric.text(best.default_validation), metric.text(best.validation)],
+        *([name, *map(_shown, (best.defaults[name], value))] for name, value in best.settings.items()),
     ]
     return "\n".join(
         [
-            f"{found.dataset}{kind}, {found.backbone or 'metadata alone'}, regime {found.regime}, seed {SEED}",
-            f"{found.mode}: {counted(found.trials, 'trial')}{failed}",
+            f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
+            f"{best.mode}: {counted(best.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",
-            *(["the default settings were the best"] if found.settings == found.defaults else []),
-            f"test scores, in place of those that are stored of {found.mode} in {found.regime}:",
-            *shell_lines(found.command),
+            *(["the default settings were the best"] if best.settings == best.defaults else []),
+            f"test scores, in place of those that are stored of {best.mode} in {best.regime}:",
+            *shell_lines(best.command),
         ]
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.output import percent, table
+from pipeline.output import table
 from stages import registry
 from stages.configure import configure
 from stages.embed.run import embed
@@ -37,6 +37,7 @@ from stages.splits.regimes import Split
 from store.layout import Store
 
 _METRICS = ("micro_f1", "tuned_f1", "roc_auc")
+_text = metrics.ROC_AUC.mean_text  # all are fractions, printed alike
 _TARGET_SONGS = 400
 _REGIME = "random-5fold"
 _HEAD = Settings(batch=32, learning_rate=1e-3)  # the default batch is as large as the training part: one step an epoch
@@ -192,9 +193,9 @@ def _none() -> Scores:
 def describe(found: dict[str, dict[str, Any]], chance: dict[str, Scores]) -> str:
     """One table: each score untrained and trained, and training's loss, first and lowest epoch, mean over the seeds."""
     head = ["song-only head", "F1", "trained", "tuned F1", "trained", "ROC-AUC", "trained", "loss"]
-    rows = [[name, *(cell for m in _METRICS for cell in (percent(s[m]), "-")), "-"] for name, s in chance.items()]
+    rows = [[name, *(cell for m in _METRICS for cell in (_text(s[m]), "-")), "-"] for name, s in chance.items()]
     for name, line in found.items():
-        cells = [percent(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")]
+        cells = [_text(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")]
         first, least = (np.mean([pick(losses) for losses in line["losses"]]) for pick in (lambda x: x[0], min))
         rows.append([name, *cells, f"{first:.2f}-{least:.2f}"])
     return table(head, rows)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.fit import evaluate
+from stages.head.fit import count, evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
+from stages.head.modes import Mode
 from stages.head.near_copies import COSINE, near_copies
 from stages.head.open import default_backbone, from_catalog, load
+from stages.head.results import numbers
+from stages.head.scores import buckets
+from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import REGIMES, Split
 from stages.splits.remarks import artists_of_parts
@@ -21,78 +27,141 @@ from store.layout import Store
 from store.schema import Catalog, CatalogInfo
 
 SEED = 0
+MAJORITY = Mode("majority")
+SONGS_PER_ARTIST = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 50), (51, 100), (101, None))
 
 
-BINS = (1, 2, 3, 6, 11, 21, 51, 101)  # songs an artist
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What a collection holds, and how far one gets in it without hearing a song.
+
+    Attributes
+    ----------
+    unknown_artist : songs of unknown artist.
+    labels : songs that carry each label.
+    label_cardinality : labels a song: ``mean``, ``songs`` with so many, and ``distinct_sets`` of them.
+    songs_per_artist : ``mean``, ``median``, ``most``, how many ``artists`` have so many; None where none is known.
+    edges : pairs of clips of one artist.
+    homophily, homophily_per_node : label homophily over edges, and over clips.
+    regimes : by regime, what its parts share (`Collection.overlap`), the share of test songs that have neighbours, the
+        artists of each part (`artists_of_parts`) and remarks.
+    revisions : by regime, the revision of the rule that dealt its split (`stages.splits.kept.REVISION`); None where
+        none is recorded.
+    impossible : by regime that this collection cannot have, why.
+    baselines : by regime and mode, the metrics of what hears no song; None where not defined.
+    left_out : clips left out, by reason.
+    near_copies : see `stages.head.near_copies`; None where they were not counted.
+    thesis : the thesis's figures beside these, and why they differ; None where it has none on this version.
+    """
+
+    dataset: str
+    synthetic: bool
+    songs: int
+    clips: int
+    artists: int
+    albums: int
+    unknown_artist: int
+    labels: dict[str, int]
+    task: Task
+    edges: int
+    label_cardinality: dict[str, Any]
+    songs_per_artist: dict[str, Any] | None
+    homophily: dict[str, float | None]
+    homophily_per_node: dict[str, float | None]
+    regimes: dict[str, dict[str, Any]]
+    revisions: dict[str, int | None]
+    impossible: dict[str, str]
+    baselines: dict[str, dict[Mode, dict[str, float | None]]]
+    left_out: dict[str, int]
+    thesis: dict[str, Any] | None
+    near_copies: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The audit under its stable keys."""
+        document = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        baselines = {
+            regime: {mode.full: scores for mode, scores in by_mode.items()}
+            for regime, by_mode in self.baselines.items()
+        }
+        if self.near_copies is None:
+            del document["near_copies"]
+        return {**document, "task": self.task.NAME, "baselines": baselines}
 
 
-def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) -> dict[str, Any]:
+def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) -> Audit:
     """Counts, edges, homophily, what the sides of each regime share, and the baselines that hear no song.
 
-    Keys are those of the plan: ``songs, clips, artists, edges, homophily, regimes, baselines`` and, beside
-    them, ``dataset, synthetic, albums, labels, unknown_artist, task, label_cardinality, songs_per_artist,
-    homophily_per_node, left_out, revisions, thesis``. Splits are those of seed 0, as ``store`` keeps them. A regime
-    that this collection cannot have is absent, and ``impossible`` says why.
+    Splits are those of seed 0, as ``store`` keeps them.
 
     Parameters
     ----------
     keeps : whether the store is to keep the splits that are dealt here for the first time.
     """
     data = from_catalog(catalog, store, keeps=keeps)
-    regimes: dict[str, Any] = {}
-    baselines: dict[str, Any] = {}
-    impossible: dict[str, str] = {}
-    for regime in REGIMES:
-        try:
-            part = data.split(regime, SEED)
-        except RequestError as error:
-            impossible[regime] = str(error)
-            continue
-        artists = artists_of_parts(part, song=data.song, artist=data.artist)
-        regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists
-        regimes[regime] |= {"remarks": data.remarks([part])}
-        baselines[regime] = _baselines(data, part)
+    splits, impossible = _splits(data)
     _, first_clip = np.unique(data.song, return_index=True)
-    found = {
-        "dataset": catalog.info.name,
-        "synthetic": catalog.info.synthetic,
+    of_songs = data.targets[first_clip]
+    labels = dict(zip(data.labels, of_songs.sum(axis=0).tolist(), strict=True))
+    by_edge = homophily(data.artist, data.targets)
+    counts = {
         "songs": len(first_clip),
         "clips": len(data),
         "artists": _known(data.artist),
         "albums": _known(data.album),
-        "unknown_artist": int((data.artist[first_clip] < 0).sum()),
-        "labels": {
-            label: int(count)
-            for label, count in zip(data.labels, data.targets[first_clip].sum(axis=0).tolist(), strict=True)
-        },
-        "task": data.task.NAME,
-        "edges": data.graph.edges,
-        "label_cardinality": _cardinality(data.targets[first_clip]),
-        "songs_per_artist": _songs_per_artist(data.artist[first_clip]),
-        "homophily": homophily(data.artist, data.targets),
-        "homophily_per_node": homophily(data.artist, data.targets, per_node=True),
-        "regimes": regimes,
-        "revisions": {regime: _revision(data, regime) for regime in regimes},
-        "impossible": impossible,
-        "baselines": baselines,
-        "left_out": {reason: count for reason, count in data.left_out.items() if count},
+        "labels": len(labels),
     }
-    return found | {"thesis": _beside_thesis(found, catalog.info)}
+    return Audit(
+        songs=counts["songs"],
+        clips=counts["clips"],
+        artists=counts["artists"],
+        albums=counts["albums"],
+        dataset=catalog.info.name,
+        synthetic=catalog.info.synthetic,
+        unknown_artist=int((data.artist[first_clip] < 0).sum()),
+        labels=labels,
+        task=data.task,
+        edges=data.graph.edges,
+        label_cardinality=_cardinality(of_songs),
+        songs_per_artist=_songs_per_artist(data.artist[first_clip]),
+        homophily=by_edge,
+        homophily_per_node=homophily(data.artist, data.targets, per_node=True),
+        regimes={regime: _regime(data, split) for regime, split in splits.items()},
+        revisions={regime: _revision(data, regime) for regime in splits},
+        impossible=impossible,
+        baselines={regime: _baselines(data, split) for regime, split in splits.items()},
+        left_out={reason: count for reason, count in data.left_out.items() if count},
+        thesis=_beside_thesis(counts, by_edge["exact"], catalog.info),
+    )
 
 
 def near(store: Store, name: str, backbone: str | None, cosine: float | None) -> dict[str, Any]:
     """`near_copies` of a stored representation, in the splits of seed 0 that this collection can have."""
-    names = [str(each) for each in store.complete(name)]
+    names = [str(representation) for representation in store.complete(name)]
     data = load(store, name, backbone or default_backbone(store, name, names), held=False)
-    splits: dict[str, Split] = {}
-    for regime in REGIMES:
-        with suppress(RequestError):
-            splits[regime] = data.split(regime, SEED)
+    splits, _ = _splits(data)
     return near_copies(data, splits, COSINE if cosine is None else cosine)
 
 
-def _cardinality(targets: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Labels a song: their mean, how many songs have one, two, ..., and how many sets of labels there are."""
+def _splits(data: Collection) -> tuple[dict[str, Split], dict[str, str]]:
+    """The split of each regime that the collection can have, and why it cannot have the others."""
+    splits, impossible = {}, {}
+    for regime in REGIMES:
+        try:
+            splits[regime] = data.split(regime, SEED)
+        except RequestError as error:
+            impossible[regime] = str(error)
+    return splits, impossible
+
+
+def _known(ids: NDArray[np.int64]) -> int:
+    return len(np.unique(ids[ids >= 0]))
+
+
+def _cardinality(targets: NDArray[np.bool_]) -> dict[str, Any]:
+    """Labels a song: their mean, how many songs have one, two, ..., and how many sets of labels there are.
+
+    ``targets`` is [songs, labels].
+    """
     counts = targets.sum(axis=1)
     each, songs = np.unique(counts, return_counts=True)
     return {
@@ -102,21 +171,26 @@ def _cardinality(targets: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _songs_per_artist(artist: np.ndarray[Any, Any]) -> dict[str, Any] | None:
-    """Songs an artist: mean, median, most, and how many artists have 1, 2, 3 to 5 songs and so on."""
+def _songs_per_artist(artist: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Songs an artist: mean, median, most, and how many artists have 1, 2, 3 to 5 songs and so on.
+
+    ``artist`` is [songs], -1 where unknown.
+    """
     counts = np.bincount(artist[artist >= 0])
     if not len(counts):
         return None
-    histogram = {}
-    for first, last in zip(BINS, [*(b - 1 for b in BINS[1:]), None], strict=True):
-        inside = int(((counts >= first) & (counts <= (last or counts.max()))).sum())
-        histogram[f"{first}+" if last is None else str(first) if first == last else f"{first}-{last}"] = inside
     return {
         "mean": float(counts.mean()),
         "median": float(np.median(counts)),
         "most": int(counts.max()),
-        "artists": histogram,
+        "artists": {name: int(inside.sum()) for name, inside in buckets.split(counts, SONGS_PER_ARTIST).items()},
     }
+
+
+def _regime(data: Collection, split: Split) -> dict[str, Any]:
+    """What the parts of a split share and hold."""
+    artists = artists_of_parts(split, song=data.song, artist=data.artist)
+    return data.overlap(split) | _neighbours(data, split) | artists | {"remarks": data.remarks([split])}
 
 
 def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
@@ -129,39 +203,34 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
     known = artist >= 0
     artists = int(artist.max(initial=-1)) + 1
     every, train = (np.bincount(artist[known & chosen], minlength=artists) for chosen in (part > -2, part == 0))
-    heard = known & tested
+    of_tests = artist[known & tested]
     return {
-        "test_with_neighbour": float((every[artist[heard]] > 1).sum() / tested.sum()),
-        "test_with_training_neighbour": float((train[artist[heard]] > 0).sum() / tested.sum()),
+        "test_with_neighbour": float((every[of_tests] > 1).sum() / tested.sum()),
+        "test_with_training_neighbour": float((train[of_tests] > 0).sum() / tested.sum()),
     }
+
+
+def _beside_thesis(counts: dict[str, int], exact: float | None, info: CatalogInfo) -> dict[str, Any] | None:
+    """Our counts and homophily beside the thesis's, and why they differ; None where it has none on this version."""
+    paper = paper_on(info)
+    if paper is None:
+        return None
+    ours = {name: counts[name] for name in paper.counts}
+    figures: dict[str, Any] = {name: {"ours": ours[name], "thesis": count} for name, count in paper.counts.items()}
+    figures["homophily"] = {"ours": exact, "thesis": paper.homophily}
+    same = ours == paper.counts and abs((exact or 0.0) - paper.homophily) < 0.00005
+    return {"figures": figures, "why": [] if same else [*info.notes, paper.why]}
+
+
+def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | None]]:
+    """The test scores of what hears no song: the artist's labels, and the best answer where nothing is known."""
+    by_rule, _ = count(Artist, data, split, Artist.Config())
+    predictions = {Mode(Artist.NAME, rule): prediction for rule, prediction in by_rule.items()}
+    predictions[MAJORITY] = data.task.baseline(data.targets[split == 0], len(data))
+    return {mode: numbers(evaluate(prediction, data, split)) for mode, prediction in predictions.items()}
 
 
 def _revision(data: Collection, regime: str) -> int | None:
     """Of the rule by which a split was dealt; None for an official one."""
     dealing = None if data.division is None else data.division.dealing(regime, SEED)
     return None if dealing is None else dealing.revision
-
-
-def _beside_thesis(found: dict[str, Any], info: CatalogInfo) -> dict[str, Any] | None:
-    """Our figures and the thesis's, and why they differ; None where it has none on this version of a data set."""
-    paper = paper_on(info)
-    if paper is None:
-        return None
-    ours = {name: len(found[name]) if name == "labels" else found[name] for name in paper.counts}
-    figures: dict[str, Any] = {name: {"ours": ours[name], "thesis": count} for name, count in paper.counts.items()}
-    figures["homophily"] = {"ours": found["homophily"]["exact"], "thesis": paper.homophily}
-    same = ours == paper.counts and abs((found["homophily"]["exact"] or 0.0) - paper.homophily) < 0.00005
-    return {"figures": figures, "why": [] if same else [*info.notes, paper.why]}
-
-
-def _known(ids: np.ndarray[Any, Any]) -> int:
-    return len(np.unique(ids[ids >= 0]))
-
-
-def _baselines(data: Collection, part: Split) -> dict[str, dict[str, float | None]]:
-    predictions = {f"artist ({rule})": found for rule, found in Artist().predict(data, part).items()}
-    predictions["majority"] = data.task.baseline(data.targets[part == 0], len(data))
-    return {
-        name: {metric: None if np.isnan(value) else value for metric, value in evaluate(found, data, part).items()}
-        for name, found in predictions.items()
-    }

@@ -1,30 +1,164 @@
-"""What lies behind the scores of stored runs: intervals, paired tests, scores by kind of artist."""
+"""What lies behind the scores of stored runs: intervals, paired tests, scores by kind of clip, confusions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stages import registry
 from stages.head.collection import Collection
-from stages.head.heads import OWN_SETTINGS
+from stages.head.graph.cliques import CliqueGraph
+from stages.head.heads import can_be_inductive
+from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
-from stages.head.results import numbers
-from stages.head.rules import SHORT_RULES
-from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
-from stages.head.scores import bootstrap as analysis
-from stages.head.scores.bootstrap import Scored
+from stages.head.runs.tested import (
+    Key,
+    Runs,
+    clips_of,
+    common_keys,
+    ensemble_of,
+    find_mode,
+    load_runs,
+    of_one_split,
+    task_of_run,
+)
+from stages.head.scores import buckets
+from stages.head.scores.bootstrap import bootstrap, interval, p_value
+from stages.head.scores.metrics import confusion
+from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.progress import note
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store, match
-from store.runs import RunFolder, count_runs
-from store.splits import Dealing, read_dealings
+from store.runs import RunFolder, StoredRun, count_runs
+from store.schema import CatalogInfo
+from store.splits import read_dealings
+
+ENSEMBLE = Mode("ensemble")
+KINDS = {
+    "by_genres_of_artist": buckets.GENRES,
+    "by_songs_of_artist": buckets.SONGS,
+    "by_neighbours_of_clip": buckets.NEIGHBOURS,
+}
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a score is above that of another ``mode`` on the same clips; interval and p are None for one artist."""
+
+    mode: Mode
+    difference: float
+    interval: Interval | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The main metric on some clips.
+
+    ``interval`` holds 95 % of it over resampled artists, None where there is but one. ``against`` is None for the mode
+    that others are tested against, and where there is none.
+    """
+
+    clips: int
+    score: float
+    interval: Interval | None
+    against: Difference | None
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"score": self.score, "interval": self.interval and list(self.interval)}
+        if self.against is not None:
+            bounds = self.against.interval
+            document["against"] = {
+                "mode": str(self.against.mode),
+                "difference": self.against.difference,
+                "interval": bounds and list(bounds),
+                "p": self.against.p,
+            }
+        return document
+
+
+@dataclass(frozen=True)
+class ModeReport:
+    """What lies behind the score of one mode.
+
+    Attributes
+    ----------
+    overall : the score on all test clips.
+    by_kind : for each of `KINDS` the score in each bucket that has clips.
+    deviation : standard deviation of the scores over the buckets of artists' genres, and the thesis's; None if unknown.
+    confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`.
+    """
+
+    overall: Score
+    by_kind: dict[str, dict[str, Score]]
+    deviation: float | None
+    thesis_deviation: float | None
+    confusion: NDArray[np.int64]
+
+    def as_json(self) -> dict[str, Any]:
+        thesis = self.thesis_deviation
+        return {
+            **self.overall.as_json(),
+            **{
+                kind: {bucket: {"clips": score.clips, **score.as_json()} for bucket, score in scores.items()}
+                for kind, scores in self.by_kind.items()
+            },
+            "deviation_over_genres": self.deviation,
+            "paper": None if thesis is None else {"deviation_over_genres": thesis},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `report` says of the stored runs of one collection in one regime.
+
+    Attributes
+    ----------
+    representation : the folder of the representation; None where only runs that read none are reported.
+    neighbours : ``train`` where training clips alone were neighbours, else ``all``.
+    labels, label_clips : the labels, and how many test clips carry each.
+    ensemble : the modes whose mean scores are one more mode.
+    other_settings : by mode, its settings that differ from those of most modes.
+    """
+
+    dataset: str
+    synthetic: bool
+    representation: str | None
+    regime: str
+    neighbours: str
+    seeds: list[int]
+    task: Task
+    labels: tuple[str, ...]
+    label_clips: list[int]
+    ensemble: list[str]
+    other_settings: dict[Mode, dict[str, Any]]
+    modes: dict[Mode, ModeReport]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report under its stable keys."""
+        return {
+            "dataset": self.dataset,
+            "synthetic": self.synthetic,
+            "representation": self.representation,
+            "regime": self.regime,
+            "neighbours": self.neighbours,
+            "seeds": self.seeds,
+            "metric": self.task.main.name,
+            "labels": list(self.labels),
+            "label_clips": self.label_clips,
+            "ensemble": self.ensemble,
+            "other_settings": {str(mode): settings for mode, settings in self.other_settings.items()},
+            "modes": {str(mode): entry.as_json() for mode, entry in self.modes.items()},
+        }
 
 
 def report(
@@ -37,8 +171,8 @@ def report(
     against: str,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
-) -> dict[str, Any]:
-    """Intervals, paired tests and scores by kind of artist for the runs that ``head`` and ``compare`` left.
+) -> Report:
+    """Intervals, paired tests and scores by kind of clip for the runs that ``head`` and ``compare`` left.
 
     Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
     the scores of ``ensemble``'s modes is reported as one more mode.
@@ -49,112 +183,151 @@ def report(
     """
     parse_regime(regime)
     catalog = store.read_catalog(dataset)
-    data = from_catalog(catalog)
-    name = _representation(store, dataset, backbone)
-    runs: dict[str, dict[Key, Run]] = {}
-    for mode in dict.fromkeys((*modes, *ensemble)):
-        for where in (name, None):
-            runs |= _load(store, data, RunFolder(dataset, where, mode, regime, inductive and _reads_neighbours(mode)))
-    runs = _of_one_split(runs, read_dealings(store, dataset), dataset, regime)
+    data = from_catalog(catalog, store, keeps=False)
+    representation = _representation(store, dataset, backbone)
+    names = list(dict.fromkeys((*modes, *ensemble)))
+    folders = [
+        RunFolder(dataset, folder, mode, regime, inductive and _reads_neighbours(mode))
+        for mode in names
+        for folder in dict.fromkeys((representation, None))
+    ]
+    runs = of_one_split(load_runs(store, data, folders), read_dealings(store, dataset), dataset, regime)
     if not runs:
-        raise RequestError(
-            f"{dataset} has no runs in regime {regime} to report on; "
-            + _how_to_make_some(dataset, backbone, (*modes, *ensemble), regime, inductive=inductive)
+        how = _how_to_make_some(dataset, backbone, names, regime, inductive=inductive)
+        raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")
+    keys = common_keys(runs, dataset)
+    if ensemble:
+        runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
+    base = _base(runs, against, regime)
+    pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
+    first = next(iter(pooled.values()))
+    task = task_of_run(first[0])
+    clips = [clips_of(data, run) for run in first]
+    neighbours = [
+        _degree(data, regime, key, inductive=inductive)[of_key] for key, of_key in zip(keys, clips, strict=True)
+    ]
+    test = _TestClips(data, np.concatenate(clips), np.concatenate(neighbours))
+    deviations = _thesis_deviations(catalog.info, representation, regime, inductive=inductive)
+    return Report(
+        dataset=dataset,
+        synthetic=catalog.info.synthetic,
+        representation=representation,
+        regime=regime,
+        neighbours="train" if inductive else "all",
+        seeds=sorted({seed for seed, _ in keys}),
+        task=task,
+        labels=data.labels,
+        label_clips=test.truth.sum(axis=0).tolist(),
+        ensemble=list(ensemble),
+        other_settings=_other_settings({mode: of_mode[0].record.all_settings() for mode, of_mode in pooled.items()}),
+        modes=_mode_reports(task, pooled, test, base, deviations),
+    )
+
+
+class _TestClips:
+    """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
+
+    def __init__(self, data: Collection, clips: NDArray[np.int64], neighbours: NDArray[np.int64]) -> None:
+        self.truth = data.targets[clips]
+        self.artist = data.artist[clips]
+        self.counts = {
+            "by_genres_of_artist": buckets.genres_of_artist(data.artist, data.targets)[clips],
+            "by_songs_of_artist": buckets.songs_of_artist(data.artist, data.song)[clips],
+            "by_neighbours_of_clip": neighbours,
+        }
+
+
+def _mode_reports(
+    task: Task,
+    runs: Mapping[Mode, Sequence[StoredRun]],
+    test: _TestClips,
+    base: Mode | None,
+    thesis: Mapping[str, float],
+) -> dict[Mode, ModeReport]:
+    chosen = {mode: np.concatenate([run.chosen for run in of_mode]) for mode, of_mode in runs.items()}
+    sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
+    modes = list(runs)
+    overall = _scores(task, modes, sums, test.artist, base)
+    by_kind: dict[str, dict[str, dict[Mode, Score]]] = {}
+    for kind, ranges in KINDS.items():
+        inside = buckets.split(test.counts[kind], ranges)
+        by_kind[kind] = {
+            bucket: _scores(task, modes, sums[:, among], test.artist[among], base)
+            for bucket, among in inside.items()
+            if among.any()
+        }
+    reports = {}
+    for mode in modes:
+        scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
+        over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
+        reports[mode] = ModeReport(
+            overall=overall[mode],
+            by_kind=scores,
+            deviation=float(np.std(over_genres)) if over_genres else None,
+            thesis_deviation=thesis.get(str(mode)),
+            confusion=confusion(test.truth, chosen[mode]),
         )
-    common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
-    if not common:
-        raise RequestError(f"no seed was run for all of {', '.join(runs)}; run encore compare {dataset}")
-    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
-    if left:
-        lacking = [mode for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
-        note(
-            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
-            f"run these again with --seeds, or name others by --modes"
-        )
-    for key in common:
-        first, *others = (by_key[key] for by_key in runs.values())
-        if not all(first.is_comparable(other) for other in others):
-            raise RequestError(
-                f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
+    return reports
+
+
+def _scores(
+    task: Task, modes: Sequence[Mode], sums: NDArray[np.float64], artist: NDArray[np.int64], base: Mode | None
+) -> dict[Mode, Score]:
+    """By mode the score on some clips, its interval, and how it differs from the mode ``base``.
+
+    ``sums`` is [modes, clips, sums] (`Task.tally`), ``artist`` [clips].
+    """
+    resampled = bootstrap(task, sums, artist)
+    score = dict(zip(modes, task.total(sums.sum(axis=1)).tolist(), strict=True))
+    rows = dict(zip(modes, [None] * len(modes) if resampled is None else resampled, strict=True))
+    scores = {}
+    for mode, row in rows.items():
+        against = None
+        if base is not None and mode != base:
+            other = rows[base]
+            difference = None if row is None or other is None else row - other
+            against = Difference(
+                mode=base,
+                difference=score[mode] - score[base],
+                interval=None if difference is None else interval(difference),
+                p=None if difference is None else p_value(difference),
             )
-    if len(ensemble) == 1:
-        raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
-    members = [_member(runs, mode) for mode in ensemble]
-    tuned = [mode for mode, by_key in zip(ensemble, members, strict=True) if _is_tuned(by_key[common[0]])]
-    if tuned:
-        raise RequestError(
-            f"the runs of {', '.join(tuned)} decide by tuned thresholds, and an ensemble has none to go by but 0.5; "
-            f"train them again without --threshold"
-        )
-    if members:
-        runs[ENSEMBLE] = {key: _mean([by_key[key] for by_key in members]) for key in common}
-    against = _first(runs, against) or against
-    if against not in runs and against not in registry.names("head"):
-        raise unknown("mode to test --against", against, {*runs, *registry.names("head")})
-    if against not in runs:
+        scores[mode] = Score(sums.shape[1], score[mode], None if row is None else interval(row), against)
+    return scores
+
+
+def _degree(data: Collection, regime: str, key: Key, *, inductive: bool) -> NDArray[np.int64]:
+    """[clips] how many neighbours each clip has in the artist graph; with ``inductive`` training clips alone."""
+    graph = data.graph
+    if inductive:
+        seed, fold = key
+        split = data.parts(regime, seed)[max(fold - 1, 0)]
+        graph = CliqueGraph(graph.artist, torch.from_numpy(split == 0))
+    degree: NDArray[np.int64] = graph.degree.numpy()
+    return degree
+
+
+def _base(runs: Runs, against: str, regime: str) -> Mode | None:
+    """The mode that others are tested against; None, which is noted, where it has no runs."""
+    mode = find_mode(runs, against)
+    if mode is None and against not in registry.names("head"):
+        raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
+    if mode is None:
         note(
             f"there are no runs of {against} in regime {regime} among the modes reported: none is tested "
-            f"against it; name another by --against: {', '.join(runs)}"
+            f"against it; name another by --against: {', '.join(map(str, runs))}"
         )
-    pooled = {mode: [by_key[key] for key in common] for mode, by_key in runs.items()}
-    scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
-    clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
-    names, said = list(scored), list(scored.values())
-    genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
-    songs = analysis.songs_of_artist(data.artist, data.song)[clips]
-    over_all = analysis.bootstrap(said) if analysis.units(said[0]) > 1 else None  # one artist tells nothing of others
-    found: dict[str, Any] = _scores(names, said, over_all, against)
-    for kind, value, buckets in (
-        ("by_genres_of_artist", genres, analysis.GENRES),
-        ("by_songs_of_artist", songs, analysis.SONGS),
-    ):
-        for mode in names:
-            found[mode][kind] = {}
-        for bucket, (parts, resampled) in analysis.by_bucket(said, value, buckets).items():
-            for mode, entry in _scores(names, parts, resampled, against).items():
-                found[mode][kind][bucket] = {"clips": len(parts[0].truth), **entry}
-    paper = paper_on(catalog.info)
-    thesis = paper.deviations if paper is not None and paper.is_of(name, regime) else {}
-    for mode, run in scored.items():
-        by_genres = [bucket["score"] for bucket in found[mode]["by_genres_of_artist"].values()]
-        found[mode]["deviation_over_genres"] = float(np.std(by_genres)) if by_genres else None
-        told = mode in thesis and not (inductive and _reads_neighbours(mode))
-        found[mode]["paper"] = {"deviation_over_genres": thesis[mode]} if told else None
-        found[mode]["confusion"] = analysis.confusion(run).tolist()
-    return {
-        "dataset": dataset,
-        "synthetic": catalog.info.synthetic,
-        "representation": name,
-        "regime": regime,
-        "neighbours": "train" if inductive else "all",
-        "seeds": sorted({seed for seed, _ in common}),
-        "metric": said[0].task.main.name,
-        "labels": list(data.labels),
-        "label_clips": said[0].truth.sum(axis=0).tolist(),
-        "ensemble": list(ensemble),
-        "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
-        "modes": found,
-    }
+    return mode
 
 
-def _of_one_split(
-    runs: dict[str, dict[Key, Run]], dealings: Mapping[str, Dealing], dataset: str, regime: str
-) -> dict[str, dict[Key, Run]]:
-    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
-    marks = {column: dealing.mark for column, dealing in dealings.items()}
-    older = [
-        mode
-        for mode, by_key in runs.items()
-        if any(run.split != marks.get(f"{regime}-{seed}", run.split) for (seed, _), run in by_key.items())
-    ]
-    if not older:
-        return runs
-    again = f"train again: encore compare {dataset} --regimes {regime}"
-    if len(older) == len(runs):
-        note(f"all runs are on splits that were dealt anew since; to have them on the present ones, {again}")
-        return runs
-    note(f"left out: {', '.join(older)}, trained on splits that were dealt anew since; {again}")
-    return {mode: by_key for mode, by_key in runs.items() if mode not in older}
+def _thesis_deviations(
+    info: CatalogInfo, representation: str | None, regime: str, *, inductive: bool
+) -> Mapping[str, float]:
+    """By mode the thesis's deviation over artists' genres, where it has one of runs like these."""
+    paper = paper_on(info)
+    if paper is None or not paper.is_of(representation, regime):
+        return {}
+    return {mode: value for mode, value in paper.deviations.items() if not (inductive and _reads_neighbours(mode))}
 
 
 def _reads_neighbours(mode: str) -> bool:
@@ -163,9 +336,9 @@ def _reads_neighbours(mode: str) -> bool:
 
 
 def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:
-    """The command that makes the runs asked for, of those modes that can be inductive where these shall be."""
+    """The command that makes runs of these modes, or of those that can be inductive where the runs shall be."""
     heads = {mode: registry.find("head", mode) for mode in modes}
-    able = [mode for mode, head in heads.items() if head.INDUCTIVE or not (inductive and head.READS_NEIGHBOURS)]
+    able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
     if not able:
         return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
     words = [
@@ -178,57 +351,25 @@ def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], 
     return f"make some: {' '.join(words)}"
 
 
-def _scores(
-    names: Sequence[str], said: Sequence[Scored], resampled: NDArray[np.float64] | None, against: str
-) -> dict[str, dict[str, Any]]:
-    """By mode the score, its interval, and how it differs from the mode ``against``, on the same clips.
+def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode, dict[str, Any]]:
+    """By mode its settings that differ from those of most modes; modes that train nothing have none.
 
-    ``resampled`` is [modes, resamples], None where there are too few artists for intervals.
+    Whether runs are inductive was asked for, and is no difference.
     """
-    rows = dict(zip(names, [None] * len(names) if resampled is None else resampled, strict=True))
-    scores = {name: run.score() for name, run in zip(names, said, strict=True)}
-    found: dict[str, dict[str, Any]] = {}
-    for name, row in rows.items():
-        found[name] = {"score": scores[name], "interval": None if row is None else list(analysis.interval(row))}
-        if against in rows and name != against:
-            base = rows[against]
-            difference = None if row is None or base is None else row - base
-            found[name]["against"] = {
-                "mode": against,
-                "difference": scores[name] - scores[against],
-                "interval": None if difference is None else list(analysis.interval(difference)),
-                "p": None if difference is None else analysis.p_value(difference),
-            }
-    return found
-
-
-def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    """Mode -> its settings that differ from what most modes have; modes that train nothing have none.
-
-    Compared is what modes read. Whether runs are inductive was asked for.
-    """
-    given = {mode: values for mode, values in settings.items() if values and mode != ENSEMBLE}
-    found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for values in given.values() for name in values if name != "inductive"):
-        of = {mode: values.get(name) for mode, values in given.items() if _reads(mode, name)}
-        shown = [repr(value) for value in of.values()]
+    trained = {mode: values for mode, values in settings.items() if values}
+    others: dict[Mode, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for values in trained.values() for name in values if name != "inductive"):
+        by_mode = {mode: values[name] for mode, values in trained.items() if name in values}
+        shown = [repr(value) for value in by_mode.values()]
         usual = max(dict.fromkeys(shown), key=shown.count, default=None)
-        for mode, value in of.items():
+        for mode, value in by_mode.items():
             if repr(value) != usual:
-                found.setdefault(mode, {})[name] = value
-    return found
-
-
-def _reads(mode: str, setting: str) -> bool:
-    own: frozenset[str] = registry.find("head", mode.partition(" (")[0]).SETTINGS
-    return setting not in OWN_SETTINGS or setting in own
-
-
-def _is_tuned(run: Run) -> bool:
-    return bool((run.settings or {}).get("threshold", "fixed") != "fixed")
+                others.setdefault(mode, {})[name] = value
+    return others
 
 
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+    """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     chosen = match(names, backbone or default_backbone(store, dataset, names))
     if len(chosen) > 1:
@@ -236,103 +377,3 @@ def _representation(store: Store, dataset: str, backbone: str | None) -> str | N
     if backbone is not None and not chosen:
         raise RequestError(f"{dataset} has no runs of {backbone!r}; have: {', '.join(names) or 'none'}")
     return chosen[0] if chosen else None
-
-
-Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
-
-
-ENSEMBLE = "ensemble"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run said of its test clips: ``clips`` are their places in the collection, ``score`` [clips, labels]."""
-
-    said: Scored
-    clips: NDArray[np.int64]
-    score: NDArray[np.float32]
-    settings: dict[str, Any] | None = None
-    split: str | None = None
-
-    def is_comparable(self, other: Run) -> bool:
-        """Whether both were asked the same of the same clips."""
-        return np.array_equal(self.clips, other.clips) and self.said.task == other.said.task
-
-
-def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[Key, Run]]:
-    """The runs in a folder, by name (mode and rule), and by seed and fold."""
-    place = {row: clip for clip, row in enumerate(data.rows.tolist())}
-    runs: dict[str, dict[Key, Run]] = {}
-    settings = None
-    for held in stored_runs(store, folder):
-        whole = _stands(data, held.catalog) and set(held.labels) <= set(data.labels)
-        if not whole or not all(row in place for row in held.rows):
-            raise RequestError(
-                f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
-                f"changed; run the head again"
-            )
-        settings = settings or held.settings
-        if settings != held.settings:
-            raise RequestError(
-                f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
-                f"{folder.mode} at once; run the head again"
-            )
-        clips = np.array([place[row] for row in held.rows])
-        # A label that none but clips which failed to encode carry is the catalog's, and not the run's.
-        columns = [data.labels.index(label) for label in held.labels]
-        score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
-        score[:, columns], chosen[:, columns] = held.score, held.chosen
-        _check(store, folder, held, data.targets[clips][:, columns])
-        said = Scored(data.targets[clips], chosen, data.artist[clips], held.task)
-        name = f"{folder.mode} ({SHORT_RULES.get(held.rule, held.rule)})" if held.rule else folder.mode
-        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, score, held.settings, held.split)
-    return runs
-
-
-def _check(store: Store, folder: RunFolder, held: StoredRun, truth: NDArray[np.bool_]) -> None:
-    """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
-    found = held.task.evaluate(truth, held.chosen)
-    for name, value in numbers(found).items():
-        if held.metrics.get(name) != value:
-            why = f"its {name} is {held.metrics.get(name)!r}, and that of its predictions {value!r}"
-            raise not_its_own(store, folder, held.file, why)
-    reads = registry.find("head", folder.mode).READS_NEIGHBOURS
-    if reads and held.settings is not None and held.settings.get("inductive") is not folder.inductive:
-        raise not_its_own(store, folder, held.file, "its neighbours are not those of its folder")
-
-
-def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:
-    """Whether the songs that a run knew are still there, with the same labels, albums and artists."""
-    rows = (trained_on or {}).get("rows")
-    if data.division is None or not isinstance(rows, int):
-        return False
-    return catalog_mark(data.division, rows) == trained_on
-
-
-def _member(runs: dict[str, dict[Key, Run]], mode: str) -> dict[Key, Run]:
-    """The runs of a mode; its rules, where it has several, have the same scores."""
-    name = _first(runs, mode)
-    if name is None:
-        raise RequestError(f"there are no runs of {mode} to take into the ensemble; have: {', '.join(runs)}")
-    return runs[name]
-
-
-def _first(runs: dict[str, dict[Key, Run]], mode: str) -> str | None:
-    """What the runs of a mode are called; those by its first rule, where it has several."""
-    return next((name for name in runs if name.partition(" (")[0] == mode), None)
-
-
-def _mean(members: Sequence[Run]) -> Run:
-    """The run that the mean of the scores of runs on the same clips would be; it decides at 0.5."""
-    said, clips = members[0].said, members[0].clips
-    found = said.task.decide(np.mean([run.score for run in members], axis=0, dtype=np.float32))
-    return Run(replace(said, chosen=found.chosen), clips, found.score)
-
-
-def _pool(runs: Sequence[Run]) -> Scored:
-    return Scored(
-        np.concatenate([run.said.truth for run in runs]),
-        np.concatenate([run.said.chosen for run in runs]),
-        np.concatenate([run.said.artist for run in runs]),
-        runs[0].said.task,
-    )

@@ -1,36 +1,45 @@
-"""The scores of trained heads, as tables and JSON documents hold them."""
+"""The scores of trained heads as rows of a table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from stages.head.scores.task import task_judged_by
+from stages.head.modes import Mode
+from stages.head.scores.task import Task
 from stages.head.thesis import Paper
 
 
 @dataclass(kw_only=True)
 class Result:
-    """The test scores of one mode in one regime, over seeds.
+    """The test scores of one mode in one regime, over seeds: a row of the tables of ``head`` and ``compare``.
 
-    ``rule`` tells the rules of one head apart (artist only has two); ``scores`` holds one dictionary for each fold of
-    each seed, ``overlap`` what the parts of each share, ``thesis`` the figures that the thesis has on this collection.
-    ``members`` is how many networks' mean a score is, ``threshold`` how labels were chosen (`Settings.threshold`), None
-    where not by a threshold. ``neighbours`` says whose representations take part in a clip's score: ``all``
-    (transductive), ``train`` (inductive) or None; ``remark`` what else there is to say of how it was done, or nothing.
+    Attributes
+    ----------
+    backbone : the folder of the representation; None for heads that read none.
+    members : how many networks' mean a score is.
+    threshold : how labels were chosen (`Settings.threshold`), None where not by a threshold.
+    neighbours : whose representations take part in a clip's score: ``all`` (transductive), ``train`` (inductive) or
+        None.
+    remark : what else there is to say of how it was done; may be empty.
+    overlap : for each fold of each seed what its parts share (`Collection.overlap`).
+    thesis : the thesis's figures on this collection.
+    scores : the metrics of each fold of each seed, by name; NaN where not defined.
+    seconds : training time of each fold of each seed.
+    saved : where its runs are kept.
     """
 
     dataset: str
     synthetic: bool
     backbone: str | None
-    mode: str
-    rule: str | None
+    mode: Mode
     regime: str
     seeds: int
+    task: Task
     members: int
     threshold: str | None
     neighbours: str | None
@@ -42,7 +51,7 @@ class Result:
     saved: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The record under DESIGN's stable keys; a metric that is not defined on these clips is null.
+        """The record under its stable keys; a metric that is not defined on these clips is null.
 
         ``std`` is the deviation of these very scores, divided by their number n (not n - 1): 0 of a single one.
         """
@@ -54,8 +63,8 @@ class Result:
             "dataset": self.dataset,
             "synthetic": self.synthetic,
             "backbone": self.backbone,
-            "mode": self.mode,
-            "rule": self.rule,
+            "mode": self.mode.name,
+            "rule": self.mode.rule,
             "regime": self.regime,
             "seeds": self.seeds,
             "members": self.members,
@@ -72,31 +81,27 @@ class Result:
 
     @property
     def transductive(self) -> bool:
+        """Whether representations of test clips take part as neighbours."""
         return self.neighbours == "all"
 
     def by_metric(self) -> dict[str, list[float]]:
+        """The values of each metric over all folds and seeds."""
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
 
     def paper(self) -> dict[str, Any] | None:
         """The thesis's figure for this collection, mode and backbone (None for what reads no representation)."""
         paper = self.thesis
-        if paper is None or self.mode not in paper.scores or self.rule not in (None, "most frequent"):
+        if paper is None or self.mode.name not in paper.scores or self.mode.rule not in (None, "most frequent"):
             return None
         if self.neighbours == "train" or not paper.is_of(self.backbone, self.regime):
             return None
-        return {paper.metric: paper.scores[self.mode], "backbone": paper.backbone if self.backbone else None}
+        return {paper.metric: paper.scores[self.mode.name], "backbone": paper.backbone if self.backbone else None}
+
+
+def numbers(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Scores as JSON documents hold them: None for NaN."""
+    return {name: _number(value) for name, value in scores.items()}
 
 
 def _number(value: Any) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def numbers(scores: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in scores.items()}
-
-
-def columns_of(results: Sequence[Result]) -> list[str]:
-    """The metrics that any of the results has, the main one first."""
-    names = list(dict.fromkeys(name for result in results for name in result.scores[0]))
-    main = task_judged_by(names).main.name
-    return [main, *(name for name in names if name != main)]

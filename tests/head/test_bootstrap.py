@@ -1,71 +1,99 @@
-"""Intervals, tests and buckets by hand and against plain resampling."""
+"""Intervals and paired tests against plain resampling; buckets and confusions by hand."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from stages.head.scores import bootstrap as analysis
-from stages.head.scores.bootstrap import Scored
+from stages.head.scores import buckets
+from stages.head.scores.bootstrap import bootstrap, interval, p_value
+from stages.head.scores.metrics import confusion
 from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, TASKS, Task
 
+Bools = NDArray[np.bool_]
+ARTIST = np.random.default_rng(1).integers(-1, 30, 300)
+EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
-def drawn(task: Task, clips: int = 300, seed: int = 0, right: float = 0.7) -> Scored:
-    rng = np.random.default_rng(seed)
+
+def draw(task: Task, right: float = 0.7) -> tuple[Bools, Bools]:
+    """Truth and decisions [300, 4] that agree as often as ``right`` says, and by chance."""
+    rng = np.random.default_rng(0)
     if task == MULTI_LABEL:
-        truth = rng.random((clips, 4)) < 0.4
-        chosen = np.where(rng.random(truth.shape) < right, truth, ~truth)
-    else:
-        true = rng.integers(0, 4, clips)
-        said = np.where(rng.random(clips) < right, true, rng.integers(0, 4, clips))
-        truth, chosen = np.eye(4, dtype=bool)[true], np.eye(4, dtype=bool)[said]
-    return Scored(truth, chosen, np.random.default_rng(1).integers(-1, 30, clips), task)
+        truth = rng.random((300, 4)) < 0.4
+        return truth, np.where(rng.random(truth.shape) < right, truth, ~truth)
+    true = rng.integers(0, 4, 300)
+    chosen = np.where(rng.random(300) < right, true, rng.integers(0, 4, 300))
+    return np.eye(4, dtype=bool)[true], np.eye(4, dtype=bool)[chosen]
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_the_score_is_the_main_metric(task: Task) -> None:
-    run = drawn(task)
-    assert run.score() == pytest.approx(task.main.measure(run.truth, run.chosen))
+def resample(task: Task, *runs: tuple[Bools, Bools]) -> NDArray[np.float64]:
+    rows = bootstrap(task, np.stack([task.tally(*run) for run in runs]), ARTIST, resamples=1000)
+    assert rows is not None
+    return rows
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@EVERY_TASK
+def test_sums_over_clips_give_the_main_metric(task: Task) -> None:
+    truth, chosen = draw(task)
+    sums = task.tally(truth, chosen)
+    for clips in (slice(None), slice(7), slice(150, 300)):
+        assert task.total(sums[clips].sum(axis=0)) == pytest.approx(task.main.measure(truth[clips], chosen[clips]))
+
+
+@EVERY_TASK
 def test_the_bootstrap_is_that_of_artists(task: Task) -> None:
     """Mean and deviation of the matrix product equal those of resampling artists one by one."""
-    run = drawn(task)
-    found = analysis.bootstrap([run], resamples=1000)[0]
+    truth, chosen = draw(task)
+    (scores,) = resample(task, (truth, chosen))
     rng = np.random.default_rng(5)
-    groups = [np.flatnonzero(run.artist == a) for a in range(30)]
-    groups += [np.array([clip]) for clip in np.flatnonzero(run.artist < 0)]
+    groups = [np.flatnonzero(artist == ARTIST) for artist in range(30)]
+    groups += [np.array([clip]) for clip in np.flatnonzero(ARTIST < 0)]
     slow = []
     for _ in range(1000):
         clips = np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])
-        slow.append(task.main.measure(run.truth[clips], run.chosen[clips]))
-    assert found.mean() == pytest.approx(np.mean(slow), abs=0.01)
-    assert found.std() == pytest.approx(np.std(slow), rel=0.15)
-    low, high = analysis.interval(found)
-    assert low < run.score() < high
+        slow.append(task.main.measure(truth[clips], chosen[clips]))
+    assert scores.mean() == pytest.approx(np.mean(slow), abs=0.01)
+    assert scores.std() == pytest.approx(np.std(slow), rel=0.15)
+    low, high = interval(scores)
+    assert low < task.main.measure(truth, chosen) < high
 
 
 def test_paired_tests_see_what_is_there_and_nothing_else() -> None:
-    better, worse = drawn(SINGLE_LABEL, right=0.9), drawn(SINGLE_LABEL, right=0.5)
-    same = Scored(worse.truth, worse.chosen, worse.artist, SINGLE_LABEL)
-    rows = analysis.bootstrap([better, worse, same])
-    assert analysis.p_value(rows[0] - rows[1]) < 0.01
-    assert analysis.p_value(rows[1] - rows[2]) == 1.0
+    better, worse = draw(SINGLE_LABEL, right=0.9), draw(SINGLE_LABEL, right=0.5)
+    rows = resample(SINGLE_LABEL, better, worse, worse)
+    assert p_value(rows[0] - rows[1]) < 0.01
+    assert p_value(rows[1] - rows[2]) == 1.0
+
+
+def test_one_artist_tells_nothing_of_others() -> None:
+    sums = np.ones((1, 3, 3))
+    assert bootstrap(SINGLE_LABEL, sums, np.zeros(3, dtype=np.int64)) is None
+    assert bootstrap(SINGLE_LABEL, sums, np.array([0, 0, -1])) is not None  # an unknown artist is another one
 
 
 def test_buckets_and_counts_by_hand() -> None:
     artist = np.array([0, 0, 1, -1, 0])
-    targets = np.array([[1, 0], [0, 1], [1, 0], [1, 1], [1, 0]], dtype=bool)
+    truth = np.array([[1, 0], [0, 1], [1, 0], [1, 1], [1, 0]], dtype=bool)
     song = np.array([0, 1, 2, 3, 1])
-    assert analysis.genres_of_artist(artist, targets).tolist() == [2, 2, 1, 0, 2]
-    assert analysis.songs_of_artist(artist, song).tolist() == [2, 2, 1, 0, 2]
-    run = Scored(np.eye(2, dtype=bool)[[0, 1, 1]], np.eye(2, dtype=bool)[[0, 1, 0]], np.arange(3), SINGLE_LABEL)
-    found = analysis.by_bucket([run], np.array([1, 1, 9]), analysis.GENRES)
-    assert {name: (len(part.truth), part.score()) for name, ((part,), _) in found.items()} == {
-        "1": (2, 1),
-        "9+": (1, 0),
+    assert buckets.genres_of_artist(artist, truth).tolist() == [2, 2, 1, 0, 2]
+    assert buckets.songs_of_artist(artist, song).tolist() == [2, 2, 1, 0, 2]
+    inside = buckets.split(np.array([1, 1, 9, 0]), buckets.GENRES)
+    assert {name: clips.tolist() for name, clips in inside.items() if clips.any()} == {
+        "1": [True, True, False, False],
+        "9+": [False, False, True, False],
     }
-    assert found["1"][1] is not None
-    assert found["9+"][1] is None  # one artist alone
-    assert analysis.confusion(run).tolist() == [[1, 0, 0], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("ranges", [buckets.GENRES, buckets.SONGS, buckets.NEIGHBOURS])
+def test_every_count_from_the_first_on_is_in_one_bucket(ranges: Any) -> None:
+    counts = np.arange(ranges[0][0], 1000)
+    assert (np.stack(list(buckets.split(counts, ranges).values())).sum(axis=0) == 1).all()
+
+
+def test_confusion_by_hand() -> None:
+    eye = np.eye(2, dtype=bool)
+    assert confusion(eye[[0, 1, 1]], eye[[0, 1, 0]]).tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert confusion(eye, np.zeros((2, 2), dtype=bool)).tolist() == [[0, 0, 1], [0, 0, 1]]

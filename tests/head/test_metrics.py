@@ -29,39 +29,39 @@ def draw(rows: int, labels: int, seed: int, ties: bool) -> tuple[np.ndarray, np.
 @given(cases)
 def test_several_labels(case: tuple[int, int, int, bool]) -> None:
     truth, predicted, score = draw(*case)
-    found = MULTI_LABEL.evaluate(truth, predicted, score)
-    held = np.flatnonzero(truth.any(axis=0))
+    scores = MULTI_LABEL.evaluate(truth, predicted, score)
+    occurs = np.flatnonzero(truth.any(axis=0))
     both = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
-    assert found["micro_f1"] == pytest.approx(
+    assert scores["micro_f1"] == pytest.approx(
         sk.f1_score(truth.ravel(), predicted.ravel(), zero_division=0.0), abs=1e-12
     )
     per_label = sk.f1_score(truth, predicted, average=None, zero_division=0.0) if truth.shape[1] > 1 else None
-    if len(held) and per_label is not None:
-        assert found["macro_f1"] == pytest.approx(per_label[held].mean())
-    assert found["subset_accuracy"] == pytest.approx((truth == predicted).all(axis=1).mean())
-    if len(held):
-        assert found["pr_auc"] == pytest.approx(
-            np.mean([sk.average_precision_score(truth[:, i], score[:, i]) for i in held])
+    if len(occurs) and per_label is not None:
+        assert scores["macro_f1"] == pytest.approx(per_label[occurs].mean())
+    assert scores["subset_accuracy"] == pytest.approx((truth == predicted).all(axis=1).mean())
+    if len(occurs):
+        assert scores["pr_auc"] == pytest.approx(
+            np.mean([sk.average_precision_score(truth[:, i], score[:, i]) for i in occurs])
         )
     else:
-        assert math.isnan(found["pr_auc"])
+        assert math.isnan(scores["pr_auc"])
     if len(both):
-        assert found["roc_auc"] == pytest.approx(np.mean([sk.roc_auc_score(truth[:, i], score[:, i]) for i in both]))
+        assert scores["roc_auc"] == pytest.approx(np.mean([sk.roc_auc_score(truth[:, i], score[:, i]) for i in both]))
     else:
-        assert math.isnan(found["roc_auc"])
+        assert math.isnan(scores["roc_auc"])
 
 
 @settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10_000))
 def test_one_label(rows: int, labels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    true, said = rng.integers(0, labels, rows), rng.integers(0, labels, rows)
+    true, chosen = rng.integers(0, labels, rows), rng.integers(0, labels, rows)
     eye = np.eye(labels, dtype=bool)
-    found = SINGLE_LABEL.evaluate(eye[true], eye[said])
-    assert set(found) == {"accuracy", "macro_f1"}
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(true, said))
-    wanted = sk.f1_score(true, said, average="macro", labels=np.unique(true), zero_division=0.0)
-    assert found["macro_f1"] == pytest.approx(wanted)
+    scores = SINGLE_LABEL.evaluate(eye[true], eye[chosen])
+    assert set(scores) == {"accuracy", "macro_f1"}
+    assert scores["accuracy"] == pytest.approx(sk.accuracy_score(true, chosen))
+    reference = sk.f1_score(true, chosen, average="macro", labels=np.unique(true), zero_division=0.0)
+    assert scores["macro_f1"] == pytest.approx(reference)
 
 
 def test_saying_nothing_is_wrong() -> None:

@@ -34,28 +34,31 @@ def few(**columns: object) -> Catalog:
 
 
 def test_what_is_counted() -> None:
-    found = audit(few())
-    assert found["label_cardinality"] == {"mean": 1.1, "songs": {"1": 9, "2": 1}, "distinct_sets": 3}
-    artists = found["songs_per_artist"]
+    result = audit(few())
+    document = result.as_json()
+    assert document["label_cardinality"] == {"mean": 1.1, "songs": {"1": 9, "2": 1}, "distinct_sets": 3}
+    artists = document["songs_per_artist"]
     assert (artists["mean"], artists["median"], artists["most"]) == (4.5, 4.5, 6)
     assert {songs: count for songs, count in artists["artists"].items() if count} == {"3-5": 1, "6-10": 1}
-    official = found["regimes"]["official"]
+    official = document["regimes"]["official"]
     assert official["test_with_neighbour"] == 0.75
     assert official["test_with_training_neighbour"] == 0.25
-    assert found["thesis"] is None
-    assert max(map(len, describe(found).splitlines())) <= 80
+    assert document["thesis"] is None
+    assert document["task"] == "multi-label"
+    assert "artist (most frequent)" in document["baselines"]["random"]
+    assert max(map(len, describe(result).splitlines())) <= 80
 
 
 def test_what_every_two_parts_share() -> None:
     """Artist a has train, validation and test songs, b validation and test ones; both versions of r are in two."""
     recordings = [None] * 3 + ["r", "r"] + [None] * 5
-    found = audit(few(album_id=["x"] * 5 + ["y"] * 5, recording_id=recordings))
-    assert found["regimes"]["official"]["shared"] == {
+    result = audit(few(album_id=["x"] * 5 + ["y"] * 5, recording_id=recordings))
+    assert result.regimes["official"]["shared"] == {
         "train-validation": {"songs": 0, "albums": 1, "artists": 1, "recordings": 1},
         "train-test": {"songs": 0, "albums": 0, "artists": 1, "recordings": 0},
         "validation-test": {"songs": 0, "albums": 1, "artists": 2, "recordings": 0},
     }
-    text = describe(found)
+    text = describe(result)
     assert "train, validation      0       1        1           1" in text
     assert "songs of unknown artist: 1 (10.0 %)" in text
     assert "songs by their labels: 9 with 1, 1 with 2" in text
@@ -64,32 +67,32 @@ def test_what_every_two_parts_share() -> None:
 def test_a_song_on_both_sides_of_an_official_split_is_told() -> None:
     """Such a split is the data set's own and taken as it is; nothing that is counted of it falls below 0."""
     songs = ["s0", *(f"s{i}" for i in range(5)), "s0", *(f"s{i}" for i in range(7, 10))]
-    found = audit(few(clip_id=[f"c{i}" for i in range(10)], song_id=songs, recording_id=[f"r{i}" for i in songs]))
-    assert found["regimes"]["official"]["shared_songs"] == 1
-    text = describe(found)
+    result = audit(few(clip_id=[f"c{i}" for i in range(10)], song_id=songs, recording_id=[f"r{i}" for i in songs]))
+    assert result.regimes["official"]["shared_songs"] == 1
+    text = describe(result)
     assert "songs that stand in train and in test: 1 recordings that stand in train and in test: 1" in " ".join(
         text.split()
     )
     assert "songs that stand" not in describe(audit(few()))
     assert all(
         score is None or 0 <= score <= 1
-        for rules in found["baselines"].values()
+        for rules in result.baselines.values()
         for scores in rules.values()
         for score in scores.values()
     )
 
 
 def test_regimes_that_are_not_possible_are_named() -> None:
-    found = audit(few())
-    assert found["impossible"] == {
+    result = audit(few())
+    assert result.impossible == {
         "album": "no song of this collection has a known album, so there is no album split",
     }
-    text = describe(found)
+    text = describe(result)
     assert "\nalbum: not possible: no song of this collection has a known album" in text
     assert "albums" not in text.split("\nrandom: ")[1]  # none are known: they cannot be shared
     alone = audit(Catalog(INFO, few().table.slice(0, 1)))
-    assert set(alone["impossible"]) == {"random", "album", "artist", "official"}
-    assert "too few groups to divide into 3 parts" in alone["impossible"]["artist"]
+    assert set(alone.impossible) == {"random", "album", "artist", "official"}
+    assert "too few groups to divide into 3 parts" in alone.impossible["artist"]
 
 
 def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, features_csv: Path) -> None:
@@ -103,14 +106,14 @@ def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, 
     swapped = kept.set_column(1, "random-0", pa.array((2 - kept.column("random-0").to_numpy()).astype(np.int8)))
     pq.write_table(swapped, encore.store / "own" / "splits.parquet")
     for args in (own, ("own",)):
-        found = encore("audit", *args, "--json").json["regimes"]["random"]
-        assert (found["train"]["songs"], found["test"]["songs"]) == (40, 320)
+        document = encore("audit", *args, "--json").json["regimes"]["random"]
+        assert (document["train"]["songs"], document["test"]["songs"]) == (40, 320)
     encore("audit", "own", "--export", encore.store / "tsv", "--regimes", "random", "--seeds", 2)
     kept = pq.read_table(encore.store / "own" / "splits.parquet")
     assert kept.column_names == ["song_id", "random-0", "artist-0", "random-1"]
     assert (encore.store / "tsv" / "own-random-seed0.tsv").read_text().count("\ttest") == 320
-    found = encore("head", "own", "--mode", "artist", "--json").json
-    assert found[0]["dataset"] == "own"
+    rows = encore("head", "own", "--mode", "artist", "--json").json
+    assert rows[0]["dataset"] == "own"
 
 
 def test_homophily_by_edges_and_by_clips() -> None:
@@ -133,18 +136,19 @@ def test_homophily_by_edges_and_by_clips() -> None:
 
 
 def test_the_thesis_beside_ours(shared_data: Path) -> None:
-    found = audit(Mtg(data=shared_data / "mtg-jamendo").catalog())
-    figures = found["thesis"]["figures"]
+    result = audit(Mtg(data=shared_data / "mtg-jamendo").catalog())
+    assert result.thesis is not None
+    figures = result.thesis["figures"]
     assert figures["songs"] == {"ours": 48_590, "thesis": 48_590}
     assert round(figures["homophily"]["ours"], 4) == figures["homophily"]["thesis"] == 0.2739
-    assert found["thesis"]["why"] == []
-    assert found["regimes"]["official"]["shared_artists"] == 0
-    assert found["regimes"]["random"]["test_with_training_neighbour"] > 0.9
-    assert "27.39 %  27.39 %" in describe(found)
+    assert result.thesis["why"] == []
+    assert result.regimes["official"]["shared_artists"] == 0
+    assert result.regimes["random"]["test_with_training_neighbour"] > 0.9
+    assert "27.39 %  27.39 %" in describe(result)
 
 
 def test_an_audit_of_another_version_has_no_thesis(shared_data: Path) -> None:
-    assert audit(Mtg(data=shared_data / "mtg-jamendo", genres="all").catalog())["thesis"] is None
+    assert audit(Mtg(data=shared_data / "mtg-jamendo", genres="all").catalog()).thesis is None
 
 
 def test_a_difference_from_the_thesis_is_explained() -> None:
@@ -157,10 +161,11 @@ def test_a_difference_from_the_thesis_is_explained() -> None:
         backbone="fcn",
         notes=("2 are left",),
     )
-    found = audit(Catalog(info, few().table))
-    assert found["thesis"]["figures"]["songs"] == {"ours": 10, "thesis": 8_000}
-    assert found["thesis"]["why"][0] == "2 are left"
-    text = describe(found)
+    result = audit(Catalog(info, few().table))
+    assert result.thesis is not None
+    assert result.thesis["figures"]["songs"] == {"ours": 10, "thesis": 8_000}
+    assert result.thesis["why"][0] == "2 are left"
+    text = describe(result)
     assert "differs" in text
     assert "- 2 are left" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -191,13 +196,13 @@ def test_splits_as_plain_files(encore: Encore, midi_folder: Path, tmp_path: Path
 
 def test_near_copies_of_a_stored_representation(encore: Encore, features_csv: Path) -> None:
     encore("embed", "table", "--table", features_csv, "--name", "own", "--columns", "labels=genre")
-    found = encore("audit", "own", "--near-copies", "--cosine", "0.9", "--json").json["near_copies"]
-    assert found["cosine"] == 0.9
-    assert found["representation"].startswith("features-")
-    assert set(found["regimes"]) == {"random", "artist"}
+    counts = encore("audit", "own", "--near-copies", "--cosine", "0.9", "--json").json["near_copies"]
+    assert counts["cosine"] == 0.9
+    assert counts["representation"].startswith("features-")
+    assert set(counts["regimes"]) == {"random", "artist"}
     assert "near_copies" not in encore("audit", "own", "--json").json
-    said = encore("audit", "own", "--near-copies").out
-    assert "pairs in two parts" in said
-    assert max(map(len, said.splitlines())) <= 80
+    text = encore("audit", "own", "--near-copies").out
+    assert "pairs in two parts" in text
+    assert max(map(len, text.splitlines())) <= 80
     refused = encore("audit", "own", "--cosine", "0.9", code=2)
     assert "give --near-copies" in refused.err

@@ -105,6 +105,16 @@ def _average_precision(truth: Bools, score: Floats) -> float:
     return float((np.diff(hits, prepend=0.0) * precision).sum() / hits[-1])
 
 
+def confusion(truth: Bools, chosen: Bools) -> NDArray[np.int64]:
+    """[labels, labels + 1] clips that carry the row's label and were given the column's; the last column is no label.
+
+    A clip with several labels counts for each pair.
+    """
+    none = ~chosen.any(axis=1, keepdims=True)
+    counts: NDArray[np.int64] = truth.T.astype(np.int64) @ np.concatenate([chosen, none], axis=1)
+    return counts
+
+
 MICRO_F1 = Metric(name="micro_f1", title="micro F1", measure=micro_f1)
 MACRO_F1 = Metric(name="macro_f1", title="macro F1", measure=macro_f1)
 SUBSET_ACCURACY = Metric(name="subset_accuracy", title="exact set", measure=exact)

@@ -91,7 +91,7 @@ class Task(ABC):
 
         Parameters
         ----------
-        how : one of `stages.head.scores.thresholds.CHOICES`.
+        how : a key of `stages.head.scores.thresholds.CHOICES`.
         truth, score : [clips, labels] of clips that are not tested on.
         """
         return thresholds.find(how, truth, score) if self.HAS_THRESHOLDS else None
@@ -252,5 +252,5 @@ def task_of(truth: Truth) -> Task:
 
 
 def task_judged_by(names: Container[str]) -> Task:
-    """The task that metrics of these names judge: what a run tells that does not name its task."""
+    """The task that metrics of these names judge; stored runs of earlier versions name no task, but have metrics."""
     return next((task for task in TASKS.values() if task.main.name in names), SINGLE_LABEL)

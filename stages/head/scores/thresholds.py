@@ -1,4 +1,4 @@
-"""From which score on a label is chosen, where clips carry several. Arrays in, numbers out."""
+"""Thresholds: the scores above which labels are chosen where clips carry several. Arrays in, numbers out."""
 
 from __future__ import annotations
 
@@ -11,33 +11,38 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 FIXED = 0.5
+CHOICES = {
+    "fixed": "labels scored above 0.5 are chosen",
+    "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
+    "per-label": "labels are chosen above thresholds of their own, of the best F1 on validation",
+}
 
 
 def find(how: str, truth: Bools, score: Floats) -> NDArray[np.float64]:
-    """[labels] the thresholds for ``fixed``, ``tuned`` or ``per-label``, from clips that are not tested on.
+    """[labels] the thresholds for one of `CHOICES`, from clips that are not tested on.
 
-    ``tuned`` is the one threshold with the best micro F1. For probabilities that are right the best decisions are
-    those of one threshold, half the F1 that it reaches (Lipton, Elkan and Narayanaswamy, Optimal Thresholding of
-    Classifiers to Maximize F1 Measure, ECML PKDD 2014), so that one for all is what micro F1 asks for.
-    ``per-label`` takes the best F1 of each label by itself, which is what macro F1 asks for; on few clips it says
-    rare labels too freely. A label that none of the clips carries keeps 0.5.
+    ``tuned`` is the one threshold with the best micro F1. For calibrated probabilities the best decisions are those
+    of one threshold, half the F1 that it reaches (Lipton, Elkan and Narayanaswamy, Optimal Thresholding of Classifiers
+    to Maximize F1 Measure, ECML PKDD 2014), so micro F1 asks for a single one. ``per-label`` takes the best F1 of each
+    label by itself, as macro F1 asks for; on few clips it chooses rare labels too often. A label that none of the
+    clips carries keeps 0.5.
 
     Parameters
     ----------
     truth, score : [clips, labels].
     """
-    found = np.full(truth.shape[1], FIXED)
+    threshold = np.full(truth.shape[1], FIXED)
     if how == "tuned":
-        found[:] = best(truth.ravel(), score.ravel())
+        threshold[:] = best(truth.ravel(), score.ravel())
     elif how == "per-label":
-        found[:] = [best(truth[:, label], score[:, label]) for label in range(len(found))]
-    return found
+        threshold[:] = [best(truth[:, label], score[:, label]) for label in range(len(threshold))]
+    return threshold
 
 
 def best(truth: Bools, score: Floats) -> float:
-    """The threshold between two scores at which F1 over all decisions is highest; of equals the nearest to 0.5.
+    """The threshold with the highest F1 over all decisions, halfway between two scores; of equals the nearest to 0.5.
 
-    Exact: all thresholds are tried, in the order of the scores. 0.5 where nothing is true.
+    Exact: every threshold is tried, in the order of the scores. 0.5 where nothing is true.
 
     Parameters
     ----------

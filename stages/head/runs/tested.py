@@ -1,0 +1,184 @@
+"""Stored runs beside the collection as it is now: which clips they scored, and whether they still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages import registry
+from stages.head.collection import Collection
+from stages.head.modes import Mode
+from stages.head.results import numbers
+from stages.head.runs.files import catalog_mark
+from stages.head.scores.task import TASKS, Task, task_judged_by
+from stages.progress import note
+from store.errors import RequestError
+from store.layout import Store
+from store.runs import RunFolder, StoredRun, not_its_own, read_runs, run_name
+from store.splits import Dealing
+
+Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
+Runs = dict[Mode, dict[Key, StoredRun]]
+
+
+def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
+    """The runs in these folders by mode, seed and fold, with a column of scores for each label of the collection.
+
+    Raises
+    ------
+    RequestError
+        where the collection has changed since, or the runs of a folder do not belong together.
+    FormatError
+        where a run was edited, or lies in a folder of others.
+    """
+    runs: Runs = {}
+    for folder in folders:
+        settings = None
+        for run in read_runs(store, folder):
+            if not _stands(data, run):
+                raise RequestError(
+                    f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
+                    f"changed; run the head again"
+                )
+            settings = settings or run.record.all_settings()
+            if settings != run.record.all_settings():
+                raise RequestError(
+                    f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
+                    f"{folder.mode} at once; run the head again"
+                )
+            _check(store, folder, run, data)
+            key = run.record.seed, run.record.fold or 0
+            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.labels)
+    return runs
+
+
+def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regime: str) -> Runs:
+    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
+    marks = {column: dealing.mark for column, dealing in dealings.items()}
+    older = [
+        mode
+        for mode, by_key in runs.items()
+        if any(run.record.split != marks.get(f"{regime}-{seed}", run.record.split) for (seed, _), run in by_key.items())
+    ]
+    if not older:
+        return runs
+    again = f"train again: encore compare {dataset} --regimes {regime}"
+    if len(older) == len(runs):
+        note(f"all runs are on splits that were dealt anew since; to have them on the present ones, {again}")
+        return runs
+    note(f"left out: {', '.join(map(str, older))}, trained on splits that were dealt anew since; {again}")
+    return {mode: by_key for mode, by_key in runs.items() if mode not in older}
+
+
+def task_of_run(run: StoredRun) -> Task:
+    """The task that a run names; for a version that named none, the one that its metrics judge."""
+    return TASKS.get(str(run.record.task)) or task_judged_by(run.record.metrics)
+
+
+def clips_of(data: Collection, run: StoredRun) -> NDArray[np.int64]:
+    """[test] the places in the collection of the clips that a run scored; -1 where it has them no more."""
+    rows = np.asarray(run.rows, dtype=np.int64)
+    order = np.argsort(data.rows)
+    place = order[np.searchsorted(data.rows, rows, sorter=order).clip(max=len(order) - 1)]
+    return np.where(data.rows[place] == rows, place, -1)
+
+
+def common_keys(runs: Runs, dataset: str) -> list[Key]:
+    """The seeds and folds that every mode was run on, on the same clips; those left out are noted."""
+    common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
+    if not common:
+        raise RequestError(f"no seed was run for all of {', '.join(map(str, runs))}; run encore compare {dataset}")
+    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if left:
+        lacking = [str(mode) for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
+        note(
+            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
+            f"run these again with --seeds, or name others by --modes"
+        )
+    for key in common:
+        first, *others = (by_key[key] for by_key in runs.values())
+        if any(run.rows != first.rows or task_of_run(run) != task_of_run(first) for run in others):
+            raise RequestError(
+                f"the runs of seed {key[0]} were made on different test clips; run them again by one encore compare"
+            )
+    return common
+
+
+def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
+    """The mode that a user names, whole or by its head; of several rules of a head the first."""
+    modes = list(modes)
+    return next((mode for mode in modes if name in (str(mode), mode.name)), None)
+
+
+def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
+    """The runs that the mean scores of several modes would be, deciding without tuned thresholds.
+
+    Raises
+    ------
+    RequestError
+        where it is no ensemble, or has no runs, or some of its modes decide by tuned thresholds.
+    """
+    if len(names) == 1:
+        raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
+    members: list[Mapping[Key, StoredRun]] = []
+    tuned = []
+    for name in names:
+        mode = find_mode(runs, name)
+        if mode is None:
+            have = ", ".join(map(str, runs))
+            raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
+        members.append(runs[mode])
+        settings = next(iter(runs[mode].values())).record.settings or {}
+        tuned += [name] if settings.get("threshold", "fixed") != "fixed" else []
+    if tuned:
+        raise RequestError(
+            f"the runs of {', '.join(tuned)} decide by tuned thresholds, and an ensemble has none to go by but 0.5; "
+            f"train them again without --threshold"
+        )
+    return {key: _mean([by_key[key] for by_key in members]) for key in keys}
+
+
+def _mean(runs: Sequence[StoredRun]) -> StoredRun:
+    """The run with the mean score of runs on the same clips."""
+    score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
+    record = replace(runs[0].record, rule=None, settings=None, config=None)
+    return replace(runs[0], record=record, score=score, chosen=task_of_run(runs[0]).decide(score).chosen)
+
+
+def _stands(data: Collection, run: StoredRun) -> bool:
+    """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
+    trained_on = run.record.catalog
+    rows = (trained_on or {}).get("rows")
+    if data.division is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != trained_on:
+        return False
+    return set(run.record.labels) <= set(data.labels) and bool((clips_of(data, run) >= 0).all())
+
+
+def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) -> None:
+    """Raise where a record has other scores than its predictions, or is of other neighbours than its folder."""
+    record = run.record
+    name = run_name(record.seed, record.fold, record.rule)
+    truth = data.targets[clips_of(data, run)][:, _columns(run, data.labels)]
+    for metric, value in numbers(task_of_run(run).evaluate(truth, run.chosen)).items():
+        if record.metrics.get(metric) != value:
+            why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
+            raise not_its_own(store, folder, name, why)
+    inductive = (record.all_settings() or {}).get("inductive", False)
+    if registry.find("head", folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
+        raise not_its_own(store, folder, name, "its neighbours are not those of its folder")
+
+
+def _columns(run: StoredRun, labels: Sequence[str]) -> list[int]:
+    return [labels.index(label) for label in run.record.labels]
+
+
+def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
+    """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
+    columns = _columns(run, labels)
+    shape = len(run.rows), len(labels)
+    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
+    score[:, columns], chosen[:, columns] = run.score, run.chosen
+    return replace(run, record=replace(run.record, labels=labels), score=score, chosen=chosen)
