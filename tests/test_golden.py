@@ -85,12 +85,12 @@ def test_another_mode_is_trained_on_its_splits(encore: Encore, golden: Path) -> 
     splits = pq.read_table(golden / "store/tiny/splits.parquet")
     runs = folders(golden / "store")
     for regime in ("random", "artist"):
-        encore("head", "tiny", "--backbone", ABC, "--mode", "sgc", "--regime", regime, *SETTINGS)
+        encore("head", "tiny", "--backbone", ABC, "--mode", "gat", "--regime", regime, *SETTINGS)
     assert pq.read_table(golden / "store/tiny/splits.parquet").equals(splits)
     new = folders(golden / "store") - runs
     assert len(new) == 2
     for path in new:
-        beside = path.parent.with_name(path.parent.name.replace("sgc", "song")) / path.name
+        beside = path.parent.with_name(path.parent.name.replace("gat", "song")) / path.name
         rows = [pq.read_table(golden / "store" / run)["row"] for run in (path, beside)]
         assert rows[0].equals(rows[1])
     assert_reported(encore, golden)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stages.head import near_copies as module
 from stages.head.collection import Collection
 from stages.head.near_copies import near_copies
+from stages.head.scores.task import SINGLE_LABEL
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -34,6 +35,7 @@ def collection(x: np.ndarray[Any, Any], song: np.ndarray[Any, Any]) -> Collectio
         official=none.astype(np.int8),
         backbone="fcn-0",
         left_out={},
+        task=SINGLE_LABEL,
     )
 
 
