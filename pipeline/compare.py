@@ -102,8 +102,8 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     if not first:
         progress.be_quiet(True)
     target = find_device(device)
-    with joined(target) as world:
-        results = work.run(open_store(store), dataset, device=target, world=world, **request)
+    with joined(target) as processes:
+        results = work.run(open_store(store), dataset, device=target, processes=processes, **request)
     return results if first else []
 
 

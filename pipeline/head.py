@@ -11,20 +11,23 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from stages import registry
 from stages.devices import find_memory
 from stages.head.checks import note_silent, trainable
 from stages.head.collection import Collection
-from stages.head.fit import evaluate, fit
-from stages.head.heads import Head, TrainedHead
+from stages.head.fit import fit
+from stages.head.heads import Head, TrainedHead, is_inductive
 from stages.head.open import open_collection
-from stages.head.results import Result, numbers
+from stages.head.results import Result
+from stages.head.revision import code_revision
 from stages.head.runs.files import save_run
 from stages.head.runs.resume import Journal
 from stages.head.runs.workers import in_order, most_at_once
 from stages.head.settings import Settings
 from stages.head.thesis import paper_on
+from stages.head.training.binder import Binder
 from stages.head.training.processes import ALONE, ProcessGroup
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import takes_one_thread
@@ -34,7 +37,7 @@ from stages.splits.regimes import Split
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store
-from store.runs import RunFolder, run_name
+from store.runs import RunFolder, RunRecord, run_name
 from store.words import counted
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
@@ -53,7 +56,7 @@ def run(
     changes: Mapping[str, str],
     device: torch.device,
     memory_gib: float | None = None,
-    world: ProcessGroup = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
@@ -66,49 +69,48 @@ def run(
     ----------
     memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
         what there is.
-    world : the processes that train together. All of them return the results, the first one writes.
+    processes : those that train together. All of them return the results, the first one writes.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    data, settings = open_collection(store, dataset, backbone, heads, changes, held=False)
-    shards = None if data.stored is None else share(data, world, device, memory_gib)
-    data = data if shards is None else shards.data
-    heads = trainable(heads, data, settings, changes)
-    if shards is not None:
-        shards.check(*heads)
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, held=False)
+    stretches = None if data.stored is None else share(data, processes, device, memory_gib)
+    data = data if stretches is None else stretches.collection
+    heads = trainable(data, settings, configs, changes)
+    if stretches is not None:
+        stretches.check(*heads)
     results: list[Result] = []
     started = time.monotonic()
     splits = _splits(data, regimes, seeds)
+    overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
+    modes_of = [
+        _Mode(head, configs[head], regime, splits[regime], overlap[regime]) for regime in splits for head in heads
+    ]
     about = {
         "collection": data.mark(),
-        "splits": mark_of(part for of_regime in splits.values() for _, _, part in of_regime),
+        "splits": mark_of(split for of_regime in splits.values() for _, _, split in of_regime),
         "backbone": data.backbone,
         "settings": settings,
         "seeds": seeds,
         "device": device.type,
+        "stretches": [(stretch.first, stretch.last) for stretch in stretches.stretches] if stretches else [],
     }
-    stretches = [(stretch.first, stretch.last) for stretch in shards.stretches] if shards else []
-    overlap = {regime: [data.overlap(part) for _, _, part in of_regime] for regime, of_regime in splits.items()}
-    folders = {(regime, head): _folder(data, head, regime, settings) for regime in splits for head in heads}
-    with Journal(store, world, {**about, "stretches": stretches}) as journal:
-        filled = journal.begin({folder: head for (_, head), folder in folders.items()})
-        work = [
-            _Mode(head, regime, splits[regime], overlap[regime], filled[folder])
-            for (regime, head), folder in folders.items()
-        ]
+    with Journal(store, processes, about) as journal:
+        command = _Command(store, data, stretches, settings, device, journal)
+        targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of})
+        work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
-        command = _Command(store, data, shards, settings, device, journal)
         networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
         # What is open behind a URL does not bear being copied, and memory:// is one process's own.
-        at_once = 1 if store.files.local is None else _at_once(data, shards, settings, device, memory_gib)
+        at_once = 1 if store.files.local is None else _at_once(command, jobs, memory_gib)
         with (
             task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance,
-            closing(in_order(command.train, jobs, min(at_once, len(jobs)), advance)) as told,
+            closing(in_order(command.train, jobs, min(at_once, len(jobs)), advance)) as records,
         ):
             for mode in work:
-                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(told)])
+                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(records)])
         journal.end()
-    if shards is not None and data.x is None:  # what is read in parts is known when all of it was read
-        note_silent(shards.silent(device), data)
+    if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
+        note_silent(stretches.silent(device), data)
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
 
@@ -157,27 +159,45 @@ def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, S
     return list(enumerate(parts, start=1)) if parse_regime(regime)[1] else [(None, part) for part in parts]
 
 
-def _at_once(
-    data: Collection, shards: Stretches | None, settings: Settings, device: torch.device, memory_gib: float | None
-) -> int:
-    """How many trainings may go side by side: where one takes one thread, as many as there are threads and memory."""
-    if shards is None:
-        return 1  # nothing is trained, only counted
-    if not shards.whole or device.type != "cpu" or not takes_one_thread(data, settings):
-        return 1
-    copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
-    return max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
-
-
 @dataclass(frozen=True)
 class _Mode:
-    """A head in a regime, its splits, what the parts of each share, and the folder that their runs are gathered in."""
+    """A head in a regime.
+
+    Attributes
+    ----------
+    config : the head's own settings.
+    overlap : what the parts of each of the splits share.
+    target : the folder that the runs are gathered in.
+    """
 
     head: type[Head]
+    config: Any
     regime: str
     splits: list[_Split]
     overlap: list[dict[str, Any]]
-    filled: RunFolder
+    target: RunFolder | None = None
+
+    def folder(self, data: Collection) -> RunFolder:
+        """Where the runs stand when all of them are there."""
+        inductive = self.neighbours == "train"
+        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive)
+
+    def decides(self) -> dict[str, Any]:
+        """What decides the numbers of this mode and of no other."""
+        return {"config": self.config, "code": code_revision(self.head)}
+
+    def representation(self, data: Collection) -> str | None:
+        return data.backbone if self.head.READS_SONGS else None
+
+    @property
+    def neighbours(self) -> str | None:
+        """Whose representations take part in a clip's score, as `Result` names them."""
+        if not self.head.READS_NEIGHBOURS:
+            return None
+        return "train" if is_inductive(self.config) else "all"
+
+
+_Job = tuple[_Mode, int, int | None, Split]  # with seed, number of the fold, part of each clip
 
 
 @dataclass(frozen=True)
@@ -186,90 +206,92 @@ class _Command:
 
     store: Store
     data: Collection
-    shards: Stretches | None
+    stretches: Stretches | None
     settings: Settings
     device: torch.device
     journal: Journal
 
-    def train(self, job: tuple[_Mode, int, int | None, Split], advance: Callable[[int], None]) -> list[dict[str, Any]]:
-        """Train one mode on one split; what each rule's run tells of itself (`save_run`), also where it was done."""
-        mode, seed, fold, part = job
-        filled, journal, name = mode.filled, self.journal, run_name(seed, fold, None)
-        done = journal.done(filled, name)
+    def train(self, job: _Job, advance: Callable[[int], None]) -> list[RunRecord]:
+        """Train one mode on one split; the record of each rule's run, also where it was done before."""
+        mode, seed, fold, split = job
+        assert mode.target is not None
+        target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
+        done = journal.done(target, name)
         if done is not None:
-            advance(self.settings.epochs * self.settings.members if done["settings"] else 0)
+            advance(self.settings.epochs * self.settings.members if done.settings else 0)
             return [done]
-        checkpoint = partial(journal.checkpoint, filled, name)
-        told = [
+        checkpoint = partial(journal.checkpoint, target, name)
+        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint)
+        records = [
             save_run(
                 self.store,
-                filled,
-                run_name(seed, fold, fitted.rule),
-                {
-                    "rule": fitted.rule,
-                    "seed": seed,
-                    "fold": fold,
-                    "metrics": numbers(evaluate(fitted.prediction, self.data, part)),
-                    "seconds": fitted.seconds,
-                },
-                data=self.data,
-                part=part,
-                prediction=fitted.prediction,
-                threshold=fitted.threshold,
+                target,
+                fitted,
+                collection=self.data,
+                split=split,
+                seed=seed,
+                fold=fold,
                 settings=self.settings,
-                networks=fitted.networks,
-                code=journal.codes[filled],
+                code=code_revision(mode.head),
                 writes=journal.writes,
             )
-            for fitted in fit(
-                *(mode.head, self.data, part, self.settings, seed, self.device, advance, self.shards, checkpoint)
-            )
+            for fitted in fit(mode.head, self.data, split, mode.config, *rest)
         ]
-        journal.forget(filled, name)
-        return told
+        journal.forget(target, name)
+        return records
 
-    def results(self, mode: _Mode, seeds: int, told: Sequence[dict[str, Any]]) -> list[Result]:
-        """One result a rule, from what the runs of a mode tell; they take the place of those that stood before."""
-        self.journal.whole(mode.filled)
-        found: dict[str | None, Result] = {}
-        for run in told:
-            result = found.setdefault(
-                run["rule"],
+    def results(self, mode: _Mode, seeds: int, records: Sequence[RunRecord]) -> list[Result]:
+        """One result a rule, from the records of a mode's runs; they take the place of those that stood before."""
+        assert mode.target is not None
+        self.journal.whole(mode.target)
+        results: dict[str | None, Result] = {}
+        for run in records:
+            result = results.setdefault(
+                run.rule,
                 Result(
                     dataset=self.data.info.name,
                     synthetic=self.data.info.synthetic,
-                    backbone=_representation(mode.head, self.data),
+                    backbone=mode.representation(self.data),
                     mode=mode.head.NAME,
-                    rule=run["rule"],
+                    rule=run.rule,
                     regime=mode.regime,
                     seeds=seeds,
-                    members=self.settings.members if run["settings"] else 1,
-                    threshold=None if run["threshold"] is None else self.settings.threshold,
-                    neighbours=_neighbours(mode.head, self.settings),
-                    remark=run["remark"],
+                    members=self.settings.members if run.settings else 1,
+                    threshold=None if run.threshold is None else self.settings.threshold,
+                    neighbours=mode.neighbours,
+                    remark=run.remark,
                     overlap=mode.overlap,
                     thesis=paper_on(self.data.info),
-                    saved=self.store.files.show(replace(mode.filled, unfinished=False).path),
+                    saved=self.store.files.show(replace(mode.target, unfinished=False).path),
                 ),
             )
-            result.scores.append({name: math.nan if value is None else value for name, value in run["metrics"].items()})
-            result.seconds.append(run["seconds"])
-        return list(found.values())
+            result.scores.append({name: math.nan if value is None else value for name, value in run.metrics.items()})
+            result.seconds.append(run.seconds)
+        return list(results.values())
 
 
-def _folder(data: Collection, head: type[Head], regime: str, settings: Settings) -> RunFolder:
-    inductive = _neighbours(head, settings) == "train"
-    return RunFolder(data.info.name, _representation(head, data), head.NAME, regime, inductive)
+def _at_once(command: _Command, jobs: Sequence[_Job], memory_gib: float | None) -> int:
+    """How many trainings may go side by side: where each takes one thread, as many as there are threads and memory."""
+    data, stretches, device = command.data, command.stretches, command.device
+    if stretches is None:
+        return 1  # nothing is trained, only counted
+    if not stretches.whole or device.type != "cpu":
+        return 1
+    copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
+    at_once = max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
+    batch = min(command.settings.batch, len(data))
+    networks = {mode.head: _network(command, mode, split) for mode, _, _, split in jobs} if at_once > 1 else {}
+    return at_once if all(takes_one_thread(network, batch) for network in networks.values() if network) else 1
 
 
-def _representation(head: type[Head], data: Collection) -> str | None:
-    return data.backbone if head.READS_SONGS else None
-
-
-def _neighbours(head: type[Head], settings: Settings) -> str | None:
-    if not head.READS_NEIGHBOURS:
+def _network(command: _Command, mode: _Mode, split: Split) -> nn.Module | None:
+    """The network of a mode without its numbers, to be measured; None where it has none."""
+    if not issubclass(mode.head, TrainedHead):
         return None
-    return "train" if settings.inductive else "all"
+    assert command.stretches is not None
+    spec = Binder.learn(mode.head, command.stretches, split, mode.config, command.settings, command.device).spec
+    with torch.device("meta"):
+        return mode.head.build(spec)
 
 
 def _memory(device: torch.device, memory_gib: float | None) -> float:
@@ -277,17 +299,16 @@ def _memory(device: torch.device, memory_gib: float | None) -> float:
     return find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
 
 
-def share(data: Collection, world: ProcessGroup, device: torch.device, memory_gib: float | None) -> Stretches:
+def share(data: Collection, processes: ProcessGroup, device: torch.device, memory_gib: float | None) -> Stretches:
     """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
-    most = world.tell(
-        max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES)))
-    )  # free memory differs from process to process
-    if world.size == 1 and len(data) <= most:
+    # Free memory differs from process to process.
+    most = processes.broadcast(max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES))))
+    if processes.size == 1 and len(data) <= most:
         return Stretches(data.held())
-    shards = Stretches(data, world, most)
-    if len(shards.stretches) > 1:
+    stretches = Stretches(data, processes, most)
+    if len(stretches.stretches) > 1:
         note(
             f"{counted(len(data), 'clip')} are more than fit in memory; "
-            f"they are read in {len(shards.stretches):,} stretches"
+            f"they are read in {len(stretches.stretches):,} stretches"
         )
-    return shards
+    return stretches

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from store.errors import EncoreError
 from store.layout import Store
 from store.reader import Representations
-from store.runs import count_by_mode
+from store.runs import count_by_mode, count_searches
 from store.schema import Catalog, failures_table
 from store.splits import read_dealings
 
@@ -62,7 +62,7 @@ def list_runs(store: Store, dataset: str) -> list[Document]:
             {
                 "representation": representation,
                 "runs": sum(counts.values()),
-                "searches": sum(file.endswith(".journal") for file in store.files.files(folder)),
+                "searches": count_searches(store, dataset, representation),
                 "bytes": store.files.size(folder),
                 "modes": {mode: count for mode, count in counts.items() if count},
             }

@@ -1,14 +1,33 @@
-"""What trained heads' files in a store are called: all that counting them needs, and nothing heavy to import."""
+"""What trained heads leave in a store: the path of every file, and every field of a run's record.
+
+``DATASET/runs/REPRESENTATION/MODE-REGIME/`` holds the runs of one mode in one regime. A run has three kinds of files::
+
+    seed-0.parquet          catalog row, score and decision of each test clip
+    seed-0.pt               the trained head (`stages.head.saved`); further networks: seed-0-member-2.pt, ...
+    seed-0.json             the record (`RunRecord`), written last: a run that has one is whole
+
+Only what counting needs is imported at the top, so that lists of a store come at once.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from store.errors import FormatError, StoreError
 from store.layout import Store
 
-RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
-UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
+_UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
+_SEARCH = ".journal"
 
 
 def count_runs(store: Store, dataset: str) -> dict[str, int]:
@@ -18,23 +37,44 @@ def count_runs(store: Store, dataset: str) -> dict[str, int]:
 
 def count_by_mode(store: Store, dataset: str) -> dict[str, dict[str, int]]:
     """The same by ``<mode>-<regime>``. One training is one run, by however many rules it decides."""
-    found: dict[str, dict[str, int]] = {}
-    for of in store.files.folders(f"{dataset}/runs"):
-        where = f"{dataset}/runs/{of}"
-        whole = [folder for folder in store.files.folders(where) if not folder.endswith(UNFINISHED)]
-        files = {folder: map(RUN_FILE.fullmatch, store.files.files(f"{where}/{folder}")) for folder in whole}
-        found[of] = {
-            folder: len({(run["seed"], run["fold"]) for run in of_mode if run}) for folder, of_mode in files.items()
+    counts: dict[str, dict[str, int]] = {}
+    for representation in store.files.folders(f"{dataset}/runs"):
+        parent = f"{dataset}/runs/{representation}"
+        folders = [folder for folder in store.files.folders(parent) if not folder.endswith(_UNFINISHED)]
+        files = {folder: map(_RUN_FILE.fullmatch, store.files.files(f"{parent}/{folder}")) for folder in folders}
+        counts[representation] = {
+            folder: len({(run["seed"], run["fold"]) for run in matches if run}) for folder, matches in files.items()
         }
-    return found
+    return counts
+
+
+def count_searches(store: Store, dataset: str, representation: str) -> int:
+    """How many searches for settings lie beside the runs of a representation."""
+    return sum(file.endswith(_SEARCH) for file in store.files.files(f"{dataset}/runs/{representation}"))
+
+
+def search_path(dataset: str, representation: str | None, mode: str, regime: str) -> str:
+    """The journal of a search for settings."""
+    return f"{_parent(dataset, representation)}/search-{mode}-{regime}{_SEARCH}"
+
+
+def _parent(dataset: str, representation: str | None) -> str:
+    return f"{dataset}/runs/{representation or 'metadata'}"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the runs of one mode in one regime lie; they are replaced together, so that they never mix settings."""
+    """Where the runs of one mode in one regime lie; they are replaced together, so that they never mix settings.
+
+    Attributes
+    ----------
+    representation : the folder of the representation that the mode reads; None where it reads none.
+    inductive : whether training clips alone are neighbours.
+    unfinished : whether this is the folder beside it, in which runs are gathered until all are there.
+    """
 
     dataset: str
-    backbone: str | None
+    representation: str | None
     mode: str
     regime: str
     inductive: bool = False
@@ -42,23 +82,214 @@ class RunFolder:
 
     @property
     def path(self) -> str:
-        return f"{self._beside}/{self._name}{UNFINISHED if self.unfinished else ''}"
+        return f"{_parent(self.dataset, self.representation)}/{self._name}{_UNFINISHED if self.unfinished else ''}"
 
     @property
     def lock(self) -> str:
-        """The lock file of those who fill it."""
-        return f"{self._beside}/.{self._name}.lock"
+        """The lock file of the command that fills it."""
+        return f"{_parent(self.dataset, self.representation)}/.{self._name}.lock"
 
     @property
-    def _beside(self) -> str:
-        return f"{self.dataset}/runs/{self.backbone or 'metadata'}"
+    def mark(self) -> str:
+        """The file with a hash of what decides the numbers of a command that fills it, until that is done."""
+        return f"{self.path}/unfinished"
 
     @property
     def _name(self) -> str:
         return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}"
+
+    def record(self, name: str) -> str:
+        return f"{self.path}/{name}.json"
+
+    def predictions(self, name: str) -> str:
+        return f"{self.path}/{name}.parquet"
+
+    def head(self, name: str, member: int = 1) -> str:
+        """The file of a trained head, of its network ``member`` from 1."""
+        return f"{self.path}/{name}{f'-member-{member}' if member > 1 else ''}.pt"
+
+    def resume(self, name: str, member: int) -> str:
+        """Where the network ``member``, from 0, of a run is kept while it is trained."""
+        return f"{self.path}/{name}-{member}.resume"
+
+    def is_resume_of(self, name: str, file: str) -> bool:
+        return re.fullmatch(re.escape(name) + r"-\d+\.resume", file) is not None
+
+    def command(self) -> str:
+        """The command that trains these runs."""
+        representation = "" if self.representation is None else f" --backbone {self.representation}"
+        mode = f"--mode {self.mode} --regime {self.regime}{' --neighbours train' if self.inductive else ''}"
+        return f"encore head {self.dataset}{representation} {mode}"
 
 
 def run_name(seed: int, fold: int | None, rule: str | None) -> str:
     """The name of one run's files; ``fold`` counts from 1."""
     of_fold = "" if fold is None else f"-fold-{fold}"
     return f"seed-{seed}{of_fold}" + (f"-{rule.replace(' ', '-')}" if rule else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run tells of itself.
+
+    Attributes
+    ----------
+    rule : the rule that decided, of a head that has several.
+    seed, fold : of the split; a fold counts from 1.
+    metrics : of the test clips; null where these do not define one.
+    seconds : that the training took.
+    synthetic : whether the collection is.
+    task : its task's name; None in runs of versions that named none.
+    labels : the labels of the clips that were encoded.
+    catalog, split : marks of the catalog and of the split that it was trained on.
+    clips : how many there are in each part.
+    threshold : [labels], None where labels were not chosen by a threshold.
+    settings : of the training; None of a head that only counts.
+    config : the head's own settings; None in runs of versions that kept them among the others.
+    remark : what a table should say of how it was done.
+    best_epoch, history : of the first network; ``other_members`` has those of others.
+    """
+
+    dataset: str
+    representation: str | None
+    mode: str
+    regime: str
+    rule: str | None
+    seed: int
+    fold: int | None
+    metrics: dict[str, float | None]
+    seconds: float
+    synthetic: bool
+    task: str | None = None
+    labels: tuple[str, ...]
+    catalog: dict[str, Any] | None
+    split: str | None = None
+    clips: dict[str, int]
+    threshold: list[float] | None
+    settings: dict[str, Any] | None
+    config: dict[str, Any] | None = None
+    remark: str
+    best_epoch: int | None
+    history: list[dict[str, float]] | None
+    other_members: list[dict[str, Any]]
+
+    def all_settings(self) -> dict[str, Any] | None:
+        """Those of the training and the head's own; None where there are none."""
+        return {**(self.settings or {}), **(self.config or {})} or None
+
+    def to_json(self) -> bytes:
+        return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> RunRecord:
+        """ValueError (or RecursionError) for anything that is no record."""
+        values = json.loads(content)
+        names = {field.name for field in dataclasses.fields(cls)}
+        try:
+            fields = {key: value for key, value in values.items() if key in names}
+            return cls(**{**fields, "labels": tuple(fields["labels"])})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"it is no record of a run: {error}") from error
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies in the store.
+
+    Attributes
+    ----------
+    file : where its record lies.
+    rows : [clips] the catalog rows of the test clips.
+    score, chosen : [clips, labels].
+    """
+
+    record: RunRecord
+    file: str
+    rows: list[int]
+    score: NDArray[np.float32]
+    chosen: NDArray[np.bool_]
+
+
+def write_run(
+    store: Store,
+    folder: RunFolder,
+    record: RunRecord,
+    rows: NDArray[np.int64],
+    score: NDArray[np.float32],
+    chosen: NDArray[np.bool_],
+    heads: Sequence[bytes],
+) -> None:
+    """Write the files of one run, its record last; ``heads`` are the files of its trained networks."""
+    import pyarrow as pa
+
+    name = run_name(record.seed, record.fold, record.rule)
+    scores = pa.array(list(score), type=pa.list_(pa.float32()))
+    decisions = pa.array(list(chosen), type=pa.list_(pa.bool_()))
+    table = pa.table({"row": rows, "score": scores, "chosen": decisions})
+    labels = json.dumps(record.labels).encode()
+    store.write_table(folder.predictions(name), table.replace_schema_metadata({b"labels": labels}))
+    for member, content in enumerate(heads, start=1):
+        store.files.write(folder.head(name, member), content)
+    store.files.write(folder.record(name), record.to_json())
+
+
+def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
+    """The runs of a folder, in the order of their names; none where there is no such folder.
+
+    Raises
+    ------
+    StoreError
+        for a run without a record.
+    FormatError
+        for a record that is damaged, or is not of the run beside which it lies.
+    """
+    for file in store.files.files(folder.path):
+        match = _RUN_FILE.fullmatch(file)
+        if match is not None:
+            yield _read_run(store, folder, file.removesuffix(".parquet"), match)
+
+
+def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) -> StoredRun:
+    import numpy as np
+
+    table = store.read_table(folder.predictions(name))
+    record = read_record(store, folder, name)
+    place = {
+        "dataset": folder.dataset,
+        "representation": folder.representation,
+        "mode": folder.mode,
+        "regime": folder.regime,
+        "seed": int(match["seed"]),
+        "fold": int(match["fold"]) if match["fold"] else None,
+        "rule": match["rule"].replace("-", " ") if match["rule"] else None,
+        "labels": tuple(json.loads((table.schema.metadata or {}).get(b"labels", b"[]"))),
+    }
+    for key, value in place.items():
+        if getattr(record, key) != value:
+            raise not_its_own(store, folder, name, f"its {key} is {getattr(record, key)!r} and should be {value!r}")
+    if not isinstance(record.metrics, dict) or not isinstance(record.settings, dict | None):
+        raise not_its_own(store, folder, name, "its metrics or settings are not there")
+    return StoredRun(
+        record=record,
+        file=folder.record(name),
+        rows=table.column("row").to_pylist(),
+        score=np.array(table.column("score").to_pylist(), dtype=np.float32),
+        chosen=np.array(table.column("chosen").to_pylist(), dtype=bool),
+    )
+
+
+def read_record(store: Store, folder: RunFolder, name: str) -> RunRecord:
+    """The record of a run; StoreError where there is none, FormatError where it is damaged."""
+    file = store.files.show(folder.record(name))
+    try:
+        return RunRecord.from_json(store.files.read(folder.record(name)))
+    except FileNotFoundError as error:
+        raise StoreError(f"{file} is not there; the head runs at this moment, or did not end") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{file} is damaged; run the head again") from error
+
+
+def not_its_own(store: Store, folder: RunFolder, name: str, why: str) -> FormatError:
+    """The error for a record that cannot be of this run."""
+    file = store.files.show(folder.record(name))
+    return FormatError(f"{file} was changed or is of another run: {why}; run the head again: {folder.command()}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.head.collection import Collection
-from stages.head.fit import evaluate
+from stages.head.fit import count, evaluate
 from stages.head.graph.homophily import homophily
 from stages.head.heads.artist import Artist
 from stages.head.near_copies import COSINE, near_copies
@@ -151,7 +151,7 @@ def _known(ids: np.ndarray[Any, Any]) -> int:
 
 
 def _baselines(data: Collection, part: Split) -> dict[str, dict[str, float | None]]:
-    predictions = {f"artist ({rule})": found for rule, found in Artist().predict(data, part).items()}
+    predictions = {f"artist ({rule})": found for rule, found in count(Artist, data, part, Artist.Config())[0].items()}
     predictions["majority"] = data.task.baseline(data.targets[part == 0], len(data))
     return {
         name: {metric: None if np.isnan(value) else value for metric, value in evaluate(found, data, part).items()}

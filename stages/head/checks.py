@@ -1,11 +1,12 @@
-"""What a collection and a request must be before heads are trained, each with its message."""
+"""What a collection must be before heads are trained on it, each with its message."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from stages.head.collection import Collection
-from stages.head.heads import OWN_SETTINGS, Head, TrainedHead
+from stages.head.heads import Head
+from stages.head.options import Configs
 from stages.head.settings import Settings
 from stages.head.training.stretches import silent
 from stages.progress import note
@@ -13,28 +14,13 @@ from store.errors import RequestError
 from store.words import counted
 
 
-def check_request(heads: Sequence[type[Head]], settings: Settings, changes: Mapping[str, str]) -> None:
-    """Refuse settings that none of the heads, or not all of them, can have; ``changes`` are those that were named."""
-    if settings.inductive:
-        wrong = [head.NAME for head in heads if head.READS_NEIGHBOURS and not head.INDUCTIVE]
-        if wrong:
-            raise RequestError(
-                f"{', '.join(wrong)} cannot be inductive; leave out --neighbours train, or name other modes"
-            )
-    verb = "does" if len(heads) == 1 else "do"
-    for name in changes:
-        # A hidden layer's settings are given to all modes alike, also to those that have none.
-        if name in OWN_SETTINGS - TrainedHead.SETTINGS and not any(name in head.SETTINGS for head in heads):
-            option = "--neighbours" if name == "neighbours" else f"--set {name}"
-            raise RequestError(f"{_names(heads)} {verb} not read {name}; leave out {option}")
-    if "gamma" in changes and settings.loss != "focal":
-        raise RequestError("gamma is the focal loss's; add --set loss=focal, or leave out --set gamma")
+def trainable(data: Collection, settings: Settings, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
+    """The heads that can learn from a collection; what is left out or has no effect is noted.
 
-
-def trainable(
-    heads: Sequence[type[Head]], data: Collection, settings: Settings, changes: Mapping[str, str]
-) -> list[type[Head]]:
-    """The heads that can learn from a collection; what is left out or of no effect is noted.
+    Parameters
+    ----------
+    configs : the heads, each with its own settings.
+    changes : the settings that were named.
 
     Raises
     ------
@@ -53,19 +39,16 @@ def trainable(
             note(f"{counted(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
     if data.x is not None:
         note_silent(silent(data.x), data)
-    chosen = [head for head in heads if not head.READS_ARTISTS or (data.artist >= 0).any()]
-    lost = [head for head in heads if head not in chosen]
+    chosen = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
+    lost = [head for head in configs if head not in chosen]
     if lost:
         verb, verbs = ("needs", "is left out") if len(lost) == 1 else ("need", "are left out")
         if not chosen:
             raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
         note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
-    most = data.graph.most if any("neighbours" in head.SETTINGS for head in chosen) else 0
-    if "neighbours" in changes and settings.neighbours and 0 < most < settings.neighbours:
-        note(
-            f"no clip of {name} has more than {counted(most, 'other')} by its artist; "
-            f"where there are fewer, all are taken"
-        )
+    notes = [text for head in chosen for key, text in head.notes(data, configs[head]).items() if key in changes]
+    for text in dict.fromkeys(notes):
+        note(text)
     return chosen
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.head.graph.cliques import CliqueGraph
-from stages.head.scores.task import Task, task_of
+from stages.head.scores.task import Task
 from stages.head.stored import Stored
 from stages.progress import note
 from stages.splits import regimes as splits
@@ -34,6 +34,7 @@ class Collection:
     x : [clips, dim] float32, or None where they are not held in memory.
     targets : [clips, labels] bool.
     labels : the names of the labels, sorted.
+    task : what is asked of the clips: `task_of` the whole collection, whatever part of it this is.
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
@@ -46,7 +47,6 @@ class Collection:
     sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     artist_ids : the id of each artist number.
     stored : where the representations can be read; None where there are none.
-    whole_training : of clips taken out of others to be trained together: all of these, and their split.
     """
 
     info: CatalogInfo
@@ -54,6 +54,7 @@ class Collection:
     x: Tensor | None
     targets: NDArray[np.bool_]
     labels: tuple[str, ...]
+    task: Task
     song: NDArray[np.int64]
     album: NDArray[np.int64]
     artist: NDArray[np.int64]
@@ -67,19 +68,22 @@ class Collection:
     sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     artist_ids: tuple[str, ...] = ()
     stored: Stored | None = None
-    whole_training: tuple[Collection, splits.Split] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
-    def task(self) -> Task:
-        """What is asked of the clips; `task_of` all of them, whatever part of them this is."""
-        return self.whole_training[0].task if self.whole_training is not None else task_of(self.targets)
-
-    @cached_property
     def graph(self) -> CliqueGraph:
         return CliqueGraph(torch.from_numpy(self.artist))
+
+    def artists_among(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """[artists] where the id of each artist stands in ``ids``; -1 where it does not."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        mine, others = (pa.array(list(names), pa.string()) for names in (self.artist_ids, ids))
+        places: NDArray[np.int64] = pc.index_in(mine, value_set=others).fill_null(-1).to_numpy().astype(np.int64)
+        return places
 
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
@@ -106,27 +110,45 @@ class Collection:
         """Clips [first, last) with their representations; artists and songs keep their numbers."""
         if self.x is not None and (first, last) == (0, len(self)):
             return self
-        cut = slice(first, last)
-        if self.x is not None:
-            x = self.x[cut]
-        elif self.stored is not None:
-            x = self.stored.read(self.rows[cut])
-        else:
-            raise ValueError("this collection was loaded without representations")
-        arrays = {name: getattr(self, name)[cut] for name in ("rows", "targets", "song", "album", "artist", "official")}
-        maybe = {name: getattr(self, name) for name in ("recording", "trained_on")}
-        arrays |= {name: None if values is None else values[cut] for name, values in maybe.items()}
-        sides = {name: values[cut] for name, values in self.sides.items()}
-        return replace(self, **arrays, x=x, sides=sides)
+        return self.select(slice(first, last))
 
-    def shown(self, part: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
+    def select(self, clips: slice | NDArray[np.int64]) -> Collection:
+        """Some of the clips, in this order, with their representations where there are any; numbers stay theirs."""
+        x = self.x
+        if x is not None:
+            x = x[clips if isinstance(clips, slice) else torch.from_numpy(clips)]
+        elif self.stored is not None:
+            x = self.stored.read(self.rows[clips])
+        return replace(self._without_representations(clips), x=x, stored=self.stored)
+
+    def part(self, first: int, last: int) -> Collection:
+        """Clips [first, last) without representations."""
+        return self._without_representations(slice(first, last))
+
+    def _without_representations(self, clips: slice | NDArray[np.int64]) -> Collection:
+        names = ("rows", "targets", "song", "album", "artist", "official", "recording", "trained_on")
+        arrays = {name: getattr(self, name) for name in names}
+        arrays = {name: None if values is None else values[clips] for name, values in arrays.items()}
+        sides = {name: values[clips] for name, values in self.sides.items()}
+        return replace(self, **arrays, x=None, stored=None, sides=sides)
+
+    def masked(self, split: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
         """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
 
-        What is known without them stays: names of labels, the task, the artist graph.
+        What is known without them stays: the names of labels, the task, the artist graph.
         """
-        masked = replace(self, targets=self.targets & np.isin(part, parts)[:, None], division=None)
-        masked.__dict__.update(task=self.task, graph=self.graph)  # these are read off all clips
-        return masked
+        return replace(self, targets=self.targets & np.isin(split, parts)[:, None], division=None)
+
+    def with_labels(self, labels: Sequence[str]) -> Collection:
+        """The same under other labels, as of a run: those that no clip here carries are False, others are left out."""
+        if tuple(labels) == self.labels:
+            return self
+        places = {label: i for i, label in enumerate(self.labels)}
+        targets = np.zeros((len(self), len(labels)), dtype=bool)
+        for column, label in enumerate(labels):
+            if label in places:
+                targets[:, column] = self.targets[:, places[label]]
+        return replace(self, labels=tuple(labels), targets=targets)
 
     def split(self, regime: str, seed: int) -> splits.Split:
         """The part of each clip in a regime; see `parts`."""

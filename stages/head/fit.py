@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, Head, TrainedHead
+from stages.head.heads import CountedHead, Head, Spec, TrainedHead
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training import loop as training
@@ -24,28 +24,119 @@ from store.errors import EncoreError
 from store.words import counted
 
 _ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
-
-
 _RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one rule of a head says after one training.
+    """A trained head, and its predictions by one of its rules.
 
-    ``threshold`` is [labels], None where labels are not chosen by a threshold; ``networks`` those whose mean it is.
+    Attributes
+    ----------
+    spec : what the head has learnt; of the first network where there are several.
+    threshold : [labels], None where labels are not chosen by a threshold.
+    seconds : of the training, shared among the rules.
+    networks : those whose mean score it is; none of a head that counts.
     """
 
     rule: str | None
+    spec: Spec
     prediction: Prediction
     threshold: NDArray[np.float64] | None
     seconds: float
     networks: list[training.Trained]
 
+    @property
+    def config(self) -> Any:
+        return self.spec.config
 
-def _check_prediction(head: type[Head], data: Collection, rule: str, prediction: Prediction) -> None:
-    """EncoreError for what is no prediction for the clips of a collection: a network's numbers may overflow."""
-    shape = (len(data), len(data.labels))
+
+def fit(
+    head: type[Head],
+    collection: Collection,
+    split: Split,
+    config: Any,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], None] = lambda _epochs: None,
+    stretches: Stretches | None = None,
+    checkpoint: Callable[[int], Checkpoint] | None = None,
+) -> list[Fitted]:
+    """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
+
+    Parameters
+    ----------
+    config, settings : the head's own settings, and those of the training.
+    advance : called with how many epochs were done.
+    checkpoint : gives the place where each of the networks, from 0, is kept while it is trained.
+    """
+    started = time.perf_counter()
+    networks: list[training.Trained] = []
+    if issubclass(head, TrainedHead):
+        for member in range(settings.members):
+            trained = training.train(
+                head,
+                collection,
+                split,
+                config,
+                settings,
+                seed=network_seed(seed, member),
+                device=device,
+                on_epoch=advance,
+                stretches=stretches,
+                checkpoint=checkpoint(member) if checkpoint else None,
+            )
+            networks.append(trained)
+            advance(settings.epochs - len(trained.history))
+        scores = np.stack([trained.prediction.score for trained in networks])
+        spec = networks[0].spec
+        predictions = {"": collection.task.decide(scores.mean(axis=0, dtype=np.float32))}
+    else:
+        predictions, spec = count(head, collection, split, config)
+    for rule, prediction in predictions.items():
+        _check_prediction(head, collection, rule, prediction)
+    total = sum(trained.seconds for trained in networks) if networks else time.perf_counter() - started
+    seconds = total / len(predictions)
+    return [
+        _decided(collection, split, settings, rule, spec, prediction, seconds, networks)
+        for rule, prediction in predictions.items()
+    ]
+
+
+def count(head: type[Head], collection: Collection, split: Split, config: Any) -> tuple[dict[str, Prediction], Spec]:
+    """The predictions of a head that counts by each of its rules, and what it has learnt, from part 0 alone."""
+    assert issubclass(head, CountedHead)
+    masked, task = collection.masked(split), collection.task
+    x = collection.held().x if head.READS_SONGS else None
+    dim = collection.dim if head.READS_SONGS else 0
+    spec = Spec(dim, task.outputs(collection.labels), task, config, head.learn(masked, x, split, config))
+    return head(masked, split, spec).score(), spec
+
+
+def _decided(
+    collection: Collection,
+    split: Split,
+    settings: Settings,
+    rule: str,
+    spec: Spec,
+    prediction: Prediction,
+    seconds: float,
+    networks: list[training.Trained],
+) -> Fitted:
+    threshold = None
+    if not rule:  # a named rule decides by itself
+        validation = split == 1
+        truth, score = collection.targets[validation], prediction.score[validation]
+        threshold = collection.task.thresholds(settings.threshold, truth, score)
+    if threshold is not None:
+        prediction = collection.task.decide(prediction.score, threshold)
+    return Fitted(rule or None, spec, prediction, threshold, seconds, networks)
+
+
+def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:
+    """EncoreError for anything but a prediction for the clips of a collection: a network's numbers may overflow."""
+    shape = (len(collection), len(collection.labels))
     if prediction.score.shape != shape or prediction.chosen.shape != shape:
         raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
     if not _RULE.fullmatch(rule):
@@ -53,65 +144,9 @@ def _check_prediction(head: type[Head], data: Collection, rule: str, prediction:
     wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
     if wrong.any():
         raise EncoreError(
-            f"{head.NAME} gave {wrong.sum():,} of {counted(len(data), 'clip')} scores that are not in [0, 1]; "
+            f"{head.NAME} gave {wrong.sum():,} of {counted(len(collection), 'clip')} scores that are not in [0, 1]; "
             f"representations far larger than those of the training part overflow like this"
         )
-
-
-def fit(
-    head: type[Head],
-    data: Collection,
-    part: Split,
-    settings: Settings,
-    seed: int,
-    device: torch.device,
-    advance: Callable[[int], None],
-    shards: Stretches | None = None,
-    checkpoint: Callable[[int], Checkpoint] | None = None,
-) -> list[Fitted]:
-    """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
-
-    ``checkpoint`` gives the place where each of the networks waits while it is not finished.
-    """
-    started = time.perf_counter()
-    networks: list[training.Trained] = []
-    if issubclass(head, TrainedHead):
-        for member in range(settings.members):
-            of_member = network_seed(seed, member)
-            networks.append(
-                training.train(
-                    head,
-                    data,
-                    part,
-                    settings,
-                    seed=of_member,
-                    device=device,
-                    on_epoch=advance,
-                    shards=shards,
-                    checkpoint=checkpoint(member) if checkpoint else None,
-                )
-            )
-            advance(settings.epochs - len(networks[-1].history))
-        scores = np.stack([trained.prediction.score for trained in networks])
-        predictions = {"": data.task.decide(scores.mean(axis=0, dtype=np.float32))}
-    else:
-        assert issubclass(head, CountedHead)
-        predictions = head().predict(data, part)
-    for rule, prediction in predictions.items():
-        _check_prediction(head, data, rule, prediction)
-    took = sum(trained.seconds for trained in networks) if networks else time.perf_counter() - started
-    seconds = took / len(predictions)
-    found = []
-    for rule, prediction in predictions.items():
-        threshold = None
-        if not rule:  # a named rule decides by itself
-            validation = part == 1
-            truth, score = data.targets[validation], prediction.score[validation]
-            threshold = data.task.thresholds(settings.threshold, truth, score)
-        if threshold is not None:
-            prediction = data.task.decide(prediction.score, threshold)
-        found.append(Fitted(rule or None, prediction, threshold, seconds, networks))
-    return found
 
 
 def network_seed(seed: int, member: int) -> int:
@@ -119,7 +154,7 @@ def network_seed(seed: int, member: int) -> int:
     return seed if member == 0 else int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
 
 
-def evaluate(prediction: Prediction, data: Collection, part: Split) -> dict[str, Any]:
+def evaluate(prediction: Prediction, collection: Collection, split: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
-    nodes = part == 2
-    return data.task.evaluate(data.targets[nodes], prediction.chosen[nodes], prediction.score[nodes])
+    test = split == 2
+    return collection.task.evaluate(collection.targets[test], prediction.chosen[test], prediction.score[test])

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.configure import configure
-from stages.head.checks import check_request
 from stages.head.collection import Collection
 from stages.head.heads import Head
+from stages.head.options import Configs, resolve
+from stages.head.scores.task import task_of
 from stages.head.settings import Settings
 from stages.head.stored import Stored
 from stages.head.thesis import settings_for
@@ -32,13 +32,19 @@ def open_collection(
     changes: Mapping[str, str],
     *,
     held: bool = True,
-) -> tuple[Collection, Settings]:
-    """What the heads read of a stored collection, and the settings that its backbone has with the changes."""
-    asked = configure(Settings(), changes, "a head")  # refuses wrong settings before anything large is read
-    check_request(heads, asked, changes)
+) -> tuple[Collection, Settings, Configs]:
+    """A stored collection with what the heads read of it, and the settings of their training and of each of them.
+
+    Parameters
+    ----------
+    changes : the settings that differ from those of the backbone, as text.
+    held : whether representations are read into memory at once.
+    """
+    resolve(heads, changes)  # refuses wrong settings before anything large is read
     data = _load(store, dataset, backbone, heads, held=held)
-    # The representation's own name tells the backbone: what was asked for may be none, or cut short.
-    return data, configure(settings_for(dataset, (data.backbone or "").rpartition("-")[0]), changes, "a head")
+    # The representation's own name tells the backbone: the request may name none, or a part of it.
+    preset = settings_for(dataset, (data.backbone or "").rpartition("-")[0])
+    return data, *resolve(heads, changes, preset)
 
 
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
@@ -123,6 +129,7 @@ def _select(division: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str |
         x=None,
         targets=targets[rows][:, held],
         labels=tuple(division.labels[i] for i in held.tolist()),
+        task=task_of(targets[rows]),
         song=division.song[rows],
         album=division.album[rows],
         artist=_compact(artist[rows]),

@@ -8,6 +8,8 @@ the n-th output of a stream is a mixture of its bits with n. An output may itsel
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -62,3 +64,11 @@ def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:
     table = torch.from_numpy((owner << 48) + np.floor(bdtr(come, counts[owner] - 1, p) * 2.0**48).astype(np.int64))
     place = torch.searchsorted(table.to(n.device), (row << 48) + (drawn >> 16).bitwise_and_(2**48 - 1), right=True)
     return place - torch.from_numpy(begin).to(n.device)[row]
+
+
+@contextmanager
+def seeded(stream: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators, the CPU's and the device's, seeded by ``stream`` inside; as they were before outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(stream)
+        yield

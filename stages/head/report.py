@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from stages import registry
 from stages.head.collection import Collection
-from stages.head.heads import OWN_SETTINGS
+from stages.head.heads import can_be_inductive
 from stages.head.open import default_backbone, from_catalog
 from stages.head.results import numbers
 from stages.head.rules import SHORT_RULES
-from stages.head.runs.files import StoredRun, catalog_mark, not_its_own, stored_runs
+from stages.head.runs.files import catalog_mark
 from stages.head.scores import bootstrap as analysis
 from stages.head.scores.bootstrap import Scored
+from stages.head.scores.task import TASKS, Task, task_judged_by
 from stages.head.thesis import paper_on
 from stages.progress import note
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError, unknown
 from store.layout import Store, match
-from store.runs import RunFolder, count_runs
+from store.runs import RunFolder, RunRecord, StoredRun, count_runs, not_its_own, read_runs, run_name
 from store.splits import Dealing, read_dealings
 
 
@@ -165,7 +166,7 @@ def _reads_neighbours(mode: str) -> bool:
 def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:
     """The command that makes the runs asked for, of those modes that can be inductive where these shall be."""
     heads = {mode: registry.find("head", mode) for mode in modes}
-    able = [mode for mode, head in heads.items() if head.INDUCTIVE or not (inductive and head.READS_NEIGHBOURS)]
+    able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
     if not able:
         return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
     words = [
@@ -210,18 +211,13 @@ def _other_settings(settings: dict[str, dict[str, Any] | None]) -> dict[str, dic
     given = {mode: values for mode, values in settings.items() if values and mode != ENSEMBLE}
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for values in given.values() for name in values if name != "inductive"):
-        of = {mode: values.get(name) for mode, values in given.items() if _reads(mode, name)}
+        of = {mode: values[name] for mode, values in given.items() if name in values}
         shown = [repr(value) for value in of.values()]
         usual = max(dict.fromkeys(shown), key=shown.count, default=None)
         for mode, value in of.items():
             if repr(value) != usual:
                 found.setdefault(mode, {})[name] = value
     return found
-
-
-def _reads(mode: str, setting: str) -> bool:
-    own: frozenset[str] = registry.find("head", mode.partition(" (")[0]).SETTINGS
-    return setting not in OWN_SETTINGS or setting in own
 
 
 def _is_tuned(run: Run) -> bool:
@@ -264,41 +260,50 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     runs: dict[str, dict[Key, Run]] = {}
     settings = None
-    for held in stored_runs(store, folder):
-        whole = _stands(data, held.catalog) and set(held.labels) <= set(data.labels)
-        if not whole or not all(row in place for row in held.rows):
+    for run in read_runs(store, folder):
+        record = run.record
+        whole = _stands(data, record.catalog) and set(record.labels) <= set(data.labels)
+        if not whole or not all(row in place for row in run.rows):
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
                 f"changed; run the head again"
             )
-        settings = settings or held.settings
-        if settings != held.settings:
+        settings = settings or record.all_settings()
+        if settings != record.all_settings():
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} have different settings, as when two commands train "
                 f"{folder.mode} at once; run the head again"
             )
-        clips = np.array([place[row] for row in held.rows])
+        clips = np.array([place[row] for row in run.rows])
         # A label that none but clips which failed to encode carry is the catalog's, and not the run's.
-        columns = [data.labels.index(label) for label in held.labels]
+        columns = [data.labels.index(label) for label in record.labels]
         score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
-        score[:, columns], chosen[:, columns] = held.score, held.chosen
-        _check(store, folder, held, data.targets[clips][:, columns])
-        said = Scored(data.targets[clips], chosen, data.artist[clips], held.task)
-        name = f"{folder.mode} ({SHORT_RULES.get(held.rule, held.rule)})" if held.rule else folder.mode
-        runs.setdefault(name, {})[held.seed, held.fold or 0] = Run(said, clips, score, held.settings, held.split)
+        score[:, columns], chosen[:, columns] = run.score, run.chosen
+        _check(store, folder, run, data.targets[clips][:, columns])
+        said = Scored(data.targets[clips], chosen, data.artist[clips], _task(record))
+        name = f"{folder.mode} ({SHORT_RULES.get(record.rule, record.rule)})" if record.rule else folder.mode
+        runs.setdefault(name, {})[record.seed, record.fold or 0] = Run(
+            said, clips, score, record.all_settings(), record.split
+        )
     return runs
 
 
-def _check(store: Store, folder: RunFolder, held: StoredRun, truth: NDArray[np.bool_]) -> None:
-    """Raise where a run tells other scores of itself than its predictions have, or was made otherwise than it lies."""
-    found = held.task.evaluate(truth, held.chosen)
-    for name, value in numbers(found).items():
-        if held.metrics.get(name) != value:
-            why = f"its {name} is {held.metrics.get(name)!r}, and that of its predictions {value!r}"
-            raise not_its_own(store, folder, held.file, why)
-    reads = registry.find("head", folder.mode).READS_NEIGHBOURS
-    if reads and held.settings is not None and held.settings.get("inductive") is not folder.inductive:
-        raise not_its_own(store, folder, held.file, "its neighbours are not those of its folder")
+def _task(record: RunRecord) -> Task:
+    """The task that a run names; one of a version that named none tells it by its metrics."""
+    return TASKS.get(str(record.task)) or task_judged_by(record.metrics)
+
+
+def _check(store: Store, folder: RunFolder, run: StoredRun, truth: NDArray[np.bool_]) -> None:
+    """Raise where a record has other scores than its predictions, or is of other neighbours than its folder."""
+    record = run.record
+    name = run_name(record.seed, record.fold, record.rule)
+    for metric, value in numbers(_task(record).evaluate(truth, run.chosen)).items():
+        if record.metrics.get(metric) != value:
+            why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
+            raise not_its_own(store, folder, name, why)
+    inductive = (record.all_settings() or {}).get("inductive", False)
+    if _reads_neighbours(folder.mode) and inductive is not folder.inductive:
+        raise not_its_own(store, folder, name, "its neighbours are not those of its folder")
 
 
 def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:

@@ -18,14 +18,15 @@ from stages.head.checks import trainable
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.open import open_collection
-from stages.head.runs.resume import code_revision
-from stages.head.settings import Settings
+from stages.head.revision import code_revision
+from stages.head.settings import Around, Between, Choices, Search, Settings, keys
 from stages.head.training import loop as training
 from stages.progress import note, task
 from stages.splits.regimes import Split, parse
 from store.errors import EncoreError, FormatError, RequestError
 from store.fingerprint import canonical
 from store.layout import Store
+from store.runs import search_path
 from store.words import counted
 
 if TYPE_CHECKING:
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
 
 
 SEED = 0  # of the split and of every network: settings are compared on the same clips, from the same start
-
-
-_HIDDEN = (32, 64, 128, 256, 512)
-
-
-_BATCH = (16, 64, 128, 256, 512, 1024)
-
-
-_NEIGHBOURS = (2, 4, 8, 16, 32, None)
-
-
-_RATE_FACTOR = 20.0  # learning rates are tried between the default's 20th part and its 20-fold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,17 +90,21 @@ def search(
         raise RequestError(f"{mode} corrects its scores after the training that a search would watch; set it by hand")
     if parse(regime)[1]:
         raise RequestError(f"{regime}: the folds validate on what others test on; search in {parse(regime)[0]}")
-    data, base = open_collection(store, dataset, backbone, [head], changes)
-    trainable([head], data, base, changes)
+    data, settings, configs = open_collection(store, dataset, backbone, [head], changes)
+    trainable(data, settings, configs, changes)
+    base = _Base(settings, configs[head])
     part = data.split(regime, SEED)
-    data = data.shown(part, (0, 1))
-    defaults = _searched(head, base, changes)
-    study = _study(store, _file(data, head, regime), _identity(head, data, part, base, defaults))
+    data = data.masked(part, (0, 1))
+    space = _space(head, base, changes)
+    defaults = {name: base.value(name) for name in space}
+    study = _study(
+        store, search_path(dataset, data.backbone, head.NAME, regime), _identity(head, data, part, base, defaults)
+    )
 
     def validation(trial: Trial) -> float:
-        settings = dataclasses.replace(base, **_tried(_draw(trial, base, defaults)))
+        changed = base.changed(_tried(_draw(trial, space, defaults)))
         try:
-            trained = training.train(head, data, part, settings, seed=SEED, device=device)
+            trained = training.train(head, data, part, changed.config, changed.settings, seed=SEED, device=device)
         except RequestError:
             raise
         except EncoreError as error:  # the loss did not stay finite
@@ -124,30 +117,46 @@ def search(
     return _found(study, data, head, regime, defaults, changes, options)
 
 
-def _searched(head: type[TrainedHead], base: Settings, changes: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that are searched for, with their defaults."""
-    names = ["learning_rate", "decay", "batch"]
-    names += [name for name in ("hidden", "dropout", "neighbours", "drop_edge") if name in head.SETTINGS]
-    found = {name: getattr(base, name) for name in names if name not in changes}
-    if not found:
+@dataclasses.dataclass(frozen=True)
+class _Base:
+    """The settings that trials depart from: those of the training, and the head's own."""
+
+    settings: Settings
+    config: Any
+
+    def value(self, name: str) -> Any:
+        return getattr(self.settings if name in keys(self.settings) else self.config, name)
+
+    def changed(self, values: Mapping[str, Any]) -> _Base:
+        settings, config = (
+            dataclasses.replace(part, **{name: value for name, value in values.items() if name in keys(part)})
+            for part in (self.settings, self.config)
+        )
+        return _Base(settings, config)
+
+
+def _space(head: type[TrainedHead], base: _Base, changes: Mapping[str, str]) -> dict[str, Search]:
+    """The settings that are searched for, and what is tried of each: fields say it of themselves (`setting`)."""
+    fields = [*dataclasses.fields(base.settings), *dataclasses.fields(base.config)]
+    space = {field.name: field.metadata["search"] for field in fields if field.metadata.get("search")}
+    space = {name: search for name, search in space.items() if name not in changes}
+    if not space:
         raise RequestError(f"every setting of {head.NAME} that could be searched for is given")
-    return found
+    return space
 
 
-def _draw(trial: Trial, base: Settings, names: Mapping[str, Any]) -> dict[str, Any]:
-    among = {"hidden": (base.hidden, *_HIDDEN), "batch": (base.batch, *_BATCH)}
-    among["neighbours"] = (base.neighbours, *_NEIGHBOURS)
-    between = {"dropout": (0.0, 0.8), "drop_edge": (0.0, 0.8), "decay": (0.85, 1.0)}
-    drawn: dict[str, Any] = {}
-    for name in names:
-        if name in among:
-            drawn[name] = trial.suggest_categorical(name, list(dict.fromkeys(among[name])))
-        elif name in between:
-            drawn[name] = trial.suggest_float(name, *between[name])
-        else:
-            rate = base.learning_rate
-            drawn[name] = trial.suggest_float(name, rate / _RATE_FACTOR, rate * _RATE_FACTOR, log=True)
-    return drawn
+def _draw(trial: Trial, space: Mapping[str, Search], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _suggest(trial, name, search, defaults[name]) for name, search in space.items()}
+
+
+def _suggest(trial: Trial, name: str, search: Search, default: Any) -> Any:
+    match search:
+        case Choices(values):
+            return trial.suggest_categorical(name, list(dict.fromkeys((default, *values))))
+        case Between(low, high):
+            return trial.suggest_float(name, low, high)
+        case Around(factor):
+            return trial.suggest_float(name, default / factor, default * factor, log=True)
 
 
 def _tried(drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,16 +164,11 @@ def _tried(drawn: Mapping[str, Any]) -> dict[str, Any]:
     return {name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in drawn.items()}
 
 
-def _file(data: Collection, head: type[Head], regime: str) -> str:
-    return f"{data.info.name}/runs/{data.backbone or 'metadata'}/search-{head.NAME}-{regime}.journal"
-
-
-def _identity(
-    head: type[TrainedHead], data: Collection, part: Split, base: Settings, defaults: Mapping[str, Any]
-) -> str:
+def _identity(head: type[TrainedHead], data: Collection, part: Split, base: _Base, defaults: Mapping[str, Any]) -> str:
     """What trials must have in common to be compared: collection, code, split and the settings not searched for."""
     decides = {
-        "settings": canonical(base),
+        "settings": canonical(base.settings),
+        "config": canonical(base.config),
         "searched": sorted(defaults),
         "collection": data.mark(),
         "code": code_revision(head),

@@ -1,33 +1,101 @@
-"""How a head is trained."""
+"""The settings of a training, and what any setting says of itself: its bounds, and what a search may try."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from store.errors import RequestError
 
 _MOST, _MOST_MEMBERS = 10**9, 1000
 
 
+@dataclass(frozen=True)
+class Choices:
+    """A search tries one of these values, or the default."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Between:
+    """A search tries any number from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Around:
+    """A search tries numbers between the default divided by ``factor`` and multiplied by it, on a logarithmic scale."""
+
+    factor: float
+
+
+Search = Choices | Between | Around
+
+
+def setting(
+    default: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    search: Search | None = None,
+) -> Any:
+    """A field of a configuration, its bounds (None is always within them), and what a search may try."""
+    metadata = {"least": least, "above": above, "most": most, "below": below, "search": search}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Checked:
+    """Base of a configuration, a frozen dataclass: RequestError for a value outside the bounds of its field."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, bounds = getattr(self, field.name), field.metadata
+            if isinstance(value, int | float) and not _is_within(value, bounds):
+                raise RequestError(f"{field.name} is {value}; it must be {_words(bounds)}")
+
+
+def _is_within(value: float, bounds: Mapping[str, Any]) -> bool:
+    least, above, most, below = (bounds.get(name) for name in ("least", "above", "most", "below"))
+    return (
+        (isinstance(value, int) or math.isfinite(value))
+        and (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and (below is None or value < below)
+    )
+
+
+def _words(bounds: Mapping[str, Any]) -> str:
+    words = {"least": "at least", "above": "above", "below": "below", "most": "at most"}
+    limits = [f"{text} {bounds[name]:,}" for name, text in words.items() if bounds.get(name) is not None]
+    return " and ".join(limits) or "a finite number"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """Everything that decides a training but data, split and seed.
+class NoSettings(Checked):
+    """The configuration of a head that has nothing to set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings(Checked):
+    """How networks are trained, whatever the head; what only heads read stands in each head's ``Config``.
 
     Attributes
     ----------
-    hidden : width of the hidden layer (of each of its two halves in GraphSAGE); None for the representation's.
-    dropout : on the hidden layer.
     learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
     batch : clips a step.
     epochs, patience : at most so many epochs; stop after so many in which neither the validation metric reached a
         new best nor the validation loss fell further. The epoch with the best metric is kept.
-    neighbours : drawn for each clip anew in every epoch; None for all.
-    neighbours_inference : drawn once for scoring; None for all, exactly.
-    drop_edge : share of edges that DropEdge removes at each step (used by the heads that drop edges).
-    inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
-    side : the column that `side-edges` joins clips by: ``album``, or one of the collection's numeric targets.
-    index : how `knn` finds nearest clips: ``exact``, ``approximate``, or ``auto``, exact for all but large collections.
     standardise : shift and scale each number by the training part's mean and deviation.
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
@@ -36,46 +104,19 @@ class Settings:
         part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping watches 0.5.
     """
 
-    hidden: int | None = 128
-    dropout: float = 0.5
-    learning_rate: float = 4e-3
-    decay: float = 0.96
-    batch: int = 512
-    epochs: int = 100
-    patience: int = 10
-    neighbours: int | None = 8
-    neighbours_inference: int | None = None
-    drop_edge: float = 0.3
-    inductive: bool = False
-    side: str = "album"
-    index: Literal["auto", "exact", "approximate"] = "auto"
+    learning_rate: float = setting(4e-3, above=0, search=Around(20.0))
+    decay: float = setting(0.96, above=0, most=1, search=Between(0.85, 1.0))
+    batch: int = setting(512, least=1, most=_MOST, search=Choices((16, 64, 128, 256, 512, 1024)))
+    epochs: int = setting(100, least=1, most=_MOST)
+    patience: int = setting(10, least=1, most=_MOST)
     standardise: bool = True
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
-    gamma: float = 2.0
+    gamma: float = setting(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
-    members: int = 1
+    members: int = setting(1, least=1, most=_MOST_MEMBERS)
     threshold: Literal["fixed", "tuned", "per-label"] = "fixed"
 
-    def __post_init__(self) -> None:
-        counts = {
-            "hidden": self.hidden,
-            "batch": self.batch,
-            "epochs": self.epochs,
-            "patience": self.patience,
-            "neighbours": self.neighbours,
-            "neighbours_inference": self.neighbours_inference,
-            "members": self.members,
-        }
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise RequestError(f"{name} is {count}; it must be 1 or more")
-            most = {"members": _MOST_MEMBERS, "hidden": None}.get(name, _MOST)  # a layer is bounded by memory
-            if count is not None and most is not None and count > most:
-                raise RequestError(f"{name} is {count}; it must be {most:,} at most")
-        for name, share in (("dropout", self.dropout), ("drop_edge", self.drop_edge)):
-            if not 0 <= share < 1:
-                raise RequestError(f"{name} is {share}; it must be at least 0 and below 1")
-        if not 0 < self.learning_rate < float("inf") or not 0 < self.decay <= 1:
-            raise RequestError("learning_rate must be above 0, and decay above 0 and at most 1")
-        if not 0 <= self.gamma < float("inf"):
-            raise RequestError(f"gamma is {self.gamma}; it must be at least 0")
+
+def keys(config: Any) -> list[str]:
+    """The names of a configuration's settings, of the class or of an instance."""
+    return [field.name for field in dataclasses.fields(config)]

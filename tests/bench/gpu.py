@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from torch import nn
 from stages import registry
 from stages.embed.backbones import PRECISIONS
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead, TrainedHead
+from stages.head.fit import count
+from stages.head.heads import TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
+from stages.head.training.binder import Binder
 from stages.head.training.loop import _Loop, train
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.stretches import Stretches
 from stages.progress import be_quiet
 from tests.bench import best_seconds, entry
 from tests.bench.backbones import clips, machine, new_stores, songs
@@ -58,17 +59,16 @@ def encoding(
 
 def heads(device: torch.device, data: Collection, epochs: int, side: int) -> dict[str, Any]:
     """Seconds of the thesis's modes together, and the rate of a wide training beside that of a matrix product."""
-    settings = replace(Settings(), epochs=epochs, patience=epochs)
+    settings = Settings(epochs=epochs, patience=epochs)
     part = data.split("random", 0)
     seconds = {}
     for mode in MODES:
         head = registry.find("head", mode)
         started = time.perf_counter()
         if issubclass(head, TrainedHead):
-            train(head, data, part, settings, seed=0, device=device)
+            train(head, data, part, head.Config(), settings, seed=0, device=device)
         else:
-            assert issubclass(head, CountedHead)
-            head().predict(data, part)
+            count(head, data, part, head.Config())
         seconds[mode] = time.perf_counter() - started
     what = f"{len(data):,} x {data.dim:,} on {machine(device)}"
     told = ", ".join(f"{mode} {took:.1f}" for mode, took in seconds.items())
@@ -102,9 +102,9 @@ def _product_rate(device: torch.device, side: int) -> float:
 def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     """The same of an epoch's matrix products: forward, and backward to weights and inputs."""
     part = data.split("random", 0)
-    settings = replace(Settings(), hidden=None, batch=batch, standardise=False)
-    bound = Heads(Gnn, Stretches(data), part, settings, device)
-    loop = _Loop(bound, bound.any().build().to(device), 0)
+    settings = Settings(batch=batch, standardise=False)
+    binder = Binder.learn(Gnn, Stretches(data), part, Gnn.Config(hidden=None), settings, device)
+    loop = _Loop(binder, Gnn.build(binder.spec).to(device), settings, 0)
     epochs = iter(range(1, 5))
     loop._epoch(next(epochs))
     (seconds,) = best_seconds(lambda: loop._epoch(next(epochs)))

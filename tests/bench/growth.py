@@ -17,9 +17,11 @@ from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gated import Gated
 from stages.head.heads.gnn import Gnn
+from stages.head.scores.task import SINGLE_LABEL
 from stages.head.settings import Settings
+from stages.head.training.binder import Binder
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.schema import CatalogInfo
 from tests.bench import entry, median_seconds, peak_gib
@@ -48,9 +50,11 @@ def _collection(clips: int, dim: int) -> Collection:
         x=torch.full((clips, dim), 0.5),
         targets=np.arange(_LABELS) == (rows % _LABELS)[:, None],
         labels=tuple(f"label {i}" for i in range(_LABELS)),
+        task=SINGLE_LABEL,
         song=rows,
         album=np.full(clips, -1),
         artist=np.unique(artist, return_inverse=True)[1],
+        artist_ids=tuple(f"artist {i}" for i in range(len(np.unique(artist)))),
         official=np.zeros(clips, dtype=np.int8),
         backbone=None,
         left_out={},
@@ -83,9 +87,11 @@ def _peak_beyond_features(head_type: type[TrainedHead], dim: int) -> float:
     data = _collection(_SIZES[-1], dim)
     assert data.x is not None
     before = peak_gib()
-    head = head_type(data, data.x, np.zeros(len(data), dtype=np.int8), Settings())
+    everything, settings = np.zeros(len(data), dtype=np.int8), Settings(standardise=False)
+    cpu = torch.device("cpu")
+    head = Binder.learn(head_type, Stretches(data), everything, head_type.Config(), settings, cpu).any()
     nodes = torch.arange(len(data))
-    head.start_epoch(nodes, Draw(8, 0.0, 0, head.names))
+    head.start_epoch(nodes, Draw(0, head.rows))
     for some in torch.split(nodes, 4096):
         head.training_inputs(some, some)
         head.inputs(some)
@@ -122,8 +128,10 @@ def _growth() -> dict[str, dict[str, Any]]:
 def _works(data: Collection) -> dict[str, Callable[[], Any]]:
     assert data.x is not None
     x, artist = data.x, torch.from_numpy(data.artist)
-    heads = Heads(Gnn, Stretches(data), np.zeros(len(data), dtype=np.int8), _SETTINGS, torch.device("cpu"))
-    loop = _Loop(heads, heads.any().build(), 0)
+    settings, everything = Settings(standardise=False), np.zeros(len(data), dtype=np.int8)
+    config = Gnn.Config(hidden=_WIDTH)
+    binder = Binder.learn(Gnn, Stretches(data), everything, config, settings, torch.device("cpu"))
+    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
     graph = data.graph
     graph.sums(x[:, :1].contiguous())  # the first message in a graph sorts its edges
     return {
@@ -152,8 +160,6 @@ def _draw(seconds: dict[str, list[float]], what: dict[str, str]) -> None:
     figure.savefig(_PICTURE, dpi=150)
     print(f"drawn: {_PICTURE}", file=sys.stderr)
 
-
-_SETTINGS = Settings(hidden=_WIDTH, standardise=False)
 
 if __name__ == "__main__":
     print(_peak_beyond_features({head.NAME: head for head in (Gnn, Gated)}[sys.argv[1]], int(sys.argv[2])))

@@ -9,7 +9,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,11 @@ from stages.head.graph import _dgl
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.open import load
+from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
+from stages.head.training.binder import Binder
 from stages.head.training.loop import _Loop
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
 from store.reader import Representations
@@ -75,9 +76,11 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
         x=torch.randn(clips, dim),
         targets=rng.random((clips, _LABELS)) < 0.1,
         labels=tuple(f"label {i}" for i in range(_LABELS)),
+        task=MULTI_LABEL,
         song=numbers,
         album=np.full(clips, -1),
         artist=np.sort(artist),
+        artist_ids=tuple(f"artist {i}" for i in range(artists)),
         official=np.zeros(clips, dtype=np.int8),
         backbone=None,
         left_out={},
@@ -87,17 +90,18 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
 def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, Any]]:
     """Clips a second of whole training steps; the same layers, dropout and optimizer on every side."""
     assert data.x is not None
-    settings = replace(Settings(), hidden=None, batch=batch, neighbours=_NEIGHBOURS)
+    settings = Settings(batch=batch, standardise=False)
+    config = Gnn.Config(hidden=None, neighbours=_NEIGHBOURS)
     nodes = torch.randperm(len(data))[: batch * steps]
     part = np.full(len(data), -1, dtype=np.int8)
     part[nodes] = 0
-    heads = Heads(Gnn, Stretches(data), part, replace(settings, standardise=False), torch.device("cpu"))
-    loop = _Loop(heads, heads.any().build(), 0)
+    binder = Binder.learn(Gnn, Stretches(data), part, config, settings, torch.device("cpu"))
+    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
         loop.optimizer.zero_grad()
-        loop.add_gradients(inputs, part, loop.wanted[part], len(part))
+        loop.add_gradients(inputs, part, loop.truth[part], len(part))
         loop.optimizer.step()
 
     def products_alone() -> None:
@@ -131,7 +135,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
         if name in rate
     }
     if "dgl" in rate:
-        found[f"load-{batch}-dgl"] = _loading(data, heads.any(), nodes, batch, what)
+        found[f"load-{batch}-dgl"] = _loading(data, binder.any(), nodes, batch, what)
     return found
 
 
@@ -153,7 +157,7 @@ def _plain_step(data: Collection) -> Step:
 
 def _loading(data: Collection, head: TrainedHead, nodes: Tensor, batch: int, what: str) -> dict[str, Any]:
     """What a step reads, drawn and averaged, without the step."""
-    draw = Draw(_NEIGHBOURS, 0.0, 0, head.names)
+    draw = Draw(0, head.rows)
 
     def load() -> None:
         head.start_epoch(nodes, draw)

@@ -1,60 +1,54 @@
-"""A small made collection whose labels depend on the song and on the artist."""
+"""A small made collection whose labels depend on the song and on the artist, and heads bound to it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from stages import registry
 from stages.head.collection import Collection
-from store.schema import CatalogInfo
+from stages.head.heads import TrainedHead
+from stages.head.options import resolve
+from stages.head.settings import Settings
+from stages.head.testing import INFO, make_collection
+from stages.head.training import loop
+from stages.head.training.binder import Binder
+from stages.head.training.loop import Trained
+from stages.head.training.stretches import Stretches
+from stages.splits.regimes import Split
 
-INFO = CatalogInfo(name="made", title="Made", version="1", licence="CC0", citation="-", backbone="fcn")
+__all__ = ["INFO", "binder_of", "bound", "make_collection", "options", "train"]
+CPU = torch.device("cpu")
 
 
-def make_collection(
-    *,
-    artists: int = 60,
-    songs: int = 500,
-    clips: int = 2,
-    labels: int = 5,
-    multi: bool = True,
-    seed: int = 0,
-    dim: int = 16,
-) -> Collection:
-    """Artists keep to one or two labels; the representation shows a song's labels through much noise."""
-    rng = np.random.default_rng(0)
-    song_artist = np.minimum((artists * rng.random(songs) ** 2).astype(int), artists - 1)
-    song_artist[rng.random(songs) < 0.03] = -1
-    taste = rng.integers(0, labels, (artists, 2))
-    first = np.where(rng.random(songs) < 0.8, taste[song_artist, 0], rng.integers(0, labels, songs))
-    targets = np.zeros((songs, labels), dtype=bool)
-    targets[np.arange(songs), first] = True
-    if multi:
-        two = rng.random(songs) < 0.3
-        targets[two, taste[song_artist[two], 1]] = True
-    shown = targets @ rng.standard_normal((labels, dim)) + 1.5 * rng.standard_normal((songs, dim))
-    song = np.repeat(np.arange(songs), clips)
-    order = np.argsort(song_artist[song], kind="stable")
-    song = song[order]
-    x = (shown[song] + 0.5 * rng.standard_normal((len(song), dim))).astype(np.float32)
-    _, artist = np.unique(song_artist, return_inverse=True)
-    artist = artist - int((song_artist < 0).any())
-    return Collection(
-        info=INFO,
-        rows=np.arange(len(song)),
-        x=torch.from_numpy(x),
-        targets=targets[song],
-        labels=tuple(f"label-{i}" for i in range(labels)),
-        song=song,
-        album=np.where(artist[song] >= 0, song // 5, -1),
-        artist=artist[song].astype(np.int64),
-        official=np.full(len(song), -1, dtype=np.int8),
-        backbone="fcn-0123456789ab",
-        left_out={},
-    )
+def options(head: str | type[Any], **changes: Any) -> tuple[Any, Settings]:
+    """A head's own settings and the training's, with those of the changes that they have."""
+    kind = registry.find("head", head) if isinstance(head, str) else head
+    known = {*Settings.__slots__, *(field for field in kind.Config.__dataclass_fields__)}
+    text = {key: "none" if value is None else str(value) for key, value in changes.items() if key in known}
+    settings, configs = resolve([kind], text)
+    return configs[kind], settings
+
+
+def train(head: type[TrainedHead], collection: Collection, split: Split, seed: int = 0, **changes: Any) -> Trained:
+    """A training with these settings; ``stretches`` and ``checkpoint`` are those of the training loop."""
+    rest = {key: changes.pop(key) for key in ("stretches", "checkpoint") if key in changes}
+    return loop.train(head, collection, split, *options(head, **changes), seed=seed, device=CPU, **rest)
+
+
+def binder_of(
+    head: str | type[Any], collection: Collection, split: Split, stretches: Stretches | None = None, **changes: Any
+) -> Binder:
+    """A head's binder to a collection, untrained."""
+    kind = registry.find("head", head) if isinstance(head, str) else head
+    return Binder.learn(kind, stretches or Stretches(collection), split, *options(kind, **changes), CPU)
+
+
+def bound(head: str | type[Any], collection: Collection, split: Split, **changes: Any) -> Any:
+    """A head bound to a collection whose representations stay as they are."""
+    return binder_of(head, collection, split, **{"standardise": False, **changes}).any()
 
 
 @pytest.fixture(scope="session")

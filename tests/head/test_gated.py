@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from stages import registry
 from stages.head.collection import Collection
+from stages.head.fit import count
 from stages.head.heads import Draw
 from stages.head.heads.artist import Artist
 from stages.head.heads.gated import Gated
-from stages.head.settings import Settings
-from stages.head.training import loop as training
-from tests.head.conftest import INFO, make_collection
+from stages.head.scores.task import task_of
+from stages.head.testing import INFO, collection_of
+from tests.head.conftest import bound, make_collection, train
 from tests.head.test_graph import ARTISTS as MIXED
 
-CPU = torch.device("cpu")
-SETTINGS = Settings(hidden=32, epochs=40, batch=64)
+QUICK = {"hidden": 32, "epochs": 40, "batch": 64}
 ARTISTS, SONGS, LABELS, DIM = 80, 2000, 4, 8
 
 
@@ -33,20 +33,7 @@ def two_kinds() -> Collection:
     label = np.where(artist % 2 == 0, (artist // 2) % LABELS, rng.integers(0, LABELS, SONGS))
     targets = np.eye(LABELS, dtype=bool)[label]
     x = 2 * targets @ rng.standard_normal((LABELS, DIM)) + 2 * rng.standard_normal((SONGS, DIM))
-    clips = np.arange(SONGS)
-    return Collection(
-        info=INFO,
-        rows=clips,
-        x=torch.from_numpy(x).float(),
-        targets=targets,
-        labels=tuple(f"label-{i}" for i in range(LABELS)),
-        song=clips,
-        album=np.full(SONGS, -1),
-        artist=artist,
-        official=np.full(SONGS, -1, dtype=np.int8),
-        backbone="fcn-0123456789ab",
-        left_out={},
-    )
+    return collection_of(x, targets, artist)
 
 
 def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collection) -> None:
@@ -57,9 +44,9 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
     for mode in ("song", "artist", "gated"):
         head = registry.find("head", mode)
         if mode == "artist":
-            found = head().predict(two_kinds, part)["most frequent"]
+            found = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
-            found = training.train(head, two_kinds, part, SETTINGS, seed=0, device=CPU).prediction
+            found = train(head, two_kinds, part, **QUICK).prediction
         hits = (found.chosen == two_kinds.targets).all(axis=1)
         right[mode] = float(hits[tested & faithful].mean()), float(hits[tested & ~faithful].mean())
     assert right["gated"][0] > right["artist"][0] - 0.02 > right["song"][0] + 0.1
@@ -73,10 +60,9 @@ def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection
     artist = two_kinds.artist.copy()
     artist[some[:2]] = -1
     data = replace(two_kinds, artist=artist)
-    assert data.x is not None
-    head = Gated(data.shown(part), data.x, part, SETTINGS)
+    head = bound(Gated, data, part, **QUICK)
     torch.manual_seed(0)
-    network = head.build().eval()
+    network = head.build(head.spec).eval()
     nodes = torch.from_numpy(some)
     with torch.no_grad():
         before = network(*head.inputs(nodes))
@@ -92,7 +78,7 @@ def test_mean_and_deviation_are_those_of_the_artists_other_clips(inductive: bool
     data = replace(make_collection(songs=len(MIXED), clips=1), artist=np.array(MIXED))
     assert data.x is not None
     x, part = data.x.double(), data.split("random", 0)
-    head = Gated(data.shown(part), x, part, replace(SETTINGS, inductive=inductive))
+    head = bound(Gated, replace(data, x=x), part, inductive=inductive)
     own, mean, deviation, degree, *_ = head.inputs(torch.arange(len(x)))
     assert torch.equal(own, x)
     for clip, artist in enumerate(MIXED):
@@ -106,15 +92,14 @@ def test_mean_and_deviation_are_those_of_the_artists_other_clips(inductive: bool
 
 def test_training_hides_the_labels_of_half_of_the_artists_anew_in_each_epoch(two_kinds: Collection) -> None:
     part = two_kinds.split("random", 0)
-    assert two_kinds.x is not None
-    head = Gated(two_kinds.shown(part), two_kinds.x, part, SETTINGS)
+    head = bound(Gated, two_kinds, part, **QUICK)
     nodes = torch.from_numpy(np.flatnonzero(part == 0))
     artist = torch.from_numpy(two_kinds.artist)[nodes]
     known = head.inputs(nodes)
     assert (known[-1] > 0).all()
     epochs = []
     for epoch in (1, 2):
-        head.start_epoch(nodes, Draw(8, 0.0, epoch, head.names))
+        head.start_epoch(nodes, Draw(epoch, head.rows))
         *rest, counts, songs = head.training_inputs(nodes, torch.arange(len(nodes)))
         hidden = torch.zeros(ARTISTS, dtype=torch.bool)
         hidden[artist[songs == 0]] = True
@@ -146,19 +131,20 @@ def test_counts_are_those_of_other_songs_whatever_the_catalog_holds(clips: list[
         x=torch.zeros(len(song), 2),
         targets=targets,
         labels=("a", "b", "c"),
+        task=task_of(targets),
         song=song,
         album=places,
         artist=artist,
+        artist_ids=("0", "1", "2"),
         official=part.astype(np.int8),
         backbone="fcn-0123456789ab",
         left_out={},
     )
-    assert data.x is not None
-    head = Gated(data.shown(part.astype(np.int8)), data.x, part.astype(np.int8), SETTINGS)
+    head = bound(Gated, data, part.astype(np.int8))
     for clip in places.tolist():
         others = (artist == artist[clip]) & (artist >= 0) & (song != song[clip]) & (part == 0)
         songs = [targets[others & (song == other)].any(axis=0) for other in np.unique(song[others])]
         assert head.songs[clip] == len(songs)
         np.testing.assert_array_equal(head.counts[clip], np.sum(songs, axis=0) if songs else np.zeros(3))
-    for found in Artist().predict(data, part.astype(np.int8)).values():
+    for found in count(Artist, data, part.astype(np.int8), Artist.Config())[0].values():
         assert ((found.score >= 0) & (found.score <= 1)).all()

@@ -16,10 +16,9 @@ from torch import Tensor
 from stages import registry
 from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, Task
 from stages.head.settings import Settings
-from stages.head.training import loop as training
 from stages.head.training.losses import Loss
 from store.errors import RequestError
-from tests.head.conftest import make_collection
+from tests.head.conftest import make_collection, train
 
 FOCAL = Settings(loss="focal")
 BALANCED = Settings(class_weights="balanced")
@@ -102,10 +101,9 @@ def test_balanced_weights_help_rare_labels() -> None:
     data = replace(data, x=x, targets=targets, labels=("often", "rare"))
     part = data.split("random", 0)
     recall = {}
-    for settings in (Settings(epochs=15), Settings(epochs=15, class_weights="balanced")):
-        head = registry.find("head", "song")
-        said = training.train(head, data, part, settings, seed=0, device=torch.device("cpu")).prediction.chosen
-        recall[settings.class_weights] = said[rare & (part == 0), 1].mean()
+    for weights in ("none", "balanced"):
+        chosen = train(registry.find("head", "song"), data, part, epochs=15, class_weights=weights).prediction.chosen
+        recall[weights] = chosen[rare & (part == 0), 1].mean()
     assert recall["balanced"] > recall["none"] + 0.3
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.collection import Collection
+from stages.head.fit import count
 from stages.head.heads import correct_and_smooth
 from stages.head.heads.artist import Artist
 from stages.head.heads.label_propagation import LabelPropagation
 from stages.head.heads.random_features import RandomFeatures
-from stages.head.settings import Settings
-from tests.head.conftest import make_collection
+from tests.head.conftest import bound, make_collection
 from tests.head.test_graph import ARTISTS, artists, graph_of
 
 STEPS = 400
@@ -60,13 +60,14 @@ def test_correct_and_smooth_is_that_of_pyg() -> None:
     score = torch.softmax(torch.randn(len(ARTISTS), 4, dtype=torch.float64), dim=1)
     labels = torch.eye(4, dtype=torch.float64)[torch.randint(4, (len(ARTISTS),))]
     train = torch.rand(len(ARTISTS)) < 0.5
-    theirs = CorrectAndSmooth(STEPS, correct_and_smooth._CORRECT_ALPHA, STEPS, correct_and_smooth._SMOOTH_ALPHA)
+    theirs = CorrectAndSmooth(STEPS, 0.9, STEPS, 0.8)
     linked = graph.degree > 0  # a clip without neighbours fades there, and keeps its score here
-    corrected = correct_and_smooth.correct(graph, score, labels, train)
+    size = correct_and_smooth.mean_error(score, labels, train)
+    corrected = correct_and_smooth.correct(graph, score, labels, train, size, 0.9)
     wanted = theirs.correct(score, labels[train], train, edges)
     torch.testing.assert_close(corrected[linked], wanted[linked], **WEIGHTS)
     torch.testing.assert_close(corrected[~linked & ~train], score[~linked & ~train])
-    smoothed = correct_and_smooth.smooth(graph, corrected, labels, train)
+    smoothed = correct_and_smooth.smooth(graph, corrected, labels, train, 0.8)
     wanted = theirs.smooth(corrected.clamp(0, 1), labels[train], train, edges)
     torch.testing.assert_close(smoothed[linked], wanted[linked], **WEIGHTS)
     torch.testing.assert_close(smoothed[~linked & ~train], score[~linked & ~train])
@@ -76,7 +77,9 @@ def test_without_training_labels_nothing_is_corrected() -> None:
     graph, score = graph_of(ARTISTS), torch.rand(len(ARTISTS), 3)
     nobody = torch.zeros(len(ARTISTS), dtype=torch.bool)
     nobody[0] = True  # one training clip, of an unknown artist: its error goes nowhere
-    corrected = correct_and_smooth.correct(graph, score, torch.ones_like(score), nobody)
+    labels = torch.ones_like(score)
+    size = correct_and_smooth.mean_error(score, labels, nobody)
+    corrected = correct_and_smooth.correct(graph, score, labels, nobody, size, 0.9)
     torch.testing.assert_close(corrected[1:], score[1:])
 
 
@@ -84,8 +87,8 @@ def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
     """With one clip a song the clips that are not trained on have the score of `artist`, where that has one."""
     data = make_collection(clips=1)
     part = data.split("random", 0)
-    spread = LabelPropagation().predict(data, part)[""]
-    share = next(iter(Artist().predict(data, part).values()))
+    spread = count(LabelPropagation, data, part, LabelPropagation.Config())[0][""]
+    share = next(iter(count(Artist, data, part, Artist.Config())[0].values()))
     taught = np.unique(data.artist[(part == 0) & (data.artist >= 0)])
     reached = np.isin(data.artist, taught)
     asked = part != 0
@@ -95,13 +98,28 @@ def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
     np.testing.assert_allclose(left, np.broadcast_to(data.targets[part == 0].mean(axis=0), left.shape), atol=1e-6)
 
 
+@pytest.mark.parametrize("clips", [1, 3])
+def test_label_propagation_is_that_over_the_graph(clips: int) -> None:
+    """Counts of each artist give what the closed form over the whole graph gives, also to training clips."""
+    data = make_collection(songs=150, artists=40, clips=clips)
+    part = data.split("random", 0)
+    train = torch.from_numpy(part == 0).unsqueeze(1)
+    labels = torch.from_numpy(data.targets) & train
+    spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), 0.9)
+    reached = spread[:, -1] > 0
+    wanted = spread[reached, :-1] / spread[reached, -1:]
+    found = count(LabelPropagation, data, part, LabelPropagation.Config())[0][""].score[reached.numpy()]
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
+    assert not reached.all()
+
+
 def test_random_features_belong_to_the_clip_and_know_nothing(made: Collection) -> None:
     assert made.x is not None
-    part, settings = made.split("random", 0), Settings()
-    one = RandomFeatures(made, made.x, part, settings).x
-    torch.testing.assert_close(RandomFeatures(made, made.x * 2 + 1, part, settings).x, one)
-    half = replace(made, rows=made.rows[::2])
-    torch.testing.assert_close(RandomFeatures(half, made.x[::2], part, settings).x, one[::2])
+    part = made.split("random", 0)
+    one = bound(RandomFeatures, made, part).x
+    torch.testing.assert_close(bound(RandomFeatures, replace(made, x=made.x * 2 + 1), part).x, one)
+    half = np.arange(0, len(made), 2)
+    torch.testing.assert_close(bound(RandomFeatures, made.select(half), part[half]).x, one[::2])
     correlation = np.corrcoef(one.T.numpy(), made.x.T.numpy())[:16, 16:]
     assert np.abs(correlation).max() < 0.2  # 1,000 clips: a deviation of 0.03
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,22 +16,23 @@ from stages.head.collection import Collection
 from stages.head.graph import neighbours
 from stages.head.graph.cliques import CliqueGraph, Graph, neighbour_mean
 from stages.head.graph.neighbours import ListedGraph, directions, nearest, nearly_nearest, similar
-from stages.head.heads import Draw, TrainedHead, knn
+from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gcnii import group_mean
-from stages.head.heads.side_edges import side_codes
+from stages.head.heads.side_edges import bin_edges, binned, codes, column
 from stages.head.random import bits
-from stages.head.settings import Settings
 from store.errors import RequestError
-from tests.head.conftest import make_collection
+from tests.head.conftest import CPU, bound, make_collection, options
 from tests.head.test_graph import ARTISTS, artists, graph_of
 
-SETTINGS = Settings(hidden=10, dropout=0.0)
 
-
-def head_of(name: str, data: Collection, changes: Settings = SETTINGS) -> TrainedHead:
-    assert data.x is not None
-    head: TrainedHead = registry.find("head", name)(data, data.x, data.split("random", 0), changes)
+def head_of(name: str, data: Collection, **changes: Any) -> TrainedHead:
+    head: TrainedHead = bound(name, data, data.split("random", 0), **{"hidden": 10, "dropout": 0.0, **changes})
     return head
+
+
+def remark_of(name: str, data: Collection, **changes: Any) -> str:
+    remark: str = registry.find("head", name).remark(data, options(name, **changes)[0], CPU)
+    return remark
 
 
 def edges_of(graph: Graph, clips: int) -> set[tuple[int, int]]:
@@ -56,13 +58,18 @@ def test_a_listed_graph_is_its_edges(clips: int, edges: set[tuple[int, int]], k:
     assert set(drawn) <= edges
 
 
+def from_mean(x: torch.Tensor, train: int) -> torch.Tensor:
+    """Directions from the mean of the first rows."""
+    return directions(x, x[:train].mean(dim=0))
+
+
 @pytest.mark.parametrize("block", [1, 70, 2**24])
 def test_nearest_are_those_of_sklearn(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.neighbors import NearestNeighbors
 
     monkeypatch.setattr(neighbours, "_BLOCK", block)
     torch.manual_seed(0)
-    unit = directions(torch.randn(60, 8) + 3, torch.arange(40))
+    unit = from_mean(torch.randn(60, 8) + 3, 40)
     found = nearest(unit, 5)
     model = NearestNeighbors(n_neighbors=5, metric="cosine").fit(unit.numpy())
     wanted = model.kneighbors(return_distance=False)
@@ -75,7 +82,7 @@ def clustered(clips: int, dim: int = 24) -> torch.Tensor:
     """Clips about 40 centres, as songs lie about styles."""
     generator = torch.Generator().manual_seed(0)
     centre = torch.randn(40, dim, generator=generator)[torch.randint(0, 40, (clips,), generator=generator)]
-    return directions(centre + torch.randn(clips, dim, generator=generator), torch.arange(clips))
+    return from_mean(centre + torch.randn(clips, dim, generator=generator), clips)
 
 
 def test_the_approximate_index_finds_nearly_all() -> None:
@@ -105,13 +112,12 @@ def test_the_approximate_index_of_few_clips(clips: int) -> None:
     assert edges_of(nearly_nearest(silent, 16), clips) <= everyone
 
 
-def test_knn_says_how_it_searched(made: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    remarks = {index: head_of("knn", made, replace(SETTINGS, index=index)).remark for index in ("exact", "approximate")}
+def test_knn_says_how_it_searched(made: Collection) -> None:
+    remarks = {index: remark_of("knn", made, index=index) for index in ("exact", "approximate")}
     assert remarks == {"exact": "nearest clips found exactly", "approximate": "nearest clips found approximately"}
-    assert head_of("knn", made).remark == remarks["exact"]
-    monkeypatch.setattr(knn, "_MANY", len(made))
-    assert head_of("knn", made).remark == remarks["approximate"]
-    assert head_of("gnn", made).remark == ""
+    assert remark_of("knn", made) == remarks["exact"]
+    assert remark_of("knn", made, many=len(made)) == remarks["approximate"]
+    assert remark_of("gnn", made) == ""
 
 
 @pytest.mark.parametrize("block", [1, 100, 2**24])
@@ -119,7 +125,7 @@ def test_similar_edges_are_same_artist_edges_above_the_threshold(block: int, mon
     monkeypatch.setattr(neighbours, "_BLOCK", block)
     torch.manual_seed(0)
     graph, clips = graph_of(ARTISTS), len(ARTISTS)
-    unit = directions(torch.randn(clips, 4), torch.arange(clips))
+    unit = from_mean(torch.randn(clips, 4), clips)
     cosine = unit @ unit.T
     wanted = {(i, j) for i, j in edges_of(graph, clips) if cosine[i, j] > 0.2}
     assert edges_of(similar(graph, unit, 0.2, 100), clips) == wanted
@@ -131,33 +137,51 @@ def test_similar_edges_are_same_artist_edges_above_the_threshold(block: int, mon
 
 def test_cluster_edges_are_the_artists_within_clusters(made: Collection) -> None:
     assert made.x is not None
-    graph = head_of("cluster-edges", made).relation()
-    cell = neighbours.clusters(made.x, torch.arange(len(made)), 8)
+    head = head_of("cluster-edges", made)
+    graph = head.graph
+    cell = neighbours.closest(made.x, head.facts["centroids"])
     assert 1 < len(cell.unique()) <= 8
     whole = edges_of(made.graph, len(made))
     assert edges_of(graph, len(made)) == {(i, j) for i, j in whole if cell[i] == cell[j]}
 
 
+def test_clusters_are_those_of_sklearn(made: Collection) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    assert made.x is not None
+    model = MiniBatchKMeans(8, batch_size=4096, n_init=3, random_state=0)
+    labels = model.fit_predict(made.x.numpy())
+    centroids = neighbours.clusters(made.x, torch.arange(len(made)), 8)
+    np.testing.assert_array_equal(neighbours.closest(made.x, centroids), labels)
+
+
 def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFixture[str]) -> None:
-    album = side_codes(made, "album")
+    album = codes(column(made, "album"))
     assert ((album < 0) == (made.album < 0)).all()
     for code in np.unique(album[album >= 0])[:20]:
         assert len(np.unique(made.album[album == code])) == 1
     bpm = np.linspace(60, 200, len(made))
     bpm[:7] = np.nan
-    sided = replace(made, sides={"bpm": bpm})
-    code = side_codes(sided, "bpm")
+    code = codes(binned(bpm, bin_edges(bpm, 16)))
     assert (code[:7] == -1).all()
     assert (np.diff(code[7:]) >= 0).all()  # bins keep the order
     size = np.bincount(code[7:])
     assert len(size) == 16
     assert size.max() - size.min() <= 2
-    assert (side_codes(replace(made, sides={"bpm": np.full(len(made), 120.0)}), "bpm") == 0).all()
+    equal = np.full(len(made), 120.0)
+    assert (codes(binned(equal, bin_edges(equal, 16))) == 0).all()
+    sided = replace(made, sides={"bpm": bpm})
+    assert len(head_of("side-edges", sided, side="bpm", bins=4).facts["edges"]) == 3
     with pytest.raises(RequestError, match="Did you mean bpm"):
-        side_codes(sided, "bmp")
-    nowhere = head_of("side-edges", replace(made, album=np.full(len(made), -1)))
-    assert not nowhere.inputs(torch.arange(5))[1].any()
-    assert "has no album" in capsys.readouterr().err
+        head_of("side-edges", sided, side="bmp")
+    for nowhere in (
+        head_of("side-edges", replace(made, album=np.full(len(made), -1))),
+        head_of("side-edges", replace(made, sides={"bpm": np.full(len(made), np.nan)}), side="bpm"),
+    ):
+        assert not nowhere.inputs(torch.arange(5))[1].any()
+    told = capsys.readouterr().err
+    assert "has no album" in told
+    assert "has no bpm" in told
 
 
 def test_sides_are_read_from_the_catalog() -> None:
@@ -199,7 +223,7 @@ def test_gcnii_is_that_of_pyg_on_expanded_cliques() -> None:
     data = make_collection(songs=80)
     head = head_of("gcnii", data)
     torch.manual_seed(0)
-    network = head.build().eval()
+    network = head.build(head.spec).eval()
     edges, weight = gcn_norm(torch.stack(data.graph.clique_edges()), None, len(data), add_self_loops=True)
     with torch.no_grad():
         first = hidden = torch.relu(network.song(data.x))
@@ -221,7 +245,7 @@ def test_gat_sees_its_drawn_neighbours_and_no_others() -> None:
     data = make_collection(songs=80)
     head = head_of("gat", data)
     torch.manual_seed(0)
-    network = head.build().eval()
+    network = head.build(head.spec).eval()
     assert isinstance(network.attend, GATv2Conv)
     everything = torch.arange(len(data))
     with torch.no_grad():
@@ -235,11 +259,11 @@ def test_gat_sees_its_drawn_neighbours_and_no_others() -> None:
 @pytest.mark.parametrize("k", [3, None])
 def test_all_neighbours_in_training_are_those_of_scoring(name: str, k: int | None) -> None:
     data = make_collection(songs=80)
-    head = head_of(name, data)
+    head = head_of(name, data, neighbours=k)
     torch.manual_seed(0)
-    network = head.build().eval()
+    network = head.build(head.spec).eval()
     nodes = torch.tensor([4, 90, 17])
-    head.start_epoch(nodes, Draw(k, 0.0, 0, head.names))
+    head.start_epoch(nodes, Draw(0, head.rows))
     with torch.no_grad():
         drawn = network(*head.training_inputs(nodes, torch.arange(3)))
         whole = network(*head.inputs(nodes))
@@ -252,7 +276,7 @@ def test_a_clip_alone_scores_as_among_others(name: str) -> None:
     unknown = replace(data, artist=np.full(len(data), -1), album=np.full(len(data), -1))
     for one in (data, unknown):
         head = head_of(name, one)
-        network = head.build().eval()
+        network = head.build(head.spec).eval()
         with torch.no_grad():
             whole = network(*head.inputs(torch.arange(len(one))))
             alone = torch.cat([network(*head.inputs(torch.tensor([i]))) for i in (0, 50, len(one) - 1)])
@@ -266,7 +290,7 @@ def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
 
 def test_attention_tells_where_it_looks_at_some_neighbours(made: Collection) -> None:
     crowd = replace(made, artist=np.sort(np.arange(len(made)) // 100))
-    assert head_of("gat", crowd).remark == "a clip looks at 64 neighbours at most"
-    assert head_of("gat", crowd, replace(SETTINGS, neighbours_inference=80)).remark == ""
+    assert remark_of("gat", crowd) == "a clip looks at 64 neighbours at most"
+    assert remark_of("gat", crowd, neighbours_inference=80) == ""
     few = replace(made, artist=np.sort(np.arange(len(made)) // 10))
-    assert head_of("gat", few).remark == ""
+    assert remark_of("gat", few) == ""

@@ -14,15 +14,12 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
 from stages.head.heads import Draw, TrainedHead
-from stages.head.settings import Settings
-from stages.head.training import loop as training
 from stages.head.training.processes import ProcessGroup
-from stages.head.training.stretches import Heads, Stretches
+from stages.head.training.stretches import Stretches
 from store.errors import RequestError
-from tests.head.conftest import make_collection
+from tests.head.conftest import binder_of, make_collection, train
 
-CPU = torch.device("cpu")
-SETTINGS = Settings(hidden=16, epochs=3, batch=64)
+QUICK = {"hidden": 16, "epochs": 3, "batch": 64, "neighbours": 3}
 HEADS = {name: registry.find("head", name) for name in registry.names("head")}
 TRAINED = {name: head for name, head in HEADS.items() if issubclass(head, TrainedHead)}
 BY_ARTIST = [name for name, head in TRAINED.items() if head.BY_ARTIST]
@@ -75,43 +72,45 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
 def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    whole = Heads(TRAINED[name], Stretches(data), part, SETTINGS, CPU)
-    parts = Heads(TRAINED[name], Stretches(stored(data), ProcessGroup(), 60), part, SETTINGS, CPU)
-    torch.testing.assert_close(parts.shift, whole.shift)
-    torch.testing.assert_close(parts.scale, whole.scale)
-    assert len(parts.shards.stretches) > 3
+    whole = binder_of(name, data, part, **QUICK)
+    parts = binder_of(name, data, part, Stretches(stored(data), ProcessGroup(), 60), **QUICK)
+    assert whole.standardised is not None
+    assert parts.standardised is not None
+    for one, other in zip(parts.standardised, whole.standardised, strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(parts.stretches.stretches) > 3
     torch.manual_seed(0)
-    network = whole.any().build().eval()
+    network = whole.head_type.build(whole.spec).eval()
     torch.manual_seed(0)
-    twin = parts.any().build()
+    twin = parts.head_type.build(parts.spec)
     for one, other in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
         assert torch.equal(one, other)
-    names = torch.from_numpy(data.rows)
-    train = torch.from_numpy(np.flatnonzero(part == 0))
-    whole.any().start_epoch(train, Draw(3, 0.3, 5, names))
-    for i, stretch in enumerate(parts.shards.stretches):
-        head, nodes = parts(i), torch.arange(stretch.begin, stretch.end)
-        mine = train[(train >= stretch.begin) & (train < stretch.end)]
-        head.start_epoch(mine - stretch.begin, Draw(3, 0.3, 5, names[stretch.begin : stretch.end]))
+    rows = torch.from_numpy(data.rows)
+    nodes = torch.from_numpy(np.flatnonzero(part == 0))
+    whole.any().start_epoch(nodes, Draw(5, rows))
+    for i, stretch in enumerate(parts.stretches.stretches):
+        head, clips = parts(i), torch.arange(stretch.begin, stretch.end)
+        mine = nodes[(nodes >= stretch.begin) & (nodes < stretch.end)]
+        head.start_epoch(mine - stretch.begin, Draw(5, rows[stretch.begin : stretch.end]))
         with torch.no_grad():
-            here, there = head.inputs(nodes - stretch.begin), whole.any().inputs(nodes)
+            here, there = head.inputs(clips - stretch.begin), whole.any().inputs(clips)
             torch.testing.assert_close(network(*here), network(*there), atol=1e-5, rtol=1e-5)
-            drawn = network(*head.training_inputs(mine - stretch.begin, torch.arange(len(mine))))
-            wanted = network(*whole.any().training_inputs(mine, torch.searchsorted(train, mine)))
-        torch.testing.assert_close(drawn, wanted, atol=1e-5, rtol=1e-5)
+            ours = network(*head.training_inputs(mine - stretch.begin, torch.arange(len(mine))))
+            theirs = network(*whole.any().training_inputs(mine, torch.searchsorted(nodes, mine)))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["song", "gnn", "gated"])
 def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     data = make_collection(songs=200)
     part = data.split("random", 0)
-    settings = replace(SETTINGS, epochs=15, batch=32)
+    changes = {**QUICK, "epochs": 15, "batch": 32}
     kept = stored(data)
-    trained = training.train(TRAINED[name], kept, part, settings, seed=0, device=CPU, shards=Stretches(kept, most=90))
+    trained = train(TRAINED[name], kept, part, **changes, stretches=Stretches(kept, most=90))
     assert kept.stored is not None
     assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
     assert trained.prediction.score.shape == data.targets.shape
-    at_once = training.train(TRAINED[name], data, part, settings, seed=0, device=CPU)
+    at_once = train(TRAINED[name], data, part, **changes)
     reached = [evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)]
     assert reached[0] > reached[1] - 0.1
 
@@ -120,16 +119,14 @@ def test_one_stretch_is_the_whole_collection() -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
     kept = stored(data)
-    found = training.train(TRAINED["gnn"], kept, part, SETTINGS, seed=0, device=CPU, shards=Stretches(kept, most=10**6))
-    wanted = training.train(TRAINED["gnn"], data, part, SETTINGS, seed=0, device=CPU)
-    np.testing.assert_array_equal(found.prediction.score, wanted.prediction.score)
-    assert found.history == wanted.history
+    one = train(TRAINED["gnn"], kept, part, **QUICK, stretches=Stretches(kept, most=10**6))
+    whole = train(TRAINED["gnn"], data, part, **QUICK)
+    np.testing.assert_array_equal(one.prediction.score, whole.prediction.score)
+    assert one.history == whole.history
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_ARTIST)))
 def test_a_relation_across_artists_is_refused(name: str) -> None:
     data = make_collection(songs=120)
     with pytest.raises(RequestError, match=f"{name} must see the whole collection at once.*--memory"):
-        training.train(
-            TRAINED[name], data, data.split("random", 0), SETTINGS, seed=0, device=CPU, shards=Stretches(data, most=60)
-        )
+        train(TRAINED[name], data, data.split("random", 0), **QUICK, stretches=Stretches(data, most=60))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
 from stages.head.collection import Collection
@@ -15,16 +13,13 @@ from stages.head.heads import Draw
 from stages.head.heads.dropedge import DropEdge
 from stages.head.heads.gnn import Gnn
 from stages.head.heads.song import Song
-from stages.head.settings import Settings
 from stages.head.training import checkpoint
-from stages.head.training import loop as training
 from stages.head.training.adam import Adam
 from stages.head.training.checkpoint import Checkpoint
 from store.files import Files
-from tests.head.conftest import make_collection
+from tests.head.conftest import make_collection, train
 
-CPU = torch.device("cpu")
-SETTINGS = Settings(hidden=16, epochs=3, batch=64)
+QUICK = {"hidden": 16, "epochs": 3, "batch": 64}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +30,11 @@ def small() -> Collection:
 @pytest.mark.parametrize("neighbours", [8, None])
 def test_drop_edge_is_all_that_sets_dropedge_apart_from_gnn(small: Collection, neighbours: int | None) -> None:
     part = small.split("random", 0)
-    settings = replace(SETTINGS, neighbours=neighbours)
-    assert settings.drop_edge > 0
+    changes = {**QUICK, "neighbours": neighbours}
+    assert DropEdge.Config().drop_edge > 0
     gnn, dropping, keeping = (
-        training.train(head, small, part, chosen, seed=0, device=CPU).history
-        for head, chosen in ((Gnn, settings), (DropEdge, settings), (DropEdge, replace(settings, drop_edge=0.0)))
+        train(head, small, part, **changes, **more).history
+        for head, more in ((Gnn, {}), (DropEdge, {}), (DropEdge, {"drop_edge": 0.0}))
     )
     assert keeping == gnn
     assert all(one["loss"] != other["loss"] for one, other in zip(dropping, gnn, strict=True))
@@ -47,7 +42,6 @@ def test_drop_edge_is_all_that_sets_dropedge_apart_from_gnn(small: Collection, n
 
 def test_the_learning_rate_decays_from_epoch_to_epoch(small: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     part = small.split("random", 0)
-    settings = replace(SETTINGS, learning_rate=0.01, decay=0.5)
     step, rates = Adam.step, []
 
     def watched(optimizer: Adam) -> None:
@@ -55,8 +49,8 @@ def test_the_learning_rate_decays_from_epoch_to_epoch(small: Collection, monkeyp
         step(optimizer)
 
     monkeypatch.setattr(Adam, "step", watched)
-    training.train(Song, small, part, settings, seed=0, device=CPU)
-    steps = -(-int((part == 0).sum()) // settings.batch)
+    train(Song, small, part, **{**QUICK, "learning_rate": 0.01, "decay": 0.5})
+    steps = -(-int((part == 0).sum()) // QUICK["batch"])
     assert steps > 1
     assert rates == pytest.approx(np.repeat([0.01, 0.005, 0.0025], steps))
 
@@ -75,7 +69,7 @@ def watch(data: Collection, seed: int) -> tuple[list[int], list[list[int]]]:
             orders[-1].extend(nodes.tolist())
             return super().training_inputs(nodes, places)
 
-    training.train(Watched, data, data.split("random", 0), SETTINGS, seed=seed, device=CPU)
+    train(Watched, data, data.split("random", 0), seed, **QUICK)
     return keys, orders
 
 
@@ -83,21 +77,21 @@ def test_each_epoch_of_each_seed_has_draws_and_an_order_of_its_own(small: Collec
     once, other = watch(small, 0), watch(small, 1)
     assert watch(small, 0) == once
     keys, orders = (one + another for one, another in zip(once, other, strict=True))
-    assert len(set(keys)) == len({tuple(order) for order in orders}) == 2 * SETTINGS.epochs
-    train = np.flatnonzero(small.split("random", 0) == 0).tolist()
-    assert all(sorted(order) == train for order in orders)
+    assert len(set(keys)) == len({tuple(order) for order in orders}) == 2 * QUICK["epochs"]
+    clips = np.flatnonzero(small.split("random", 0) == 0).tolist()
+    assert all(sorted(order) == clips for order in orders)
 
 
 def test_the_seconds_before_a_stop_count(small: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
     place = Checkpoint(Files(tmp_path), "unfinished.pt", "a training")
     part = small.split("random", 0)
-    whole = training.train(Song, small, part, SETTINGS, seed=0, device=CPU, checkpoint=place)
+    whole = train(Song, small, part, **QUICK, checkpoint=place)
     state = place.load()
     assert state is not None
     assert 0 < state["progress"]["seconds"] <= whole.seconds
     state["progress"]["seconds"] += 1000.0
     place.save(state)
-    again = training.train(Song, small, part, SETTINGS, seed=0, device=CPU, checkpoint=place)
+    again = train(Song, small, part, **QUICK, checkpoint=place)
     assert again.history == whole.history
     assert again.seconds > 1000.0

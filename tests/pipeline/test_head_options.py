@@ -46,7 +46,7 @@ def test_neighbours(several: Encore) -> None:
     found = {}
     for given in (("--neighbours", 1), ("--neighbours", "all"), ()):
         about, folder = held(several("head", "hits", *given, *BOTH).json)
-        found[about["settings"]["neighbours"]] = scores(folder)
+        found[about["config"]["neighbours"]] = scores(folder)
     assert set(found) == {1, None, 8}
     assert not np.array_equal(found[1], found[None])
     assert "song does not read neighbours" in several("head", "hits", "--mode", "song", "--neighbours", 3, code=2).err
@@ -76,7 +76,7 @@ def test_thresholds(several: Encore) -> None:
     assert len(set(found["tuned"])) == 1
     assert found["tuned"] != found["fixed"]
     assert len(set(found["per-label"])) > 1
-    rules = several("head", "hits", "--mode", "artist", *BOTH).json
+    rules = several("head", "hits", "--mode", "artist", "--json").json
     assert [result["threshold"] for result in rules] == [None, None]
     wrong = several("head", "hits", "--threshold", "best", code=2).err
     assert "threshold takes one of fixed, tuned, per-label, not 'best'" in wrong
@@ -379,3 +379,26 @@ def test_a_deviation_is_that_of_the_seeds_themselves(several: Encore) -> None:
 
 def test_memory_without_end_is_refused(several: Encore) -> None:
     assert "Invalid value for '--memory'" in several("head", "hits", "--memory", "inf", code=2).err
+
+
+def test_settings_reach_the_heads_that_have_them(several: Encore) -> None:
+    """Those of the training and of any head alike; what nothing reads, or nothing here, is refused."""
+    results = several(
+        "compare", "hits", "--modes", "knn,side-edges,sgc", "--set", "nearest=3", "--set", "side=album", *BOTH
+    )
+    configs = {
+        run["mode"]: json.loads((Path(run["saved"]) / "seed-0.json").read_text())["config"] for run in results.json
+    }
+    assert (configs["knn"]["nearest"], configs["side-edges"]["side"], configs["sgc"]) == (3, "album", {})
+    assert "side" not in configs["knn"]
+    refused = several("compare", "hits", "--modes", "song,gnn", "--set", "nearest=3", code=2).err
+    assert "song, gnn do not read nearest; leave out --set nearest" in refused
+    assert "sgc does not read hidden" in several("head", "hits", "--mode", "sgc", "--set", "hidden=3", code=2).err
+    unknown = " ".join(several("head", "hits", "--mode", "gnn", "--set", "epoch=3", code=2).err.split())
+    assert "unknown setting 'epoch'; gnn has hidden, dropout, neighbours, neighbours_inference, inductive; " in unknown
+    assert "the training has learning_rate, decay, batch, epochs, patience, " in unknown
+    assert "Did you mean epochs?" in unknown
+    assert (
+        "attention_heads is 0; it must be at least 1"
+        in several("head", "hits", "--mode", "gat", "--set", "attention_heads=0", code=2).err
+    )

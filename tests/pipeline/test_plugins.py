@@ -20,8 +20,9 @@ from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import Encore
+from tests.pipeline.test_resume import KILLED, ROOT, embed, held, runs_of
 
-ROOT = Path(__file__).resolve().parents[2]
+MAIN = "from pipeline.cli import main\nmain()"
 
 FINE = """
 from dataclasses import dataclass
@@ -220,9 +221,64 @@ def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
     embed = ("embed", "folder", "--data", str(site), "--table", "songs.csv", "--name", "own", "--backbone", "loudness")
     done = run(site, *embed, "--set", "seconds=2", *store)
     assert done.returncode == 0, done.stderr
-    done = run(site, "head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
+    head = ("head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
+    done = run(site, *head, "--set", "noise=0.2")
     assert done.returncode == 0, done.stderr
     assert "artist-mean*" in done.stdout
+    refused = run(site, *head, "--set", "noise=-1")
+    assert refused.returncode == 2
+    assert "noise is -1.0; it must be at least 0" in refused.stderr
+
+
+NOISY = """
+import torch
+from torch import nn
+from stages.head.heads import Spec, TrainedHead
+
+
+class Noisy(TrainedHead):
+    \"\"\"It draws from torch's own generators, wherever it can.\"\"\"
+
+    NAME, TITLE, CITATION = "noisy", "Noisy", "-"
+
+    @staticmethod
+    def build(spec):
+        return nn.Sequential(nn.Dropout(0.3), nn.Linear(spec.dim, spec.outputs))
+
+    def start_epoch(self, nodes, draw):
+        self.order = torch.randperm(len(nodes))
+
+    def training_inputs(self, nodes, places):
+        return (self.x[nodes] + 0.1 * self.order[places].unsqueeze(1) / len(self.order),)
+
+    def inputs(self, nodes):
+        return (self.x[nodes] + 0.01 * torch.randn(len(nodes), 1),)
+"""
+
+
+def test_a_head_that_draws_from_torchs_generators_is_repeatable(tmp_path: Path, features_csv: Path) -> None:
+    """Trained again, after a kill, and under two trainings at once."""
+    site = tmp_path / "site"
+    install(site, "[encore.heads]\nnoisy = noisy:Noisy\n")
+    (site / "noisy.py").write_text(NOISY)
+    command = ("compare", "hits", "--modes", "noisy,song", "--seeds", "2", "--set", "epochs=6", "--set", "batch=64")
+
+    def trained(name: str, *scripts: str, threads: int = 1) -> dict[str, object]:
+        encore = Encore(tmp_path / name)
+        embed(encore, features_csv)
+        for script in scripts:
+            path = os.pathsep.join((str(site), str(ROOT)))
+            environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+            words = [sys.executable, "-c", script, *command, "--store", str(encore.store)]
+            done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+            assert (done.returncode != 0) == (script != MAIN), done.stderr
+        return held(runs_of(encore, "noisy"))
+
+    once = trained("once", MAIN)
+    assert once == trained("again", MAIN)
+    assert once == trained("killed", KILLED.replace("/gnn-", "/noisy-"), MAIN)
+    if sys.platform == "linux":
+        assert once == trained("two", MAIN, threads=2)
 
 
 def test_an_option_that_a_command_calls_otherwise_than_its_parameter() -> None:

@@ -12,8 +12,10 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
 from stages.head.heads.song import Song
+from stages.head.options import resolve
 from stages.head.results import Result
-from stages.head.settings import Settings
+from stages.head.scores.task import MULTI_LABEL
+from stages.head.settings import Settings, keys
 from stages.head.thesis import PAPER, THESIS_SETTINGS, settings_for
 from stages.head.training.loop import train
 from store.schema import CatalogInfo
@@ -25,10 +27,24 @@ def test_the_thesis_settings_belong_to_its_pairs_alone() -> None:
     assert {dataset for dataset, _ in THESIS_SETTINGS} == set(PAPER)
     assert {(dataset, paper.backbone) for dataset, paper in PAPER.items()} == set(THESIS_SETTINGS)
     assert {backbone for _, backbone in THESIS_SETTINGS} <= set(registry.names("backbone"))
-    assert settings_for("lakh", "musicbert").learning_rate == 0.00003
-    assert settings_for("mtg", "cola").neighbours == 8
     for pair in (("demo", "musicbert"), ("lakh", "cola"), ("mtg", "fcn")):
-        assert settings_for(*pair) == Settings()
+        assert settings_for(*pair) == {}
+
+
+def test_a_preset_reaches_the_training_and_every_head_that_has_its_keys() -> None:
+    heads = [registry.find("head", mode) for mode in ("song", "gnn", "gcnii", "sgc")]
+    settings, configs = resolve(heads, {"batch": "32"}, settings_for("lakh", "musicbert"))
+    song, gnn, gcnii, sgc = configs.values()
+    assert (settings.learning_rate, settings.patience, settings.standardise) == (0.00003, 8, False)
+    assert settings.batch == 32  # the user's own comes last
+    assert (song.hidden, gnn.hidden, gnn.neighbours, gnn.neighbours_inference) == (None, None, 5, 100)
+    assert (gcnii.neighbours, sgc) == (5, sgc.__class__())
+
+
+def test_every_preset_is_of_keys_that_something_reads() -> None:
+    heads = [registry.find("head", mode) for mode in registry.names("head")]
+    known = set(keys(Settings)).union(*(keys(head.Config) for head in heads))
+    assert all(set(preset) <= known for preset in THESIS_SETTINGS.values())
 
 
 def test_representations_that_hardly_vary_are_learned_from() -> None:
@@ -43,6 +59,7 @@ def test_representations_that_hardly_vary_are_learned_from() -> None:
         x=torch.from_numpy(x).float(),
         targets=targets,
         labels=("a", "b", "c", "d"),
+        task=MULTI_LABEL,
         song=clips,
         album=clips,
         artist=clips,
@@ -51,7 +68,8 @@ def test_representations_that_hardly_vary_are_learned_from() -> None:
         left_out={},
     )
     part = np.where(clips % 10 == 9, 2, np.where(clips % 10 == 8, 1, 0)).astype(np.int8)
-    done = train(Song, data, part, settings_for("mine", "cola"), seed=0, device=torch.device("cpu"))
+    settings, configs = resolve([Song], {}, settings_for("mine", "cola"))
+    done = train(Song, data, part, configs[Song], settings, seed=0, device=torch.device("cpu"))
     assert evaluate(done.prediction, data, part)["micro_f1"] > 0.8
 
 

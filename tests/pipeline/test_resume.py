@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from pipeline import head
-from stages import registry
 from stages.head.fit import network_seed
 from stages.head.runs.resume import Journal
 from stages.head.training import loop as training
@@ -65,7 +64,7 @@ COUNTED = """
 from stages.head.training import loop as train
 epoch_of = train._Loop._epoch
 def named(loop, epoch):
-    if loop.shards.world.rank == 0:
+    if loop.stretches.processes.rank == 0:
         print("epoch", epoch)
     return epoch_of(loop, epoch)
 train._Loop._epoch = named
@@ -101,7 +100,9 @@ def held(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {path.name: pq.read_table(path).to_pydict() for path in folder.glob("*.parquet")}
     for path in folder.glob("*.pt"):
         state = torch.load(path, weights_only=True)
-        found[path.name] = {name: value.tolist() for name, value in state["network"].items()}
+        facts = {name: value if isinstance(value, list) else value.tolist() for name, value in state["facts"].items()}
+        weights = {name: value.tolist() for name, value in (state["network"] or {}).items()}
+        found[path.name] = {"facts": facts, "weights": weights}
     return found
 
 
@@ -111,7 +112,7 @@ def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]
     epoch_of = training._Loop._epoch
 
     def counted(loop: training._Loop, epoch: int) -> float:
-        epochs.append((loop.heads.head_type.NAME, loop.seed, epoch))
+        epochs.append((loop.binder.head_type.NAME, loop.seed, epoch))
         return epoch_of(loop, epoch)
 
     monkeypatch.setattr(training._Loop, "_epoch", counted)
@@ -179,7 +180,7 @@ def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monk
     validate = training._Loop._validate
 
     def stopped(loop: training._Loop) -> tuple[float, float]:
-        if loop.heads.head_type.NAME == "gnn":
+        if loop.binder.head_type.NAME == "gnn":
             raise KeyboardInterrupt
         return validate(loop)
 
@@ -246,11 +247,11 @@ def test_a_folder_that_another_command_took_over(
 def test_the_same_command_twice_at_once(tmp_path: Path) -> None:
     """The first to end leaves the mark of a folder that the second has begun to fill meanwhile."""
     store, folder = Store(str(tmp_path)), RunFolder("hits", None, "artist", "random")
-    head = registry.find("head", "artist")
+    about = {"code": "-"}
     with Journal(store, ALONE, {}) as first, Journal(store, ALONE, {}) as second:
-        filled = first.begin({folder: head})[folder]
+        filled = first.begin({folder: about})[folder]
         first.whole(filled)
-        assert second.begin({folder: head}) == {folder: folder}
+        assert second.begin({folder: about}) == {folder: folder}
         first.end()
         second.whole(folder)
         second.end()
@@ -262,8 +263,9 @@ def test_a_checkpoint_holds_what_its_weights_mean(encore: Encore, features_csv: 
     encore("head", "hits", "--mode", "artist-embedding", "--regime", "artist", *QUICK)
     (path,) = encore.store.glob("hits/runs/*/artist-embedding-artist/seed-0.pt")
     state = torch.load(path, weights_only=True)
-    assert len(state["artists"]) == len(set(state["artists"])) == len(state["network"]["artist.weight"]) - 1
-    assert set(state["artists"]) < {f"artist {i}" for i in range(40)}
+    artists = state["facts"]["artists"]
+    assert len(artists) == len(set(artists)) == len(state["network"]["artist.weight"]) - 1
+    assert set(artists) < {f"artist {i}" for i in range(40)}
     assert (state["dim"], state["regime"], state["seed"], state["fold"]) == (3, "artist", 0, None)
     assert state["labels"] == [f"genre {i}" for i in range(4)]
     assert state["representation"] == path.parts[-3]

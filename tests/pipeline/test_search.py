@@ -51,7 +51,7 @@ def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: li
     searched = {"hidden", "dropout", "learning_rate", "decay", "batch", "neighbours", "drop_edge"}
     assert set(found["settings"]) == set(found["defaults"]) == searched
     assert found["validation"] >= found["default_validation"]
-    for _, data, part, _ in watched:  # no label of a test clip was ever there to be looked at
+    for _, data, part, _, _ in watched:  # no label of a test clip was ever there to be looked at
         assert data.targets[part <= 1].any()
         assert not data.targets[part == 2].any()
     text = encore(*search, "--trials", 6).out
@@ -63,7 +63,7 @@ def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: li
     result = encore(*args[:-2], "--json").json[0]
     held = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
     assert held["history"][held["best_epoch"] - 1]["validation"] == pytest.approx(found["validation"], abs=0)
-    assert {name: held["settings"][name] for name in searched} == found["settings"]
+    assert {name: {**held["settings"], **held["config"]}[name] for name in searched} == found["settings"]
     assert held["settings"]["epochs"] == 3
 
 
@@ -79,7 +79,7 @@ def test_a_search_goes_on(encore: Encore, several_csv: Path, watched: list[tuple
     assert len(watched) == 3
     encore(*search, 5)
     assert len(watched) == 5
-    tried = {json.dumps(asdict(args[3])) for args in watched}
+    tried = {json.dumps([asdict(part) for part in args[3:5]]) for args in watched}
     assert len(tried) == 5  # none is tried again
     fixed = encore(*search, 2, "--set", "dropout=0.1", "--json").json  # other trials than those
     assert fixed["trials"] == 2
@@ -117,7 +117,7 @@ def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch:
         (("--mode", "artist"), "artist counts and is not trained"),
         (("--mode", "sing"), "unknown mode 'sing'"),
         (("--regime", "random-5fold"), "search in random"),
-        (("--set", "epoch=3"), "unknown setting of a head 'epoch'"),
+        (("--set", "epoch=3"), "unknown setting 'epoch'"),
         (("--mode", "sgc", *(f"--set={name}=1" for name in ("learning_rate", "decay", "batch"))), "is given"),
     ):
         assert wanted in encore("search", "hits", *args, code=2).err

@@ -8,16 +8,19 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.head import _at_once
-from stages import progress
+from pipeline.head import _at_once, _Command, _Mode
+from stages import progress, registry
+from stages.head.collection import Collection
+from stages.head.options import resolve
 from stages.head.runs.workers import in_order
-from stages.head.settings import Settings
 from stages.head.training.stretches import Stretches
 from store.errors import EncoreError, RequestError
+from store.layout import Store
 from tests import PATIENCE_S
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import Encore
@@ -79,16 +82,34 @@ def test_a_copy_that_was_killed_is_told() -> None:
 def test_only_small_trainings_that_fit_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.head.most_at_once", lambda: 8)
     data = make_collection(dim=64)
-    shards, cpu, wide = Stretches(data), torch.device("cpu"), Settings(hidden=4096)
     bytes_gib = len(data) * 64 * 4 / 2**30
-    assert _at_once(data, shards, Settings(), cpu, None) == 8
-    assert _at_once(data, shards, Settings(), cpu, 10 * bytes_gib) == 3
-    assert _at_once(data, shards, Settings(), cpu, 3 * bytes_gib) == 1
-    assert _at_once(data, shards, wide, cpu, None) == 8
-    assert _at_once(make_collection(dim=640), shards, wide, cpu, None) == 1
-    assert _at_once(data, Stretches(data, most=100), Settings(), cpu, None) == 1
-    assert _at_once(data, shards, Settings(), torch.device("meta"), None) == 1
-    assert _at_once(data, None, Settings(), cpu, None) == 1
+    assert at_once(data) == 8
+    assert at_once(data, memory_gib=10 * bytes_gib) == 3
+    assert at_once(data, memory_gib=3 * bytes_gib) == 1
+    assert at_once(data, hidden=4096) == 8
+    assert at_once(make_collection(dim=640), hidden=4096) == 1
+    assert at_once(data, "song,gated", hidden=1024) == 1  # one of them is wide enough
+    assert at_once(data, stretches=Stretches(data, most=100)) == 1
+    assert at_once(data, device="meta") == 1
+
+
+def at_once(
+    data: Collection,
+    modes: str = "song,artist",
+    *,
+    stretches: Stretches | None = None,
+    device: str = "cpu",
+    memory_gib: float | None = None,
+    hidden: int = 128,
+) -> int:
+    heads = [registry.find("head", mode) for mode in modes.split(",")]
+    settings, configs = resolve(heads, {"hidden": str(hidden)})
+    split = data.split("random", 0)
+    jobs = [(_Mode(head, configs[head], "random", [], []), 0, None, split) for head in heads]
+    journal: Any = None
+    where = torch.device(device)
+    command = _Command(Store("memory://none"), data, stretches or Stretches(data), settings, where, journal)
+    return _at_once(command, jobs, memory_gib)
 
 
 def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, features_csv: Path) -> None:
@@ -107,7 +128,7 @@ def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, feat
     _, err = process.communicate()
     assert process.returncode == 0, err
     assert "was done before" in err
-    for mode in ("song", "gnn", "cluster-edges", "knn"):
+    for mode in ("song", "gnn", "cluster-edges", "knn", "label-propagation"):
         assert held(runs_of(two, mode)) == held(runs_of(one, mode)), mode
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stages.head.graph.cliques import CliqueGraph, Graph, neighbour_mean
+from stages.splits.regimes import Split
 
 _BLOCK = 2**24  # similarities held at a time, 64 MiB
 _LINKS, _BUILD, _LOOK = 16, 60, 64  # of the approximate index: M, efConstruction and efSearch of its paper
@@ -37,9 +38,16 @@ class ListedGraph(Graph):
         return torch.where(chosen >= 0, self.source[place], -1)
 
 
-def directions(x: Float[Tensor, "clips dim"], nodes: Int[Tensor, " train"]) -> Float[Tensor, "clips dim"]:
-    """Unit vectors from the mean of ``nodes``: products of two are cosines that average to about zero."""
-    return F.normalize(x - x[nodes].mean(dim=0), dim=1)
+def centre(x: Float[Tensor, "clips dim"] | None, split: Split) -> Float[Tensor, " dim"]:
+    """The mean of the training clips."""
+    assert x is not None
+    train = torch.from_numpy(split == 0).to(x.device).nonzero().squeeze(1)
+    return x[train].mean(dim=0)
+
+
+def directions(x: Float[Tensor, "clips dim"], centre: Float[Tensor, " dim"]) -> Float[Tensor, "clips dim"]:
+    """Unit vectors from ``centre``: where that is the mean, products of two are cosines of about zero on average."""
+    return F.normalize(x - centre.to(x.device), dim=1)
 
 
 def nearest(unit: Float[Tensor, "clips dim"], k: int) -> ListedGraph:
@@ -101,11 +109,18 @@ def similar(graph: CliqueGraph, unit: Float[Tensor, "clips dim"], least: float, 
     return ListedGraph(torch.cat(sources), torch.cat(targets), len(unit))
 
 
-def clusters(x: Float[Tensor, "clips dim"], order: Int[Tensor, " clips"], k: int) -> Int[Tensor, " clips"]:
-    """The k-means cluster of each clip; ``order`` is a fixed order of the clips, so that theirs does not matter."""
+def clusters(x: Float[Tensor, "clips dim"], order: Int[Tensor, " clips"], k: int) -> Float[Tensor, "k dim"]:
+    """The centroids of k-means; ``order`` is a fixed order of the clips, so that theirs does not matter."""
     from sklearn.cluster import MiniBatchKMeans
 
-    model = MiniBatchKMeans(min(k, len(x)), batch_size=4096, n_init=3, random_state=0)
-    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    found[order] = torch.from_numpy(model.fit_predict(x[order].cpu().numpy())).to(x.device).long()
-    return found
+    model = MiniBatchKMeans(min(k, len(x)), batch_size=4096, n_init=3, random_state=0, compute_labels=False)
+    model.fit(x[order].cpu().numpy())
+    return torch.from_numpy(model.cluster_centers_).to(x.dtype)
+
+
+def closest(x: Float[Tensor, "clips dim"], centroids: Float[Tensor, "k dim"]) -> Int[Tensor, " clips"]:
+    """The number of the centroid next to each clip, by Euclidean distance."""
+    centroids = centroids.to(x.device)
+    sizes = centroids.square().sum(dim=1)
+    cells = [(sizes - 2 * rows @ centroids.T).argmin(dim=1) for rows in torch.split(x, max(1, _BLOCK // len(sizes)))]
+    return torch.cat(cells)

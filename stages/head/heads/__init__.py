@@ -1,12 +1,26 @@
 """Heads: one file each, found by listing this folder; MODE names one.
 
-A head is given a collection and a split and says how likely each label is for any clip. Heads that are
-networks say only what their network reads and looks like; how they are trained stands in `stages.head.training.loop`.
+The life of a head with a network (`TrainedHead`):
+
+1. ``Config`` is a frozen dataclass of the settings that only this head reads. ``--set key=value`` sets them.
+2. ``learn`` looks at the collection once, labels outside training masked, and returns the head's *facts*: what must
+   be known beside the weights, such as the ids of the artists that have a vector. Most heads have none.
+3. ``build`` makes the network from a `Spec` alone: the size of a representation, the labels, the config, the facts.
+4. The head is bound to clips (``__init__``) and gathers what the network reads for some of them: ``inputs`` for
+   scoring, ``start_epoch`` and ``training_inputs`` where training draws something at random.
+5. ``refine`` may correct the network's scores; ``calibrate`` adds facts for it.
+
+Spec and weights are the checkpoint. `stages.head.restore` binds the same head to other clips, of the same artists or
+of new ones; so a head finds artists by their ids (`Collection.artists_among`), never by their numbers.
+
+How networks are trained stands in `stages.head.training.loop`. A head that only counts (`CountedHead`) has ``learn``
+and ``score``. `stages.head.testing.HeadTests` holds the tests that every head must pass, also those of other packages.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,11 +31,31 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.random import bits, key
 from stages.head.scores.prediction import Prediction
-from stages.head.settings import Settings
+from stages.head.scores.task import Task
+from stages.head.settings import NoSettings, keys
 from stages.splits.regimes import Split
 
-# Settings that not every trained head reads.
-OWN_SETTINGS = frozenset({"hidden", "dropout", "neighbours", "neighbours_inference", "drop_edge", "side", "index"})
+Facts = Mapping[str, Any]  # numbers, strings, lists and tensors, by name
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that a network is made from.
+
+    Attributes
+    ----------
+    dim : numbers in a representation.
+    outputs : how many numbers the network gives for a clip (`Task.outputs`).
+    task : what is asked of a clip.
+    config : the head's `Head.Config`.
+    facts : what the head has learnt of its collection (`Head.learn`).
+    """
+
+    dim: int
+    outputs: int
+    task: Task
+    config: Any
+    facts: Facts
 
 
 class Head(ABC):
@@ -31,36 +65,73 @@ class Head(ABC):
     ----------------
     NAME, TITLE : what a user types as MODE, and one line of what it is.
     CITATION : where it comes from.
+    Config : the frozen dataclass of the settings that it alone reads; a base `stages.head.settings.Checked` checks
+        the bounds that fields name by `stages.head.settings.setting`. No key may be one of the trainer's `Settings`.
+        One called ``inductive`` says whether only training clips are neighbours.
     READS_SONGS : whether it reads representations at all.
     READS_ARTISTS : whether it says nothing of its own where no artist is known.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.
-    INDUCTIVE : whether it can do with those of training clips alone (``Settings.inductive``).
-    BY_ARTIST : whether a clip's score needs no representations but those of its own artist's clips, so that artists can
-        be trained apart: in several processes, or one stretch of a large collection after another.
-    SETTINGS : which of the settings that are not everyone's (`OWN_SETTINGS`) it reads.
+    BY_ARTIST : whether training and scoring need no representations but those of a clip's own artist, so that artists
+        can be trained apart: in several processes, or one stretch of a large collection after another.
+    NEEDS_COLLECTION : why a trained head cannot score a clip from its artist's clips alone; empty where it can.
     """
 
     NAME: ClassVar[str]
     TITLE: ClassVar[str]
     CITATION: ClassVar[str]
+    Config: ClassVar[type[Any]] = NoSettings
     READS_SONGS: ClassVar[bool] = True
     READS_ARTISTS: ClassVar[bool] = False
     READS_NEIGHBOURS: ClassVar[bool] = False
-    INDUCTIVE: ClassVar[bool] = False
     BY_ARTIST: ClassVar[bool] = False
-    SETTINGS: ClassVar[frozenset[str]] = frozenset()
+    NEEDS_COLLECTION: ClassVar[str] = ""
+
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """What must be known of the collection beside the weights; plain types and tensors, kept in the checkpoint.
+
+        Parameters
+        ----------
+        collection : the whole collection, with the labels of training clips alone.
+        x : [clips, dim] its representations as the network will see them; None for a head that reads none, and
+            for one that is `BY_ARTIST` where they do not fit in memory at once.
+        split : [clips] the part of each clip.
+        """
+        return {}
+
+    @classmethod
+    def notes(cls, collection: Collection, config: Any) -> dict[str, str]:
+        """By setting, what its user should know of its effect on this collection; shown where it was set by hand."""
+        return {}
+
+
+def is_inductive(config: Any) -> bool:
+    """Whether a head with this configuration takes training clips alone for neighbours."""
+    return bool(getattr(config, "inductive", False))
+
+
+def can_be_inductive(head: type[Head]) -> bool:
+    """Whether training clips alone can be the neighbours; so it is, too, where no neighbours are read."""
+    return not head.READS_NEIGHBOURS or "inductive" in keys(head.Config)
 
 
 class CountedHead(Head):
-    """A head without a network: it counts, and is done."""
+    """A head without a network: what it learns is what it counts.
 
-    def predict(self, data: Collection, part: Split) -> dict[str, Prediction]:
-        """A prediction for every clip by each rule of the head (an only rule is ""), from the clips of part 0 alone."""
-        return self.count(data.shown(part), part)
+    An instance is bound to clips and a split.
+
+    Parameters
+    ----------
+    collection : the clips, with the labels of part 0 alone.
+    split : [clips] the part of each clip.
+    """
+
+    def __init__(self, collection: Collection, split: Split, spec: Spec) -> None:
+        self.collection, self.split, self.spec = collection, split, spec
 
     @abstractmethod
-    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
-        """What `predict` gives; ``data`` holds the labels of part 0 alone."""
+    def score(self) -> dict[str, Prediction]:
+        """A prediction for every clip by each rule of the head; an only rule is called ""."""
 
 
 SCORING = key("scoring")  # the stream of what is drawn once for scoring, whatever the seed
@@ -68,66 +139,67 @@ SCORING = key("scoring")  # the stream of what is drawn once for scoring, whatev
 
 @dataclass(frozen=True)
 class Draw:
-    """What is drawn at random in one epoch.
+    """Where the random numbers of one epoch come from.
 
     Attributes
     ----------
-    k, drop_edge : at most so many neighbours (None for all), after edges were dropped at this rate.
     key : what all streams of the epoch hang on.
-    names : [clips] int64, the lasting number of each clip, so that its draws are its own wherever it is computed.
+    rows : [clips] int64, the catalog row of each clip, so that its draws are its own wherever it is computed.
     """
 
-    k: int | None
-    drop_edge: float
     key: int
-    names: Tensor
+    rows: Tensor
 
-    def streams(self, nodes: Tensor, what: str = "neighbours") -> Tensor:
+    def streams(self, nodes: Tensor, purpose: str = "neighbours") -> Tensor:
         """[nodes] the stream of random numbers (`stages.head.random`) of each clip for one purpose."""
-        return bits(key(self.key, what), self.names[nodes])
+        return bits(key(self.key, purpose), self.rows[nodes])
 
 
 class TrainedHead(Head):
     """A head with a network.
 
-    An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device; it gathers what
-    the network reads for some nodes.
+    An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
 
     Parameters
     ----------
-    data : the clips, with the labels of part 0 alone (`Collection.shown`).
-    x : [clips, dim] its representations on the device, standardised where the settings ask for it.
-    part : [clips] the part of each clip.
+    collection : the clips, with the labels of part 0 alone (`Collection.masked`).
+    x : [clips, dim] their representations on the device, standardised where the settings ask for it.
+    split : [clips] the part of each clip.
+    spec : what the network is made from.
 
     Attributes
     ----------
-    remark : what a table should say of how it was done; empty where there is nothing to say.
+    rows : [clips] the catalog row of each clip, on the device.
     """
 
-    remark = ""
-    SETTINGS = frozenset({"hidden", "dropout"})
-
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        self.data, self.x, self.part, self.settings = data, x, part, settings
-        self.labels = data.task.outputs(data.labels)
-        self.hidden = settings.hidden or x.shape[1]
-        self.names = torch.from_numpy(data.rows).to(x.device)
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        self.collection, self.x, self.split, self.spec = collection, x, split, spec
+        self.rows = torch.from_numpy(collection.rows).to(x.device)
 
     @property
-    def whole(self) -> tuple[Collection, Split]:
-        """The whole collection and its split, without representations: for what is counted over all clips."""
-        return self.data.whole_training or (self.data, self.part)
+    def config(self) -> Any:
+        return self.spec.config
+
+    @property
+    def facts(self) -> Facts:
+        return self.spec.facts
+
+    @classmethod
+    def remark(cls, collection: Collection, config: Any, device: torch.device) -> str:
+        """What a table should say of how it was done; empty where there is nothing to say."""
+        return ""
 
     def artist_graph(self) -> CliqueGraph:
-        """The artist graph on the device, with training clips alone as neighbours where the settings ask for it."""
-        graph = self.data.graph
-        if self.settings.inductive:
-            graph = CliqueGraph(graph.artist, torch.from_numpy(self.part == 0))
+        """The artist graph on the device, with training clips alone as neighbours where the config is inductive."""
+        graph = self.collection.graph
+        if is_inductive(self.config):
+            graph = CliqueGraph(graph.artist, torch.from_numpy(self.split == 0))
         return graph.to(self.x.device)
 
+    @staticmethod
     @abstractmethod
-    def build(self) -> nn.Module:
-        """A fresh network; called under the run's seed."""
+    def build(spec: Spec) -> nn.Module:
+        """A fresh network; torch's generator is seeded by the run."""
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         """Prepare what is drawn anew for the training ``nodes`` of one epoch."""
@@ -140,10 +212,10 @@ class TrainedHead(Head):
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
 
-    def facts(self) -> dict[str, Any]:
-        """What of the collection the network's weights cannot be read without; plain types, kept beside them."""
+    def calibrate(self, scores: Tensor) -> Facts:
+        """More facts, from the scores [clips, labels] that the trained network gives the whole collection."""
         return {}
 
-    def refine(self, score: Tensor) -> Tensor:
-        """The final scores [clips, labels] in [0, 1], from those that the network gives the clips of `whole`."""
-        return score
+    def refine(self, scores: Tensor) -> Tensor:
+        """The final scores [clips, labels] in [0, 1], from those that the network gives all clips at hand."""
+        return scores

@@ -1,4 +1,4 @@
-"""Layers that several heads share, and the masks of their dropout."""
+"""What several heads share: a hidden layer's settings, layers, and the masks of their dropout."""
 
 from __future__ import annotations
 
@@ -8,18 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.head.heads import Spec
 from stages.head.random import bits
+from stages.head.settings import Between, Checked, Choices, setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HiddenConfig(Checked):
+    """The settings of a head with a hidden layer.
+
+    Attributes
+    ----------
+    hidden : width of the hidden layer (of each of its parts where several lie side by side); None for the
+        representation's.
+    dropout : on the hidden layer.
+    """
+
+    hidden: int | None = setting(128, least=1, search=Choices((32, 64, 128, 256, 512)))
+    dropout: float = setting(0.5, least=0, below=1, search=Between(0.0, 0.8))
+
+
+def width(spec: Spec) -> int:
+    """How wide the hidden layer is."""
+    return spec.config.hidden or spec.dim
 
 
 @dataclass
 class DropoutMasks:
-    """Whence the dropout layers of a network have their masks; the trainer sets it.
+    """Where the dropout layers of a network get their masks; the trainer sets it.
 
     Attributes
     ----------
     streams : [clips] each clip's stream in this epoch.
     nodes : [batch] the clips of this step.
-    calls : how many masks were asked for in this step, so that each is another one.
+    calls : masks drawn so far in this step, so that each is another one.
     """
 
     streams: Tensor
@@ -35,7 +57,7 @@ class DropoutMasks:
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask costs a byte an element and hangs on nothing but the clip and the epoch.
+    """Dropout whose mask costs a byte an element and depends on nothing but the clip and the epoch.
 
     The rate is rounded to 1/256; the scale is that of the rounded rate, so that the mean stays the same. A layer
     whose rows are not the clips of the step names them.
@@ -43,16 +65,16 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.kept = max(1, 256 - round(256 * rate))
+        self.share = max(1, 256 - round(256 * rate))  # of 256 numbers that stay
         self.masks: DropoutMasks | None = None
 
     def forward(self, x: Tensor, nodes: Tensor | None = None) -> Tensor:
-        if not self.training or self.kept == 256:
+        if not self.training or self.share == 256:
             return x
         if self.masks is None:
-            return F.dropout(x, 1 - self.kept / 256)
-        kept = self.masks.bytes(x.shape[1], nodes) < self.kept
-        return x * (kept * x.new_tensor(256 / self.kept))
+            return F.dropout(x, 1 - self.share / 256)
+        mask = self.masks.bytes(x.shape[1], nodes) < self.share
+        return x * (mask * x.new_tensor(256 / self.share))
 
 
 class Classifier(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead
+from stages.head.heads import CountedHead, Facts
 from stages.head.scores.prediction import Prediction
 from stages.splits.regimes import Split
 
@@ -29,22 +32,35 @@ class Artist(CountedHead):
     READS_SONGS = False
     READS_ARTISTS = True
 
-    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
-        carrying, songs = training_songs(data, part).counts()
-        known = data.artist >= 0
-        share = np.zeros((len(data), len(data.labels)))
-        share[known] = (carrying / np.maximum(songs, 1)[:, None])[data.artist[known]]
-        overall = carrying.sum(axis=0)
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """The counts of `count_songs`, and ``overall``: [labels] those of all artists together."""
+        facts = count_songs(collection, split)
+        return {**facts, "overall": facts["carrying"].sum(dim=0)}
+
+    def score(self) -> dict[str, Prediction]:
+        carrying, songs = artist_counts(self.collection, self.spec.facts)
+        share = carrying / np.maximum(songs, 1)[:, None]
+        overall = self.spec.facts["overall"].numpy()
         # One float ranks by count first and by overall frequency second; argmax takes the first of equals.
         rank = carrying + overall / (overall.sum() + 1)
         top = np.zeros_like(carrying, dtype=bool)
         top[np.arange(len(top)), rank.argmax(axis=1)] = True
         half = (2 * carrying >= songs[:, None]) & (songs > 0)[:, None]
         top &= (songs > 0)[:, None]
+        artist = self.collection.artist
         return {
-            rule: Prediction(share.astype(np.float32), _of_clips(chosen, data))
+            rule: Prediction(_of_clips(share.astype(np.float32), artist), _of_clips(chosen, artist))
             for rule, chosen in (("most frequent", top), ("at least half", half))
         }
+
+
+def _of_clips(values: NDArray[Any], artist: NDArray[np.int64]) -> NDArray[Any]:
+    """[clips, labels] the row of each clip's artist in ``values`` [artists, labels]; zeros for an unknown artist."""
+    rows = np.zeros((len(artist), values.shape[1]), dtype=values.dtype)
+    known = artist >= 0
+    rows[known] = values[artist[known]]
+    return rows
 
 
 @dataclass(frozen=True)
@@ -56,35 +72,49 @@ class TrainingSongs:
     artist : [songs].
     targets : [songs, labels] bool, the labels that any of the song's training clips carries.
     of_clip : [clips] the song of each clip, in training or not; -1 where it is none of these.
-    artists : how many artists there are.
     """
 
     artist: NDArray[np.int64]
     targets: NDArray[np.bool_]
     of_clip: NDArray[np.int64]
-    artists: int
-
-    def counts(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """[artists, labels] how many songs of each artist carry each label, and [artists] how many there are."""
-        carrying = np.zeros((self.artists, self.targets.shape[1]))
-        np.add.at(carrying, self.artist, self.targets)
-        return carrying, np.bincount(self.artist, minlength=self.artists)
 
 
-def training_songs(data: Collection, part: Split) -> TrainingSongs:
+def training_songs(collection: Collection, split: Split) -> TrainingSongs:
     """The songs whose labels a head may know."""
-    key = np.where(data.artist >= 0, data.artist * (data.song.max(initial=0) + 1) + data.song, -1)
-    clips = np.flatnonzero((part == 0) & (key >= 0))
+    artist = collection.artist
+    key = np.where(artist >= 0, artist * (collection.song.max(initial=0) + 1) + collection.song, -1)
+    clips = np.flatnonzero((split == 0) & (key >= 0))
     clips = clips[np.argsort(key[clips], kind="stable")]
     keys, first = np.unique(key[clips], return_index=True)
-    targets = np.logical_or.reduceat(data.targets[clips], first) if len(clips) else data.targets[:0]
+    targets = collection.targets
+    targets = np.logical_or.reduceat(targets[clips], first) if len(clips) else targets[:0]
     place = np.searchsorted(keys, key).clip(max=max(0, len(keys) - 1))
     of_clip = np.where(np.isin(key, keys), place, -1)
-    return TrainingSongs(data.artist[clips[first]], targets, of_clip, int(data.artist.max(initial=-1)) + 1)
+    return TrainingSongs(artist[clips[first]], targets, of_clip)
 
 
-def _of_clips(chosen: np.ndarray, data: Collection) -> np.ndarray:
-    known = data.artist >= 0
-    found = np.zeros((len(data), chosen.shape[1]), dtype=bool)
-    found[known] = chosen[data.artist[known]]
-    return found
+def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
+    """The artists that have training songs, as facts of a head.
+
+    ``artists``: their ids; ``carrying``: [artists, labels] float64, how many songs of each carry each label;
+    ``songs``: [artists] int64, how many there are.
+    """
+    songs = training_songs(collection, split)
+    artists, place = np.unique(songs.artist, return_inverse=True)
+    carrying = np.zeros((len(artists), songs.targets.shape[1]))
+    np.add.at(carrying, place, songs.targets)
+    return {
+        "artists": [collection.artist_ids[artist] for artist in artists.tolist()],
+        "carrying": torch.from_numpy(carrying),
+        "songs": torch.from_numpy(np.bincount(place, minlength=len(artists))),
+    }
+
+
+def artist_counts(collection: Collection, facts: Facts) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[artists, labels] and [artists], the counts of `count_songs` for the artists of a collection, maybe another."""
+    place = collection.artists_among(facts["artists"])
+    known = place >= 0
+    carrying = np.zeros((len(place), facts["carrying"].shape[1]))
+    songs = np.zeros(len(place), dtype=np.int64)
+    carrying[known], songs[known] = facts["carrying"].numpy()[place[known]], facts["songs"].numpy()[place[known]]
+    return carrying, songs

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import TrainedHead
-from stages.head.heads._layers import Classifier
-from stages.head.settings import Settings
+from stages.head.heads import Facts, Spec, TrainedHead
+from stages.head.heads._layers import Classifier, HiddenConfig, width
 from stages.splits.regimes import Split
 
 
@@ -26,24 +25,22 @@ class ArtistEmbedding(TrainedHead):
     CITATION = "S. Lee, thesis, Seoul National University: its artist embedding"
     READS_ARTISTS = True
     BY_ARTIST = True
+    Config = HiddenConfig
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        super().__init__(data, x, part, settings)
-        everyone, parts = self.whole
-        seen = np.unique(everyone.artist[(parts == 0) & (everyone.artist >= 0)])
-        vector_of = np.zeros(int(everyone.artist.max(initial=-1)) + 2, dtype=np.int64)  # the last is artist -1's
-        vector_of[seen] = np.arange(1, len(seen) + 1)
-        self.artists = len(seen)
-        self.seen = seen
-        self.vector = torch.from_numpy(vector_of[data.artist]).to(x.device)
-
-    def build(self) -> nn.Module:
-        return _Network(self.x.shape[1], self.hidden, self.artists, self.labels, self.settings.dropout)
-
-    def facts(self) -> dict[str, Any]:
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """``artists``: the ids of the artists of vectors 1, 2, ...; vector 0 is anyone else's."""
-        ids = self.data.artist_ids
-        return {"artists": [ids[artist] for artist in self.seen.tolist()] if ids else []}
+        artists = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
+        return {"artists": [collection.artist_ids[artist] for artist in artists.tolist()]}
+
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        super().__init__(collection, x, split, spec)
+        vectors = np.append(collection.artists_among(self.facts["artists"]) + 1, 0)  # the last is artist -1's
+        self.vector = torch.from_numpy(vectors[collection.artist]).to(x.device)
+
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return _Network(spec.dim, width(spec), len(spec.facts["artists"]), spec.outputs, spec.config.dropout)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return self.x[nodes], self.vector[nodes]

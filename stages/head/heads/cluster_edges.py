@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+from torch import Tensor
 
+from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph, Graph
-from stages.head.graph.neighbours import clusters
-from stages.head.heads.gnn import Sage
+from stages.head.graph.neighbours import closest, clusters
+from stages.head.heads import Facts
+from stages.head.heads.gnn import Sage, SageConfig
+from stages.head.settings import setting
+from stages.splits.regimes import Split
 
-_CLUSTERS = 8
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(SageConfig):
+    """Beside GraphSAGE's settings:
+
+    Attributes
+    ----------
+    clusters : how many clusters there are.
+    """
+
+    clusters: int = setting(8, least=1, most=10_000)
 
 
 class ClusterEdges(Sage):
@@ -21,11 +39,18 @@ class ClusterEdges(Sage):
     TITLE = "GraphSAGE over the artist graph, cut between clusters"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
     READS_ARTISTS = True
+    Config = Config
+
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """``centroids``: [clusters, dim]."""
+        assert x is not None
+        order = torch.from_numpy(collection.rows).to(x.device).argsort()
+        return {"centroids": clusters(x, order, config.clusters)}
 
     def relation(self) -> Graph:
-        artist = torch.from_numpy(self.data.artist).to(self.x.device)
-        order = torch.from_numpy(self.data.rows).to(self.x.device).argsort()
-        cell = artist * _CLUSTERS + clusters(self.x, order, _CLUSTERS)
+        artist = torch.from_numpy(self.collection.artist).to(self.x.device)
+        cell = artist * self.config.clusters + closest(self.x, self.facts["centroids"])
         known = artist >= 0
         cell[known] = torch.unique(cell[known], return_inverse=True)[1]
         return CliqueGraph(cell.where(known, -1))

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from stages.head.graph.cliques import CliqueGraph
+from stages.head.heads import Facts
+from stages.head.heads._layers import HiddenConfig
 from stages.head.heads.song import Song
+from stages.head.settings import setting
 
-_CORRECT_ALPHA = 0.9
-_SMOOTH_ALPHA = 0.8
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(HiddenConfig):
+    """Beside the hidden layer's settings:
+
+    Attributes
+    ----------
+    correct_alpha, smooth_alpha : how far errors, and then labels and scores, spread over the artist's clips.
+    """
+
+    correct_alpha: float = setting(0.9, above=0, below=1)
+    smooth_alpha: float = setting(0.8, above=0, below=1)
 
 
 class CorrectAndSmooth(Song):
@@ -33,20 +48,35 @@ class CorrectAndSmooth(Song):
     )
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
+    Config = Config
 
-    def refine(self, score: Tensor) -> Tensor:
-        everyone, parts = self.whole
-        graph = everyone.graph.to(score.device)
-        train = torch.from_numpy(parts == 0).to(score.device)
-        labels = torch.from_numpy(everyone.targets).to(score.device).to(score.dtype)
-        return smooth(graph, correct(graph, score, labels, train), labels, train)
+    def calibrate(self, scores: Tensor) -> Facts:
+        """``error``: the mean size of the errors on the training clips."""
+        labels, train = self._known(scores)
+        return {"error": float(mean_error(scores, labels, train))}
+
+    def refine(self, scores: Tensor) -> Tensor:
+        graph = self.artist_graph()
+        labels, train = self._known(scores)
+        size = scores.new_tensor(self.facts["error"])
+        corrected = correct(graph, scores, labels, train, size, self.config.correct_alpha)
+        return smooth(graph, corrected, labels, train, self.config.smooth_alpha)
+
+    def _known(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """[clips, labels] the training clips' labels, and [clips] which clips these are."""
+        train = torch.from_numpy(self.split == 0).to(scores.device)
+        return torch.from_numpy(self.collection.targets).to(scores.device).to(scores.dtype), train
 
 
-def correct(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
-    """Eq. 2 to 5 of the paper: ``score`` plus the spread errors, each row of them as large as a mean error."""
+def mean_error(score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
+    """The sum of a training clip's absolute errors, on average."""
+    return ((labels - score) * train.unsqueeze(1)).abs().sum() / train.sum()
+
+
+def correct(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, size: Tensor, alpha: float) -> Tensor:
+    """Eq. 2 to 5 of the paper: ``score`` plus the spread errors, each row of them of the same ``size``."""
     error = (labels - score) * train.unsqueeze(1)
-    spread = graph.propagate(error, _CORRECT_ALPHA)
-    size = error.abs().sum() / train.sum()
+    spread = graph.propagate(error, alpha)
     return score + _scale(size, spread) * spread
 
 
@@ -56,7 +86,7 @@ def _scale(size: Tensor, spread: Tensor) -> Tensor:
     return torch.where(norm > 0, size / norm.where(norm > 0, 1.0), 0.0)
 
 
-def smooth(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
+def smooth(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, alpha: float) -> Tensor:
     """Eq. 6 of the paper: labels of training clips and scores of the others, spread."""
     known = torch.where(train.unsqueeze(1), labels, score.clamp(0, 1))
-    return graph.propagate(known, _SMOOTH_ALPHA)
+    return graph.propagate(known, alpha)

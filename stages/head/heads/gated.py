@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, TrainedHead
-from stages.head.heads._layers import Dropout
-from stages.head.heads.artist import training_songs
+from stages.head.heads import Draw, Facts, Spec, TrainedHead
+from stages.head.heads._layers import Dropout, HiddenConfig, width
+from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
 from stages.head.scores.task import Task
-from stages.head.settings import Settings
+from stages.head.settings import setting
 from stages.splits.regimes import Split
 
-_HIDDEN_ARTISTS = 0.5  # share of artists whose labels are hidden in an epoch
-_GATE_WIDTH = 32
 _LEAST = 1e-4  # probabilities are kept this far from 0 and 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(HiddenConfig):
+    """Beside the hidden layer's settings:
+
+    Attributes
+    ----------
+    hidden_artists : share of artists whose labels are hidden in an epoch.
+    gate_width : width of the gate's hidden layer.
+    inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
+    """
+
+    hidden_artists: float = setting(0.5, least=0, most=1)
+    gate_width: int = setting(32, least=1, most=1_000_000)
+    inductive: bool = False
 
 
 class Gated(TrainedHead):
@@ -43,25 +60,42 @@ class Gated(TrainedHead):
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
-    INDUCTIVE = True
+    Config = Config
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        super().__init__(data, x, part, settings)
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """The counts of `count_songs`, and ``prior``: [labels] float32, each label's share of the training clips."""
+        prior = collection.task.prior(collection.targets[split == 0]).clip(_LEAST, 1 - _LEAST)
+        return {**count_songs(collection, split), "prior": torch.from_numpy(prior.astype(np.float32))}
+
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        super().__init__(collection, x, split, spec)
         self.graph = self.artist_graph()
         self.sums = self.graph.sums(x), self.graph.sums(x, squared=True)
-        counts, songs = _others_labels(data, part)
+        counts, songs = self._others_labels()
         self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
-        everyone, parts = self.whole
-        prior = data.task.prior(everyone.targets[parts == 0]).clip(_LEAST, 1 - _LEAST)
-        self.prior = torch.from_numpy(prior.astype(np.float32))
         self._hidden = torch.zeros(self.graph.artists + 1, dtype=torch.bool, device=x.device)
 
-    def build(self) -> nn.Module:
-        return _Network(self.x.shape[1], self.hidden, self.prior, self.settings.dropout, self.data.task)
+    def _others_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
+        collection, training = self.collection, training_songs(self.collection, self.split)
+        carrying, songs = artist_counts(collection, self.facts)
+        known = collection.artist >= 0
+        counts = np.zeros(collection.targets.shape, dtype=np.float32)
+        number = np.zeros(len(collection), dtype=np.float32)
+        counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
+        own = training.of_clip >= 0
+        counts[own] -= training.targets[training.of_clip[own]]
+        number[own] -= 1
+        return counts, number
+
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return _Network(spec.dim, width(spec), spec.facts["prior"], spec.config, spec.task)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         artists = torch.arange(len(self._hidden), device=self.x.device)
-        self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < _HIDDEN_ARTISTS
+        self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < self.config.hidden_artists
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         shown = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry
@@ -75,31 +109,17 @@ class Gated(TrainedHead):
         return x, mean, deviation, degree, self.counts[nodes], self.songs[nodes]
 
 
-def _others_labels(data: Collection, part: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
-    training = training_songs(data, part)
-    carrying, songs = training.counts()
-    known = data.artist >= 0
-    counts = np.zeros(data.targets.shape, dtype=np.float32)
-    number = np.zeros(len(data), dtype=np.float32)
-    counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
-    own = training.of_clip >= 0
-    counts[own] -= training.targets[training.of_clip[own]]
-    number[own] -= 1
-    return counts, number
-
-
 class _Network(nn.Module):
-    def __init__(self, dim: int, hidden: int, prior: Tensor, dropout: float, task: Task) -> None:
+    def __init__(self, dim: int, hidden: int, prior: Tensor, config: Config, task: Task) -> None:
         super().__init__()
         self.task = task
-        self.register_buffer("prior", prior)
+        self.register_buffer("prior", prior.clone())
         self.song, self.mean, self.deviation = (nn.Linear(dim, hidden) for _ in range(3))
         self.mix = nn.Linear(3 * hidden, hidden)
         self.output = nn.Linear(hidden, len(prior))
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(config.dropout)
         self.smoothing = nn.Parameter(torch.zeros(()))
-        self.gate = nn.Sequential(nn.Linear(6, _GATE_WIDTH), nn.ReLU(), nn.Linear(_GATE_WIDTH, 1))
+        self.gate = nn.Sequential(nn.Linear(6, config.gate_width), nn.ReLU(), nn.Linear(config.gate_width, 1))
 
     def forward(
         self, x: Tensor, mean: Tensor, deviation: Tensor, degree: Tensor, counts: Tensor, songs: Tensor
@@ -112,8 +132,8 @@ class _Network(nn.Module):
         share = (counts + smoothing * prior) / (songs + smoothing).unsqueeze(1)
         distance = has.squeeze(1) * (x - mean).square().mean(dim=1).add(_LEAST).log()
         entropy = -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
-        told = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
-        gate = F.softplus(self.gate(torch.stack(told, dim=1)))
+        circumstances = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
+        gate = F.softplus(self.gate(torch.stack(circumstances, dim=1)))
         logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, prior)
         return logits
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, TrainedHead
-from stages.head.heads._layers import Classifier, Dropout
-from stages.head.settings import Settings
+from stages.head.heads import Draw, Spec
+from stages.head.heads._layers import Classifier, Dropout, width
+from stages.head.heads._neighbours import NeighbourConfig, NeighbourHead
+from stages.head.settings import setting
 from stages.splits.regimes import Split
 
-_LAYERS = 4
-_INITIAL = 0.5  # the paper's alpha: share of the first layer's output in every layer
-_THETA = 0.5  # layer l's weights count log(theta / l + 1), the identity the rest
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(NeighbourConfig):
+    """Beside the settings of a hidden layer and of neighbours:
+
+    Attributes
+    ----------
+    layers : how many there are.
+    initial : the paper's alpha: the share of the first layer's output in every layer.
+    theta : layer l's weights count log(theta / l + 1), the identity the rest.
+    """
+
+    layers: int = setting(4, least=1, most=1000)
+    initial: float = setting(0.5, least=0, most=1)
+    theta: float = setting(0.5, above=0)
 
 
-class Gcnii(TrainedHead):
+class Gcnii(NeighbourHead):
     """Four GCNII layers: each mixes the artist's mean with the clip's first hidden vector.
 
     A training step sees the subgraph of its clips and their drawn neighbours; scoring sees whole artists. Either
@@ -33,23 +48,24 @@ class Gcnii(TrainedHead):
     TITLE = "four GCNII layers over the artist graph"
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
     READS_ARTISTS = True
-    READS_NEIGHBOURS = True
-    SETTINGS = TrainedHead.SETTINGS | {"neighbours"}
     BY_ARTIST = True
+    Config = Config
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        super().__init__(data, x, part, settings)
-        self.graph = data.graph.to(x.device)
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        super().__init__(collection, x, split, spec)
+        self.graph = self.artist_graph()
         # A clip of unknown artist is a group of its own.
         alone = self.graph.artists + torch.arange(len(x), device=x.device)
         self.group = torch.where(self.graph.artist >= 0, self.graph.artist, alone)
         self._table: Tensor | None = None
 
-    def build(self) -> nn.Module:
-        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
-        self._table = self.graph.sample(nodes, draw.k, draw.streams(nodes)) if draw.k else None
+        k = self.config.neighbours
+        self._table = self.graph.sample(nodes, k, draw.streams(nodes)) if k else None
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         if self._table is None:
@@ -58,9 +74,9 @@ class Gcnii(TrainedHead):
         return self._gather(nodes, torch.unique(torch.cat([nodes, table[table >= 0]])))
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
-        wanted = torch.zeros(self.graph.artists + len(self.x), dtype=torch.bool, device=self.x.device)
-        wanted[self.group[nodes]] = True
-        return self._gather(nodes, wanted[self.group].nonzero().squeeze(1))
+        groups = torch.zeros(self.graph.artists + len(self.x), dtype=torch.bool, device=self.x.device)
+        groups[self.group[nodes]] = True
+        return self._gather(nodes, groups[self.group].nonzero().squeeze(1))
 
     def _gather(self, nodes: Tensor, clips: Tensor) -> tuple[Tensor, ...]:
         """``clips`` (sorted), their rows, the group of each, numbered from 0, and where the nodes are among them."""
@@ -69,12 +85,12 @@ class Gcnii(TrainedHead):
 
 
 class _Network(nn.Module):
-    def __init__(self, dim: int, hidden: int, labels: int, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int, labels: int, config: Config) -> None:
         super().__init__()
         self.song = nn.Linear(dim, hidden)
-        self.layers = nn.ModuleList(_layers(hidden))
-        self.dropout = Dropout(dropout)
-        self.classify = Classifier(hidden, labels, dropout)
+        self.layers = nn.ModuleList(_layers(hidden, config))
+        self.dropout = Dropout(config.dropout)
+        self.classify = Classifier(hidden, labels, config.dropout)
 
     def forward(self, clips: Tensor, x: Tensor, group: Tensor, nodes: Tensor) -> Tensor:
         first = hidden = F.relu(self.song(x))
@@ -87,7 +103,7 @@ class _Network(nn.Module):
         return logits
 
 
-def _layers(hidden: int) -> list[nn.Module]:
+def _layers(hidden: int, config: Config) -> list[nn.Module]:
     """PyTorch Geometric's layers, whose propagation is taken in closed form."""
     from torch_geometric.nn import GCN2Conv
 
@@ -95,11 +111,14 @@ def _layers(hidden: int) -> list[nn.Module]:
         def propagate(self, groups: tuple[Tensor, Tensor], x: Tensor, **_edges: object) -> Tensor:
             return group_mean(x, *groups)
 
-    return [OverGroups(hidden, alpha=_INITIAL, theta=_THETA, layer=1 + i, normalize=False) for i in range(_LAYERS)]
+    return [
+        OverGroups(hidden, alpha=config.initial, theta=config.theta, layer=1 + i, normalize=False)
+        for i in range(config.layers)
+    ]
 
 
-def group_mean(x: Tensor, group: Tensor, wanted: Tensor) -> Tensor:
-    """[wanted, dim] the mean of ``x`` [clips, dim] over some groups; ``group`` [clips] says whose each clip is."""
+def group_mean(x: Tensor, group: Tensor, groups: Tensor) -> Tensor:
+    """[groups, dim] the mean of ``x`` [clips, dim] over some groups; ``group`` [clips] says whose each clip is."""
     size = torch.bincount(group)
     total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
-    return (total / size.unsqueeze(1)).index_select(0, wanted)
+    return (total / size.unsqueeze(1)).index_select(0, groups)

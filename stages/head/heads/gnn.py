@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph, neighbour_mean, ragged
-from stages.head.heads import SCORING, Draw, TrainedHead
-from stages.head.heads._layers import Classifier
+from stages.head.heads import SCORING, Draw, Spec
+from stages.head.heads._layers import Classifier, width
+from stages.head.heads._neighbours import MOST, NeighbourConfig, NeighbourHead
 from stages.head.random import bits
-from stages.head.settings import Settings
+from stages.head.settings import setting
 from stages.splits.regimes import Split
 
 
-class Sage(TrainedHead):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SageConfig(NeighbourConfig):
+    """Beside the settings of a hidden layer and of neighbours:
+
+    Attributes
+    ----------
+    neighbours_inference : neighbours drawn once for scoring; None for all, exactly.
+    """
+
+    neighbours_inference: int | None = setting(None, least=1, most=MOST)
+
+
+class Sage(NeighbourHead):
     """One GraphSAGE layer with the mean of a clip's neighbours, then the output layer.
 
     ``relu([W_self x + b ; W_neighbours mean(x_neighbours) + c])``: self and neighbours are concatenated after
@@ -26,35 +40,30 @@ class Sage(TrainedHead):
     (never labels) of test clips take part: the thesis's transductive setting.
     """
 
-    READS_NEIGHBOURS = True
-    SETTINGS = TrainedHead.SETTINGS | {"neighbours", "neighbours_inference"}
+    Config = SageConfig
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        super().__init__(data, x, part, settings)
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        super().__init__(collection, x, split, spec)
         self.graph = self.relation()
         self._table: Tensor | None = None
-        self._draw: Draw | None = None
 
     @abstractmethod
     def relation(self) -> Graph:
         """Whose neighbours count."""
 
-    def build(self) -> nn.Module:
-        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config.dropout)
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
-        self._draw = draw
         # Each clip is visited once in an epoch, so one draw for all of them is a fresh draw at every step.
-        self._table = self.graph.sample(nodes, draw.k, draw.streams(nodes), draw.drop_edge) if draw.k else None
+        k = self.config.neighbours
+        self._table = self.graph.sample(nodes, k, draw.streams(nodes)) if k else None
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        if self._table is not None:
-            flat, offsets = ragged(self._table[places])
-        elif self._draw is not None and self._draw.drop_edge:
-            flat, offsets = self.graph.all_neighbours(nodes, self._draw.drop_edge, self._draw.streams(nodes))
-        else:
+        if self._table is None:
             return self.inputs(nodes)
-        return self.x[nodes], neighbour_mean(self.x, flat, offsets)
+        return self.x[nodes], neighbour_mean(self.x, *ragged(self._table[places]))
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return self.x[nodes], self._means(nodes)
@@ -62,12 +71,24 @@ class Sage(TrainedHead):
     @cached_property
     def _means(self) -> Callable[[Tensor], Tensor]:
         """[nodes, dim] what scoring takes for the neighbours; the same for every epoch, since x is frozen."""
-        k = self.settings.neighbours_inference
+        k = self.config.neighbours_inference
         if k is None or k >= self.graph.most:
             return self.graph.means(self.x)
         return lambda nodes: neighbour_mean(
-            self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.names[nodes])))
+            self.x, *ragged(self.graph.sample(nodes, k, bits(SCORING, self.rows[nodes])))
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GnnConfig(SageConfig):
+    """Beside GraphSAGE's settings:
+
+    Attributes
+    ----------
+    inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
+    """
+
+    inductive: bool = False
 
 
 class Gnn(Sage):
@@ -78,7 +99,7 @@ class Gnn(Sage):
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
     READS_ARTISTS = True
     BY_ARTIST = True
-    INDUCTIVE = True
+    Config = GnnConfig
 
     def relation(self) -> Graph:
         return self.artist_graph()

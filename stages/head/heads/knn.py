@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import torch
+from torch import Tensor
 
+from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph
-from stages.head.graph.neighbours import directions, nearest, nearly_nearest
-from stages.head.heads.gnn import Sage
+from stages.head.graph.neighbours import centre, directions, nearest, nearly_nearest
+from stages.head.heads import Facts
+from stages.head.heads.gnn import Sage, SageConfig
+from stages.head.settings import setting
+from stages.splits.regimes import Split
 
-_NEAREST = 16
-_MANY = 100_000  # clips
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(SageConfig):
+    """Beside GraphSAGE's settings:
+
+    Attributes
+    ----------
+    nearest : how many clips are a clip's neighbours.
+    index : how they are found: ``exact``, ``approximate``, or ``auto``.
+    many : from so many clips on ``auto`` takes the approximate index, where there is no GPU.
+    """
+
+    nearest: int = setting(16, least=1, most=10_000)
+    index: Literal["auto", "exact", "approximate"] = "auto"
+    many: int = setting(100_000, least=1)
+
+    def is_exact(self, clips: int, device: torch.device) -> bool:
+        return self.index == "exact" or (self.index == "auto" and (clips < self.many or device.type != "cpu"))
 
 
 class Knn(Sage):
     """GraphSAGE whose neighbours are the 16 nearest clips by cosine, whoever made them; no artist is read.
 
     They are found exactly, by matrix products in blocks (time grows with the square of the clips, memory does not),
-    or most of them by an index (`Settings.index`). ``auto`` takes the index from 100,000 clips on where there is no
+    or most of them by an index (`Config.index`). ``auto`` takes the index from 100,000 clips on where there is no
     GPU: there it found 97 to 98 of 100 neighbours in a half (256 numbers a clip) to a quarter (64) of the time. Of
     fewer clips with more numbers (40,000 with 1,280) it was slower than the products.
     """
 
     NAME = "knn"
     TITLE = "GraphSAGE over the nearest clips"
-    SETTINGS = Sage.SETTINGS | {"index"}
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    NEEDS_COLLECTION = "the nearest clips may be anyone's"
+    Config = Config
+
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """``centre``: [dim] the training part's mean, from which cosines are taken."""
+        return {"centre": centre(x, split)}
+
+    @classmethod
+    def remark(cls, collection: Collection, config: Any, device: torch.device) -> str:
+        how = "exactly" if config.is_exact(len(collection), device) else "approximately"
+        return f"nearest clips found {how}"
 
     def relation(self) -> Graph:
-        train = torch.from_numpy(self.part == 0).to(self.x.device).nonzero().squeeze(1)
-        unit = directions(self.x, train)
-        index = self.settings.index
-        if index == "exact" or (index == "auto" and (len(unit) < _MANY or unit.device.type != "cpu")):
-            self.remark = "nearest clips found exactly"
-            return nearest(unit, _NEAREST)
-        self.remark = "nearest clips found approximately"
-        return nearly_nearest(unit, _NEAREST, torch.from_numpy(self.data.rows).argsort())
+        unit = directions(self.x, self.facts["centre"])
+        if self.config.is_exact(len(unit), unit.device):
+            return nearest(unit, self.config.nearest)
+        return nearly_nearest(unit, self.config.nearest, torch.from_numpy(self.collection.rows).argsort())

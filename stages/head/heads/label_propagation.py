@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from stages.head.collection import Collection
-from stages.head.heads import CountedHead
+from stages.head.heads import CountedHead, Facts
 from stages.head.scores.prediction import Prediction
+from stages.head.settings import Checked, setting
 from stages.splits.regimes import Split
 
-_ALPHA = 0.9
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(Checked):
+    """Attributes
+    ----------
+    alpha : how far labels spread: the share of its own label that a training clip gives up for its artist's.
+    """
+
+    alpha: float = setting(0.9, above=0, below=1)
 
 
 class LabelPropagation(CountedHead):
     """Zhou's propagation of the training clips' labels, divided by the same propagation of "is a training clip".
 
-    Both run to their end in closed form (`CliqueGraph.propagate`). On a union of cliques the quotient of a clip
-    without a label is the share of its artist's training clips that carry the label, whatever alpha is: this is
-    also the harmonic function of Zhu, Ghahramani and Lafferty (ICML 2003). It differs from `artist` in that
-    clips are counted rather than songs, and in that a clip which nothing reaches (an artist without training
-    clips, or unknown) has each label's frequency among the training clips.
+    Both run to their end in closed form (`CliqueGraph.propagate`, of which an artist's counts are all that is needed).
+    On a union of cliques the quotient of a clip without a label is the share of its artist's training clips that carry
+    the label, whatever alpha is: this is also the harmonic function of Zhu, Ghahramani and Lafferty (ICML 2003). It
+    differs from `artist` in that clips are counted rather than songs, and in that a clip which nothing reaches (an
+    artist without training clips, or unknown) has each label's frequency among the training clips.
     """
 
     NAME = "label-propagation"
@@ -27,12 +41,44 @@ class LabelPropagation(CountedHead):
     CITATION = "Zhou, Bousquet, Lal, Weston and Schoelkopf, Learning with Local and Global Consistency, NIPS 2003"
     READS_SONGS = False
     READS_ARTISTS = True
+    Config = Config
 
-    def count(self, data: Collection, part: Split) -> dict[str, Prediction]:
-        train = torch.from_numpy(part == 0).unsqueeze(1)
-        labels = torch.from_numpy(data.targets) & train
-        spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), _ALPHA)
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """``artists``: ids of those with a training clip; [artists] ``clips`` of each, ``training`` those trained on,
+        ``carrying`` [artists, labels] how many of these carry each label; ``frequency`` [labels] that of all training
+        clips.
+        """
+        artist, targets = collection.artist, collection.targets
+        known = artist >= 0
+        train = known & (split == 0)
+        count = len(collection.artist_ids)
+        carrying = np.zeros((count, targets.shape[1]))
+        np.add.at(carrying, artist[train], targets[train])
+        training = np.bincount(artist[train], minlength=count)
+        artists = np.flatnonzero(training)
+        return {
+            "artists": [collection.artist_ids[number] for number in artists.tolist()],
+            "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
+            "training": torch.from_numpy(training[artists]),
+            "carrying": torch.from_numpy(carrying[artists]),
+            "frequency": torch.from_numpy(collection.task.prior(targets[split == 0])),
+        }
+
+    def score(self) -> dict[str, Prediction]:
+        facts, alpha = self.spec.facts, self.spec.config.alpha
+        artist = self.collection.artist
+        place = np.append(self.collection.artists_among(facts["artists"]), -1)[artist]  # the last is artist -1's
+        train = torch.from_numpy(self.split == 0).unsqueeze(1)
+        own = torch.cat([torch.from_numpy(self.collection.targets) & train, train], dim=1).double()
+        counts = torch.cat([facts["carrying"], facts["training"].unsqueeze(1).double()], dim=1)
+        # A clip of no such artist is alone.
+        row = torch.from_numpy(place)
+        alone = (row < 0).unsqueeze(1)
+        clips = torch.cat([facts["clips"].double(), torch.ones(1, dtype=torch.float64)])[row].unsqueeze(1)
+        mean = torch.where(alone, own, torch.cat([counts, counts.new_zeros(1, counts.shape[1])])[row] / clips)
+        kept = (1 - alpha) / (1 + alpha / (clips - 1).clamp(min=1))
+        spread = mean + kept * (own - mean)
         reached = spread[:, -1:] > 0
-        frequency = torch.from_numpy(data.task.prior(data.targets[part == 0]))
-        score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), frequency)
-        return {"": data.task.decide(score.clamp(0, 1).float().numpy())}
+        score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
+        return {"": self.spec.task.decide(score.clamp(0, 1).float().numpy())}

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from stages.head.collection import Collection
+from stages.head.heads import Spec
 from stages.head.heads.song import Song
 from stages.head.random import bits, key, normal
-from stages.head.settings import Settings
 from stages.splits.regimes import Split
 
 _STREAM = key("random features")
@@ -26,10 +26,10 @@ class RandomFeatures(Song):
     TITLE = "song head on random vectors (control)"
     CITATION = "Encore"
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        streams = bits(_STREAM, torch.from_numpy(data.rows).to(x.device)).unsqueeze(1)
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        streams = bits(_STREAM, torch.from_numpy(collection.rows).to(x.device)).unsqueeze(1)
         columns = torch.arange(x.shape[1], device=x.device)
-        drawn = torch.empty_like(x)
-        for vectors, stream in zip(torch.split(drawn, _ROWS), torch.split(streams, _ROWS), strict=True):
+        normals = torch.empty_like(x)
+        for vectors, stream in zip(torch.split(normals, _ROWS), torch.split(streams, _ROWS), strict=True):
             vectors.copy_(normal(bits(stream, columns)))
-        super().__init__(data, drawn, part, settings)
+        super().__init__(collection, normals, split, spec)

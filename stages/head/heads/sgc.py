@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import TrainedHead
-from stages.head.settings import Settings
+from stages.head.heads import Spec, TrainedHead
 from stages.splits.regimes import Split
 
 
@@ -26,14 +25,14 @@ class Sgc(TrainedHead):
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
-    SETTINGS = frozenset()
 
-    def __init__(self, data: Collection, x: Tensor, part: Split, settings: Settings) -> None:
-        super().__init__(data, x, part, settings)
-        self.pooled = data.graph.to(x.device).pooled(x)
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+        super().__init__(collection, x, split, spec)
+        self.pooled = self.artist_graph().pooled(x)
 
-    def build(self) -> nn.Module:
-        return nn.Linear(2 * self.x.shape[1], self.labels)
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return nn.Linear(2 * spec.dim, spec.outputs)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return (torch.cat([self.x[nodes], self.pooled[nodes]], dim=1),)

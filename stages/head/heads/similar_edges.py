@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
+
+from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph
-from stages.head.graph.neighbours import directions, similar
-from stages.head.heads.gnn import Sage
+from stages.head.graph.neighbours import centre, directions, similar
+from stages.head.heads import Facts
+from stages.head.heads.gnn import Sage, SageConfig
+from stages.head.settings import setting
+from stages.splits.regimes import Split
 
-_LEAST_COSINE = 0.2
-_MOST = 64
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config(SageConfig):
+    """Beside GraphSAGE's settings:
+
+    Attributes
+    ----------
+    least_cosine : the cosine above which two clips are neighbours.
+    most_similar : at most so many neighbours a clip, those most alike.
+    """
+
+    least_cosine: float = setting(0.2, least=-1, most=1)
+    most_similar: int = setting(64, least=1, most=100_000)
 
 
 class SimilarEdges(Sage):
@@ -22,7 +40,13 @@ class SimilarEdges(Sage):
     TITLE = "GraphSAGE over similar clips of the artist"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
     READS_ARTISTS = True
+    Config = Config
+
+    @classmethod
+    def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
+        """``centre``: [dim] the training part's mean, from which cosines are taken."""
+        return {"centre": centre(x, split)}
 
     def relation(self) -> Graph:
-        train = torch.from_numpy(self.part == 0).to(self.x.device).nonzero().squeeze(1)
-        return similar(self.data.graph.to(self.x.device), directions(self.x, train), _LEAST_COSINE, _MOST)
+        unit = directions(self.x, self.facts["centre"])
+        return similar(self.artist_graph(), unit, self.config.least_cosine, self.config.most_similar)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stages.head.heads import TrainedHead
-from stages.head.heads._layers import Classifier
+from stages.head.heads import Spec, TrainedHead
+from stages.head.heads._layers import Classifier, HiddenConfig, width
 
 
 class Song(TrainedHead):
@@ -15,9 +15,11 @@ class Song(TrainedHead):
     TITLE = "song only"
     CITATION = "S. Lee, thesis, Seoul National University: the baseline of its chapter 4"
     BY_ARTIST = True
+    Config = HiddenConfig
 
-    def build(self) -> nn.Module:
-        return _Network(self.x.shape[1], self.hidden, self.labels, self.settings.dropout)
+    @staticmethod
+    def build(spec: Spec) -> nn.Module:
+        return _Network(spec.dim, width(spec), spec.outputs, spec.config.dropout)
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return (self.x[nodes],)

@@ -1,28 +1,22 @@
-"""What a stopped ``encore head`` or ``compare`` had done, so that the same command goes on from there."""
+"""Resuming ``encore head`` and ``compare``: the same command goes on where it was stopped."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
-import stages
-from stages.head.heads import Head
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.processes import ProcessGroup
 from stages.progress import note
 from store.errors import StoreError
 from store.fingerprint import canonical
 from store.layout import Store
-from store.runs import RunFolder
+from store.runs import RunFolder, RunRecord
 
-_MARK = "unfinished"
 _LOOK_AGAIN_S = 0.5
 
 
@@ -38,48 +32,50 @@ class Journal:
 
     Parameters
     ----------
-    about : what decides the numbers of all folders: collection, settings, seeds.
+    about : what decides the numbers of all folders: collection, settings of the training, seeds.
     """
 
-    def __init__(self, store: Store, world: ProcessGroup, about: Mapping[str, Any]) -> None:
-        self.store, self.world, self.about = store, world, about
-        self.writes = world.rank == 0
-        self.codes: dict[RunFolder, str] = {}
+    def __init__(self, store: Store, processes: ProcessGroup, about: Mapping[str, Any]) -> None:
+        self.store, self.processes, self.about = store, processes, about
+        self.writes = processes.rank == 0
         self._marks: dict[RunFolder, str] = {}
-        self._held: dict[RunFolder, Callable[[], None]] = {}
+        self._locks: dict[RunFolder, Callable[[], None]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for folder in list(self._held):
+        for folder in list(self._locks):
             self._leave(folder)
 
-    def begin(self, folders: Mapping[RunFolder, type[Head]]) -> dict[RunFolder, RunFolder]:
+    def begin(self, folders: Mapping[RunFolder, Mapping[str, Any]]) -> dict[RunFolder, RunFolder]:
         """For each folder the one to fill: itself where it is this command's own, else the one beside it.
 
-        Waits for other commands that fill any of them; each is this one's until it is `whole`. The code revision of
-        a folder that is to be filled is in ``codes``.
+        Waits for other commands that fill any of them; each is this one's until it is `whole`.
+
+        Parameters
+        ----------
+        folders : what decides the numbers of each besides ``about``: the head's own settings, its code.
         """
-        found = {}
+        targets = {}
         for folder in sorted(folders, key=lambda folder: folder.path):  # in one order, or two could wait for each other
             self._take(folder)
-            found[folder] = self._begin(folder, code_revision(folders[folder]))
-        return found
+            targets[folder] = self._begin(folder, folders[folder])
+        return targets
 
-    def _begin(self, folder: RunFolder, code: str) -> RunFolder:
-        mark = _hash(json.dumps(canonical({**self.about, "code": code}), sort_keys=True).encode())
-        own = self.world.tell(self.writes and self._read_mark(folder) == mark)
-        filled = folder if own else replace(folder, unfinished=True)
-        self.codes[filled], self._marks[filled] = code, mark
-        if self.writes and self._read_mark(filled) != mark:
-            self.store.files.remove(filled.path)
-            self.store.files.write(f"{filled.path}/{_MARK}", mark.encode())
-        return filled
+    def _begin(self, folder: RunFolder, about: Mapping[str, Any]) -> RunFolder:
+        mark = _hash(json.dumps(canonical({**self.about, **about}), sort_keys=True).encode())
+        own = self.processes.broadcast(self.writes and self._read_mark(folder) == mark)
+        target = folder if own else replace(folder, unfinished=True)
+        self._marks[target] = mark
+        if self.writes and self._read_mark(target) != mark:
+            self.store.files.remove(target.path)
+            self.store.files.write(target.mark, mark.encode())
+        return target
 
     def _take(self, folder: RunFolder) -> None:
         waits = False
-        while not self.world.tell(not self.writes or self._is_free(folder)):
+        while not self.processes.broadcast(not self.writes or self._is_free(folder)):
             if not waits:
                 note(
                     f"another command trains {folder.mode}, {folder.regime} on {folder.dataset} at this moment; "
@@ -91,16 +87,16 @@ class Journal:
     def _is_free(self, folder: RunFolder) -> bool:
         give_back = self.store.files.take(folder.lock, 0)
         if give_back is not None:
-            self._held[folder] = give_back
+            self._locks[folder] = give_back
         return give_back is not None
 
     def _leave(self, folder: RunFolder) -> None:
-        if folder in self._held:
-            self._held.pop(folder)()
+        if folder in self._locks:
+            self._locks.pop(folder)()
 
     def _read_mark(self, folder: RunFolder) -> str | None:
-        held = self._read(f"{folder.path}/{_MARK}")
-        return None if held is None else held.decode(errors="replace")
+        content = self._read(folder.mark)
+        return None if content is None else content.decode(errors="replace")
 
     def _check(self, folder: RunFolder) -> None:
         if self.writes and self._read_mark(folder) != self._marks[folder]:
@@ -109,19 +105,18 @@ class Journal:
                 f"trained {folder.mode}, {folder.regime}; run the same command again when that has come to its end"
             )
 
-    def done(self, folder: RunFolder, name: str) -> dict[str, Any] | None:
-        """What a finished run told of itself (`save_run`); None where it is still to be done."""
+    def done(self, folder: RunFolder, name: str) -> RunRecord | None:
+        """The record of a finished run; None where it is still to be done."""
         self._check(folder)
-        data = self.world.tell(self._read(f"{folder.path}/{name}.json") if self.writes else None)
-        if data is None:
+        content = self.processes.broadcast(self._read(folder.record(name)) if self.writes else None)
+        if content is None:
             return None
-        told: dict[str, Any] = json.loads(data)
         note(f"{folder.mode}, {folder.regime}, {name} was done before; it is kept")
-        return told
+        return RunRecord.from_json(content)
 
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
-        """Where a network waits while it is not finished."""
-        return Checkpoint(self.store.files, f"{folder.path}/{name}-{member}.resume", self._marks[folder])
+        """Where a network is kept while it is trained."""
+        return Checkpoint(self.store.files, folder.resume(name, member), self._marks[folder])
 
     def whole(self, folder: RunFolder) -> None:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
@@ -141,7 +136,7 @@ class Journal:
     def forget(self, folder: RunFolder, name: str) -> None:
         """Remove the checkpoints of a run, which is finished."""
         for file in self.store.files.files(folder.path) if self.writes else ():
-            if re.fullmatch(re.escape(name) + r"-\d+\.resume", file):
+            if folder.is_resume_of(name, file):
                 self.store.files.remove(f"{folder.path}/{file}")
 
     def end(self) -> None:
@@ -152,7 +147,7 @@ class Journal:
             if give_back is None:
                 continue  # another command fills it now, maybe the same one: the mark is its own to remove
             if self._read_mark(whole) == mark:
-                self.store.files.remove(f"{whole.path}/{_MARK}")
+                self.store.files.remove(whole.mark)
             give_back()
 
     def _read(self, path: str) -> bytes | None:
@@ -162,15 +157,5 @@ class Journal:
             return None
 
 
-def code_revision(head: type[Head]) -> str:
-    """A hash of the source that decides what a head learns: all of stage two, and the head's own file."""
-    root = Path(stages.__file__).parent
-    files = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] != "embed"]
-    own = inspect.getsourcefile(head)
-    if own is not None and Path(own) not in files:
-        files.append(Path(own))
-    return _hash(b"\0".join(path.read_bytes() for path in files))
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

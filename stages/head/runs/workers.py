@@ -1,4 +1,4 @@
-"""Jobs side by side, in copies of this process that work on one thread each."""
+"""Jobs side by side, each in a copy of this process with one thread."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def in_order(
                         running[pipe] = following, process
                 ready = set(wait(list(running)))
                 for pipe in [pipe for pipe in running if pipe in ready]:
-                    said, what = _heard(pipe)
-                    if said == "advance":
-                        advance(what)
-                    elif said == "note":
-                        progress.note(what)
-                    elif said == "failed":
-                        raise what
+                    kind, value = _receive(pipe)
+                    if kind == "advance":
+                        advance(value)
+                    elif kind == "note":
+                        progress.note(value)
+                    elif kind == "failed":
+                        raise value
                     else:
                         ended, process = running.pop(pipe)
-                        done[ended] = what
+                        done[ended] = value
                         process.join()
                         pipe.close()
             yield done.pop(number)
@@ -97,30 +97,29 @@ def _start(
 
 
 def _work_apart(
-    work: Callable[[Job, Advance], Done], job: Job, pipe: Connection, heard_by: Sequence[Connection], parent: int
+    work: Callable[[Job, Advance], Done], job: Job, pipe: Connection, readers: Sequence[Connection], parent: int
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends its copies
     ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    for end in heard_by:  # a pipe breaks when its last reader is gone, and these are the first process's to read
+    for end in readers:  # a pipe breaks when its last reader is gone, and these are the first process's to read
         end.close()
     torch.set_num_threads(1)
     # A copy has no other threads, and a library that counted on those it had would wait for them for ever.
     threadpool_limits(1)
     progress.relay(lambda text: pipe.send(("note", text)))
     try:
-        said = "done", work(job, lambda n: pipe.send(("advance", n)))
-        pipe.send(said)
+        pipe.send(("done", work(job, lambda n: pipe.send(("advance", n)))))
     except BrokenPipeError:  # the first process is gone
         return
     except Exception as error:
         error.add_note("".join(traceback.format_exception(error)))
-        pipe.send(("failed", _that_travels(error)))
+        pipe.send(("failed", _picklable(error)))
 
 
-def _that_travels(error: Exception) -> Exception:
-    """The error, or one that says the same, where it does not come through pickle whole."""
+def _picklable(error: Exception) -> Exception:
+    """The error, or where it does not survive pickle one with the same text."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -128,12 +127,12 @@ def _that_travels(error: Exception) -> Exception:
     return error
 
 
-def _heard(pipe: Connection) -> tuple[str, Any]:
+def _receive(pipe: Connection) -> tuple[str, Any]:
     try:
-        said: tuple[str, Any] = pipe.recv()
+        message: tuple[str, Any] = pipe.recv()
     except (EOFError, OSError) as error:
         raise EncoreError(
             "a process that trains was ended from outside (out of memory?); what was finished is kept: run the same "
             "command again, with OMP_NUM_THREADS=1 it trains one network at a time"
         ) from error
-    return said
+    return message

@@ -1,4 +1,4 @@
-"""Where an unfinished training waits to be taken up again."""
+"""Where the state of an unfinished training is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    about : what decides the training; a file that tells of another one is as good as none.
+    about : a hash of what decides the training; a file with another one is ignored.
     """
 
     def __init__(self, files: Files, name: str, about: str) -> None:
@@ -26,14 +26,14 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last; None where there is nothing, or nothing whole, of this training."""
+        """The state that was saved last; None where there is no whole file of this training."""
         try:
-            held = torch.load(io.BytesIO(self.files.read(self.name)), map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(self.files.read(self.name)), map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
         except Exception:  # torch.load has no error of its own for what is damaged
             return None
-        state: dict[str, Any] | None = held["state"] if held.get("about") == self.about else None
+        state: dict[str, Any] | None = content["state"] if content.get("about") == self.about else None
         return state
 
     @property

@@ -1,4 +1,4 @@
-"""The processes that train one head together, started by ``torchrun``; one alone is a world too."""
+"""The processes that train one head together, started by ``torchrun``; a single one is a group too."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Process ``rank`` of ``size``. What all of them compute alike needs none of this."""
+    """Process ``rank`` of ``size``, which does nothing where the process is alone."""
 
     rank: int = 0
     size: int = 1
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """``values`` added up over the processes, in place; the same bits in each of them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def sum_gradients(self, network: nn.Module) -> None:
+    def all_reduce_gradients(self, network: nn.Module) -> None:
         """Add up the gradients over the processes, in one message."""
         if self.size == 1:
             return
         parameters = [p for p in network.parameters() if p.requires_grad]
         flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
-        parts = torch.split(self.sum(flat), [p.numel() for p in parameters])
+        parts = torch.split(self.all_reduce(flat), [p.numel() for p in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def tell(self, said: T) -> T:
-        """What the first process says, in all of them."""
-        heard = [said]
+    def broadcast(self, value: T) -> T:
+        """The first process's value, in all of them."""
+        values = [value]
         if self.size > 1:
-            dist.broadcast_object_list(heard)
-        return heard[0]
+            dist.broadcast_object_list(values)
+        return values[0]
 
 
 ALONE = ProcessGroup()
@@ -51,7 +51,7 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[ProcessGroup]:
-    """The world that ``torchrun`` started this process in, left again at the end."""
+    """The group that ``torchrun`` started this process in, left again at the end."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return

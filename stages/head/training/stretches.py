@@ -6,7 +6,7 @@ processes, is what would be trained on all of them at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
-from stages.head.settings import Settings
 from stages.head.training.processes import ALONE, ProcessGroup
-from stages.splits.regimes import Split
 from store.errors import RequestError
 from store.words import counted
 
@@ -51,97 +49,48 @@ class Stretches:
     whole : whether this process holds all clips all the time.
     """
 
-    def __init__(self, data: Collection, world: ProcessGroup = ALONE, most: int | None = None) -> None:
-        self.data, self.world = data, world
-        self.whole = world.size == 1 and (most is None or len(data) <= most)
-        shares = [[0, len(data)]]
+    def __init__(self, collection: Collection, processes: ProcessGroup = ALONE, most: int | None = None) -> None:
+        self.collection, self.processes = collection, processes
+        self.whole = processes.size == 1 and (most is None or len(collection) <= most)
+        shares = [[0, len(collection)]]
         if not self.whole:
-            bounds = _bounds(data.artist)
-            cuts = _by_size(bounds, len(data) if most is None else most * world.size)
-            shares = [_in_shares(bounds, first, last, world.size) for first, last in pairwise(cuts)]
-        self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[world.rank : world.rank + 2]) for cuts in shares]
+            bounds = _bounds(collection.artist)
+            cuts = _by_size(bounds, len(collection) if most is None else most * processes.size)
+            shares = [_in_shares(bounds, first, last, processes.size) for first, last in pairwise(cuts)]
+        self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[processes.rank : processes.rank + 2]) for cuts in shares]
         if not np.diff(shares).any(axis=0).all():
+            clips = counted(len(collection), "clip")
             raise RequestError(
-                f"{counted(len(data), 'clip')} of whole artists cannot be shared among {world.size} processes; "
-                f"start fewer"
+                f"{clips} of whole artists cannot be shared among {processes.size} processes; start fewer"
             )
-        self._held: Collection | None = None
+        self._clips: Collection | None = None
         self._silent: dict[int, int] = {}  # by stretch, the representations here that are all zero
 
     def check(self, *heads: type[Head]) -> None:
         """RequestError for heads with a network that cannot be trained on some artists without the others."""
-        wrong = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
-        if wrong and not self.whole:
+        names = [head.NAME for head in heads if issubclass(head, TrainedHead) and not head.BY_ARTIST]
+        if names and not self.whole:
             raise RequestError(
-                f"{', '.join(wrong)} must see the whole collection at once, which several processes, or a collection "
+                f"{', '.join(names)} must see the whole collection at once, which several processes, or a collection "
                 f"larger than --memory, do not have at hand; name other modes, or train in one process with more memory"
             )
 
     def clips(self, number: int) -> Collection:
-        """What this process holds of a stretch, with representations; an only stretch is read once."""
-        if self._held is not None:
-            return self._held
+        """This process's share of a stretch, with representations; an only stretch is read once."""
+        if self._clips is not None:
+            return self._clips
         stretch = self.stretches[number]
-        clips = self.data.take(stretch.begin, stretch.end)
+        clips = self.collection.take(stretch.begin, stretch.end)
         if number not in self._silent:
             assert clips.x is not None
             self._silent[number] = silent(clips.x)
         if len(self.stretches) == 1:
-            self._held = clips
+            self._clips = clips
         return clips
 
     def silent(self, device: torch.device) -> int:
         """How many representations are all zero, of those that were read so far in any process."""
-        return int(self.world.sum(torch.tensor(sum(self._silent.values()), device=device)))
-
-
-class Heads:
-    """The head, bound to what this process holds of one stretch after another."""
-
-    def __init__(
-        self, head_type: type[TrainedHead], shards: Stretches, part: Split, settings: Settings, device: torch.device
-    ) -> None:
-        self.head_type, self.shards, self.part, self.settings, self.device = head_type, shards, part, settings, device
-        self._shown = shards.data.shown(part)
-        self._bound: tuple[int, TrainedHead] | None = None
-        self.shift, self.scale = torch.zeros(shards.data.dim), torch.ones(shards.data.dim)
-        if settings.standardise:
-            self.shift, self.scale = self._standard()
-        self.shift, self.scale = self.shift.to(device), self.scale.to(device)
-
-    def _standard(self) -> tuple[Tensor, Tensor]:
-        sums = torch.zeros(2, self.shards.data.dim, dtype=torch.float64)
-        for number, stretch in enumerate(self.shards.stretches):
-            nodes = np.flatnonzero(self.part[stretch.begin : stretch.end] == 0)
-            if len(nodes):
-                x = self.shards.clips(number).x
-                assert x is not None
-                sums += moments(x, nodes)
-        sums = self.shards.world.sum(sums.to(self.device)).cpu()
-        return standard(sums, int((self.part == 0).sum()))
-
-    def any(self) -> TrainedHead:
-        """The head on the stretch that is at hand, or the first of which anything is here."""
-        if self._bound is not None:
-            return self._bound[1]
-        return self(next(i for i, stretch in enumerate(self.shards.stretches) if stretch.begin < stretch.end))
-
-    def __call__(self, number: int) -> TrainedHead:
-        if self._bound is not None and self._bound[0] == number:
-            return self._bound[1]
-        self._bound = None  # lets go of the last one's memory before the next is read
-        clips, stretch = self.shards.clips(number), self.shards.stretches[number]
-        assert clips.x is not None
-        x = clips.x.to(self.device)
-        if self.settings.standardise:
-            x = (x - self.shift).mul_(self.scale)
-        shown, part = self._shown, self.part
-        if not self.shards.whole:
-            part = part[stretch.begin : stretch.end]
-            shown = replace(clips, x=None, whole_training=(self._shown, self.part)).shown(part)
-        head = self.head_type(shown, x, part, self.settings)
-        self._bound = number, head
-        return head
+        return int(self.processes.all_reduce(torch.tensor(sum(self._silent.values()), device=device)))
 
 
 def silent(x: Tensor) -> int:
@@ -194,5 +143,5 @@ def _by_size(bounds: NDArray[np.int64], most: int) -> list[int]:
 def _in_shares(bounds: NDArray[np.int64], first: int, last: int, count: int) -> list[int]:
     """``count`` + 1 cuts from ``first`` to ``last``, each the nearest to an equal share."""
     bounds = bounds[(bounds >= first) & (bounds <= last)]
-    wanted = np.linspace(first, last, count + 1)
-    return [int(bounds[np.abs(bounds - at).argmin()]) for at in wanted]
+    equal = np.linspace(first, last, count + 1)
+    return [int(bounds[np.abs(bounds - at).argmin()]) for at in equal]

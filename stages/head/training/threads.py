@@ -9,13 +9,9 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
-
-from stages.head.collection import Collection
-from stages.head.settings import Settings
+from torch import nn
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)  # of mallopt(3): a parameter, and bytes
-
-
 _ONE_THREAD_FLOPS = 1e9  # below so much work a step, other threads gain little, and lose much where cores are shared
 
 
@@ -32,18 +28,26 @@ def keep_freed_memory() -> None:
             mallopt(*parameter)
 
 
-def takes_one_thread(data: Collection, settings: Settings) -> bool:
-    """Whether steps are so small that a second thread would only wait for the first: by the floating-point operations
-    of one hidden layer and the output layer over a batch, forward and backward.
+def takes_one_thread(network: nn.Module, batch: int) -> bool:
+    """Whether a training step of ``batch`` clips is so small that a second thread would only wait for the first.
+
+    Counted are the floating-point operations of all weight matrices over the batch, forward and backward.
     """
-    clips, hidden = min(settings.batch, len(data)), settings.hidden or data.dim
-    return 6 * clips * hidden * (data.dim + len(data.labels)) < _ONE_THREAD_FLOPS
+    return 6 * batch * multiply_adds(network) < _ONE_THREAD_FLOPS
+
+
+def multiply_adds(network: nn.Module) -> int:
+    """How many a clip costs: one for each weight of a matrix that is multiplied, and none for tables of vectors."""
+    tables = (nn.Embedding, nn.EmbeddingBag)
+    layers = [layer for layer in network.modules() if not isinstance(layer, tables)]
+    return sum(weight.numel() for layer in layers for weight in layer.parameters(recurse=False) if weight.dim() > 1)
 
 
 @contextmanager
-def threads(data: Collection, settings: Settings) -> Iterator[None]:
+def threads(network: nn.Module, batch: int) -> Iterator[None]:
+    """As many threads as steps of this size make use of."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if takes_one_thread(data, settings) else before)
+    torch.set_num_threads(1 if takes_one_thread(network, batch) else before)
     try:
         yield
     finally:

@@ -1,0 +1,156 @@
+"""Trained heads, back from the files of a run: they score clips of any collection with the same representation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages import registry
+from stages.head.collection import Collection
+from stages.head.heads import CountedHead, Head, Spec, TrainedHead
+from stages.head.saved import SavedHead
+from stages.head.scores.prediction import Prediction
+from stages.head.scores.task import TASKS, Task
+from stages.head.training.binder import Binder
+from stages.head.training.stretches import Stretches
+from stages.splits.regimes import Split
+from store.errors import FormatError, RequestError
+from store.layout import Store
+from store.runs import RunFolder
+
+_CPU = torch.device("cpu")
+
+
+def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
+    """The head that a run left.
+
+    Parameters
+    ----------
+    name : of the run's files, as `run_name` gives it: ``seed-0``.
+
+    Raises
+    ------
+    RequestError
+        where there is no such run, or no such mode.
+    FormatError
+        where its files are damaged, or of another version.
+    """
+    members: list[SavedHead] = []
+    files = set(store.files.files(folder.path))
+    while folder.head(name, len(members) + 1).rpartition("/")[2] in files:
+        file = folder.head(name, len(members) + 1)
+        members.append(SavedHead.from_bytes(store.files.read(file), store.files.show(file), folder.command()))
+    if not members:
+        raise RequestError(
+            f"{store.files.show(folder.path)} holds no trained head {name}; train one: {folder.command()}"
+        )
+    return RestoredHead(tuple(members), store.files.show(folder.head(name)), folder.command())
+
+
+@dataclass(frozen=True)
+class RestoredHead:
+    """A trained head, one network or several.
+
+    Attributes
+    ----------
+    members : its networks; `score` gives the mean of their scores.
+    file, command : where it lies, and what trains it again, for messages.
+    """
+
+    members: tuple[SavedHead, ...]
+    file: str
+    command: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the columns of its scores are."""
+        return tuple(self.members[0].labels)
+
+    @property
+    def task(self) -> Task:
+        task = TASKS.get(self.members[0].task)
+        if task is None:
+            raise FormatError(f"{self.file} is damaged: there is no task {self.members[0].task!r}")
+        return task
+
+    @property
+    def head_type(self) -> type[Head]:
+        head: type[Head] = registry.find("head", self.members[0].mode)
+        return head
+
+    def score(self, collection: Collection, split: Split, device: torch.device = _CPU) -> Prediction:
+        """Scores and decisions [clips, labels] for every clip, in the order of `labels`.
+
+        Artists are those of the same ids, whatever their numbers. The labels of clips of part 0, and no others, are
+        what heads that count take for known: of a clip that was in training it takes its own label away.
+
+        Parameters
+        ----------
+        collection : the clips, which may carry other labels, few of them or none. A head with `Head.NEEDS_COLLECTION`
+            gives its stored scores only on the whole collection; others need the clips of whole artists.
+        split : [clips] 0 for clips that the head was trained on; any other number for clips that it was not.
+
+        Raises
+        ------
+        RequestError
+            where the representations are not those that it reads.
+        """
+        self._check(collection)
+        collection = collection.with_labels(self.labels)
+        if issubclass(self.head_type, TrainedHead):
+            stretches = Stretches(collection.held())
+            each = [self._network_scores(self.head_type, member, stretches, split, device) for member in self.members]
+            prediction = self.task.decide(np.stack(each).mean(axis=0, dtype=np.float32))
+        else:
+            prediction = self._counted(collection, split)
+        threshold = self.members[0].threshold
+        return prediction if threshold is None else self.task.decide(prediction.score, np.array(threshold))
+
+    def _network_scores(
+        self, head_type: type[TrainedHead], member: SavedHead, stretches: Stretches, split: Split, device: torch.device
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        assert member.shift is not None
+        assert member.scale is not None
+        assert member.network is not None
+        standardised = member.shift.to(device), member.scale.to(device)
+        binder = Binder(head_type, stretches, split, self._spec(member), device, standardised)
+        network = head_type.build(binder.spec).to(device)
+        try:
+            network.load_state_dict(member.network)
+        except RuntimeError as error:
+            raise FormatError(
+                f"{self.file} does not fit the head {member.mode} of this version: {error}; train it again: "
+                f"{self.command}"
+            ) from error
+        scores: np.ndarray[Any, np.dtype[np.float32]] = binder.any().refine(binder.scores(network)).cpu().numpy()
+        return scores
+
+    def _counted(self, collection: Collection, split: Split) -> Prediction:
+        (member,) = self.members
+        assert issubclass(self.head_type, CountedHead)
+        predictions = self.head_type(collection.masked(split), split, self._spec(member)).score()
+        return predictions[member.rule or ""]
+
+    def _spec(self, member: SavedHead) -> Spec:
+        try:
+            config = self.head_type.Config(**member.config)
+        except TypeError as error:
+            raise FormatError(
+                f"{self.file} has other settings than the head {member.mode} of this version: {error}; train it "
+                f"again: {self.command}"
+            ) from error
+        return Spec(member.dim, self.task.outputs(member.labels), self.task, config, member.facts)
+
+    def _check(self, collection: Collection) -> None:
+        representation = self.members[0].representation
+        if representation is None:
+            return
+        if collection.backbone != representation or collection.dim != self.members[0].dim:
+            other = collection.backbone or "none"
+            raise RequestError(
+                f"{self.file} reads representations {representation}, {self.members[0].dim} numbers each, and these "
+                f"are {other}; encode the songs with the same backbone, settings and weights"
+            )

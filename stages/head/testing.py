@@ -1,0 +1,311 @@
+"""Tests that every head must pass, also those of other packages, and made collections to run them on.
+
+In a test file of a package that offers a head::
+
+    class TestMine(HeadTests):
+        @pytest.fixture
+        def head(self) -> type[Head]:
+            return Mine
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from stages.head.collection import Collection
+from stages.head.fit import Fitted, fit
+from stages.head.heads import Head, TrainedHead
+from stages.head.open import from_catalog
+from stages.head.options import resolve
+from stages.head.restore import RestoredHead, restore
+from stages.head.runs.files import save_run
+from stages.head.scores.prediction import Prediction
+from stages.head.settings import Settings, keys
+from stages.head.training import checkpoint
+from stages.head.training.binder import Binder
+from stages.head.training.checkpoint import Checkpoint
+from stages.head.training.stretches import Stretches
+from stages.splits.regimes import Split
+from store.errors import RequestError
+from store.files import Files
+from store.layout import Store
+from store.runs import RunFolder, run_name
+from store.schema import Catalog, CatalogInfo
+
+INFO = CatalogInfo(name="made", title="Made", version="1", licence="CC0", citation="-", backbone="fcn")
+REPRESENTATION = "fcn-0123456789ab"
+_CPU = torch.device("cpu")
+
+
+def collection_of(
+    x: NDArray[np.floating[Any]],
+    labels: NDArray[np.bool_],
+    artist: NDArray[np.int64],
+    song: NDArray[np.int64] | None = None,
+    album: NDArray[np.int64] | None = None,
+) -> Collection:
+    """A collection with a catalog of its own, from arrays of clips that are sorted by artist.
+
+    Parameters
+    ----------
+    x : [clips, dim] the representations.
+    labels : [clips, labels] at least one a clip; fewer than ten labels.
+    artist : [clips] from 0, -1 where unknown.
+    song, album : [clips]; each clip its own song where None, each unknown (-1) its own album.
+    """
+    clips = len(x)
+    song = np.arange(clips) if song is None else song
+    album = np.full(clips, -1) if album is None else album
+    names = [f"label-{i}" for i in range(labels.shape[1])]
+    columns = {
+        "clip_id": [f"clip {i:07}" for i in range(clips)],
+        "song_id": [f"song {i:07}" for i in song],
+        "artist_id": [None if i < 0 else f"artist {i:07}" for i in artist],
+        "album_id": [None if i < 0 else f"album {i:07}" for i in album],
+        "labels": [[names[i] for i in np.flatnonzero(row)] for row in labels],
+        "path": [f"{i}.wav" for i in range(clips)],
+    }
+    table = Catalog.build(INFO, columns).table
+    ids = table.column("clip_id").to_pylist()
+    catalog = Catalog(INFO, table.take(np.argsort(ids)).combine_chunks())
+    collection = from_catalog(catalog)
+    representations = torch.from_numpy(x[collection.rows].astype(np.float32))
+    return replace(collection, x=representations, backbone=REPRESENTATION)
+
+
+def make_collection(
+    *,
+    artists: int = 60,
+    songs: int = 500,
+    clips: int = 2,
+    labels: int = 5,
+    multi: bool = True,
+    dim: int = 16,
+) -> Collection:
+    """Artists keep to one or two labels; the representation shows a song's labels through much noise."""
+    rng = np.random.default_rng(0)
+    song_artist = np.minimum((artists * rng.random(songs) ** 2).astype(int), artists - 1)
+    song_artist[rng.random(songs) < 0.03] = -1
+    taste = rng.integers(0, labels, (artists, 2))
+    first = np.where(rng.random(songs) < 0.8, taste[song_artist, 0], rng.integers(0, labels, songs))
+    truth = np.zeros((songs, labels), dtype=bool)
+    truth[np.arange(songs), first] = True
+    if multi:
+        two = rng.random(songs) < 0.3
+        truth[two, taste[song_artist[two], 1]] = True
+    means = truth @ rng.standard_normal((labels, dim)) + 1.5 * rng.standard_normal((songs, dim))
+    song = np.repeat(np.arange(songs), clips)
+    song = song[np.argsort(song_artist[song], kind="stable")]
+    x = means[song] + 0.5 * rng.standard_normal((len(song), dim))
+    artist = song_artist[song].astype(np.int64)
+    return collection_of(x, truth[song], artist, song, np.where(artist >= 0, song // 5, -1))
+
+
+def renumbered(collection: Collection, clips: NDArray[np.int64]) -> Collection:
+    """Some clips, in this order, with other numbers for the same artists."""
+    part = collection.select(clips)
+    rng = np.random.default_rng(1)
+    numbers = rng.permutation(len(collection.artist_ids))  # the new number of each artist
+    ids = np.empty(len(numbers), dtype=object)
+    ids[numbers] = list(collection.artist_ids)
+    artist = np.where(part.artist >= 0, numbers[part.artist], -1)
+    return replace(part, artist=artist, artist_ids=tuple(ids))
+
+
+QUICK = {"epochs": "3", "batch": "64", "hidden": "16", "learning_rate": "0.003"}
+
+
+def quick_fit(
+    head: type[Head], collection: Collection, split: Split, *, members: int = 1, **options: Any
+) -> list[Fitted]:
+    """A short training of a head; ``options`` are those of `fit`."""
+    settings, configs = resolve([head], _changes(head, members))
+    return fit(head, collection, split, configs[head], settings, 0, _CPU, **options)
+
+
+def _changes(head: type[Head], members: int = 1) -> dict[str, str]:
+    known = {*keys(Settings), *keys(head.Config)}
+    return {key: value for key, value in {**QUICK, "members": str(members)}.items() if key in known}
+
+
+def through_a_store(
+    folder: Path, head: type[Head], collection: Collection, split: Split, fitted: Fitted
+) -> RestoredHead:
+    """The head as it comes back from the files of a run."""
+    store = Store(str(folder))
+    representation = REPRESENTATION if head.READS_SONGS else None
+    runs = RunFolder("made", representation, head.NAME, "random")
+    settings, _ = resolve([head], _changes(head, max(1, len(fitted.networks))))
+    save_run(
+        *(store, runs, fitted),
+        collection=collection,
+        split=split,
+        seed=0,
+        fold=None,
+        settings=settings,
+        code="-",
+    )
+    return restore(store, runs, run_name(0, None, fitted.rule))
+
+
+class HeadTests:
+    """The contract of heads. A subclass defines the fixture ``head``; it may define ``made`` too."""
+
+    @pytest.fixture
+    def head(self) -> type[Head]:
+        raise NotImplementedError
+
+    @pytest.fixture(params=[True, False], ids=["several labels", "one label"])
+    def made(self, request: pytest.FixtureRequest) -> Collection:
+        """A small collection, whose clips carry several labels, and one whose clips carry one."""
+        return make_collection(songs=120, artists=15, multi=request.param)
+
+    def test_its_config_is_frozen_plain_and_its_own(self, head: type[Head]) -> None:
+        config = head.Config()
+        assert dataclasses.is_dataclass(config)
+        assert not set(keys(config)) & set(keys(Settings)), "a head's key may not be one of the training's"
+        for field in dataclasses.fields(config):
+            with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
+                setattr(config, field.name, 1)
+            value = getattr(config, field.name)
+            assert isinstance(value, bool | int | float | str | tuple | None)
+            assert head.Config(**{field.name: value}) == config
+
+    def test_its_config_is_checked(self, head: type[Head]) -> None:
+        """A value outside the bounds that a field names is refused."""
+        for field in dataclasses.fields(head.Config):
+            for bound, step in (("least", -1), ("above", 0), ("most", 1), ("below", 0)):
+                limit = field.metadata.get(bound)
+                if limit is not None:
+                    with pytest.raises(RequestError, match=f"{field.name} is"):
+                        head.Config(**{field.name: limit + step})
+
+    def test_every_clip_is_scored_once(self, head: type[Head], made: Collection) -> None:
+        split = made.split("random", 0)
+        for fitted in quick_fit(head, made, split):
+            score = fitted.prediction.score
+            assert score.shape == fitted.prediction.chosen.shape == (len(made), len(made.labels))
+            assert ((score >= -1e-4) & (score <= 1 + 1e-4)).all()
+
+    def test_equal_arguments_give_equal_bits(self, head: type[Head], made: Collection) -> None:
+        """Whatever torch's generator has given before."""
+        split = made.split("random", 0)
+        first = quick_fit(head, made, split)
+        torch.manual_seed(99)
+        torch.rand(7)
+        state = torch.random.get_rng_state()
+        second = quick_fit(head, made, split)
+        assert torch.equal(torch.random.get_rng_state(), state), "torch's generator is left as it was"
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
+
+    def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
+        self, head: type[Head], made: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not issubclass(head, TrainedHead):
+            pytest.skip("it counts, and is done")
+        monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
+        split = made.split("random", 0)
+        (whole,) = quick_fit(head, made, split)
+        epochs: list[int] = []
+
+        def stop(count: int) -> None:
+            epochs.append(count)
+            if sum(epochs) == 2:
+                raise KeyboardInterrupt
+
+        def place(_member: int) -> Checkpoint:
+            return Checkpoint(Files(tmp_path), "head.resume", "a training")
+
+        with pytest.raises(KeyboardInterrupt):
+            quick_fit(head, made, split, advance=stop, checkpoint=place)
+        (resumed,) = quick_fit(head, made, split, checkpoint=place)
+        np.testing.assert_array_equal(resumed.prediction.score, whole.prediction.score)
+
+    def test_no_label_outside_training_is_learnt(self, head: type[Head], made: Collection) -> None:
+        """Other labels of test clips change nothing."""
+        split = made.split("random", 0)
+        test = split == 2
+        targets = made.targets.copy(order="K")  # the layout in memory decides the order of sums
+        targets[test] = np.roll(targets[test], 1, axis=1)
+        for one, other in zip(
+            quick_fit(head, made, split), quick_fit(head, replace(made, targets=targets), split), strict=True
+        ):
+            np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
+
+    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], made: Collection) -> None:
+        if not issubclass(head, TrainedHead):
+            pytest.skip("it has no network")
+        (fitted,) = quick_fit(head, made, made.split("random", 0))
+        (trained,) = fitted.networks
+        buffer = io.BytesIO()
+        torch.save(dict(trained.spec.facts), buffer)
+        buffer.seek(0)
+        facts = torch.load(buffer, weights_only=True)
+        network = head.build(replace(trained.spec, facts=facts))
+        network.load_state_dict(trained.state)
+
+    def test_the_order_of_clips_and_the_numbers_of_artists_do_not_matter(
+        self, head: type[Head], made: Collection, tmp_path: Path
+    ) -> None:
+        """Clips of an artist need not lie together: songs that were added later lie behind."""
+        split = made.split("random", 0)
+        order = np.random.default_rng(0).permutation(len(made))
+        for fitted in quick_fit(head, made, split):
+            restored = through_a_store(tmp_path, head, made, split, fitted)
+            there = restored.score(renumbered(made, order), split[order])
+            np.testing.assert_allclose(there.score, fitted.prediction.score[order], atol=1e-5, rtol=0)
+
+    def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], made: Collection) -> None:
+        if not issubclass(head, TrainedHead):
+            pytest.skip("it has no network")
+        split = made.split("random", 0)
+        settings, configs = resolve([head], _changes(head))
+        binder = Binder.learn(head, Stretches(made), split, configs[head], settings, _CPU)
+        network = head.build(binder.spec)
+        everything = binder.logits(network, torch.arange(len(made)))
+        for some in (torch.tensor([3]), torch.arange(0, len(made), 7)):
+            torch.testing.assert_close(binder.logits(network, some), everything[some], atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("members", [1, 2])
+    def test_a_restored_head_gives_the_stored_scores(
+        self, head: type[Head], made: Collection, tmp_path: Path, members: int
+    ) -> None:
+        split = made.split("random", 0)
+        for fitted in quick_fit(head, made, split, members=members):
+            restored = through_a_store(tmp_path, head, made, split, fitted)
+            _assert_close(restored.score(made, split), fitted.prediction, 1e-6)
+
+    def test_it_needs_the_clips_of_an_artist_alone_or_says_why_not(
+        self, head: type[Head], made: Collection, tmp_path: Path
+    ) -> None:
+        """Each artist's clips by themselves, under other numbers, some with few of the labels."""
+        if head.NEEDS_COLLECTION:
+            assert not head.BY_ARTIST
+            return
+        split = made.split("random", 0)
+        for fitted in quick_fit(head, made, split):
+            restored = through_a_store(tmp_path, head, made, split, fitted)
+            for artist in (-1, 0, 3, int(made.artist.max())):
+                clips = np.flatnonzero(made.artist == artist)
+                clips = clips[:1] if artist < 0 else clips
+                small = renumbered(made, clips)
+                columns = np.flatnonzero(small.targets.any(axis=0))
+                labels = tuple(made.labels[i] for i in columns)
+                small = replace(small, targets=small.targets[:, columns], labels=labels)
+                scores = restored.score(small, split[clips]).score
+                np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=0)
+
+
+def _assert_close(found: Prediction, stored: Prediction, tolerance: float) -> None:
+    np.testing.assert_allclose(found.score, stored.score, atol=tolerance, rtol=0)
+    np.testing.assert_array_equal(found.chosen, stored.chosen)

@@ -1,0 +1,143 @@
+"""A head, bound to what is in memory of a collection, and the scores of its network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.head.heads import Facts, Spec, TrainedHead
+from stages.head.random import key, seeded
+from stages.head.settings import Settings
+from stages.head.training.stretches import Stretches, moments, standard
+from stages.splits.regimes import Split
+
+_SCORING_BATCH = 4096
+_BINDING, _SCORING = key("binding"), key("scoring with torch")  # streams of torch's own generator
+
+
+class Binder:
+    """A head on one stretch of a collection after another.
+
+    Parameters
+    ----------
+    split : [clips] the part of each clip of the whole collection.
+    spec, shift, scale : of a head that was trained before; see `learn` for a new one.
+
+    Attributes
+    ----------
+    masked : the whole collection, with the labels of training clips alone.
+    shift, scale : [dim] what is taken from each representation, and what the rest is multiplied by; None for nothing.
+    """
+
+    def __init__(
+        self,
+        head_type: type[TrainedHead],
+        stretches: Stretches,
+        split: Split,
+        spec: Spec,
+        device: torch.device,
+        standardised: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        self.head_type, self.stretches, self.split, self.device = head_type, stretches, split, device
+        self.spec = spec
+        self.standardised = standardised
+        self.masked = stretches.collection.masked(split)
+        self._bound: tuple[int, TrainedHead] | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        head_type: type[TrainedHead],
+        stretches: Stretches,
+        split: Split,
+        config: Any,
+        settings: Settings,
+        device: torch.device,
+    ) -> Binder:
+        """A head that is to be trained: what it must know of the collection is learnt here."""
+        collection = stretches.collection
+        dim, task = collection.dim, collection.task
+        spec = Spec(dim, task.outputs(collection.labels), task, config, {})
+        standardised = _standardised(stretches, split, device) if settings.standardise else None
+        binder = cls(head_type, stretches, split, spec, device, standardised)
+        x = binder._representations(0) if stretches.whole else None
+        with seeded(_BINDING, device):
+            binder.spec = replace(spec, facts=head_type.learn(binder.masked, x, split, config))
+        return binder
+
+    def add_facts(self, facts: Facts) -> None:
+        self.spec = replace(self.spec, facts={**self.spec.facts, **facts})
+        if self._bound is not None:
+            self._bound[1].spec = self.spec
+
+    def any(self) -> TrainedHead:
+        """The head on the stretch that is at hand, or the first of which this process holds anything."""
+        if self._bound is not None:
+            return self._bound[1]
+        stretches = self.stretches.stretches
+        return self(next(i for i, stretch in enumerate(stretches) if stretch.begin < stretch.end))
+
+    def __call__(self, number: int) -> TrainedHead:
+        """The head on a stretch."""
+        if self._bound is not None and self._bound[0] == number:
+            return self._bound[1]
+        self._bound = None  # lets go of the last one's memory before the next is read
+        x, stretch = self._representations(number), self.stretches.stretches[number]
+        clips, split = self.masked, self.split
+        if not self.stretches.whole:
+            clips = clips.part(stretch.begin, stretch.end)
+            split = split[stretch.begin : stretch.end]
+        with seeded(_BINDING, self.device):
+            head = self.head_type(clips, x, split, self.spec)
+        self._bound = number, head
+        return head
+
+    def _representations(self, number: int) -> Tensor:
+        """[clips, dim] those of a stretch on the device, as the network sees them."""
+        raw = self.stretches.clips(number).x
+        assert raw is not None
+        x = raw.to(self.device)
+        if self.standardised is None:
+            return x
+        shift, scale = self.standardised
+        return (x - shift).mul_(scale)
+
+    def logits(self, network: nn.Module, nodes: Tensor) -> Tensor:
+        """[nodes, outputs] what the network gives for sorted clips in scoring mode, in every process."""
+        network.eval()
+        outputs = torch.zeros(len(nodes), self.spec.outputs, device=self.device)
+        with torch.inference_mode(), seeded(_SCORING, self.device):
+            for number, stretch in enumerate(self.stretches.stretches):
+                first, last = places(nodes, stretch.begin, stretch.end)
+                for at in range(first, last, _SCORING_BATCH):
+                    some = nodes[at : min(at + _SCORING_BATCH, last)]
+                    outputs[at : at + len(some)] = network(*self(number).inputs(some - stretch.begin))
+        return self.stretches.processes.all_reduce(outputs)
+
+    def scores(self, network: nn.Module) -> Tensor:
+        """[clips, outputs] the activated outputs for all clips, before the head refines them."""
+        return self.spec.task.activate(self.logits(network, torch.arange(len(self.masked), device=self.device)))
+
+
+def places(nodes: Tensor, *clips: int) -> list[int]:
+    """Where in sorted ``nodes`` each of the clips would stand."""
+    positions: list[int] = torch.searchsorted(nodes, torch.tensor(clips, device=nodes.device)).tolist()
+    return positions
+
+
+def _standardised(stretches: Stretches, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Shift and scale by the training clips' mean and deviation."""
+    sums = torch.zeros(2, stretches.collection.dim, dtype=torch.float64)
+    for number, stretch in enumerate(stretches.stretches):
+        nodes = np.flatnonzero(split[stretch.begin : stretch.end] == 0)
+        if len(nodes):
+            x = stretches.clips(number).x
+            assert x is not None
+            sums += moments(x, nodes)
+    sums = stretches.processes.all_reduce(sums.to(device)).cpu()
+    shift, scale = standard(sums, int((split == 0).sum()))
+    return shift.to(device), scale.to(device)
