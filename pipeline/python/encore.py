@@ -266,10 +266,10 @@ def train_head(
     RequestError
         if there is no such mode, regime, setting, collection or representation.
     """
-    from pipeline.head import run
     from stages.devices import find_device
+    from stages.head.train import train_heads
 
-    results = run(
+    results = train_heads(
         store,
         name,
         backbone=backbone,
