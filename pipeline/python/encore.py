@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.head.clips import ClipDataset
+    from stages.head.restore import RestoredHead
     from store.layout import Store
     from store.reader import Representations
 
@@ -31,14 +32,18 @@ __all__ = [
     "EncoreError",
     "FormatError",
     "HeadScores",
+    "Predictions",
     "Representation",
     "RequestError",
     "StoreError",
+    "TrainedHead",
     "catalog",
     "clip_dataset",
     "collections",
     "open_store",
     "representation",
+    "restore",
+    "score",
     "split",
     "train_head",
 ]
@@ -98,6 +103,44 @@ class HeadScores:
     deviations: dict[str, float | None]
     train_seconds: float
     path: str
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head that `train_head` or ``encore head`` left in a store, and what it was trained on.
+
+    Attributes
+    ----------
+    representation : the folder of the representations that it reads; None if it reads none.
+    labels : what the columns of its scores are.
+    """
+
+    dataset: str
+    representation: str | None
+    mode: str
+    regime: str
+    seed: int
+    fold: int
+    labels: tuple[str, ...]
+    head: RestoredHead
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a head says of the clips of a collection.
+
+    Attributes
+    ----------
+    rows : [clips] the catalog row of each clip.
+    labels : what the columns are.
+    scores : [clips, labels] in [0, 1].
+    chosen : [clips, labels] whether the head decides for the label.
+    """
+
+    rows: NDArray[np.int64]
+    labels: tuple[str, ...]
+    scores: NDArray[np.floating[Any]]
+    chosen: NDArray[np.bool_]
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
@@ -280,6 +323,81 @@ def train_head(
         device=find_device(device),
     )
     return [_head_scores(result.as_json()) for result in results]
+
+
+def restore(
+    store: Store,
+    name: str,
+    mode: str = "gnn",
+    *,
+    backbone: str | None = None,
+    regime: str = "random",
+    seed: int = 0,
+    fold: int = 1,
+    rule: str | None = None,
+    inductive: bool = False,
+) -> TrainedHead:
+    """A head that was trained before, back from its files in the store.
+
+    Parameters
+    ----------
+    fold : which, of a regime with folds, from 1.
+    rule : by which of its rules it decides, of a head that has several (`HeadScores.rule`).
+    inductive : the head of ``--neighbours train``.
+
+    >>> trained = encore.restore(store, "hits", "gnn", regime="artist")
+    >>> trained.labels
+    ('genre 0', 'genre 1', 'genre 2', 'genre 3')
+
+    Raises
+    ------
+    RequestError
+        if there is no such run; the message has the command that trains it.
+    FormatError
+        if its files are damaged, or of another version of Encore.
+    """
+    from stages import registry
+    from stages.head.restore import restore as read_head
+    from stages.splits.regimes import parse
+    from store.runs import RunFolder, run_name
+
+    reads_songs = registry.find("head", mode).READS_SONGS
+    representation = str(store.find(name, backbone)) if reads_songs else None
+    folder = RunFolder(name, representation, mode, regime, inductive)
+    head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
+    return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)
+
+
+def score(store: Store, trained: TrainedHead, name: str | None = None, *, device: str = "auto") -> Predictions:
+    """What a trained head says of the labelled clips of a collection, by default of the one it was trained on.
+
+    Of that one, the clips that it was trained on are known to it as they were in training. Of another one it knows
+    nothing; that must hold the same representation.
+
+    >>> predictions = encore.score(store, trained)
+    >>> predictions.scores.shape, predictions.chosen.dtype.name
+    ((400, 4), 'bool')
+
+    Raises
+    ------
+    RequestError
+        if the collection is not there, or lacks the representation that the head reads.
+    """
+    import numpy as np
+
+    from stages.devices import find_device
+    from stages.head.open import from_catalog, load
+
+    own = name is None or name == trained.dataset
+    name = trained.dataset if name is None else name
+    if trained.representation is None:
+        clips = from_catalog(store.read_catalog(name), store)
+    else:
+        clips = load(store, name, trained.representation)
+    unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
+    part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
+    prediction = trained.head.score(clips, part, find_device(device))
+    return Predictions(clips.rows, trained.labels, prediction.score, prediction.chosen)
 
 
 def _head_scores(document: dict[str, Any]) -> HeadScores:
