@@ -179,3 +179,21 @@ def test_failed_rows_of_a_table_can_be_traced(encore: Encore, tmp_path: Path) ->
     assert "row-000005 (t.csv): not-finite: no finite number in a" in shown
     assert "all: encore store show own --failures" in shown
     assert "every clip of own is encoded" not in shown
+
+
+def test_songs_that_all_are_links_out_of_the_folder(encore: Encore, tmp_path: Path) -> None:
+    """None is absent, and the message does not say so; followed, they are read, whatever the targets are called."""
+    root = tmp_path / "snapshot"
+    root.mkdir()
+    (tmp_path / "blobs").mkdir()
+    for i in range(3):
+        (tmp_path / "blobs" / f"beef{i}").write_bytes(midi(20.0, 60 + i))
+        (root / f"{i}.mid").symlink_to(f"../blobs/beef{i}")
+    args = ("embed", "folder", "--data", root, "--unlabelled", "--name", "own", "--backbone", "pianoroll")
+    err = encore(*args, code=2).err
+    assert "the files of own (3; " in err
+    assert "are links out of" in err
+    assert "--follow-links follows them" in err
+    report = encore(*args, "--follow-links", "--json").json
+    assert report["failed"] == {}
+    assert report["songs"] == 3
