@@ -13,9 +13,9 @@ import typer
 
 from pipeline import stores
 from pipeline.audit import audit
-from pipeline.compare import compare, head
 from pipeline.data import data
 from pipeline.embed import embed
+from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
 from pipeline.process import report_error, take_standard_streams
 from pipeline.redeal import redeal

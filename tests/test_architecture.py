@@ -53,7 +53,7 @@ LONGER = {  # with the reason
     "tests/store/test_store.py": "one claim of the format a test, on one set of fixtures",
     "tests/pipeline/test_cli.py": "one promise of the command line a test, on one set of fixtures",
     "tests/embed/test_folder.py": "one odd folder a test",
-    "tests/pipeline/test_head_options.py": "one option or refusal of head, compare and report a test",
+    "tests/pipeline/test_head_options.py": "one option a test",
 }
 SHARED_PRIVATELY = {
     "stages.head.training.loop imports stages.head.heads._layers"

@@ -10,9 +10,9 @@ catalog, of a representation and of a split is the same clip. Everything heavy i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -31,73 +31,21 @@ __all__ = [
     "EncoreError",
     "FormatError",
     "HeadScores",
+    "Predictions",
     "Representation",
     "RequestError",
     "StoreError",
+    "TrainedHead",
     "catalog",
     "clip_dataset",
     "collections",
     "open_store",
     "representation",
+    "restore",
+    "score",
     "split",
     "train_head",
 ]
-
-
-@dataclass(frozen=True)
-class Collection:
-    """One collection of a store.
-
-    Attributes
-    ----------
-    clips : rows of its catalog, those of retired songs among them.
-    representations : the complete ones, as ``<backbone>-<fingerprint>``.
-    """
-
-    name: str
-    title: str
-    clips: int
-    synthetic: bool
-    representations: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Representation:
-    """What a backbone made of the clips of a collection.
-
-    Attributes
-    ----------
-    name : ``<backbone>-<fingerprint>``.
-    rows : [clips] the catalog rows of the clips that are encoded and not retired, ascending.
-    values : [clips, *shape] their numbers, as they are stored.
-    """
-
-    name: str
-    rows: NDArray[np.int64]
-    values: np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class HeadScores:
-    """Test scores of one head, by one of its rules (most heads have one, whose name is None).
-
-    Attributes
-    ----------
-    metrics : metric -> mean over seeds and folds, a fraction in [0, 1]; None where it is not defined.
-    deviations : metric -> the deviation of these scores, divided by their number.
-    train_seconds : over all seeds.
-    path : the folder with checkpoint, scores and settings.
-    """
-
-    mode: str
-    rule: str | None
-    backbone: str | None
-    regime: str
-    seeds: int
-    metrics: dict[str, float | None]
-    deviations: dict[str, float | None]
-    train_seconds: float
-    path: str
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
@@ -266,10 +214,10 @@ def train_head(
     RequestError
         if there is no such mode, regime, setting, collection or representation.
     """
-    from pipeline.head import run
     from stages.devices import find_device
+    from stages.head.train import train_heads
 
-    results = run(
+    results = train_heads(
         store,
         name,
         backbone=backbone,
@@ -280,6 +228,81 @@ def train_head(
         device=find_device(device),
     )
     return [_head_scores(result.as_json()) for result in results]
+
+
+def restore(
+    store: Store,
+    name: str,
+    mode: str = "gnn",
+    *,
+    backbone: str | None = None,
+    regime: str = "random",
+    seed: int = 0,
+    fold: int = 1,
+    rule: str | None = None,
+    inductive: bool = False,
+) -> TrainedHead:
+    """A head that was trained before, back from its files in the store.
+
+    Parameters
+    ----------
+    fold : which, of a regime with folds, from 1.
+    rule : by which of its rules it decides, of a head that has several (`HeadScores.rule`).
+    inductive : the head of ``--neighbours train``.
+
+    >>> trained = encore.restore(store, "hits", "gnn", regime="artist")
+    >>> trained.labels
+    ('genre 0', 'genre 1', 'genre 2', 'genre 3')
+
+    Raises
+    ------
+    RequestError
+        if there is no such run; the message has the command that trains it.
+    FormatError
+        if its files are damaged, or of another version of Encore.
+    """
+    from stages import registry
+    from stages.head.restore import restore as read_head
+    from stages.splits.regimes import parse
+    from store.runs import RunFolder, run_name
+
+    reads_songs = registry.find("head", mode).READS_SONGS
+    representation = str(store.find(name, backbone)) if reads_songs else None
+    folder = RunFolder(name, representation, mode, regime, inductive)
+    head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
+    return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)
+
+
+def score(store: Store, trained: TrainedHead, name: str | None = None, *, device: str = "auto") -> Predictions:
+    """What a trained head says of the labelled clips of a collection, by default of the one it was trained on.
+
+    Of that one, the clips that it was trained on are known to it as they were in training. Of another one it knows
+    nothing; that must hold the same representation.
+
+    >>> predictions = encore.score(store, trained)
+    >>> predictions.scores.shape, predictions.chosen.dtype.name
+    ((400, 4), 'bool')
+
+    Raises
+    ------
+    RequestError
+        if the collection is not there, or lacks the representation that the head reads.
+    """
+    import numpy as np
+
+    from stages.devices import find_device
+    from stages.head.open import from_catalog, load
+
+    own = name is None or name == trained.dataset
+    name = trained.dataset if name is None else name
+    if trained.representation is None:
+        clips = from_catalog(store.read_catalog(name), store)
+    else:
+        clips = load(store, name, trained.representation)
+    unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
+    part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
+    prediction = trained.head.score(clips, part, find_device(device))
+    return Predictions(clips.rows, trained.labels, prediction.score, prediction.chosen)
 
 
 def _head_scores(document: dict[str, Any]) -> HeadScores:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import head as heads
 from stages import registry
+from stages.head import train as heads
 from stages.head.open import from_catalog
 from stages.head.stored import Stored
 from store.fingerprint import hash_values

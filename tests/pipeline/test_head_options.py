@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import head
+from stages.head import train as head
 from stages.head.collection import Collection
 from stages.head.fit import network_seed
 from stages.head.open import from_catalog

@@ -17,9 +17,10 @@ from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import ROOT, embed_table
 
 NAMES = {
-    *("Collection", "HeadScores", "Representation"),
+    *("Collection", "HeadScores", "Predictions", "Representation", "TrainedHead"),
     *("EncoreError", "FormatError", "RequestError", "StoreError"),
     *("open_store", "collections", "catalog", "representation", "clip_dataset", "split", "train_head"),
+    *("restore", "score"),
 }
 
 
@@ -40,7 +41,8 @@ def test_every_function_has_an_example_that_runs(
     runner = doctest.DocTestRunner(verbose=False)
     shared: dict[str, object] = {}
     be_quiet(True)
-    for name in ("encore", *(f"encore.{name}" for name in lacking)):
+    order = sorted(lacking, key=lambda name: found[f"encore.{name}"].lineno or 0)  # as they stand on the page
+    for name in ("encore", *(f"encore.{name}" for name in order)):
         found[name].globs = shared
         runner.run(found[name], clear_globs=False)
     be_quiet(False)
@@ -68,6 +70,29 @@ def test_what_is_not_there_is_told_in_words(encore: Encore, features_csv: Path, 
         api.split(store, "hits", "artist-5fold", fold=6)
     with pytest.raises(api.RequestError, match="rows 0 to 399"):
         api.clip_dataset(store, "hits", rows=[400])
+
+
+@pytest.mark.parametrize("mode", ["gnn", "artist"])
+def test_a_restored_head_gives_its_test_scores_again(encore: Encore, several_csv: Path, mode: str) -> None:
+    embed_table(encore, several_csv)
+    store = api.open_store(encore.store)
+    scores = api.train_head(store, "hits", mode, regime="random-3fold", epochs=3)[-1]
+    test_scores = []
+    for fold in (1, 2, 3):
+        trained = api.restore(store, "hits", mode, regime="random-3fold", fold=fold, rule=scores.rule)
+        answer = api.score(store, trained)
+        test = api.split(store, "hits", "random-3fold", fold=fold)[answer.rows] == "test"
+        labels = api.catalog(store, "hits").column("labels").take(answer.rows[test]).to_pylist()
+        truth = np.array([[label in carried for label in answer.labels] for carried in labels])
+        test_scores.append((truth == answer.chosen[test]).all(axis=1).mean())
+    assert scores.metrics["subset_accuracy"] == pytest.approx(np.mean(test_scores), abs=1e-9)
+
+
+def test_heads_that_are_not_there(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    store = api.open_store(encore.store)
+    with pytest.raises(api.RequestError, match=r"train one: encore head hits .*--mode gnn --regime album"):
+        api.restore(store, "hits", "gnn", regime="album")
 
 
 def test_a_data_set_reads_the_same_numbers_in_any_order(encore: Encore, features_csv: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import head
+from stages.head import train as head
 from stages.head.fit import network_seed
 from stages.head.runs.resume import Journal
 from stages.head.training import loop as training
@@ -133,7 +133,9 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     said = whole(*command)
     assert ("are read in" in said.err) == streamed
     wanted = said.out
-    process = Process(f"from pipeline import head; head._COPIES = 3000\n{KILLED}", *command, "--store", killed.store)
+    process = Process(
+        f"from stages.head import train; train._COPIES = 3000\n{KILLED}", *command, "--store", killed.store
+    )
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
     assert (runs_of(killed, "song") / "unfinished").is_file()

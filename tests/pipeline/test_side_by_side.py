@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.head import _at_once, _Command, _Mode
 from stages import progress, registry
 from stages.head.collection import Collection
 from stages.head.options import resolve
 from stages.head.runs.workers import in_order
+from stages.head.train import _at_once, _Command, _Mode
 from stages.head.training.stretches import Stretches
 from store.errors import EncoreError, RequestError
 from store.layout import Store
@@ -80,7 +80,7 @@ def test_a_copy_that_was_killed_is_told() -> None:
 
 
 def test_only_small_trainings_that_fit_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.head.most_at_once", lambda: 8)
+    monkeypatch.setattr("stages.head.train.most_at_once", lambda: 8)
     data = make_collection(dim=64)
     bytes_gib = len(data) * 64 * 4 / 2**30
     assert at_once(data) == 8

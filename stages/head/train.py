@@ -1,0 +1,315 @@
+"""Train heads on a stored collection, in every regime and under every seed, and gather their scores."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages import registry
+from stages.devices import find_memory
+from stages.head.checks import note_silent, trainable
+from stages.head.collection import Collection
+from stages.head.fit import fit
+from stages.head.heads import Head, TrainedHead, is_inductive
+from stages.head.modes import Mode
+from stages.head.open import open_collection
+from stages.head.results import Result
+from stages.head.revision import code_revision
+from stages.head.runs.files import save_run
+from stages.head.runs.resume import Journal
+from stages.head.runs.workers import in_order, most_at_once
+from stages.head.settings import Settings
+from stages.head.thesis import paper_on
+from stages.head.training.binder import Binder
+from stages.head.training.processes import ALONE, ProcessGroup
+from stages.head.training.stretches import Stretches
+from stages.head.training.threads import takes_one_thread
+from stages.progress import note, task
+from stages.splits.kept import mark_of
+from stages.splits.regimes import Split
+from stages.splits.regimes import parse as parse_regime
+from store.errors import RequestError
+from store.layout import Store
+from store.runs import RunFolder, RunRecord, run_name
+from store.words import counted
+
+_COPIES = 4  # as stored, standardised, a head's means, and what passes
+
+_Split = tuple[int, int | None, Split]  # seed, number of the fold, part of each clip
+
+
+def train_heads(
+    store: Store,
+    dataset: str,
+    *,
+    backbone: str | None,
+    modes: Sequence[str],
+    regimes: Sequence[str],
+    seeds: int,
+    changes: Mapping[str, str],
+    device: torch.device,
+    memory_gib: float | None = None,
+    processes: ProcessGroup = ALONE,
+) -> list[Result]:
+    """Train every mode in every regime under every seed. A seed decides split, network and draws.
+
+    Trainings that are small go side by side, as many as there are cores; each gives the numbers that it gives alone.
+
+    Reads the store once, or at each pass over a collection that does not fit in memory; opens no song. Where the same
+    command was stopped it goes on: finished runs are kept, the one it was at is taken up from its last checkpoint.
+
+    Parameters
+    ----------
+    memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
+        what there is.
+    processes : those that train together. All of them return the results, the first one writes.
+    """
+    heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, held=False)
+    stretches = None if data.stored is None else share(data, processes, device, memory_gib)
+    data = data if stretches is None else stretches.collection
+    heads = trainable(data, settings, configs, changes)
+    if stretches is not None:
+        stretches.check(*heads)
+    results: list[Result] = []
+    started = time.monotonic()
+    splits = _splits(data, regimes, seeds)
+    overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
+    modes_of = [
+        _Mode(head, configs[head], regime, splits[regime], overlap[regime]) for regime in splits for head in heads
+    ]
+    about = {
+        "collection": data.mark(),
+        "splits": mark_of(split for of_regime in splits.values() for _, _, split in of_regime),
+        "backbone": data.backbone,
+        "settings": settings,
+        "seeds": seeds,
+        "device": device.type,
+        "stretches": [(stretch.first, stretch.last) for stretch in stretches.stretches] if stretches else [],
+    }
+    with Journal(store, processes, about) as journal:
+        command = _Command(store, data, stretches, settings, device, journal)
+        targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of})
+        work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
+        jobs = [(mode, *split) for mode in work for split in mode.splits]
+        networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
+        # What is open behind a URL does not bear being copied, and memory:// is one process's own.
+        at_once = 1 if store.files.local is None else _at_once(command, jobs, memory_gib)
+        with (
+            task(f"training on {dataset}", settings.epochs * networks or None, "epochs") as advance,
+            closing(in_order(command.train, jobs, min(at_once, len(jobs)), advance)) as records,
+        ):
+            for mode in work:
+                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(records)])
+        journal.end()
+    if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
+        note_silent(stretches.silent(device), data)
+    note(f"done in {time.monotonic() - started:.1f} s")
+    return results
+
+
+def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, list[_Split]]:
+    """The splits of each regime that the collection can have; what it cannot, and what parts lack, is noted.
+
+    Raises
+    ------
+    RequestError
+        where a regime is unknown, or the collection can have none of them.
+    """
+    splits: dict[str, list[_Split]] = {}
+    impossible: dict[str, RequestError] = {}
+    for regime in regimes:
+        parse_regime(regime)
+    for regime in regimes:
+        try:
+            splits[regime] = _splits_of(data, regime, seeds)
+        except RequestError as error:
+            impossible[regime] = error
+    if not splits:
+        raise impossible[regimes[0]]
+    for regime, why in impossible.items():
+        note(f"regime {regime} is left out: {why}")
+    for regime, of_regime in splits.items():
+        for line in data.remarks([part for _, _, part in of_regime]):
+            note(f"regime {regime}: {line}")
+    return splits
+
+
+def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:
+    splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
+    for seed, _, part in splits:
+        if not (part == 2).any():
+            raise RequestError(
+                f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
+                f"take another regime, or see what failed: encore store show {data.info.name}"
+            )
+    return splits
+
+
+def _parts(data: Collection, regime: str, seed: int) -> list[tuple[int | None, Split]]:
+    """The splits of a regime with the number of each fold, from 1; None where there are no folds."""
+    parts = data.parts(regime, seed)
+    return list(enumerate(parts, start=1)) if parse_regime(regime)[1] else [(None, part) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """A head in a regime.
+
+    Attributes
+    ----------
+    config : the head's own settings.
+    overlap : what the parts of each of the splits share.
+    target : the folder that the runs are gathered in.
+    """
+
+    head: type[Head]
+    config: Any
+    regime: str
+    splits: list[_Split]
+    overlap: list[dict[str, Any]]
+    target: RunFolder | None = None
+
+    def folder(self, data: Collection) -> RunFolder:
+        """Where the runs stand when all of them are there."""
+        inductive = self.neighbours == "train"
+        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive)
+
+    def decides(self) -> dict[str, Any]:
+        """What decides the numbers of this mode and of no other."""
+        return {"config": self.config, "code": code_revision(self.head)}
+
+    def representation(self, data: Collection) -> str | None:
+        return data.backbone if self.head.READS_SONGS else None
+
+    @property
+    def neighbours(self) -> str | None:
+        """Whose representations take part in a clip's score, as `Result` names them."""
+        if not self.head.READS_NEIGHBOURS:
+            return None
+        return "train" if is_inductive(self.config) else "all"
+
+
+_Job = tuple[_Mode, int, int | None, Split]  # with seed, number of the fold, part of each clip
+
+
+@dataclass(frozen=True)
+class _Command:
+    """What all trainings of one command have in common."""
+
+    store: Store
+    data: Collection
+    stretches: Stretches | None
+    settings: Settings
+    device: torch.device
+    journal: Journal
+
+    def train(self, job: _Job, advance: Callable[[int], None]) -> list[RunRecord]:
+        """Train one mode on one split; the record of each rule's run, also where it was done before."""
+        mode, seed, fold, split = job
+        assert mode.target is not None
+        target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
+        done = journal.done(target, name)
+        if done is not None:
+            advance(self.settings.epochs * self.settings.members if done.settings else 0)
+            return [done]
+        checkpoint = partial(journal.checkpoint, target, name)
+        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint)
+        records = [
+            save_run(
+                self.store,
+                target,
+                fitted,
+                collection=self.data,
+                split=split,
+                seed=seed,
+                fold=fold,
+                settings=self.settings,
+                code=code_revision(mode.head),
+                writes=journal.writes,
+            )
+            for fitted in fit(mode.head, self.data, split, mode.config, *rest)
+        ]
+        journal.forget(target, name)
+        return records
+
+    def results(self, mode: _Mode, seeds: int, records: Sequence[RunRecord]) -> list[Result]:
+        """One result a rule, from the records of a mode's runs; they take the place of those that stood before."""
+        assert mode.target is not None
+        self.journal.whole(mode.target)
+        results: dict[str | None, Result] = {}
+        for run in records:
+            result = results.setdefault(
+                run.rule,
+                Result(
+                    dataset=self.data.info.name,
+                    synthetic=self.data.info.synthetic,
+                    backbone=mode.representation(self.data),
+                    mode=Mode(mode.head.NAME, run.rule),
+                    regime=mode.regime,
+                    task=self.data.task,
+                    seeds=seeds,
+                    members=self.settings.members if run.settings else 1,
+                    threshold=None if run.threshold is None else self.settings.threshold,
+                    neighbours=mode.neighbours,
+                    remark=run.remark,
+                    overlap=mode.overlap,
+                    thesis=paper_on(self.data.info),
+                    saved=self.store.files.show(replace(mode.target, unfinished=False).path),
+                ),
+            )
+            result.scores.append({name: math.nan if value is None else value for name, value in run.metrics.items()})
+            result.seconds.append(run.seconds)
+        return list(results.values())
+
+
+def _at_once(command: _Command, jobs: Sequence[_Job], memory_gib: float | None) -> int:
+    """How many trainings may go side by side: where each takes one thread, as many as there are threads and memory."""
+    data, stretches, device = command.data, command.stretches, command.device
+    if stretches is None:
+        return 1  # nothing is trained, only counted
+    if not stretches.whole or device.type != "cpu":
+        return 1
+    copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
+    at_once = max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
+    batch = min(command.settings.batch, len(data))
+    networks = {mode.head: _network(command, mode, split) for mode, _, _, split in jobs} if at_once > 1 else {}
+    return at_once if all(takes_one_thread(network, batch) for network in networks.values() if network) else 1
+
+
+def _network(command: _Command, mode: _Mode, split: Split) -> nn.Module | None:
+    """The network of a mode without its numbers, to be measured; None where it has none."""
+    if not issubclass(mode.head, TrainedHead):
+        return None
+    assert command.stretches is not None
+    spec = Binder.learn(mode.head, command.stretches, split, mode.config, command.settings, command.device).spec
+    with torch.device("meta"):
+        return mode.head.build(spec)
+
+
+def _memory(device: torch.device, memory_gib: float | None) -> float:
+    """Bytes that representations, and what heads make of them, may take."""
+    return find_memory(device) / 2 if memory_gib is None else memory_gib * 2**30
+
+
+def share(data: Collection, processes: ProcessGroup, device: torch.device, memory_gib: float | None) -> Stretches:
+    """The collection as the processes hold it: in memory at once where it fits, else in stretches."""
+    # Free memory differs from process to process.
+    most = processes.broadcast(max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES))))
+    if processes.size == 1 and len(data) <= most:
+        return Stretches(data.held())
+    stretches = Stretches(data, processes, most)
+    if len(stretches.stretches) > 1:
+        note(
+            f"{counted(len(data), 'clip')} are more than fit in memory; "
+            f"they are read in {len(stretches.stretches):,} stretches"
+        )
+    return stretches
