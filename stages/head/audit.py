@@ -62,14 +62,14 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         "unknown_artist": int((data.artist[first_clip] < 0).sum()),
         "labels": {
             label: int(count)
-            for label, count in zip(data.labels, data.targets[first_clip].sum(axis=0).tolist(), strict=True)
+            for label, count in zip(data.label_names, data.labels[first_clip].sum(axis=0).tolist(), strict=True)
         },
         "task": data.task.NAME,
         "edges": data.graph.edges,
-        "label_cardinality": _cardinality(data.targets[first_clip]),
+        "label_cardinality": _cardinality(data.labels[first_clip]),
         "songs_per_artist": _songs_per_artist(data.artist[first_clip]),
-        "homophily": homophily(data.artist, data.targets),
-        "homophily_per_node": homophily(data.artist, data.targets, per_node=True),
+        "homophily": homophily(data.artist, data.labels),
+        "homophily_per_node": homophily(data.artist, data.labels, per_node=True),
         "regimes": regimes,
         "impossible": impossible,
         "baselines": baselines,
@@ -152,7 +152,7 @@ def _known(ids: np.ndarray[Any, Any]) -> int:
 
 def _baselines(data: Collection, part: Split) -> dict[str, dict[str, float | None]]:
     predictions = {f"artist ({rule})": found for rule, found in count(Artist, data, part, Artist.Config())[0].items()}
-    predictions["majority"] = data.task.baseline(data.targets[part == 0], len(data))
+    predictions["majority"] = data.task.baseline(data.labels[part == 0], len(data))
     return {
         name: {metric: None if np.isnan(value) else value for metric, value in evaluate(found, data, part).items()}
         for name, found in predictions.items()

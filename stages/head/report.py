@@ -101,7 +101,7 @@ def report(
     scored = {mode: _pool(by_key) for mode, by_key in pooled.items()}
     clips = np.concatenate([run.clips for run in next(iter(pooled.values()))])
     names, said = list(scored), list(scored.values())
-    genres = analysis.genres_of_artist(data.artist, data.targets)[clips]
+    genres = analysis.genres_of_artist(data.artist, data.labels)[clips]
     songs = analysis.songs_of_artist(data.artist, data.song)[clips]
     over_all = analysis.bootstrap(said) if analysis.units(said[0]) > 1 else None  # one artist tells nothing of others
     found: dict[str, Any] = _scores(names, said, over_all, against)
@@ -130,7 +130,7 @@ def report(
         "neighbours": "train" if inductive else "all",
         "seeds": sorted({seed for seed, _ in common}),
         "metric": said[0].task.main.name,
-        "labels": list(data.labels),
+        "labels": list(data.label_names),
         "label_clips": said[0].truth.sum(axis=0).tolist(),
         "ensemble": list(ensemble),
         "other_settings": _other_settings({mode: by_key[0].settings for mode, by_key in pooled.items()}),
@@ -262,7 +262,7 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
     settings = None
     for run in read_runs(store, folder):
         record = run.record
-        whole = _stands(data, record.catalog) and set(record.labels) <= set(data.labels)
+        whole = _stands(data, record.catalog) and set(record.labels) <= set(data.label_names)
         if not whole or not all(row in place for row in run.rows):
             raise RequestError(
                 f"the runs in {store.files.show(folder.path)} were made before the collection's labels or songs "
@@ -276,11 +276,11 @@ def _load(store: Store, data: Collection, folder: RunFolder) -> dict[str, dict[K
             )
         clips = np.array([place[row] for row in run.rows])
         # A label that none but clips which failed to encode carry is the catalog's, and not the run's.
-        columns = [data.labels.index(label) for label in record.labels]
-        score, chosen = (np.zeros((len(clips), len(data.labels)), kind) for kind in (np.float32, bool))
+        columns = [data.label_names.index(label) for label in record.labels]
+        score, chosen = (np.zeros((len(clips), len(data.label_names)), kind) for kind in (np.float32, bool))
         score[:, columns], chosen[:, columns] = run.score, run.chosen
-        _check(store, folder, run, data.targets[clips][:, columns])
-        said = Scored(data.targets[clips], chosen, data.artist[clips], _task(record))
+        _check(store, folder, run, data.labels[clips][:, columns])
+        said = Scored(data.labels[clips], chosen, data.artist[clips], _task(record))
         name = f"{folder.mode} ({SHORT_RULES.get(record.rule, record.rule)})" if record.rule else folder.mode
         runs.setdefault(name, {})[record.seed, record.fold or 0] = Run(
             said, clips, score, record.all_settings(), record.split
@@ -309,9 +309,9 @@ def _check(store: Store, folder: RunFolder, run: StoredRun, truth: NDArray[np.bo
 def _stands(data: Collection, trained_on: dict[str, Any] | None) -> bool:
     """Whether the songs that a run knew are still there, with the same labels, albums and artists."""
     rows = (trained_on or {}).get("rows")
-    if data.division is None or not isinstance(rows, int):
+    if data.splits is None or not isinstance(rows, int):
         return False
-    return catalog_mark(data.division, rows) == trained_on
+    return catalog_mark(data.splits, rows) == trained_on
 
 
 def _member(runs: dict[str, dict[Key, Run]], mode: str) -> dict[Key, Run]:

@@ -110,7 +110,7 @@ def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     (seconds,) = best_seconds(lambda: loop._epoch(next(epochs)))
     layers = [layer for layer in loop.network.modules() if isinstance(layer, nn.Linear)]
     # The first layers' inputs need no gradients.
-    per_clip = sum((6 if layer.out_features == len(data.labels) else 4) * layer.weight.numel() for layer in layers)
+    per_clip = sum((6 if layer.out_features == len(data.label_names) else 4) * layer.weight.numel() for layer in layers)
     return float((part == 0).sum()) * per_clip / seconds / 1e12
 
 

@@ -47,7 +47,7 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
             found = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
             found = train(head, two_kinds, part, **QUICK).prediction
-        hits = (found.chosen == two_kinds.targets).all(axis=1)
+        hits = (found.chosen == two_kinds.labels).all(axis=1)
         right[mode] = float(hits[tested & faithful].mean()), float(hits[tested & ~faithful].mean())
     assert right["gated"][0] > right["artist"][0] - 0.02 > right["song"][0] + 0.1
     assert right["gated"][1] > right["song"][1] - 0.05 > right["artist"][1] + 0.1
@@ -129,8 +129,8 @@ def test_counts_are_those_of_other_songs_whatever_the_catalog_holds(clips: list[
         info=INFO,
         rows=places,
         x=torch.zeros(len(song), 2),
-        targets=targets,
-        labels=("a", "b", "c"),
+        labels=targets,
+        label_names=("a", "b", "c"),
         task=task_of(targets),
         song=song,
         album=places,

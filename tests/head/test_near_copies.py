@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stages.head import near_copies as module
 from stages.head.collection import Collection
 from stages.head.near_copies import near_copies
+from stages.head.scores.task import SINGLE_LABEL
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -26,8 +27,9 @@ def collection(x: np.ndarray[Any, Any], song: np.ndarray[Any, Any]) -> Collectio
         info=INFO,
         rows=np.arange(len(x)),
         x=torch.from_numpy(x.astype(np.float32)),
-        targets=np.ones((len(x), 1), dtype=bool),
-        labels=("rock",),
+        labels=np.ones((len(x), 1), dtype=bool),
+        label_names=("rock",),
+        task=SINGLE_LABEL,
         song=song.astype(np.int64),
         album=none,
         artist=none,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.collection import Collection
-from stages.splits.regimes import dealt, overlap, split
+from stages.head.testing import collection_of
+from stages.splits.regimes import dealt, folds, overlap, split
 from stages.splits.stratify import count_traits, deal
 from store.errors import RequestError
 
@@ -76,19 +77,25 @@ def test_folds_test_each_song_once(made: Collection, regime: str) -> None:
     assert len(made.parts(regime, 1)) == 1
 
 
+def relabelled(collection: Collection, labels: np.ndarray) -> Collection:
+    """The same clips under other labels, to be dealt anew."""
+    assert collection.x is not None
+    return collection_of(collection.x.numpy(), labels, collection.artist, collection.song, collection.album)
+
+
 def test_labels_are_shared_out_alike(made: Collection) -> None:
     """Every label, rare ones too, has its 8:1:1 to a song or two where songs are dealt, and near it by artist."""
-    targets = made.targets.copy()
+    targets = made.labels.copy()
     targets[:, 4] = False
     targets[np.isin(made.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
-    data = replace(made, targets=targets)
+    data = relabelled(made, targets)
     _, first = np.unique(data.song, return_index=True)
     for seed in range(5):
         part = data.split("random", seed)[first]
         rare = targets[first][:, 4]
         assert all(1 <= (part[rare] == i).sum() <= 3 for i in (1, 2))
     spread = {}
-    for name, made_up in (("stratified", data), ("blind", replace(data, targets=np.ones_like(targets)))):
+    for name, made_up in (("stratified", data), ("blind", relabelled(made, np.ones_like(targets)))):
         test = np.stack([targets[first][made_up.split("random", seed)[first] == 2].mean(axis=0) for seed in range(20)])
         spread[name] = np.abs(test - targets[first].mean(axis=0)).mean()
     assert spread["stratified"] < 0.5 * spread["blind"]
@@ -207,7 +214,7 @@ def test_what_was_dealt_stays(songs: Songs, seed: int) -> None:
         assert again >= songs.sizes[before < 0].sum() - 2 * songs.sizes.max()
 
 
-def test_regimes_that_are_none(made: Collection) -> None:
+def test_regimes_that_are_none(made: Collection, arrays: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="an official split is one split"):
         made.parts("official-5fold", 0)
     with pytest.raises(RequestError, match=r"random-2fold: folds are 3 to 100"):
@@ -215,13 +222,14 @@ def test_regimes_that_are_none(made: Collection) -> None:
     with pytest.raises(RequestError, match="Did you mean artist"):
         made.parts("artists-5fold", 0)
     with pytest.raises(RequestError, match="too few groups"):
-        replace(made, artist=made.artist % 2).parts("artist-5fold", 0)
+        folds("artist-5fold", 0, of=arrays | {"artist": arrays["artist"] % 2})
 
 
-def test_versions_of_a_recording_stay_together(made: Collection) -> None:
+def test_versions_of_a_recording_stay_together(arrays: dict[str, Any]) -> None:
     """Even where they are said to be by different artists or on different albums."""
-    recording = np.where(made.song < 20, made.song // 2, made.song)
+    song = arrays["song"]
+    recording = np.where(song < 20, song // 2, song)
     for regime in ("random", "album", "artist"):
-        part = replace(made, recording=recording).split(regime, 0)
+        part = split(regime, **arrays, recording=recording, seed=0)
         for number in np.unique(recording):
             assert len(np.unique(part[recording == number])) == 1

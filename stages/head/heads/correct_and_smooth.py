@@ -65,7 +65,7 @@ class CorrectAndSmooth(Song):
     def _known(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """[clips, labels] the training clips' labels, and [clips] which clips these are."""
         train = torch.from_numpy(self.split == 0).to(scores.device)
-        return torch.from_numpy(self.collection.targets).to(scores.device).to(scores.dtype), train
+        return torch.from_numpy(self.collection.labels).to(scores.device).to(scores.dtype), train
 
 
 def mean_error(score: Tensor, labels: Tensor, train: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class Binder:
         """A head that is to be trained: what it must know of the collection is learnt here."""
         collection = stretches.collection
         dim, task = collection.dim, collection.task
-        spec = Spec(dim, task.outputs(collection.labels), task, config, {})
+        spec = Spec(dim, task.outputs(collection.label_names), task, config, {})
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
         x = binder._representations(0) if stretches.whole else None

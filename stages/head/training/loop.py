@@ -139,7 +139,7 @@ class _Loop:
         collection = self.stretches.collection
         self.task = collection.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.targets = torch.from_numpy(collection.targets).to(self.device)
+        self.targets = torch.from_numpy(collection.labels).to(self.device)
         self.truth = self.task.target(self.targets)
         self.train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
