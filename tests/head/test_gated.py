@@ -32,7 +32,7 @@ def two_kinds() -> Collection:
     artist = np.sort(rng.integers(0, ARTISTS, SONGS))
     label = np.where(artist % 2 == 0, (artist // 2) % LABELS, rng.integers(0, LABELS, SONGS))
     targets = np.eye(LABELS, dtype=bool)[label]
-    x = 2 * targets @ rng.standard_normal((LABELS, DIM)) + 2 * rng.standard_normal((SONGS, DIM))
+    x = 2 * targets @ rng.standard_normal((LABELS, DIM)) + 2.8 * rng.standard_normal((SONGS, DIM))
     return collection_of(x, targets, artist)
 
 
