@@ -145,7 +145,7 @@ def score(data: Collection, seed: int) -> dict[str, float]:
     for part in data.parts(_REGIME, seed):
         trained = train(Song, data, part, Song.Config(), _HEAD, seed=seed, device=torch.device("cpu"))
         found.append(evaluate(trained.prediction, data, part))
-        found[-1]["tuned_f1"] = tuned_f1(data.targets, trained.prediction.score, part)
+        found[-1]["tuned_f1"] = tuned_f1(data.labels, trained.prediction.score, part)
     return {metric: float(np.mean([scores[metric] for scores in found])) for metric in _METRICS}
 
 
@@ -168,7 +168,7 @@ def controls(store: Store, seeds: int) -> dict[str, Scores]:
         noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))
         got = score(dataclasses.replace(plain, x=noise), seed)
         constant = [
-            _one_answer(plain.targets[part == 0], plain.targets[part == 2]) for part in plain.parts(_REGIME, seed)
+            _one_answer(plain.labels[part == 0], plain.targets[part == 2]) for part in plain.parts(_REGIME, seed)
         ]
         for metric in _METRICS:
             found["random vectors"][metric].append(got[metric])

@@ -100,9 +100,9 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
     data = from_catalog(catalog, store, keeps=keeps)
     splits, impossible = _splits(data)
     _, first_clip = np.unique(data.song, return_index=True)
-    of_songs = data.targets[first_clip]
-    labels = dict(zip(data.labels, of_songs.sum(axis=0).tolist(), strict=True))
-    by_edge = homophily(data.artist, data.targets)
+    of_songs = data.labels[first_clip]
+    labels = dict(zip(data.label_names, of_songs.sum(axis=0).tolist(), strict=True))
+    by_edge = homophily(data.artist, data.labels)
     counts = {
         "songs": len(first_clip),
         "clips": len(data),
@@ -124,7 +124,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         label_cardinality=_cardinality(of_songs),
         songs_per_artist=_songs_per_artist(data.artist[first_clip]),
         homophily=by_edge,
-        homophily_per_node=homophily(data.artist, data.targets, per_node=True),
+        homophily_per_node=homophily(data.artist, data.labels, per_node=True),
         regimes={regime: _regime(data, split) for regime, split in splits.items()},
         revisions={regime: _revision(data, regime) for regime in splits},
         impossible=impossible,
@@ -226,11 +226,11 @@ def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | N
     """The test scores of what hears no song: the artist's labels, and the best answer where nothing is known."""
     by_rule, _ = count(Artist, data, split, Artist.Config())
     predictions = {Mode(Artist.NAME, rule): prediction for rule, prediction in by_rule.items()}
-    predictions[MAJORITY] = data.task.baseline(data.targets[split == 0], len(data))
+    predictions[MAJORITY] = data.task.baseline(data.labels[split == 0], len(data))
     return {mode: numbers(evaluate(prediction, data, split)) for mode, prediction in predictions.items()}
 
 
 def _revision(data: Collection, regime: str) -> int | None:
     """Of the rule by which a split was dealt; None for an official one."""
-    dealing = None if data.division is None else data.division.dealing(regime, SEED)
+    dealing = None if data.splits is None else data.division.dealing(regime, SEED)
     return None if dealing is None else dealing.revision

@@ -29,8 +29,10 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
         where each clip has exactly one label.
     """
     name = data.info.name
-    if len(data.labels) < 2:
-        raise RequestError(f"every clip of {name} has the same label, {data.labels[0]!r}: there is nothing to learn")
+    if len(data.label_names) < 2:
+        raise RequestError(
+            f"every clip of {name} has the same label, {data.label_names[0]!r}: there is nothing to learn"
+        )
     if settings.threshold != "fixed" and not data.task.HAS_THRESHOLDS:
         raise RequestError(f"{name} has {data.task.TITLE}, and {data.task.DECISION}: there is no threshold to tune")
     see = f" (why: encore store show {name})"

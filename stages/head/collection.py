@@ -17,8 +17,8 @@ from stages.head.graph.cliques import CliqueGraph
 from stages.head.scores.task import Task
 from stages.head.stored import Stored
 from stages.progress import note
-from stages.splits import regimes as splits
 from stages.splits.kept import KeptSplits
+from stages.splits.regimes import Split, overlap
 from stages.splits.remarks import remarks
 from store.errors import RequestError
 from store.schema import CatalogInfo
@@ -32,19 +32,19 @@ class Collection:
     ----------
     rows : [clips] the catalog row of each clip.
     x : [clips, dim] float32, or None where they are not held in memory.
-    targets : [clips, labels] bool.
-    labels : the names of the labels, sorted.
+    labels : [clips, labels] bool, which labels each clip carries.
+    label_names : the names of the labels, sorted.
     task : what is asked of the clips: `task_of` the whole collection, whatever part of it this is.
     song, album, artist : [clips] numbers from 0, -1 where unknown.
     official : [clips] the data set's own split: 0 train, 1 validation, 2 test, -1 none.
     backbone : the folder of the representation, or None.
     recording : [clips] numbers from 0 that copies and versions of one recording share; None where every song is one.
     left_out : clips not here, by reason.
-    division : the splits of the whole catalog, whatever of it is encoded; None deals among these clips alone.
+    splits : the splits of the whole catalog, whatever of it is encoded; None where a head is not to see them.
     trained_on : [clips] whether the backbone was trained on the clip's song, as the store remembers; None where it was
         not trained on this collection.
     trained_in : the regime in which it was, where the store remembers that too.
-    sides : [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
+    targets : by name, [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
     artist_ids : the id of each artist number.
     stored : where the representations can be read; None where there are none.
     """
@@ -52,8 +52,8 @@ class Collection:
     info: CatalogInfo
     rows: NDArray[np.int64]
     x: Tensor | None
-    targets: NDArray[np.bool_]
-    labels: tuple[str, ...]
+    labels: NDArray[np.bool_]
+    label_names: tuple[str, ...]
     task: Task
     song: NDArray[np.int64]
     album: NDArray[np.int64]
@@ -62,10 +62,10 @@ class Collection:
     backbone: str | None
     left_out: dict[str, int]
     recording: NDArray[np.int64] | None = None
-    division: KeptSplits | None = None
+    splits: KeptSplits | None = None
     trained_on: NDArray[np.bool_] | None = None
     trained_in: str | None = None
-    sides: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    targets: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     artist_ids: tuple[str, ...] = ()
     stored: Stored | None = None
 
@@ -87,9 +87,9 @@ class Collection:
 
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
-        digest = hashlib.sha256(repr((self.info.name, self.labels)).encode())
-        held = [getattr(self, name) for name in ("rows", "targets", "song", "album", "artist", "official", "recording")]
-        for values in [*held, *(self.sides[name] for name in sorted(self.sides))]:
+        digest = hashlib.sha256(repr((self.info.name, self.label_names)).encode())
+        held = [getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")]
+        for values in [*held, *(self.targets[name] for name in sorted(self.targets))]:
             digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
         return digest.hexdigest()
 
@@ -126,68 +126,73 @@ class Collection:
         return self._without_representations(slice(first, last))
 
     def _without_representations(self, clips: slice | NDArray[np.int64]) -> Collection:
-        names = ("rows", "targets", "song", "album", "artist", "official", "recording", "trained_on")
+        names = ("rows", "labels", "song", "album", "artist", "official", "recording", "trained_on")
         arrays = {name: getattr(self, name) for name in names}
         arrays = {name: None if values is None else values[clips] for name, values in arrays.items()}
-        sides = {name: values[clips] for name, values in self.sides.items()}
-        return replace(self, **arrays, x=None, stored=None, sides=sides)
+        targets = {name: values[clips] for name, values in self.targets.items()}
+        return replace(self, **arrays, x=None, stored=None, targets=targets)
 
-    def masked(self, split: splits.Split, parts: tuple[int, ...] = (0,)) -> Collection:
+    def masked(self, split: Split, parts: tuple[int, ...] = (0,)) -> Collection:
         """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
 
         What is known without them stays: the names of labels, the task, the artist graph.
         """
-        return replace(self, targets=self.targets & np.isin(split, parts)[:, None], division=None)
+        return replace(self, labels=self.labels & np.isin(split, parts)[:, None], splits=None)
 
     def with_labels(self, labels: Sequence[str]) -> Collection:
         """The same under other labels, as of a run: those that no clip here carries are False, others are left out."""
-        if tuple(labels) == self.labels:
+        if tuple(labels) == self.label_names:
             return self
-        places = {label: i for i, label in enumerate(self.labels)}
-        targets = np.zeros((len(self), len(labels)), dtype=bool)
+        places = {label: i for i, label in enumerate(self.label_names)}
+        truth = np.zeros((len(self), len(labels)), dtype=bool)
         for column, label in enumerate(labels):
             if label in places:
-                targets[:, column] = self.targets[:, places[label]]
-        return replace(self, labels=tuple(labels), targets=targets)
+                truth[:, column] = self.labels[:, places[label]]
+        return replace(self, label_names=tuple(labels), labels=truth)
 
-    def split(self, regime: str, seed: int) -> splits.Split:
+    def split(self, regime: str, seed: int) -> Split:
         """The part of each clip in a regime; see `parts`."""
         return self.parts(regime, seed)[0]
 
-    def parts(self, regime: str, seed: int) -> list[splits.Split]:
-        """The one split of a regime, or those of its k-fold version; see `KeptSplits.parts`."""
-        if self.division is not None:
-            found = [part[self.rows] for part in self.division.parts(regime, seed)]
-            self._tell_of_songs_trained_on(f"{regime}, seed {seed}", found)
-            return found
-        names = ("song", "album", "artist", "official", "recording", "targets")
-        return splits.folds(regime, seed, of={name: getattr(self, name) for name in names})
+    def parts(self, regime: str, seed: int) -> list[Split]:
+        """The one split of a regime, or those of its k-fold version; see `KeptSplits.parts`.
 
-    def overlap(self, part: splits.Split) -> dict[str, Any]:
-        """What the parts of a split share (`splits.overlap`); ``trained_on`` counts test songs its backbone knows."""
+        Raises
+        ------
+        ValueError
+            where this is what a head sees.
+        """
+        if self.splits is None:
+            raise ValueError("a head sees no splits but the one that it is trained on")
+        parts = [part[self.rows] for part in self.splits.parts(regime, seed)]
+        self._tell_of_songs_trained_on(f"{regime}, seed {seed}", parts)
+        return parts
+
+    def overlap(self, part: Split) -> dict[str, Any]:
+        """What the parts of a split share; ``trained_on`` counts the test songs that the backbone was trained on."""
         ids = {name: getattr(self, name) for name in ("song", "album", "artist", "recording")}
-        shared = splits.overlap(part, **ids, appearances=self._appearances())
+        shared = overlap(part, **ids, appearances=self._appearances())
         return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
 
-    def remarks(self, parts: Sequence[splits.Split]) -> list[str]:
+    def remarks(self, parts: Sequence[Split]) -> list[str]:
         """What to know of the parts of some splits of one regime, one line each."""
-        return remarks(parts, song=self.song, artist=self.artist, targets=self.targets, labels=self.labels)
+        return remarks(parts, song=self.song, artist=self.artist, targets=self.labels, labels=self.label_names)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Every artist of every clip as pairs of clip and number; None where each clip has one at most."""
-        if self.division is None or self.division.appearances is None:
+        if self.splits is None or self.splits.appearances is None:
             return None
-        row, artist = self.division.appearances
-        clip_of = np.full(len(self.division.catalog), -1, dtype=np.int64)
+        row, artist = self.splits.appearances
+        clip_of = np.full(len(self.splits.catalog), -1, dtype=np.int64)
         clip_of[self.rows] = np.arange(len(self))
         clip = clip_of[row]
         return clip[clip >= 0], artist[clip >= 0]
 
-    def _songs_trained_on(self, part: splits.Split) -> int:
+    def _songs_trained_on(self, part: Split) -> int:
         assert self.trained_on is not None
         return len(np.unique(self.song[(part == 2) & self.trained_on]))
 
-    def _tell_of_songs_trained_on(self, split: str, parts: list[splits.Split]) -> None:
+    def _tell_of_songs_trained_on(self, split: str, parts: list[Split]) -> None:
         count = 0 if self.trained_on is None else max(map(self._songs_trained_on, parts))
         if count:
             note(
@@ -201,10 +206,10 @@ class Collection:
 
     def _knows_no_test_song_where_trained(self) -> bool:
         """False, too, where training began from weights that had already heard some of them, in another regime."""
-        if self.trained_in is None or self.division is None:
+        if self.trained_in is None or self.splits is None:
             return False
         try:
-            (part,) = self.division.parts(self.trained_in, 0)
+            (part,) = self.splits.parts(self.trained_in, 0)
         except RequestError:  # the collection can no longer be split so
             return False
         return not self._songs_trained_on(part[self.rows])

@@ -110,7 +110,7 @@ def count(head: type[Head], collection: Collection, split: Split, config: Any) -
     masked, task = collection.masked(split), collection.task
     x = collection.held().x if head.READS_SONGS else None
     dim = collection.dim if head.READS_SONGS else 0
-    spec = Spec(dim, task.outputs(collection.labels), task, config, head.learn(masked, x, split, config))
+    spec = Spec(dim, task.outputs(collection.label_names), task, config, head.learn(masked, x, split, config))
     return head(masked, split, spec).score(), spec
 
 
@@ -127,7 +127,7 @@ def _decided(
     threshold = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
-        truth, score = collection.targets[validation], prediction.score[validation]
+        truth, score = collection.labels[validation], prediction.score[validation]
         threshold = collection.task.thresholds(settings.threshold, truth, score)
     if threshold is not None:
         prediction = collection.task.decide(prediction.score, threshold)
@@ -136,7 +136,7 @@ def _decided(
 
 def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:
     """EncoreError for anything but a prediction for the clips of a collection: a network's numbers may overflow."""
-    shape = (len(collection), len(collection.labels))
+    shape = (len(collection), len(collection.label_names))
     if prediction.score.shape != shape or prediction.chosen.shape != shape:
         raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
     if not _RULE.fullmatch(rule):
@@ -157,4 +157,4 @@ def network_seed(seed: int, member: int) -> int:
 def evaluate(prediction: Prediction, collection: Collection, split: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
     test = split == 2
-    return collection.task.evaluate(collection.targets[test], prediction.chosen[test], prediction.score[test])
+    return collection.task.evaluate(collection.labels[test], prediction.chosen[test], prediction.score[test])

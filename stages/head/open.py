@@ -111,9 +111,9 @@ def _trained_on(
     return known[data.rows], None if regime is None else regime.decode()
 
 
-def _select(division: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
+def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    catalog, artist, targets = division.catalog, division.artist, division.targets
+    catalog, artist, targets = splits.catalog, splits.artist, splits.targets
     retired = catalog.retired()
     labelled = targets.any(axis=1)
     usable = ~retired & encoded & labelled
@@ -127,11 +127,11 @@ def _select(division: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str |
         info=catalog.info,
         rows=rows,
         x=None,
-        targets=targets[rows][:, held],
-        labels=tuple(division.labels[i] for i in held.tolist()),
+        labels=targets[rows][:, held],
+        label_names=tuple(splits.labels[i] for i in held.tolist()),
         task=task_of(targets[rows]),
-        song=division.song[rows],
-        album=division.album[rows],
+        song=splits.song[rows],
+        album=splits.album[rows],
         artist=_compact(artist[rows]),
         artist_ids=tuple(dict.fromkeys(name for name in artist_ids if name is not None)),
         official=columns.official(catalog)[rows],
@@ -141,9 +141,9 @@ def _select(division: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str |
             "failed": int((~retired & ~encoded).sum()),
             "without labels": int((~retired & encoded & ~labelled).sum()),
         },
-        recording=None if division.recording is None else division.recording[rows],
-        division=division,
-        sides={name: values[rows] for name, values in _sides(catalog).items()},
+        recording=None if splits.recording is None else splits.recording[rows],
+        splits=splits,
+        targets={name: values[rows] for name, values in _sides(catalog).items()},
     )
 
 

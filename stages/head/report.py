@@ -216,7 +216,7 @@ def report(
         neighbours="train" if inductive else "all",
         seeds=sorted({seed for seed, _ in keys}),
         task=task,
-        labels=data.labels,
+        labels=data.label_names,
         label_clips=test.truth.sum(axis=0).tolist(),
         ensemble=list(ensemble),
         other_settings=_other_settings({mode: of_mode[0].record.all_settings() for mode, of_mode in pooled.items()}),
@@ -228,10 +228,10 @@ class _TestClips:
     """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
 
     def __init__(self, data: Collection, clips: NDArray[np.int64], neighbours: NDArray[np.int64]) -> None:
-        self.truth = data.targets[clips]
+        self.truth = data.labels[clips]
         self.artist = data.artist[clips]
         self.counts = {
-            "by_genres_of_artist": buckets.genres_of_artist(data.artist, data.targets)[clips],
+            "by_genres_of_artist": buckets.genres_of_artist(data.artist, data.labels)[clips],
             "by_songs_of_artist": buckets.songs_of_artist(data.artist, data.song)[clips],
             "by_neighbours_of_clip": neighbours,
         }

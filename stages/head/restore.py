@@ -125,7 +125,7 @@ class RestoredHead:
                 f"{self.file} does not fit the head {member.mode} of this version: {error}; train it again: "
                 f"{self.command}"
             ) from error
-        scores: np.ndarray[Any, np.dtype[np.float32]] = binder.any().refine(binder.scores(network)).cpu().numpy()
+        scores: np.ndarray[Any, np.dtype[np.float32]] = binder.refined(binder.scores(network)).cpu().numpy()
         return scores
 
     def _counted(self, collection: Collection, split: Split) -> Prediction:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
+from inspect import getattr_static
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def search(
     head: type[Head] = registry.find("head", mode)
     if not issubclass(head, TrainedHead):
         raise RequestError(f"{mode} counts and is not trained: it has no settings to search for")
-    if head.refine is not TrainedHead.refine:
+    if getattr_static(head, "refine") is not getattr_static(TrainedHead, "refine"):
         raise RequestError(f"{mode} corrects its scores after the training that a search would watch; set it by hand")
     if parse(regime)[1]:
         raise RequestError(f"{regime}: the folds validate on what others test on; search in {parse(regime)[0]}")

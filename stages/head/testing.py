@@ -193,7 +193,7 @@ class HeadTests:
         split = made.split("random", 0)
         for fitted in quick_fit(head, made, split):
             score = fitted.prediction.score
-            assert score.shape == fitted.prediction.chosen.shape == (len(made), len(made.labels))
+            assert score.shape == fitted.prediction.chosen.shape == (len(made), len(made.label_names))
             assert ((score >= -1e-4) & (score <= 1 + 1e-4)).all()
 
     def test_equal_arguments_give_equal_bits(self, head: type[Head], made: Collection) -> None:
@@ -235,10 +235,10 @@ class HeadTests:
         """Other labels of test clips change nothing."""
         split = made.split("random", 0)
         test = split == 2
-        targets = made.targets.copy(order="K")  # the layout in memory decides the order of sums
+        targets = made.labels.copy(order="K")  # the layout in memory decides the order of sums
         targets[test] = np.roll(targets[test], 1, axis=1)
         for one, other in zip(
-            quick_fit(head, made, split), quick_fit(head, replace(made, targets=targets), split), strict=True
+            quick_fit(head, made, split), quick_fit(head, replace(made, labels=targets), split), strict=True
         ):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
@@ -299,9 +299,9 @@ class HeadTests:
                 clips = np.flatnonzero(made.artist == artist)
                 clips = clips[:1] if artist < 0 else clips
                 small = renumbered(made, clips)
-                columns = np.flatnonzero(small.targets.any(axis=0))
-                labels = tuple(made.labels[i] for i in columns)
-                small = replace(small, targets=small.targets[:, columns], labels=labels)
+                columns = np.flatnonzero(small.labels.any(axis=0))
+                labels = tuple(made.label_names[i] for i in columns)
+                small = replace(small, labels=small.labels[:, columns], label_names=labels)
                 scores = restored.score(small, split[clips]).score
                 np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=0)
 

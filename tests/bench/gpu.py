@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ from stages.head.training.binder import Binder
 from stages.head.training.loop import _Loop, train
 from stages.head.training.stretches import Stretches
 from stages.progress import be_quiet
+from stages.splits.regimes import Split
 from tests.bench import best_seconds, entry
 from tests.bench.backbones import clips, machine, new_stores, songs
 from tests.bench.heads import collection
@@ -60,7 +62,7 @@ def encoding(
 def heads(device: torch.device, data: Collection, epochs: int, side: int) -> dict[str, Any]:
     """Seconds of the thesis's modes together, and the rate of a wide training beside that of a matrix product."""
     settings = Settings(epochs=epochs, patience=epochs)
-    part = data.split("random", 0)
+    part = _split(len(data))
     seconds = {}
     for mode in MODES:
         head = registry.find("head", mode)
@@ -101,7 +103,7 @@ def _product_rate(device: torch.device, side: int) -> float:
 
 def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     """The same of an epoch's matrix products: forward, and backward to weights and inputs."""
-    part = data.split("random", 0)
+    part = _split(len(data))
     settings = Settings(batch=batch, standardise=False)
     binder = Binder.learn(Gnn, Stretches(data), part, Gnn.Config(hidden=None), settings, device)
     loop = _Loop(binder, Gnn.build(binder.spec).to(device), settings, 0)
@@ -110,8 +112,13 @@ def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     (seconds,) = best_seconds(lambda: loop._epoch(next(epochs)))
     layers = [layer for layer in loop.network.modules() if isinstance(layer, nn.Linear)]
     # The first layers' inputs need no gradients.
-    per_clip = sum((6 if layer.out_features == len(data.labels) else 4) * layer.weight.numel() for layer in layers)
+    per_clip = sum((6 if layer.out_features == len(data.label_names) else 4) * layer.weight.numel() for layer in layers)
     return float((part == 0).sum()) * per_clip / seconds / 1e12
+
+
+def _split(clips: int) -> Split:
+    """Eight clips in ten for training, one for validation, one for testing."""
+    return np.random.default_rng(0).choice(3, clips, p=[0.8, 0.1, 0.1]).astype(np.int8)
 
 
 def _wait(device: torch.device) -> None:

@@ -74,8 +74,8 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
         info=_INFO,
         rows=numbers,
         x=torch.randn(clips, dim),
-        targets=rng.random((clips, _LABELS)) < 0.1,
-        labels=tuple(f"label {i}" for i in range(_LABELS)),
+        labels=rng.random((clips, _LABELS)) < 0.1,
+        label_names=tuple(f"label {i}" for i in range(_LABELS)),
         task=MULTI_LABEL,
         song=numbers,
         album=np.full(clips, -1),
@@ -143,7 +143,7 @@ def _plain_step(data: Collection) -> Step:
     """The step as PyTorch's users write it."""
     song, neighbours, output = nn.Linear(_DIM, _DIM), nn.Linear(_DIM, _DIM), nn.Linear(2 * _DIM, _LABELS)
     optimizer = torch.optim.Adam(nn.ModuleList([song, neighbours, output]).parameters(), lr=4e-4)
-    wanted = torch.from_numpy(data.targets).float()
+    wanted = torch.from_numpy(data.labels).float()
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
         hidden = torch.relu(torch.cat([song(inputs[0]), neighbours(inputs[1])], dim=1))

@@ -229,7 +229,7 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     assert len({song for song, there in zip(catalog.strings("song_id"), here, strict=True) if there}) > 40
     data = from_catalog(catalog)
     songs = from_catalog(Lakh(data=shared_data / "lakh", artists="artists.tsv", clips=0).catalog())
-    found = homophily(songs.artist, songs.targets)
+    found = homophily(songs.artist, songs.labels)
     assert {name: round(100 * (share or 0), 2) for name, share in found.items()} == {
         "exact": 51.26,
         "jaccard": 64.42,
@@ -239,7 +239,7 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     known = (data.artist >= 0) & (part == 2)
     chosen = Artist().predict(data, part)["most frequent"].chosen
     assert known.any()
-    assert (chosen & data.targets)[known].any(axis=1).mean() > 0.5
+    assert (chosen & data.labels)[known].any(axis=1).mean() > 0.5
 
 
 def test_links_out_of_the_clean_subset_are_passed_over(lakh: Path, tmp_path: Path) -> None:

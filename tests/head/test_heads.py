@@ -59,7 +59,7 @@ def test_it_is_better_than_guessing(name: str, multi: bool) -> None:
     if not multi:
         assert (found.chosen.sum(axis=1) <= 1).all()
     main = data.task.main.name
-    nothing = data.task.baseline(data.targets[part == 0], len(data))
+    nothing = data.task.baseline(data.labels[part == 0], len(data))
     gain = evaluate(found, data, part)[main] - evaluate(nothing, data, part)[main]
     assert gain < 0.1 if name == "random-features" else gain > 0.1
 
@@ -79,7 +79,7 @@ def test_artist_only_is_a_decision_tree() -> None:
     seen = np.isin(data.artist, data.artist[(part == 0) & (data.artist >= 0)]) & (data.artist >= 0)
     onehot = np.eye(int(data.artist.max()) + 1)
     known = data.artist >= 0
-    truth = data.targets.argmax(axis=1)
+    truth = data.labels.argmax(axis=1)
     train = (part == 0) & known
     tree = DecisionTreeClassifier(random_state=0).fit(onehot[data.artist[train]], truth[train])
     share = tree.predict_proba(onehot[data.artist[seen]])
@@ -97,8 +97,8 @@ def test_artist_only_by_hand() -> None:
         data,
         song=song,
         artist=np.repeat([0, 0, 0, 1, -1], 2),
-        targets=labels[song],
-        labels=("a", "b", "c"),
+        labels=labels[song],
+        label_names=("a", "b", "c"),
         artist_ids=("one", "two"),
     )
     part = np.repeat(np.array([0, 0, 0, 2, 0], dtype=np.int8), 2)

@@ -31,9 +31,9 @@ def learn(head: type[Head], data: Collection, part: Split, **changes: Any) -> tu
 
 def turned(data: Collection, clips: np.ndarray) -> Collection:
     """Other labels for some clips: all that they lack, or the next one where a clip has one."""
-    targets = data.targets.copy(order="K")
+    targets = data.labels.copy(order="K")
     targets[clips] = ~targets[clips] if data.task == MULTI_LABEL else np.roll(targets[clips], 1, axis=1)
-    return replace(data, targets=targets)
+    return replace(data, labels=targets)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -76,19 +76,19 @@ def test_a_head_sees_no_label_outside_training(name: str, monkeypatch: pytest.Mo
     learn(head, data, part, epochs=1)
     assert len(seen) == 2
     for masked in seen:
-        assert not masked.targets[part != 0].any()
-        np.testing.assert_array_equal(masked.targets[part == 0], data.targets[part == 0])
-        assert masked.division is None
+        assert not masked.labels[part != 0].any()
+        np.testing.assert_array_equal(masked.labels[part == 0], data.labels[part == 0])
+        assert masked.splits is None
 
 
 def test_what_is_known_without_labels_stays() -> None:
     data = DATA[True]
     part = data.split("random", 0)
-    several = data.targets.sum(axis=1) > 1
-    single_in_train = replace(data, targets=np.where((several & (part == 0))[:, None], False, data.targets))
+    several = data.labels.sum(axis=1) > 1
+    single_in_train = replace(data, labels=np.where((several & (part == 0))[:, None], False, data.labels))
     masked = single_in_train.masked(part)
     assert masked.task == MULTI_LABEL
     assert torch.equal(masked.graph.order, data.graph.order)
-    assert masked.labels == data.labels
-    assert data.masked(part, (0, 1)).targets[part == 1].any()
-    assert not data.masked(part, (0, 1)).targets[part == 2].any()
+    assert masked.label_names == data.labels
+    assert data.masked(part, (0, 1)).labels[part == 1].any()
+    assert not data.masked(part, (0, 1)).labels[part == 2].any()

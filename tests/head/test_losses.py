@@ -98,7 +98,7 @@ def test_balanced_weights_help_rare_labels() -> None:
     rare = rng.random(len(data)) < 0.05
     targets = np.stack([~rare, rare], axis=1)
     x = torch.from_numpy(rng.standard_normal((len(data), 4)).astype(np.float32) + rare[:, None])
-    data = replace(data, x=x, targets=targets, labels=("often", "rare"))
+    data = replace(data, x=x, labels=targets, label_names=("often", "rare"))
     part = data.split("random", 0)
     recall = {}
     for weights in ("none", "balanced"):

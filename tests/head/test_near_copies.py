@@ -27,15 +27,15 @@ def collection(x: np.ndarray[Any, Any], song: np.ndarray[Any, Any]) -> Collectio
         info=INFO,
         rows=np.arange(len(x)),
         x=torch.from_numpy(x.astype(np.float32)),
-        targets=np.ones((len(x), 1), dtype=bool),
-        labels=("rock",),
+        labels=np.ones((len(x), 1), dtype=bool),
+        label_names=("rock",),
+        task=SINGLE_LABEL,
         song=song.astype(np.int64),
         album=none,
         artist=none,
         official=none.astype(np.int8),
         backbone="fcn-0",
         left_out={},
-        task=SINGLE_LABEL,
     )
 
 

@@ -95,7 +95,7 @@ def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
     np.testing.assert_allclose(spread.score[asked & reached], share.score[asked & reached], atol=1e-6)
     left = spread.score[asked & ~reached]
     assert len(left)
-    np.testing.assert_allclose(left, np.broadcast_to(data.targets[part == 0].mean(axis=0), left.shape), atol=1e-6)
+    np.testing.assert_allclose(left, np.broadcast_to(data.labels[part == 0].mean(axis=0), left.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("clips", [1, 3])
@@ -104,7 +104,7 @@ def test_label_propagation_is_that_over_the_graph(clips: int) -> None:
     data = make_collection(songs=150, artists=40, clips=clips)
     part = data.split("random", 0)
     train = torch.from_numpy(part == 0).unsqueeze(1)
-    labels = torch.from_numpy(data.targets) & train
+    labels = torch.from_numpy(data.labels) & train
     spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), 0.9)
     reached = spread[:, -1] > 0
     wanted = spread[reached, :-1] / spread[reached, -1:]

@@ -170,13 +170,13 @@ def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFi
     assert size.max() - size.min() <= 2
     equal = np.full(len(made), 120.0)
     assert (codes(binned(equal, bin_edges(equal, 16))) == 0).all()
-    sided = replace(made, sides={"bpm": bpm})
+    sided = replace(made, targets={"bpm": bpm})
     assert len(head_of("side-edges", sided, side="bpm", bins=4).facts["edges"]) == 3
     with pytest.raises(RequestError, match="Did you mean bpm"):
         head_of("side-edges", sided, side="bmp")
     for nowhere in (
         head_of("side-edges", replace(made, album=np.full(len(made), -1))),
-        head_of("side-edges", replace(made, sides={"bpm": np.full(len(made), np.nan)}), side="bpm"),
+        head_of("side-edges", replace(made, targets={"bpm": np.full(len(made), np.nan)}), side="bpm"),
     ):
         assert not nowhere.inputs(torch.arange(5))[1].any()
     told = capsys.readouterr().err

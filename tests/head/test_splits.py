@@ -78,7 +78,7 @@ def test_folds_test_each_song_once(made: Collection, regime: str) -> None:
 
 def test_labels_are_shared_out_alike(made: Collection, arrays: dict[str, Any]) -> None:
     """Every label, rare ones too, has its 8:1:1 to a song or two where songs are dealt, and near it by artist."""
-    targets = made.targets.copy()
+    targets = made.labels.copy()
     targets[:, 4] = False
     targets[np.isin(made.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
     _, first = np.unique(made.song, return_index=True)

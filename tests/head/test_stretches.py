@@ -109,7 +109,7 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     trained = train(TRAINED[name], kept, part, **changes, stretches=Stretches(kept, most=90))
     assert kept.stored is not None
     assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
-    assert trained.prediction.score.shape == data.targets.shape
+    assert trained.prediction.score.shape == data.labels.shape
     at_once = train(TRAINED[name], data, part, **changes)
     reached = [evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)]
     assert reached[0] > reached[1] - 0.1

@@ -329,6 +329,6 @@ def test_missing_labels_are_counted_label_by_label(encore: Encore, tmp_path: Pat
     assert "of 4 splits" in line
     data = from_catalog(Store(encore.store).read_catalog("hits"), Store(encore.store))
     for label in ("rare", "seldom"):
-        column = data.targets[:, data.labels.index(label)]
+        column = data.labels[:, data.label_names.index(label)]
         lacking = sum(not column[data.split("random", seed) == 2].any() for seed in range(4))
         assert int(told.get(label, 0)) == lacking

@@ -148,7 +148,7 @@ def test_an_ensemble_of_modes(several: Encore) -> None:
         runs = Path(several.store) / "hits" / "runs" / str(found["representation"])
         mean = np.mean([scores(runs / f"{mode}-random", f"seed-{seed}") for mode in ("song", "gnn")], axis=0)
         said.append(mean > 0.5)
-        truth.append(data.targets[data.split("random", seed) == 2])
+        truth.append(data.labels[data.split("random", seed) == 2])
     wanted = micro_f1(np.concatenate(truth), np.concatenate(said))
     assert found["modes"]["ensemble"]["score"] == pytest.approx(wanted)
     text = several(*args).out
@@ -379,26 +379,3 @@ def test_a_deviation_is_that_of_the_seeds_themselves(several: Encore) -> None:
 
 def test_memory_without_end_is_refused(several: Encore) -> None:
     assert "Invalid value for '--memory'" in several("head", "hits", "--memory", "inf", code=2).err
-
-
-def test_settings_reach_the_heads_that_have_them(several: Encore) -> None:
-    """Those of the training and of any head alike; what nothing reads, or nothing here, is refused."""
-    results = several(
-        "compare", "hits", "--modes", "knn,side-edges,sgc", "--set", "nearest=3", "--set", "side=album", *BOTH
-    )
-    configs = {
-        run["mode"]: json.loads((Path(run["saved"]) / "seed-0.json").read_text())["config"] for run in results.json
-    }
-    assert (configs["knn"]["nearest"], configs["side-edges"]["side"], configs["sgc"]) == (3, "album", {})
-    assert "side" not in configs["knn"]
-    refused = several("compare", "hits", "--modes", "song,gnn", "--set", "nearest=3", code=2).err
-    assert "song, gnn do not read nearest; leave out --set nearest" in refused
-    assert "sgc does not read hidden" in several("head", "hits", "--mode", "sgc", "--set", "hidden=3", code=2).err
-    unknown = " ".join(several("head", "hits", "--mode", "gnn", "--set", "epoch=3", code=2).err.split())
-    assert "unknown setting 'epoch'; gnn has hidden, dropout, neighbours, neighbours_inference, inductive; " in unknown
-    assert "the training has learning_rate, decay, batch, epochs, patience, " in unknown
-    assert "Did you mean epochs?" in unknown
-    assert (
-        "attention_heads is 0; it must be at least 1"
-        in several("head", "hits", "--mode", "gat", "--set", "attention_heads=0", code=2).err
-    )

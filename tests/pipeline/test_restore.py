@@ -79,7 +79,7 @@ def test_a_song_of_the_store_gets_its_stored_answer_among_new_ones(trained: tupl
     whole = load(store, "hits", None)
     split = whole.split("random", 0)
     head = restore(store, folder, "seed-0")
-    assert head.labels == whole.labels
+    assert head.labels == whole.label_names
     for artist in range(5):
         clips = np.flatnonzero(whole.artist == artist)
         found = head.score(whole.select(clips), split[clips])

@@ -215,10 +215,12 @@ class TrainedHead(Head):
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
 
-    def calibrate(self, scores: Tensor) -> Facts:
+    @classmethod
+    def calibrate(cls, scores: Tensor, collection: Collection, split: Split) -> Facts:
         """More facts, from the scores [clips, labels] that the trained network gives the whole collection."""
         return {}
 
-    def refine(self, scores: Tensor) -> Tensor:
-        """The final scores [clips, labels] in [0, 1], from those that the network gives all clips at hand."""
+    @classmethod
+    def refine(cls, scores: Tensor, collection: Collection, split: Split, spec: Spec) -> Tensor:
+        """The final scores [clips, labels] in [0, 1] of all clips, from the network's."""
         return scores

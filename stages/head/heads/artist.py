@@ -94,7 +94,7 @@ def training_songs(collection: Collection, split: Split) -> TrainingSongs:
     clips = np.flatnonzero((split == 0) & (key >= 0))
     clips = clips[np.argsort(key[clips], kind="stable")]
     keys, first = np.unique(key[clips], return_index=True)
-    targets = collection.targets
+    targets = collection.labels
     targets = np.logical_or.reduceat(targets[clips], first) if len(clips) else targets[:0]
     place = np.searchsorted(keys, key).clip(max=max(0, len(keys) - 1))
     of_clip = np.where(np.isin(key, keys), place, -1)

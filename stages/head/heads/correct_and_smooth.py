@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
-from stages.head.heads import Facts
+from stages.head.heads import Facts, Spec
 from stages.head.heads._layers import HiddenConfig
 from stages.head.heads.song import Song
 from stages.head.settings import setting
+from stages.splits.regimes import Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,22 +52,24 @@ class CorrectAndSmooth(Song):
     READS_NEIGHBOURS = True
     Config = Config
 
-    def calibrate(self, scores: Tensor) -> Facts:
+    @classmethod
+    def calibrate(cls, scores: Tensor, collection: Collection, split: Split) -> Facts:
         """``error``: the mean size of the errors on the training clips."""
-        labels, train = self._known(scores)
-        return {"error": float(mean_error(scores, labels, train))}
+        return {"error": float(mean_error(scores, *_known(scores, collection, split)))}
 
-    def refine(self, scores: Tensor) -> Tensor:
-        graph = self.artist_graph()
-        labels, train = self._known(scores)
-        size = scores.new_tensor(self.facts["error"])
-        corrected = correct(graph, scores, labels, train, size, self.config.correct_alpha)
-        return smooth(graph, corrected, labels, train, self.config.smooth_alpha)
+    @classmethod
+    def refine(cls, scores: Tensor, collection: Collection, split: Split, spec: Spec) -> Tensor:
+        graph, config = collection.graph.to(scores.device), spec.config
+        labels, train = _known(scores, collection, split)
+        size = scores.new_tensor(spec.facts["error"])
+        corrected = correct(graph, scores, labels, train, size, config.correct_alpha)
+        return smooth(graph, corrected, labels, train, config.smooth_alpha)
 
-    def _known(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """[clips, labels] the training clips' labels, and [clips] which clips these are."""
-        train = torch.from_numpy(self.split == 0).to(scores.device)
-        return torch.from_numpy(self.collection.targets).to(scores.device).to(scores.dtype), train
+
+def _known(scores: Tensor, collection: Collection, split: Split) -> tuple[Tensor, Tensor]:
+    """[clips, labels] the training clips' labels, and [clips] which clips these are."""
+    train = torch.from_numpy(split == 0).to(scores.device)
+    return torch.from_numpy(collection.labels).to(scores.device).to(scores.dtype), train
 
 
 def mean_error(score: Tensor, labels: Tensor, train: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Gated(TrainedHead):
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """The counts of `count_songs`, and ``prior``: [labels] float32, each label's share of the training clips."""
-        prior = collection.task.prior(collection.targets[split == 0]).clip(_LEAST, 1 - _LEAST)
+        prior = collection.task.prior(collection.labels[split == 0]).clip(_LEAST, 1 - _LEAST)
         return {**count_songs(collection, split), "prior": torch.from_numpy(prior.astype(np.float32))}
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
@@ -81,7 +81,7 @@ class Gated(TrainedHead):
         collection, training = self.collection, training_songs(self.collection, self.split)
         carrying, songs = artist_counts(collection, self.facts)
         known = collection.artist >= 0
-        counts = np.zeros(collection.targets.shape, dtype=np.float32)
+        counts = np.zeros(collection.labels.shape, dtype=np.float32)
         number = np.zeros(len(collection), dtype=np.float32)
         counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
         own = training.of_clip >= 0

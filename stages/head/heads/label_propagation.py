@@ -49,7 +49,7 @@ class LabelPropagation(CountedHead):
         ``carrying`` [artists, labels] how many of these carry each label; ``frequency`` [labels] that of all training
         clips.
         """
-        artist, targets = collection.artist, collection.targets
+        artist, targets = collection.artist, collection.labels
         known = artist >= 0
         train = known & (split == 0)
         count = len(collection.artist_ids)
@@ -70,7 +70,7 @@ class LabelPropagation(CountedHead):
         artist = self.collection.artist
         place = np.append(self.collection.artists_among(facts["artists"]), -1)[artist]  # the last is artist -1's
         train = torch.from_numpy(self.split == 0).unsqueeze(1)
-        own = torch.cat([torch.from_numpy(self.collection.targets) & train, train], dim=1).double()
+        own = torch.cat([torch.from_numpy(self.collection.labels) & train, train], dim=1).double()
         counts = torch.cat([facts["carrying"], facts["training"].unsqueeze(1).double()], dim=1)
         # A clip of no such artist is alone.
         row = torch.from_numpy(place)

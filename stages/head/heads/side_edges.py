@@ -75,9 +75,9 @@ def column(collection: Collection, side: str) -> NDArray[np.float64]:
     if side == "album":
         album: NDArray[np.float64] = np.where(collection.album >= 0, collection.album, np.nan)
         return album
-    if side not in collection.sides:
-        raise unknown("side column", side, ["album", *sorted(collection.sides)])
-    return collection.sides[side]
+    if side not in collection.targets:
+        raise unknown("side column", side, ["album", *sorted(collection.targets)])
+    return collection.targets[side]
 
 
 def bin_edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

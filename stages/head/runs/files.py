@@ -48,9 +48,9 @@ def save_run(
         seconds=fitted.seconds,
         synthetic=collection.info.synthetic,
         task=collection.task.NAME,
-        labels=collection.labels,
-        catalog=None if collection.division is None else catalog_mark(collection.division),
-        split=None if collection.division is None else split_mark(collection.division, folder.regime, seed),
+        labels=collection.label_names,
+        catalog=None if collection.splits is None else catalog_mark(collection.splits),
+        split=None if collection.splits is None else split_mark(collection.splits, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
         settings=canonical(settings) if networks else None,
@@ -102,13 +102,13 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
     ]
 
 
-def catalog_mark(division: KeptSplits, rows: int | None = None) -> dict[str, Any]:
+def catalog_mark(splits: KeptSplits, rows: int | None = None) -> dict[str, Any]:
     """What a run keeps of the catalog that it was trained on: how many rows it had, and `KeptSplits.mark` of them."""
-    rows = len(division.catalog) if rows is None else rows
-    return {"rows": rows, "mark": division.mark(rows)}
+    rows = len(splits.catalog) if rows is None else rows
+    return {"rows": rows, "mark": splits.mark(rows)}
 
 
-def split_mark(division: KeptSplits, regime: str, seed: int) -> str | None:
+def split_mark(splits: KeptSplits, regime: str, seed: int) -> str | None:
     """What a run keeps of the split that it was trained on: `Dealing.mark`; None where that was not recorded."""
-    dealing = division.dealing(regime, seed)
+    dealing = splits.dealing(regime, seed)
     return None if dealing is None else dealing.mark

@@ -51,7 +51,7 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
                 )
             _check(store, folder, run, data)
             key = run.record.seed, run.record.fold or 0
-            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.labels)
+            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.label_names)
     return runs
 
 
@@ -152,16 +152,16 @@ def _stands(data: Collection, run: StoredRun) -> bool:
     """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
     trained_on = run.record.catalog
     rows = (trained_on or {}).get("rows")
-    if data.division is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != trained_on:
+    if data.splits is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != trained_on:
         return False
-    return set(run.record.labels) <= set(data.labels) and bool((clips_of(data, run) >= 0).all())
+    return set(run.record.labels) <= set(data.label_names) and bool((clips_of(data, run) >= 0).all())
 
 
 def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) -> None:
     """Raise where a record has other scores than its predictions, or is of other neighbours than its folder."""
     record = run.record
     name = run_name(record.seed, record.fold, record.rule)
-    truth = data.targets[clips_of(data, run)][:, _columns(run, data.labels)]
+    truth = data.labels[clips_of(data, run)][:, _columns(run, data.label_names)]
     for metric, value in numbers(task_of_run(run).evaluate(truth, run.chosen)).items():
         if record.metrics.get(metric) != value:
             why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.head.heads import Facts, Spec, TrainedHead
+from stages.head.heads import Spec, TrainedHead
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
 from stages.head.training.stretches import Stretches, moments, standard
@@ -61,7 +61,7 @@ class Binder:
         """A head that is to be trained: what it must know of the collection is learnt here."""
         collection = stretches.collection
         dim, task = collection.dim, collection.task
-        spec = Spec(dim, task.outputs(collection.labels), task, config, {})
+        spec = Spec(dim, task.outputs(collection.label_names), task, config, {})
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
         x = binder._representations(0) if stretches.whole else None
@@ -69,10 +69,14 @@ class Binder:
             binder.spec = replace(spec, facts=head_type.learn(binder.masked, x, split, config))
         return binder
 
-    def add_facts(self, facts: Facts) -> None:
+    def calibrate(self, scores: Tensor) -> None:
+        """Learn what the head wants to know of the trained network's scores for all clips."""
+        facts = self.head_type.calibrate(scores, self.masked, self.split)
         self.spec = replace(self.spec, facts={**self.spec.facts, **facts})
-        if self._bound is not None:
-            self._bound[1].spec = self.spec
+
+    def refined(self, scores: Tensor) -> Tensor:
+        """[clips, labels] the final scores of all clips, from the network's."""
+        return self.head_type.refine(scores, self.masked, self.split, self.spec)
 
     def any(self) -> TrainedHead:
         """The head on the stretch that is at hand, or the first of which this process holds anything."""

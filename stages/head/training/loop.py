@@ -99,14 +99,14 @@ def train(
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     scores = binder.scores(network)
-    binder.add_facts(binder.any().calibrate(scores))
+    binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
     return Trained(
         spec=binder.spec,
         state={name: value.cpu() for name, value in progress.best.items()},
         shift=shift.cpu(),
         scale=scale.cpu(),
-        prediction=collection.task.decide(binder.any().refine(scores).cpu().numpy()),
+        prediction=collection.task.decide(binder.refined(scores).cpu().numpy()),
         history=progress.history,
         best_epoch=progress.best_epoch,
         seconds=time.perf_counter() - loop.started,
@@ -139,7 +139,7 @@ class _Loop:
         collection = self.stretches.collection
         self.task = collection.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.targets = torch.from_numpy(collection.targets).to(self.device)
+        self.targets = torch.from_numpy(collection.labels).to(self.device)
         self.truth = self.task.target(self.targets)
         self.train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
