@@ -232,5 +232,5 @@ def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | N
 
 def _revision(data: Collection, regime: str) -> int | None:
     """Of the rule by which a split was dealt; None for an official one."""
-    dealing = None if data.splits is None else data.division.dealing(regime, SEED)
+    dealing = None if data.splits is None else data.splits.dealing(regime, SEED)
     return None if dealing is None else dealing.revision

@@ -89,6 +89,6 @@ def test_what_is_known_without_labels_stays() -> None:
     masked = single_in_train.masked(part)
     assert masked.task == MULTI_LABEL
     assert torch.equal(masked.graph.order, data.graph.order)
-    assert masked.label_names == data.labels
+    assert masked.label_names == data.label_names
     assert data.masked(part, (0, 1)).labels[part == 1].any()
     assert not data.masked(part, (0, 1)).labels[part == 2].any()

@@ -30,7 +30,7 @@ def test_the_task_of_a_collection(task: Task) -> None:
     assert data.task == task
     split = data.split("random", 0)
     hidden = data.masked(np.full_like(split, 2))  # no label is left to tell it by
-    assert not hidden.targets.any()
+    assert not hidden.labels.any()
     assert hidden.task == task
 
 

@@ -152,7 +152,7 @@ def _stands(data: Collection, run: StoredRun) -> bool:
     """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
     trained_on = run.record.catalog
     rows = (trained_on or {}).get("rows")
-    if data.splits is None or not isinstance(rows, int) or catalog_mark(data.division, rows) != trained_on:
+    if data.splits is None or not isinstance(rows, int) or catalog_mark(data.splits, rows) != trained_on:
         return False
     return set(run.record.labels) <= set(data.label_names) and bool((clips_of(data, run) >= 0).all())
 
