@@ -77,7 +77,7 @@ def test_a_head_sees_no_label_outside_training(name: str, monkeypatch: pytest.Mo
     assert len(seen) == 2
     for masked in seen:
         assert not masked.labels[part != 0].any()
-        np.testing.assert_array_equal(masked.labels[part == 0], data.targets[part == 0])
+        np.testing.assert_array_equal(masked.labels[part == 0], data.labels[part == 0])
         assert masked.splits is None
 
 
@@ -89,6 +89,6 @@ def test_what_is_known_without_labels_stays() -> None:
     masked = single_in_train.masked(part)
     assert masked.task == MULTI_LABEL
     assert torch.equal(masked.graph.order, data.graph.order)
-    assert masked.label_names == data.labels
+    assert masked.label_names == data.label_names
     assert data.masked(part, (0, 1)).labels[part == 1].any()
     assert not data.masked(part, (0, 1)).labels[part == 2].any()

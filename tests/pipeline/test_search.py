@@ -52,8 +52,8 @@ def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: li
     assert set(found["settings"]) == set(found["defaults"]) == searched
     assert found["validation"] >= found["default_validation"]
     for _, data, part, _, _ in watched:  # no label of a test clip was ever there to be looked at
-        assert data.targets[part <= 1].any()
-        assert not data.targets[part == 2].any()
+        assert data.labels[part <= 1].any()
+        assert not data.labels[part == 2].any()
     text = encore(*search, "--trials", 6).out
     assert max(len(line) for line in text.splitlines() if "--store" not in line) <= 80  # a path is not broken
     command = text.partition("\ntest scores, in place of")[2].partition(":\n")[2].replace("\\\n", " ")
