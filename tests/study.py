@@ -142,7 +142,7 @@ def score(data: Collection, seed: int) -> dict[str, float]:
     """Test scores of a song-only head, mean over five folds: every song is in one test part, and 400 songs are few."""
     found = []
     for part in data.parts(_REGIME, seed):
-        trained = train(Song, data, part, _HEAD, seed=seed, device=torch.device("cpu"))
+        trained = train(Song, data, part, Song.Config(), _HEAD, seed=seed, device=torch.device("cpu"))
         found.append(evaluate(trained.prediction, data, part))
         found[-1]["tuned_f1"] = tuned_f1(data.labels, trained.prediction.score, part)
     return {metric: float(np.mean([scores[metric] for scores in found])) for metric in _METRICS}

@@ -15,7 +15,7 @@ from tests.pipeline.test_cli import QUICK, embed_table
 
 def test_a_mode_to_test_against_that_was_not_run(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    encore("compare", "hits", "--modes", "artist,label-propagation", "--seeds", 1, *QUICK)
+    encore("compare", "hits", "--modes", "artist,label-propagation", "--seeds", 1)
     for against in ([], ["--against", "gat"]):
         ran = encore("report", "hits", *against)
         mode = against[-1] if against else "song"
