@@ -1,4 +1,4 @@
-"""The ``encore`` command from its first moment on, before the imports of `pipeline.cli` are through."""
+"""The ``encore`` command, guarded from its first moment, while `pipeline.cli` is still being imported."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    # Not by an exception: imports of compiled modules turn it into other errors, or lose it. It is one again from the
-    # moment a command begins (`pipeline.options`).
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is for others (nohup, &)
+    # An exception would be lost, or turned into another error, inside the imports of compiled modules. From the moment
+    # that a command begins Ctrl-C raises one again (`pipeline.options`).
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored on purpose (nohup, &)
         signal.signal(signal.SIGINT, _stop)
     try:
         from pipeline.cli import main as run
@@ -27,7 +27,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _refuse(error: Exception) -> None:
-    """End where the libraries themselves do not fit in memory; anything else is raised again."""
+    """End with one line if the libraries do not fit in memory; raise any other error again."""
     from store.errors import is_out_of_memory
 
     if not is_out_of_memory(error):

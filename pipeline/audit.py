@@ -101,7 +101,7 @@ def describe(found: dict[str, Any]) -> str:
             "",
             *wrapped(f"{regime}: {overlap_text(overlap)}"),
             *_neighbours_text(overlap),
-            *_parts_text(overlap),
+            *_parts_text(overlap, found["dataset"]),
             *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
             table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
             "",
@@ -160,16 +160,20 @@ def _neighbours_text(overlap: dict[str, Any]) -> list[str]:
     ]
 
 
-def _parts_text(overlap: dict[str, Any]) -> list[str]:
-    """Songs of one-song artists by part, and artists who have much of one."""
+def _parts_text(overlap: dict[str, Any], dataset: str) -> list[str]:
+    """Songs of one-song artists by part, artists who have much of one, and splits that an earlier rule dealt."""
+    from stages.splits.kept import REVISION
+    from stages.splits.remarks import LARGE
+
     only, largest = overlap["one_song_artists"], overlap["largest_artist"]
     lines = []
     if any(only.values()):
         lines.append(f"songs of one-song artists: {_by_part(only)}")
-    from stages.splits.remarks import LARGE
-
     if any(share >= LARGE for share in largest.values()):
         lines.append(f"songs of the part's largest artist: {_by_part(largest)}")
+    revision = overlap["revision"]
+    if revision is not None and revision < REVISION:
+        lines.append(f"dealt by an earlier rule (revision {revision}); deal anew: encore store redeal {dataset}")
     return [line for text in lines for line in wrapped(text, "    ", "  ")]
 
 

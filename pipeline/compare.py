@@ -101,9 +101,9 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     first = is_first_process()
     if not first:
         progress.be_quiet(True)
-    chosen = find_device(device)
-    with joined(chosen) as processes:
-        results = work.run(open_store(store), dataset, device=chosen, processes=processes, **request)
+    target = find_device(device)
+    with joined(target) as processes:
+        results = work.run(open_store(store), dataset, device=target, processes=processes, **request)
     return results if first else []
 
 

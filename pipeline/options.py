@@ -1,4 +1,4 @@
-"""What the commands of ``encore`` share: options, those of the data sets, and how errors end.
+"""What the commands of ``encore`` share: their options, their registration, and what becomes of their errors.
 
 Nothing heavy is imported here, so that ``encore --help`` answers at once.
 """
@@ -90,7 +90,7 @@ DEFAULT_STORE = "./stores"
 
 
 class GroupedHelp(TyperCommand):
-    """A command whose help shows its options in groups, as ``rich_help_panel`` says, without rich's frames."""
+    """A command that groups its options in the help by ``rich_help_panel``, in plain text."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], OF_COLLECTION: [], COMMON: []}
@@ -110,11 +110,11 @@ class GroupedHelp(TyperCommand):
 
 
 class DeferringGroup(TyperGroup):
-    """Commands, some of which get options only when they are called: those of data sets cost their imports."""
+    """Commands, some of which get their options only when they are called: those of data sets cost imports."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, found, rest = super().resolve_command(ctx, args)
-        return name, _complete[name]() if name in _complete else found, rest
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, _complete[name]() if name in _complete else listed, rest
 
 
 _complete: dict[str, Callable[[], TyperCommand]] = {}  # by name, the command with the options of all data sets
@@ -124,10 +124,10 @@ PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 def command(
     group: typer.Typer, *, dataset_options: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, with ``--quiet`` and ``--debug``; its errors become one message and an exit code.
+    """Register a function as a command of its name, with ``--quiet`` and ``--debug`` beside its own options.
 
-    With ``dataset_options`` it also has the options of all data sets, which arrive together as ``options``, None where
-    not given. ``group`` is then a `DeferringGroup`, and lists the command without them.
+    Its errors become one message and an exit code. With ``dataset_options`` it also takes the options of all data sets,
+    together in its argument ``options`` and None unless set; ``group`` must be a `DeferringGroup` then.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -155,14 +155,14 @@ def command(
 
 def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
-    def guarded(*, quiet: bool, debug: bool, **given: Any) -> None:
+    def guarded(*, quiet: bool, debug: bool, **values: Any) -> None:
         progress.be_quiet(quiet)
-        if callable(signal.getsignal(signal.SIGINT)):  # it may have ended the process until now
+        if callable(signal.getsignal(signal.SIGINT)):  # until now it ended the process at once
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with libraries_silenced() if quiet else contextlib.nullcontext():
-                function(**given)
-        except (KeyboardInterrupt, typer.Abort):  # the second is what a question makes of the first
+                function(**values)
+        except (KeyboardInterrupt, typer.Abort):  # the second comes out of a question
             print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except typer.Exit:
@@ -187,7 +187,7 @@ def _flag(name: str, text: str) -> inspect.Parameter:
 
 
 def _give_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
-    """Let a wrapper show ``parameters`` as its own, which is what typer reads."""
+    """Give a wrapper ``parameters`` for its own, in the form that typer reads."""
     named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in named}

@@ -69,11 +69,11 @@ def train(
 
 def _next_commands(report: TrainReport, dataset: str, options: Mapping[str, Any], store: str) -> list[str]:
     """The commands that encode the same songs with what was trained, and train a head in the same regime."""
-    given = {name.replace("_", "-"): value for name, value in options.items() if not (value is None or value is False)}
-    named = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
+    values = {name.replace("_", "-"): value for name, value in options.items() if not (value is None or value is False)}
+    flags = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in values.items()]
     where = [] if store == DEFAULT_STORE else [f"--store {shlex.quote(store)}"]
     weights = f"--weights {shlex.quote(report.path)}"
-    embed = [f"encore embed {dataset}", *named, f"--backbone {report.backbone}", weights]
+    embed = [f"encore embed {dataset}", *flags, f"--backbone {report.backbone}", weights]
     head = [f"encore head {report.dataset}", f"--backbone {report.backbone}", f"--regime {report.regime}"]
     return [" ".join([*words, *where]) for words in (embed, head)]
 

@@ -1,4 +1,4 @@
-"""Which device a command runs on."""
+"""The device that a command runs on, and its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from store.errors import RequestError
 
 
 def find_memory(device: torch.device) -> int:
-    """Bytes of memory that each of this machine's processes may count on: a GPU's free ones, or the machine's own."""
+    """Bytes that each process may use: what is free on a GPU, or its share of main memory (or of its container's)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -22,7 +22,7 @@ def find_memory(device: torch.device) -> int:
 
 
 def find_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one; RequestError for a device that is not there."""
+    """The device of that name; ``auto`` is a GPU if there is one. RequestError for a device that cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar on a terminal, a line now and then in a log, nothing when quiet."""
+"""Progress and notes on standard error: a bar on a terminal, a line now and then in a log, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _relay: Callable[[str], None] | None = None
 
 
 def be_quiet(quiet: bool) -> None:
-    """Show no progress and no notes from now on (``--quiet``)."""
+    """Turn progress and notes off, or on again."""
     global _quiet
     _quiet = quiet
 
 
 def relay(hand_over: Callable[[str], None]) -> None:
-    """Hand all notes over from now on, to one that can show them: what this process prints would cross a bar."""
+    """Pass notes to ``hand_over`` from now on. A worker process does so, as its own lines would break up a bar."""
     global _relay
     _relay = hand_over
 
 
 def note(text: str) -> None:
-    """One line for the person who waits, on standard error."""
+    """Print one line on standard error, unless quiet."""
     if _relay is not None:
         _relay(text)
     elif not _quiet:
@@ -34,10 +34,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def task(label: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """Show how far a piece of work is; yields ``advance(n)``, to be called after each ``n`` done.
+    """Show the progress of some work; yields ``advance(n)``, to be called whenever ``n`` more units are done.
 
-    On a terminal this is a bar that goes away when the work is done. Elsewhere a line appears every ten
-    seconds, so that short work leaves no line at all.
+    A terminal gets a bar, which is removed at the end. A log gets a line every ten seconds, and none for short work.
     """
     if _quiet:
         yield lambda _n: None

@@ -1,4 +1,4 @@
-"""Find plug-ins: one file a data set, backbone or head, in its folder or in another package's entry points."""
+"""Find plug-ins: each data set, backbone and head is one file in its folder, or an entry point of another package."""
 
 from __future__ import annotations
 
@@ -21,69 +21,68 @@ FOLDERS = {
 
 
 def names(kind: str) -> list[str]:
-    """The names of a kind's plug-ins (``dataset``, ``backbone``, ``head``), sorted; imports none of them."""
+    """The sorted names of all plug-ins of a kind (``dataset``, ``backbone`` or ``head``); imports none of them."""
     return sorted({*_own(kind), *_others(kind)})
 
 
 def find(kind: str, name: str) -> Any:
-    """The class that the plug-in ``name`` offers.
+    """Import one plug-in and return its class.
 
-    A file ``artist_embedding.py`` of the folder is the plug-in ``artist-embedding``; its class carries
-    ``NAME = "artist-embedding"``. Only the file asked for is imported.
+    The file ``artist_embedding.py`` holds the plug-in ``artist-embedding``, a class with ``NAME = "artist-embedding"``.
+    No other plug-in is imported.
 
     Raises
     ------
     RequestError
-        where there is none of that name.
+        if there is no plug-in of that name.
     EncoreError
-        where it cannot be imported, or is no such class; whatever it raises stays with it.
+        if it cannot be imported (its own error is the cause), or is no such class.
     """
     own, others = _own(kind), _others(kind)
     if name not in own and name not in others:
         raise unknown({"dataset": "data set", "head": "mode"}.get(kind, kind), name, names(kind))
     where = own[name] if name in own else others[name].value
     try:
-        # What another's package prints is no part of a document on standard output.
+        # What another package prints on import must not end up in a JSON document on standard output.
         with contextlib.redirect_stdout(sys.stderr):
-            found = _class_in(where, name) if name in own else others[name].load()
+            plugin = _class_in(where, name) if name in own else others[name].load()
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         raise EncoreError(
             f"the {kind} {name!r} of {where} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(found, type) or getattr(found, "NAME", None) != name:
+    if not isinstance(plugin, type) or getattr(plugin, "NAME", None) != name:
         raise EncoreError(f"the {kind} {name!r} of {where} cannot be loaded: it is no class with NAME = {name!r}")
-    return found
+    return plugin
 
 
 @cache
 def load(kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """All of a kind's plug-ins that can be loaded, Encore's own first, and a line about each that cannot."""
-    found: dict[str, Any] = {}
-    left_out: list[str] = []
+    """Import all plug-ins of a kind: the classes by name, Encore's own first, and a line for each that cannot load."""
+    plugins: dict[str, Any] = {}
+    failures: list[str] = []
     for name in sorted(names(kind), key=lambda name: (name not in _own(kind), name)):
         try:
-            found[name] = find(kind, name)
+            plugins[name] = find(kind, name)
         except EncoreError as error:
-            left_out.append(str(error))
-    return found, tuple(left_out)
+            failures.append(str(error))
+    return plugins, tuple(failures)
 
 
 def _class_in(module_name: str, name: str) -> Any:
     module = importlib.import_module(module_name)
-    mine = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
-    return next((value for value in mine if isinstance(value, type) and vars(value).get("NAME") == name), None)
+    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    return next((value for value in own if isinstance(value, type) and vars(value).get("NAME") == name), None)
 
 
 @cache
 def _own(kind: str) -> dict[str, str]:
     package = FOLDERS[kind][0]
-    spec = importlib.util.find_spec(package)  # finds the folder without importing it: backbones and heads need torch
+    spec = importlib.util.find_spec(package)  # does not import the folder: backbones and heads need torch
     assert spec is not None
-    listed = pkgutil.iter_modules(spec.submodule_search_locations)
-    found = (module.name for module in listed if not module.name.startswith("_"))
-    return {name.replace("_", "-"): f"{package}.{name}" for name in found}
+    modules = (module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+    return {name.replace("_", "-"): f"{package}.{name}" for name in modules if not name.startswith("_")}
 
 
 @cache

@@ -54,7 +54,8 @@ class ClipError(EncoreError):
     Parameters
     ----------
     kind : a short stable word: ``missing``, ``unreadable``, ``damaged``, ``empty``, ``silent``, ``constant``,
-        ``short``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``, ``not-followed``, ``not-supported``.
+        ``short``, ``truncated``, ``no-notes``, ``not-finite``, ``outside``, ``not-a-file``, ``not-followed``,
+        ``not-supported``.
     reason : one line for a person.
     """
 

@@ -81,6 +81,11 @@ class Representations:
         """The shape of one representation."""
         return self.manifest.shape
 
+    @property
+    def mappable(self) -> bool:
+        """Whether a shard is a file of plain numbers on a local disk."""
+        return self.store.files.local is not None and not self._array.compressors
+
     def read(self, first: int = 0, last: int | None = None) -> np.ndarray[Any, Any]:
         """Rows [first, last) as they are stored: [rows, *shape].
 

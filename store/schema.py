@@ -195,8 +195,8 @@ class Catalog:
         if _INFO_KEY not in metadata:
             raise FormatError("the catalog carries no description of its collection; it was not written by Encore")
         try:
-            held: dict[str, Any] = json.loads(metadata[_INFO_KEY])
-            version = held.pop("format")
+            content: dict[str, Any] = json.loads(metadata[_INFO_KEY])
+            version = content.pop("format")
         except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise FormatError("the catalog's description cannot be read") from error
         check_format("catalog", version, CATALOG_FORMAT)
@@ -207,9 +207,9 @@ class Catalog:
                 f"it: update Encore, or encode again into another --store"
             )
         known = {f.name for f in fields(CatalogInfo)}
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in known}
         try:
-            info = CatalogInfo(**given)
+            info = CatalogInfo(**values)
         except TypeError as error:
             raise FormatError("the catalog's description lacks something") from error
         catalog = cls(info, _completed(table.replace_schema_metadata(None)))
@@ -253,15 +253,15 @@ class ShardRecord:
     notes: tuple[tuple[int, str, str], ...] = ()
 
     @classmethod
-    def parse(cls, held: Any) -> ShardRecord:
+    def parse(cls, content: Any) -> ShardRecord:
         try:
-            first, last = (_whole(row, "a shard's row") for row in held["rows"])
+            first, last = (_whole(row, "a shard's row") for row in content["rows"])
             return cls(
                 rows=(first, last),
-                clips=_text(held["clips"], "a shard's hash of clips"),
-                values=_text(held["values"], "a shard's hash of numbers"),
-                failures=_of_rows(held["failures"], first, last),
-                notes=_of_rows(held.get("notes", ()), first, last),
+                clips=_text(content["clips"], "a shard's hash of clips"),
+                values=_text(content["values"], "a shard's hash of numbers"),
+                failures=_of_rows(content["failures"], first, last),
+                notes=_of_rows(content.get("notes", ()), first, last),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error
@@ -299,21 +299,21 @@ class Manifest:
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         try:
-            held = json.loads(data)
-            version = held["format"]
+            content = json.loads(data)
+            version = content["format"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError("the manifest cannot be read") from error
         check_format("manifest", version, MANIFEST_FORMAT)
         try:
             manifest = cls(
-                backbone=_text(held["backbone"], "backbone"),
-                fingerprint=_text(held["fingerprint"], "fingerprint"),
-                rows=_whole(held["rows"], "rows"),
-                shard_rows=_whole(held["shard_rows"], "shard_rows", 1),
-                shape=tuple(_whole(n, "shape", 1) for n in held["shape"]),
-                dtype=_text(held["dtype"], "dtype"),
-                settings=dict(canonical(held["settings"])),
-                shards=tuple(ShardRecord.parse(shard) for shard in held["shards"]),
+                backbone=_text(content["backbone"], "backbone"),
+                fingerprint=_text(content["fingerprint"], "fingerprint"),
+                rows=_whole(content["rows"], "rows"),
+                shard_rows=_whole(content["shard_rows"], "shard_rows", 1),
+                shape=tuple(_whole(n, "shape", 1) for n in content["shape"]),
+                dtype=_text(content["dtype"], "dtype"),
+                settings=dict(canonical(content["settings"])),
+                shards=tuple(ShardRecord.parse(shard) for shard in content["shards"]),
             )
             kind = np.dtype(manifest.dtype).kind
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -327,8 +327,8 @@ class Manifest:
         """Raise where the shards are not those of all rows, one behind the other."""
         count = -(-self.rows // self.shard_rows)
         starts = range(0, self.rows, self.shard_rows)
-        held = [shard.rows for shard in self.shards]
-        if len(held) != count or held != [(first, min(first + self.shard_rows, self.rows)) for first in starts]:
+        ranges = [shard.rows for shard in self.shards]
+        if len(ranges) != count or ranges != [(first, min(first + self.shard_rows, self.rows)) for first in starts]:
             raise FormatError(f"the manifest's shards are not those of {self.rows} rows, {self.shard_rows} each")
 
 

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
+
+# No test depends on the clock.
+settings.register_profile("encore", deadline=None)
+settings.load_profile("encore")
+
+# A plug-in author's contract test says which values differ, as any other test does.
+pytest.register_assert_rewrite("stages.embed.testing", "stages.head.testing")
 
 # Processes that fill numba's cache at once spoil it; librosa is imported by tests themselves too.
 os.environ.setdefault(

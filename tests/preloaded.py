@@ -1,7 +1,18 @@
-"""What processes of Encore import in any case, imported once for all of them. See `tests.processes`."""
+"""What processes of Encore import in any case, and what its heads import later, once for all. See `tests.processes`."""
 
+import importlib
+import pkgutil
+
+import sklearn.cluster  # noqa: F401
+
+import pipeline.embed
+import pipeline.head
+import pipeline.train  # noqa: F401
 import stages.embed.encode
-import stages.registry
+import stages.head.heads
+from stages.head.graph import _dgl
 
-for kind in ("head", "dataset"):
-    stages.registry.load(kind)
+for _module in pkgutil.iter_modules(stages.head.heads.__path__, "stages.head.heads."):
+    importlib.import_module(_module.name)
+if _dgl.is_there():
+    _dgl.load()

@@ -139,6 +139,7 @@ def _run(script: str, arguments: list[str], variables: dict[str, str], new_sessi
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(ROOT)
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)  # and not by the server
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 

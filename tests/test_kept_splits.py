@@ -81,7 +81,7 @@ def check_nothing_straddles(songs: dict[str, Song], part: dict[str, int], regime
         assert all(len(numbers) == 1 for numbers in sides.values()), kind
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 6)), min_size=1, max_size=3))
 @example(813, [(0, 0)])
 def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tuple[int, int]]) -> None:
@@ -269,7 +269,7 @@ def with_others(held: Catalog, others: dict[str, list[str]]) -> Catalog:
     return Catalog(held.info, held.table.set_column(index, field, column))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(0, 40))
 def test_songs_that_share_any_artist_stand_together(seed: int, featured: int) -> None:
     """Unless the first-named artist alone counts; and a catalog without others is dealt as it was."""

@@ -1,4 +1,4 @@
-"""From a name on the command line to a catalog."""
+"""From the name of a data set, or of a collection in the store, to its catalog."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ _THREADS = 8  # reading two small pieces of each file waits for the disk, not fo
 
 
 def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog:
-    """The catalog of a data set that Encore knows, read from its files, or of one that this store holds.
+    """Read the catalog of a data set from its files, or of a collection from the store (without retired songs).
 
     Parameters
     ----------
-    options : what was given on the command line for data sets, by field name; None for what was not.
+    options : of the data set, by field name; None for those that are not set.
+
+    Raises
+    ------
+    RequestError
+        for an unknown name, an option that the data set does not take, or any option of a collection in the store.
     """
     if name in registry.names("dataset"):
         dataset = make_dataset(name, options)
         catalog = dataset.catalog()
         info = replace(catalog.info, keep_copies=dataset.keep_copies, first_artist=dataset.first_artist)
         return join_copies(Catalog(info, catalog.table))
-    given = {key: value for key, value in options.items() if value is not None}
+    values = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
-        if given:
+        if values:
             raise RequestError(
                 f"{name} is in the store already; to read its files again, name the reader that it came from: "
                 f"encore embed folder --name {name} ... or encore embed table --name {name} ..."
@@ -49,15 +54,15 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
-    """A data set that Encore knows, with what was given on the command line; RequestError where it takes no such."""
+    """A data set with these options (None: not set); RequestError if it does not take one of them."""
     kind: type[Dataset] = registry.find("dataset", name)
-    given = {key: value for key, value in options.items() if value is not None}
-    takes = {field.name for field in fields(kind)}
-    strange = [f"--{key.replace('_', '-')}" for key in given if key not in takes]
-    if strange:
-        offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(takes))
-        raise RequestError(f"{name} takes no {', '.join(strange)}; it takes: {offers}")
-    return kind(**given)
+    values = {key: value for key, value in options.items() if value is not None}
+    known = {field.name for field in fields(kind)}
+    unknown_options = [f"--{key.replace('_', '-')}" for key in values if key not in known]
+    if unknown_options:
+        offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(known))
+        raise RequestError(f"{name} takes no {', '.join(unknown_options)}; it takes: {offers}")
+    return kind(**values)
 
 
 def mark_sources(catalog: Catalog) -> Catalog:

@@ -1,4 +1,4 @@
-"""Choose a backbone and its weights."""
+"""From a backbone's name and a weights file to a backbone that encodes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
 from store.schema import CatalogInfo
 
-RANDOM = "random"
-
-
-_SEED = 0
+RANDOM = "random"  # in place of a weights file
+_SEED = 0  # of random weights
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A backbone, its weights (a path, ``random`` or none) or the published ``model`` with them, its precision."""
+class Choice:
+    """A backbone with its weights and precision.
+
+    Attributes
+    ----------
+    weights : a path, ``random``, or None.
+    model : the published model that brings the weights; empty for none.
+    """
 
     kind: type[Backbone]
     weights: str | None
@@ -34,14 +38,19 @@ class Chosen:
     precision: Precision
 
 
-def make_backbone(chosen: Chosen, settings: Mapping[str, str], info: CatalogInfo) -> tuple[Backbone, str | None]:
-    """The backbone with its weights, and the mark of these weights that enters the fingerprint.
+def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo) -> tuple[Backbone, str | None]:
+    """The backbone with its weights loaded, and what its fingerprint says of the weights (None without any).
 
-    A published model is fetched. A checkpoint of ``encore train`` brings the settings it was trained with; those given
-    here go before them.
+    A published model is fetched. A checkpoint of ``encore train`` brings the settings it was trained with, which
+    ``settings`` override.
+
+    Raises
+    ------
+    RequestError
+        if a setting is unknown, or the weights are not there or do not fit.
     """
-    kind, name = chosen.kind, chosen.kind.NAME
-    weights = str(kind.fetch(chosen.model)) if chosen.model else chosen.weights
+    kind, name = choice.kind, choice.kind.NAME
+    weights = str(kind.fetch(choice.model)) if choice.model else choice.weights
     if weights not in (None, RANDOM) and kind.WEIGHTS is not None:
         settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
@@ -49,7 +58,7 @@ def make_backbone(chosen: Chosen, settings: Mapping[str, str], info: CatalogInfo
         return kind(config), None
     torch.manual_seed(_SEED)
     backbone = kind(config)
-    backbone.precision = chosen.precision
+    backbone.precision = choice.precision
     if weights == RANDOM:
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
         return backbone, f"{RANDOM}-{_SEED}"
@@ -60,11 +69,17 @@ def make_backbone(chosen: Chosen, settings: Mapping[str, str], info: CatalogInfo
     return backbone, hash_weights(path)
 
 
-def find_backbone(name: str, weights: str | None, precision: str = "32", info: CatalogInfo | None = None) -> Chosen:
-    """What was asked for; RequestError where it does not go together.
+def find_backbone(name: str, weights: str | None, precision: str = "32", info: CatalogInfo | None = None) -> Choice:
+    """Look up a backbone by name, without opening a file; ``hf:MODEL`` is the backbone ``hf`` with that model.
 
-    ``hf:MODEL`` is the backbone ``hf`` with that model. Opens no file and reads no collection; ``info`` is that of one
-    whose default the backbone is.
+    Parameters
+    ----------
+    info : the collection whose default the backbone is; None if someone named it.
+
+    Raises
+    ------
+    RequestError
+        if there is no such backbone or precision, or the weights do not go with it.
     """
     name, _, model = name.partition(":")
     kind: type[Backbone] = registry.find("backbone", name)
@@ -84,16 +99,16 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
             f". With --weights random it runs untrained, which is a control and says little about music. "
             f"Backbones without weights: {', '.join(_without_weights())}"
         )
-    return Chosen(kind, weights, model, runs_in)
+    return Choice(kind, weights, model, runs_in)
 
 
 def _without_weights() -> list[str]:
-    """The backbones that need no weights; none is built to find out, as that can take seconds, or fail."""
+    """The backbones that need no weights. None is built to find out: that can take seconds, or fail."""
     return [name for name, kind in registry.load("backbone")[0].items() if getattr(kind, "WEIGHTS", "") is None]
 
 
 def load_weights(backbone: Backbone, path: Path) -> None:
-    """`Backbone.load`, whose error then also says which other backbone the checkpoint fits."""
+    """Load a checkpoint; the error for one that does not fit names the backbone that it does fit."""
     try:
         backbone.load(path)
     except RequestError as error:
@@ -102,14 +117,14 @@ def load_weights(backbone: Backbone, path: Path) -> None:
 
 
 def _who_reads(path: Path, *, but: str) -> str | None:
-    """The first other backbone that the checkpoint's weights fit, found by trying, each with its default settings."""
+    """The first other backbone, with its default settings, that can load the checkpoint."""
     try:
         read_state_dict(path)
     except RequestError:
         return None
     for name in registry.names("backbone"):
         if name != but:
-            with contextlib.suppress(Exception):  # of any kind, from another package's; the first error is told
+            with contextlib.suppress(Exception):  # another package may raise anything; the first error counts
                 kind: type[Backbone] = registry.find("backbone", name)
                 kind(kind.Config()).load(path)
                 return name
@@ -117,7 +132,7 @@ def _who_reads(path: Path, *, but: str) -> str | None:
 
 
 def hash_weights(path: Path) -> str:
-    """A hash of a checkpoint, or of all checkpoints in a folder and their names."""
+    """A hash of a checkpoint, or of the names and contents of all checkpoints in a folder."""
     if path.is_file():
         return hash_file(path)
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin"))

@@ -1,4 +1,4 @@
-"""Files of a collection from their official addresses: resumed, checked, unpacked, each whole or not there at all."""
+"""Fetch a collection's files from their official addresses: resumed, checked and unpacked, whole or not at all."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ def list_files(name: str, options: Mapping[str, Any], *, fetch_missing: bool) ->
 
 
 def place_of(remote: Remote, data: Path) -> Path | None:
-    """Where the content of a file lies under ``data``; None where it is not there."""
+    """Where the content of a remote file lies under ``data``; None if it is missing."""
     return next((data / path for path in remote.holds if (data / path).exists()), None)
 
 
 def fetch(remote: Remote, data: Path) -> Path:
-    """Fetch a file into ``data`` unless it is there, and unpack it where it is an archive; returns where it lies.
+    """Fetch a file into ``data`` unless it is there, unpack it if it is an archive, and return its place.
 
-    What arrived before an interruption is kept beside the target as ``.partial``, and asked for again only where the
-    server says that the file is still the same.
+    An interrupted download stays beside the target as ``.partial`` and goes on from there, unless the server says that
+    the file has changed.
 
     Raises
     ------
     EncoreError
-        where the address cannot be read, the disk is too small, or what came is a web page, is not of the length that
-        was announced or does not have the checksum.
+        if the address cannot be read, the disk is full, or what arrives is a web page, of the wrong length or of the
+        wrong checksum.
     RequestError
-        where an archive holds something that would lie outside of ``data``, or not what it should hold.
+        if an archive would write outside of ``data``, or does not hold what it should.
     """
     import pooch
     import requests
@@ -126,7 +126,7 @@ def fetch(remote: Remote, data: Path) -> Path:
 
 
 class _Resumed:
-    """A downloader for pooch that goes on where it was interrupted."""
+    """A downloader for pooch that resumes an interrupted download."""
 
     def __init__(self, target: Path, label: str) -> None:
         self.target = target
@@ -196,7 +196,7 @@ class _Resumed:
 
 
 def _unpack(archive: Path, data: Path) -> None:
-    """Unpack beside the target first, so that a folder that is there is whole."""
+    """Unpack into a scratch folder and move the result, so that a folder that exists is complete."""
     note(f"unpacking {archive.name}")
     data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=data, prefix=".unpacking-") as scratch:
@@ -216,8 +216,8 @@ def _unpack(archive: Path, data: Path) -> None:
 
 
 def _unzip(archive: Path, folder: str) -> None:
-    with zipfile.ZipFile(archive) as held:
-        for entry in held.namelist():
+    with zipfile.ZipFile(archive) as zipped:
+        for entry in zipped.namelist():
             if entry.startswith(("/", "\\")) or ".." in PurePosixPath(entry.replace("\\", "/")).parts:
                 raise RequestError(f"{archive} holds {entry!r}, which would lie outside of its folder")
-        held.extractall(folder)
+        zipped.extractall(folder)

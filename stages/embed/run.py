@@ -28,7 +28,11 @@ _BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedReport:
-    """What ``embed`` did; counts are clips of the collection as it stands now, ``encoded`` those of this run."""
+    """What a run of `embed` did.
+
+    ``songs``, ``artists``, ``clips`` and ``failed`` count the collection as it is now; ``added``, ``retired``,
+    ``corrected`` and ``encoded`` are clips of this run alone.
+    """
 
     dataset: str
     synthetic: bool
@@ -64,18 +68,35 @@ def embed(
     strict: bool,
     part: tuple[int, int],
 ) -> EmbedReport:
-    """Bring the stored catalog up to date, then encode the clips that the store lacks."""
+    """Bring the stored catalog up to date, then encode the clips that the store lacks.
+
+    Parameters
+    ----------
+    name, options : a data set and its options, or a collection of the store.
+    backbone_name : None for the collection's default.
+    settings : of the backbone, as text.
+    batch, workers : None for what suits the device.
+    part : (i, n), 1 <= i <= n: encode every n-th shard, while other processes do the others.
+
+    Raises
+    ------
+    RequestError
+        if the request does not fit together, or none of the songs is there.
+    EncoreError
+        if a clip fails and ``strict`` is set, or the store cannot be written.
+    """
     started = time.perf_counter()
     device = find_device(device_name)
-    # What is named is refused before a collection is read, or generated; its default, before its songs are looked at.
-    chosen = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
+    # A backbone that someone named is refused before the collection is read, or generated; a default one before its
+    # songs are opened.
+    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
     seen = store.catalog_mark(options.get("name") or name)
     opened = open_catalog(name, options, store)
-    chosen = chosen or find_backbone(opened.info.backbone, weights, precision, opened.info)
-    found = mark_sources(opened)
-    backbone, mark = make_backbone(chosen, settings, found.info)
+    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
+    files = mark_sources(opened)
+    backbone, mark = make_backbone(choice, settings, files.info)
     check_writable(store)
-    catalog, growth = update(store, found, seen, lambda: mark_sources(open_catalog(name, options, store)))
+    catalog, growth = update(store, files, seen, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -123,7 +144,7 @@ def embed(
 
 
 def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
-    """Leave beside a representation the songs of this collection that its backbone was trained on."""
+    """Write down beside a representation which songs of this collection its backbone was trained on."""
     about = read_about(weights)
     songs = about.get("train_songs")
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
@@ -132,13 +153,13 @@ def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -
 
 
 def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
-    """What ``--strict`` says of clips that failed in an earlier run."""
+    """Raise for a clip that failed in an earlier run (``--strict``)."""
     for failure in _failures(store, catalog, folder):
         raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
 
 
 def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any]]:
-    """The live clips of this catalog that could not be encoded; another run may have grown the stored one since."""
+    """The live clips of this catalog that could not be encoded; the stored table may have grown since."""
     live = (~catalog.retired()).tolist()
     recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
     return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]

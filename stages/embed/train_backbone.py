@@ -39,7 +39,7 @@ _TRAINING = {field.name for field in dataclasses.fields(Training)}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReport:
-    """What ``train`` did; losses are those of the best epoch, whose weights the checkpoint holds."""
+    """What a training did. The losses are those of the best epoch, whose weights are in the checkpoint."""
 
     backbone: str
     objective: str
@@ -87,7 +87,7 @@ def train_backbone(
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
     torch.manual_seed(seed)
-    kind = _trainable(backbone_name)  # what is refused is refused before a collection is read, or generated
+    kind = _trainable(backbone_name)  # refused before a collection is read, or generated
     own = kind.settings_of(Path(weights)) if weights is not None else {}
     own |= {key: value for key, value in changes.items() if key not in _TRAINING}
     config = configure(kind.Config(), own, f"the backbone {backbone_name}")
@@ -98,19 +98,19 @@ def train_backbone(
     if weights is not None:
         load_weights(backbone, Path(weights))
     makers = backbone.objectives()
-    chosen = objective_name or next(iter(makers))
-    if chosen not in makers:
-        raise unknown(f"objective of {backbone_name}", chosen, makers)
+    objective_name = objective_name or next(iter(makers))
+    if objective_name not in makers:
+        raise unknown(f"objective of {backbone_name}", objective_name, makers)
     division = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
     names, carried = division.labels, division.targets
-    held = np.flatnonzero(carried[~catalog.column("retired").to_numpy()].any(axis=0))
-    labels = Labels(tuple(names[i] for i in held.tolist()), carried[:, held])
-    objective = makers[chosen](labels)
+    used = np.flatnonzero(carried[~catalog.retired()].any(axis=0))
+    labels = Labels(tuple(names[i] for i in used.tolist()), carried[:, used])
+    objective = makers[objective_name](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
     part = divide(division, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
-    out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{chosen}.pt")
+    out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{objective_name}.pt")
     if catalog.info.synthetic:
         note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
     songs = catalog.strings("song_id")
@@ -119,7 +119,7 @@ def train_backbone(
         "revision": backbone.REVISION,
         "settings": own,
         "config": canonical(backbone.config),
-        "objective": chosen,
+        "objective": objective_name,
         "training": canonical(settings),
         "start": None if weights is None else hash_weights(Path(weights)),
         "dataset": catalog.info.name,
@@ -148,7 +148,7 @@ def train_backbone(
 def _trainable(name: str) -> type[Backbone]:
     kind: type[Backbone] = registry.find("backbone", name)
     if not _has_objectives(kind):
-        others = [other for other, found in registry.load("backbone")[0].items() if _has_objectives(found)]
+        others = [other for other, backbone in registry.load("backbone")[0].items() if _has_objectives(backbone)]
         raise RequestError(f"{name} cannot be trained; those that can: {', '.join(others)}")
     return kind
 
@@ -188,11 +188,11 @@ def divide(division: KeptSplits, regime: str, *, labelled_only: bool) -> splits.
 def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:
     """A hash of what is trained on: clips, their files' contents, which part each is in, and labels that are used."""
     marks = [f"{row}" for row in zip(catalog.strings("clip_id"), catalog.strings("source"), part.tolist(), strict=True)]
-    found = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
+    clips = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
     if labels is None:
-        return found
+        return clips
     carried = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
-    return hashlib.sha256(found.encode() + carried).hexdigest()[:32]
+    return hashlib.sha256(clips.encode() + carried).hexdigest()[:32]
 
 
 def _report(

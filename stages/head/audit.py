@@ -49,7 +49,8 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
             impossible[regime] = str(error)
             continue
         artists = artists_of_parts(part, song=data.song, artist=data.artist)
-        regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists | {"remarks": data.remarks([part])}
+        regimes[regime] = data.overlap(part) | _neighbours(data, part) | artists
+        regimes[regime] |= {"remarks": data.remarks([part]), "revision": _revision(data, regime)}
         baselines[regime] = _baselines(data, part)
     _, first_clip = np.unique(data.song, return_index=True)
     found = {
@@ -132,6 +133,12 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
         "test_with_neighbour": float((every[artist[heard]] > 1).sum() / tested.sum()),
         "test_with_training_neighbour": float((train[artist[heard]] > 0).sum() / tested.sum()),
     }
+
+
+def _revision(data: Collection, regime: str) -> int | None:
+    """Of the rule by which a split was dealt; None for an official one, and where no store keeps it."""
+    dealing = None if data.splits is None else data.division.dealing(regime, SEED)
+    return None if dealing is None else dealing.revision
 
 
 def _beside_thesis(found: dict[str, Any], info: CatalogInfo) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Regimes: how clips are divided into train, validation and test, and what the parts share.
 
-A part of a collection is a set of groups, never of clips: songs in ``random``, albums in ``album``, artists in
-``artist``. So the clips of a song are always on one side.
+A part of a collection consists of whole groups: songs in ``random``, albums in ``album``, artists in ``artist``. All
+clips of a song are therefore in the same part.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def dealt(
 
 
 def _together(one: Ids, other: Ids) -> Ids:
-    """Groups in which clips are joined that agree in either number, directly or through others."""
+    """[clips] a number shared by clips that agree in either number, directly or through other clips."""
     clips = np.arange(len(one))
     _, other = np.unique(other, return_inverse=True)
     _, one = np.unique(one, return_inverse=True)
@@ -112,7 +112,8 @@ def _together(one: Ids, other: Ids) -> Ids:
 
 
 def together(item: Ids, number: Ids, items: int) -> Ids:
-    """[items] the smallest number of all that an item shares with others, directly or through them; -1 without any.
+    """[items] a number shared by items that have a number in common, directly or through other items: the smallest of
+    their numbers; -1 for an item without any.
 
     Parameters
     ----------

@@ -1,12 +1,13 @@
-"""Deal groups of songs into parts of given shares so that every part is a small copy of the collection.
+"""Deal groups of songs into parts of given shares so that each part resembles the whole collection.
 
-A group (a song, an album, the songs of an artist) goes into one part as a whole. What the parts are to agree in are
-*traits* of songs: each label, and, for 1, 2, 4, 8, ..., being by an artist (on an album) of at least so many songs. So
-a part has the collection's distribution of labels and of songs an artist, as near as whole groups allow.
+A group (a song, an album, all songs of an artist) goes into one part as a whole. The parts are balanced by *traits* of
+songs: each label is a trait, and so is, for each of 1, 2, 4, 8, ..., having an artist (or album) with at least that
+many songs. Every part therefore gets the collection's distribution of labels and of songs an artist, as nearly as
+whole groups allow.
 
 This is iterative stratification (K. Sechidis, G. Tsoumakas, I. Vlahavas: On the Stratification of Multi-Label Data,
-ECML PKDD 2011) for groups instead of single items. A part's demand is measured against what the part should get, not
-in songs; otherwise the largest part would take all large groups.
+ECML PKDD 2011), extended from single items to groups. What a part lacks is measured relative to what it should get;
+measured in songs, the largest part would receive all large groups and leave single songs to the others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Ids = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
-_ROUNDING = 1e-9  # a whole number of groups may come out this much too small
+_ROUNDING = 1e-9  # a whole number of groups can come out too small by this much
 
 
 def deal(
@@ -35,15 +36,18 @@ def deal(
 ) -> NDArray[np.int8]:
     """The part of each group.
 
-    Groups are dealt from large to small, in random order among those that are less than twice as large as each other.
-    Each goes to the part p with the smallest ``(2 n[p] + 1) / shares[p]`` (the divisor method of Webster and
-    Sainte-Lague, which favours neither large nor small parts), where n[p] is how many groups like this one the part
-    has already: over the traits t of the group, the mean of ``songs of p with t / songs of the group with t``, weighted
-    by the square of the latter over the songs of the collection with t. This choice increases the chi-squared distance
-    between the parts and the collection least. A part that lacks less than half of the group's songs takes no part.
+    Groups are dealt from large to small, by powers of two, and in random order within each of these sizes. A group goes
+    to the part p that minimises ``(2 n[p] + 1) / shares[p]``: the divisor method of Webster and Sainte-Lague, which
+    favours neither small nor large parts. Here n[p] says how many groups like this one the part already has. It is an
+    average over the traits of the group: of the part's songs with a trait divided by the group's songs with it,
+    weighted by the square of the latter divided by the collection's songs with it. This is the choice that increases
+    the chi-squared distance between parts and collection least.
 
-    Groups that are equal in all traits are dealt at once, the most frequent ones last, so the time taken grows with
-    the number of different groups.
+    Parts that lack less than half a group, counting only groups of its size or larger, are passed over. So no part
+    exceeds its share of the songs in groups of any size or larger by a whole group of that size.
+
+    Groups that are equal in all traits are dealt together, those with many equals last; time grows with the number of
+    different groups.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ def deal(
     kept : [groups] the part of a group that has been dealt before and stays there, -1 for a new group.
     """
     part = np.full(len(songs), -1, dtype=np.int8) if kept is None else kept.copy()
-    order = rng.permutation(len(shares))  # of two parts that lack the same, the first one is served
+    order = rng.permutation(len(shares))  # ties go to the first part, so chance decides which one is first
     table = _Table(songs, traits, np.asarray(shares)[order], np.argsort(order)[part], part >= 0)
     new = rng.permutation(np.flatnonzero(part < 0))
     kind = _kinds(songs, traits)[new]
@@ -92,32 +96,30 @@ class _Table:
         self.weight = self.count / total[self.trait]
 
     def deal(self, group: int, count: int) -> Ids:
-        """[count] parts, sorted, for as many groups that are all like this one."""
+        """[count] sorted parts for that many groups, all of which have the traits of ``group``."""
         values = slice(self.begin[group], self.begin[group + 1])
         trait, own, weight = self.trait[values], self.count[values], self.weight[values]
         size, magnitude = int(self.songs[group]), int(self.magnitude[group])
-        # A product with a matrix would round differently on other processors, which would decide ties differently.
+        # Not a matrix product, which rounds differently on different processors and so would break ties differently.
         alike = (weight[:, None] * self.dealt.take(trait, axis=0)).sum(axis=0) / (weight * own).sum()
         lack = self.room[magnitude] / size + 0.5
         groups = _level(count, alike, np.maximum(lack, 0), self.shares) if count > 1 else np.zeros(len(lack), np.int64)
         for _ in range(count - int(groups.sum())):
             rank = (2 * (alike + groups) + 1) / self.shares
             is_open = groups + 1 <= lack
-            best = (
-                np.where(is_open, rank, np.inf).argmin()
-                if is_open.any()
-                else ((lack - groups - 1) / self.shares).argmax()
-            )
-            groups[best] += 1
+            if not is_open.any():
+                rank, is_open = (groups + 1 - lack) / self.shares, ~is_open
+            groups[np.where(is_open, rank, np.inf).argmin()] += 1
         self.dealt[trait] += own[:, None] * groups
         self.room[: magnitude + 1] -= size * groups
         return np.repeat(np.arange(len(groups)), groups)
 
 
 def _level(count: int, alike: Numbers, most: Numbers, shares: Numbers) -> Ids:
-    """Whole groups for each part, ``count`` or fewer in all, after which ``alike`` is as near to ``shares`` as it gets.
+    """[parts] how many of ``count`` equal groups each part gets at least, rounded down.
 
-    Like water in vessels as wide as ``shares``, filled up to ``alike`` and closed above ``alike + most``.
+    Shares them as water fills connected vessels: their widths are ``shares``, they already hold ``alike``, and each
+    takes ``most`` more.
     """
     levels = np.sort(np.concatenate([alike, alike + most]) / np.tile(shares, 2))
     inside = np.clip(levels[:, None] * shares - alike, 0, most).sum(axis=1)
@@ -140,7 +142,7 @@ def _kinds(songs: Ids, traits: csr_array) -> Ids:
 
 
 def _fill_empty(part: NDArray[np.int8], songs: Ids, parts: int, new: Ids) -> None:
-    """Give a part without groups the smallest new one of the part that has most of them."""
+    """Give each part without groups the smallest new group of the part with most groups."""
     for empty in sorted(set(range(parts)) - set(part.tolist())):
         counts = np.bincount(part, minlength=parts)
         givers = new[counts[part[new]] > 1]
@@ -157,7 +159,7 @@ def count_traits(group: Ids, label: NDArray[np.bool_] | None, fellows: Ids) -> c
     ----------
     group : [songs] numbers from 0 without gaps.
     label : [songs, labels], None where labels do not matter.
-    fellows : [songs] the number of songs by the song's artist (on its album), itself included.
+    fellows : [songs] the number of songs that have the song's artist (or album), the song itself included.
     """
     from scipy.sparse import coo_array
 

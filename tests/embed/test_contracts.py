@@ -23,7 +23,7 @@ from tests.embed.test_lakh import lakh  # noqa: F401
 from tests.embed.test_lpd import lpd  # noqa: F401
 from tests.embed.test_mtg import lists  # noqa: F401
 from tests.embed.trees import midi
-from tests.test_architecture import HEAVY
+from tests.test_architecture import WAIT
 
 BACKBONES = registry.names("backbone")
 DATASETS = registry.names("dataset")
@@ -104,7 +104,7 @@ def test_data_sets_import_nothing_heavy() -> None:
     code = (
         "import sys; from stages import registry\n"
         "_, left_out = registry.load('dataset')\n"
-        f"print(*left_out, *sorted(set(sys.modules) & set({HEAVY!r})))"
+        f"print(*left_out, *sorted(set(sys.modules) & set({WAIT!r})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

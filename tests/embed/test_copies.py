@@ -49,7 +49,7 @@ def test_copies_are_told_and_kept_apart_where_asked(tmp_path: Path, capsys: pyte
     assert join_copies(store.read_catalog("own").live()).table.equals(apart.table)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["r", "s", None])), min_size=1, max_size=7))
 def test_what_is_known_of_recordings_is_joined(tmp_path: Path, songs: list[tuple[int, str | None]]) -> None:
     """Songs are together where their bytes or their recordings are equal, directly or through others; else not."""

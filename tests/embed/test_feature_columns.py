@@ -130,7 +130,7 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
             read(tmp_path / "t.parquet", columns, columns=f"{role}={name}")
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(2, 7), st.sampled_from(["list", "large", "fixed", "hdf5", "npy", "json", "numpy"]), st.randoms())
 def test_vectors(tmp_path: Path, width: int, kind: str, random: Any) -> None:
     """One reading for all: any rows in any order, whatever the row groups."""
@@ -313,3 +313,24 @@ def test_vectors_as_text(tmp_path: Path) -> None:
     assert "long holds vectors that were cut short when they were written (...)" in catalog.info.notes[0]
     labels = read(tmp_path / "t.csv", text, columns="labels=genres").column("labels").to_pylist()
     assert labels == [["21", "3"], ["4"]]
+
+
+def test_labels_artists_and_splits_in_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of FMA's features stand in another table than the numbers."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("track,genre\n2,Rock\n5,\"['Pop', 'Folk']\"\n9,Jazz\n")
+    (tmp_path / "artists.json").write_text('{"2": "A", "5": ["B", "nan", "C"], "7": NaN}')
+    (tmp_path / "splits.csv").write_text("track,split\n2,train\n5,test\n")
+    text = "track_id,genre,a\n2,x,0.5\n5,y,0.25\n7,z,0.125\n"
+    files = {"labels": "labels.csv", "artists": "artists.json", "splits": "splits.csv"}
+    catalog = read(tmp_path / "t.csv", text, columns="song=track_id", **files)
+    rows = {row["song_id"]: row for row in catalog.table.to_pylist()}
+    assert {song: row["labels"] for song, row in rows.items()} == {"2": ["Rock"], "5": ["Pop", "Folk"]}
+    assert [(rows[s]["artist_id"], rows[s]["other_artist_ids"]) for s in ("2", "5")] == [("A", None), ("B", ["C"])]
+    assert [rows[s]["split_official"] for s in ("2", "5")] == ["train", "test"]
+    assert "1 of 3 rows left out: labels.csv has no label for them" in catalog.info.notes
+    every = read(tmp_path / "t.csv", text, columns="song=track_id", unlabelled=True, **files)
+    assert every.info.features == ("a",)
+    assert len(every) == 3
+    several = text.replace("7,", "5,").replace("y,0.25", "y,0.125")
+    assert len(read(tmp_path / "t.csv", several, columns="song=track_id", labels="labels.csv")) == 2

@@ -510,6 +510,7 @@ def test_linked_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "not followed: 'jazz'; --follow-links" in said
     assert "2 more songs that are behind links that are not followed ('jazz/n.mp3' is the first)" in said
     assert "1 more song that is here, and of no format that is read ('odd' is the first)" in said
+    assert "1 file is of no format that is read: 1 .xyz" in said
     assert "1 more song that is not here ('gone' is the first)" in said
     assert any("not followed: 'jazz'" in text for text in catalog.info.notes)
     followed = Folder(data=root, labels="labels.csv", name="own", follow_links=True).catalog()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,43 @@ def test_files_without_a_label_where_asked(lakh: Path, subset: str) -> None:
     labelled = by_song(Lakh(data=lakh, subset=subset, clips=0).catalog())
     assert {song: rows[song] for song in labelled} == labelled
     assert set(rows) == {*labelled, *([name] if subset != "matched" else [name, MD5[3]])}
+
+
+def test_linked_folders_and_names_that_are_no_text(
+    lakh: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files in a folder that is linked into the collection, from within it and from elsewhere."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (lakh / "lmd_full").rename(elsewhere / "lmd_full")
+    (lakh / "lmd_full").symlink_to(elsewhere / "lmd_full")
+    Lakh(data=lakh, clips=0).catalog()
+    said = capsys.readouterr().err
+    assert "1 link to a folder out of" in said
+    assert "not followed: 'lmd_full'; --follow-links" in said
+    assert "4 of 4 labelled files not under" in said
+    followed = Lakh(data=lakh, clips=0, follow_links=True).catalog()
+    assert followed.info.follow_links
+    assert "not under" not in capsys.readouterr().err
+    assert all((lakh / str(path)).is_file() for path in followed.strings("path"))
+
+
+def test_titles_of_the_clean_subset_that_are_not_read(lakh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lakh / "clean_midi"
+    (folder / "ABBA").mkdir(parents=True)
+    (folder / "ABBA" / "One.mid").write_bytes(FILES[0])
+    (folder / "ABBA" / "deep").mkdir()
+    (folder / "ABBA" / "deep" / "Two.mid").write_bytes(FILES[1])
+    outside = lakh.parent / "outside.mid"
+    outside.write_bytes(FILES[2])
+    (folder / "ABBA" / "Link.mid").symlink_to(outside)
+    try:
+        (Path(os.fsdecode(os.fsencode(folder) + b"/ABBA/mod\x85.mid"))).write_bytes(FILES[3])
+    except OSError:
+        pytest.skip("this file system holds no names but UTF-8")
+    catalog = Lakh(data=lakh, subset="clean", clips=0).catalog()
+    assert catalog.strings("path") == ["clean_midi/ABBA/One.mid"]
+    said = capsys.readouterr().err
+    assert "1 file is a link out of" in said
+    assert r"'clean_midi/ABBA/mod\x85.mid'" in said
+    followed = Lakh(data=lakh, subset="clean", clips=0, follow_links=True).catalog()
+    assert followed.strings("path") == ["clean_midi/ABBA/Link.mid", "clean_midi/ABBA/One.mid"]

@@ -324,6 +324,14 @@ def test_a_decoder_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
     assert refusal(path).kind == "outside"
 
 
+def test_a_decoder_that_fails_half_way_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "half.wav", sine(RATE_HZ, 2.0), subtype="FLOAT")
+    path = fake_ffmpeg(tmp_path / "bin", monkeypatch, f"cat '{tmp_path}/half.wav'; exit 1")
+    windows, told = load(path)
+    assert len(windows) == 2
+    assert told == ["truncated"]
+
+
 def test_without_ffmpeg_formats_are_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.m4a").write_bytes(MP4)

@@ -54,7 +54,7 @@ def test_runs_are_notes(tmp_path: Path) -> None:
     assert duration_s(path) == pytest.approx(3.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_notes_draw_the_roll_again(tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)

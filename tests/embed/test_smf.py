@@ -96,7 +96,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENT, max_size=30), longer=st.integers(-4, 60), padding=st.integers(0, 4))
 def test_rewriting_keeps_what_any_spelling_says(tmp_path: Path, events: list, longer: int, padding: int) -> None:
     """Running status behind anything, needless bytes in deltas, wrong lengths: the events are those spelled out."""
@@ -159,7 +159,7 @@ NOTES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=NOTES, other=NOTES)
 def test_every_note_that_a_note_off_ends_is_kept(tmp_path: Path, events: list, other: list) -> None:
     spelled = [

@@ -116,7 +116,7 @@ def test_training_hides_the_labels_of_half_of_the_artists_anew_in_each_epoch(two
 CLIPS = st.tuples(st.integers(0, 3), st.integers(-1, 1), st.integers(-1, 2), st.integers(0, 7))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(CLIPS, min_size=1, max_size=12))
 def test_counts_are_those_of_other_songs_whatever_the_catalog_holds(clips: list[tuple[int, int, int, int]]) -> None:
     """Clips of a song that differ in artist, part and labels too; against the definition, clip by clip."""

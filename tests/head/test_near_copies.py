@@ -39,7 +39,7 @@ def collection(x: np.ndarray[Any, Any], song: np.ndarray[Any, Any]) -> Collectio
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 60), st.sampled_from([3, 8, 1000]))
 def test_pairs_are_those_of_all_cosines(seed: int, clips: int, block: int) -> None:
     rng = np.random.default_rng(seed)

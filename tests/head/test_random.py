@@ -59,7 +59,7 @@ def test_binomial_is_its_distribution(p: float) -> None:
                                sum_check=False).pvalue > 1e-4  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(artists, st.integers(1, 9), st.sampled_from([0.0, 0.3]), st.randoms(use_true_random=False))
 def test_a_clip_draws_the_same_in_any_batch(artist: list[int], k: int, drop_edge: float, random: object) -> None:
     graph = graph_of(artist)

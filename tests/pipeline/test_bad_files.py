@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from tests.embed.test_fma import song as fma_song
 from tests.embed.test_fma import write as write_fma
 from tests.embed.test_mtg import HEADER, line, write_lists
@@ -99,6 +101,23 @@ def test_nobody_in_particular_joins_no_songs(
     assert found["edges"] == 28 * len(known)
 
 
+def test_more_clips_than_a_catalog_holds(encore: Encore, midi_folder: Path) -> None:
+    """Refused by what the request could make, not by what fits in memory."""
+    own = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "own", "--clip-s", "1e-9")
+    said = encore(*own, "--clips", "99999999", code=2).err
+    assert "error: --clips 99,999,999 could cut 2,399,999,976 clips from 24 songs, and 50,000,000 are the most" in said
+
+
+def test_a_store_behind_a_url_that_opens_nothing(tmp_path: Path) -> None:
+    archive = tmp_path / "songs.zip"
+    archive.write_text("this is no archive")
+    for where, words in ((f"zip://x::{archive}", "not a zip file"), ("github://x", "missing")):
+        ran = CliRunner().invoke(app, ["store", "ls", "--store", where])
+        assert (ran.exit_code, ran.output.count("\n")) == (2, 1)
+        assert ran.output.startswith(f"error: cannot open the store '{where}': ")
+        assert words in ran.output
+
+
 def test_every_file_that_is_not_read_is_listed_with_its_reason(
     encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,3 +179,21 @@ def test_failed_rows_of_a_table_can_be_traced(encore: Encore, tmp_path: Path) ->
     assert "row-000005 (t.csv): not-finite: no finite number in a" in shown
     assert "all: encore store show own --failures" in shown
     assert "every clip of own is encoded" not in shown
+
+
+def test_songs_that_all_are_links_out_of_the_folder(encore: Encore, tmp_path: Path) -> None:
+    """None is absent, and the message does not say so; followed, they are read, whatever the targets are called."""
+    root = tmp_path / "snapshot"
+    root.mkdir()
+    (tmp_path / "blobs").mkdir()
+    for i in range(3):
+        (tmp_path / "blobs" / f"beef{i}").write_bytes(midi(20.0, 60 + i))
+        (root / f"{i}.mid").symlink_to(f"../blobs/beef{i}")
+    args = ("embed", "folder", "--data", root, "--unlabelled", "--name", "own", "--backbone", "pianoroll")
+    err = encore(*args, code=2).err
+    assert "the files of own (3; " in err
+    assert "are links out of" in err
+    assert "--follow-links follows them" in err
+    report = encore(*args, "--follow-links", "--json").json
+    assert report["failed"] == {}
+    assert report["songs"] == 3

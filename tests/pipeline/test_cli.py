@@ -21,8 +21,8 @@ from pipeline.cli import app
 from stages import registry
 from store.layout import Store
 from store.reader import Representations
-from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
+from tests.processes import COMMAND, Process
 
 ROOT = Path(__file__).parents[2]
 
@@ -291,6 +291,8 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("embed", "mtg", "--table", "x.csv"), r"mtg takes no --table; it takes: .*--genres"),
         (("embed", "table", "--name", "x", "--table", "no.csv"), r"no\.csv"),
         (("embed", "demo", "--part", "3/2"), r"--part takes i/n"),
+        (("embed", "demo", "--part", "²/³"), r"--part takes i/n"),
+        (("embed", "demo", "--part", f"1/{'9' * 5000}"), r"--part takes i/n"),
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
         (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set 'nowhere': there is no store /.*/stores"),
@@ -414,10 +416,10 @@ def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
     Encore(whole)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
     arguments = ["embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        command = [sys.executable, "-c", STOPPED.format(stop=int(stop)), *arguments, "--store", str(broken)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
+        process = Process(STOPPED.format(stop=int(stop)), *arguments, "--store", broken)
+        _, err = process.communicate()
+        assert process.returncode == code, err
+        assert "Traceback" not in err
         assert (broken / "hits" / "catalog.parquet").exists()
     Encore(broken)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
     assert _tree(broken) == _tree(whole)
@@ -429,14 +431,14 @@ def _tree(root: Path) -> dict[str, bytes]:
 
 def test_json_stands_alone_on_standard_output(tmp_path: Path, features_csv: Path) -> None:
     """One document on standard output, everything else on standard error, nothing with --quiet."""
-    environment = os.environ | {"ENCORE_STORE": str(tmp_path / "stores")}
-    run = [sys.executable, "-m", "pipeline.cli"]
-    embed = [*run, "embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
-    done = subprocess.run([*embed, "--json", "--quiet"], env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["clips"] == 400
-    assert done.stderr == ""
-    done = subprocess.run([*run, "head", "hits", "--json", *QUICK], env=environment, capture_output=True, text=True)
-    assert json.loads(done.stdout)[0]["mode"] == "gnn"
+    environment = {"ENCORE_STORE": str(tmp_path / "stores")}
+    embed = ("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    out, err = Process(COMMAND, *embed, "--json", "--quiet", environment=environment).communicate()
+    assert json.loads(out)["clips"] == 400
+    assert err == ""
+    out, err = Process(COMMAND, "head", "hits", "--json", *QUICK, environment=environment).communicate()
+    assert json.loads(out)[0]["mode"] == "gnn"
+    assert "done in" in err
 
 
 def test_parts_share_the_work(encore: Encore, midi_folder: Path) -> None:
@@ -449,28 +451,11 @@ def test_parts_share_the_work(encore: Encore, midi_folder: Path) -> None:
 
 def test_parts_run_at_the_same_time(tmp_path: Path, midi_folder: Path) -> None:
     """Two processes read the same folder, agree over its rows, and encode their own shards."""
-    environment = os.environ | {"ENCORE_STORE": str(tmp_path / "stores")}
-    args = ["embed", "folder", "--data", str(midi_folder), "--table", "songs.csv", "--name", "midi", "--json"]
-    run = [
-        sys.executable,
-        "-m",
-        "pipeline.cli",
-        *args,
-        "--clips",
-        "6",
-        "--clip-s",
-        "3",
-        "--workers",
-        "0",
-        "--set",
-        "frames=256",
-        "--part",
-    ]
-    both = [
-        subprocess.Popen([*run, part], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for part in ("1/2", "2/2")
-    ]
-    said = [process.communicate(timeout=PATIENCE_S) for process in both]
+    environment = {"ENCORE_STORE": str(tmp_path / "stores")}
+    embed = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi", "--json")
+    options = ("--clips", 6, "--clip-s", 3, "--workers", 0, "--set", "frames=256")
+    both = [Process(COMMAND, *embed, *options, "--part", part, environment=environment) for part in ("1/2", "2/2")]
+    said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     reports = [json.loads(out) for out, _ in said]
     assert sorted(report["encoded"] for report in reports) == [64, 80]

@@ -17,7 +17,7 @@ from pipeline.dataset_options import OF_COLLECTION
 from pipeline.options import COMMON
 from stages import registry
 from stages.embed import catalogs as collections
-from stages.embed.choose import Chosen, find_backbone
+from stages.embed.choose import Choice, find_backbone
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import COLUMNS
 
@@ -68,7 +68,7 @@ def test_a_backbone_is_looked_up_once(
 ) -> None:
     asked: list[str] = []
 
-    def find(name: str, *args: Any) -> Chosen:
+    def find(name: str, *args: Any) -> Choice:
         asked.append(name)
         return find_backbone(name, *args)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import head
+from stages.head.runs.files import save_run
+from store.errors import StoreError
 from tests.pipeline.conftest import Encore
 
 QUICK = ("--set", "epochs=2")
@@ -32,6 +36,8 @@ def test_splits_stay_until_they_are_dealt_anew(hits: Encore) -> None:
     shown = hits("store", "show", "hits").out
     assert "splits dealt by revision 1: random-0, artist-0; deal anew: encore store redeal" in " ".join(shown.split())
     hits("head", "hits", "--mode", "song", *QUICK)
+    audit = hits("audit", "hits")
+    assert "dealt by an earlier rule (revision 1); deal anew: encore store redeal hits" in " ".join(audit.out.split())
     assert pq.read_table(path).equals(before)
     refused = hits("store", "redeal", "hits", code=2).err
     assert "2 splits of hits anew; 1 run of trained heads will refer to the older ones" in " ".join(refused.split())
@@ -39,7 +45,7 @@ def test_splits_stay_until_they_are_dealt_anew(hits: Encore) -> None:
     done = hits("store", "redeal", "hits", "--yes", "--json").json
     assert done == {"dataset": "hits", "splits": {"random-0": 2, "artist-0": 2}, "impossible": [], "runs": 1}
     assert not pq.read_table(path).equals(before)
-    assert "deal anew" not in hits("store", "show", "hits").out
+    assert "deal anew" not in hits("store", "show", "hits").out + hits("audit", "hits").out
     assert "encore store remove hits --runs" in " ".join(hits("store", "redeal", "hits", "--yes").out.split())
 
 
@@ -56,6 +62,24 @@ def test_reports_never_mix_splits(hits: Encore) -> None:
     assert set(mixed.json["modes"]) == {"song"}
     hits("compare", "hits", "--modes", "song,artist", *QUICK)
     assert "dealt anew" not in hits("report", "hits").err
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_stopped_command_does_not_go_on_with_other_splits(
+    hits: Encore, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    def save_or_stop(*args: Any, **options: Any) -> Any:
+        if args[2] == "seed-1":
+            raise StoreError("stopped")
+        return save_run(*args, **options)
+
+    command = ("head", "hits", "--mode", "song", *QUICK, "--seeds", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(head, "save_run", save_or_stop)
+        assert "stopped" in hits(*command, code=1).err
+    if anew:
+        hits("store", "redeal", "hits", "--yes")
+    assert ("seed-0 was done before" in hits(*command).err) == (not anew)
 
 
 def test_a_comparison_runs_what_can_be_run(encore: Encore, features_csv: Path) -> None:

@@ -78,12 +78,13 @@ HELD = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("held", flu
 WAITS = "another command trains gnn, random on hits at this moment"
 
 
-def launch(*command: object, store: Path) -> subprocess.CompletedProcess[str]:
-    """A command in two processes that train together."""
+def torchrun(*module: object) -> str:
+    """What a module writes to standard error that ``torchrun`` starts in two processes."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    words = [*torchrun, *map(str, command), "--store", str(store)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True)
+    command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
+    done = subprocess.run([*command, *map(str, module)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def embed(encore: Encore, table: Path) -> None:
@@ -315,9 +316,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
     command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
     wanted = one(*command).json
-    done = launch("-m", "pipeline.cli", *command, store=two.store)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)  # one document: the first process speaks alone
+    code, out, err = together(COMMAND, *command, "--store", two.store)
+    assert code == 0, err
+    found = json.loads(out)  # one document: the first process speaks alone
     assert [run["mode"] for run in found] == [run["mode"] for run in wanted]
     for mode in modes.split(","):
         for path in sorted(runs_of(one, mode).glob("*.parquet")):
@@ -335,8 +336,7 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     for encore in (whole, killed):
         embed(encore, some_unknown)
     command = ("head", "hits", "--mode", "gnn", *QUICK)
-    code, _, err = together(COMMAND, *command, "--store", whole.store)
-    assert code == 0, err
+    err = torchrun("pipeline.cli", *command, "--store", whole.store)
     assert err.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
     code, _, _ = together(KILLED, *command, "--store", killed.store)
     assert code == -signal.SIGKILL

@@ -76,7 +76,7 @@ def numbers(rows: int, dim: int = 7, dtype: str = "float32") -> Array:
     return (np.random.default_rng(0).standard_normal((rows, dim)) * 50).astype(dtype)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.integers(1, 5000),
     dim=st.integers(1, 3),
@@ -194,7 +194,7 @@ def test_records_of_other_clips_are_refused(tmp_path: Path) -> None:
         open_writer(store, catalog(names(10)), values)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=30, unique=True), st.data())
 def test_a_catalog_survives_its_file(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], data: st.DataObject
@@ -322,7 +322,7 @@ def test_a_file_that_went_is_retired_and_not_appended() -> None:
     assert again.table.equals(merged.table)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["1", "2"]), min_size=1), min_size=1, max_size=5

@@ -81,7 +81,10 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
     songs: list[str] = columns["song_id"]
     if len(set(songs)) == len(songs):
         return {**columns, "clip_id": songs}, []
-    check_songs({name: values for name, values in columns.items() if name != "labels"}, table.where)
+    rows = columns["source_row"]
+    check_songs(
+        {name: values for name, values in columns.items() if name != "labels"}, lambda row: table.where(rows[row])
+    )
     first: dict[tuple[str, str], int] = {}
     labels: dict[int, dict[str, None]] = {}
     for row, key in enumerate(zip(songs, marks, strict=True)):
@@ -89,7 +92,7 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
     kept = list(first.values())
     clips = {name: [values[row] for row in kept] for name, values in columns.items()}
     clips["labels"] = [list(labels[row]) for row in kept]
-    check_songs(clips, lambda i: table.where(kept[i]))
+    check_songs(clips, lambda row: table.where(clips["source_row"][row]))
     seen: dict[str, int] = {}
     clips["clip_id"] = []
     for song in clips["song_id"]:

@@ -14,7 +14,7 @@ import numpy as np
 from stages.embed.datasets._walk import Walk, leads_out, walk
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
-from stages.embed.tables import Table
+from stages.embed.tables import MAX_ROWS, Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
 from store.words import counted
@@ -143,7 +143,18 @@ def cut(
 
     As many stretches as fit without overlap; a song that is no longer than one is taken whole, and so is one whose
     length cannot be read: encoding it will say why.
+
+    Raises
+    ------
+    RequestError
+        if that could be more rows than a catalog may have, before any length is read.
     """
+    most = sum(counts)
+    if most > MAX_ROWS:
+        raise RequestError(
+            f"--clips {max(counts):,} could cut {most:,} clips from {counted(len(paths), 'song')}, and {MAX_ROWS:,} "
+            f"are the most; give a smaller --clips"
+        )
     stretches: list[list[Stretch]] = []
     with task("reading the lengths of songs", sum(count > 0 for count in counts), "songs") as advance:
         for path, count in zip(paths, counts, strict=True):

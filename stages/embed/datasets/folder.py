@@ -9,8 +9,9 @@ also stand in for a column of a table. A song that the labels do not name is lef
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.embed.datasets import UNLABELLED, Dataset, option
@@ -51,6 +52,8 @@ MIDI_CLIPS = 4
 CLIP_S = 15.0
 
 _ROLES = ("file", "artist", "labels", "song", "album", "recording", "title", "split", "start_s", "duration_s")
+
+_BESIDE = frozenset({".csv", ".tsv", ".json", ".parquet", ".h5", ".hdf5", ".txt", ".md"})
 
 Columns = dict[str, list[Any]]
 
@@ -159,7 +162,7 @@ class Folder(Dataset):
             raise RequestError("--columns names the columns of a table; give --table, or leave it out")
         root = root_folder(self.data)
         paths, there = songs_under(root, follow_links=self.follow_links)
-        for text in there.notes():
+        for text in (*there.notes(), *_passed_over(there)):
             note(text)
         nothing = [None] * len(paths)
         ids = [stable_id(path) for path in paths]
@@ -225,6 +228,16 @@ class Folder(Dataset):
         if self.clips is not None:
             return self.clips
         return MIDI_CLIPS if is_midi(path) or self.clip_s is not None else 0
+
+
+def _passed_over(there: Walk) -> list[str]:
+    """How many files are no songs by their names, by suffix; tables and texts beside the songs are expected."""
+    suffixes = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in there.files if not is_song(path))
+    others = {suffix: count for suffix, count in sorted(suffixes.items()) if suffix not in _BESIDE}
+    if not others:
+        return []
+    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
+    return [f"{counted(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:

@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import (
+    LIST_ROLES,
     MANY_COLUMNS,
+    artist_columns,
     choose,
     columns_option,
     common_columns,
@@ -37,9 +40,10 @@ from stages.embed.datasets._features import (
     onehot_columns,
     onehot_labels,
 )
+from stages.embed.datasets._keyed import Keyed, keys_of, read_keyed
 from stages.embed.datasets._segments import look_numbered, merge_rows, song_ids
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import Table
+from stages.embed.tables import Missing, Table, lists
 from stages.embed.tables.npy import with_arrays
 from stages.progress import note
 from store.errors import RequestError
@@ -77,6 +81,9 @@ class FeatureTable(Dataset):
     columns: str | None = columns_option()
     separator: str | None = separator_option()
     not_missing: str | None = not_missing_option()
+    artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
+    labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
+    splits: str | None = option("songs' official split, in the same form")
     labels_onehot: str | None = option("columns of 0 and 1, one a label: rock|jazz, or genre_*, instead of labels")
     segments: bool = option("songs' names end in the number of a piece: blues.00000.3.wav is one of blues.00000", False)
     unlabelled: bool = option(UNLABELLED, False)
@@ -89,8 +96,8 @@ class FeatureTable(Dataset):
         given = parse_columns(self.columns, (*_EXPECTED, *_OPTIONAL, *MANY_COLUMNS))
         table = with_arrays(open_table(path, self.not_missing), given.get("features", ()))
         onehot = {} if self.labels_onehot is None else onehot_columns(table, self.labels_onehot)
-        if onehot:
-            given["labels"] = []
+        beside = {"artist": self.artists, "labels": self.labels or self.labels_onehot, "split": self.splits}
+        given |= {role: [] for role, file in beside.items() if file is not None}
         chosen = choose(table, given, (), _EXPECTED, _OPTIONAL)
         targets = given.get("targets", [])
         columns = common_columns(
@@ -103,6 +110,8 @@ class FeatureTable(Dataset):
         )
         if onehot:
             columns["labels"] = onehot_labels(table, onehot)
+        columns["song_id"] = song_ids(table, chosen.get("song"), segments=self.segments)
+        left_out = self._look_up(columns)
         _complete(columns, table)
         every, passed = all_features(table, [*chosen.values(), *targets, *onehot], columns["labels"])
         features, notes = every, passed
@@ -114,12 +123,16 @@ class FeatureTable(Dataset):
             raise RequestError(
                 f"{path} has no column of numbers besides {', '.join(chosen.values())}. {' '.join(passed)}".strip()
             )
-        columns["song_id"] = song_ids(table, chosen.get("song"), segments=self.segments)
         columns["source_row"] = list(range(table.rows))
         columns["path"] = [path.name] * table.rows
         columns["source"] = _marks(FeatureRows(path, list(dict.fromkeys([*every, *features]))))
-        clips, of_songs = merge_rows(columns, self._equal(path, every, features, columns), table)
-        notes += of_songs
+        marks = self._equal(path, every, features, columns)
+        if self.labels is not None and not self.unlabelled:
+            rows = [row for row, names in enumerate(columns["labels"]) if names]
+            columns = {column: [values[row] for row in rows] for column, values in columns.items()}
+            marks = [marks[row] for row in rows]
+        clips, of_songs = merge_rows(columns, marks, table)
+        notes = [*notes, *left_out, *of_songs]
         if not self.segments:
             _tell_of_segments(table, chosen.get("song"), columns["song_id"], columns["labels"])
         for text in notes:
@@ -137,6 +150,26 @@ class FeatureTable(Dataset):
             notes=tuple(notes),
         )
         return Catalog.build(info, self.known(own_albums(clips)))
+
+    def _look_up(self, columns: dict[str, Any]) -> list[str]:
+        """Fill in what stands in files of their own; what to say of songs that the labels do not name."""
+        songs = [keys_of(song, song) for song in columns["song_id"]]
+        if self.artists is not None:
+            columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
+        if self.splits is not None:
+            columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
+        if self.labels is None:
+            return []
+        columns["labels"] = self._keyed(self.labels, "labels").look_up(songs)
+        bare = sum(not names for names in columns["labels"])
+        kept = "kept without one" if self.unlabelled else "left out"
+        return [f"{bare:,} of {counted(len(songs), 'row')} {kept}: {self.labels} has no label for them"] if bare else []
+
+    def _keyed(self, file: str, role: str) -> Keyed:
+        """A file beside the table, read as a column of that role would be."""
+        separator = lists.separators(self.separator, LIST_ROLES).get(role)
+        what = {"artist": "artists", "split": "splits"}.get(role, role)
+        return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
 
     def _equal(self, path: Path, every: list[str], features: list[str], columns: dict[str, list[str]]) -> list[str]:
         """A mark of each row's features alone, where songs have several rows."""

@@ -19,8 +19,8 @@ from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
 from store.words import counted
 
-MOST_BYTES = 1 << 30  # of vectors that are held in memory
-MOST_NUMBERS = 1 << 31  # of columns of numbers, which are held in any case
+MOST_BYTES = 1 << 30  # of vectors, for them to be kept in memory
+MOST_NUMBERS = 1 << 31  # of columns of numbers, which are always kept in memory
 
 _NUMBERED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]", re.DOTALL)
 

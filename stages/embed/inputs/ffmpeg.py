@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from stages.embed.inputs import remark
 from store.errors import ClipError
 
 FFMPEG_SUFFIXES = frozenset(
@@ -91,6 +92,7 @@ class FfmpegRecording:
             *("-c:a", "pcm_f32le", "-f", "wav", "pipe:1"),
         ]
         self.rate_hz = self.frames = 0
+        self._has_failed = False
         self._kept: list[Samples] | None = []
         for block in self._blocks():
             self.frames += len(block)
@@ -98,6 +100,8 @@ class FfmpegRecording:
                 self._kept.append(block)
             if self.frames > _KEPT_SAMPLES:
                 self._kept = None
+        if self.frames and self._has_failed:
+            remark("truncated", f"ffmpeg ended with an error behind second {self.frames / self.rate_hz:.1f}")
         if not self.frames:
             raise ClipError("damaged", f"is {reader.title}, of which ffmpeg decodes nothing")
 
@@ -119,7 +123,7 @@ class FfmpegRecording:
 
     def _blocks(self) -> Iterator[Samples]:
         """The whole recording, block by block, mean over the channels."""
-        with _running(self._command) as (output, is_late):
+        with _running(self._command) as (process, output, is_late):
             self.rate_hz, channels = _read_header(output)
             left, rest = MAX_SAMPLES, b""
             while data := output.read(_BLOCK_BYTES):
@@ -132,16 +136,26 @@ class FfmpegRecording:
                     raise ClipError("outside", f"more than {MAX_SAMPLES:,} samples to decode; cut it into files")
                 with np.errstate(invalid="ignore", over="ignore"):
                     yield samples.mean(axis=1, dtype=np.float32)
+            code = process.wait()
             if is_late():
                 raise ClipError("unreadable", f"ffmpeg was stopped after {MAX_S:g} s; convert the file to FLAC or WAV")
+            self._has_failed = code != 0
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[tuple[IO[bytes], Any]]:
-    """The program's output, and whether it was stopped because it took too long."""
+def _running(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], Callable[[], bool]]]:
+    """The program, its output, and whether it was stopped because it took too long.
+
+    It has a session of its own, so that Ctrl-C does not end it in the middle of a song.
+    """
     late = threading.Event()
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", close_fds=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
     )
 
     def stop() -> None:
@@ -154,7 +168,7 @@ def _running(command: list[str]) -> Iterator[tuple[IO[bytes], Any]]:
     try:
         _limit_memory(process.pid)
         assert process.stdout is not None
-        yield process.stdout, late.is_set
+        yield process, process.stdout, late.is_set
     finally:
         timer.cancel()
         process.kill()

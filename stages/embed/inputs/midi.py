@@ -3,7 +3,7 @@
 `score.read_score` reads the file; times come from the tempo events of all tracks in double precision.
 `pretty_midi` answers the same notes, but for these: it follows the tempo events of the first track alone, gives a
 note the program in force at its end instead of its start, and keeps every note of several that began before one
-shared note-off, where symusic keeps the first.
+shared note-off, where symusic keeps the first (octuples keep them all: `read_score`'s ``every_note``).
 """
 
 from __future__ import annotations

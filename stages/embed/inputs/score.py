@@ -139,14 +139,14 @@ def read_score(path: Path, *, every_note: bool = False) -> Score:
 def _tempos(score: Any, ticks_per_s: float | None) -> dict[str, Any]:
     tempos = score.tempos.numpy() if ticks_per_s is None else {"time": [], "mspq": []}
     at = np.concatenate([[0], tempos["time"]]).astype(np.int64)
-    micros = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
-    if (at < 0).any() or (micros < 0).any():
+    tempo_us = np.concatenate([[_DEFAULT_TEMPO_US], tempos["mspq"]]).astype(np.float64)
+    if (at < 0).any() or (tempo_us < 0).any():
         raise ClipError("damaged", "a tempo below 0 or at a negative time")
-    if not micros.all():
+    if not tempo_us.all():
         remark("mended", "a tempo of 0 is passed over")
-        at, micros = at[micros > 0], micros[micros > 0]
+        at, tempo_us = at[tempo_us > 0], tempo_us[tempo_us > 0]
     order = np.argsort(at, kind="stable")
-    return {"tempo_at": at[order], "tempo_us": micros[order]}
+    return {"tempo_at": at[order], "tempo_us": tempo_us[order]}
 
 
 def _meters(score: Any) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _is_ambiguous(score: Any, data: bytes) -> bool:
 
     It drops notes for which no note-off is left in the end: more come out where all are ended there. Notes without
     length, and notes that begin where one of several that sound ends, may have taken another's note-off. Files that are
-    too large to be rewritten are taken as they are.
+    too large to be rewritten are left as they are.
     """
     if len(data) > MAX_REWRITTEN_BYTES:
         return False

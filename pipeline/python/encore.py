@@ -1,0 +1,308 @@
+"""Encore in a notebook: what a store holds, as arrays and tables; heads trained on it, and asked.
+
+The examples below run one after another, in a folder whose store ``stores`` holds a collection ``hits``. Row ``i`` of a
+catalog, of a representation and of a split is the same clip. Everything heavy is imported when it is first used.
+
+>>> import encore
+>>> store = encore.open_store("stores")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from store.errors import EncoreError, FormatError, RequestError, StoreError
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from stages.head.clips import ClipDataset
+    from store.layout import Store
+    from store.reader import Representations
+
+__all__ = [
+    "Collection",
+    "EncoreError",
+    "FormatError",
+    "HeadScores",
+    "Representation",
+    "RequestError",
+    "StoreError",
+    "catalog",
+    "clip_dataset",
+    "collections",
+    "open_store",
+    "representation",
+    "split",
+    "train_head",
+]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One collection of a store.
+
+    Attributes
+    ----------
+    clips : rows of its catalog, those of retired songs among them.
+    representations : the complete ones, as ``<backbone>-<fingerprint>``.
+    """
+
+    name: str
+    title: str
+    clips: int
+    synthetic: bool
+    representations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What a backbone made of the clips of a collection.
+
+    Attributes
+    ----------
+    name : ``<backbone>-<fingerprint>``.
+    rows : [clips] the catalog rows of the clips that are encoded and not retired, ascending.
+    values : [clips, *shape] their numbers, as they are stored.
+    """
+
+    name: str
+    rows: NDArray[np.int64]
+    values: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """Test scores of one head, by one of its rules (most heads have one, whose name is None).
+
+    Attributes
+    ----------
+    metrics : metric -> mean over seeds and folds, a fraction in [0, 1]; None where it is not defined.
+    deviations : metric -> the deviation of these scores, divided by their number.
+    train_seconds : over all seeds.
+    path : the folder with checkpoint, scores and settings.
+    """
+
+    mode: str
+    rule: str | None
+    backbone: str | None
+    regime: str
+    seeds: int
+    metrics: dict[str, float | None]
+    deviations: dict[str, float | None]
+    train_seconds: float
+    path: str
+
+
+def open_store(path: str | os.PathLike[str]) -> Store:
+    """The store in a folder, or behind an fsspec URL (``s3://bucket/stores``); nothing is created.
+
+    Raises
+    ------
+    RequestError
+        if there is none.
+    """
+    from store.layout import Store
+
+    store = Store(path)
+    if not store.files.exists(""):
+        raise RequestError(f"there is no store {store.files.show('')}; fill one on the command line: encore embed demo")
+    return store
+
+
+def collections(store: Store) -> list[Collection]:
+    """The collections of a store, sorted by name.
+
+    >>> [(each.name, each.clips) for each in encore.collections(store)]
+    [('hits', 400)]
+    """
+    entries = []
+    for name in store.datasets():
+        stored = store.read_catalog(name)
+        representations = tuple(str(each) for each in store.complete(name))
+        entries.append(Collection(name, stored.info.title, len(stored), stored.info.synthetic, representations))
+    return entries
+
+
+def catalog(store: Store, name: str) -> pa.Table:
+    """The catalog of a collection, one row a clip, as an Arrow table; ``.to_pandas()`` makes a data frame of it.
+
+    Columns: clip_id, song_id, artist_id, artist_name, title, labels, targets, path, start_s, duration_s, retired, ...
+
+    >>> table = encore.catalog(store, "hits")
+    >>> table.num_rows, table.column("labels").to_pylist()[0]
+    (400, ['genre 0'])
+
+    Raises
+    ------
+    RequestError
+        if the store has no such collection.
+    """
+    return store.read_catalog(name).table
+
+
+def representation(store: Store, name: str, backbone: str | None = None) -> Representation:
+    """The representations of all clips of a collection, in memory.
+
+    Parameters
+    ----------
+    backbone : a backbone, or the beginning of a representation's name; may be left out if there is only one.
+
+    >>> vectors = encore.representation(store, "hits")
+    >>> vectors.values.shape, vectors.values.dtype.name
+    ((400, 3), 'float32')
+
+    Raises
+    ------
+    RequestError
+        if the collection or the representation is not there, or several fit.
+    FormatError
+        if a shard does not hold what was committed.
+    """
+    stored, rows = _encoded(store, name, backbone)
+    values = stored.read()
+    return Representation(str(stored.name), rows, values if len(rows) == len(values) else values[rows])
+
+
+def clip_dataset(
+    store: Store, name: str, backbone: str | None = None, rows: Sequence[int] | NDArray[np.integer[Any]] | None = None
+) -> ClipDataset:
+    """Representations and labels as a PyTorch data set that reads a clip when it is asked for.
+
+    Each item is a pair: the representation [*shape] and the labels [labels] as 0 and 1, both float32.
+
+    Parameters
+    ----------
+    rows : the catalog rows to take, in this order, those that are not encoded left out; by default all that are.
+
+    >>> from torch.utils.data import DataLoader
+    >>> train = (encore.split(store, "hits", "artist") == "train").nonzero()[0]
+    >>> clips = encore.clip_dataset(store, "hits", rows=train)
+    >>> vectors, labels = next(iter(DataLoader(clips, batch_size=16, shuffle=True)))
+    >>> vectors.shape, labels.shape, clips.labels
+    (torch.Size([16, 3]), torch.Size([16, 4]), ('genre 0', 'genre 1', 'genre 2', 'genre 3'))
+
+    Raises
+    ------
+    RequestError
+        as `representation`, or if a row is none of the catalog's.
+    """
+    import numpy as np
+
+    from stages.head.clips import ClipDataset
+    from store.columns import targets
+    from store.rows import Rows
+
+    stored, encoded = _encoded(store, name, backbone)
+    labels, carried = targets(store.read_catalog(name))
+    chosen = encoded if rows is None else np.asarray(rows, dtype=np.int64)
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(carried):
+        raise RequestError(f"{name} has the rows 0 to {len(carried) - 1:,}, and {chosen.max():,} is none of them")
+    chosen = chosen[np.isin(chosen, encoded)]
+    used: NDArray[np.bool_] = np.any(carried[encoded], axis=0)
+    names = tuple(label for label, has in zip(labels, used.tolist(), strict=True) if has)
+    return ClipDataset(Rows(stored), chosen, carried[chosen][:, used], names)
+
+
+def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:
+    """The part of each catalog row: "train", "validation", "test", or None for a clip that stands in none.
+
+    It is the split that ``encore head`` uses; one that is new is kept in the store, where it can be written.
+
+    Parameters
+    ----------
+    regime : random, album, artist or official, or one with folds, as artist-5fold.
+    fold : which of a regime with folds, from 1.
+
+    >>> import collections
+    >>> sorted(collections.Counter(encore.split(store, "hits", "random")).items())
+    [('test', 40), ('train', 320), ('validation', 40)]
+
+    Raises
+    ------
+    RequestError
+        if there is no such regime or fold, or the collection cannot have it.
+    """
+    import numpy as np
+
+    from stages.splits.kept import KeptSplits
+    from stages.splits.regimes import PARTS
+
+    parts = KeptSplits(store.read_catalog(name), store).parts(regime, seed)
+    if not 1 <= fold <= len(parts):
+        raise RequestError(f"{regime} has the folds 1 to {len(parts)}, not {fold}")
+    return np.array([*PARTS, None], dtype=object)[parts[fold - 1]]  # -1, in none, is the last
+
+
+def train_head(
+    store: Store,
+    name: str,
+    mode: str = "gnn",
+    *,
+    backbone: str | None = None,
+    regime: str = "random",
+    seeds: int = 1,
+    device: str = "auto",
+    **settings: Any,
+) -> list[HeadScores]:
+    """Train a head as ``encore head`` does; one result for each rule by which it decides.
+
+    Parameters
+    ----------
+    settings : those of ``--set``, as ``epochs=5``.
+
+    >>> (scores,) = encore.train_head(store, "hits", "gnn", regime="artist", epochs=5)
+    >>> 0 <= scores.metrics["accuracy"] <= 1
+    True
+
+    Raises
+    ------
+    RequestError
+        if there is no such mode, regime, setting, collection or representation.
+    """
+    from pipeline.head import run
+    from stages.devices import find_device
+
+    results = run(
+        store,
+        name,
+        backbone=backbone,
+        modes=[mode],
+        regimes=[regime],
+        seeds=seeds,
+        changes={key: str(value) for key, value in settings.items()},
+        device=find_device(device),
+    )
+    return [_head_scores(result.as_json()) for result in results]
+
+
+def _head_scores(document: dict[str, Any]) -> HeadScores:
+    metrics = document["metrics"]
+    return HeadScores(
+        mode=document["mode"],
+        rule=document["rule"],
+        backbone=document["backbone"],
+        regime=document["regime"],
+        seeds=document["seeds"],
+        metrics={metric: value["mean"] for metric, value in metrics.items()},
+        deviations={metric: value["std"] for metric, value in metrics.items()},
+        train_seconds=document["train_seconds"],
+        path=document["saved"],
+    )
+
+
+def _encoded(store: Store, name: str, backbone: str | None) -> tuple[Representations, NDArray[np.int64]]:
+    """A complete representation, and the catalog rows that it has numbers for and that are not retired."""
+    import numpy as np
+
+    from store.reader import Representations
+
+    stored_catalog = store.read_catalog(name)
+    stored = Representations(store, stored_catalog, store.find(name, backbone))
+    return stored, np.flatnonzero(stored.encoded() & ~stored_catalog.retired()[: stored.rows])

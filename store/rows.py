@@ -1,0 +1,69 @@
+"""Rows of a representation in any order, with little of it in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.arrays import chunk_path
+from store.reader import Representations
+
+_OPEN_SHARDS = 128  # mapped files; each takes a file descriptor
+_READ_SHARDS = 2  # shards in memory, where files cannot be mapped: behind a URL, or compressed
+
+Array = np.ndarray[Any, Any]
+
+
+class Rows:
+    """The rows of a complete representation, read one by one or many at a time.
+
+    On a local disk uncompressed numbers are mapped: the operating system keeps of them what fits in memory, and random
+    access costs no more than the rows that it asks for. A shard is compared with what was committed when it is first
+    touched.
+    """
+
+    def __init__(self, representations: Representations) -> None:
+        self.representations = representations
+        self._checked: set[int] = set()
+        self._shards: OrderedDict[int, Array] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self.representations.rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is mapped: pickle would copy it into each of a loader's worker processes."""
+        return {**self.__dict__, "_shards": OrderedDict()}
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        """[rows, *shape] as they are stored, in the order asked for; FormatError for a damaged shard."""
+        manifest = self.representations.manifest
+        values = np.empty((len(rows), *manifest.shape), np.dtype(manifest.dtype))
+        shards = rows // manifest.shard_rows
+        for index in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == index)
+            values[places] = self._shard(index)[rows[places] - index * manifest.shard_rows]
+        return values
+
+    def _shard(self, index: int) -> Array:
+        shard = self._shards.pop(index, None)
+        if shard is None:
+            shard = self._open(index)
+        self._shards[index] = shard
+        while len(self._shards) > (_OPEN_SHARDS if self.representations.mappable else _READ_SHARDS):
+            self._shards.popitem(last=False)
+        return shard
+
+    def _open(self, index: int) -> Array:
+        stored = self.representations
+        if index not in self._checked or not stored.mappable:
+            values = stored.read(*stored.manifest.shards[index].rows)
+            self._checked.add(index)
+        if not stored.mappable:
+            return values
+        assert stored.store.files.local is not None
+        path = chunk_path(stored.store.files.local, stored.dataset, stored.name, stored.shape, index)
+        shape = (stored.manifest.shard_rows, *stored.shape)
+        return np.memmap(path, np.dtype(stored.manifest.dtype).newbyteorder("<"), mode="r", shape=shape)

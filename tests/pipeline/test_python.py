@@ -1,0 +1,83 @@
+"""What a notebook may import, and that every example on its page runs."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import encore as api
+import numpy as np
+import pytest
+import torch
+
+from stages.progress import be_quiet
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import ROOT, embed_table
+
+NAMES = {
+    *("Collection", "HeadScores", "Representation"),
+    *("EncoreError", "FormatError", "RequestError", "StoreError"),
+    *("open_store", "collections", "catalog", "representation", "clip_dataset", "split", "train_head"),
+}
+
+
+def test_names_are_promises() -> None:
+    assert set(api.__all__) == NAMES
+    assert all(hasattr(api, name) for name in NAMES)
+
+
+def test_every_function_has_an_example_that_runs(
+    encore: Encore, features_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_table(encore, features_csv)
+    monkeypatch.chdir(tmp_path)
+    finder = doctest.DocTestFinder(exclude_empty=False)
+    found = {test.name: test for test in finder.find(api)}
+    lacking = [name for name in api.__all__ if callable(getattr(api, name)) and name.islower()]
+    assert [name for name in lacking if name != "open_store" and not found[f"encore.{name}"].examples] == []
+    runner = doctest.DocTestRunner(verbose=False)
+    shared: dict[str, object] = {}
+    be_quiet(True)
+    for name in ("encore", *(f"encore.{name}" for name in lacking)):
+        found[name].globs = shared
+        runner.run(found[name], clear_globs=False)
+    be_quiet(False)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_nothing_heavy_is_imported_with_it() -> None:
+    code = "import sys; sys.path.insert(0, 'pipeline/python'); import encore; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"numpy", "pyarrow", "torch", "zarr", "typer", "fsspec"} & set(done.stdout.split())
+
+
+def test_what_is_not_there_is_told_in_words(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(api.RequestError, match="there is no store"):
+        api.open_store(tmp_path / "none")
+    embed_table(encore, features_csv)
+    store = api.open_store(encore.store)
+    with pytest.raises(api.RequestError, match=r"unknown data set 'hit'.*Did you mean hits"):
+        api.catalog(store, "hit")
+    with pytest.raises(api.RequestError, match="unknown mode"):
+        api.train_head(store, "hits", "gmn")
+    with pytest.raises(api.RequestError, match="unknown setting"):
+        api.train_head(store, "hits", "song", epoch=3)
+    with pytest.raises(api.RequestError, match="folds 1 to 5"):
+        api.split(store, "hits", "artist-5fold", fold=6)
+    with pytest.raises(api.RequestError, match="rows 0 to 399"):
+        api.clip_dataset(store, "hits", rows=[400])
+
+
+def test_a_data_set_reads_the_same_numbers_in_any_order(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    store = api.open_store(encore.store)
+    whole = api.representation(store, "hits")
+    rows = np.random.default_rng(0).permutation(400)
+    clips = api.clip_dataset(store, "hits", rows=rows)
+    loader = torch.utils.data.DataLoader(clips, batch_size=64, num_workers=2)
+    vectors, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    assert torch.equal(vectors, torch.from_numpy(whole.values)[rows])
+    carried = [[clips.labels[i] for i in row.nonzero().flatten()] for row in labels]
+    assert carried == api.catalog(store, "hits").column("labels").take(rows).to_pylist()
