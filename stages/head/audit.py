@@ -137,7 +137,7 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
 
 def _revision(data: Collection, regime: str) -> int | None:
     """Of the rule by which a split was dealt; None for an official one, and where no store keeps it."""
-    dealing = None if data.splits is None else data.division.dealing(regime, SEED)
+    dealing = None if data.splits is None else data.splits.dealing(regime, SEED)
     return None if dealing is None else dealing.revision
 
 
