@@ -304,8 +304,8 @@ def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
         (("--set", "index=exact"), "gnn does not read index; leave out --set index"),
         (("--set", "drop_edge=0.5"), "gnn does not read drop_edge"),
         (("--set", "gamma=1"), "gamma is the focal loss's; add --set loss=focal"),
-        (("--set", "members=1001"), "members is 1001; it must be 1,000 at most"),
-        (("--set", "batch=99999999999999999999"), "it must be 1,000,000,000 at most"),
+        (("--set", "members=1001"), "members is 1001; it must be at least 1 and at most 1,000"),
+        (("--set", "batch=99999999999999999999"), "it must be at least 1 and at most 1,000,000,000"),
         (("--set", "learning_rate=1", "--set", "learning-rate=2"), "--set gives learning_rate twice"),
     ],
 )

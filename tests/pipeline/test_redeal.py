@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import head
+from stages.head import train as head
 from stages.head.runs.files import save_run
 from store.errors import StoreError
 from tests.pipeline.conftest import Encore
