@@ -24,7 +24,7 @@ from store.schema import Catalog
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import COLUMNS, embed_table
 
-QUICK = ("--seeds", 1, "--set", "epochs=2", "--set", "hidden=8")
+QUICK = ("--seeds", 1, "--set", "epochs=2")
 HEADS = {name: registry.find("head", name) for name in registry.names("head")}
 READ_ARTISTS = [name for name, head in HEADS.items() if head.READS_ARTISTS]
 

@@ -522,7 +522,7 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
         assert told["neighbours"] == which
         assert told["modes"].keys() == {"song", "gnn"}
         assert told["other_settings"] == {}
-    assert reports["all"]["modes"]["song"] == reports["train"]["modes"]["song"]
+    assert len({report["modes"]["song"]["score"] for report in reports.values()}) == 1
     runs = encore.store / "hits" / "runs" / backbone
     scores = [
         pq.read_table(runs / folder / "seed-0.parquet").column("score").to_pylist()

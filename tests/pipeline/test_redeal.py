@@ -69,7 +69,7 @@ def test_a_stopped_command_does_not_go_on_with_other_splits(
     hits: Encore, monkeypatch: pytest.MonkeyPatch, anew: bool
 ) -> None:
     def save_or_stop(*args: Any, **options: Any) -> Any:
-        if args[2] == "seed-1":
+        if options["seed"] == 1:
             raise StoreError("stopped")
         return save_run(*args, **options)
 
