@@ -23,7 +23,7 @@ from pipeline.output import print_json, shell_lines, table
 from store.words import counted
 
 if TYPE_CHECKING:
-    from stages.head.search import Found
+    from stages.head.search import Best
 
 
 def search(
@@ -61,7 +61,7 @@ def search(
         print(describe(best))
 
 
-def describe(best: Found) -> str:
+def describe(best: Best) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
     from stages.head.scores.task import METRICS
     from stages.head.search import SEED

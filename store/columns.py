@@ -14,8 +14,8 @@ def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.in
     """The distinct ids of a column, sorted, and the number of each row's id among them, -1 for null: [rows]."""
     column = catalog.column(name).combine_chunks()
     values = pc.unique(column).drop_null().sort()
-    found = pc.index_in(column, value_set=values)
-    return values, pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    numbers = pc.index_in(column, value_set=values)
+    return values, pc.fill_null(numbers, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:

@@ -88,8 +88,10 @@ class Collection:
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
         digest = hashlib.sha256(repr((self.info.name, self.label_names)).encode())
-        held = [getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")]
-        for values in [*held, *(self.targets[name] for name in sorted(self.targets))]:
+        arrays = [
+            getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")
+        ]
+        for values in [*arrays, *(self.targets[name] for name in sorted(self.targets))]:
             digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
         return digest.hexdigest()
 

@@ -38,7 +38,7 @@ SEED = 0  # of the split and of every network: settings are compared on the same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
+class Best:
     """The best of all finished trials.
 
     ``validation`` and ``default_validation`` are the main metric on the validation part, with ``settings`` and with
@@ -72,7 +72,7 @@ def search(
     changes: Mapping[str, str],
     device: torch.device,
     options: str = "",
-) -> Found:
+) -> Best:
     """Try settings until ``trials`` have been tried in all, those of earlier searches included.
 
     The first trial has the default settings; the next ones are optuna's tree-structured Parzen estimator's. Each
@@ -213,9 +213,9 @@ def _study(store: Store, file: str, name: str) -> Study:
 def _cut_torn_line(path: Path) -> None:
     """Cut off what a full disk or a kill left of a line: the next one would be written behind it, and be lost too."""
     with path.open("r+b") as file:
-        held = file.read()
-        if not held.endswith(b"\n"):
-            file.truncate(held.rfind(b"\n") + 1)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _finished(study: Study) -> list[Any]:
@@ -248,7 +248,7 @@ def _found(
     defaults: dict[str, Any],
     changes: Mapping[str, str],
     options: str,
-) -> Found:
+) -> Best:
     finished = _finished(study)
     scored = [trial for trial in finished if trial.value is not None]
     if not scored:
@@ -260,7 +260,7 @@ def _found(
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
     words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
     by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]
-    return Found(
+    return Best(
         dataset=data.info.name,
         synthetic=data.info.synthetic,
         backbone=data.backbone,

@@ -308,7 +308,7 @@ def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]
 
 def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
     """Say how many cells hold no value where a word or a number that is none says so."""
-    told = []
+    counts = []
     words: Counter[str] = Counter()
     for role in ("artist", "labels", "album", "recording", "song", "split"):
         if role not in chosen:
@@ -317,10 +317,10 @@ def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
         words += here
         if here:
             each = ", ".join(f"{word} {count:,}" for word, count in here.most_common(3))
-            told.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
-    if told:
+            counts.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
+    if counts:
         note(
-            f"cells of {table.path.name} that say that there is no value: {'; '.join(told)}; where that is a name: "
+            f"cells of {table.path.name} that say that there is no value: {'; '.join(counts)}; where that is a name: "
             f"--not-missing {words.most_common(1)[0][0]}"
         )
 

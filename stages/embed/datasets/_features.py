@@ -120,8 +120,8 @@ def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]])
     if len(number) < 2 or len(of_row) - len(number) < _ROWS_BEYOND_LABELS:
         return False
     first = np.unique(of_row, return_index=True)[1]
-    told = values[known]
-    return bool((told == told[first][of_row]).all() and (told != told[0]).any())
+    known_values = values[known]
+    return bool((known_values == known_values[first][of_row]).all() and (known_values != known_values[0]).any())
 
 
 def onehot_columns(table: Table, given: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ class Keyed:
             raise RequestError(
                 f"{self.path}, line 1: {header!r} is a song, and the first line must name the columns; add such a line"
             )
-        found: list[list[str]] = []
+        values: list[list[str]] = []
         owner: dict[str, str] = {}
         for keys in songs:
             key = next((key for key in keys if key in self.values), None)
@@ -74,7 +74,7 @@ class Keyed:
                 raise RequestError(
                     f"{self.where(key)}: {key!r} may be {owner[key]!r} or {keys[0]!r}; name songs by their path there"
                 )
-            found.append(self.values[key] if key is not None else [])
+            values.append(self.values[key] if key is not None else [])
         strangers = (key for key in self.values if key not in owner)
         if not owner:
             raise RequestError(
@@ -86,7 +86,7 @@ class Keyed:
             near = next((key for keys in songs for key in keys if key.casefold() == stranger.casefold()), None)
             hint = f" (there is {near!r}: letters differ by case)" if near is not None else ""
             raise RequestError(f"{self.where(stranger)}: there is no song {stranger!r}{hint}; correct or remove it")
-        return found
+        return values
 
 
 def keys_of(song_id: str, path: str) -> list[str]:

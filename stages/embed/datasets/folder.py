@@ -216,7 +216,7 @@ class Folder(Dataset):
         ]
         cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
-            (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
+            (row, stretch) for row, cutting in enumerate(cuts) for stretch in (cutting if counts[row] else [given[row]])
         ]
         clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
         clips["start_s"] = [start_s for _, (start_s, _) in stretches]

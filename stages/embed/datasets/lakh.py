@@ -161,10 +161,10 @@ class Lakh(Dataset):
             raise RequestError(
                 f"{path} names recordings; {MATCHES} says which file is which and must lie in {self.data}"
             )
-        found = by_file(matches, read_assignments(path))
-        if not found:
+        labels = by_file(matches, read_assignments(path))
+        if not labels:
             raise RequestError(f"{path} names none of the recordings of {MATCHES}")
-        return found
+        return labels
 
     def _files(
         self, root: Path, matches: Mapping[str, list[str]], labels: Mapping[str, list[str]]

@@ -192,19 +192,19 @@ class Lpd(Dataset):
 
 def _read_ids(path: Path) -> dict[str, str]:
     """MD5 -> track, a line each."""
-    found: dict[str, str] = {}
+    track_of: dict[str, str] = {}
     for number, line in _lines(path):
         match = _PAIR.fullmatch(line)
         if match is None:
             raise RequestError(f"{path}, line {number}: {line[:60]!r} is no MD5 with its track; fetch the file again")
-        if found.setdefault(match[1], match[2]) != match[2]:
+        if track_of.setdefault(match[1], match[2]) != match[2]:
             raise RequestError(f"{path}, line {number}: {match[1]} stands in an earlier line with another track")
-    return found
+    return track_of
 
 
 def _read_lists(folder: Path) -> dict[str, list[str]]:
     """Track -> labels, from files ``id_list_<label>.txt`` that hold a track a line."""
-    found: dict[str, list[str]] = {}
+    labels_of: dict[str, list[str]] = {}
     lists = sorted((match[1], path) for path in folder.iterdir() if (match := _LIST.fullmatch(path.name)))
     if not lists:
         raise RequestError(f"there is no id_list_<label>.txt in {folder}")
@@ -212,10 +212,10 @@ def _read_lists(folder: Path) -> dict[str, list[str]]:
         for number, line in _lines(path):
             if not _TRACK.fullmatch(line):
                 raise RequestError(f"{path}, line {number}: {line[:60]!r} is no track; fetch the file again")
-            of_track = found.setdefault(line, [])
+            of_track = labels_of.setdefault(line, [])
             if label not in of_track:
                 of_track.append(label)
-    return found
+    return labels_of
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -73,15 +73,15 @@ class _Vectors:
         return None if self.width else "is empty"
 
     def take(self, rows: slice | Sequence[int]) -> NDArray[np.float32]:
-        wanted = (
+        numbers = (
             np.arange(rows.start, min(rows.stop, int(self._begin[-1]))) if isinstance(rows, slice) else np.array(rows)
         )
-        taken = np.empty((len(wanted), self.width), dtype=np.float32)
-        groups = np.searchsorted(self._begin, wanted, side="right") - 1
+        vectors = np.empty((len(numbers), self.width), dtype=np.float32)
+        groups = np.searchsorted(self._begin, numbers, side="right") - 1
         for group in np.unique(groups).tolist():
             mine = groups == group
-            taken[mine] = self._group(group)[wanted[mine] - self._begin[group]]
-        return taken
+            vectors[mine] = self._group(group)[numbers[mine] - self._begin[group]]
+        return vectors
 
     def _cells(self, group: int) -> pa.ChunkedArray:
         try:

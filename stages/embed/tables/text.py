@@ -38,17 +38,17 @@ _UNNAMED = re.compile(r"Unnamed: \d+_level_\d+")
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How a text file is written; ``quoted`` is whether cells may be, ``told`` whether its first line is ``sep=``."""
+    """How a text file is written: whether cells may be ``quoted``, and whether its first line is ``sep=``."""
 
     encoding: str
     delimiter: str
     quoted: bool
-    told: bool
+    has_separator_line: bool
 
     def open(self, path: Path) -> TextIO:
         """The file behind a line ``sep=``."""
         file = path.open(encoding=self.encoding, newline="")
-        if self.told:
+        if self.has_separator_line:
             file.readline()
         return file
 
@@ -122,9 +122,9 @@ def _dialect(path: Path) -> _Dialect:
     encoding = _encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         first = file.readline(1 << 20)
-        told = _SEPARATOR_LINE.fullmatch(first)
-        if told is not None:
-            return _Dialect(encoding, told["separator"], True, True)
+        line = _SEPARATOR_LINE.fullmatch(first)
+        if line is not None:
+            return _Dialect(encoding, line["separator"], True, True)
         while first and not first.strip():
             first = file.readline(1 << 20)
     meant, header = SUFFIXES[suffix], first.strip()
@@ -157,10 +157,10 @@ def _parsed(file: TextIO, dialect: _Dialect, *, strict: bool = False) -> Iterato
         quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
         strict=strict,
     )
-    line = 1 + dialect.told
+    line = 1 + dialect.has_separator_line
     for cells in reader:
         yield line, cells
-        line = reader.line_num + 1 + dialect.told
+        line = reader.line_num + 1 + dialect.has_separator_line
 
 
 def _read_header(path: Path, dialect: _Dialect) -> _Header:

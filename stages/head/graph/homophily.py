@@ -35,8 +35,8 @@ def homophily(
     packed = np.packbits(targets, axis=1)
     sets, which = np.unique(packed, axis=0, return_inverse=True)
     which = which.reshape(-1).astype(np.int64)
-    held, how_many = np.unique(artist * len(sets) + which, return_counts=True)
-    owner, label_set = held // len(sets), held % len(sets)
+    codes, how_many = np.unique(artist * len(sets) + which, return_counts=True)
+    owner, label_set = codes // len(sets), codes % len(sets)
     members = np.unpackbits(sets, axis=1, count=targets.shape[1]).astype(np.float64)
     begin = np.searchsorted(owner, np.arange(len(sizes) + 1))
     sums = np.zeros((3, len(sizes)))  # over the directed edges of each artist
