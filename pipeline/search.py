@@ -43,7 +43,7 @@ def search(
     from stages.devices import find_device
     from stages.head import search as work
 
-    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    options = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
     best = work.search(
         open_store(store),
         dataset,
@@ -53,7 +53,7 @@ def search(
         trials=trials,
         changes=read_settings(settings, neighbours=neighbours),
         device=find_device(device),
-        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value),
     )
     if json:
         print_json(dataclasses.asdict(best))

@@ -47,14 +47,14 @@ def appearances(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return rows[known], number.astype(np.int64)
 
 
-def targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
+def labels(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
     """The names of all labels, sorted, and which of them each row carries: [rows, labels]."""
     column = catalog.column("labels").combine_chunks()
     flat, owner = column.flatten(), pc.list_parent_indices(column)
     names = pc.unique(flat).drop_null().sort()
-    carried = np.zeros((len(catalog), len(names)), dtype=bool)
-    carried[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
-    return names.to_pylist(), carried
+    matrix = np.zeros((len(catalog), len(names)), dtype=bool)
+    matrix[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
+    return names.to_pylist(), matrix
 
 
 def official(catalog: Catalog) -> NDArray[np.int8]:

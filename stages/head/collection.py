@@ -178,7 +178,7 @@ class Collection:
 
     def remarks(self, parts: Sequence[Split]) -> list[str]:
         """What to know of the parts of some splits of one regime, one line each."""
-        return remarks(parts, song=self.song, artist=self.artist, targets=self.labels, labels=self.label_names)
+        return remarks(parts, song=self.song, artist=self.artist, labels=self.labels, label_names=self.label_names)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Every artist of every clip as pairs of clip and number; None where each clip has one at most."""

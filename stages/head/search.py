@@ -255,8 +255,8 @@ def _found(
         raise EncoreError("no trial ended with a finite loss; a lower --set learning_rate=... may hold it")
     best = max(scored, key=lambda trial: trial.value)  # of equals the first
     settings = _tried(best.params)
-    given = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
-    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in given.items()]
+    changed = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
+    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in changed.items()]
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
     words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
     by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]

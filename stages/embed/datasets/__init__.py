@@ -112,9 +112,9 @@ class Dataset(ABC):
         ids: list[str | None] = columns["artist_id"]
         names: list[str | None] = columns.get("artist_name", ids)
         nobody = {name.strip().casefold() for name in self.various.split("|")} | {""}
-        heard = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
+        is_nobody = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
         artists = [
-            None if heard[id_] or (name is not None and heard[name]) else id_
+            None if is_nobody[id_] or (name is not None and is_nobody[name]) else id_
             for id_, name in zip(ids, names, strict=True)
         ]
         if "other_artist_ids" not in columns:

@@ -71,9 +71,9 @@ def own_name(name: str | None, reader: str) -> str:
     return check_name(name)
 
 
-def locate(given: str | Path, data: Path | None, what: str) -> Path:
+def locate(place: str | Path, data: Path | None, what: str) -> Path:
     """A file named on the command line: looked for from the working directory, then in the folder ``data``."""
-    places = [Path(given).expanduser()]
+    places = [Path(place).expanduser()]
     if data is not None and not places[0].is_absolute():
         places.append(data / places[0])
     for path in places:
@@ -122,7 +122,7 @@ def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, list[str]
 
 def choose(
     table: Table,
-    given: Mapping[str, Sequence[str]],
+    names_of: Mapping[str, Sequence[str]],
     required: Sequence[str],
     expected: Sequence[str],
     optional: Sequence[str],
@@ -139,7 +139,7 @@ def choose(
         where a column is not there.
     """
     roles = (*required, *expected, *optional)
-    for role, names in given.items():
+    for role, names in names_of.items():
         for name in names if role in roles else ():
             if name not in table.types:
                 what = "numbers" if name in table.blocks else None
@@ -148,10 +148,10 @@ def choose(
                     if what
                     else f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}"
                 )
-    named = {role: names[0] for role, names in given.items() if names and role in roles}
-    free = {role: role for role in roles if role not in given and role in table.types}
+    named = {role: names[0] for role, names in names_of.items() if names and role in roles}
+    free = {role: role for role in roles if role not in names_of and role in table.types}
     absent = [role for role in (*required, *expected) if role not in named and role not in free]
-    missing = [role for role in absent if role in required or (role not in given and _likely(role, table))]
+    missing = [role for role in absent if role in required or (role not in names_of and _likely(role, table))]
     if missing:
         advice = ",".join(f"{role}={_quoted(_likely(role, table) or '...')}" for role in missing)
         none = [f"{role}=" for role in missing if role not in required]

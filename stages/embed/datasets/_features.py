@@ -124,7 +124,7 @@ def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]])
     return bool((known_values == known_values[first][of_row]).all() and (known_values != known_values[0]).any())
 
 
-def onehot_columns(table: Table, given: str) -> dict[str, str]:
+def onehot_columns(table: Table, patterns: str) -> dict[str, str]:
     """Column -> label, from ``--labels-onehot``: names separated by ``|``, or ``genre_*``, where ``*`` is the label.
 
     Raises
@@ -133,7 +133,7 @@ def onehot_columns(table: Table, given: str) -> dict[str, str]:
         where no column has such a name.
     """
     chosen: dict[str, str] = {}
-    for pattern in filter(None, map(str.strip, given.split("|"))):
+    for pattern in filter(None, map(str.strip, patterns.split("|"))):
         before, star, after = pattern.partition("*")
         if not star:
             if pattern not in table.types:

@@ -96,7 +96,7 @@ def keys_of(song_id: str, path: str) -> list[str]:
 
 
 def read_keyed(
-    given: str,
+    source: str,
     data: Path | None,
     what: str,
     missing: Missing | None = None,
@@ -109,11 +109,11 @@ def read_keyed(
     missing, separator : which words stand for no value, and what separates values, as in `Table.lists`.
     """
     missing = missing or Missing()
-    name, _, part = given.rpartition(":")
+    name, _, part = source.rpartition(":")
     if name and Path(name).suffix.lower() == ".json":
         path = locate(name, data, f"file of {what}")
         return Keyed(path, _read_json(path, part, missing, separator))
-    path = locate(given, data, f"file of {what}")
+    path = locate(source, data, f"file of {what}")
     if path.suffix.lower() == ".json":
         return Keyed(path, _read_json(path, None, missing, separator))
     table = read_table(path, missing)

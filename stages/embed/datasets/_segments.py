@@ -27,16 +27,16 @@ def look_numbered(names: Sequence[str | None], labels: Sequence[Sequence[str]]) 
     More songs than labels must come of it: ``blues.00001`` is the first song of a genre, not the first piece of one.
     """
     songs: dict[str, list[int]] = {}
-    carried: dict[str, set[frozenset[str]]] = {}
+    labels_of: dict[str, set[frozenset[str]]] = {}
     for name, of_row in zip(names, labels, strict=True):
         match = _COUNT.fullmatch(_SUFFIX.sub("", name)) if name else None
         if match is None:
             return False
         songs.setdefault(match["song"], []).append(int(match["count"]))
-        carried.setdefault(match["song"], set()).add(frozenset(of_row))
-    sets = {labels for each in carried.values() for labels in each}
+        labels_of.setdefault(match["song"], set()).add(frozenset(of_row))
+    sets = {labels for each in labels_of.values() for labels in each}
     runs = sum(len(c) > 1 and len(set(c)) == len(c) and max(c) - min(c) < 2 * len(c) for c in songs.values())
-    return len(songs) > 2 * len(sets) and 2 * runs > len(songs) and all(len(each) == 1 for each in carried.values())
+    return len(songs) > 2 * len(sets) and 2 * runs > len(songs) and all(len(each) == 1 for each in labels_of.values())
 
 
 def song_ids(table: Table, column: str | None, *, segments: bool) -> list[str]:

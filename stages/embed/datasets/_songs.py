@@ -117,15 +117,15 @@ def _on_disk(root: Path, path: str, *, follow_links: bool) -> tuple[str, str]:
     if path.split(os.sep)[0] == "..":
         return path.replace(os.sep, "/"), "outside"
     forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
-    there = None if "\0" in path else next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
+    spelling = None if "\0" in path else next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
     state = _THERE
-    if there is None:
+    if spelling is None:
         state = "missing"
-    elif not follow_links and leads_out(root, there):
+    elif not follow_links and leads_out(root, spelling):
         state = "not-followed"
     elif not is_song(path) and os.path.splitext(path)[1]:
         state = "not-supported"
-    return (path if there is None else there).replace(os.sep, "/"), state
+    return (path if spelling is None else spelling).replace(os.sep, "/"), state
 
 
 def clip_id(song: str, start_s: float | None, duration_s: float | None) -> str:

@@ -209,14 +209,16 @@ class Folder(Dataset):
 
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
-        given = list(zip(columns["start_s"], columns["duration_s"], strict=True))
+        stretch_of_row = list(zip(columns["start_s"], columns["duration_s"], strict=True))
         counts = [
             self._clips(path) if stretch == (None, None) else 0
-            for path, stretch in zip(columns["path"], given, strict=True)
+            for path, stretch in zip(columns["path"], stretch_of_row, strict=True)
         ]
         cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
-            (row, stretch) for row, cutting in enumerate(cuts) for stretch in (cutting if counts[row] else [given[row]])
+            (row, stretch)
+            for row, cutting in enumerate(cuts)
+            for stretch in (cutting if counts[row] else [stretch_of_row[row]])
         ]
         clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
         clips["start_s"] = [start_s for _, (start_s, _) in stretches]

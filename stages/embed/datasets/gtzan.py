@@ -76,11 +76,11 @@ class Gtzan(Dataset):
         folder = next((name for name in _FOLDERS if (self.data / name / GENRES[0]).is_dir()), None)
         if folder is None and self.subset == "all":
             raise RequestError(f"there is no folder {GENRES[0]} in {self.data} or its {_FOLDERS[0]}. {self.FILES}")
-        there = _songs(self.data, folder) if folder is not None else {}
+        path_of = _songs(self.data, folder) if folder is not None else {}
         split = _read_lists(self.data) if self.subset == "filtered" or self._has_lists else {}
-        songs = sorted(split if self.subset == "filtered" else there)
+        songs = sorted(split if self.subset == "filtered" else path_of)
         names, titles, notes = self._artists(songs)
-        absent = len(set(songs) - set(there))
+        absent = len(set(songs) - set(path_of))
         if absent:
             notes.append(f"{absent:,} of {counted(len(songs), 'song')} not under {self.data}")
         for text in notes:
@@ -88,7 +88,7 @@ class Gtzan(Dataset):
         columns = {
             "clip_id": songs,
             "song_id": songs,
-            "path": [there.get(song) or f"{_FOLDERS[0]}/{song.split('.')[0]}/{song}.wav" for song in songs],
+            "path": [path_of.get(song) or f"{_FOLDERS[0]}/{song.split('.')[0]}/{song}.wav" for song in songs],
             "labels": [[song.split(".")[0]] for song in songs],
             "title": titles,
             "split_official": [split.get(song) for song in songs],

@@ -219,12 +219,12 @@ class _OpenNotes:
         if status >= 0x90 and event[2]:
             self._begun.setdefault(key, []).append(self.now)
             return 1
-        begun = self._begun.pop(key, [])
-        before = [start for start in begun if start != self.now]
-        if before and len(before) < len(begun):
-            self._begun[key] = [self.now] * (len(begun) - len(before))
+        starts = self._begun.pop(key, [])
+        before = [start for start in starts if start != self.now]
+        if before and len(before) < len(starts):
+            self._begun[key] = [self.now] * (len(starts) - len(before))
             return len(before)
-        return len(begun) or 1
+        return len(starts) or 1
 
 
 def _delta(number: int) -> bytes:

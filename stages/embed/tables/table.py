@@ -163,10 +163,10 @@ class Table:
     def seconds(self, name: str, *, above: bool = False) -> list[float | None]:
         """A column of times in seconds, 0 or more (``above``: more than 0); None where a cell holds no value."""
         values, strange = self.floats(name)
-        given = strange | ~np.isnan(values)
+        has_value = strange | ~np.isnan(values)
         if _is_text(self.types[name]):
-            given |= np.array(self.values(name).is_valid())
-        wrong = given & ~((values > 0) & np.isfinite(values) | (values == 0) & (not above))
+            has_value |= np.array(self.values(name).is_valid())
+        wrong = has_value & ~((values > 0) & np.isfinite(values) | (values == 0) & (not above))
         if wrong.any():
             row = int(np.argmax(wrong))
             cell = self.read(name)[row].as_py()
@@ -174,7 +174,7 @@ class Table:
                 f"{self.where(row)}: {name} {cell!r} is no time in seconds, {'above' if above else 'at least'} 0; "
                 f"correct it, or leave it empty"
             )
-        return [value if has else None for value, has in zip(values.tolist(), given.tolist(), strict=True)]
+        return [value if has else None for value, has in zip(values.tolist(), has_value.tolist(), strict=True)]
 
     def why_no_numbers(self, name: str) -> str | None:
         """Why a column is not one of numbers; None where every cell that holds a value holds a number."""
