@@ -21,7 +21,7 @@ _CORRECTABLE = [
 
 @dataclass(frozen=True)
 class Growth:
-    """What a merge did, in clips; ``corrected`` are those of whose song something else is said than before."""
+    """What a merge did, in clips; ``corrected`` counts those whose labels, artist, title or split changed."""
 
     added: int
     kept: int

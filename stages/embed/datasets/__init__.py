@@ -103,10 +103,11 @@ class Dataset(ABC):
         return ()
 
     def known(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """Catalog columns in which nobody in particular is nobody's artist: ids that are empty, ids and names of
-        ``--various`` (in any case) become null, so that they join no songs. The name stays for people to read.
+        """Catalog columns whose artists are known ones.
 
-        With ``--merge-spellings`` the spellings of an artist or a label are one; else it is said how many differ.
+        Empty ids, and ids and names that ``--various`` lists (case is ignored), become null, so that they join no
+        songs; the name is kept for people to read. With ``--merge-spellings``, spellings of an artist or a label are
+        merged; without it, a note counts those that differ by spelling only.
         """
         columns = self._spelled(columns)
         ids: list[str | None] = columns["artist_id"]

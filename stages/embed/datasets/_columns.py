@@ -83,7 +83,7 @@ def locate(place: str | Path, data: Path | None, what: str) -> Path:
 
 
 def open_table(path: Path, not_missing: str | None = None) -> Table:
-    """`read_table`, which also tells of cells that hold many lines."""
+    """`read_table`, with a note on cells of many lines."""
     table = read_table(path, Missing.but(not_missing))
     for name, row, lines in table.long_cells():
         note(

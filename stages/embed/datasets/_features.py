@@ -87,7 +87,7 @@ def numbered(table: Table, name: str) -> list[str]:
 
 
 def describe_features(features: Sequence[str]) -> str:
-    """What a person is told of features that were not named."""
+    """Notes on which columns are features where none were named."""
     columns = Counter(_NUMBERED.sub("", name) for name in features)
     shown = (name if count == 1 else f"{name} ({count:,} numbers)" for name, count in columns.items())
     return f"features: every column of numbers that is named nothing else: {texts(shown)}"

@@ -141,7 +141,7 @@ class Lpd(Dataset):
         return Catalog.build(info, self.known(clips))
 
     def _rolls(self, root: Path, matches: dict[str, list[str]]) -> tuple[dict[str, str], Walk]:
-        """MD5 -> path of the rolls that are there; the folder of a track tells a match where none is known."""
+        """MD5 -> path of the rolls that are there; where no match is known, the folder of a track is one."""
         name = f"lpd_5_{self.subset}"
         within = next((root / place for place in (f"lpd_5/{name}", name) if (root / place).is_dir()), root)
         there = walk(root, within, follow_links=self.follow_links)

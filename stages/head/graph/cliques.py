@@ -58,8 +58,8 @@ class Graph(ABC):
     ) -> Int[Tensor, "batch k"]:
         """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
 
-        Each node draws from a stream of its own (`chance`), so that its neighbours are the same in any batch.
-        DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
+        Each node draws from a stream of its own (`stages.head.random`), so that its neighbours are the same in any
+        batch. DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
         stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
         Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
         first n - k + i + 1, or the last of these where that one is taken.
