@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from stages.embed.backbones import Backbone, _taggers
+from stages.embed.backbones import Backbone, _taggers, _zero_mean
 from stages.embed.inputs.spectral import Mel
 from stages.embed.objectives import Labels, Objective
 from stages.embed.objectives.supervised import Supervised
@@ -81,11 +81,13 @@ class Fcn(Backbone):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, max pooling."""
+    """Convolution, batch normalisation, ReLU, max pooling; with ``zero_mean``, filters as of `_zero_mean`."""
 
-    def __init__(self, channels_in: int, channels: int, pooling: tuple[int, int]) -> None:
+    def __init__(self, channels_in: int, channels: int, pooling: tuple[int, int], *, zero_mean: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
+        if zero_mean:
+            _zero_mean.zero_mean(self.conv)
         self.bn = nn.BatchNorm2d(channels)
         self.pooling = pooling
 
@@ -98,7 +100,7 @@ class ConvBlock(nn.Module):
             weight, bias = fuse_conv_bn_weights(
                 self.conv.weight, self.conv.bias, mean, variance, bn.eps, bn.weight, bn.bias
             )
-            x = F.conv2d(x, weight, bias, padding=1)
+            x = self.conv._conv_forward(x, weight, bias)
         return F.relu(F.max_pool2d(x, self.pooling))  # ... and ReLU after the maximum, where it changes nothing
 
 
