@@ -67,7 +67,7 @@ class Fcn(Backbone):
         self.config = config
         self.input = config.audio()
         self.shape = (BLOCKS[-1][0],)
-        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS))
+        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS), zero_mean=config.zero_mean)
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
         return {Supervised.NAME: lambda labels: Supervised(self.module, BLOCKS[-1][0], labels, _taggers.TRAINING)}
@@ -107,11 +107,12 @@ class ConvBlock(nn.Module):
 class FcnNetwork(_taggers.Tagger):
     """From samples to the vector in front of ``dense``, the output layer."""
 
-    def __init__(self, mel: Mel, tags: int) -> None:
+    def __init__(self, mel: Mel, tags: int, *, zero_mean: bool) -> None:
         super().__init__(mel)
         channels_in = 1
         for number, (channels, pooling) in enumerate(BLOCKS, start=1):
-            self.add_module(f"layer{number}", ConvBlock(channels_in, channels, pooling))
+            block = ConvBlock(channels_in, channels, pooling, zero_mean=zero_mean and number == 1)
+            self.add_module(f"layer{number}", block)
             channels_in = channels
         self.dense = nn.Linear(channels_in, tags)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
