@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stages.head.page.gather import Story
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("tables.js", "charts.js", "map.js", "page.js")
 
 
 def check(path: Path) -> None:
@@ -41,7 +42,7 @@ def page(stories: Sequence[Story]) -> str:
         stories=stories,
         packed=packed,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        scripts=[(_HERE / name).read_text(encoding="utf-8") for name in ("tables.js", "charts.js", "map.js", "page.js")],
+        scripts=[(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS],
     )
 
 

@@ -63,7 +63,8 @@ function shade(table) {
 function bring_to_life(figure) {
   const table = figure.querySelector("table");
   [...table.tHead.rows[0].cells].forEach((head, column) => {
-    const numeric = table.tBodies[0].rows.length > 0 && [...table.tBodies[0].rows].some(row => row.cells[column]?.dataset.v !== undefined);
+    const cells = [...table.tBodies[0].rows].map(row => row.cells[column]);
+    const numeric = cells.some(cell => cell.dataset.v !== undefined) && cells.every(cell => cell.classList.contains("n"));
     head.classList.toggle("n", numeric);
     const button = element("button", { type: "button", title: "Sort" }, head.textContent);
     button.addEventListener("click", () => sort(table, column, head));

@@ -144,8 +144,7 @@ def _figure(value: float | None) -> Cell:
 
 
 def _homophily(audit: Audit) -> Table:
-    per_cent = {"scale": 100.0, "digits": 2}
-    columns = Column("same labels"), Column("over pairs, %", **per_cent), Column("over clips, %", **per_cent)
+    columns = Column("same labels"), Column("over pairs, %", 100, 2), Column("over clips, %", 100, 2)
     names = {
         "exact": "exactly the same set (the thesis's)",
         "jaccard": "shared over all (Jaccard)",
