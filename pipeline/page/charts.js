@@ -9,7 +9,9 @@ function drawing(tag, attributes = {}, ...children) {
 }
 
 function canvas_of(width, height, title, description) {
-  return drawing("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${description}` }, drawing("title", {}, title));
+  const svg = drawing("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${description}` }, drawing("title", {}, title));
+  svg.style.maxWidth = `${1.1 * width}px`; // so that letters stay about as large as those of the page
+  return svg;
 }
 
 const short = (text, most) => ([...text].length > most ? [...text].slice(0, most - 1).join("") + "\u2026" : text);

@@ -54,7 +54,9 @@ async function copy(text, button) {
 }
 
 function shade(table) {
+  const plain = [...table.tHead.rows[0].cells].map(head => ["deviation", "thesis"].includes(head.textContent));
   for (const cell of table.querySelectorAll("tbody td[data-v]")) {
+    if (plain[cell.cellIndex]) continue;
     const value = Math.min(1, Math.max(0, Number(cell.dataset.v)));
     cell.style.background = `rgba(var(--heat), ${(0.45 * value).toFixed(3)})`;
   }

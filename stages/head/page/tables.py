@@ -83,7 +83,7 @@ def of_collection(description: Document) -> list[Table]:
         "licence": description["licence"],
         "citation": description["citation"],
         "kind": "synthetic" if description["synthetic"] else "real",
-        "retired clips": description["retired"],
+        "retired clips": f"{description['retired']:,}",
     }
     facts |= {f"note {number}": note for number, note in enumerate(description["notes"], start=1)}
     columns = ("representation", "clips", "numbers a clip", "type", "weights", "settings", "failed", "failures")
