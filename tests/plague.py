@@ -93,7 +93,7 @@ def write(folder: Path) -> list[Song]:
 
 
 def write_strays(folder: Path) -> None:
-    """What lies in a folder and is no song: bytes for a name, a loop, a folder behind a link, files of other formats."""
+    """What lies in a folder and is no song: bytes for a name, links to folders, files of other formats."""
     root = folder / "songs"
     (folder / "outside" / "album").mkdir()
     _wav(folder / "outside" / "album" / "far.wav", 1)
@@ -102,6 +102,11 @@ def write_strays(folder: Path) -> None:
     (folder / "outside" / "album" / "far.wav").rename(root / os.fsdecode(b"caf\xe9.wav"))
     (root / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (root / ".hidden.wav").write_bytes(b"")
+
+
+def kind(song: Song) -> str:
+    """The plague that a song has: a key of `PLAGUES`."""
+    return song.path.partition("/")[2].partition(" ñ ")[0]
 
 
 def _path(plague: str, number: int) -> str:
