@@ -44,9 +44,9 @@ class Keyed:
         return [SPLIT_WORDS[words[0].lower()] if words else None for words in self.look_up(songs, only_these=True)]
 
     def strangers(self, songs: Sequence[Sequence[str]]) -> list[str]:
-        """The keys that stand for none of the songs; those of `look_up`."""
+        """The keys with a value that stand for none of the songs; those of `look_up`."""
         known = {key for keys in songs for key in keys}
-        return [key for key in self.values if key not in known]
+        return [key for key, values in self.values.items() if values and key not in known]
 
     def look_up(self, songs: Sequence[Sequence[str]], *, only_these: bool = False) -> list[list[str]]:
         """The values of each song, none where the file does not name it.

@@ -87,6 +87,8 @@ def _unread(root: Path, state: str, paths: list[str]) -> str:
         return f"{files} of no format that is read ({first}); have: {', '.join(sorted(SUFFIXES))}"
     if state == "not-followed":
         return f"{files} there through links out of {root} ({first}), and not followed; --follow-links follows them"
+    if state == "not-a-file":
+        return f"{files} folders, pipes, sockets or links to nothing ({first})"
     if state == "outside":
         return f"{counted(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
     return f"{files} not under {root} ({first}{_near(root, paths)})"
@@ -117,12 +119,14 @@ def _on_disk(root: Path, path: str, *, follow_links: bool) -> tuple[str, str]:
     if path.split(os.sep)[0] == "..":
         return path.replace(os.sep, "/"), "outside"
     forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
-    spelling = None if "\0" in path else next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
+    spelling = None if "\0" in path else next((form for form in forms if os.path.lexists(f"{root}/{form}")), None)
     state = _THERE
     if spelling is None:
         state = "missing"
     elif not follow_links and leads_out(root, spelling):
         state = "not-followed"
+    elif not os.path.isfile(root / spelling):
+        state = "not-a-file"
     elif not is_song(path) and os.path.splitext(path)[1]:
         state = "not-supported"
     return (path if spelling is None else spelling).replace(os.sep, "/"), state
