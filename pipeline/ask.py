@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.embed.songs import EncodedSongs, SongFile
+    from stages.head.artists import Artists
     from stages.head.predict import ClipScores, Predictor
     from stages.head.runs.find import Run
     from store.layout import Store
@@ -92,7 +93,7 @@ class _Request:
     catalog: Catalog
     rows: list[Rows]
     clips: list[Rows]
-    artists: Any
+    artists: Artists
     by: str
     threshold: float | None
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pretty_midi
 import pytest
+import torch
 
 from stages import registry
+from store.fingerprint import hash_file
 from store.layout import Store
 from store.runs import RunFolder, read_runs
 from tests.pipeline.conftest import Encore
@@ -32,7 +34,7 @@ def write_song(path: Path, number: int) -> None:
     piano = pretty_midi.Instrument(program=0)
     for i in range(40):
         pitch = 40 + (number % 3) * 15 + (i * (1 + number % 2)) % 12
-        piano.notes.append(pretty_midi.Note(velocity=60 + number, pitch=pitch, start=i * 0.5, end=i * 0.5 + 0.4))
+        piano.notes.append(pretty_midi.Note(velocity=20 + number, pitch=pitch, start=i * 0.5, end=i * 0.5 + 0.4))
     midi.instruments.append(piano)
     midi.write(str(path))
 
@@ -266,3 +268,32 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert "there is no file or folder" in trained.predict(tmp_path / "absent.mid", code=2)
     assert "name the files" in trained.predict(code=2)
     assert "--artist is empty" in trained.predict(text, "--artist", " ", code=2)
+
+
+def test_the_weights_are_found_again_or_named_and_no_others_are_read(encore: Encore, tmp_path: Path) -> None:
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    lines = ["file,artist,labels"]
+    for number in range(12):
+        write_song(songs / f"{number}.mid", number)
+        lines.append(f"{number}.mid,artist {number % 3},{['jazz', 'rock'][number % 2]}")
+    (songs / "songs.csv").write_text("\n".join(lines) + "\n")
+    kind = registry.find("backbone", "pianoroll-cnn")
+    weights, others = tmp_path / "weights.pt", tmp_path / "others.pt"
+    for file in (weights, others):
+        torch.save(kind(kind.Config()).module.state_dict(), file)
+    words = ("--backbone", "pianoroll-cnn", "--weights", weights, "--clips", 1)
+    encore("embed", "folder", "--name", "mine", "--data", songs, "--table", songs / "songs.csv", *words)
+    encore("head", "mine", "--mode", "song", *QUICK)
+    new = tmp_path / "new.mid"
+    write_song(new, 50)
+    ask = ("predict", new, "--head", "mine/song", "--json")
+    answer = encore(*ask).json
+    moved = weights.rename(tmp_path / "moved.pt")
+    mark = hash_file(moved)[:12]
+    assert f"whose SHA-256 begins with {mark}, and there is no {weights}; give them by" in encore(*ask, code=2).err
+    assert f"begins with {mark}, and {others} holds others" in encore(*ask, "--weights", others, code=2).err
+    assert encore(*ask, "--weights", moved).json == answer
+    (record,) = (encore.store / "mine").glob("*/weights.txt")
+    record.unlink()
+    assert f"begins with {mark}; where they lie is not known here: --weights FILE" in encore(*ask, code=2).err

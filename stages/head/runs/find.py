@@ -77,9 +77,9 @@ def _relative(store: Store, request: str) -> str:
     """A path within the store, whether it was given from its root, from the working directory or in full."""
     if store.files.local is not None:
         root = store.files.local.resolve()
-        path = Path(request).expanduser()
-        if path.exists() and path.resolve().is_relative_to(root):
-            request = path.resolve().relative_to(root).as_posix()
+        path = Path(request).expanduser().resolve()
+        if path.is_relative_to(root):
+            request = path.relative_to(root).as_posix()
     return request.strip("/")
 
 
