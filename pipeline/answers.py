@@ -167,3 +167,41 @@ class PredictedSongs:
     head: dict[str, Any]
     songs: tuple[SongPrediction, ...]
     failures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A song or an artist near to what was asked about.
+
+    Attributes
+    ----------
+    id : of the song or the artist in the collection.
+    similarity : the mean cosine of its clips, in [-1, 1].
+    title, artist, labels, file : of a song; of an artist its name alone, the rest None or empty.
+    clips : how many it has.
+    """
+
+    id: str
+    similarity: float
+    title: str | None
+    artist: str | None
+    labels: tuple[str, ...]
+    file: str | None
+    clips: int
+
+
+@dataclass(frozen=True)
+class SimilarTo:
+    """The songs or artists nearest to a song or an artist, the nearest first.
+
+    Attributes
+    ----------
+    query : what it was taken for.
+    compared : how many clips it was compared with.
+    """
+
+    query: str
+    dataset: str
+    representation: str
+    compared: int
+    similar: tuple[Similar, ...]

@@ -20,6 +20,8 @@ from pipeline.answers import (
     Predictions,
     Representation,
     Segment,
+    Similar,
+    SimilarTo,
     SongPrediction,
     TrainedHead,
 )
@@ -46,6 +48,8 @@ __all__ = [
     "Representation",
     "RequestError",
     "Segment",
+    "Similar",
+    "SimilarTo",
     "SongPrediction",
     "StoreError",
     "TrainedHead",
@@ -57,6 +61,7 @@ __all__ = [
     "representation",
     "restore",
     "score",
+    "similar",
     "split",
     "train_head",
 ]
@@ -373,6 +378,56 @@ def predict(
         segments_s=segments_s,
         hop_s=hop_s,
         by=by,
+        weights=None if weights is None else os.fspath(weights),
+        device=device,
+    )
+
+
+def similar(
+    store: Store,
+    query: str | os.PathLike[str],
+    name: str,
+    *,
+    backbone: str | None = None,
+    count: int = 10,
+    artists: bool = False,
+    not_same_artist: bool = False,
+    filters: Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> SimilarTo:
+    """The songs of a collection nearest to a song, a file or an artist, by the cosine of their representations.
+
+    Parameters
+    ----------
+    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
+    artists : answer with artists.
+    not_same_artist : leave the artist's own songs out.
+    filters : as ``label=jazz``, ``artist=NAME`` or ``album=ID``; all must hold.
+    weights : as in `predict`.
+
+    >>> near = encore.similar(store, "artist 3", "hits", count=2, artists=True)
+    >>> len(near.similar), near.similar[0].artist != "artist 3"
+    (2, True)
+
+    Raises
+    ------
+    RequestError
+        if there is no such collection, song, artist or label, or several songs have that title.
+    """
+    import os
+
+    from pipeline.similar import find_similar
+
+    return find_similar(
+        store,
+        os.fspath(query),
+        name,
+        backbone=backbone,
+        count=count,
+        artists=artists,
+        not_same_artist=not_same_artist,
+        filters=filters,
         weights=None if weights is None else os.fspath(weights),
         device=device,
     )

@@ -21,6 +21,7 @@ NAMES = {
     *("EncoreError", "FormatError", "RequestError", "StoreError"),
     *("open_store", "collections", "catalog", "representation", "clip_dataset", "split", "train_head"),
     *("restore", "score", "predict", "PredictedSongs", "SongPrediction", "Segment"),
+    *("similar", "Similar", "SimilarTo"),
 }
 
 
