@@ -22,48 +22,50 @@ def hits(encore: Encore, features_csv: Path) -> Encore:
     return encore
 
 
-def expected(hits: Encore, rows: Any) -> tuple[Any, Any]:
-    """The cosine of every clip with the mean of some, and the catalog as a data frame."""
+def expected(hits: Encore, column: str, name: str) -> list[dict[str, Any]]:
+    """Every song, the nearest first to the mean of those whose ``column`` is ``name``, with its ``cosine``."""
     store = api.open_store(hits.store)
     x = api.representation(store, "hits").values.astype(np.float64)
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    table = api.catalog(store, "hits").to_pandas()
-    mean = x[rows(table)].mean(axis=0)
-    return x @ mean / np.linalg.norm(x, axis=1) / np.linalg.norm(mean), table
+    songs = api.catalog(store, "hits").to_pylist()
+    mean = x[[song[column] == name for song in songs]].mean(axis=0)
+    cosines = x @ mean / np.linalg.norm(x, axis=1) / np.linalg.norm(mean)
+    ranked = [{**song, "cosine": cosine} for song, cosine in zip(songs, cosines.tolist(), strict=True)]
+    return sorted(ranked, key=lambda song: -song["cosine"])
 
 
 def test_songs_near_to_a_song(hits: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
-    cosine, table = expected(hits, lambda table: table.title == "song 7")
-    table["cosine"] = cosine
-    own = table[table.title == "song 7"].iloc[0]
-    others = table[table.title != "song 7"].sort_values("cosine", ascending=False)
-    for query in ("song 7", own.song_id, f"{own.artist_name} - song 7", "SONG 7"):
+    ranked = expected(hits, "title", "song 7")
+    (own,) = (song for song in ranked if song["title"] == "song 7")
+    others = [song for song in ranked if song is not own]
+    for query in ("song 7", own["song_id"], f"{own['artist_name']} - song 7", "SONG 7"):
         answer = hits("similar", query, "--dataset", "hits", "--count", 5, "--json").json
-        assert [song["title"] for song in answer["similar"]] == list(others.title[:5])
+        assert [song["title"] for song in answer["similar"]] == [song["title"] for song in others[:5]]
         given = [song["similarity"] for song in answer["similar"]]
-        np.testing.assert_allclose(given, others.cosine[:5], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(given, [song["cosine"] for song in others[:5]], atol=1e-5, rtol=0)
         assert answer["compared"] == 399
     monkeypatch.setattr(similar, "_BLOCK_BYTES", 1)
-    assert hits("similar", "song 7", "--dataset", "hits", "--count", 5, "--json").json == answer
+    assert hits("similar", "song 7", "--dataset", "hits", "--count", 5, "--json").json["similar"] == answer["similar"]
     words = ("--not-same-artist", "--filter", "label=genre 2")
-    fitting = others[(others.artist_id != own.artist_id) & others.labels.map(lambda labels: "genre 2" in labels)]
+    fitting = [s["title"] for s in others if s["artist_id"] != own["artist_id"] and "genre 2" in s["labels"]]
     answer = hits("similar", "song 7", "--dataset", "hits", *words, "--count", 1000, "--json").json
-    assert [song["title"] for song in answer["similar"]] == list(fitting.title)
+    assert [song["title"] for song in answer["similar"]] == fitting
     text = hits("similar", "song 7", "--dataset", "hits", "--count", 1).out
-    assert others.title.iloc[0] in text
+    assert others[0]["title"] in text
     assert max(map(len, text.splitlines()[1:])) <= 80
 
 
 def test_artists_near_to_an_artist(hits: Encore) -> None:
-    cosine, table = expected(hits, lambda table: table.artist_name == "artist 3")
-    table["cosine"] = cosine
-    means = table[table.artist_name != "artist 3"].groupby("artist_name").cosine.mean()
-    means = means.sort_values(ascending=False)
+    cosines: dict[str, list[float]] = {}
+    for song in expected(hits, "artist_name", "artist 3"):
+        cosines.setdefault(song["artist_name"], []).append(song["cosine"])
+    del cosines["artist 3"]
+    means = sorted(((float(np.mean(values)), artist) for artist, values in cosines.items()), reverse=True)[:6]
     for query in ("artist 3", "artist:Artist 3"):
         answer = hits("similar", query, "--dataset", "hits", "--artists", "--count", 6, "--json").json
-        assert [artist["artist"] for artist in answer["similar"]] == list(means.index[:6])
+        assert [artist["artist"] for artist in answer["similar"]] == [artist for _, artist in means]
         given = [artist["similarity"] for artist in answer["similar"]]
-        np.testing.assert_allclose(given, means[:6], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(given, [mean for mean, _ in means], atol=1e-5, rtol=0)
 
 
 def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
