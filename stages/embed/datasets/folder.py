@@ -10,6 +10,7 @@ also stand in for a column of a table. A song that the labels do not name is lef
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,11 +36,13 @@ from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
     cut,
+    cut_columns,
     is_midi,
     is_song,
     named_songs,
     songs_under,
     stable_id,
+    stretches_along,
 )
 from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder
 from stages.embed.tables import Missing, Table, lists
@@ -271,3 +274,57 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
     check_songs(columns, table.where)
+
+
+def songs_in(folder: Path) -> list[Path]:
+    """Every recording and MIDI file under a folder; RequestError where there is none."""
+    root = root_folder(folder)
+    paths, there = songs_under(root, follow_links=False)
+    for text in there.notes():
+        note(text)
+    return [root / path for path in paths]
+
+
+def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Catalog:
+    """The clips of some files as a catalog that is in no store: ``count`` stretches of each, or the whole for 0.
+
+    A song's id is the place of its file among ``paths``.
+    """
+    root = Path("/")
+    columns: Columns = {
+        "path": [path.relative_to(root).as_posix() for path in paths],
+        "song_id": [f"{number:09}" for number in range(len(paths))],
+    }
+    return _unlabelled(name, cut_columns(root, columns, count, clip_s, follow_links=True))
+
+
+def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:
+    """The same with a stretch of ``clip_s`` seconds every ``hop_s`` seconds, all within the song."""
+    clips = [
+        (f"{number:09}", path, stretch)
+        for number, path in enumerate(paths)
+        for stretch in stretches_along(path, clip_s, hop_s)
+    ]
+    columns: Columns = {
+        "path": [path.relative_to("/").as_posix() for _, path, _ in clips],
+        "song_id": [song for song, _, _ in clips],
+        "start_s": [start_s for _, _, (start_s, _) in clips],
+        "duration_s": [duration_s for _, _, (_, duration_s) in clips],
+        "clip_id": [clip_id(song, *stretch) for song, _, stretch in clips],
+    }
+    return _unlabelled(name, columns)
+
+
+def _unlabelled(name: str, columns: Columns) -> Catalog:
+    info = CatalogInfo(
+        name=name,
+        title=name,
+        version="own",
+        licence=Folder.LICENSE,
+        citation=Folder.CITATION,
+        backbone=Folder.BACKBONE,
+        data_root="/",
+        follow_links=True,
+    )
+    rows = len(columns["path"])
+    return Catalog.build(info, {**columns, "artist_id": [None] * rows, "labels": [[]] * rows})
