@@ -20,7 +20,7 @@ from pipeline.options import (
     StoreOption,
 )
 from pipeline.output import print_json, shell_lines, table
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from stages.head.search import Best
@@ -76,7 +76,7 @@ def describe(best: Best) -> str:
     return "\n".join(
         [
             f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
-            f"{best.mode}: {counted(best.trials, 'trial')}{failed}",
+            f"{best.mode}: {plural(best.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from stages.progress import note
 from store.schema import CATALOG_SCHEMA, Catalog
-from store.words import counted
+from store.words import plural
 
 Clip = tuple[str, str | None, float | None, float | None]  # path, MIDI file beside it, start and duration in seconds
 Item = TypeVar("Item")
@@ -52,7 +52,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     if not copies:
         return catalog
     note(
-        f"{counted(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
+        f"{plural(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
         f"parts; --keep-copies leaves them apart"
     )
     return _with_recordings(catalog, songs, groups)

@@ -32,7 +32,7 @@ from stages.embed.examples import VALIDATION, Examples
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Run:
         size = min(settings.batch, len(train_rows))
         if size < minimum or len(validation_rows) < objective.BATCH_LEAST:
             raise RequestError(
-                f"{counted(len(train_rows), 'training clip')}, {counted(len(validation_rows), 'validation clip')} and "
+                f"{plural(len(train_rows), 'training clip')}, {plural(len(validation_rows), 'validation clip')} and "
                 f"a batch of {settings.batch}: {objective.NAME} training wants a batch of {minimum} or more, and clips "
                 f"in both parts"
             )
@@ -200,7 +200,7 @@ class _Run:
         for windows, labels in self._loaded([(epoch, batch[rank::world].tolist()) for batch in batches]):
             if len(windows) < self.batch // world:
                 raise EncoreError(
-                    f"{counted(len(self.unread), 'training clip')} cannot be read and hardly any can; are the files "
+                    f"{plural(len(self.unread), 'training clip')} cannot be read and hardly any can; are the files "
                     f"whole?"
                 )
             for group in self.optimizer.param_groups:

@@ -28,7 +28,7 @@ from store.errors import EncoreError, FormatError, RequestError
 from store.fingerprint import canonical
 from store.layout import Store
 from store.runs import search_path
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -227,7 +227,7 @@ def _finished(study: Study) -> list[Any]:
 def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], label: str) -> None:
     before = len(_finished(study))
     if before:
-        note(f"{counted(before, 'trial was', 'trials were')} made before")
+        note(f"{plural(before, 'trial was', 'trials were')} made before")
     else:
         study.enqueue_trial(dict(defaults))
     if before < trials:

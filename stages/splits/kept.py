@@ -29,7 +29,7 @@ from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog
 from store.splits import Dealing, StoredSplit, keep_splits, read_dealings, read_splits, splits_mark
-from store.words import counted
+from store.words import plural
 
 Ids = NDArray[np.int64]
 
@@ -179,7 +179,7 @@ class KeptSplits:
             self._dealings.setdefault(column, Dealing(REVISION))  # which is kept nowhere, and so needs no mark
         for column, count in moves.items():
             note(
-                f"{self.catalog.info.name}: {counted(count, 'song')} of the split {column} now in another part, since "
+                f"{self.catalog.info.name}: {plural(count, 'song')} of the split {column} now in another part, since "
                 f"a correction or a new version of a song puts them together with songs there; run its heads again"
             )
         return numbers
@@ -312,7 +312,7 @@ class KeptSplits:
         if 2 * most <= len(first):
             return ""
         return (
-            f"{self.catalog.info.name}: {most:,} of {counted(len(first), 'song')} are joined by artists that they "
+            f"{self.catalog.info.name}: {most:,} of {plural(len(first), 'song')} are joined by artists that they "
             f"share, and stand in one part of the regime artist; to go by the first-named artist alone, embed with "
             f"--first-artist"
         )

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from stages.embed.datasets._spellings import merge_spellings, spellings
 from stages.progress import note
 from store.schema import Catalog
-from store.words import counted
+from store.words import plural
 
 UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
@@ -143,7 +143,7 @@ def _tell_of_spellings(what: str, spelling: Mapping[str, str]) -> None:
     if pairs:
         one, other = sorted(pairs[0])
         note(
-            f"{counted(len(pairs), f'{what} is', f'{what}s are')} written like another but for case, blanks, accents "
+            f"{plural(len(pairs), f'{what} is', f'{what}s are')} written like another but for case, blanks, accents "
             f"or punctuation ({one!r} and {other!r} are the first); each spelling counts as its own {what}; if they "
             f"are the same: --merge-spellings"
         )

@@ -13,7 +13,7 @@ from stages.embed.datasets import option
 from stages.embed.tables import Missing, Table, lists, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.words import counted
+from store.words import plural
 
 SPLIT_WORDS = {
     "train": "train",
@@ -281,7 +281,7 @@ def _likely(role: str, table: Table) -> str | None:
 def _check_labelled(table: Table, column: str, labels: Sequence[Sequence[str]], data_set: str) -> None:
     bare = [row for row, names in enumerate(labels) if not names]
     if bare:
-        others = f" (and in {counted(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
+        others = f" (and in {plural(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
         cell = table.read(column)[bare[0]].as_py()
         content = f" ({cell!r})" if cell else ""
         raise RequestError(
@@ -336,7 +336,7 @@ def _tell_of_lists(table: Table, role: str, column: str) -> None:
         return
     examples = ", ".join(repr(cell) for cell in likely[:3])
     note(
-        f"{column}: {count:,} of {counted(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
+        f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
         f"taken as one {'label' if role == 'labels' else role}; if they are: --separator "
         f"'{role}={lists.usual_separator(likely)}'"
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.embed.datasets._columns import texts
 from stages.embed.tables import Table, first_twice
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 # Twelve binary cells agree with the label by chance once in 4,096 times, eight rows are in order once in 40,320.
 _ROWS_IN_ORDER = 8
@@ -163,7 +163,7 @@ def onehot_labels(table: Table, columns: dict[str, str]) -> list[list[str]]:
             row = int(np.argmax(wrong))
             raise RequestError(
                 f"{table.where(row)}: {name} is {table.read(name)[row].as_py()!r}, and a column of --labels-onehot "
-                f"holds 0 or 1; it names {counted(len(columns), 'column')}"
+                f"holds 0 or 1; it names {plural(len(columns), 'column')}"
             )
         for row in np.flatnonzero(values == 1).tolist():
             labels[row].append(label)

@@ -14,7 +14,7 @@ import numpy as np
 from stages.embed.datasets import Remote
 from stages.embed.tables.hdf5 import opened
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 MATCHES = "match_scores.json"
 SUMMARY = "msd_summary_file.h5"
@@ -98,7 +98,7 @@ def read_summary(path: Path, tracks: Collection[str]) -> dict[str, Song]:
         analysis = _table(path, file, "analysis/songs", ("track_id",))
         if len(songs) != len(analysis):
             raise RequestError(
-                f"{path}: metadata has {counted(len(songs), 'song')} and analysis {len(analysis):,}; fetch it again"
+                f"{path}: metadata has {plural(len(songs), 'song')} and analysis {len(analysis):,}; fetch it again"
             )
         ids = analysis.fields("track_id")
         fields = songs.fields(["artist_id", "artist_name", "release", "title"])

@@ -9,7 +9,7 @@ from typing import Any
 from stages.embed.datasets._columns import check_songs
 from stages.embed.tables import Table
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 _COUNT = re.compile(r"(?P<song>.*\S)[ ._-]+(?:segment|seg|part|clip|chunk|slice)?[ ._-]?(?P<count>\d+)$", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.(wav|mp3|flac|ogg|au|aiff?|m4a|npy|midi?)$", re.IGNORECASE)
@@ -99,8 +99,8 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
         seen[song] = seen.get(song, -1) + 1
         clips["clip_id"].append(f"{song}#{seen[song]}" if seen[song] else song)
     merged = len(songs) - len(kept)
-    notes = [f"{counted(len(seen), 'song')} in {counted(len(songs), 'row')}: the rows of a song are its clips"]
+    notes = [f"{plural(len(seen), 'song')} in {plural(len(songs), 'row')}: the rows of a song are its clips"]
     if merged:
-        rows = counted(merged, "row repeats", "rows repeat")
+        rows = plural(merged, "row repeats", "rows repeat")
         notes.append(f"{rows} the features of another row of the same song: one clip, with the labels of both")
     return clips, notes

@@ -17,7 +17,7 @@ from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.embed.tables import MAX_ROWS, Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
-from store.words import counted
+from store.words import plural
 
 SUFFIXES = AUDIO_SUFFIXES | MIDI_SUFFIXES
 
@@ -82,7 +82,7 @@ _THERE = "there"
 
 def _unread(root: Path, state: str, paths: list[str]) -> str:
     """How many files are not read, and why, with the first of them."""
-    files, first = counted(len(paths), "file is", "files are"), f"{paths[0]!r} is the first"
+    files, first = plural(len(paths), "file is", "files are"), f"{paths[0]!r} is the first"
     if state == "not-supported":
         return f"{files} of no format that is read ({first}); have: {', '.join(sorted(SUFFIXES))}"
     if state == "not-followed":
@@ -90,7 +90,7 @@ def _unread(root: Path, state: str, paths: list[str]) -> str:
     if state == "not-a-file":
         return f"{files} folders, pipes, sockets or links to nothing ({first})"
     if state == "outside":
-        return f"{counted(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
+        return f"{plural(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
     return f"{files} not under {root} ({first}{_near(root, paths)})"
 
 
@@ -156,7 +156,7 @@ def cut(
     most = sum(counts)
     if most > MAX_ROWS:
         raise RequestError(
-            f"--clips {max(counts):,} could cut {most:,} clips from {counted(len(paths), 'song')}, and {MAX_ROWS:,} "
+            f"--clips {max(counts):,} could cut {most:,} clips from {plural(len(paths), 'song')}, and {MAX_ROWS:,} "
             f"are the most; give a smaller --clips"
         )
     stretches: list[list[Stretch]] = []

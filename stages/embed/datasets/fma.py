@@ -21,7 +21,7 @@ from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
 GENRES = ("top", "roots", "all")
@@ -112,7 +112,7 @@ class Fma(Dataset):
         notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
         if len(rows) != SUBSETS[self.subset]:
             notes.append(
-                f"{tracks.path.name} names {counted(len(rows), 'song')} of --subset {self.subset}, and the official "
+                f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "
                 f"file {SUBSETS[self.subset]:,}"
             )
         for text in notes:
@@ -242,10 +242,10 @@ def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[
     notes = []
     if broken:
         named = ", ".join(songs[row] for row in broken)
-        notes.append(f"{counted(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
+        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
-        notes.append(f"{counted(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")
+        notes.append(f"{plural(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")
     return notes
 
 

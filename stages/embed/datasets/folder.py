@@ -49,7 +49,7 @@ from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 MIDI_CLIPS = 4
 CLIP_S = 15.0
@@ -194,13 +194,13 @@ class Folder(Dataset):
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
         for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
-            more = counted(len(strangers), "more song that is", "more songs that are")
+            more = plural(len(strangers), "more song that is", "more songs that are")
             note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
         them = "it" if every - left == 1 else "them"
-        text = f"{every - left:,} of {counted(every, 'song')} left out: {keyed.path.name} has no label for {them}"
+        text = f"{every - left:,} of {plural(every, 'song')} left out: {keyed.path.name} has no label for {them}"
         note(text)
         return (text,)
 
@@ -242,7 +242,7 @@ def _passed_over(there: Walk) -> list[str]:
     if not others:
         return []
     listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
-    return [f"{counted(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
+    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:

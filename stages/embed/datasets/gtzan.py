@@ -16,7 +16,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, is_text, root_folder
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = ("filtered", "all")
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -82,7 +82,7 @@ class Gtzan(Dataset):
         names, titles, notes = self._artists(songs)
         absent = len(set(songs) - set(path_of))
         if absent:
-            notes.append(f"{absent:,} of {counted(len(songs), 'song')} not under {self.data}")
+            notes.append(f"{absent:,} of {plural(len(songs), 'song')} not under {self.data}")
         for text in notes:
             note(text)
         columns = {

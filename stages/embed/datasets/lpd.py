@@ -31,7 +31,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder, walk
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = ("cleansed", "full")
 CLIPS = 8
@@ -180,7 +180,7 @@ class Lpd(Dataset):
     def _notes(self, root: Path, bare: int, rolls: int, absent: int, there: Walk) -> tuple[str, ...]:
         notes = there.notes()
         if bare:
-            notes.append(f"{bare:,} of {counted(rolls, 'roll')} left out: no label")
+            notes.append(f"{bare:,} of {plural(rolls, 'roll')} left out: no label")
         if absent:
             notes.append(f"{absent:,} labelled songs have no roll under {root}")
         if self.artists is None and not (root / SUMMARY).is_file():

@@ -18,7 +18,7 @@ from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 THESIS_GENRES = frozenset(
     {"electronic", "soundtrack", "pop", "ambient", "rock", "classical", "easylistening", "alternative", "chillout"}
@@ -225,7 +225,7 @@ def _malformed(path: Path, line: int, text: str, patterns: list[str]) -> Request
                 f"{path}, line {line}: {name} is {cell[:60]!r}, which no official list has; fetch the file again"
             )
     return RequestError(
-        f"{path}, line {line}: {counted(len(cells), 'column')}, and {len(_HEADER)} are the least; fetch the file again"
+        f"{path}, line {line}: {plural(len(cells), 'column')}, and {len(_HEADER)} are the least; fetch the file again"
     )
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 from stages.embed.tables.table import Table, check_names, first_twice
 from stages.embed.tables.vectors import text_blocks
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 SUFFIXES = {".csv": ",", ".tsv": "\t"}
 MAX_TEXT_BYTES = 4 << 30  # text is parsed as a whole
@@ -249,7 +249,7 @@ def _text_error(path: Path, error: Exception) -> RequestError:
             columns = columns or len(cells)
             if cells and len(cells) != columns:
                 return RequestError(
-                    f"{path}, line {line}: {counted(len(cells), 'column')} where the header has {columns}; correct "
+                    f"{path}, line {line}: {plural(len(cells), 'column')} where the header has {columns}; correct "
                     f"that line (in CSV a cell that holds commas stands in double quotes)"
                 )
     return RequestError(f"{path} cannot be read as a table: {error}")
