@@ -3,8 +3,8 @@
 Text is UTF-8, or UTF-16 as spreadsheets write it, with a header line. In CSV a cell may be quoted and then hold commas
 and line breaks; TSV knows no quotes. Where the header lacks the separator that the name promises, and holds commas,
 semicolons, tabs or else bars, these are it; a first line ``sep=;`` says it. A .tsv that is separated by commas or
-semicolons is read as CSV. Columns without a name (the index that pandas writes) are passed over. A header of several lines, as pandas
-writes one for columns of several levels, is joined by points: ``mfcc.mean.01``.
+semicolons is read as CSV. Columns without a name (the index that pandas writes) are passed over. A header of several
+lines, as pandas writes one for columns of several levels, is joined by points: ``mfcc.mean.01``.
 """
 
 from __future__ import annotations
