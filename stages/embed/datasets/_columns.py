@@ -139,15 +139,17 @@ def choose(
         where a column is not there.
     """
     roles = (*required, *expected, *optional)
-    for role, names in names_of.items():
+    by_name = {role: [role] for role in roles if role not in names_of and role in table.blocks}
+    for role, names in {**by_name, **names_of}.items():
         for name in names if role in roles else ():
-            if name not in table.types:
-                what = "numbers" if name in table.blocks else None
-                raise RequestError(
-                    f"{table.path}: the column {name!r} for {role} holds vectors of {what}"
-                    if what
-                    else f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}"
-                )
+            if name in table.types:
+                continue
+            if name not in table.blocks:
+                raise RequestError(f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}")
+            raise RequestError(
+                f"{table.path}: the column {name!r} for {role} holds vectors of numbers; write texts there, or say "
+                f"that it is something else: --columns {role}="
+            )
     named = {role: names[0] for role, names in names_of.items() if names and role in roles}
     free = {role: role for role in roles if role not in names_of and role in table.types}
     absent = [role for role in (*required, *expected) if role not in named and role not in free]
@@ -335,6 +337,13 @@ def _tell_of_lists(table: Table, role: str, column: str) -> None:
     if count < _SHARE_OF_LISTS * max(1, sum(cells.values())):
         return
     examples = ", ".join(repr(cell) for cell in likely[:3])
+    if 2 * sum(cell[0] in "[{" for cell in likely) > len(likely):
+        note(
+            f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like records or lists in lists "
+            f"({examples}), and each is taken as one {'label' if role == 'labels' else role}; write the names alone: "
+            f'["A", "B"]'
+        )
+        return
     note(
         f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
         f"taken as one {'label' if role == 'labels' else role}; if they are: --separator "

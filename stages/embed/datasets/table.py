@@ -117,7 +117,7 @@ class FeatureTable(Dataset):
         features, notes = every, passed
         if "features" in given:
             features, notes = named_features(table, given["features"]), []
-        else:
+        elif features:
             note(describe_features(every))
         if not features:
             raise RequestError(

@@ -100,9 +100,10 @@ def rewritten(data: bytes, *, close_all: bool = False) -> bytes:
         if data[at : at + 4] != b"MTrk":
             at = end
             continue
-        events, stop = _events(data, begin, end, close_all=close_all)
+        is_untold = not length and begin < size and not data[begin : begin + 4].isalnum()  # events, and no other chunk
+        events, stop = _events(data, begin, size if is_untold else end, close_all=close_all)
         tracks.append(b"MTrk" + len(events).to_bytes(4, "big") + events)
-        at = end if end == size or data[end : end + 4] == b"MTrk" else stop
+        at = end if not is_untold and (end == size or data[end : end + 4] == b"MTrk") else stop
     promised = int.from_bytes(data[10:12], "big")
     if not tracks or (len(tracks) < promised and at < size):
         raise ClipError(

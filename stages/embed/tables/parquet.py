@@ -26,12 +26,12 @@ def open_parquet(path: Path) -> Table:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-        types = {f.name: f.type for f in schema}
+        types = {f.name: f.type for f in schema if f.name}
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: the name of a column is not UTF-8: {error.object!r}; rename it") from error
     except (pa.ArrowException, OSError) as error:
         raise RequestError(f"{path} is no Parquet file that can be read: {error}") from error
-    check_names(path, schema.names)
+    check_names(path, [name for name in schema.names if name])
 
     def read(name: str) -> pa.ChunkedArray:
         try:
@@ -44,7 +44,8 @@ def open_parquet(path: Path) -> Table:
     blocks = {name: Block(column.width, column.take) for name, column in vectors.items() if name not in ragged}
     unreadable = ragged | {name: f"holds {kind}" for name, kind in types.items() if _is_nested(kind)}
     kept = {name: kind for name, kind in types.items() if name not in blocks}
-    return Table(path, file.metadata.num_rows, kept, read, blocks, unreadable, line=None)
+    nameless = schema.names.count("")
+    return Table(path, file.metadata.num_rows, kept, read, blocks, unreadable, nameless)
 
 
 class _Vectors:

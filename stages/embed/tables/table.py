@@ -18,6 +18,8 @@ from stages.embed.tables.missing import Missing
 from store.errors import RequestError
 
 CUT_SHORT = r"^\[[-+0-9.eE,\s]+\.\.\.[-+0-9.eE,\s]+\]$"  # as numpy shows long arrays
+# All that Unicode calls white space, and what takes no width: pasted from pages, it stands beside names unseen.
+_BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u200c\u200d\u2060\ufeff"
 LONG_CELL = 10  # lines; what a cell with more of them holds are rows behind a quote that was left open
 
 
@@ -84,7 +86,7 @@ class Table:
         if pa.types.is_floating(column.type):
             column = _as_whole(column)
         try:
-            text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+            text = pc.utf8_trim(column.cast(pa.string()), characters=_BLANK)
         except pa.ArrowException as error:
             row = _not_utf8(column)
             if row is not None:
