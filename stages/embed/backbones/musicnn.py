@@ -107,10 +107,10 @@ class MusicnnNetwork(_taggers.Tagger):
         horizontal = [Horizontal(1, channels, frames) for frames in lengths]
         self.layers = nn.ModuleList([*vertical, *horizontal])
         if zero_mean:
-            for tall in vertical:
-                _zero_mean.zero_mean(tall.conv)
-            for wide in horizontal:
-                _zero_mean.zero_mean(wide.conv)
+            for layer in vertical:
+                _zero_mean.zero_mean(layer.conv)
+            for filters in horizontal:
+                _zero_mean.zero_mean(filters.conv)
         self.layer1 = Horizontal(FRONT, MIDDLE, 7)
         self.layer2 = Horizontal(MIDDLE, MIDDLE, 7)
         self.layer3 = Horizontal(MIDDLE, MIDDLE, 7)
