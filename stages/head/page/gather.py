@@ -276,29 +276,26 @@ def _thesis(tested: Tested) -> dict[str, float]:
     }
 
 
-def _runs(tested: Tested) -> list[list[Cell]]:
-    """How the runs were made, a row a mode."""
-    rows: list[list[Cell]] = []
+def _runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
+    """How the runs were made, a row a mode, with its settings."""
+    rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
     for mode, runs in tested.runs.items():
         record = runs[0].record
         if mode.name == "ensemble":
             continue
-        settings = ", ".join(f"{key}={value}" for key, value in (record.all_settings() or {}).items())
         seeds = ", ".join(dict.fromkeys(str(run.record.seed) for run in runs))
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
         command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
-        rows.append([record.representation, str(mode), record.regime, seeds, seconds, settings, command])
+        row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command]
+        rows.append((row, record.all_settings() or {}))
     return rows
 
 
-def _how(dataset: str, names: Sequence[str], runs: list[list[Cell]]) -> list[Table]:
+def _how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> list[Table]:
     """The commands that make all of this again, and what they ran on."""
-    unique = list({tuple(row[:4]): row for row in runs}.values())
-    titles = ("representation", "mode", "regime", "seeds", "training, s", "settings", "command")
-    columns = tuple(Column(title, digits=1 if title == "training, s" else 0) for title in titles)
     embeds: dict[str, Cell] = {f"encode {name}": _embed(dataset, name) for name in names}
     embeds |= {"audit": f"encore audit {dataset}", "this page": f"encore report {dataset} --html FILE"}
     versions: dict[str, Cell] = {"Encore": _version("encore-mir"), "Python": platform.python_version()}
@@ -307,7 +304,21 @@ def _how(dataset: str, names: Sequence[str], runs: list[list[Cell]]) -> list[Tab
     versions["accelerator"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU)"
     page = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
     commands = tables.pairs("commands", "Commands", ("what for", "command"), embeds)
-    return [commands, *([Table("runs", "Trained heads", columns, unique)] if unique else []), page]
+    return [commands, *([_trained(runs)] if runs else []), page]
+
+
+def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
+    """A row for each mode, representation and regime; settings that all share stand in the note alone."""
+    trained = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
+    shared = dict(set.intersection(*(set(settings.items()) for settings in trained))) if trained else {}
+    rows: dict[tuple[Cell, ...], list[Cell]] = {}
+    for row, settings in runs:
+        own = ", ".join(f"{key}={value}" for key, value in settings.items() if shared.get(key) != str(value))
+        rows[tuple(row[:4])] = [*row[:5], own, row[5]]
+    titles = ("representation", "mode", "regime", "seeds", "training, s", "other settings", "command")
+    columns = tuple(Column(title, digits=1 if title == "training, s" else 0) for title in titles)
+    common = ", ".join(f"{key}={value}" for key, value in sorted(shared.items()))
+    return Table("runs", "Trained heads", columns, list(rows.values()), f"Settings of all: {common}." if common else "")
 
 
 def _embed(dataset: str, representation: str) -> str:
