@@ -9,6 +9,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
+    STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
     STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
     STORE/<dataset>/runs/                                             what stage two leaves behind, and its locks

@@ -34,7 +34,7 @@ function bars(title, names, values) {
 }
 
 function intervals(title, rows) { // rows: [name, score, from, to] as fractions
-  const left = 150, width = 720, step = 21, height = rows.length * step + 26;
+  const left = 150, width = Math.max(320, Math.min(720, document.querySelector("main").clientWidth - 24)), step = 21, height = rows.length * step + 26;
   const best = rows.reduce((a, b) => (b[1] > a[1] ? b : a));
   const svg = canvas_of(width, height, title, `Scores with 95 % intervals; the highest is ${best[0]} with ${(100 * best[1]).toFixed(1)} per cent.`);
   const x = value => left + (width - left - 20) * value;

@@ -1,7 +1,10 @@
 "use strict";
 // The map: points on a canvas, coloured by what is chosen; hover, tap or arrow keys name one.
 
-const PALETTE = ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
+// Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
+const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
+  ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
+  : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
 const OTHER = "#8c959f";
 
 class CollectionMap {

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages import registry
 from stages.head.audit import audit
 from stages.head.collection import Collection
 from stages.head.map import map_of
@@ -27,7 +28,7 @@ from store.errors import RequestError
 from store.inventory import describe_collection
 from store.layout import Store, match
 from store.runs import count_by_mode
-from store.schema import Catalog
+from store.schema import Catalog, CatalogInfo
 
 Document = dict[str, Any]
 _LIBRARIES = ("torch", "dgl", "torch-geometric", "numpy", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
@@ -95,13 +96,13 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     data = from_catalog(catalog, store, keeps=False)
     clips = _Clips(catalog, data)
     views, documents, runs = [], [], []
-    for representation, regime in _folders(store, dataset, request):
+    for representation, regime in _folders(store, catalog.info, request):
         view, document = _view(store, data, clips, representation, regime, request, draws=draws)
         views.append(view)
         documents.append(document)
         runs += document.pop("runs", [])
     names = [str(name) for name in store.complete(dataset)]
-    todo = "" if names else f"encore embed {dataset}"
+    todo = "" if names else _embed(dataset, f"{catalog.info.backbone}-")
     if names and not documents:
         todo = f"encore compare {dataset} --regimes random,artist"
     found = audit(catalog, store)
@@ -164,27 +165,40 @@ class _Clips:
         }
 
 
-def _folders(store: Store, dataset: str, request: Request) -> list[tuple[str | None, str]]:
-    """Every representation and regime of the request that has runs; (None, regime) where no runs read one."""
-    counts = count_by_mode(store, dataset)
+def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[str | None, str]]:
+    """Every representation and regime of the request that has runs, the collection's default backbone first.
+
+    (None, regime) where no runs read a representation.
+    """
+    counts = count_by_mode(store, info.name)
     names = [name for name in counts if name != "metadata" and any(counts[name].values())]
-    chosen: list[str | None] = [*match(names, request.backbone)]
-    if request.backbone is not None and not chosen:
-        raise RequestError(f"{dataset} has no runs of {request.backbone!r}; have: {', '.join(names) or 'none'}")
-    if not chosen and any(counts.get("metadata", {}).values()):
+    chosen: list[str | None] = [
+        *sorted(match(names, request.backbone), key=lambda name: not match([name], info.backbone))
+    ]
+    if request.backbone is not None and not chosen and names:
+        raise RequestError(f"{info.name} has no runs of {request.backbone!r}; have: {', '.join(names)}")
+    unread = counts.get("metadata", {})
+    if not chosen and any(unread.values()):
         chosen = [None]
     pairs = []
     for name in chosen:
-        regimes = {
-            folder.removeprefix(f"{mode}-").removesuffix("-inductive")
-            for mode in request.modes
-            for folder, count in counts[name or "metadata"].items()
-            if count and folder.startswith(f"{mode}-")
-        }
-        regimes = {regime for regime in regimes if regime.partition("-")[0] in _REGIMES}
+        folders = [folder for folder, count in {**unread, **counts[name or "metadata"]}.items() if count]
+        regimes = {regime for folder in folders for regime in _regimes(folder, request)}
         order = sorted(regimes, key=lambda r: (_REGIMES.index(r.partition("-")[0]), r))
         pairs += [(name, regime) for regime in order if request.regime in (None, regime)]
     return pairs
+
+
+def _regimes(folder: str, request: Request) -> list[str]:
+    """The regime of a folder of runs of one of the modes asked for; none of another folder."""
+    if folder.endswith("-inductive") and not request.inductive:
+        return []
+    names = [
+        folder.removeprefix(f"{mode}-").removesuffix("-inductive")
+        for mode in request.modes
+        if folder.startswith(f"{mode}-")
+    ]
+    return [regime for regime in names if regime.partition("-")[0] in _REGIMES]
 
 
 def _view(
@@ -227,6 +241,7 @@ def _view(
         "metric": main,
         "scores": {mode: [float(values[main] or 0.0) for values in each] for mode, each in stored.items()},
         "thesis": _thesis(tested),
+        "unread": [str(mode) for mode, of in tested.runs.items() if of[0].record.representation is None],
         "base": None if tested.base is None else str(tested.base),
         "runs": _runs(tested),
     }
@@ -261,32 +276,27 @@ def _thesis(tested: Tested) -> dict[str, float]:
     }
 
 
-def _runs(tested: Tested) -> list[list[Cell]]:
-    """How the runs were made, a row a mode."""
-    rows: list[list[Cell]] = []
+def _runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
+    """How the runs were made, a row a mode, with its settings."""
+    rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
     for mode, runs in tested.runs.items():
         record = runs[0].record
         if mode.name == "ensemble":
             continue
-        settings = ", ".join(f"{key}={value}" for key, value in (record.all_settings() or {}).items())
         seeds = ", ".join(dict.fromkeys(str(run.record.seed) for run in runs))
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
         command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
-        rows.append([record.representation, str(mode), record.regime, seeds, seconds, settings, command])
+        row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command]
+        rows.append((row, record.all_settings() or {}))
     return rows
 
 
-def _how(dataset: str, names: Sequence[str], runs: list[list[Cell]]) -> list[Table]:
+def _how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> list[Table]:
     """The commands that make all of this again, and what they ran on."""
-    unique = list({tuple(row[:4]): row for row in runs}.values())
-    titles = ("representation", "mode", "regime", "seeds", "training, s", "settings", "command")
-    columns = tuple(Column(title, digits=1 if title == "training, s" else 0) for title in titles)
-    embeds: dict[str, Cell] = {
-        f"encode {name}": f"encore embed {dataset} --backbone {name.rpartition('-')[0]}" for name in names
-    }
+    embeds: dict[str, Cell] = {f"encode {name}": _embed(dataset, name) for name in names}
     embeds |= {"audit": f"encore audit {dataset}", "this page": f"encore report {dataset} --html FILE"}
     versions: dict[str, Cell] = {"Encore": _version("encore-mir"), "Python": platform.python_version()}
     versions |= {name: _version(name) for name in _LIBRARIES}
@@ -294,7 +304,29 @@ def _how(dataset: str, names: Sequence[str], runs: list[list[Cell]]) -> list[Tab
     versions["accelerator"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU)"
     page = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
     commands = tables.pairs("commands", "Commands", ("what for", "command"), embeds)
-    return [commands, *([Table("runs", "Trained heads", columns, unique)] if unique else []), page]
+    return [commands, *([_trained(runs)] if runs else []), page]
+
+
+def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
+    """A row for each mode, representation and regime; settings that all share stand in the note alone."""
+    trained = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
+    shared = dict(set.intersection(*(set(settings.items()) for settings in trained))) if trained else {}
+    rows: dict[tuple[Cell, ...], list[Cell]] = {}
+    for row, settings in runs:
+        own = ", ".join(f"{key}={value}" for key, value in settings.items() if shared.get(key) != str(value))
+        rows[tuple(row[:4])] = [*row[:5], own, row[5]]
+    titles = ("representation", "mode", "regime", "seeds", "training, s", "other settings", "command")
+    columns = tuple(Column(title, digits=1 if title == "training, s" else 0) for title in titles)
+    common = ", ".join(f"{key}={value}" for key, value in sorted(shared.items()))
+    return Table("runs", "Trained heads", columns, list(rows.values()), f"Settings of all: {common}." if common else "")
+
+
+def _embed(dataset: str, representation: str) -> str:
+    backbone = representation.rpartition("-")[0]
+    if dataset in registry.names("dataset"):
+        return f"encore embed {dataset} --backbone {backbone}"
+    kind = "table --table FILE" if backbone == "features" else f"folder --data DIR --backbone {backbone}"
+    return f"encore embed {kind} --name {dataset}"
 
 
 def _version(package: str) -> str:

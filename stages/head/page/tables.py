@@ -93,7 +93,9 @@ def of_collection(description: Document) -> list[Table]:
             rows.append([entry["name"], *[None] * 6, "not complete"])
             continue
         settings = entry["settings"]
-        config = ", ".join(f"{key}={value}" for key, value in settings.get("config", {}).items() if key != "REVISION")
+        config = ", ".join(
+            f"{key}={_listed(value)}" for key, value in settings.get("config", {}).items() if key != "REVISION"
+        )
         kinds = ", ".join(f"{count} {kind}" for kind, count in entry["failures_by_kind"].items()) or "none"
         weights = str(settings.get("weights") or "none")[:16]
         size = int(np.prod(entry["shape"]))
@@ -101,6 +103,10 @@ def of_collection(description: Document) -> list[Table]:
     note = "A name ends in the fingerprint: a hash of the backbone, its settings, its weights and the format."
     representations = Table("representations", "Representations", tuple(map(Column, columns)), rows, note)
     return [pairs("collection", "Collection", ("what", "value"), facts), *([representations] if rows else [])]
+
+
+def _listed(value: Any) -> str:
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def of_audit(audit: Audit, genres_per_artist: Mapping[str, int]) -> list[Table]:
@@ -183,8 +189,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
 
     Parameters
     ----------
-    views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds) and
-        ``thesis`` (by mode).
+    views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds), ``thesis``
+        (by mode) and ``unread`` (the modes that read no representation).
     """
     if not views:
         return None
@@ -194,7 +200,7 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     thesis: dict[tuple[str, str], float] = {}
     for view in views:
         for mode, values in view["scores"].items():
-            key = view["representation"] or "none", mode
+            key = "none" if mode in view["unread"] else view["representation"], mode
             by_row.setdefault(key, {})[view["regime"]] = values
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
