@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pretty_midi
 import pytest
+import soundfile
 import torch
 
 from stages import registry
+from stages.embed.tags import read_genres
 from store.fingerprint import hash_file
 from store.layout import Store
 from store.runs import RunFolder, read_runs
@@ -297,3 +299,26 @@ def test_the_weights_are_found_again_or_named_and_no_others_are_read(encore: Enc
     (record,) = (encore.store / "mine").glob("*/weights.txt")
     record.unlink()
     assert f"begins with {mark}; where they lie is not known here: --weights FILE" in encore(*ask, code=2).err
+
+
+def test_labels_are_written_into_tags_after_a_question(encore: Encore, audio_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mutagen")
+    (audio_folder / "songs.csv").write_text(
+        "file,artist,labels\n" + "".join(f"{n}.wav,artist {n % 2},{['rock', 'pop'][n % 2]}\n" for n in range(4))
+    )
+    table = ("--table", audio_folder / "songs.csv", "--backbone", "mfcc")
+    encore("embed", "folder", "--name", "mine", "--data", audio_folder, *table)
+    encore("head", "mine", "--mode", "artist", "--regime", "random")
+    song = tmp_path / "new.flac"
+    soundfile.write(song, np.sin(np.arange(24000) / 9), 8000)
+    before = song.read_bytes()
+    ask = ("predict", song, "--head", "mine/artist", "--artist", "artist 1", "--write-tags")
+    (labels,) = {tuple(answer["labels"]) for answer in encore(*ask, "--dry-run", "--json").json["songs"]}
+    assert labels
+    assert "1 file would be changed" in encore(*ask, "--dry-run").err
+    assert "say --yes to do it" in encore(*ask, code=2).err
+    assert song.read_bytes() == before
+    assert "genre none -> pop" in encore(*ask, "--yes").err
+    assert read_genres(song) == labels == ("pop",)
+    assert "no tag is to be changed" in encore(*ask, "--yes").err
+    assert "which is not given" in encore("predict", song, "--head", "mine", "--yes", code=2).err
