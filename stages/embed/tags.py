@@ -61,9 +61,10 @@ def write_genres(path: Path, genres: Sequence[str]) -> None:
 
 def _write_id3(audio: Any, genres: Sequence[str]) -> None:
     """In the version of ID3 that the file has."""
-    from mutagen.id3 import TCON
+    from mutagen import id3
 
-    audio.tags.setall("TCON", [TCON(encoding=3, text=list(genres))])
+    genre: Any = id3.TCON  # which has no types
+    audio.tags.setall("TCON", [genre(encoding=3, text=list(genres))])
     if audio.tags.version[:2] == (2, 3):
         audio.tags.update_to_v23()
         audio.save(v2_version=3, v23_sep=None)  # several values of a frame stay several
