@@ -131,7 +131,8 @@ class SongPrediction:
     file : as it was named.
     song_id : its id in the collection, where it is one of its songs; None for a new one.
     part : the part of the head's split in which the song stands: ``train`` is one that the head was trained on.
-    artist : by its id in the collection, or as someone named it; None where unknown.
+    artist, artist_name : by its id in the collection and its name, both as someone named it where the collection does
+        not have it; None where unknown.
     artist_is_stored : whether the collection has songs of the artist.
     clips : how many clips it was cut into.
     neighbours : how many other clips of the artist were taken into account; None for a head that reads no artist.
@@ -145,6 +146,7 @@ class SongPrediction:
     song_id: str | None
     part: str | None
     artist: str | None
+    artist_name: str | None
     artist_is_stored: bool
     clips: int
     neighbours: int | None

@@ -169,6 +169,7 @@ class _Request:
             song_id=self.catalog.column("song_id")[int(rows[0])].as_py() if len(rows) else None,
             part=PARTS[min(parts)] if parts and min(parts) >= 0 else None,
             artist=artist,
+            artist_name=self.artists.name(artist),
             artist_is_stored=self.artists.has(artist),
             clips=len(stretches),
             neighbours=None if scores.neighbours is None else int(scores.neighbours.max()),

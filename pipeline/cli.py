@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline import stores
+from pipeline import export, stores
 from pipeline.audit import audit
 from pipeline.data import data
 from pipeline.embed import embed
@@ -35,10 +35,13 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+export_app = typer.Typer(help="Write what a store holds as files that other programs read.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report, predict, similar),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal),
+    export_app: (export.representation,),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets
 for group, functions in _COMMANDS.items():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline import tagging
 from pipeline.answers import PredictedSongs, Segment, SongPrediction
 from pipeline.arguments import open_store
 from pipeline.ask import predict_songs
@@ -45,6 +46,11 @@ def predict(
     ] = None,
     hop: Annotated[float | None, typer.Option("--hop", help="seconds from one to the next [S]", metavar="H")] = None,
     by: Annotated[str, typer.Option("--by", help="how clips make a song's answer", metavar="mean|vote")] = "mean",
+    write_tags: Annotated[
+        bool, typer.Option("--write-tags", help="put the labels into the files' tags; asks first")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what --write-tags would change")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     weights: Annotated[
         str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
     ] = None,
@@ -56,6 +62,8 @@ def predict(
     """Ask a trained head about songs. A song of the store gets its stored answer."""
     if csv and json:
         raise RequestError("--csv and --json are two forms of the same answer; give one of them")
+    if (dry_run or yes) and not write_tags:
+        raise RequestError("--dry-run and --yes go with --write-tags, which is not given")
     answer = predict_songs(
         open_store(store),
         files or [],
@@ -76,6 +84,8 @@ def predict(
         print_csv(_CSV, _csv_rows(_cut(answer, top)))
     else:
         print(predictions_text(answer, top or _SHOWN, segments is not None))
+    if write_tags:
+        tagging.write_tags(answer, dry_run=dry_run, yes=yes)
     if answer.failures:
         raise EncoreError(failures_text(answer))
 
@@ -122,7 +132,7 @@ def _basis(song: SongPrediction) -> str:
         parts.append("no artist: judged by the song alone")
     else:
         known = "" if song.artist_is_stored else " (not in the collection)"
-        parts.append(f"artist {song.artist}{known}: {plural(song.neighbours, 'other clip')}")
+        parts.append(f"artist {song.artist_name}{known}: {plural(song.neighbours, 'other clip')}")
         if song.trust is not None:
             parts.append(f"weight of the artist's labels {song.trust:.2f}")
     if song.song_id is not None:

@@ -80,6 +80,8 @@ def test_every_target_has_its_line_of_help() -> None:
             "encore embed 'own' --backbone 'fcn' --weights 'w.pth' --data '/a' --store '/b' --device 'cpu' --strict",
         ),
         ("compare REGIME=random,artist SEEDS=5", "encore compare 'demo' --regimes 'random,artist' --seeds '5'"),
+        ("predict FILES=a.mp3 DATASET=own", "encore predict a.mp3 --head 'own'"),
+        ("predict FILES=a.mp3 MODE=gnn", "encore predict a.mp3 --head 'demo/gnn'"),
         ("compare MODE=gnn,song", "encore compare 'demo' --modes 'gnn,song'"),
     ],
 )

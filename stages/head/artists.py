@@ -23,8 +23,10 @@ class Artists:
         live = catalog.live()
         clips = Counter(zip(live.strings("artist_id"), live.strings("artist_name"), strict=True))
         self._by_name: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         for (artist, name), _ in clips.most_common():
             if artist is not None and artist in self._ids:
+                self._names.setdefault(artist, name or artist)
                 for spelling in (artist, name or artist):
                     self._by_name.setdefault(spelling, artist)
         self._folded: dict[str, str] = {}
@@ -35,6 +37,10 @@ class Artists:
     def has(self, artist: str | None) -> bool:
         """Whether an id is one of the collection."""
         return artist in self._ids
+
+    def name(self, artist: str | None) -> str | None:
+        """What an artist is called; the id itself where the collection does not say."""
+        return self._names.get(artist, artist) if artist is not None else None
 
     def find(self, name: str | None, *, quiet: bool = False) -> str | None:
         """The id of an artist; the name itself, which is noted once, for one that the collection does not have."""

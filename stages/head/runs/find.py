@@ -69,6 +69,8 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
         by_folder.setdefault(run.folder.path, []).append(run)
     best = max(by_folder.values(), key=_mean_validation)
     score = _mean_validation(best)
+    if len(ready) == 1:
+        return ready[0], "the only run"
     why = f"validation {score:.3f}, the best of {len(by_folder):,}" if score >= 0 else "no other mode was validated"
     return _newest(best), f"{why}; the newest of its runs" if len(best) > 1 else why
 
