@@ -1,8 +1,8 @@
 """SampleCNN: convolutions of three samples each over the waveform itself, without a spectrogram.
 
 Reads 22,050 Hz audio in windows of 59,049 = 3^10 samples (2.68 s). The representation is the 512-vector in front of the
-output layer, averaged over windows spread evenly over the clip. The weights that were published are Keras's and of
-other variants; ``encore train samplecnn`` makes others.
+output layer, averaged over windows spread evenly over the clip. No published weights are known to fit; ``encore train
+samplecnn`` makes them.
 
 This is the paper's 3^9 model, layer by layer as in its table: a convolution with a stride of 3, nine convolutions with
 pools of 3 behind them, and a last convolution over one sample. With 50 outputs the table's parameters sum to 1,863,986
@@ -48,12 +48,12 @@ class Samplecnn(Backbone):
 
     NAME = "samplecnn"
     TITLE = "SampleCNN"
-    LICENSE = "MIT (no published weights that fit)"
+    LICENSE = "MIT (no published weights)"
     CITATION = (
         "J. Lee, J. Park, K. L. Kim, J. Nam: Sample-level Deep Convolutional Neural Networks for Music Auto-tagging "
         "Using Raw Waveforms. SMC 2017 (arXiv 1703.01789)"
     )
-    WEIGHTS = "None are published in this layout. Make them: encore train samplecnn --dataset DATASET --out FILE."
+    WEIGHTS = "No published ones are known to fit. Make them: encore train samplecnn --dataset DATASET --out FILE."
     CPU_BATCH, GPU_BATCH = 1, 64  # a window takes 10 MB after the first convolution
     Config = SamplecnnConfig
 
