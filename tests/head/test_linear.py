@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from stages.head.collection import Collection
 from stages.head.heads.linear import Linear

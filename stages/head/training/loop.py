@@ -158,6 +158,7 @@ class _Loop:
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
@@ -208,12 +209,13 @@ class _Loop:
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()
-        draw = Draw(key(self.seed, epoch), self.rows)
         numbers = torch.arange(len(self.stretches.stretches))
         total = torch.zeros((), device=self.device)
-        for number in bits(key(draw.key, "stretches"), numbers).argsort().tolist():
-            total += self._train(number, draw)
-        return float(self.stretches.processes.all_reduce(total)) / len(self.train)
+        for turn in range(self.passes):
+            draw = Draw(key(self.seed, epoch, *([turn] if turn else [])), self.rows)
+            for number in bits(key(draw.key, "stretches"), numbers).argsort().tolist():
+                total += self._train(number, draw)
+        return float(self.stretches.processes.all_reduce(total)) / (len(self.train) * self.passes)
 
     def _train(self, number: int, draw: Draw) -> Tensor:
         """Train once on each training clip of a stretch; the sum of the losses of this process's share."""
@@ -251,8 +253,8 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
-        chosen = self.task.decide(self.task.activate(logits).cpu().numpy()).chosen
-        truth = self.targets[self.validation].cpu().numpy()
+        scores, truth = self.task.activate(logits).cpu().numpy(), self.targets[self.validation].cpu().numpy()
+        chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
         return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.truth[self.validation]))
 
 
@@ -271,8 +273,8 @@ class _Path(_Loop):
         started: float,
         path: Sequence[float],
     ) -> None:
-        limits = {"epochs": min(settings.epochs, len(path)), "patience": min(settings.patience, _RISES)}
-        super().__init__(binder, network, replace(settings, **limits), seed, started)
+        epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
+        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, started)
         assert isinstance(network, nn.Linear)
         self.layer, self.path = network, path
         self.terms = self.truth[0].numel()  # of the loss of a clip
