@@ -138,7 +138,7 @@ def _song_scores(checkpoint: dict[str, object], x: torch.Tensor) -> np.ndarray:
 
 
 def test_an_ensemble_of_modes(several: Encore) -> None:
-    several("compare", "hits", "--modes", "song,gnn,artist", "--seeds", 2, *QUICK)
+    several("compare", "hits", "--modes", "song,gnn,artist", "--seeds", 2, *QUICK, "--threshold", "fixed")
     args = ("report", "hits", "--modes", "song,gnn,artist", "--ensemble", "song,gnn")
     found = several(*args, "--json").json
     assert found["ensemble"] == ["song", "gnn"]
