@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from stages.head.collection import Collection
 from stages.head.heads import Head
 from stages.head.options import Configs
-from stages.head.settings import Settings
 from stages.head.training.stretches import silent
 from stages.progress import note
 from store.errors import RequestError
 from store.words import plural
 
 
-def trainable(data: Collection, settings: Settings, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
+def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
     """The heads that can learn from a collection; what is left out or has no effect is noted.
 
     Parameters
@@ -33,7 +32,7 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
         raise RequestError(
             f"every clip of {name} has the same label, {data.label_names[0]!r}: there is nothing to learn"
         )
-    if settings.threshold != "fixed" and not data.task.HAS_THRESHOLDS:
+    if changes.get("threshold", "fixed") != "fixed" and not data.task.HAS_THRESHOLDS:
         raise RequestError(f"{name} has {data.task.TITLE}, and {data.task.DECISION}: there is no threshold to tune")
     see = f" (why: encore store show {name})"
     for reason, count in data.left_out.items():

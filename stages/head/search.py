@@ -92,7 +92,9 @@ def search(
     if parse(regime)[1]:
         raise RequestError(f"{regime}: the folds validate on what others test on; search in {parse(regime)[0]}")
     data, settings, configs = open_collection(store, dataset, backbone, [head], changes)
-    trainable(data, settings, configs, changes)
+    if head.penalties(configs[head]):
+        raise RequestError(f"{mode} is solved for each of its penalties, and takes the best by itself")
+    trainable(data, configs, changes)
     base = _Base(settings, configs[head])
     part = data.split(regime, SEED)
     data = data.masked(part, (0, 1))

@@ -14,6 +14,7 @@ from stages.head.modes import Mode
 from stages.head.results import numbers
 from stages.head.runs.files import catalog_mark
 from stages.head.scores.task import TASKS, Task, task_judged_by
+from stages.head.scores.thresholds import FIXED
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.layout import Store
@@ -214,30 +215,22 @@ def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
 
 
 def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
-    """The runs that the mean scores of several modes would be, deciding without tuned thresholds.
+    """The runs that the mean scores of several modes would be; they decide at the mean of their thresholds.
 
     Raises
     ------
     RequestError
-        where it is no ensemble, or has no runs, or some of its modes decide by tuned thresholds.
+        where it is no ensemble, or one of its modes has no runs.
     """
     if len(names) == 1:
         raise RequestError("an ensemble takes two modes or more; for several networks of one mode: head --members K")
     members: list[Mapping[Key, StoredRun]] = []
-    tuned = []
     for name in names:
         mode = find_mode(runs, name)
         if mode is None:
             have = ", ".join(map(str, runs))
             raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
         members.append(runs[mode])
-        settings = next(iter(runs[mode].values())).record.settings or {}
-        tuned += [name] if settings.get("threshold", "fixed") != "fixed" else []
-    if tuned:
-        raise RequestError(
-            f"the runs of {', '.join(tuned)} decide by tuned thresholds, and an ensemble has none to go by but 0.5; "
-            f"train them again without --threshold"
-        )
     return {key: _mean([by_key[key] for by_key in members]) for key in keys}
 
 
@@ -245,7 +238,14 @@ def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     """The run with the mean score of runs on the same clips."""
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
     record = replace(runs[0].record, rule=None, settings=None, config=None)
-    return replace(runs[0], record=record, score=score, chosen=task_of_run(runs[0]).decide(score).chosen)
+    task = task_of_run(runs[0])
+    chosen = task.decide(score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None)
+    return replace(runs[0], record=record, score=score, chosen=chosen.chosen)
+
+
+def _thresholds(run: StoredRun) -> NDArray[np.float64]:
+    """[labels] above which the run chooses; 0.5 where it has none, as of a rule."""
+    return np.array(run.record.threshold or [FIXED] * len(run.record.labels))
 
 
 def _stands(data: Collection, run: StoredRun) -> bool:
@@ -281,4 +281,9 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     shape = len(run.rows), len(labels)
     score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     score[:, columns], chosen[:, columns] = run.score, run.chosen
-    return replace(run, record=replace(run.record, labels=labels), score=score, chosen=chosen)
+    threshold = run.record.threshold
+    if threshold is not None:
+        threshold = [FIXED] * len(labels)
+        for column, value in zip(columns, run.record.threshold or (), strict=True):
+            threshold[column] = value
+    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=chosen)
