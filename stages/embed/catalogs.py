@@ -14,8 +14,8 @@ from stages import registry
 from stages.embed.content import AUDIO
 from stages.embed.copies import join_copies
 from stages.embed.datasets import Dataset
-from stages.embed.datasets._scan import scan
 from stages.embed.inputs import song_file
+from stages.embed.scan import scan
 from stages.progress import task
 from store.errors import ClipError, RequestError, unknown
 from store.fingerprint import source_tag

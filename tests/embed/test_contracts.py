@@ -60,6 +60,19 @@ def own_songs(folder: Path) -> dict[str, Any]:
     return {"table": "songs.csv", "name": "own"}
 
 
+def tagged_songs(folder: Path) -> dict[str, Any]:
+    import mutagen
+    import numpy as np
+    import soundfile
+
+    for i in range(3):
+        soundfile.write(folder / f"{i}.flac", np.random.default_rng(i).standard_normal(4_000) / 10, 8_000)
+        file = mutagen.File(folder / f"{i}.flac")
+        file.update({"artist": "A; B", "genre": ["Rock/Pop", "Jazz"], "album": "Hits", "date": "1999"})
+        file.save()
+    return {"name": "own"}
+
+
 def own_features(folder: Path) -> dict[str, Any]:
     (folder / "t.csv").write_text("artist,labels,album,x,y\nA,rock,Hits,1,2\nB,jazz|rock,Hits,3,4\n,folk,,5,6\n")
     return {"table": "t.csv", "name": "own"}
@@ -77,6 +90,7 @@ TREES: dict[str, str | Callable[[Path], dict[str, Any]]] = {
     "fma": fma,
     "gtzan": "gtzan",
     "lakh": "lakh",
+    "library": tagged_songs,
     "lpd": "lpd",
     "mtg": "lists",
     "table": own_features,

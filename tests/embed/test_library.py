@@ -14,11 +14,11 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.embed import scan as _scan
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.content import audio_mark
-from stages.embed.datasets import _scan
-from stages.embed.datasets._tags import read_tags
 from stages.embed.datasets.library import Library
+from stages.embed.tags import read_tags
 from store.errors import RequestError
 from store.layout import Store
 from store.merge import merge
@@ -304,7 +304,7 @@ def test_damaged_tags_never_end_the_run(
 def test_tags_that_are_too_large_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = song(tmp_path, "a.mp3", 0, TIT2="x" * 50_000)
     assert read_tags(path).title == "x" * 1000
-    monkeypatch.setattr("stages.embed.datasets._tags._MOST_BYTES", 10_000)
+    monkeypatch.setattr("stages.embed.tags._MOST_BYTES", 10_000)
     assert read_tags(path).broken.startswith("they take")
 
 

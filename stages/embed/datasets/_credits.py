@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from stages.embed.datasets._tags import Tags
 from stages.embed.tables import Missing, lists
+from stages.embed.tags import Tags
 
 VARIOUS_ARTISTS = "Various Artists"
 

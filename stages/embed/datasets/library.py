@@ -1,7 +1,7 @@
 """One's own music library: a folder of recordings that carry tags, and no table.
 
 ``encore embed library --data ~/Music --name mine`` takes artist, album, title, year and genres from the files' tags
-(`stages.embed.datasets._tags`). A song is known by its music, not by its path or its tags: what was renamed, moved or
+(`stages.embed.tags`). A song is known by its music, not by its path or its tags: what was renamed, moved or
 tagged anew is the same song and is not encoded again. Files of equal music are one song.
 """
 
@@ -18,11 +18,11 @@ from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import LIST_ROLES, own_name
 from stages.embed.datasets._credits import Credit, credit_of, identified
 from stages.embed.datasets._keyed import read_keyed
-from stages.embed.datasets._scan import Song, scan
 from stages.embed.datasets._songs import check_stretches, cut_columns, is_midi, songs_under
 from stages.embed.datasets._spellings import plain
 from stages.embed.datasets._walk import FOLLOW_LINKS, named, root_folder
 from stages.embed.datasets.folder import CLIP_S, MIDI_CLIPS
+from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
 from stages.progress import note
 from store.errors import RequestError

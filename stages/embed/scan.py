@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.embed.content import audio_mark
-from stages.embed.datasets._tags import REVISION, Tags, read_tags
 from stages.embed.inputs import song_file
+from stages.embed.tags import REVISION, Tags, read_tags
 from stages.progress import task
 from store.errors import ClipError
 
@@ -119,6 +119,10 @@ def _read(file: Path) -> dict[str, tuple[State, Song]]:
         return {song.path: (state, song) for state, song in zip(states, songs, strict=True)}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError):
         return {}
+
+
+def _parsed(text: str) -> Any:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
 
 
 def _write(file: Path, songs: dict[str, tuple[State, Song]]) -> None:
