@@ -168,7 +168,7 @@ def controls(store: Store, seeds: int) -> dict[str, Scores]:
         noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))
         got = score(dataclasses.replace(plain, x=noise), seed)
         constant = [
-            _one_answer(plain.labels[part == 0], plain.targets[part == 2]) for part in plain.parts(_REGIME, seed)
+            _one_answer(plain.labels[part == 0], plain.labels[part == 2]) for part in plain.parts(_REGIME, seed)
         ]
         for metric in _METRICS:
             found["random vectors"][metric].append(got[metric])

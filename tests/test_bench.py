@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def test_the_gpus_encoding_runs_on_any_device() -> None:
     small = {"musicbert": {"size": "tiny", "notes": 64}, "cola": {"size": "tiny", "max_segments": 2}}
     found = gpu.encoding(CPU, count=10, times=1, size=5, settings=small)
-    assert set(found) == {f"gpu-{name}-{precision}" for name in gpu.BACKBONES for precision in PRECISIONS}
+    assert set(found) == {f"gpu-{name}-{PRECISIONS[0]}" for name in gpu.BACKBONES}
     assert all(line["ours"] > 0 and "busy" in line["note"] for line in found.values())
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from stages import registry
 from stages.configure import configure
-from stages.head.heads import Head, can_be_inductive, is_inductive
+from stages.head.heads import Head, can_be_inductive
 from stages.head.settings import Settings, keys
 from store.errors import RequestError, nearest
 
@@ -36,12 +36,6 @@ def resolve(
     configs = {head: _resolved(head.Config(), changes, preset or {}, head.NAME) for head in heads}
     if "gamma" in changes and settings.loss != "focal":
         raise RequestError("gamma is the focal loss's; add --set loss=focal, or leave out --set gamma")
-    if any(map(is_inductive, configs.values())):
-        unable = [head.NAME for head in heads if not can_be_inductive(head)]
-        if unable:
-            raise RequestError(
-                f"{', '.join(unable)} cannot be inductive; leave out --neighbours train, or name other modes"
-            )
     return settings, configs
 
 
@@ -58,8 +52,13 @@ def _check_keys(heads: Sequence[type[Head]], changes: Mapping[str, str]) -> None
     trainer = keys(Settings)
     own = list(dict.fromkeys(key for head in heads for key in keys(head.Config)))
     names, verb = ", ".join(head.NAME for head in heads), "does" if len(heads) == 1 else "do"
+    unable = [head.NAME for head in heads if not can_be_inductive(head)]
+    if unable and changes.get("inductive", "false").lower() not in ("false", "no", "0"):
+        raise RequestError(
+            f"{', '.join(unable)} cannot be inductive; leave out --neighbours train, or name other modes"
+        )
     for key in changes:
-        if key in trainer or key in own:
+        if key in trainer or key in own or key == "inductive":  # what reads no neighbours is inductive as it is
             continue
         if any(key in keys(head.Config) for head in registry.load("head")[0].values()):
             option = "--neighbours" if key == "neighbours" else f"--set {key}"

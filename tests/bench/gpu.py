@@ -49,13 +49,13 @@ def measure() -> dict[str, Any]:
 def encoding(
     device: torch.device, *, count: int, times: int, size: int, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """``count`` songs ``times`` times through each backbone in each precision, ``size`` clips at once."""
+    """``count`` songs ``times`` times through each backbone in each precision of the device, ``size`` clips at once."""
     with tempfile.TemporaryDirectory() as folder:
         catalog, stores = songs(Path(folder), count, times), new_stores(Path(folder))
         return {
             f"gpu-{name}-{precision}": clips(name, catalog, stores, device, size, precision, (settings or {}).get(name))
             for name in BACKBONES
-            for precision in PRECISIONS
+            for precision in (PRECISIONS if device.type == "cuda" else PRECISIONS[:1])
         }
 
 

@@ -24,7 +24,7 @@ from store.schema import Catalog
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import COLUMNS, embed_table
 
-QUICK = ("--seeds", 1, "--set", "epochs=2", "--set", "hidden=8")
+QUICK = ("--seeds", 1, "--set", "epochs=2")
 HEADS = {name: registry.find("head", name) for name in registry.names("head")}
 READ_ARTISTS = [name for name, head in HEADS.items() if head.READS_ARTISTS]
 
@@ -304,8 +304,8 @@ def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
         (("--set", "index=exact"), "gnn does not read index; leave out --set index"),
         (("--set", "drop_edge=0.5"), "gnn does not read drop_edge"),
         (("--set", "gamma=1"), "gamma is the focal loss's; add --set loss=focal"),
-        (("--set", "members=1001"), "members is 1001; it must be 1,000 at most"),
-        (("--set", "batch=99999999999999999999"), "it must be 1,000,000,000 at most"),
+        (("--set", "members=1001"), "members is 1001; it must be at least 1 and at most 1,000"),
+        (("--set", "batch=99999999999999999999"), "it must be at least 1 and at most 1,000,000,000"),
         (("--set", "learning_rate=1", "--set", "learning-rate=2"), "--set gives learning_rate twice"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import head
+from stages.head import train as head
 from stages.head.runs.files import save_run
 from store.errors import StoreError
 from tests.pipeline.conftest import Encore
@@ -69,7 +69,7 @@ def test_a_stopped_command_does_not_go_on_with_other_splits(
     hits: Encore, monkeypatch: pytest.MonkeyPatch, anew: bool
 ) -> None:
     def save_or_stop(*args: Any, **options: Any) -> Any:
-        if args[2] == "seed-1":
+        if options["seed"] == 1:
             raise StoreError("stopped")
         return save_run(*args, **options)
 

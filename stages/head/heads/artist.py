@@ -78,12 +78,12 @@ class TrainingSongs:
     Attributes
     ----------
     artist : [songs].
-    targets : [songs, labels] bool, the labels that any of the song's training clips carries.
+    labels : [songs, labels] bool, the labels that any of the song's training clips carries.
     of_clip : [clips] the song of each clip, in training or not; -1 where it is none of these.
     """
 
     artist: NDArray[np.int64]
-    targets: NDArray[np.bool_]
+    labels: NDArray[np.bool_]
     of_clip: NDArray[np.int64]
 
 
@@ -94,11 +94,11 @@ def training_songs(collection: Collection, split: Split) -> TrainingSongs:
     clips = np.flatnonzero((split == 0) & (key >= 0))
     clips = clips[np.argsort(key[clips], kind="stable")]
     keys, first = np.unique(key[clips], return_index=True)
-    targets = collection.labels
-    targets = np.logical_or.reduceat(targets[clips], first) if len(clips) else targets[:0]
+    labels = collection.labels
+    labels = np.logical_or.reduceat(labels[clips], first) if len(clips) else labels[:0]
     place = np.searchsorted(keys, key).clip(max=max(0, len(keys) - 1))
     of_clip = np.where(np.isin(key, keys), place, -1)
-    return TrainingSongs(artist[clips[first]], targets, of_clip)
+    return TrainingSongs(artist[clips[first]], labels, of_clip)
 
 
 def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
     """
     songs = training_songs(collection, split)
     artists, place = np.unique(songs.artist, return_inverse=True)
-    carrying = np.zeros((len(artists), songs.targets.shape[1]))
-    np.add.at(carrying, place, songs.targets)
+    carrying = np.zeros((len(artists), songs.labels.shape[1]))
+    np.add.at(carrying, place, songs.labels)
     return {
         "artists": [collection.artist_ids[artist] for artist in artists.tolist()],
         "carrying": torch.from_numpy(carrying),

@@ -85,7 +85,7 @@ class Gated(TrainedHead):
         number = np.zeros(len(collection), dtype=np.float32)
         counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
         own = training.of_clip >= 0
-        counts[own] -= training.targets[training.of_clip[own]]
+        counts[own] -= training.labels[training.of_clip[own]]
         number[own] -= 1
         return counts, number
 

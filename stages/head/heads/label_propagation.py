@@ -49,12 +49,12 @@ class LabelPropagation(CountedHead):
         ``carrying`` [artists, labels] how many of these carry each label; ``frequency`` [labels] that of all training
         clips.
         """
-        artist, targets = collection.artist, collection.labels
+        artist, labels = collection.artist, collection.labels
         known = artist >= 0
         train = known & (split == 0)
         count = len(collection.artist_ids)
-        carrying = np.zeros((count, targets.shape[1]))
-        np.add.at(carrying, artist[train], targets[train])
+        carrying = np.zeros((count, labels.shape[1]))
+        np.add.at(carrying, artist[train], labels[train])
         training = np.bincount(artist[train], minlength=count)
         artists = np.flatnonzero(training)
         return {
@@ -62,7 +62,7 @@ class LabelPropagation(CountedHead):
             "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
             "training": torch.from_numpy(training[artists]),
             "carrying": torch.from_numpy(carrying[artists]),
-            "frequency": torch.from_numpy(collection.task.prior(targets[split == 0])),
+            "frequency": torch.from_numpy(collection.task.prior(labels[split == 0])),
         }
 
     def score(self) -> dict[str, Prediction]:

@@ -139,12 +139,12 @@ class _Loop:
         collection = self.stretches.collection
         self.task = collection.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.targets = torch.from_numpy(collection.labels).to(self.device)
-        self.truth = self.task.target(self.targets)
+        self.labels = torch.from_numpy(collection.labels).to(self.device)
+        self.truth = self.task.target(self.labels)
         self.train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
         )
-        self.loss = Loss(self.targets[self.train], self.task, self.settings)
+        self.loss = Loss(self.labels[self.train], self.task, self.settings)
         self.masks = DropoutMasks(self.rows, self.rows)
         for layer in network.modules():
             if isinstance(layer, Dropout):
@@ -240,5 +240,5 @@ class _Loop:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
         chosen = self.task.decide(self.task.activate(logits).cpu().numpy()).chosen
-        truth = self.targets[self.validation].cpu().numpy()
+        truth = self.labels[self.validation].cpu().numpy()
         return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.truth[self.validation]))
