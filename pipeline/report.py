@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption
 from pipeline.output import WIDTH, print_json, rules_text, table
 from stages import progress
 from store.errors import RequestError
@@ -31,6 +31,7 @@ _TITLES = {
 def report(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
+    layer: LayerOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     against: Annotated[
@@ -52,6 +53,7 @@ def report(
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     from pipeline import plot as picture
     from stages.head import report as work
+    from stages.head.layers import named
 
     chosen = read_modes(modes)
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
@@ -64,7 +66,7 @@ def report(
     scores = work.report(
         open_store(store),
         dataset,
-        backbone=backbone,
+        backbone=named(backbone, layer),
         modes=chosen,
         regime=regime,
         against=against,

@@ -57,13 +57,27 @@ class RepresentationName:
 def match(names: Iterable[str], wanted: str | None) -> list[str]:
     """Those of the representations ``names`` that ``wanted`` means: a backbone, or one with the beginning of a
     fingerprint (``fcn-1a2b``); all of them for None.
+
+    Either may end in a layer (``mert-1a2b@7``), in any of which the same representation is meant where none is named.
     """
-    held = {name: name.rpartition("-")[0] or name for name in names}
+    wanted, layer = split_layer(wanted)
+    whole = {name: split_layer(name) for name in names}
+    backbones = {
+        name: ((representation or "").rpartition("-")[0] or name)
+        for name, (representation, of_name) in whole.items()
+        if layer in (None, of_name)
+    }
     if wanted is None:
-        return list(held)
-    return [name for name, backbone in held.items() if backbone == wanted] or [
-        name for name, backbone in held.items() if name.startswith(wanted) and len(wanted) > len(backbone) + 1
+        return list(backbones)
+    return [name for name, backbone in backbones.items() if backbone == wanted] or [
+        name for name, backbone in backbones.items() if name.startswith(wanted) and len(wanted) > len(backbone) + 1
     ]
+
+
+def split_layer(name: str | None) -> tuple[str | None, str | None]:
+    """``mert-1a2b@7`` as ``("mert-1a2b", "7")``; None for what is not there."""
+    representation, _, layer = (name or "").partition("@")
+    return representation or None, layer or None
 
 
 class Store:

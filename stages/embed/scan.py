@@ -112,9 +112,7 @@ def _read(file: Path) -> dict[str, tuple[State, Song]]:
         tags: dict[str, Tags] = {}
         for text in columns["tags"]:
             if text not in tags:
-                tags[text] = Tags(
-                    **{key: tuple(v) if isinstance(v, list) else v for key, v in json.loads(text).items()}
-                )
+                tags[text] = Tags(**_parsed(text))
         songs = map(Song, columns["path"], columns["mark"], (tags[text] for text in columns["tags"]))
         return {song.path: (state, song) for state, song in zip(states, songs, strict=True)}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, DropoutMasks
@@ -92,7 +93,7 @@ def train(
     stretches.check(head_type)
     binder = Binder.learn(head_type, stretches, split, config, settings, device)
     with seeded(seed, device):
-        network = head_type.build(binder.spec).to(device)
+        network = layers.build(head_type, binder.spec).to(device)
     loop = _Loop(binder, network, settings, seed, started)
     keep_freed_memory()
     with threads(network, min(settings.batch, len(collection))):
@@ -110,7 +111,7 @@ def train(
         history=progress.history,
         best_epoch=progress.best_epoch,
         seconds=time.perf_counter() - loop.started,
-        remark=head_type.remark(binder.masked, config, device),
+        remark="; ".join(filter(None, (head_type.remark(binder.masked, config, device), layers.remark(progress.best)))),
     )
 
 
