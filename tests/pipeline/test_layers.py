@@ -92,7 +92,7 @@ def test_a_table_of_layers(songs: Encore) -> None:
     rows = {line[0]: line[1:] for line in lines if line and line[0] in ("0", "1", "2", "3", "mean", "mix")}
     assert list(rows) == ["0", "1", "2", "3", "mean", "mix"]
     assert all(len(row) == 2 for row in rows.values())
-    assert "song, mix: layers by weight: " in ran.out
+    assert "song: layers by weight: " in ran.out
     assert max(map(float, rows["0"] + rows["1"] + rows["3"])) < float(rows[str(HEARD)][0])
     results = songs(*sweep, "--layers", "1,mean", "--modes", "song", "--json").json
     assert [result["backbone"] for result in results] == [f"{NAME}@1", f"{NAME}@mean"]
