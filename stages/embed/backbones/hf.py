@@ -101,6 +101,7 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
     CPU_BATCH, GPU_BATCH = 1, 32
     Config = HfConfig
 
@@ -108,23 +109,32 @@ class Hf(Backbone):
 
     @classmethod
     def fetch(cls, model: str) -> Path:
-        """The folder in which the hub's own library keeps a model, downloaded where it is not there yet."""
+        """The folder in which the hub's own library keeps a model, downloaded where it is not there yet.
+
+        ``OWNER/MODEL@REVISION`` names a commit of it. A hash of the weights is part of the fingerprint in any case.
+        """
         from huggingface_hub import snapshot_download
 
+        repository, _, revision = model.partition("@")
+        pinned = {"revision": revision} if revision else {}
         try:
-            folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]]))
+            folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]], **pinned))
             if not (folder / _WEIGHTS[0]).is_file():
-                folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]]))
+                folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]], **pinned))
         except Exception as error:  # no such model, no network, a full disk: the library has many errors
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RequestError(f"hf:{model} cannot be fetched: {reason}; give its folder by --weights") from error
+            raise RequestError(
+                f"{cls.NAME}:{model} cannot be fetched: {reason}; give its folder by --weights"
+            ) from error
         return folder
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
         """The settings that the folder decides."""
         if not weights.is_dir():
-            raise RequestError(f"{weights} is no folder; hf takes by --weights the folder of a Hugging Face model")
+            raise RequestError(
+                f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
+            )
         architecture = _read_json(weights / _MODEL)
         extractor = _read_extractor(weights)
         *_, usual = _CLASSES.get(str(architecture.get("model_type")), (None,))
@@ -139,7 +149,9 @@ class Hf(Backbone):
 
         described = json.loads(config.architecture)
         if not described:
-            raise RequestError("hf takes by --weights the folder of a Hugging Face model; without one it has no layers")
+            raise RequestError(
+                f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
+            )
         kind = described.get("model_type", "none")
         if kind not in _CLASSES:
             raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
@@ -177,6 +189,11 @@ class Hf(Backbone):
         missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
+        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, self.UNREAD)))
+        if strange:
+            raise RequestError(
+                f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
+            )
         self.module = model
 
     def forward(self, windows: Tensor) -> Tensor:
