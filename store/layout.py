@@ -75,9 +75,9 @@ def match(names: Iterable[str], wanted: str | None) -> list[str]:
 
 
 def split_layer(name: str | None) -> tuple[str | None, str | None]:
-    """``mert-1a2b@7`` as ``("mert-1a2b", "7")``; None for what is not there."""
-    representation, _, layer = (name or "").partition("@")
-    return representation or None, layer or None
+    """``mert-1a2b@7`` as ``("mert-1a2b", "7")``, ``@7`` as ``(None, "7")``; without a layer, as it is and None."""
+    representation, at, layer = (name or "").partition("@")
+    return (representation or None, layer) if at else (name, None)
 
 
 class Store:

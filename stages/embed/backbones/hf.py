@@ -116,7 +116,7 @@ class Hf(Backbone):
         from huggingface_hub import snapshot_download
 
         repository, _, revision = model.partition("@")
-        pinned = {"revision": revision} if revision else {}
+        pinned: Any = {"revision": revision} if revision else {}
         try:
             folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]], **pinned))
             if not (folder / _WEIGHTS[0]).is_file():
