@@ -21,6 +21,7 @@ from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
 from tests.embed.test_hf import saved
 from tests.embed.test_lakh import lakh  # noqa: F401
 from tests.embed.test_lpd import lpd  # noqa: F401
+from tests.embed.test_maest import published as published_maest
 from tests.embed.test_mert import published
 from tests.embed.test_mtg import lists  # noqa: F401
 from tests.embed.trees import midi
@@ -38,6 +39,9 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "hf":
         saved("wav2vec2", folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
+    if name == "maest":
+        published_maest(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "max_windows": 2}
     if name == "mert":
         published(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}

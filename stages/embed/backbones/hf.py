@@ -144,10 +144,30 @@ class Hf(Backbone):
         return {name: json.dumps(described, sort_keys=True) for name, described in settings.items()}
 
     def __init__(self, config: HfConfig) -> None:
+        self.config = config
+        built = self.build(config.architecture)
+        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
+        audio = AudioInput(
+            rate_hz=rate_hz,
+            window_samples=round(config.window_s * rate_hz),
+            max_windows=config.max_windows,
+            min_s=config.min_s,
+        )
+        self.input = HfInput(audio=audio, extractor=config.extractor)
+        self.shape = (getattr(built, "projection_dim", None) or built.hidden_size,)
+
+    def build(self, architecture: str) -> Any:
+        """Make the network that a ``config.json`` describes, with drawn weights; its configuration.
+
+        Raises
+        ------
+        RequestError
+            where it describes none, or one of a kind that is not known.
+        """
         torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
         import transformers
 
-        described = json.loads(config.architecture)
+        described = json.loads(architecture)
         if not described:
             raise RequestError(
                 f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
@@ -158,18 +178,8 @@ class Hf(Backbone):
         self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
         described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
         described = {key: value for key, value in described.items() if key != "model_type"}
-        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
-        self.config = config
-        audio = AudioInput(
-            rate_hz=rate_hz,
-            window_samples=round(config.window_s * rate_hz),
-            max_windows=config.max_windows,
-            min_s=config.min_s,
-        )
-        self.input = HfInput(audio=audio, extractor=config.extractor)
         self.module = self._class(config_class(**described))
-        built: Any = self.module.config
-        self.shape = (built.projection_dim if kind == "clap" else built.hidden_size,)
+        return self.module.config
 
     def load(self, weights: Path) -> None:
         """Read the folder's weights; all that the audio part has must be there."""
