@@ -160,7 +160,7 @@ def test_what_the_tags_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     catalog = read(tmp_path)
     said = capsys.readouterr().err
     assert "tags of 3 songs: 2 artists, 1 genre (Rock 2)" in said
-    assert "of 3 songs have no artist 1, no genre 1, no album 2, no title 1, no year 2" in said
+    assert "songs whose tags lack it: artist 1, genre 1, album 2, title 1, year 2" in said
     assert "1 song without a genre left out; --unlabelled keeps such songs" in said
     assert "1 artist is written like another" in said
     assert len(catalog) == 2

@@ -202,8 +202,8 @@ def _summary(
         "year": sum(tag.year is None for tag in tags),
     }
     if any(without.values()):
-        lacks = ", ".join(f"no {what} {count:,}" for what, count in without.items() if count)
-        lines.append(f"of {len(songs):,} songs have {lacks}")
+        lacks = ", ".join(f"{what} {count:,}" for what, count in without.items() if count)
+        lines.append(f"songs whose tags lack it: {lacks}")
     if without["genre"] and not unlabelled:
         lines.append(f"{counted(without['genre'], 'song')} without a genre left out; --unlabelled keeps such songs")
     broken = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
