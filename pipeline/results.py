@@ -12,7 +12,7 @@ from stages.head.results import Result
 from stages.head.scores.task import METRICS
 from stages.head.scores.thresholds import CHOICES
 from store.layout import split_layer
-from store.words import counted
+from store.words import plural
 
 
 def results_text(results: Sequence[Result]) -> str:
@@ -46,7 +46,7 @@ def _layers_of_regime(results: Sequence[Result]) -> str:
     ]
     return "\n".join(
         [
-            f"{title}, {counted(first.seeds, 'seed')}",
+            f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
             f"{metric.title} by layer",
@@ -62,7 +62,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     return "\n".join(
         [
-            f"{title}, {counted(first.seeds, 'seed')}",
+            f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
             _table(results),

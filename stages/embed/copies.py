@@ -17,7 +17,7 @@ import pyarrow as pa
 from stages.embed.content import audio_mark, music_of
 from stages.progress import note
 from store.schema import CATALOG_SCHEMA, Catalog
-from store.words import counted
+from store.words import plural
 
 Clip = tuple[str, str | None, float | None, float | None]  # path, MIDI file beside it, start and duration in seconds
 Item = TypeVar("Item")
@@ -29,7 +29,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     """The catalog in which songs with a clip of equal content share a ``recording_id``.
 
     A clip is equal to another where files and stretch are; one that is the whole file is equal to all of its stretches.
-    Rows of tables stay as they are, and files that are not there are nobody's copies.
+    Rows of tables stay as they are, and files that are not there or hold nothing are nobody's copies.
     """
     marked = catalog.column("source").null_count == 0  # its data set has compared the files itself
     if catalog.info.keep_copies or marked or catalog.column("source_row").null_count < len(catalog):
@@ -53,7 +53,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     if not copies:
         return catalog
     note(
-        f"{counted(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
+        f"{plural(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
         f"parts; --keep-copies leaves them apart"
     )
     return _with_recordings(catalog, songs, groups)
@@ -101,6 +101,8 @@ def _by_mark(root: Path, paths: Iterable[str], mark: Callable[[Path], Hashable])
 
 def _size(path: Path) -> Hashable:
     music = music_of(path)
+    if not music.size and not music.known:
+        raise OSError(f"{path} holds nothing")
     return (music.known,) if music.known else music.size
 
 

@@ -103,7 +103,7 @@ class Hf(Backbone):
     )
     UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
     CPU_BATCH, GPU_BATCH = 1, 32
-    Config = HfConfig
+    Config: ClassVar[type[Any]] = HfConfig
 
     module: nn.Module
 

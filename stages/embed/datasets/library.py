@@ -27,7 +27,7 @@ from stages.embed.tables import Missing, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SEPARATORS = "artist=;|artist=feat.|artist=ft.|artist=featuring|labels=;|labels=/"
 
@@ -117,7 +117,7 @@ class Library(Dataset):
             else:
                 by_mark.setdefault(file.mark, []).append(file)
         if unread:
-            notes.append(f"{counted(len(unread), 'file', 'files')} cannot be read: {named(unread)}")
+            notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {named(unread)}")
         if not by_mark:
             raise RequestError(f"none of the songs under {self.data} can be read: {named(unread)}")
         songs = []
@@ -128,7 +128,7 @@ class Library(Dataset):
         copies_ = sum(map(len, by_mark.values())) - len(by_mark)
         if copies_ and not self.keep_copies:
             notes.append(
-                f"{counted(copies_, 'file holds', 'files hold')} the same music as another and "
+                f"{plural(copies_, 'file holds', 'files hold')} the same music as another and "
                 f"{'is' if copies_ == 1 else 'are'} left out; --keep-copies takes each as a song of its own"
             )
         return songs
@@ -190,8 +190,8 @@ def _summary(
     most = ", ".join(f"{name} {count:,}" for name, count in genres.most_common(_SHOWN))
     more = f" and {len(genres) - _SHOWN:,} more" if len(genres) > _SHOWN else ""
     lines = [
-        f"tags of {counted(len(songs), 'song')}: {counted(len(artists), 'artist')}, "
-        f"{counted(len(genres), 'genre')}" + (f" ({most}{more})" if genres else "")
+        f"tags of {plural(len(songs), 'song')}: {plural(len(artists), 'artist')}, "
+        f"{plural(len(genres), 'genre')}" + (f" ({most}{more})" if genres else "")
     ]
     tags = [song.tags for _, song in songs]
     without = {
@@ -205,8 +205,8 @@ def _summary(
         lacks = ", ".join(f"{what} {count:,}" for what, count in without.items() if count)
         lines.append(f"songs whose tags lack it: {lacks}")
     if without["genre"] and not unlabelled:
-        lines.append(f"{counted(without['genre'], 'song')} without a genre left out; --unlabelled keeps such songs")
+        lines.append(f"{plural(without['genre'], 'song')} without a genre left out; --unlabelled keeps such songs")
     broken = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
     if broken:
-        lines.append(f"tags of {counted(len(broken), 'file')} cannot be read; the first: {broken[0]}")
+        lines.append(f"tags of {plural(len(broken), 'file')} cannot be read; the first: {broken[0]}")
     return lines
