@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption
 from pipeline.output import WIDTH, print_json, rules_text, table
 from stages import progress
 from store.errors import RequestError, unknown
@@ -33,6 +33,7 @@ def report(
         list[str] | None, typer.Argument(metavar="DATASET...", help="names in the store [demo]")
     ] = None,
     backbone: BackboneOption = None,
+    layer: LayerOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
@@ -65,6 +66,7 @@ def report(
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip; --html: the whole story."""
     from pipeline import plot as picture
     from stages.head import report as work
+    from stages.head.layers import named
 
     names = list(dict.fromkeys(datasets or ["demo"]))
     chosen = read_modes(modes)
@@ -85,7 +87,7 @@ def report(
     scores = work.report(
         open_store(store),
         names[0],
-        backbone=backbone,
+        backbone=named(backbone, layer),
         modes=chosen,
         regime=regime or "random",
         against=against,

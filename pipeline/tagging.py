@@ -23,7 +23,7 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     EncoreError
         where some of the files could not be written, when all others are.
     """
-    from stages.embed.tags import read_genres, write_genres
+    from stages.embed.genre_tags import read_genres, write_genres
 
     changes: list[tuple[Path, tuple[str, ...]]] = []
     for song in answer.songs:

@@ -59,13 +59,27 @@ class RepresentationName:
 def match(names: Iterable[str], text: str | None) -> list[str]:
     """Those of the representations ``names`` that ``text`` means: a backbone, or one with the beginning of a
     fingerprint (``fcn-1a2b``); all of them for None.
+
+    Either may end in a layer (``mert-1a2b@7``), in any of which the same representation is meant where none is named.
     """
-    backbones = {name: name.rpartition("-")[0] or name for name in names}
+    text, layer = split_layer(text)
+    whole = {name: split_layer(name) for name in names}
+    backbones = {
+        name: ((representation or "").rpartition("-")[0] or name)
+        for name, (representation, of_name) in whole.items()
+        if layer in (None, of_name)
+    }
     if text is None:
         return list(backbones)
     return [name for name, backbone in backbones.items() if backbone == text] or [
         name for name, backbone in backbones.items() if name.startswith(text) and len(text) > len(backbone) + 1
     ]
+
+
+def split_layer(name: str | None) -> tuple[str | None, str | None]:
+    """``mert-1a2b@7`` as ``("mert-1a2b", "7")``, ``@7`` as ``(None, "7")``; without a layer, as it is and None."""
+    representation, at, layer = (name or "").partition("@")
+    return (representation or None, layer) if at else (name, None)
 
 
 class Store:

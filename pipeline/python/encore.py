@@ -281,12 +281,15 @@ def restore(
         if its files are damaged, or of another version of Encore.
     """
     from stages import registry
+    from stages.head.layers import named
     from stages.head.restore import restore as read_head
     from stages.splits.regimes import parse
+    from store.layout import split_layer
     from store.runs import RunFolder, run_name
 
     reads_songs = registry.find("head", mode).READS_SONGS
-    representation = str(store.find(name, backbone)) if reads_songs else None
+    wanted, layer = split_layer(backbone)
+    representation = named(str(store.find(name, wanted)), layer) if reads_songs else None
     folder = RunFolder(name, representation, mode, regime, inductive)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)

@@ -104,6 +104,11 @@ class Collection:
             raise ValueError("this collection was loaded without representations")
         return self.stored.dim
 
+    @property
+    def layers(self) -> int:
+        """Of how many layers a representation is made, one behind the other, for a head to mix."""
+        return 1 if self.stored is None else self.stored.layers
+
     def held(self) -> Collection:
         """The same with all representations in memory."""
         return self if self.x is not None else self.take(0, len(self))

@@ -14,6 +14,7 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
+from stages.head.layers import named
 from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
@@ -24,7 +25,7 @@ from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
-from store.layout import Store, match
+from store.layout import Store, match, split_layer
 from store.runs import StoredRun, count_runs
 from store.schema import CatalogInfo
 
@@ -341,9 +342,11 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
 def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
     """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
-    chosen = match(names, backbone or default_backbone(store, dataset, names))
+    name, layer = split_layer(backbone)
+    name = name or default_backbone(store, dataset, [each for each in names if layer in (None, split_layer(each)[1])])
+    chosen = match(names, named(name, layer))
     if len(chosen) > 1:
-        raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone")
+        raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone (and --layer)")
     if backbone is not None and not chosen:
         raise RequestError(f"{dataset} has no runs of {backbone!r}; have: {', '.join(names) or 'none'}")
     return chosen[0] if chosen else None

@@ -20,6 +20,7 @@ from stages.head.checks import note_silent, trainable
 from stages.head.collection import Collection
 from stages.head.fit import fit
 from stages.head.heads import Head, TrainedHead, is_inductive
+from stages.head.layers import build
 from stages.head.modes import Mode
 from stages.head.open import open_collection
 from stages.head.results import Result
@@ -301,7 +302,7 @@ def _network(command: _Command, mode: _Mode, split: Split) -> nn.Module | None:
     assert command.stretches is not None
     spec = Binder.learn(mode.head, command.stretches, split, mode.config, command.settings, command.device).spec
     with torch.device("meta"):
-        return mode.head.build(spec)
+        return build(mode.head, spec)
 
 
 def _memory(device: torch.device, memory_gib: float | None) -> float:

@@ -177,10 +177,13 @@ def check_stretches(clips: int | None, clip_s: float | None) -> None:
 
 
 def cut_columns(
-    root: Path, columns: dict[str, Any], count: int, clip_s: float, *, follow_links: bool
+    root: Path, columns: dict[str, Any], counts: Sequence[int], clip_s: float, *, follow_links: bool
 ) -> dict[str, Any]:
-    """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch."""
-    cuts = cut(root, columns["path"], [count] * len(columns["path"]), clip_s, follow_links=follow_links)
+    """Catalog columns with a row a song, which have ``song_id`` and ``path``, as columns with a row a stretch.
+
+    ``counts`` are those of `cut`.
+    """
+    cuts = cut(root, columns["path"], counts, clip_s, follow_links=follow_links)
     stretches = [(row, stretch) for row, of_song in enumerate(cuts) for stretch in of_song]
     clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
     clips["start_s"] = [start_s for _, (start_s, _) in stretches]

@@ -295,7 +295,7 @@ def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Cat
         "path": [path.relative_to(root).as_posix() for path in paths],
         "song_id": [f"{number:09}" for number in range(len(paths))],
     }
-    return _unlabelled(name, cut_columns(root, columns, count, clip_s, follow_links=True))
+    return _unlabelled(name, cut_columns(root, columns, [count] * len(paths), clip_s, follow_links=True))
 
 
 def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:

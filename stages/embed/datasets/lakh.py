@@ -134,7 +134,8 @@ class Lakh(Dataset):
             **self._artists(root, files, tracks),
         }
         count = CLIPS if self.clips is None else self.clips
-        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S, follow_links=self.follow_links)
+        counts = [count] * len(columns["path"])
+        clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         for text in notes:
             note(text)
         info = CatalogInfo(

@@ -126,7 +126,8 @@ class Lpd(Dataset):
             **self._artists(root, songs, paths, tracks),
         }
         count = CLIPS if self.clips is None else self.clips
-        clips = cut_columns(root, columns, count, self.clip_s or CLIP_S, follow_links=self.follow_links)
+        counts = [count] * len(columns["path"])
+        clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         info = CatalogInfo(
             name=self.NAME,
             title=self.TITLE,

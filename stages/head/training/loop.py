@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, DropoutMasks
@@ -96,8 +97,13 @@ def train(
     stretches.check(head_type)
     binder = Binder.learn(head_type, stretches, split, config, settings, device)
     with seeded(seed, device):
-        network = head_type.build(binder.spec).to(device)
+        network = layers.build(head_type, binder.spec).to(device)
     path = head_type.penalties(config)
+    if path and isinstance(network, layers.Mixture):
+        raise RequestError(
+            f"{head_type.NAME} is solved, not trained in steps, and learns no mixture of layers; name one by --layer K, "
+            f"take --layer mean, or leave {head_type.NAME} out"
+        )
     if path:
         loop: _Loop = _Path(binder, network, settings, seed, started, path)
     else:
@@ -118,7 +124,7 @@ def train(
         history=progress.history,
         best_epoch=progress.best_epoch,
         seconds=time.perf_counter() - loop.started,
-        remark=head_type.remark(binder.masked, config, device),
+        remark="; ".join(filter(None, (head_type.remark(binder.masked, config, device), layers.remark(progress.best)))),
     )
 
 
