@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
@@ -61,6 +63,13 @@ def choose(name: str, shape: tuple[int, ...], layer: str | None) -> str | None:
     if layer not in (MEAN, MIX) and not (layer.isascii() and layer.isdigit() and int(layer[:6]) <= last):
         raise RequestError(f"{name} has no layer {layer!r}; have: 0 ... {last}, {MEAN}, {MIX}")
     return layer if layer in (MEAN, MIX) else str(int(layer))
+
+
+def read(values: NDArray[Any], layer: str | None) -> NDArray[np.float32]:
+    """[clips, dim] what a head reads of representations [clips, *shape] that are in no store."""
+    if layer is None or layer == MIX:
+        return values.reshape(len(values), -1).astype(np.float32)
+    return (values.mean(axis=1) if layer == MEAN else values[:, int(layer)]).astype(np.float32)
 
 
 class Mixture(nn.Module):

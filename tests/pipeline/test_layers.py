@@ -156,6 +156,16 @@ def test_a_mixture_of_neighbours_means_is_the_mean_of_mixtures(songs: Encore) ->
     torch.testing.assert_close(binder.scores(network), plain.scores(network.network), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("layer", ["1", "mean", "mix"])
+def test_songs_in_no_store_are_read_alike(songs: Encore, layer: str) -> None:
+    stored = load(Store(songs.store), "hits", f"mert@{layer}")
+    every = load(Store(songs.store), "hits", "mert@mix")
+    assert stored.x is not None
+    assert every.x is not None
+    values = every.x.unflatten(1, (4, 12)).numpy()
+    np.testing.assert_allclose(layers.read(values, layer), stored.x.numpy(), atol=1e-6)
+
+
 def test_a_name_with_two_layers_is_refused() -> None:
     assert layers.named(None, "mix") == "@mix"
     assert layers.named("mert@mix", "mix") == "mert@mix"
