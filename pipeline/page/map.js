@@ -13,7 +13,7 @@ class CollectionMap {
     this.canvas = section.querySelector("canvas");
     this.tip = section.querySelector(".tip");
     this.legend = section.querySelector(".legend");
-    this.status = section.querySelector(".found");
+    this.status = section.querySelector(".status");
     this.method = section.querySelector(".method");
     this.form = section.querySelector(".map-form");
     this.form.addEventListener("submit", event => event.preventDefault());

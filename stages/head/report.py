@@ -325,7 +325,7 @@ def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], 
 def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode, dict[str, Any]]:
     """By mode its settings that differ from those of most modes; modes that train nothing have none.
 
-    Whether runs are inductive was asked for, and is no difference.
+    Whether runs are inductive is the user's choice, and no difference.
     """
     trained = {mode: values for mode, values in settings.items() if values}
     others: dict[Mode, dict[str, Any]] = {}

@@ -139,7 +139,7 @@ def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: 
             legends[colour] = [...document.querySelectorAll(".legend li")].map(item => item.textContent);
         }
         choose(form.elements.search, "ONERROR=alert(1)> 1", "input");
-        const status = document.querySelector(".found").textContent;
+        const status = document.querySelector(".status").textContent;
         map.canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
         const head = document.querySelector('table[data-name="scores"] thead th:nth-child(3)');
         head.querySelector("button").click();

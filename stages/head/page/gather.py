@@ -20,7 +20,7 @@ from stages.head.open import from_catalog, load
 from stages.head.page import details, tables
 from stages.head.page.tables import Cell, Column, Table
 from stages.head.report import report_on
-from stages.head.runs.tested import Tested, gather, reads_neighbours
+from stages.head.runs.tested import ENSEMBLE, Tested, gather, reads_neighbours
 from stages.head.thesis import paper_on
 from stages.progress import note
 from stages.splits.regimes import PARTS
@@ -104,8 +104,8 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     names = [str(name) for name in store.complete(dataset)]
     todo = "" if names else _embed(dataset, f"{catalog.info.backbone}-")
     if names and not documents:
-        todo = f"encore compare {dataset} --regimes random,artist"
-    found = audit(catalog, store)
+        todo = f"encore compare {dataset} --regimes {request.regime or 'random,artist'}"
+    contents = audit(catalog, store)
     scored = [document for document in documents if "scores" in document]
     drawn = match(names, request.backbone) if draws else []
     return Story(
@@ -113,7 +113,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         title=catalog.info.title,
         synthetic=catalog.info.synthetic,
         about=[*tables.of_collection(describe_collection(store, dataset)), *_how(dataset, names, runs)],
-        audit=tables.of_audit(found, _genres_per_artist(data)),
+        audit=tables.of_audit(contents, _genres_per_artist(data)),
         scores=tables.of_scores(scored),
         views=views,
         data={
@@ -190,7 +190,7 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
 
 
 def _regimes(folder: str, request: Request) -> list[str]:
-    """The regime of a folder of runs of one of the modes asked for; none of another folder."""
+    """The regime of a folder of runs of one of the request's modes; none of another folder."""
     if folder.endswith("-inductive") and not request.inductive:
         return []
     names = [
@@ -230,26 +230,38 @@ def _view(
     if tested is None:
         problem = f"no runs here; make some: encore compare {data.info.name} --regimes {regime}"
         return View(representation=representation, regime=regime, tables=[], problem=problem), empty
-    main = tested.task.main.name
-    metrics = {str(mode): [run.record.metrics for run in runs] for mode, runs in tested.runs.items()}
-    stored = {mode: each for mode, each in metrics.items() if mode != "ensemble"}
-    others = {mode: _means(each, main) for mode, each in stored.items()}
-    found = report_on(tested)
     name = f"{representation or 'metadata'}-{regime}"
-    document: Document = {
-        **empty,
+    others = {mode: _means(values, tested.task.main.name) for mode, values in _metrics(tested).items()}
+    of_view = tables.of_report(report_on(tested), others, name)
+    document = empty | _scores(tested) | (_drawn(tested, clips) if draws else {})
+    return View(representation=representation, regime=regime, tables=of_view), document
+
+
+def _metrics(tested: Tested) -> dict[str, list[Mapping[str, float | None]]]:
+    """By mode the metrics of each of its runs, as the store holds them; an ensemble has no runs of its own."""
+    return {str(mode): [run.record.metrics for run in runs] for mode, runs in tested.runs.items() if mode != ENSEMBLE}
+
+
+def _scores(tested: Tested) -> Document:
+    """What the table of scores is made from, and how the runs were made."""
+    main = tested.task.main.name
+    return {
         "metric": main,
-        "scores": {mode: [float(values[main] or 0.0) for values in each] for mode, each in stored.items()},
+        "scores": {mode: [float(values[main] or 0.0) for values in of] for mode, of in _metrics(tested).items()},
         "thesis": _thesis(tested),
         "unread": [str(mode) for mode, of in tested.runs.items() if of[0].record.representation is None],
         "base": None if tested.base is None else str(tested.base),
         "runs": _runs(tested),
     }
-    if draws:
-        document["modes"] = {str(mode): details.of_mode(tested, mode, clips.describe) for mode in tested.runs}
-        document["doubtful"] = details.label_errors(tested, clips.describe)
-        document |= _on_map(tested, clips)
-    return View(representation=representation, regime=regime, tables=tables.of_report(found, others, name)), document
+
+
+def _drawn(tested: Tested, clips: _Clips) -> Document:
+    """What the page's script shows of each mode."""
+    return {
+        "modes": {str(mode): details.of_mode(tested, mode, clips.describe) for mode in tested.runs},
+        "doubtful": details.label_errors(tested, clips.describe),
+        **_on_map(tested, clips),
+    }
 
 
 def _means(runs: Sequence[Mapping[str, float | None]], main: str) -> dict[str, float | None]:
@@ -281,7 +293,7 @@ def _runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
     rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
     for mode, runs in tested.runs.items():
         record = runs[0].record
-        if mode.name == "ensemble":
+        if mode == ENSEMBLE:
             continue
         seeds = ", ".join(dict.fromkeys(str(run.record.seed) for run in runs))
         command = f"encore head {record.dataset}"

@@ -101,7 +101,7 @@ def train(
     path = head_type.penalties(config)
     if path and isinstance(network, layers.Mixture):
         raise RequestError(
-            f"{head_type.NAME} is solved, not trained in steps, and learns no mixture of layers; name one by --layer K, "
+            f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
             f"take --layer mean, or leave {head_type.NAME} out"
         )
     if path:
