@@ -267,21 +267,29 @@ def encode_songs(
     if backbone is None:
         everywhere = np.full(len(songs), np.nan)
         return EncodedSongs(None, np.arange(len(songs)), everywhere, everywhere, {})
-    paths = [song.path for song in songs]
+    kind = backbone.input.KIND
+    readable = [i for i, song in enumerate(songs) if song.path.suffix.lower() in ("", *_SUFFIXES[kind])]
+    others = dict.fromkeys(set(range(len(songs))) - set(readable), f"not-supported: {backbone.NAME} reads {kind}")
+    if not readable:
+        nowhere = np.empty(0)
+        return EncodedSongs(None, nowhere.astype(np.int64), nowhere, nowhere, dict(sorted(others.items())))
+    paths = [songs[i].path for i in readable]
     if segments_s is not None:
         clips = along("songs", paths, segments_s, hop_s or segments_s)
     else:
         clips = clips_of("songs", paths, *cutting(catalog))
     workers = 0 if len(clips) <= _FEW else default_workers(device)
     values, failed = encode_unstored(clips, backbone, device=device, batch=_BATCH, workers=workers)
-    song = np.array(clips.strings("song_id"), dtype=np.int64)
+    song = np.array(readable)[np.array(clips.strings("song_id"), dtype=np.int64)]
     kept = np.ones(len(clips), dtype=bool)
     kept[[row for row, _, _ in failed]] = False
     failures: dict[int, str] = {}
-    for row, kind, reason in failed:
-        failures.setdefault(int(song[row]), f"{kind}: {reason}")
+    for row, why, reason in failed:
+        failures.setdefault(int(song[row]), f"{why}: {reason}")
     without = {number: why for number, why in failures.items() if number not in set(song[kept].tolist())}
     if len(without) < len(failures):
         note(f"{plural(len(failed), 'clip')} could not be encoded; the songs are judged by their other clips")
     start_s, duration_s = (clips.column(name).to_numpy() for name in ("start_s", "duration_s"))
-    return EncodedSongs(values[kept], song[kept], start_s[kept], duration_s[kept], without)
+    return EncodedSongs(
+        values[kept], song[kept], start_s[kept], duration_s[kept], dict(sorted({**others, **without}.items()))
+    )

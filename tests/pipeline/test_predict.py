@@ -264,6 +264,7 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert [Path(song["file"]).name for song in ran.json["songs"]] == ["new 50.mid"]
     assert [Path(file).name for file in ran.json["failures"]] == ["text.mid", "nothing.mid", "text.mp3"]
     assert "3 of 4 files could not be judged" in ran.err
+    assert "text.mp3: not-supported: pianoroll reads midi" in trained.predict(audio, code=1)
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "there is no song under" in trained.predict(empty, code=2)
