@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
 
 
 def _linear(data: Collection, l2: float = 1e-3) -> dict[str, dict[str, Any]]:
-    """Logistic regressions of all labels at one penalty, as the head and as scikit-learn solve them."""
+    """Logistic regressions of all labels at one penalty, as the head and as scikit-learn solve them.
+
+    Representations are correlated: the k-th principal direction has 1 / k of the first one's variance.
+    """
     from sklearn.linear_model import LogisticRegression
 
     assert data.x is not None
@@ -97,6 +101,11 @@ def _linear(data: Collection, l2: float = 1e-3) -> dict[str, dict[str, Any]]:
     part = np.zeros(clips, dtype=np.int8)
     part[:10] = 1  # the head wants some to validate on
     config, settings = Linear.Config(l2=l2), Settings(standardise=False)
+    spread = data.x * torch.arange(1, dim + 1) ** -0.5
+    data = replace(
+        data, x=spread @ torch.linalg.qr(torch.randn(dim, dim))[0] * (dim / spread.square().sum(dim=1).mean()) ** 0.5
+    )
+    assert data.x is not None
     x, truth = data.x[10:].numpy(), data.labels[10:]
     weights: dict[str, np.ndarray] = {}
 
