@@ -17,10 +17,12 @@ from pipeline.data import data
 from pipeline.embed import embed
 from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
+from pipeline.predict import predict
 from pipeline.process import report_error, take_standard_streams
 from pipeline.redeal import redeal
 from pipeline.report import report
 from pipeline.search import search
+from pipeline.similar import similar
 from pipeline.train import train
 from store.errors import is_out_of_memory
 
@@ -35,7 +37,7 @@ store_app = typer.Typer(help="Look at what a store holds, check it, remove from 
 app.add_typer(store_app, name="store")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets

@@ -21,7 +21,7 @@ from stages.head.collection import Collection
 from stages.progress import note
 from store.errors import EncoreError, StoreError
 from store.layout import Store
-from store.words import counted
+from store.words import plural
 
 SEED = 0
 COMPONENTS = 50  # as van der Maaten and Hinton reduce to
@@ -66,12 +66,12 @@ def map_of(store: Store, data: Collection, seed: int = SEED) -> Map:
     if kept is not None:
         return kept
     chosen = _sample(len(data), MOST_CLIPS, seed)
-    note(f"drawing the map of {counted(len(chosen), 'clip')} of {data.backbone}, once")
+    note(f"drawing the map of {plural(len(chosen), 'clip')} of {data.backbone}, once")
     rows = data.rows[chosen]
     x = _reduced(data.stored.read(rows))
     place, how = layout(x, seed)
     sampled = (
-        "" if len(chosen) == len(data) else f" of {counted(len(chosen), 'clip')} drawn at random from {len(data):,}"
+        "" if len(chosen) == len(data) else f" of {plural(len(chosen), 'clip')} drawn at random from {len(data):,}"
     )
     order = np.argsort(rows)
     made = Map(rows[order], place[order], f"{how}{sampled}; seed {seed}")
@@ -95,7 +95,7 @@ def layout(x: Floats, seed: int = SEED, landmarks: int = LANDMARKS) -> tuple[Flo
     place = np.nan_to_num(place)
     if len(drawn) == len(x):
         return _unit(place), "t-SNE"
-    how = f"t-SNE of {counted(len(drawn), 'clip')} drawn at random, the others between their {NEAREST} nearest of these"
+    how = f"t-SNE of {plural(len(drawn), 'clip')} drawn at random, the others between their {NEAREST} nearest of these"
     return _unit(_between(x, chosen, place)), how
 
 
