@@ -178,6 +178,6 @@ def _csv_rows(answer: PredictedSongs) -> list[dict[str, Any]]:
 def failures_text(answer: PredictedSongs) -> str:
     """Which files could not be judged, and why."""
     count = len(answer.failures) + len(answer.songs)
-    files = "the file" if count == 1 else f"{len(answer.failures):,} of {count:,} files"
+    files = "the file" if count == 1 else f"{len(answer.failures):,} of {plural(count, 'file')}"
     reasons = (f"{file}: {reason}" for file, reason in answer.failures.items())
     return "\n".join([f"{files} could not be judged:", *reasons])

@@ -63,7 +63,7 @@ def report(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip; --html: the whole story."""
+    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     from pipeline import plot as picture
     from stages.head import report as work
     from stages.head.layers import named

@@ -22,6 +22,7 @@ from store.errors import RequestError, nearest, unknown
 from store.layout import Store
 from store.reader import Representations
 from store.rows import Rows
+from store.words import plural
 
 _BLOCK_BYTES = 1 << 26  # of a representation held at a time
 _LEAST = 1e-12
@@ -134,7 +135,7 @@ class Space:
             songs = pc.unique(self.catalog.column("song_id").take(pa.array(rows))).to_pylist()
             if len(songs) > 1:
                 first = ", ".join(f"{song} ({self.song(song).title})" for song in songs[:_SHOWN])
-                raise RequestError(f"{len(songs):,} songs are called {text!r}; name one by its id: {first}")
+                raise RequestError(f"{plural(len(songs), 'song')} are called {text!r}; name one by its id: {first}")
             if songs:
                 return self.song(songs[0])
         return None

@@ -27,12 +27,13 @@ def refusal(path: Path, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (gzip.compress(_CSV.encode()), "gzip"),
+        (gzip.compress(_CSV.encode(), mtime=0), "gzip"),
         (_CSV.encode("utf-32"), "UTF-32"),
         (b"PAR1" + bytes(100), "Parquet"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG"),
         (bytes(1000), "zero bytes"),
     ],
+    ids=["gzip", "utf-32", "parquet", "png", "zeros"],
 )
 def test_what_is_no_text_is_called_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
     path = tmp_path / "t.csv"
