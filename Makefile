@@ -75,7 +75,8 @@ compare: $(ready) ## train all heads and print one table
 	$(encore) compare '$(DATASET)' $(backbone) $(modes) $(regimes) $(seeds) $(store) $(device) $(ARGS)
 
 .PHONY: report
-report: $(ready) ## what lies behind the scores of stored runs
+report: $(ready) ## what lies behind the scores of stored runs; writes report.html
+	$(encore) report '$(DATASET)' $(backbone) $(regime) $(store) --html report.html
 	$(encore) report '$(DATASET)' $(backbone) $(regime) $(store) $(ARGS)
 
 .PHONY: audit

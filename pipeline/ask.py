@@ -51,13 +51,14 @@ def predict_songs(
     from stages.head.artists import Artists
     from stages.head.predict import Predictor
     from stages.head.runs.find import find_run
+    from store.layout import split_layer
 
     check_segments(segments_s, hop_s)
     if by not in WAYS:
         raise unknown("way", by, WAYS)
     run, why = find_run(store, head)
     dataset, target = run.folder.dataset, find_device(device)
-    name = None if run.folder.representation is None else store.find(dataset, run.folder.representation)
+    name = None if run.folder.representation is None else store.find(dataset, split_layer(run.folder.representation)[0])
     folders = any(Path(file).expanduser().is_dir() for file in files)
     kind = input_kind(store, dataset, name) if name is not None and folders else None
     songs = find_songs(files, kind=kind, artist=artist, table=table, columns=columns)
@@ -121,13 +122,16 @@ class _Request:
         import numpy as np
         import torch
 
+        from stages.head import layers
         from stages.head.predict import NewClips
+        from store.layout import split_layer
 
         if not len(encoded.song):
             return {}
         artists = [self._artist(number) for number in numbers]
         vectors = encoded.values
-        x = None if vectors is None else torch.from_numpy(vectors.reshape(len(vectors), -1).astype(np.float32))
+        layer = split_layer(self.predictor.run.folder.representation)[1]
+        x = None if vectors is None else torch.from_numpy(layers.read(vectors, layer))
         stored = np.array([int(next(iter(self.clips[number]), -1)) for number in numbers])
         of_clips = [artists[song] for song in encoded.song.tolist()]
         scores = self.predictor.score_new(NewClips(x, of_clips, encoded.song, stored[encoded.song]))

@@ -19,7 +19,7 @@ from pipeline.options import (
 )
 from pipeline.output import print_json
 from stages import registry
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from stages.embed.run import EmbedReport
@@ -86,10 +86,10 @@ def describe(report: EmbedReport) -> str:
         if count
     ]
     lines = [
-        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
-        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
+        f"{report.dataset}{kind}: {plural(report.clips, 'clip')}, {plural(report.songs, 'song')}, "
+        f"{plural(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
-    encoded = f"{counted(report.encoded, 'clip')} encoded"
+    encoded = f"{plural(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
@@ -98,7 +98,7 @@ def describe(report: EmbedReport) -> str:
         lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = counted(sum(report.failed.values()), "clip")
+        failed = plural(sum(report.failed.values()), "clip")
         lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
     if report.noted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))

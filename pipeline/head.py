@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from pipeline.options import (
     BackboneOption,
     DeviceOption,
     JsonOption,
+    LayerOption,
     MembersOption,
     MemoryOption,
     ModeOption,
@@ -23,7 +25,8 @@ from pipeline.options import (
     ThresholdOption,
 )
 from pipeline.process import is_first_process
-from stages import progress
+from stages import progress, registry
+from store.errors import RequestError
 
 if TYPE_CHECKING:
     from stages.head.results import Result
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 def head(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
+    layer: LayerOption = None,
     mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     seeds: SeedsOption = 1,
@@ -45,11 +49,14 @@ def head(
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
+    from pipeline.results import results_text
+    from stages.head.layers import named
+
     check_mode(mode)
     results = _train(
         store,
         dataset,
-        backbone=backbone,
+        backbone=named(backbone, layer),
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
@@ -57,7 +64,7 @@ def head(
         device=device,
         memory_gib=memory,
     )
-    _print(results, json)
+    _print(results, json, results_text)
     if results and not json:
         print(f"\ncheckpoint, scores and settings: {results[0].saved}")
 
@@ -65,7 +72,13 @@ def head(
 def compare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
     backbone: BackboneOption = None,
+    layer: LayerOption = None,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", help="a score for each of these layers, or for all, mean and mix", metavar="K,K|all"),
+    ] = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    baselines: Annotated[bool, typer.Option("--baselines", help="scikit-learn's classifiers as further rows")] = False,
     regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
     seeds: SeedsOption = 3,
     settings: SetOption = None,
@@ -78,18 +91,49 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime. The thesis's figures stand beside ours."""
-    results = _train(
-        store,
-        dataset,
-        backbone=backbone,
-        modes=read_modes(modes),
-        regimes=split_names(regimes, "--regimes"),
-        seeds=seeds,
-        changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
-        device=device,
-        memory_gib=memory,
-    )
-    _print(results, json)
+    from pipeline.results import layers_text, results_text
+    from stages.head.layers import named
+
+    chosen = read_modes(modes)
+    backbones = [named(backbone, layer)]
+    if layers is not None:
+        backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
+    results = [
+        result
+        for each in backbones
+        for result in _train(
+            store,
+            dataset,
+            backbone=each,
+            modes=chosen,
+            baselines=baselines,
+            regimes=split_names(regimes, "--regimes"),
+            seeds=seeds,
+            changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+            device=device,
+            memory_gib=memory,
+        )
+    ]
+    _print(results, json, results_text if layers is None else layers_text)
+
+
+def _each_layer(
+    store: str, dataset: str, backbone: str | None, layers: str, modes: list[str]
+) -> tuple[list[str | None], list[str]]:
+    """The representation with each of the layers named, and those of the modes that read it."""
+    from stages.head.layers import every
+    from store.layout import split_layer
+
+    if split_layer(backbone)[1] is not None:
+        raise RequestError("--layers names layers, and so does --layer; give one of them")
+    names = every(open_store(store), dataset, backbone)
+    if layers != "all":
+        whole = split_layer(names[0])[0]
+        names = [f"{whole}@{layer}" for layer in split_names(layers, "--layers")]
+    reading = [mode for mode in modes if registry.find("head", mode).READS_SONGS]
+    if not reading:
+        raise RequestError(f"{', '.join(modes)} read no song, so no layer of any; name other --modes")
+    return list(names), reading
 
 
 def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Result]:
@@ -107,11 +151,10 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     return results if first else []
 
 
-def _print(results: list[Result], json: bool) -> None:
+def _print(results: list[Result], json: bool, text: Callable[[list[Result]], str]) -> None:
     from pipeline.output import print_json
-    from pipeline.results import results_text
 
     if json and results:
         print_json([result.as_json() for result in results])
     elif results:
-        print(results_text(results))
+        print(text(results))

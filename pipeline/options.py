@@ -44,6 +44,14 @@ BackboneOption = Annotated[
         metavar="B",
     ),
 ]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        help="of a representation with layers: K from 0, mean, or mix, which learns a weight for each [the last]",
+        metavar="K|mean|mix",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
 SetOption = Annotated[
     list[str] | None,

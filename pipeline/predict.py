@@ -14,7 +14,7 @@ from pipeline.ask import predict_songs
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, wrapped
 from store.errors import EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 _CSV = ("file", "song_id", "part", "artist", "clips", "neighbours", "trust", "label", "score", "chosen")
 _SHOWN = 3  # labels
@@ -125,14 +125,14 @@ def _labels_text(answer: SongPrediction | Segment, top: int) -> str:
 
 def _basis(song: SongPrediction) -> str:
     """What an answer rests on."""
-    parts = [counted(song.clips, "clip")]
+    parts = [plural(song.clips, "clip")]
     if song.neighbours is None:
         parts.append("this mode reads no artist")
     elif song.artist is None:
         parts.append("no artist: judged by the song alone")
     else:
         known = "" if song.artist_is_stored else " (not in the collection)"
-        parts.append(f"artist {song.artist_name}{known}: {counted(song.neighbours, 'other clip')}")
+        parts.append(f"artist {song.artist_name}{known}: {plural(song.neighbours, 'other clip')}")
         if song.trust is not None:
             parts.append(f"weight of the artist's labels {song.trust:.2f}")
     if song.song_id is not None:

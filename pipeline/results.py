@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.output import overlap_text, rules_text, table
+import numpy as np
+
+from pipeline.output import overlap_text, rules_text, table, wrapped
 from stages.head.results import Result
 from stages.head.scores.task import METRICS
 from stages.head.scores.thresholds import CHOICES
-from store.words import counted
+from store.layout import split_layer
+from store.words import plural
 
 
 def results_text(results: Sequence[Result]) -> str:
@@ -20,13 +23,46 @@ def results_text(results: Sequence[Result]) -> str:
     )
 
 
+def layers_text(results: Sequence[Result]) -> str:
+    """For each regime the main metric of every mode, layer by layer."""
+    return "\n\n".join(
+        _layers_of_regime([result for result in results if result.regime == regime])
+        for regime in dict.fromkeys(result.regime for result in results)
+    )
+
+
+def _layers_of_regime(results: Sequence[Result]) -> str:
+    first, metric = results[0], results[0].task.main
+    representation, _ = split_layer(first.backbone)
+    modes = list(dict.fromkeys(str(result.mode) for result in results))
+    cells: dict[str, dict[str, str]] = {}
+    for result in results:
+        mean = metric.text(float(np.mean(result.by_metric()[metric.name])))
+        cells.setdefault(split_layer(result.backbone)[1] or "", {})[str(result.mode)] = mean
+    title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {representation}, regime {first.regime}"
+    rows = [[layer, *(of_layer.get(mode, "-") for mode in modes)] for layer, of_layer in cells.items()]
+    remarks = [
+        f"{result.mode}: {result.remark}" for result in results if result.backbone and result.backbone.endswith("@mix")
+    ]
+    return "\n".join(
+        [
+            f"{title}, {plural(first.seeds, 'seed')}",
+            overlap_text(*first.overlap),
+            "",
+            f"{metric.title} by layer",
+            table(["layer", *modes], rows),
+            *(line for remark in remarks for line in wrapped(remark)),
+        ]
+    )
+
+
 def _regime_text(results: Sequence[Result]) -> str:
     first = results[0]
     backbone = next((result.backbone for result in results if result.backbone), "metadata alone")
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     return "\n".join(
         [
-            f"{title}, {counted(first.seeds, 'seed')}",
+            f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
             _table(results),

@@ -14,7 +14,7 @@ from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_json, table
 from store.errors import EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,7 +143,7 @@ def _item(space: Space, row: int, similarity: float, clips: int, column: str) ->
 
 def similar_text(answer: SimilarTo, artists: bool) -> str:
     """A table for a person."""
-    compared = f"{answer.dataset}, {answer.representation}, {counted(answer.compared, 'clip')} compared"
+    compared = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
     lines = [f"nearest to {answer.query} ({compared}):"]
     if artists:
         rows = [

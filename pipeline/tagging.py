@@ -10,7 +10,7 @@ import typer
 from pipeline.answers import PredictedSongs
 from stages.progress import note
 from store.errors import ClipError, EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 
 def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
@@ -23,7 +23,7 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     EncoreError
         where some of the files could not be written, when all others are.
     """
-    from stages.embed.tags import read_genres, write_genres
+    from stages.embed.genre_tags import read_genres, write_genres
 
     changes: list[tuple[Path, tuple[str, ...]]] = []
     for song in answer.songs:
@@ -37,12 +37,12 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
             note(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{known}")
             changes.append((Path(song.file), song.labels))
     if dry_run or not changes:
-        note(f"{counted(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
+        note(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise RequestError(f"this writes the tags of {counted(len(changes), 'file')}; say --yes to do it")
-        if not typer.confirm(f"Write the tags of {counted(len(changes), 'file')}?", err=True):
+            raise RequestError(f"this writes the tags of {plural(len(changes), 'file')}; say --yes to do it")
+        if not typer.confirm(f"Write the tags of {plural(len(changes), 'file')}?", err=True):
             return
     failures = []
     for path, labels in changes:
@@ -52,6 +52,6 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
             failures.append(f"{path}: {error}")
         except EncoreError as error:
             failures.append(str(error))
-    note(f"{counted(len(changes) - len(failures), 'file')} written")
+    note(f"{plural(len(changes) - len(failures), 'file')} written")
     if failures:
         raise EncoreError("\n".join(failures))

@@ -82,31 +82,36 @@ class Representations:
         return self.manifest.shape
 
     @property
-    def mappable(self) -> bool:
-        """Whether a shard is a file of plain numbers on a local disk."""
+    def _raw(self) -> bool:
+        """Whether a shard is a file of plain numbers on a local disk; those of layers lie layer after layer."""
         return self.store.files.local is not None and not self._array.compressors
 
-    def read(self, first: int = 0, last: int | None = None) -> np.ndarray[Any, Any]:
-        """Rows [first, last) as they are stored: [rows, *shape].
+    @property
+    def mappable(self) -> bool:
+        """Whether a shard is a file of plain numbers on a local disk, row after row."""
+        return self._raw and not self._array.filters
+
+    def read(self, first: int = 0, last: int | None = None, layer: int | None = None) -> np.ndarray[Any, Any]:
+        """Rows [first, last) as they are stored: [rows, *shape], or of one layer alone [rows, dim].
 
         Raises
         ------
         FormatError
-            where a shard that holds some of them does not hold what was committed; each is read whole and checked.
+            where a shard that holds some of them does not hold what was committed; what is read of each, all of it or
+            the layer, is checked.
         """
         stop = self.rows if last is None else min(last, self.rows)
-        values = _aligned((max(0, stop - first), *self.shape), np.dtype(self.manifest.dtype).newbyteorder("<"))
+        shape = self.shape if layer is None else self.shape[1:]
+        values = _aligned((max(0, stop - first), *shape), np.dtype(self.manifest.dtype).newbyteorder("<"))
 
         def fill(index: int) -> None:
             begin, end = self.manifest.shards[index].rows
             low, high = max(begin, first), min(end, stop)
-            wanted = values[low - first : high - first]
-            if high - low == end - begin:
-                self._read_shard(index, wanted)
-            else:
-                whole = _aligned((end - begin, *self.shape), values.dtype)
-                self._read_shard(index, whole)
-                wanted[...] = whole[low - begin : high - begin]
+            part = values[low - first : high - first]
+            whole = part if high - low == end - begin else _aligned((end - begin, *shape), values.dtype)
+            self._read_shard(index, whole, layer)
+            if whole is not part:
+                part[...] = whole[low - begin : high - begin]
 
         step = self.manifest.shard_rows
         with ThreadPoolExecutor(_READERS) as readers:
@@ -114,35 +119,45 @@ class Representations:
                 pass
         return values
 
-    def _read_shard(self, index: int, out: np.ndarray[Any, Any]) -> None:
-        """Read all rows of a shard into ``out``, and compare them with what was committed."""
+    def _read_shard(self, index: int, out: np.ndarray[Any, Any], layer: int | None = None) -> None:
+        """Read all rows of a shard, or one layer of them, into ``out``, and compare them with what was committed."""
         shard = self.manifest.shards[index]
+        alone = layer is not None and self._raw and bool(self._array.filters) and len(shard.layers) == self.shape[0]
+        if layer is not None and not alone:
+            whole = _aligned((len(out), *self.shape), out.dtype)
+            self._read_shard(index, whole)
+            out[...] = whole[:, layer]
+            return
+        committed = shard.values if layer is None else shard.layers[layer]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
         try:
             self._check_chunk(index)
-            if self.store.files.local is None or self._array.compressors:
+            if layer is None and not self.mappable:
                 out[...] = self._array[slice(*shard.rows)]
-                found = hash_values(out)
+                content_hash = hash_values(out)
             else:
-                with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
-                    found = hash_pieces(_pieces(file, out))
+                root = self.store.files.local
+                assert root is not None
+                with self._chunk(root, index).open("rb", buffering=0) as file:
+                    file.seek((layer or 0) * self.manifest.shard_rows * math.prod(out.shape[1:]) * out.itemsize)
+                    content_hash = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 raise
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
-        if found != shard.values and not self._held_before(out, shard):
+        if content_hash != committed and not self._held_before(out, shard, committed):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
                 f"over since; {self._remedy()}"
             )
 
-    def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord) -> bool:
+    def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord, committed: str) -> bool:
         """Whether a shard holds what was committed but for rows that had failed, or whose songs came back.
 
         A run that has not come to its end yet may have encoded these; here they are as before.
         """
         values[[row - shard.rows[0] for row, _, _ in shard.failures]] = fill_value(self.manifest.dtype)
-        return hash_values(values) == shard.values
+        return hash_values(values) == committed
 
     def _chunk(self, root: Path, index: int) -> Path:
         return chunk_path(root, self.dataset, self.name, self.shape, index)
@@ -186,8 +201,8 @@ class Representations:
             return [f"{error}; {self._remedy()}"]
         expected = [[*failure] for shard in self.manifest.shards for failure in shard.failures if failure[1] != RETIRED]
         if table.schema.equals(FAILURES_SCHEMA):
-            held = table.select(["row", "kind", "reason"]).to_pylist()
-            if [[*failure.values()] for failure in held] == expected:
+            entries = table.select(["row", "kind", "reason"]).to_pylist()
+            if [[*failure.values()] for failure in entries] == expected:
                 return []
         return [f"{where} does not hold the failures that were committed; {self._remedy()}"]
 
@@ -197,15 +212,15 @@ class Representations:
         swapped = getattr(self._array.serializer, "endian", None) is Endian.big
         if self._array.chunks == chunks and not swapped:
             return []
-        told = f"chunks of {self._array.chunks}{', bytes swapped' if swapped else ''}"
-        return [f"{self._show()}: zarr.json tells of {told}, where chunks of {chunks} were written; {self._remedy()}"]
+        layout = f"chunks of {self._array.chunks}{', bytes swapped' if swapped else ''}"
+        return [f"{self._show()}: zarr.json tells of {layout}, where chunks of {chunks} were written; {self._remedy()}"]
 
     def _check_length(self, index: int) -> None:
         """Raise for a chunk file that is not as long as its rows, of which the last may only be padding."""
         root = self.store.files.local
         if root is None or self._array.compressors:
             return
-        wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
+        expected = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
         try:
             self._check_chunk(index)
             size = self._chunk(root, index).stat().st_size
@@ -213,9 +228,9 @@ class Representations:
             raise FormatError(
                 f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._remedy()}"
             ) from error
-        if size != wanted:
+        if size != expected:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
+                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {expected:,}; "
                 f"{self._remedy()}"
             )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from store.errors import RequestError
 from store.inventory import Document, list_runs
-from store.layout import Store, match
+from store.layout import Store, match, split_layer
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def plan_removal(store: Store, dataset: str, backbone: str | None, *, only_runs:
         chosen = match(names, backbone)
         folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
         missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
-        kept = [run for run in trained if backbone is not None and run["representation"] in chosen]
+        kept = [run for run in trained if backbone is not None and split_layer(run["representation"])[0] in chosen]
         searches = 0
     if not folders:
         raise RequestError(missing)

@@ -130,7 +130,7 @@ def run_name(seed: int, fold: int | None, rule: str | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What a run tells of itself.
+    """The record of a run: how it was made, and its metrics.
 
     Attributes
     ----------
@@ -147,6 +147,7 @@ class RunRecord:
     settings : of the training; None of a head that only counts.
     config : the head's own settings; None in runs of versions that kept them among the others.
     remark : what a table should say of how it was done.
+    mixture : [layers] the weight of each layer of the representation in the first network; None where none are mixed.
     best_epoch, history : of the first network; ``other_members`` has those of others.
     """
 
@@ -169,6 +170,7 @@ class RunRecord:
     settings: dict[str, Any] | None
     config: dict[str, Any] | None = None
     remark: str
+    mixture: list[float] | None = None
     best_epoch: int | None
     history: list[dict[str, float]] | None
     other_members: list[dict[str, Any]]

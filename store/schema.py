@@ -243,7 +243,8 @@ class ShardRecord:
     """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures and notes.
 
     ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason), and ``notes``
-    the same of rows that were encoded all the same.
+    the same of rows that were encoded all the same. ``layers`` are hashes of the numbers of each layer, none where a
+    representation has no layers.
     """
 
     rows: tuple[int, int]
@@ -251,6 +252,12 @@ class ShardRecord:
     values: str
     failures: tuple[tuple[int, str, str], ...] = ()
     notes: tuple[tuple[int, str, str], ...] = ()
+    layers: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The record in JSON's types; without ``layers`` where there are none, as earlier versions wrote it."""
+        content = asdict(self)
+        return content if self.layers else {key: value for key, value in content.items() if key != "layers"}
 
     @classmethod
     def parse(cls, content: Any) -> ShardRecord:
@@ -262,6 +269,7 @@ class ShardRecord:
                 values=_text(content["values"], "a shard's hash of numbers"),
                 failures=_of_rows(content["failures"], first, last),
                 notes=_of_rows(content.get("notes", ()), first, last),
+                layers=tuple(_text(layer, "a layer's hash") for layer in content.get("layers", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error
@@ -294,7 +302,8 @@ class Manifest:
     format: int = MANIFEST_FORMAT
 
     def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        content = {**asdict(self), "shards": [shard.as_json() for shard in self.shards]}
+        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:

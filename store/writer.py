@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
 
-from store.arrays import Disk, chunk_path, create_array, fill_value, open_array, shard_rows
+from store.arrays import Disk, chunk_path, create_array, fill_value, has_layers, open_array, shard_rows
 from store.errors import PASSING, FormatError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
@@ -248,8 +248,9 @@ class RepresentationWriter:
             values=hash_values(whole),
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
+            layers=tuple(map(hash_values, np.moveaxis(whole, 1, 0))) if has_layers(self.shape) else (),
         )
-        self.store.files.write(self._record_file(shard.index), json.dumps(asdict(record)).encode())
+        self.store.files.write(self._record_file(shard.index), json.dumps(record.as_json()).encode())
         return record
 
     def _writable(self) -> zarr.Array[Any]:

@@ -28,6 +28,9 @@ os.environ.setdefault(
     ),
 )
 
+# What was read of libraries of music is kept apart from a person's own caches.
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "user")
+
 # Two pytest workers on two cores: threads of their own would only wait for each other.
 torch.set_num_threads(1)
 

@@ -37,7 +37,7 @@ MAY_IMPORT = {
 
 # Imported where they are used, and by no file on its top level.
 WAIT = {
-    *("dgl", "faiss", "h5py", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
+    *("dgl", "faiss", "h5py", "jinja2", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
     *("sklearn", "soundfile", "symusic", "torch_geometric", "torchaudio", "transformers"),
 }
 # What is imported before anyone has named a command or a data set, and what it must not bring along, however far off.
@@ -170,7 +170,7 @@ def test_files_can_be_held_in_the_head() -> None:
 def test_pipeline_stays_thin() -> None:
     """But for the page of examples that `import encore` is."""
     commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "python"]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 3000
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 4000
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

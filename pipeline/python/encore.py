@@ -163,18 +163,18 @@ def clip_dataset(
     import numpy as np
 
     from stages.head.clips import ClipDataset
-    from store.columns import targets
+    from store import columns
     from store.rows import Rows
 
     stored, encoded = _encoded(store, name, backbone)
-    labels, carried = targets(store.read_catalog(name))
+    label_names, labels = columns.labels(store.read_catalog(name))
     chosen = encoded if rows is None else np.asarray(rows, dtype=np.int64)
-    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(carried):
-        raise RequestError(f"{name} has the rows 0 to {len(carried) - 1:,}, and {chosen.max():,} is none of them")
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(labels):
+        raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {chosen.max():,} is none of them")
     chosen = chosen[np.isin(chosen, encoded)]
-    used: NDArray[np.bool_] = np.any(carried[encoded], axis=0)
-    names = tuple(label for label, has in zip(labels, used.tolist(), strict=True) if has)
-    return ClipDataset(Rows(stored), chosen, carried[chosen][:, used], names)
+    used: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
+    names = tuple(label for label, has in zip(label_names, used.tolist(), strict=True) if has)
+    return ClipDataset(Rows(stored), chosen, labels[chosen][:, used], names)
 
 
 def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:
@@ -281,12 +281,15 @@ def restore(
         if its files are damaged, or of another version of Encore.
     """
     from stages import registry
+    from stages.head.layers import named
     from stages.head.restore import restore as read_head
     from stages.splits.regimes import parse
+    from store.layout import split_layer
     from store.runs import RunFolder, run_name
 
     reads_songs = registry.find("head", mode).READS_SONGS
-    representation = str(store.find(name, backbone)) if reads_songs else None
+    wanted, layer = split_layer(backbone)
+    representation = named(str(store.find(name, wanted)), layer) if reads_songs else None
     folder = RunFolder(name, representation, mode, regime, inductive)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)

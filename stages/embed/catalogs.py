@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from stages import registry
+from stages.embed.content import AUDIO
 from stages.embed.copies import join_copies
 from stages.embed.datasets import Dataset
 from stages.embed.inputs import song_file
+from stages.embed.scan import scan
 from stages.progress import task
 from store.errors import ClipError, RequestError, unknown
 from store.fingerprint import source_tag
@@ -68,7 +70,7 @@ def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
 def mark_sources(catalog: Catalog) -> Catalog:
     """The catalog with a mark of each file's content, so that a changed file is seen; None where a file is absent.
 
-    A table of features marks its rows itself.
+    A table of features marks its rows itself. Rows that are marked by their music alone stay so (`scan`).
 
     Raises
     ------
@@ -83,11 +85,15 @@ def mark_sources(catalog: Catalog) -> Catalog:
     paths = catalog.strings("path")
     midi = catalog.strings("midi_path")
     files = sorted({path for path in (*paths, *midi) if path is not None})
+    of_music = any((source or "").startswith(AUDIO) for source in catalog.strings("source"))
+    songs = scan(root, files, follow_links=catalog.info.follow_links) if of_music else []
+    music = {song.path: song.mark for song in songs}
     with task(f"looking at the files of {catalog.info.name}", len(files), "files") as advance:
 
         def mark(path: str) -> str | None:
             try:
-                return source_tag(song_file(root, path, follow_links=catalog.info.follow_links))
+                file = song_file(root, path, follow_links=catalog.info.follow_links)
+                return music[path] if path in music else source_tag(file)
             except ClipError as error:  # encoding says so too
                 if error.kind == "not-followed" and (root / path).exists():
                     not_followed.add(path)

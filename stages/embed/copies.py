@@ -1,8 +1,8 @@
 """Songs whose files hold the same music are one recording, so that no split parts them.
 
-Nothing is decoded: files are compared by size, then by their first and last bytes, then as a whole, so that few are
-read. The tags of an MP3 are left out, and a FLAC tells a hash of its samples. Copies that were encoded anew are not
-found here: `encore audit --near-copies` counts those by what a backbone hears in them.
+Nothing is decoded: files are compared by size, then by some of their bytes, then as a whole, so that few are read. Tags
+are left out (`stages.embed.content`). Copies that were encoded anew are not found here: `encore audit --near-copies`
+counts those by what a backbone hears in them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from stages.embed.content import audio_mark, music_of
 from stages.progress import note
 from store.schema import CATALOG_SCHEMA, Catalog
-from store.words import counted
+from store.words import plural
 
 Clip = tuple[str, str | None, float | None, float | None]  # path, MIDI file beside it, start and duration in seconds
 Item = TypeVar("Item")
 
-_WINDOW = 1 << 16
 _CHUNK = 1 << 20
 
 
@@ -29,9 +29,10 @@ def join_copies(catalog: Catalog) -> Catalog:
     """The catalog in which songs with a clip of equal content share a ``recording_id``.
 
     A clip is equal to another where files and stretch are; one that is the whole file is equal to all of its stretches.
-    Rows of tables stay as they are, and files that are not there are nobody's copies.
+    Rows of tables stay as they are, and files that are not there or hold nothing are nobody's copies.
     """
-    if catalog.info.keep_copies or catalog.column("source_row").null_count < len(catalog):
+    marked = catalog.column("source").null_count == 0  # its data set has compared the files itself
+    if catalog.info.keep_copies or marked or catalog.column("source_row").null_count < len(catalog):
         return catalog
     names = ("path", "midi_path", "start_s", "duration_s")
     clips: list[Clip] = list(zip(*(catalog.column(name).to_pylist() for name in names), strict=True))
@@ -52,7 +53,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     if not copies:
         return catalog
     note(
-        f"{counted(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
+        f"{plural(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
         f"parts; --keep-copies leaves them apart"
     )
     return _with_recordings(catalog, songs, groups)
@@ -99,65 +100,29 @@ def _by_mark(root: Path, paths: Iterable[str], mark: Callable[[Path], Hashable])
 
 
 def _size(path: Path) -> Hashable:
-    return _music(path)[1:]
+    music = music_of(path)
+    if not music.size and not music.known:
+        raise OSError(f"{path} holds nothing")
+    return (music.known,) if music.known else music.size
 
 
 def _ends(path: Path) -> Hashable:
-    """A hash of the first and last bytes of what is music; nothing to compare where the file tells a hash itself."""
-    begin, size, known = _music(path)
-    if known:
-        return known
-    with path.open("rb") as file:
-        file.seek(begin)
-        digest = hashlib.blake2b(file.read(min(size, _WINDOW)), digest_size=16)
-        file.seek(begin + max(0, size - _WINDOW))
-        digest.update(file.read(min(size, _WINDOW)))
-    return digest.digest()
+    return audio_mark(path)
 
 
 def _whole(path: Path) -> Hashable:
-    begin, size, known = _music(path)
-    if known:
-        return known
+    """A hash of all music of a file, or the one that the file carries."""
+    music = music_of(path)
+    if music.known:
+        return music.known
     digest = hashlib.blake2b(digest_size=16)
+    size = music.size
     with path.open("rb") as file:
-        file.seek(begin)
+        file.seek(music.begin)
         while size > 0 and (chunk := file.read(min(size, _CHUNK))):
             digest.update(chunk)
             size -= len(chunk)
     return digest.digest()
-
-
-def _music(path: Path) -> tuple[int, int, bytes]:
-    """Where music begins in a file and how many bytes it has, without an MP3's tags; and the hash that a FLAC carries.
-
-    Tags are those of https://id3.org (versions 1 and 2) and APEv2; a FLAC begins with the MD5 of its decoded samples
-    (RFC 9639, section 8.2), zero where it is not told. Of such a file the size does not count: it is 0.
-    """
-    size = path.stat().st_size
-    if not path.is_file():
-        raise OSError(f"{path} is no regular file")
-    suffix = path.suffix.lower()
-    if suffix not in (".flac", ".mp3"):
-        return 0, size, b""
-    with path.open("rb") as file:
-        head = file.read(42)
-        if suffix == ".flac":
-            known = head[26:42] if head[:4] == b"fLaC" and head[4] & 0x7F == 0 else b""
-            return (0, 0, known) if any(known) else (0, size, b"")
-        begin, end = 0, size
-        if head[:3] == b"ID3":
-            length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[9:5:-1]))
-            begin = 10 + length + (10 if head[5] & 0x10 else 0)
-        file.seek(max(0, size - 128))
-        if file.read(3) == b"TAG":
-            end -= 128
-        file.seek(max(0, end - 32))
-        footer = file.read(32)
-        if footer[:8] == b"APETAGEX":
-            has_header = footer[23] & 0x80
-            end -= int.from_bytes(footer[12:16], "little") + (32 if has_header else 0)
-    return (begin, end - begin, b"") if begin < end else (0, size, b"")
 
 
 class _Groups:

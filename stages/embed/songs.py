@@ -27,7 +27,7 @@ from store.errors import RequestError
 from store.fingerprint import source_tag
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.words import counted
+from store.words import plural
 
 _BATCH = 16
 _FEW = 8  # clips, for which starting worker processes takes longer than loading them
@@ -101,7 +101,7 @@ def _under(folder: Path, kind: str | None) -> list[Path]:
         return paths
     fitting = [path for path in paths if path.suffix.lower() in _SUFFIXES[kind]]
     if not fitting:
-        raise RequestError(f"the head reads {kind}, and none of the {counted(len(paths), 'song')} in {folder} is that")
+        raise RequestError(f"the head reads {kind}, and none of the {plural(len(paths), 'song')} in {folder} is that")
     return fitting
 
 
@@ -288,7 +288,7 @@ def encode_songs(
         failures.setdefault(int(song[row]), f"{why}: {reason}")
     without = {number: why for number, why in failures.items() if number not in set(song[kept].tolist())}
     if len(without) < len(failures):
-        note(f"{counted(len(failed), 'clip')} could not be encoded; the songs are judged by their other clips")
+        note(f"{plural(len(failed), 'clip')} could not be encoded; the songs are judged by their other clips")
     start_s, duration_s = (clips.column(name).to_numpy() for name in ("start_s", "duration_s"))
     return EncodedSongs(
         values[kept], song[kept], start_s[kept], duration_s[kept], dict(sorted({**others, **without}.items()))

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from stages.head.collection import Collection
 from stages.head.heads import Head
 from stages.head.options import Configs
-from stages.head.settings import Settings
 from stages.head.training.stretches import silent
 from stages.progress import note
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 
-def trainable(data: Collection, settings: Settings, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
+def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
     """The heads that can learn from a collection; what is left out or has no effect is noted.
 
     Parameters
@@ -33,12 +32,12 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
         raise RequestError(
             f"every clip of {name} has the same label, {data.label_names[0]!r}: there is nothing to learn"
         )
-    if settings.threshold != "fixed" and not data.task.HAS_THRESHOLDS:
+    if changes.get("threshold", "fixed") != "fixed" and not data.task.HAS_THRESHOLDS:
         raise RequestError(f"{name} has {data.task.TITLE}, and {data.task.DECISION}: there is no threshold to tune")
     see = f" (why: encore store show {name})"
     for reason, count in data.left_out.items():
         if count:
-            note(f"{counted(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
+            note(f"{plural(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
     if data.x is not None:
         note_silent(silent(data.x), data)
     chosen = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
@@ -57,7 +56,7 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
 def note_silent(count: int, data: Collection) -> None:
     """Say how many representations are all zero."""
     if count:
-        note(f"all zero: {count:,} of {counted(len(data), 'representation')}; heads cannot tell these clips apart")
+        note(f"all zero: {count:,} of {plural(len(data), 'representation')}; heads cannot tell these clips apart")
 
 
 def _names(heads: Sequence[type[Head]]) -> str:

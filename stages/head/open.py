@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Head
 from stages.head.options import Configs, resolve
@@ -19,7 +21,7 @@ from stages.progress import note
 from stages.splits.kept import KeptSplits
 from store import columns
 from store.errors import RequestError
-from store.layout import Store, match
+from store.layout import Store, match, split_layer
 from store.reader import Representations
 from store.schema import Catalog
 
@@ -50,7 +52,8 @@ def open_collection(
 def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
     if any(head.READS_SONGS for head in heads):
         stored = [str(name) for name in store.complete(dataset)]
-        return load(store, dataset, backbone or default_backbone(store, dataset, stored), held=held)
+        name, layer = split_layer(backbone)
+        return load(store, dataset, layers.named(name or default_backbone(store, dataset, stored), layer), held=held)
     return from_catalog(store.read_catalog(dataset), store)
 
 
@@ -74,6 +77,7 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
 
     Parameters
     ----------
+    backbone : may end in the layer to read (``mert@7``, ``mert@mix``); see `stages.head.layers`.
     held : whether these are read into memory at once; else `Collection.take` reads some of them.
 
     Raises
@@ -84,17 +88,27 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
         where what is there does not hold what it should.
     """
     catalog = store.read_catalog(dataset)
-    representations = Representations(store, catalog, store.find(dataset, backbone))
+    wanted, layer = split_layer(backbone)
+    representations = Representations(store, catalog, store.find(dataset, wanted))
+    name = str(representations.name)
+    layer = layers.choose(name, representations.shape, layer)
+    stored = Stored(representations, _read_as(layer))
     encoded = np.zeros(len(catalog), dtype=bool)
     encoded[: representations.rows] = representations.encoded()
-    collection = _select(KeptSplits(catalog, store), encoded=encoded, backbone=str(representations.name))
+    collection = _select(KeptSplits(catalog, store), encoded=encoded, backbone=layers.named(name, layer))
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
     trained_on, regime = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
-    collection = replace(collection, stored=Stored(representations), trained_on=trained_on, trained_in=regime)
+    collection = replace(collection, stored=stored, trained_on=trained_on, trained_in=regime)
     return collection.held() if held else collection
+
+
+def _read_as(layer: str | None) -> int | Literal["mean"] | None:
+    if layer is None or layer == layers.MIX:
+        return None
+    return "mean" if layer == layers.MEAN else int(layer)
 
 
 def _trained_on(
@@ -113,7 +127,7 @@ def _trained_on(
 
 def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    catalog, artist, targets = splits.catalog, splits.artist, splits.targets
+    catalog, artist, targets = splits.catalog, splits.artist, splits.labels
     retired = catalog.retired()
     labelled = targets.any(axis=1)
     usable = ~retired & encoded & labelled
@@ -128,7 +142,7 @@ def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | N
         rows=rows,
         x=None,
         labels=targets[rows][:, held],
-        label_names=tuple(splits.labels[i] for i in held.tolist()),
+        label_names=tuple(splits.label_names[i] for i in held.tolist()),
         task=task_of(targets[rows]),
         song=splits.song[rows],
         album=splits.album[rows],

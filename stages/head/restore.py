@@ -13,6 +13,7 @@ from torch import nn
 from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Spec, TrainedHead
+from stages.head.layers import build
 from stages.head.saved import SavedHead
 from stages.head.scores.prediction import Prediction
 from stages.head.scores.task import TASKS, Task
@@ -149,7 +150,7 @@ class RestoredHead:
         assert member.network is not None
         standardised = member.shift.to(device), member.scale.to(device)
         binder = Binder(head_type, stretches, split, self._spec(member), device, standardised)
-        network = head_type.build(binder.spec).to(device)
+        network = build(head_type, binder.spec).to(device)
         try:
             network.load_state_dict(member.network)
         except RuntimeError as error:

@@ -94,6 +94,8 @@ class Settings(Checked):
     ----------
     learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
     batch : clips a step.
+    steps : of an epoch at least: on a small collection an epoch is several passes over the training clips, so that the
+        rate's decay and the patience do not end a training of few steps early.
     epochs, patience : at most so many epochs; stop after so many in which neither the validation metric reached a
         new best nor the validation loss fell further. The epoch with the best metric is kept.
     standardise : shift and scale each number by the training part's mean and deviation.
@@ -101,12 +103,13 @@ class Settings(Checked):
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
     threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
-        part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping watches 0.5.
+        part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping decides likewise.
     """
 
     learning_rate: float = setting(4e-3, above=0, search=Around(20.0))
     decay: float = setting(0.96, above=0, most=1, search=Between(0.85, 1.0))
     batch: int = setting(512, least=1, most=_MOST, search=Choices((16, 64, 128, 256, 512, 1024)))
+    steps: int = setting(24, least=1, most=_MOST)
     epochs: int = setting(100, least=1, most=_MOST)
     patience: int = setting(10, least=1, most=_MOST)
     standardise: bool = True
@@ -114,7 +117,7 @@ class Settings(Checked):
     gamma: float = setting(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
     members: int = setting(1, least=1, most=_MOST_MEMBERS)
-    threshold: Literal["fixed", "tuned", "per-label"] = "fixed"
+    threshold: Literal["fixed", "tuned", "per-label"] = "tuned"
 
 
 def keys(config: Any) -> list[str]:

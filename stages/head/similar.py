@@ -167,7 +167,7 @@ class Space:
         mask = self.usable.copy()
         for kind, value in filters.items():
             if kind == "label":
-                names, carried = columns.targets(self.catalog)
+                names, carried = columns.labels(self.catalog)
                 if value not in names:
                     raise unknown("label", value, names)
                 mask &= carried[:, names.index(value)]

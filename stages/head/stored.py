@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from store.arrays import has_layers
 from store.errors import FormatError
 from store.reader import Representations
 
@@ -16,11 +19,23 @@ _GAP = 256  # rows that are not wanted are read with their neighbours rather tha
 
 
 class Stored:
-    """The representations of a stored collection, read where they are wanted."""
+    """The representations of a stored collection, read where they are wanted.
 
-    def __init__(self, representations: Representations) -> None:
-        self.representations = representations
-        self.dim = math.prod(representations.shape)
+    Parameters
+    ----------
+    layer : which layer of those of a clip, or ``mean`` of all; None for all numbers.
+
+    Attributes
+    ----------
+    dim : numbers of a clip.
+    layers : of how many layers these are, one behind the other.
+    """
+
+    def __init__(self, representations: Representations, layer: int | Literal["mean"] | None = None) -> None:
+        self.representations, self.layer = representations, layer
+        shape = representations.shape
+        self.layers = shape[0] if layer is None and has_layers(shape) else 1
+        self.dim = math.prod(shape if layer is None else shape[1:])
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
         """[rows, dim] float32 of some catalog rows, which lie in few runs; FormatError for one that is not finite."""
@@ -42,5 +57,17 @@ class Stored:
         return x
 
     def _read(self, first: int, last: int) -> Tensor:
-        raw = self.representations.read(first, last).reshape(last - first, -1)
+        if self.layer == "mean":
+            return self._means(first, last)
+        raw = self.representations.read(first, last, self.layer).reshape(last - first, -1)
         return torch.from_numpy(raw.astype(np.float32, copy=False))
+
+    def _means(self, first: int, last: int) -> Tensor:
+        """[rows, dim] means over layers; of one shard after the other, as all layers may not fit in memory."""
+        step = self.representations.manifest.shard_rows
+        cuts = [first, *range((first // step + 1) * step, last, step), last]
+        means = torch.empty(last - first, self.dim)
+        for begin, end in pairwise(cuts):
+            layers = self.representations.read(begin, end).astype(np.float32, copy=False)
+            torch.mean(torch.from_numpy(layers), dim=1, out=means[begin - first : end - first])
+        return means

@@ -14,8 +14,10 @@ from typing import Any
 from stages.splits.regimes import parse as parse_regime
 from store.schema import CatalogInfo
 
+# The thesis standardises nothing, counts epochs by passes, and chooses labels above 0.5.
+_PLAIN: Mapping[str, Any] = {"standardise": False, "steps": 1, "threshold": "fixed"}
 # By data set and backbone; each setting counts wherever a training or a head has it. A ``hidden`` of None is a layer as
-# wide as the representation. The thesis standardises nothing.
+# wide as the representation.
 THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
     ("lakh", "musicbert"): {
         "hidden": None,
@@ -25,7 +27,7 @@ THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
         "patience": 8,
         "neighbours": 5,
         "neighbours_inference": 100,
-        "standardise": False,
+        **_PLAIN,
     },
     ("lpd", "pianoroll-cnn"): {
         "hidden": None,
@@ -34,7 +36,7 @@ THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
         "batch": 16,
         "patience": 15,
         "neighbours": 16,
-        "standardise": False,
+        **_PLAIN,
     },
     ("fma", "mixcnn"): {
         "hidden": None,
@@ -43,7 +45,7 @@ THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
         "batch": 16,
         "patience": 10,
         "neighbours": 8,
-        "standardise": False,
+        **_PLAIN,
     },
     ("mtg", "cola"): {
         "hidden": None,
@@ -52,7 +54,7 @@ THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {
         "batch": 16,
         "patience": 15,
         "neighbours": 8,
-        "standardise": False,
+        **_PLAIN,
     },
 }
 

@@ -15,10 +15,12 @@ from torch import nn
 
 from stages import registry
 from stages.devices import find_memory
+from stages.head.baselines import baselines as all_baselines
 from stages.head.checks import note_silent, trainable
 from stages.head.collection import Collection
 from stages.head.fit import fit
 from stages.head.heads import Head, TrainedHead, is_inductive
+from stages.head.layers import build
 from stages.head.modes import Mode
 from stages.head.open import open_collection
 from stages.head.results import Result
@@ -39,7 +41,7 @@ from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store
 from store.runs import RunFolder, RunRecord, run_name
-from store.words import counted
+from store.words import plural
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
@@ -58,6 +60,7 @@ def train_heads(
     device: torch.device,
     memory_gib: float | None = None,
     processes: ProcessGroup = ALONE,
+    baselines: bool = False,
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
@@ -71,12 +74,14 @@ def train_heads(
     memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
         what there is.
     processes : those that train together. All of them return the results, the first one writes.
+    baselines : whether scikit-learn's classifiers (`stages.head.baselines`) are rows too, on the same splits; nothing
+        of them is kept, and only the first process has them.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     data, settings, configs = open_collection(store, dataset, backbone, heads, changes, held=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
-    heads = trainable(data, settings, configs, changes)
+    heads = trainable(data, configs, changes)
     if stretches is not None:
         stretches.check(*heads)
     results: list[Result] = []
@@ -110,6 +115,11 @@ def train_heads(
             for mode in work:
                 results += command.results(mode, seeds, [run for _ in mode.splits for run in next(records)])
         journal.end()
+    if baselines and processes.rank == 0:
+        inductive = any(map(is_inductive, configs.values()))
+        for regime, of_regime in splits.items():
+            pairs = [(seed, split) for seed, _, split in of_regime]
+            results += all_baselines(data, regime, pairs, settings, overlap[regime], inductive=inductive)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
         note_silent(stretches.silent(device), data)
     note(f"done in {time.monotonic() - started:.1f} s")
@@ -292,7 +302,7 @@ def _network(command: _Command, mode: _Mode, split: Split) -> nn.Module | None:
     assert command.stretches is not None
     spec = Binder.learn(mode.head, command.stretches, split, mode.config, command.settings, command.device).spec
     with torch.device("meta"):
-        return mode.head.build(spec)
+        return build(mode.head, spec)
 
 
 def _memory(device: torch.device, memory_gib: float | None) -> float:
@@ -309,7 +319,7 @@ def share(data: Collection, processes: ProcessGroup, device: torch.device, memor
     stretches = Stretches(data, processes, most)
     if len(stretches.stretches) > 1:
         note(
-            f"{counted(len(data), 'clip')} are more than fit in memory; "
+            f"{plural(len(data), 'clip')} are more than fit in memory; "
             f"they are read in {len(stretches.stretches):,} stretches"
         )
     return stretches

@@ -21,11 +21,12 @@ from stages.head.collection import Collection
 from stages.head.graph import _dgl
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gnn import Gnn
+from stages.head.heads.linear import Linear
 from stages.head.open import load
 from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
 from stages.head.training.binder import Binder
-from stages.head.training.loop import _Loop
+from stages.head.training.loop import _Loop, train
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
@@ -57,7 +58,7 @@ def measure() -> dict[str, dict[str, Any]]:
     keep_freed_memory()  # for both sides
     try:
         data = collection()
-        found = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data)
+        found = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data) | _linear(data)
     finally:
         torch.set_num_threads(threads)
     del data
@@ -85,6 +86,40 @@ def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) ->
         backbone=None,
         left_out={},
     )
+
+
+def _linear(data: Collection, l2: float = 1e-3) -> dict[str, dict[str, Any]]:
+    """Logistic regressions of all labels at one penalty, as the head and as scikit-learn solve them."""
+    from sklearn.linear_model import LogisticRegression
+
+    assert data.x is not None
+    clips, dim = data.x.shape
+    part = np.zeros(clips, dtype=np.int8)
+    part[:10] = 1  # the head wants some to validate on
+    config, settings = Linear.Config(l2=l2), Settings(standardise=False)
+    x, truth = data.x[10:].numpy(), data.labels[10:]
+    weights: dict[str, np.ndarray] = {}
+
+    def ours() -> None:
+        state = train(Linear, data, part, config, settings, seed=0, device=torch.device("cpu")).state
+        weights["ours"] = torch.cat([state["weight"], state["bias"].unsqueeze(1)], dim=1).double().numpy()
+
+    def theirs() -> None:
+        model = LogisticRegression(C=1 / (l2 * len(x)), max_iter=1000)
+        rows = [np.append(fit.coef_[0], fit.intercept_) for fit in (model.fit(x, column) for column in truth.T)]
+        weights["theirs"] = np.stack(rows)
+
+    seconds = median_seconds(ours, theirs, repeats=1)
+    losses = {}
+    for name, matrix in weights.items():
+        outputs = x @ matrix[:, :-1].T + matrix[:, -1]
+        loss = (np.logaddexp(0, outputs) - truth * outputs).sum(axis=1).mean()
+        losses[name] = loss + l2 / 2 * np.square(matrix[:, :-1]).sum()
+    note = (
+        f"{clips:,} x {dim:,}, {truth.shape[1]} labels, one thread's time; penalised loss {losses['ours']:.6f}, "
+        f"scikit-learn's {losses['theirs']:.6f}"
+    )
+    return {"logistic regression": entry(*seconds, 3, "s", note)}
 
 
 def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, Any]]:

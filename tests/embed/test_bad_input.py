@@ -18,9 +18,13 @@ from store.errors import ClipError
 from tests.embed.test_midi import SCALE, midi, off, on, program, tempo
 from tests.embed.test_octuple import meter
 
-AUDIO = ("cola", "fcn", "fma-features", "mfcc", "mixcnn", "musicnn")
+AUDIO = ("cnn1d", "cola", "fcn", "fcn4", "fma-features", "mfcc", "mfcc-cnn", "mixcnn", "musicnn", "samplecnn")
 MIDI = ("musicbert", "pianoroll", "pianoroll-cnn")
-SETTINGS: dict[str, dict[str, Any]] = {"musicbert": {"size": "tiny"}, "cola": {"max_segments": 3}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "musicbert": {"size": "tiny"},
+    "cola": {"max_segments": 3},
+    "samplecnn": {"max_windows": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,8 @@ def kind_of(backbone: Backbone, path: Path) -> str:
 
 
 def test_every_backbone_that_reads_songs_stands_here() -> None:
-    elsewhere = {"features", "hf"}  # a table's rows; whatever a folder holds, through the same AudioInput
+    # A table's rows; whatever a folder of weights describes, through the same AudioInput.
+    elsewhere = {"features", "hf", "maest", "mert"}
     assert {*AUDIO, *MIDI} == set(registry.names("backbone")) - elsewhere
 
 

@@ -21,6 +21,8 @@ from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
 from tests.embed.test_hf import saved
 from tests.embed.test_lakh import lakh  # noqa: F401
 from tests.embed.test_lpd import lpd  # noqa: F401
+from tests.embed.test_maest import published as published_maest
+from tests.embed.test_mert import published
 from tests.embed.test_mtg import lists  # noqa: F401
 from tests.embed.trees import midi
 from tests.test_architecture import WAIT
@@ -36,6 +38,12 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     """Settings under which a backbone is small, or there at all; by default it is taken as it is."""
     if name == "hf":
         saved("wav2vec2", folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
+    if name == "maest":
+        published_maest(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "max_windows": 2}
+    if name == "mert":
+        published(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
     return {"musicbert": {"size": "tiny", "notes": 64}}.get(name, {})
 
@@ -60,6 +68,19 @@ def own_songs(folder: Path) -> dict[str, Any]:
     return {"table": "songs.csv", "name": "own"}
 
 
+def tagged_songs(folder: Path) -> dict[str, Any]:
+    import mutagen
+    import numpy as np
+    import soundfile
+
+    for i in range(3):
+        soundfile.write(folder / f"{i}.flac", np.random.default_rng(i).standard_normal(4_000) / 10, 8_000)
+        file = mutagen.File(folder / f"{i}.flac")
+        file.update({"artist": "A; B", "genre": ["Rock/Pop", "Jazz"], "album": "Hits", "date": "1999"})
+        file.save()
+    return {"name": "own"}
+
+
 def own_features(folder: Path) -> dict[str, Any]:
     (folder / "t.csv").write_text("artist,labels,album,x,y\nA,rock,Hits,1,2\nB,jazz|rock,Hits,3,4\n,folk,,5,6\n")
     return {"table": "t.csv", "name": "own"}
@@ -77,6 +98,7 @@ TREES: dict[str, str | Callable[[Path], dict[str, Any]]] = {
     "fma": fma,
     "gtzan": "gtzan",
     "lakh": "lakh",
+    "library": tagged_songs,
     "lpd": "lpd",
     "mtg": "lists",
     "table": own_features,

@@ -90,9 +90,18 @@ def test_mean_and_deviation_are_those_of_the_artists_other_clips(inductive: bool
         torch.testing.assert_close(deviation[clip], wanted.std(dim=0, unbiased=False), atol=1e-6, rtol=0)
 
 
-def test_training_hides_the_labels_of_half_of_the_artists_anew_in_each_epoch(two_kinds: Collection) -> None:
+@pytest.mark.parametrize(("regime", "share"), [("random", 0.05), ("artist", 0.95)])
+def test_as_many_artists_are_hidden_as_validation_has_new_ones(
+    two_kinds: Collection, regime: str, share: float
+) -> None:
+    head = bound(Gated, two_kinds, two_kinds.split(regime, 0), **QUICK)
+    assert head.facts["hidden"] == share
+
+
+def test_training_hides_the_labels_of_some_artists_anew_in_each_epoch(two_kinds: Collection) -> None:
     part = two_kinds.split("random", 0)
     head = bound(Gated, two_kinds, part, **QUICK)
+    head.spec = replace(head.spec, facts={**head.facts, "hidden": 0.5})
     nodes = torch.from_numpy(np.flatnonzero(part == 0))
     artist = torch.from_numpy(two_kinds.artist)[nodes]
     known = head.inputs(nodes)

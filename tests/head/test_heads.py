@@ -147,7 +147,7 @@ def test_drop_edge_changes_training_and_not_scoring(made: Collection) -> None:
 
 def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
     part = made.split("random", 0)
-    changes = {**QUICK, "epochs": 60, "patience": 3, "learning_rate": 0.05}
+    changes = {**QUICK, "epochs": 60, "patience": 3, "learning_rate": 0.05, "threshold": "fixed"}
     trained = train(registry.find("head", "song"), made, part, **changes)
     scores = [(epoch["validation"], -epoch["validation_loss"]) for epoch in trained.history]
     assert trained.best_epoch == 1 + scores.index(max(scores))

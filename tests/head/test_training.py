@@ -19,7 +19,7 @@ from stages.head.training.checkpoint import Checkpoint
 from store.files import Files
 from tests.head.conftest import make_collection, train
 
-QUICK = {"hidden": 16, "epochs": 3, "batch": 64}
+QUICK = {"hidden": 16, "epochs": 3, "batch": 64, "steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,18 @@ def test_the_learning_rate_decays_from_epoch_to_epoch(small: Collection, monkeyp
     assert rates == pytest.approx(np.repeat([0.01, 0.005, 0.0025], steps))
 
 
-def watch(data: Collection, seed: int) -> tuple[list[int], list[list[int]]]:
+def test_an_epoch_of_a_small_collection_is_several_passes(small: Collection) -> None:
+    """Each in an order of its own; the first pass is what a single one would be."""
+    part = small.split("random", 0)
+    passes = -(-8 // -(-int((part == 0).sum()) // QUICK["batch"]))
+    assert passes > 1
+    (_, once), (_, several) = watch(small, 0), watch(small, 0, steps=8)
+    assert len(several) == passes * len(once)
+    assert several[0] == once[0]
+    assert len({tuple(order) for order in several}) == len(several)
+
+
+def watch(data: Collection, seed: int, **changes: int) -> tuple[list[int], list[list[int]]]:
     """Epoch by epoch the key of the draws and the clips in the order of training."""
     keys: list[int] = []
     orders: list[list[int]] = []
@@ -69,7 +80,7 @@ def watch(data: Collection, seed: int) -> tuple[list[int], list[list[int]]]:
             orders[-1].extend(nodes.tolist())
             return super().training_inputs(nodes, places)
 
-    train(Watched, data, data.split("random", 0), seed, **QUICK)
+    train(Watched, data, data.split("random", 0), seed, **{**QUICK, **changes})
     return keys, orders
 
 

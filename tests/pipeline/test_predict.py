@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 from stages import registry
-from stages.embed.tags import read_genres
+from stages.embed.genre_tags import read_genres
 from stages.head.predict import NewClips, Predictor
 from stages.head.runs.find import find_run
 from store.fingerprint import hash_file

@@ -101,30 +101,40 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
     CPU_BATCH, GPU_BATCH = 1, 32
-    Config = HfConfig
+    Config: ClassVar[type[Any]] = HfConfig
 
     module: nn.Module
 
     @classmethod
     def fetch(cls, model: str) -> Path:
-        """The folder in which the hub's own library keeps a model, downloaded where it is not there yet."""
+        """The folder in which the hub's own library keeps a model, downloaded where it is not there yet.
+
+        ``OWNER/MODEL@REVISION`` names a commit of it. A hash of the weights is part of the fingerprint in any case.
+        """
         from huggingface_hub import snapshot_download
 
+        repository, _, revision = model.partition("@")
+        pinned: Any = {"revision": revision} if revision else {}
         try:
-            folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]]))
+            folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]], **pinned))
             if not (folder / _WEIGHTS[0]).is_file():
-                folder = Path(snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]]))
+                folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]], **pinned))
         except Exception as error:  # no such model, no network, a full disk: the library has many errors
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RequestError(f"hf:{model} cannot be fetched: {reason}; give its folder by --weights") from error
+            raise RequestError(
+                f"{cls.NAME}:{model} cannot be fetched: {reason}; give its folder by --weights"
+            ) from error
         return folder
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
         """The settings that the folder decides."""
         if not weights.is_dir():
-            raise RequestError(f"{weights} is no folder; hf takes by --weights the folder of a Hugging Face model")
+            raise RequestError(
+                f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
+            )
         architecture = _read_json(weights / _MODEL)
         extractor = _read_extractor(weights)
         *_, usual = _CLASSES.get(str(architecture.get("model_type")), (None,))
@@ -134,20 +144,9 @@ class Hf(Backbone):
         return {name: json.dumps(described, sort_keys=True) for name, described in settings.items()}
 
     def __init__(self, config: HfConfig) -> None:
-        torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
-        import transformers
-
-        described = json.loads(config.architecture)
-        if not described:
-            raise RequestError("hf takes by --weights the folder of a Hugging Face model; without one it has no layers")
-        kind = described.get("model_type", "none")
-        if kind not in _CLASSES:
-            raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
-        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
-        described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
-        described = {key: value for key, value in described.items() if key != "model_type"}
-        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
         self.config = config
+        built = self.build(config.architecture)
+        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
         audio = AudioInput(
             rate_hz=rate_hz,
             window_samples=round(config.window_s * rate_hz),
@@ -155,9 +154,32 @@ class Hf(Backbone):
             min_s=config.min_s,
         )
         self.input = HfInput(audio=audio, extractor=config.extractor)
+        self.shape = (getattr(built, "projection_dim", None) or built.hidden_size,)
+
+    def build(self, architecture: str) -> Any:
+        """Make the network that a ``config.json`` describes, with drawn weights; its configuration.
+
+        Raises
+        ------
+        RequestError
+            where it describes none, or one of a kind that is not known.
+        """
+        torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
+        import transformers
+
+        described = json.loads(architecture)
+        if not described:
+            raise RequestError(
+                f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
+            )
+        kind = described.get("model_type", "none")
+        if kind not in _CLASSES:
+            raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
+        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
+        described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
+        described = {key: value for key, value in described.items() if key != "model_type"}
         self.module = self._class(config_class(**described))
-        built: Any = self.module.config
-        self.shape = (built.projection_dim if kind == "clap" else built.hidden_size,)
+        return self.module.config
 
     def load(self, weights: Path) -> None:
         """Read the folder's weights; all that the audio part has must be there."""
@@ -177,6 +199,11 @@ class Hf(Backbone):
         missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
+        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, self.UNREAD)))
+        if strange:
+            raise RequestError(
+                f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
+            )
         self.module = model
 
     def forward(self, windows: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 MIDI_CLIPS = 4
 CLIP_S = 15.0
@@ -194,13 +194,13 @@ class Folder(Dataset):
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
         for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
-            more = counted(len(strangers), "more song that is", "more songs that are")
+            more = plural(len(strangers), "more song that is", "more songs that are")
             note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
         them = "it" if every - left == 1 else "them"
-        text = f"{every - left:,} of {counted(every, 'song')} left out: {keyed.path.name} has no label for {them}"
+        text = f"{every - left:,} of {plural(every, 'song')} left out: {keyed.path.name} has no label for {them}"
         note(text)
         return (text,)
 
@@ -212,14 +212,16 @@ class Folder(Dataset):
 
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
-        given = list(zip(columns["start_s"], columns["duration_s"], strict=True))
+        stretch_of_row = list(zip(columns["start_s"], columns["duration_s"], strict=True))
         counts = [
             self._clips(path) if stretch == (None, None) else 0
-            for path, stretch in zip(columns["path"], given, strict=True)
+            for path, stretch in zip(columns["path"], stretch_of_row, strict=True)
         ]
         cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
-            (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
+            (row, stretch)
+            for row, cutting in enumerate(cuts)
+            for stretch in (cutting if counts[row] else [stretch_of_row[row]])
         ]
         clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
         clips["start_s"] = [start_s for _, (start_s, _) in stretches]
@@ -240,7 +242,7 @@ def _passed_over(there: Walk) -> list[str]:
     if not others:
         return []
     listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
-    return [f"{counted(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
+    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
@@ -293,7 +295,7 @@ def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Cat
         "path": [path.relative_to(root).as_posix() for path in paths],
         "song_id": [f"{number:09}" for number in range(len(paths))],
     }
-    return _unlabelled(name, cut_columns(root, columns, count, clip_s, follow_links=True))
+    return _unlabelled(name, cut_columns(root, columns, [count] * len(paths), clip_s, follow_links=True))
 
 
 def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:

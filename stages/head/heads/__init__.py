@@ -13,14 +13,16 @@ The life of a head with a network (`TrainedHead`):
 Spec and weights are the checkpoint. `stages.head.restore` binds the same head to other clips, of the same artists or
 of new ones; so a head finds artists by their ids (`Collection.artists_among`), never by their numbers.
 
-How networks are trained stands in `stages.head.training.loop`. A head that only counts (`CountedHead`) has ``learn``
-and ``score``. `stages.head.testing.HeadTests` holds the tests that every head must pass, also those of other packages.
+How networks are trained stands in `stages.head.training.loop`; one that is a single linear layer may be solved for
+the `TrainedHead.penalties` that it names, instead of being trained step by step. A head that only counts
+(`CountedHead`) has ``learn`` and ``score``. `stages.head.testing.HeadTests` holds the tests that every head must pass,
+also those of other packages.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -198,6 +200,14 @@ class TrainedHead(Head):
         if is_inductive(self.config):
             graph = CliqueGraph(graph.artist, torch.from_numpy(self.split == 0))
         return graph.to(self.x.device)
+
+    @classmethod
+    def penalties(cls, config: Any) -> Sequence[float]:
+        """The L2 penalties, strongest first, for each of which the network is solved; it is one linear layer then.
+
+        None where it is trained step by step.
+        """
+        return ()
 
     @staticmethod
     @abstractmethod

@@ -20,6 +20,7 @@ from stages.head.settings import setting
 from stages.splits.regimes import Split
 
 _LEAST = 1e-4  # probabilities are kept this far from 0 and 1
+_HIDDEN = (0.05, 0.95)  # whatever the split, artists with labels and artists without are seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +29,10 @@ class Config(HiddenConfig):
 
     Attributes
     ----------
-    hidden_artists : share of artists whose labels are hidden in an epoch.
     gate_width : width of the gate's hidden layer.
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     """
 
-    hidden_artists: float = setting(0.5, least=0, most=1)
     gate_width: int = setting(32, least=1, most=1_000_000)
     inductive: bool = False
 
@@ -51,7 +50,8 @@ class Gated(TrainedHead):
 
     The labels of a clip's own song are never part of its evidence. In every epoch the labels of some artists, drawn
     anew, are hidden whole: otherwise the network would never have seen an artist without labels, and lean on them
-    where there are none. Where nothing is known of the artist the evidence is zero and the song is left alone.
+    where there are none. They are as many as there will be: the share of validation clips whose artist has no training
+    song, which no label tells. Where nothing is known of the artist the evidence is zero and the song is left alone.
     """
 
     NAME = "gated"
@@ -64,9 +64,17 @@ class Gated(TrainedHead):
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
-        """The counts of `count_songs`, and ``prior``: [labels] float32, each label's share of the training clips."""
+        """The counts of `count_songs`; ``prior``: [labels] float32, each label's share of the training clips; and
+        ``hidden``: the share of artists whose labels are hidden in an epoch.
+        """
         prior = collection.task.prior(collection.labels[split == 0]).clip(_LEAST, 1 - _LEAST)
-        return {**count_songs(collection, split), "prior": torch.from_numpy(prior.astype(np.float32))}
+        known = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
+        new = ~np.isin(collection.artist[split == 1], known)
+        return {
+            **count_songs(collection, split),
+            "prior": torch.from_numpy(prior.astype(np.float32)),
+            "hidden": float(np.clip(new.mean(), *_HIDDEN)) if len(new) else _HIDDEN[0],
+        }
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         super().__init__(collection, x, split, spec)
@@ -95,7 +103,7 @@ class Gated(TrainedHead):
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         artists = torch.arange(len(self._hidden), device=self.x.device)
-        self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < self.config.hidden_artists
+        self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < self.facts["hidden"]
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         shown = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry

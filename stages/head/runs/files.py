@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
 from stages.head.results import numbers
@@ -58,6 +59,7 @@ def save_run(
         remark=networks[0].remark if networks else "",
         best_epoch=networks[0].best_epoch if networks else None,
         history=networks[0].history if networks else None,
+        mixture=layers.weights(networks[0].state) if networks else None,
         other_members=[{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
     )
     if not writes:

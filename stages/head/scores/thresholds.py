@@ -11,6 +11,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
 FIXED = 0.5
+_ENOUGH = 10  # clips with a label from which on a threshold of its own is more than chance
 CHOICES = {
     "fixed": "labels scored above 0.5 are chosen",
     "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
@@ -24,18 +25,18 @@ def find(how: str, truth: Bools, score: Floats) -> NDArray[np.float64]:
     ``tuned`` is the one threshold with the best micro F1. For calibrated probabilities the best decisions are those
     of one threshold, half the F1 that it reaches (Lipton, Elkan and Narayanaswamy, Optimal Thresholding of Classifiers
     to Maximize F1 Measure, ECML PKDD 2014), so micro F1 asks for a single one. ``per-label`` takes the best F1 of each
-    label by itself, as macro F1 asks for; on few clips it chooses rare labels too often. A label that none of the
-    clips carries keeps 0.5.
+    label by itself, as macro F1 asks for; a label that fewer than ten of the clips carry has the one for all.
 
     Parameters
     ----------
     truth, score : [clips, labels].
     """
     threshold = np.full(truth.shape[1], FIXED)
-    if how == "tuned":
+    if how != "fixed":
         threshold[:] = best(truth.ravel(), score.ravel())
-    elif how == "per-label":
-        threshold[:] = [best(truth[:, label], score[:, label]) for label in range(len(threshold))]
+    if how == "per-label":
+        often = np.flatnonzero(truth.sum(axis=0) >= _ENOUGH)
+        threshold[often] = [best(truth[:, label], score[:, label]) for label in often]
     return threshold
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
+from stages.head.layers import LAYERS
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
 from stages.head.training.stretches import Stretches, moments, standard
@@ -62,11 +63,12 @@ class Binder:
         collection = stretches.collection
         dim, task = collection.dim, collection.task
         spec = Spec(dim, task.outputs(collection.label_names), task, config, {})
+        mixed = {LAYERS: collection.layers} if collection.layers > 1 else {}
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
         x = binder._representations(0) if stretches.whole else None
         with seeded(_BINDING, device):
-            binder.spec = replace(spec, facts=head_type.learn(binder.masked, x, split, config))
+            binder.spec = replace(spec, facts={**head_type.learn(binder.masked, x, split, config), **mixed})
         return binder
 
     def calibrate(self, scores: Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, DropoutMasks
@@ -22,12 +23,16 @@ from stages.head.training.adam import Adam
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss
+from stages.head.training.solver import Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
 from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
+_RISES = 3  # penalties in a row that may bring no better validation loss
+_LEAST_CURVATURE = 1e-4
+_AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,19 @@ def train(
     stretches.check(head_type)
     binder = Binder.learn(head_type, stretches, split, config, settings, device)
     with seeded(seed, device):
-        network = head_type.build(binder.spec).to(device)
-    loop = _Loop(binder, network, settings, seed, started)
+        network = layers.build(head_type, binder.spec).to(device)
+    path = head_type.penalties(config)
+    if path and isinstance(network, layers.Mixture):
+        raise RequestError(
+            f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
+            f"take --layer mean, or leave {head_type.NAME} out"
+        )
+    if path:
+        loop: _Loop = _Path(binder, network, settings, seed, started, path)
+    else:
+        loop = _Loop(binder, network, settings, seed, started)
     keep_freed_memory()
-    with threads(network, min(settings.batch, len(collection))):
+    with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
     network.load_state_dict(progress.best)
     scores = binder.scores(network)
@@ -110,7 +124,7 @@ def train(
         history=progress.history,
         best_epoch=progress.best_epoch,
         seconds=time.perf_counter() - loop.started,
-        remark=head_type.remark(binder.masked, config, device),
+        remark="; ".join(filter(None, (head_type.remark(binder.masked, config, device), layers.remark(progress.best)))),
     )
 
 
@@ -121,7 +135,7 @@ class _Progress:
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    best_score: tuple[float, float] = (-1.0, 0.0)
+    best_score: tuple[float, float] = (-1.0, -float("inf"))
     best_epoch: int = 0
     least_loss: float = float("inf")
     last_progress: int = 0
@@ -150,6 +164,7 @@ class _Loop:
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
@@ -167,7 +182,7 @@ class _Loop:
             score = self._validate()
             progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
             on_epoch(1)
-            if score > progress.best_score:  # by the metric, and by the loss where the metric is equal
+            if self._rank(score) > self._rank(progress.best_score):
                 progress.best_score, progress.best_epoch = score, epoch
                 progress.best = copy.deepcopy(self.network.state_dict())
                 progress.last_progress = epoch
@@ -181,6 +196,10 @@ class _Loop:
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
+
+    def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
+        """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
+        return score
 
     def _resumed(self, checkpoint: Checkpoint | None) -> _Progress:
         """The progress of a training that was stopped, as the first process finds it; else the beginning."""
@@ -196,12 +215,13 @@ class _Loop:
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()
-        draw = Draw(key(self.seed, epoch), self.rows)
         numbers = torch.arange(len(self.stretches.stretches))
         total = torch.zeros((), device=self.device)
-        for number in bits(key(draw.key, "stretches"), numbers).argsort().tolist():
-            total += self._train(number, draw)
-        return float(self.stretches.processes.all_reduce(total)) / len(self.train)
+        for turn in range(self.passes):
+            draw = Draw(key(self.seed, epoch, *([turn] if turn else [])), self.rows)
+            for number in bits(key(draw.key, "stretches"), numbers).argsort().tolist():
+                total += self._train(number, draw)
+        return float(self.stretches.processes.all_reduce(total)) / (len(self.train) * self.passes)
 
     def _train(self, number: int, draw: Draw) -> Tensor:
         """Train once on each training clip of a stretch; the sum of the losses of this process's share."""
@@ -239,6 +259,85 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
-        chosen = self.task.decide(self.task.activate(logits).cpu().numpy()).chosen
-        truth = self.labels[self.validation].cpu().numpy()
+        scores, truth = self.task.activate(logits).cpu().numpy(), self.labels[self.validation].cpu().numpy()
+        chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
         return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.truth[self.validation]))
+
+
+class _Path(_Loop):
+    """A linear layer, solved for one penalty after another; each is an epoch, and counts by its validation loss.
+
+    The path ends where the validation loss has risen for a few penalties: weaker ones would take longest.
+    """
+
+    def __init__(
+        self,
+        binder: Binder,
+        network: nn.Module,
+        settings: Settings,
+        seed: int,
+        started: float,
+        path: Sequence[float],
+    ) -> None:
+        epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
+        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, started)
+        assert isinstance(network, nn.Linear)
+        self.layer, self.path = network, path
+        self.terms = self.truth[0].numel()  # of the loss of a clip
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._whitening: Whitening | None = None
+
+    def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
+        return score[::-1]
+
+    def _epoch(self, epoch: int) -> float:
+        self._whitening = self._whitening or self._learn_whitening()
+        penalty = self.path[epoch - 1]
+        weights = torch.cat([self.layer.weight, self.layer.bias.unsqueeze(1)], dim=1).detach()
+        solution = minimise(lambda some: self._objective(some, penalty), weights, self._whitening.inverse(penalty))
+        return float(self._objective(solution, 0.0)[0]) / self.terms
+
+    def _objective(self, weights: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+        """The mean loss of a clip plus the penalty, and its gradient, at weights [outputs, dim + 1]."""
+        with torch.no_grad():
+            self.layer.weight.copy_(weights[:, :-1])
+            self.layer.bias.copy_(weights[:, -1])
+        self.optimizer.zero_grad()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for x, truth in self._clips():
+            loss = self.loss(self.layer(x), truth) * (self.terms * len(x) / len(self.train))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self.stretches.processes.all_reduce_gradients(self.network)
+        value = self.stretches.processes.all_reduce(total) + penalty / 2 * weights[:, :-1].square().sum()
+        zeros = torch.zeros_like(weights)
+        slopes = (zeros[:, :-1] if self.layer.weight.grad is None else self.layer.weight.grad) + penalty * weights[
+            :, :-1
+        ]
+        intercepts = zeros[:, -1] if self.layer.bias.grad is None else self.layer.bias.grad
+        return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
+
+    def _learn_whitening(self) -> Whitening:
+        products = torch.zeros(self.layer.in_features + 1, self.layer.in_features + 1, device=self.device)
+        for x, _ in self._clips():
+            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+            products += x.T @ x
+        products = self.stretches.processes.all_reduce(products) / len(self.train)
+        share = self.labels[self.train].float().mean(dim=0)
+        return Whitening.of(products, (share * (1 - share)).clamp(min=_LEAST_CURVATURE))
+
+    def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the layer reads for this process's training clips, and their truth, some clips at a time."""
+        if self.stretches.whole:
+            self._kept = self._kept or list(self._gathered())
+            return iter(self._kept)
+        return self._gathered()
+
+    def _gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for number, stretch in enumerate(self.stretches.stretches):
+            begin, end = places(self.train, stretch.begin, stretch.end)
+            if begin < end:
+                head = self.binder(number)
+                for nodes in torch.split(self.train[begin:end], _AT_A_TIME):
+                    (x,) = head.inputs(nodes - stretch.begin)
+                    yield x, self.truth[nodes]

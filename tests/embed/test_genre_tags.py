@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from stages.embed.genre_tags import read_genres, write_genres
 from stages.embed.songs import read_artist
-from stages.embed.tags import read_genres, write_genres
 from store.errors import ClipError, EncoreError
 
 mutagen = pytest.importorskip("mutagen")

@@ -1,0 +1,85 @@
+"""MERT, version 1: a HuBERT trained on music, every layer of it.
+
+Reads 24 kHz audio in windows of 5 s, as it was trained. The representation is, for each layer, the mean over time: the
+input of the first transformer layer, then the output of each; averaged over windows spread evenly over the clip. Which
+layer tells most differs from task to task, so that all are kept, and heads choose.
+
+``--weights DIR`` names the folder of a published model (see `stages.embed.backbones.hf`); none of its code is run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from stages.embed.backbones.hf import Hf, HfConfig
+from store.errors import RequestError
+
+_KINDS = ("mert_model", "hubert")
+_OTHER_NETWORKS = {  # flags of a configuration that make it another network
+    "deepnorm": "scales the residual connections of its layers",
+    "feature_extractor_cqt": "adds a constant-Q transform to what its layers read",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MertConfig(HfConfig):
+    """Settings; see `HfConfig`."""
+
+    window_s: float = 5.0
+    max_windows: int = 6
+
+
+class Mert(Hf):
+    """``float32 [layers + 1, dim]``."""
+
+    NAME = "mert"
+    TITLE = "MERT v1"
+    LICENSE = "CC BY-NC 4.0 (the published weights)"
+    CITATION = (
+        "Y. Li et al.: MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised Training. ICLR 2024, "
+        "arXiv 2306.00107"
+    )
+    WEIGHTS = (
+        "MERT v1 is published on the Hugging Face hub by m-a-p: --backbone mert:OWNER/MODEL downloads it, "
+        "--weights DIR takes it from a local folder."
+    )
+    UNREAD: ClassVar[tuple[str, ...]] = ("final_proj.", "label_embs_concat", "masked_spec_embed")  # of its training
+    Config = MertConfig
+
+    def __init__(self, config: MertConfig) -> None:
+        described = json.loads(config.architecture)
+        if described and described.get("model_type") not in _KINDS:
+            raise RequestError(f"mert reads {' or '.join(_KINDS)}, not {described.get('model_type')!r}: --backbone hf")
+        for flag, what in _OTHER_NETWORKS.items():
+            if described.get(flag):
+                raise RequestError(
+                    f"this model has {flag}, which {what}; that is known to the code that comes with it alone, which "
+                    f"is never run: take a model without it"
+                )
+        super().__init__(config)
+        built: Any = self.module.config
+        self.shape = (built.num_hidden_layers + 1, built.hidden_size)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[batch, samples] -> [batch, layers + 1, dim].
+
+        The last layer of a network that normalises before each layer is normalised too, as its own library returns it.
+        """
+        model: Any = self.module
+        encoder = model.encoder
+        x = model.feature_projection(model.feature_extractor(windows).transpose(1, 2))
+        x = x + encoder.pos_conv_embed(x)
+        before = model.config.do_stable_layer_norm
+        x = x if before else encoder.layer_norm(x)
+        means = [x.mean(dim=1)]
+        for number, layer in enumerate(encoder.layers, start=1):
+            output = layer(x)
+            x = output[0] if isinstance(output, tuple) else output
+            last = before and number == len(encoder.layers)
+            means.append((encoder.layer_norm(x) if last else x).mean(dim=1))
+        return torch.stack(means, dim=1)

@@ -1,0 +1,122 @@
+"""Which of a representation's layers a head reads: one of them, their mean, or a mixture that is learnt.
+
+A collection that reads layer 7 of ``mert-1a2b3c4d5e6f`` says so in its backbone's name, ``mert-1a2b3c4d5e6f@7``: runs
+on different layers lie apart, and a trained head is given the layer that it knows.
+
+The mixture is that of ELMo (Peters et al. 2018, arXiv 1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051): one
+weight a layer, softmax over all. It is applied to what a head gathers for its network. Means over neighbours are
+linear, so that mixing them gives the means of the mixture; the deviations that `gated` reads are mixed as they are, and
+the nearest neighbours of `knn` are found by all layers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.head.heads import Spec, TrainedHead
+from stages.progress import note
+from store.arrays import has_layers
+from store.errors import RequestError
+from store.layout import Store, split_layer
+
+MEAN, MIX = "mean", "mix"
+LAYERS = "mixed layers"  # the fact that says how many layers a network mixes
+
+_WEIGHTS = "layer_weights"
+_SHOWN = 3  # layers that a remark lists
+
+
+def named(backbone: str | None, layer: str | None) -> str | None:
+    """A backbone as a user names it, with the layer of ``--layer``."""
+    if layer is None:
+        return backbone
+    if split_layer(backbone)[1] not in (None, layer):
+        raise RequestError(f"--backbone {backbone} names a layer already, and --layer says {layer}; leave one out")
+    return f"{split_layer(backbone)[0] or ''}@{layer}"
+
+
+def choose(name: str, shape: tuple[int, ...], layer: str | None) -> str | None:
+    """The layer that is read of a representation of this shape; None where it has no layers.
+
+    Without a choice it is the last one, which is noted.
+
+    Raises
+    ------
+    RequestError
+        where there is no such layer.
+    """
+    if not has_layers(shape):
+        if layer is not None:
+            raise RequestError(f"{name} has no layers: it is one vector a clip; leave --layer {layer} out")
+        return None
+    last = shape[0] - 1
+    if layer is None:
+        note(f"{name} has {shape[0]} layers, of which the last is taken; others: --layer 0 ... {last}, mean or mix")
+        return str(last)
+    if layer not in (MEAN, MIX) and not (layer.isascii() and layer.isdigit() and int(layer[:6]) <= last):
+        raise RequestError(f"{name} has no layer {layer!r}; have: 0 ... {last}, {MEAN}, {MIX}")
+    return layer if layer in (MEAN, MIX) else str(int(layer))
+
+
+def read(values: NDArray[Any], layer: str | None) -> NDArray[np.float32]:
+    """[clips, dim] what a head reads of representations [clips, *shape] that are in no store."""
+    if layer is None or layer == MIX:
+        return values.reshape(len(values), -1).astype(np.float32)
+    return (values.mean(axis=1) if layer == MEAN else values[:, int(layer)]).astype(np.float32)
+
+
+class Mixture(nn.Module):
+    """A network behind a learnt mixture of layers: whatever it reads [..., layers * dim] becomes [..., dim]."""
+
+    def __init__(self, network: nn.Module, layers: int, dim: int) -> None:
+        super().__init__()
+        self.network, self.dim = network, dim
+        self.layer_weights = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, *inputs: Any) -> Any:
+        weights = self.layer_weights.softmax(0)
+        return self.network(*(self._mixed(value, weights) for value in inputs))
+
+    def _mixed(self, value: Any, weights: Tensor) -> Any:
+        wide = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
+        if not wide or value.shape[-1] != len(weights) * self.dim:
+            return value
+        layers = value.unflatten(-1, (len(weights), self.dim))
+        return torch.einsum("...ld,l->...d", layers, weights.to(value.dtype))
+
+
+def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
+    """The network of a head, behind a mixture where it reads several layers."""
+    layers = spec.facts.get(LAYERS)
+    if layers is None:
+        return head.build(spec)
+    dim = spec.dim // layers
+    return Mixture(head.build(replace(spec, dim=dim)), layers, dim)
+
+
+def every(store: Store, dataset: str, backbone: str | None) -> list[str]:
+    """A representation once with each of its layers, their mean and their mixture."""
+    name = store.find(dataset, split_layer(backbone)[0])
+    manifest = store.read_manifest(dataset, name)
+    if manifest is None or not has_layers(manifest.shape):
+        raise RequestError(f"{name} has no layers: it is one vector a clip; leave --layers out")
+    return [f"{name}@{layer}" for layer in (*range(manifest.shape[0]), MEAN, MIX)]
+
+
+def remark(state: Mapping[str, Tensor]) -> str:
+    """What a table should say of a trained mixture: its heaviest layers; empty where nothing is mixed."""
+    shares = weights(state) or []
+    heaviest = sorted(range(len(shares)), key=lambda layer: -shares[layer])[:_SHOWN]
+    return "layers by weight: " + ", ".join(f"{layer} ({shares[layer]:.2f})" for layer in heaviest) if shares else ""
+
+
+def weights(state: Mapping[str, Tensor]) -> list[float] | None:
+    """The weights of a trained mixture by its network's parameters; None where there is none."""
+    return state[_WEIGHTS].softmax(0).tolist() if _WEIGHTS in state else None

@@ -1,0 +1,100 @@
+"""A minimum of a smooth convex function: limited-memory BFGS in the coordinates in which the data are white."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]  # weights to the value, as float64, and its gradient
+Inverse = Callable[[Tensor], Tensor]
+
+_PAIRS = 10  # steps that the curvature is estimated from
+_DECREASE = 1e-4  # share of the decrease promised by the slope that a step must bring (Armijo)
+_HALVINGS = 20
+_TOLERANCE = 1e-7  # share of the value that another step would gain
+_MOST = 500  # steps
+
+
+def minimise(objective: Objective, weights: Tensor, inverse: Inverse) -> Tensor:
+    """The weights with the least value, from ``weights`` on.
+
+    Liu and Nocedal, On the Limited Memory BFGS Method for Large Scale Optimization, Mathematical Programming 45, 1989.
+    It stops where the next step would gain less than 1e-7 of the value, or less than rounding.
+
+    Parameters
+    ----------
+    inverse : an estimate of the inverse Hessian, applied to a gradient; up to a factor, which is estimated too.
+    """
+    value, gradient = objective(weights)
+    pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_PAIRS)
+    for _ in range(_MOST):
+        direction = _direction(gradient, pairs, inverse)
+        slope = _dot(gradient, direction)
+        if not -slope > _TOLERANCE * value.abs():
+            break
+        step = 1.0
+        for _ in range(_HALVINGS):
+            moved = weights + step * direction
+            new_value, new_gradient = objective(moved)
+            if new_value <= value + _DECREASE * step * slope:
+                break
+            step /= 2
+        else:
+            break
+        change, turn = moved - weights, new_gradient - gradient
+        curvature = _dot(change, turn)
+        if curvature > 0:
+            pairs.append((change, turn, curvature))
+        weights, value, gradient = moved, new_value, new_gradient
+    return weights
+
+
+def _direction(gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, Tensor]], inverse: Inverse) -> Tensor:
+    """The two loops over the last steps; between them the estimate, scaled to the last step's curvature."""
+    direction = -gradient
+    shares = []
+    for change, turn, curvature in reversed(pairs):
+        share = _dot(change, direction) / curvature
+        direction = direction - share * turn
+        shares.append(share)
+    direction = inverse(direction)
+    if pairs:
+        _, turn, curvature = pairs[-1]
+        direction = direction * (curvature / _dot(turn, inverse(turn)))
+    for (change, turn, curvature), share in zip(pairs, reversed(shares), strict=True):
+        direction = direction + (share - _dot(turn, direction) / curvature) * change
+    return direction
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).sum()
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """The inverse Hessian of a linear model with an L2 penalty, as if all clips of an output had the same curvature.
+
+    Attributes
+    ----------
+    vectors, values : eigenvectors [inputs, inputs] and eigenvalues [inputs] of the mean product of two inputs.
+    curvature : [outputs] second derivative of the loss by an output, on average.
+    """
+
+    vectors: Float[Tensor, "inputs inputs"]
+    values: Float[Tensor, " inputs"]
+    curvature: Float[Tensor, " outputs"]
+
+    @classmethod
+    def of(cls, products: Float[Tensor, "inputs inputs"], curvature: Float[Tensor, " outputs"]) -> Whitening:
+        values, vectors = torch.linalg.eigh(products)
+        return cls(vectors, values.clamp(min=0), curvature)
+
+    def inverse(self, penalty: float) -> Inverse:
+        """The estimate for `minimise`, of gradients [outputs, inputs]."""
+        scale = 1 / (self.curvature.unsqueeze(1) * self.values + penalty)
+        return lambda gradient: (gradient @ self.vectors * scale) @ self.vectors.T

@@ -1,0 +1,173 @@
+"""Heads on representations of several layers: one layer, their mean, a mixture that is learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import encore as notebook
+import numpy as np
+import pytest
+import torch
+
+from stages.head import layers
+from stages.head.heads.gnn import Gnn
+from stages.head.open import load
+from stages.head.testing import QUICK as TRAINING
+from stages.head.training.binder import Binder
+from stages.head.training.stretches import Stretches
+from store.errors import RequestError
+from store.layout import RepresentationName, Store
+from store.writer import RepresentationWriter
+from tests.head.conftest import options
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import QUICK, embed_table
+
+NAME = RepresentationName("mert", "0123456789ab")
+LONGER = ("--set", "epochs=40", "--set", "learning_rate=0.02", "--set", "hidden=16", "--set", "batch=64")
+HEARD = 2  # the layer that tells the genre
+
+
+@pytest.fixture
+def songs(encore: Encore, features_csv: Path) -> Encore:
+    """A synthetic representation of four layers of twelve numbers, one of which knows the label."""
+    embed_table(encore, features_csv)
+    store = Store(encore.store)
+    catalog = store.read_catalog("hits")
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((len(catalog), 4, 12)).astype(np.float32)
+    labels = [sorted(names)[0] for names in catalog.column("labels").to_pylist()]
+    values[np.arange(len(labels)), HEARD, [int(name[-1]) for name in labels]] += 3
+    writer = RepresentationWriter(store, catalog, NAME, settings={}, shape=(4, 12), dtype="float32")
+    for shard in writer.pending:
+        writer.commit(shard, values[list(shard.rows)])
+    writer.finish()
+    return encore
+
+
+def accuracy(result: dict[str, Any]) -> float:
+    return float(result["metrics"]["accuracy"]["mean"])
+
+
+def test_each_layer_has_runs_of_its_own(songs: Encore) -> None:
+    head = ("head", "hits", "--backbone", "mert", "--mode", "song", "--json")
+    scores = {}
+    for layer in ("1", str(HEARD), "mean", "mix"):
+        (result,) = songs(*head, "--layer", layer, *LONGER).json
+        assert result["backbone"] == f"{NAME}@{layer}"
+        assert f"{NAME}@{layer}" in result["saved"]
+        scores[layer] = accuracy(result)
+    assert scores[str(HEARD)] > scores["1"] + 0.2
+    assert scores["mix"] > scores["1"] + 0.2
+    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song")
+    assert f"{NAME}@mix" in ran.out
+    ran = songs("report", "hits", "--backbone", "mert", "--modes", "song", code=2)
+    assert f"{NAME}@1, {NAME}@{HEARD}, {NAME}@mean, {NAME}@mix" in ran.err
+    assert "(and --layer)" in ran.err
+
+
+def test_the_mixture_is_reported_and_restored(songs: Encore) -> None:
+    (result,) = songs("head", "hits", "--backbone", "mert@mix", "--mode", "gnn", "--json", *LONGER).json
+    record = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
+    assert len(record["mixture"]) == 4
+    assert sum(record["mixture"]) == pytest.approx(1)
+    assert int(np.argmax(record["mixture"])) == HEARD
+    assert result["remark"].startswith(f"layers by weight: {HEARD} (0.")
+    store = Store(songs.store)
+    trained = notebook.restore(store, "hits", "gnn", backbone="mert@mix")
+    again = notebook.score(store, trained)
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(Path(result["saved"]) / "seed-0.parquet")
+    rows = {int(row): i for i, row in enumerate(again.rows)}
+    places = [rows[row] for row in table.column("row").to_pylist()]
+    np.testing.assert_allclose(again.scores[places], np.array(table.column("score").to_pylist()), atol=1e-6)
+
+
+def test_a_table_of_layers(songs: Encore) -> None:
+    sweep = ("compare", "hits", "--backbone", "mert", "--seeds", 1, *QUICK)
+    ran = songs(*sweep, "--layers", "all", "--modes", "song,knn,artist")
+    lines = [line.split() for line in ran.out.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if line and line[0] in ("0", "1", "2", "3", "mean", "mix")}
+    assert list(rows) == ["0", "1", "2", "3", "mean", "mix"]
+    assert all(len(row) == 2 for row in rows.values())
+    assert "song: layers by weight: " in ran.out
+    assert max(map(float, rows["0"] + rows["1"] + rows["3"])) < float(rows[str(HEARD)][0])
+    results = songs(*sweep, "--layers", "1,mean", "--modes", "song", "--json").json
+    assert [result["backbone"] for result in results] == [f"{NAME}@1", f"{NAME}@mean"]
+
+
+def test_without_a_choice_the_last_layer_is_taken(songs: Encore) -> None:
+    ran = songs("head", "hits", "--backbone", "mert", "--mode", "song", "--json", *QUICK)
+    assert f"{NAME} has 4 layers, of which the last is taken; others: --layer 0 ... 3, mean or mix" in ran.err
+    assert ran.json[0]["backbone"] == f"{NAME}@3"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("head", "--backbone", "mert", "--layer", "4"), r"has no layer '4'; have: 0 ... 3, mean, mix"),
+        (("head", "--backbone", "mert", "--layer", "-1"), r"has no layer '-1'; have: 0 ... 3, mean, mix"),
+        (("head", "--backbone", "features", "--layer", "1"), "has no layers: it is one vector a clip"),
+        (("head", "--backbone", "mert@2", "--layer", "1"), "names a layer already, and --layer says 1"),
+        (("compare", "--backbone", "features", "--layers", "all"), "has no layers: it is one vector a clip"),
+        (("compare", "--backbone", "mert", "--layers", "all", "--layer", "1"), "--layers names layers, and so does"),
+        (("compare", "--backbone", "mert", "--layers", "all", "--modes", "artist"), "read no song, so no layer of any"),
+    ],
+)
+def test_layers_that_are_not_there(songs: Encore, args: tuple[str, ...], message: str) -> None:
+    command, *rest = args
+    ran = songs(command, "hits", *rest, *QUICK, code=2)
+    assert message in ran.err
+
+
+def test_means_are_those_of_all_layers_and_read_shard_by_shard(songs: Encore) -> None:
+    store = Store(songs.store)
+    every = load(store, "hits", "mert@mix")
+    mean = load(store, "hits", "mert@mean")
+    assert every.x is not None
+    assert mean.x is not None
+    assert (every.dim, every.layers, mean.dim, mean.layers) == (48, 4, 12, 1)
+    torch.testing.assert_close(mean.x, every.x.unflatten(1, (4, 12)).mean(1))
+    one = load(store, "hits", f"mert@{HEARD}")
+    assert one.x is not None
+    torch.testing.assert_close(one.x, every.x.unflatten(1, (4, 12))[:, HEARD])
+
+
+def test_a_mixture_of_neighbours_means_is_the_mean_of_mixtures(songs: Encore) -> None:
+    """A head that reads all layers through fixed weights gives what it gives of the mixed representations."""
+    from dataclasses import replace
+
+    every = load(Store(songs.store), "hits", "mert@mix")
+    assert every.x is not None
+    split = every.split("random", 0)
+    config, settings = options(Gnn, **TRAINING, standardise=False)
+    device = torch.device("cpu")
+    binder = Binder.learn(Gnn, Stretches(every), split, config, settings, device)
+    network = layers.build(Gnn, binder.spec)
+    assert isinstance(network, layers.Mixture)
+    with torch.no_grad():
+        network.layer_weights.copy_(torch.tensor([0.3, -1.0, 2.0, 0.0]))
+    weights = network.layer_weights.detach().softmax(0)
+    mixed = replace(every, x=torch.einsum("nld,l->nd", every.x.unflatten(1, (4, 12)), weights), stored=None)
+    plain = Binder.learn(Gnn, Stretches(mixed), split, config, settings, device)
+    assert plain.spec.dim == network.dim
+    torch.testing.assert_close(binder.scores(network), plain.scores(network.network), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layer", ["1", "mean", "mix"])
+def test_songs_in_no_store_are_read_alike(songs: Encore, layer: str) -> None:
+    stored = load(Store(songs.store), "hits", f"mert@{layer}")
+    every = load(Store(songs.store), "hits", "mert@mix")
+    assert stored.x is not None
+    assert every.x is not None
+    values = every.x.unflatten(1, (4, 12)).numpy()
+    np.testing.assert_allclose(layers.read(values, layer), stored.x.numpy(), atol=1e-6)
+
+
+def test_a_name_with_two_layers_is_refused() -> None:
+    assert layers.named(None, "mix") == "@mix"
+    assert layers.named("mert@mix", "mix") == "mert@mix"
+    with pytest.raises(RequestError, match="names a layer already"):
+        layers.named("mert@1", "2")
