@@ -45,7 +45,7 @@ def similar(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Find the nearest songs or artists by the cosine of their representations."""
+    """Find the nearest songs or artists. By the cosine of their representations."""
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
     answer = find_similar(
