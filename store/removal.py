@@ -61,7 +61,7 @@ def remove(store: Store, removal: Removal) -> Document:
     """Carry out a `plan_removal`, and sweep what killed commands left half written or half removed anywhere."""
     store.files.sweep()
     for folder in removal.folders:
-        store.files.remove(folder)
+        store.remove(folder)
     return {
         "dataset": removal.dataset,
         "removed": [{"path": store.files.show(folder), "bytes": size} for folder, size in removal.folders.items()],

@@ -242,6 +242,7 @@ def failures_table(catalog: Catalog, entries: Sequence[tuple[int, str, str]]) ->
 class ShardRecord:
     """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures and notes.
 
+    ``file`` is a hash of the file that holds the numbers; None in stores of 0.1.0.
     ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason), and ``notes``
     the same of rows that were encoded all the same.
     """
@@ -251,6 +252,7 @@ class ShardRecord:
     values: str
     failures: tuple[tuple[int, str, str], ...] = ()
     notes: tuple[tuple[int, str, str], ...] = ()
+    file: str | None = None
 
     @classmethod
     def parse(cls, content: Any) -> ShardRecord:
@@ -262,6 +264,7 @@ class ShardRecord:
                 values=_text(content["values"], "a shard's hash of numbers"),
                 failures=_of_rows(content["failures"], first, last),
                 notes=_of_rows(content.get("notes", ()), first, last),
+                file=None if content.get("file") is None else _text(content["file"], "a hash of a shard's file"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error

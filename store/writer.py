@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import zarr
 
-from store.arrays import Disk, chunk_path, create_array, fill_value, open_array, shard_rows
+from store.arrays import Disk, chunk_name, create_array, fill_value, open_array, shard_rows
 from store.errors import PASSING, FormatError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
+from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -159,7 +160,8 @@ class RepresentationWriter:
 
     def _read_record(self, index: int) -> ShardRecord | None:
         try:
-            return ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
+            digest, _, record = self.store.files.read(self._record_file(index)).partition(b"\n")
+            return ShardRecord.parse(json.loads(record)) if digest == hash_bytes(record).encode() else None
         except (FormatError, ValueError, RecursionError, FileNotFoundError):
             return None
 
@@ -241,20 +243,23 @@ class RepresentationWriter:
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = whole
-            self._sync(shard.index)
+            file = self._sync(shard.index)
         record = ShardRecord(
             rows=(shard.first, shard.last),
             clips=hash_ids(self._keys[shard.first : shard.last]),
             values=hash_values(whole),
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
+            file=hash_bytes(file),
         )
-        self.store.files.write(self._record_file(shard.index), json.dumps(asdict(record)).encode())
+        content = json.dumps(asdict(record)).encode()
+        self.store.files.write(self._record_file(shard.index), hash_bytes(content).encode() + b"\n" + content)
         return record
 
     def _writable(self) -> zarr.Array[Any]:
         """The array, created on first use and long enough for every row; to be called under the lock."""
         if self._array is None:
+            self.store.seals.leave_open(self.dataset, self._layout)
             shape = (len(self.catalog), *self.shape)
             create_array(self.store, self.dataset, self.name, shape, self.dtype, self.rows_per_shard)
             self._array = open_array(self.store, self.dataset, self.name, writable=True)
@@ -262,12 +267,19 @@ class RepresentationWriter:
                 self._array.resize(shape)
         return self._array
 
-    def _sync(self, index: int) -> None:
-        """Bring a local chunk to the disk, so that no record is there before its numbers are."""
+    @property
+    def _layout(self) -> str:
+        """The array's description, which Zarr writes: its path in the collection."""
+        return f"{self.name}/representations.zarr/zarr.json"
+
+    def _sync(self, index: int) -> bytes:
+        """The bytes of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
+        name = chunk_name(self.dataset, self.name, self.shape, index)
         if self.store.files.local is None:
-            return
-        with chunk_path(self.store.files.local, self.dataset, self.name, self.shape, index).open("rb") as file:
+            return self.store.files.read(name)
+        with (self.store.files.local / name).open("rb") as file:
             os.fsync(file.fileno())
+            return file.read()
 
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.
@@ -291,6 +303,7 @@ class RepresentationWriter:
 
     def _finish(self) -> Manifest:
         self._writable()  # even a catalog without rows has an array
+        self.store.seals.close(self.dataset, self._layout)
         records = tuple(record for _, record in sorted(self._records.items()))
         failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
         self.store.write_table(f"{self.folder}/failures.parquet", failures_table(self.catalog, failures))
@@ -304,7 +317,7 @@ class RepresentationWriter:
             settings=self.settings,
             shards=records,
         )
-        self.store.files.write(f"{self.folder}/manifest.json", manifest.to_json())
+        self.store.write({f"{self.folder}/manifest.json": manifest.to_json()})
         self.store.files.remove(f"{self.folder}/shards")
         self.is_complete, self.pending = True, []
         return manifest
