@@ -15,10 +15,12 @@ from pipeline import stores
 from pipeline.audit import audit
 from pipeline.data import data
 from pipeline.embed import embed
+from pipeline.gc import gc
 from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
 from pipeline.process import report_error, take_standard_streams
 from pipeline.redeal import redeal
+from pipeline.repair import repair
 from pipeline.report import report
 from pipeline.search import search
 from pipeline.train import train
@@ -36,7 +38,7 @@ app.add_typer(store_app, name="store")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report),
-    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal),
+    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets
 for group, functions in _COMMANDS.items():

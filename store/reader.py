@@ -54,6 +54,10 @@ class Representations:
     def _show(self) -> str:
         return self.store.files.show(f"{self.dataset}/{self.name}")
 
+    def _repair(self) -> str:
+        again = f"encore store repair {self.dataset} --backbone {self.name}"
+        return f"encode again what is damaged: {again}; or {self._remedy()}"
+
     def _remedy(self) -> str:
         return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
 
@@ -130,11 +134,11 @@ class Representations:
         except (ValueError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 raise
-            raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
+            raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._repair()}") from error
         if found != shard.values and not self._held_before(out, shard):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
-                f"over since; {self._remedy()}"
+                f"over since; {self._repair()}"
             )
 
     def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord) -> bool:
@@ -169,13 +173,17 @@ class Representations:
 
     def verify(self) -> list[str]:
         """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold."""
-        wrong = [*self._verify_failures(), *self._verify_layout()]
+        return [*self._verify_failures(), *self._verify_layout(), *self.damaged().values()]
+
+    def damaged(self) -> dict[int, str]:
+        """The shards that do not hold what was committed, each with what is wrong; all of them are read."""
+        wrong = {}
         for index, shard in enumerate(self.manifest.shards):
             try:
                 self._check_length(index)
                 self._check_file(index, self.read(*shard.rows))
             except FormatError as error:
-                wrong.append(str(error))
+                wrong[index] = str(error)
         return wrong
 
     def _verify_failures(self) -> list[str]:
@@ -212,12 +220,12 @@ class Representations:
             size = self._chunk(root, index).stat().st_size
         except OSError as error:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._remedy()}"
+                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._repair()}"
             ) from error
         if size != wanted:
             raise FormatError(
                 f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
-                f"{self._remedy()}"
+                f"{self._repair()}"
             )
 
     def _check_file(self, index: int, values: np.ndarray[Any, Any]) -> None:
@@ -235,7 +243,7 @@ class Representations:
         if not intact:
             raise FormatError(
                 f"{self._show()}: bytes of the file of shard {index} that hold no numbers are not those that were "
-                f"written; {self._remedy()}"
+                f"written; {self._repair()}"
             )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
 _UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
 _SEARCH = ".journal"
+METADATA = "metadata"  # the folder of runs that read no representation
 
 
 def count_runs(store: Store, dataset: str) -> dict[str, int]:
@@ -60,7 +61,7 @@ def search_path(dataset: str, representation: str | None, mode: str, regime: str
 
 
 def _parent(dataset: str, representation: str | None) -> str:
-    return f"{dataset}/runs/{representation or 'metadata'}"
+    return f"{dataset}/runs/{representation or METADATA}"
 
 
 @dataclass(frozen=True)

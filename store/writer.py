@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class RepresentationWriter:
     ----------
     settings : what the fingerprint is a hash of, for the manifest.
     shape, dtype : of one representation.
+    damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
 
     Attributes
     ----------
@@ -75,6 +76,7 @@ class RepresentationWriter:
         settings: dict[str, Any],
         shape: tuple[int, ...],
         dtype: str,
+        damaged: Collection[int] = (),
     ) -> None:
         self.store, self.catalog, self.name = store, catalog, name
         self.dataset = catalog.info.name
@@ -93,8 +95,12 @@ class RepresentationWriter:
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
         self._known: set[int] = set()  # shards that this process has written or read back
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
+        self._again = frozenset(damaged)
         self._recover()
+        self._lost = {index: self._records.pop(index) for index in self._again - self._known}
         self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
+        if self._again:
+            self.pending = [shard for shard in self.pending if shard.index in self._again]
         self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
 
     def _record_file(self, index: int) -> str:
@@ -205,7 +211,7 @@ class RepresentationWriter:
         with self.store.lock(self.dataset, self.name):
             before = self._latest(shard.index)
             stored = self._read_numbers(before) if before is not None else None
-            if before is None or stored is None:
+            if before is None or stored is None or shard.index in self._again:
                 if shard.index in self._records:
                     raise FormatError(
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
@@ -235,6 +241,7 @@ class RepresentationWriter:
         whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
         whole[: len(stored)] = stored
         whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        self._check_again(shard.index, whole)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
         earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
@@ -255,6 +262,19 @@ class RepresentationWriter:
         content = json.dumps(asdict(record)).encode()
         self.store.files.write(self._record_file(shard.index), hash_bytes(content).encode() + b"\n" + content)
         return record
+
+    def _check_again(self, index: int, values: Array) -> None:
+        """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""
+        record = self._lost.get(index)
+        if record is None or hash_values(values) == record.values:
+            return
+        failed = {row for row, _, _ in record.failures}
+        if any(self._retired[row] and row not in failed for row in range(*record.rows)):
+            return  # the numbers of songs that are gone cannot be had again, and are not used
+        raise FormatError(
+            f"{self._show()}: encoding rows {record.rows[0]}-{record.rows[1] - 1} again gives other numbers than those "
+            f"that were committed (were they encoded on another device, or have files changed?); {self._remedy()}"
+        )
 
     def _writable(self) -> zarr.Array[Any]:
         """The array, created on first use and long enough for every row; to be called under the lock."""

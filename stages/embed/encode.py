@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,15 @@ def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
     return plain
 
 
-def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
-    """The writer of this representation, which knows the shards that are still to be encoded."""
+def open_writer(
+    store: Store, catalog: Catalog, backbone: Backbone, weights: str | None, damaged: Collection[int] = ()
+) -> RepresentationWriter:
+    """The writer of this representation, which knows the shards that are still to be encoded.
+
+    Parameters
+    ----------
+    damaged : complete shards to be encoded again, and no others.
+    """
     return RepresentationWriter(
         store,
         catalog,
@@ -82,6 +89,7 @@ def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str
         settings=decides(backbone, weights),
         shape=backbone.shape,
         dtype=backbone.dtype,
+        damaged=damaged,
     )
 
 
