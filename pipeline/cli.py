@@ -13,6 +13,7 @@ import typer
 
 from pipeline import stores
 from pipeline.audit import audit
+from pipeline.copy import copy
 from pipeline.data import data
 from pipeline.embed import embed
 from pipeline.gc import gc
@@ -38,7 +39,7 @@ app.add_typer(store_app, name="store")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report),
-    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc),
+    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets
 for group, functions in _COMMANDS.items():

@@ -156,6 +156,13 @@ class Files:
         except FileNotFoundError:
             return 0
 
+    def room(self) -> int | None:
+        """Free bytes on the disk that the folder lies on, or will lie on; None behind a URL."""
+        if self.local is None:
+            return None
+        there = next((path for path in (self.local, *self.local.absolute().parents) if path.is_dir()), None)
+        return None if there is None else shutil.disk_usage(there).free
+
     def move(self, name: str, to: str) -> None:
         """Put the folder ``name`` in the place of ``to``, which is removed."""
         self.remove(to)

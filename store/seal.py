@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pyarrow as pa
 import xxhash
 
-from store.errors import FormatError
+from store.errors import FormatError, StoreError
 from store.files import Files
 from store.schema import check_format
 
@@ -162,9 +162,16 @@ class Seals:
         if entries is None:
             return {}
         paths = sorted(entries.keys() | set(self._paths(dataset)))
-        wrong = {path: self.why(dataset, path, self._bytes(dataset, path)) for path in paths}
-        again = {path: self.why(dataset, path, self._bytes(dataset, path)) for path, why in wrong.items() if why}
+        wrong = [path for path in paths if self._look(dataset, path)]
+        again = {path: self._look(dataset, path) for path in wrong}
         return {path: why for path, why in again.items() if why is not None}
+
+    def _look(self, dataset: str, path: str) -> str | None:
+        """`why` of a file as it is at this moment."""
+        try:
+            return self.why(dataset, path, self._bytes(dataset, path))
+        except StoreError as error:
+            return f"cannot be read ({error})"
 
     def why(self, dataset: str, path: str, data: bytes | None) -> str | None:
         """What is wrong with a file of these bytes, None being no file; None where it is what the seal says."""

@@ -10,6 +10,7 @@ given the same shard.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import zarr
 
 from store.arrays import Disk, chunk_name, create_array, fill_value, open_array, shard_rows
-from store.errors import PASSING, FormatError
+from store.errors import PASSING, FormatError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
@@ -27,6 +28,7 @@ from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
+_SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,22 @@ class RepresentationWriter:
         if self._again:
             self.pending = [shard for shard in self.pending if shard.index in self._again]
         self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much disk the pending shards take at most."""
+        row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return len(self.pending) * self.rows_per_shard * row_bytes
+
+    def check_room(self, size: int) -> None:
+        """StoreError where the disk has no room for as many more bytes."""
+        room = self.store.files.room()
+        if room is not None and room < size + _SPARE_BYTES:
+            raise StoreError(
+                f"the disk of {self._show()} has {room / 2**20:,.0f} MiB left, and {size / 2**20:,.0f} MiB are to be "
+                f"written, beside {_SPARE_BYTES >> 20} MiB for tables; what was committed is kept: make room and run "
+                f"the same command again, or name another --store"
+            )
 
     def _record_file(self, index: int) -> str:
         return f"{self.folder}/shards/{index:05d}.json"

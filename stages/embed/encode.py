@@ -118,7 +118,7 @@ def encode(
     RequestError
         if the collection has no files of the kind that the backbone reads, or the device cannot run its precision.
     EncoreError
-        if a worker process ends unexpectedly, or a clip fails under ``strict``.
+        if a worker process ends unexpectedly, a clip fails under ``strict``, or the disk is about to be full.
     """
     clips = ClipTable(catalog, backbone.input)
     share, parts = part
@@ -150,6 +150,7 @@ def encode(
                 done += len(loaded_batch)
                 advance(len(loaded_batch))
             failed = {row for row, _, _ in shard_failures}
+            writer.check_room(values.nbytes)
             writer.commit(shard, values, shard_failures, [entry for entry in shard_notes if entry[0] not in failed])
             failures += shard_failures
     complete = writer.finish() is not None

@@ -171,6 +171,7 @@ def test_an_ensemble_of_tuned_runs_is_refused(several: Encore) -> None:
     assert "the runs of song decide by tuned thresholds" in said
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test clips under the same seed, or other settings in one folder, are never mixed."""
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
