@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from stages import registry
 from tests.pipeline.conftest import Encore
 
@@ -95,3 +97,12 @@ def test_gc_names_representations_of_older_revisions(
     assert f"{name}: made by an older revision of its backbone" in encore("store", "gc", "--yes").out
     assert not chunk.parents[3].exists()
     encore("store", "verify")
+
+
+def test_a_copied_store_is_a_store(encore: Encore, chunk: Path, tmp_path: Path) -> None:
+    for text in ("7 files copied", "0 files copied"):
+        result = CliRunner().invoke(app, ["store", "copy", str(encore.store), str(tmp_path / "other")])
+        assert result.exit_code == 0, result.stderr
+        assert text in result.stdout
+    assert (tmp_path / "other" / chunk.relative_to(encore.store)).read_bytes() == chunk.read_bytes()
+    assert CliRunner().invoke(app, ["store", "copy", str(tmp_path / "none"), str(tmp_path / "x")]).exit_code == 2
