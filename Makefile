@@ -20,6 +20,7 @@ weights  := $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 device   := $(if $(DEVICE),--device '$(DEVICE)')
 regime   := $(if $(REGIME),--regime '$(REGIME)')
 regimes  := $(if $(REGIME),--regimes '$(REGIME)')
+mode     := $(if $(filter command line,$(origin MODE)),/$(MODE))
 modes    := $(if $(filter command line,$(origin MODE)),--modes '$(MODE)')
 seeds    := $(if $(SEEDS),--seeds '$(SEEDS)')
 
@@ -30,6 +31,7 @@ help: ## this list
 	@echo "  DATASET= BACKBONE= MODE= REGIME= SEEDS= DATA= STORE= WEIGHTS= DEVICE= ARGS="
 	@echo "  e.g. make embed DATASET=mtg DATA=/music/mtg WEIGHTS=fcn.pth"
 	@echo "       make head DATASET=mtg MODE=dropedge"
+	@echo "       make predict DATASET=mtg FILES='one.mp3 two.mp3'"
 
 $(ready): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there; name another by PYTHON= (3.11 has all of Encore)"; exit 1; }
@@ -49,6 +51,7 @@ demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone mfcc $(store) $(device)
 	$(encore) compare demo --backbone pianoroll --modes $(demo_modes) $(store) $(device)
 	$(encore) compare demo --backbone mfcc --modes song,artist,gnn,gated --regimes random,artist $(store) $(device)
+	$(encore) predict $$(ls data/demo/midi/*.mid | tail -n 3) --head demo $(store) $(device)
 	@echo; echo "next: make report, make head MODE=gat SEEDS=3"
 
 .PHONY: embed
@@ -63,12 +66,17 @@ train: $(ready) ## train BACKBONE on DATASET; writes the weights that embed read
 head: $(ready) ## train one head (MODE) on what is stored
 	$(encore) head '$(DATASET)' $(backbone) --mode '$(MODE)' $(regime) $(seeds) $(store) $(device) $(ARGS)
 
+.PHONY: predict
+predict: $(ready) ## ask a head of DATASET (its best, or MODE) about FILES
+	$(encore) predict $(FILES) --head '$(DATASET)$(mode)' $(weights) $(store) $(device) $(ARGS)
+
 .PHONY: compare
 compare: $(ready) ## train all heads and print one table
 	$(encore) compare '$(DATASET)' $(backbone) $(modes) $(regimes) $(seeds) $(store) $(device) $(ARGS)
 
 .PHONY: report
-report: $(ready) ## what lies behind the scores of stored runs
+report: $(ready) ## what lies behind the scores of stored runs; writes report.html
+	$(encore) report '$(DATASET)' $(backbone) $(regime) $(store) --html report.html
 	$(encore) report '$(DATASET)' $(backbone) $(regime) $(store) $(ARGS)
 
 .PHONY: audit

@@ -13,7 +13,7 @@ from pipeline.options import DEFAULT_STORE, MAX_SEEDS, REGIMES, JsonOption, Stor
 from pipeline.output import overlap_text, print_json, rules_text, table, wrapped
 from stages import progress, registry
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from stages.head.audit import Audit
@@ -77,15 +77,15 @@ def describe(result: Audit) -> str:
     """The audit for a person, in 80 columns."""
     name = result.dataset + (" (synthetic)" if result.synthetic else "")
     lines = [
-        f"{name}: {counted(result.songs, 'song')}, {counted(result.clips, 'clip')}, "
-        f"{counted(result.artists, 'artist')}, {counted(result.albums, 'album')}",
+        f"{name}: {plural(result.songs, 'song')}, {plural(result.clips, 'clip')}, "
+        f"{plural(result.artists, 'artist')}, {plural(result.albums, 'album')}",
         f"songs of unknown artist: {result.unknown_artist:,} ({100 * result.unknown_artist / result.songs:.1f} %)",
         *_labels_text(result),
         *_artists_text(result.songs_per_artist),
-        f"artist graph: {counted(result.edges, 'edge')} (pairs of clips of one artist)",
+        f"artist graph: {plural(result.edges, 'edge')} (pairs of clips of one artist)",
         *_homophily_text(result),
         *_thesis_text(result.thesis),
-        *(f"{counted(count, 'clip')} left out: {reason}" for reason, count in result.left_out.items()),
+        *(f"{plural(count, 'clip')} left out: {reason}" for reason, count in result.left_out.items()),
     ]
     for regime in result.regimes:
         lines += ["", *_regime_text(result, regime)]
@@ -125,7 +125,7 @@ def _regime_text(result: Audit, regime: str) -> list[str]:
 
 def _near_text(near: dict[str, Any]) -> list[str]:
     """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
-    pairs, songs = counted(near["pairs"], "pair"), counted(near["songs"], "song")
+    pairs, songs = plural(near["pairs"], "pair"), plural(near["songs"], "song")
     head = f"near copies: {pairs} of {songs} with a cosine of {near['cosine']:g} or more in {near['representation']}"
     shown = []
     for regime, counts in near["regimes"].items():
@@ -143,8 +143,8 @@ def _labels_text(result: Audit) -> list[str]:
     more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""
     with_so_many = ", ".join(f"{count:,} with {number}" for number, count in each["songs"].items())
     return [
-        *wrapped(f"{counted(len(labels), 'label')}, {result.task.TITLE}: {shown}{more}"),
-        f"labels a song: {each['mean']:.2f} on average, {counted(each['distinct_sets'], 'different set')}",
+        *wrapped(f"{plural(len(labels), 'label')}, {result.task.TITLE}: {shown}{more}"),
+        f"labels a song: {each['mean']:.2f} on average, {plural(each['distinct_sets'], 'different set')}",
         *wrapped(f"songs by their labels: {with_so_many}", "  ", "  "),
     ]
 

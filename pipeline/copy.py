@@ -12,7 +12,7 @@ from pipeline.options import JsonOption
 from pipeline.output import print_json
 from pipeline.stores import mib
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 
 def copy(
@@ -43,4 +43,4 @@ def copy(
         return
     for entry in copied:
         present = f", {entry.already_there:,} were there already" if entry.already_there else ""
-        print(f"{entry.dataset}: {counted(entry.files, 'file')} copied, {mib(entry.bytes)} MiB{present}; verified")
+        print(f"{entry.dataset}: {plural(entry.files, 'file')} copied, {mib(entry.bytes)} MiB{present}; verified")

@@ -19,7 +19,7 @@ from pipeline.options import (
 )
 from pipeline.output import print_json
 from stages import registry
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from stages.embed.explain import Explanation
@@ -97,7 +97,7 @@ def explained(explanation: Explanation) -> str:
     """The explanation in a few lines for a person."""
     lines = []
     for entry in explanation.stored:
-        there = "not complete" if entry.clips is None else f"{counted(entry.clips, 'clip')} encoded"
+        there = "not complete" if entry.clips is None else f"{plural(entry.clips, 'clip')} encoded"
         if entry.name == explanation.representation:
             lines.append(f"{entry.name}: {there}; it is the one that is asked for")
         elif entry.differs is None:
@@ -110,8 +110,8 @@ def explained(explanation: Explanation) -> str:
     lines.append(f"the catalog of {explanation.dataset}: {', '.join(counts) or 'nothing changed'}")
     if explanation.clips or explanation.shards:
         lines.append(
-            f"{explanation.representation}: {counted(explanation.clips, 'clip')} to encode in "
-            f"{counted(explanation.shards, 'shard')}, {explanation.bytes / 2**20:,.1f} MiB at most"
+            f"{explanation.representation}: {plural(explanation.clips, 'clip')} to encode in "
+            f"{plural(explanation.shards, 'shard')}, {explanation.bytes / 2**20:,.1f} MiB at most"
         )
         lines += [f"  {count:,} {reason}" for reason, count in explanation.why.items()]
     else:
@@ -128,10 +128,10 @@ def describe(report: EmbedReport) -> str:
         if count
     ]
     lines = [
-        f"{report.dataset}{kind}: {counted(report.clips, 'clip')}, {counted(report.songs, 'song')}, "
-        f"{counted(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
+        f"{report.dataset}{kind}: {plural(report.clips, 'clip')}, {plural(report.songs, 'song')}, "
+        f"{plural(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
-    encoded = f"{counted(report.encoded, 'clip')} encoded"
+    encoded = f"{plural(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
@@ -140,7 +140,7 @@ def describe(report: EmbedReport) -> str:
         lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = counted(sum(report.failed.values()), "clip")
+        failed = plural(sum(report.failed.values()), "clip")
         lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
     if report.noted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))

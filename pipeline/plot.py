@@ -108,11 +108,11 @@ def _confusion(picture: Any, axes: Any, report: Report) -> None:
     counts = entry.confusion
     share = counts / np.array(report.label_clips).clip(min=1)[:, None]  # rows exceed 1 where clips get several
     labels = [_short(label) for label in report.labels]
-    given = [*labels, "none"]
+    columns = [*labels, "none"]
     if not counts[:, -1].any():
-        share, given = share[:, :-1], given[:-1]
+        share, columns = share[:, :-1], columns[:-1]
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    axes.set_xticks(range(len(given)), given, rotation=60, ha="right", fontsize="small")
+    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize="small")
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.set_xlabel(f"given by {mode}" + (", the best of these modes" if len(report.modes) > 1 else ""))
     axes.set_ylabel("true")

@@ -11,7 +11,7 @@ from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
 from pipeline.output import print_json, wrapped
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 
 def redeal(
@@ -33,8 +33,8 @@ def redeal(
     catalog = where.read_catalog(dataset)  # raises with the list of what there is
     runs = sum(count_runs(where, dataset).values())
     if not yes:
-        stay = f"; {counted(runs, 'run')} of trained heads will refer to the older ones" if runs else ""
-        what = f"{counted(len(read_dealings(where, dataset)), 'split')} of {dataset} anew{stay}"
+        stay = f"; {plural(runs, 'run')} of trained heads will refer to the older ones" if runs else ""
+        what = f"{plural(len(read_dealings(where, dataset)), 'split')} of {dataset} anew{stay}"
         if not sys.stdin.isatty():
             raise RequestError(f"this deals {what}; say --yes to do it")
         if not typer.confirm(f"Deal {what}?", err=True):
@@ -60,7 +60,7 @@ def redealt_text(document: dict[str, Any]) -> str:
         lines += wrapped(f"no longer possible, and not kept any more: {', '.join(document['impossible'])}")
     if document["runs"]:
         lines += wrapped(
-            f"{counted(document['runs'], 'run')} of trained heads refer to the older splits; train again: encore "
+            f"{plural(document['runs'], 'run')} of trained heads refer to the older splits; train again: encore "
             f"compare {dataset}, or remove them: encore store remove {dataset} --runs"
         )
     return "\n".join(lines)

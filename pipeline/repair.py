@@ -11,7 +11,7 @@ from pipeline.arguments import open_store, read_settings
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, SetOption, StoreOption
 from pipeline.output import print_json
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 
 def repair(
@@ -56,7 +56,7 @@ def repair(
         lines = [
             f"{entry.representation}: "
             + (
-                f"{counted(entry.damaged, 'damaged shard')}, {counted(entry.encoded, 'clip')} encoded again"
+                f"{plural(entry.damaged, 'damaged shard')}, {plural(entry.encoded, 'clip')} encoded again"
                 if entry.damaged
                 else "every shard is intact"
             )

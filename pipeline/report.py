@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ from pipeline.arguments import check_mode, open_store, read_modes, split_names
 from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, StoreOption
 from pipeline.output import WIDTH, print_json, rules_text, table
 from stages import progress
-from store.errors import RequestError
+from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from stages.head.modes import Mode
@@ -29,15 +29,28 @@ _TITLES = {
 
 
 def report(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    datasets: Annotated[
+        list[str] | None, typer.Argument(metavar="DATASET...", help="names in the store [demo]")
+    ] = None,
     backbone: BackboneOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
-    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    regime: Annotated[
+        str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
+    ] = None,
     against: Annotated[
         str, typer.Option("--against", help="the mode that others are tested against", metavar="M")
     ] = "song",
     ensemble: Annotated[
         str | None, typer.Option("--ensemble", help="report the mean of these modes' scores too", metavar="M,M")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", help="write one page: the collection, all scores, a map, the hardest songs", metavar="F"
+        ),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="the page's tables alone: md, csv, json, latex", metavar="F")
     ] = None,
     plot: Annotated[
         Path | None,
@@ -49,24 +62,32 @@ def report(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
+    """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip; --html: the whole story."""
     from pipeline import plot as picture
     from stages.head import report as work
 
+    names = list(dict.fromkeys(datasets or ["demo"]))
     chosen = read_modes(modes)
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)
-    if plot is not None:
-        picture.check(plot)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if html is not None or form is not None:
+        if plot is not None or json:
+            raise RequestError("--html and --format write the whole story; give --plot or --json without them")
+        _tell(names, store, html, form, backbone, chosen, regime, against, members, inductive=neighbours == "train")
+        return
+    if len(names) > 1:
+        raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
+    if plot is not None:
+        picture.check(plot)
     scores = work.report(
         open_store(store),
-        dataset,
+        names[0],
         backbone=backbone,
         modes=chosen,
-        regime=regime,
+        regime=regime or "random",
         against=against,
         ensemble=members,
         inductive=neighbours == "train",
@@ -78,6 +99,39 @@ def report(
         print_json(scores.as_json())
     else:
         print(describe(scores))
+
+
+def _tell(
+    names: Sequence[str],
+    store: str,
+    html: Path | None,
+    form: str | None,
+    backbone: str | None,
+    modes: Sequence[str],
+    regime: str | None,
+    against: str,
+    ensemble: Sequence[str],
+    *,
+    inductive: bool,
+) -> None:
+    """Write the page, print its tables, or both."""
+    from pipeline.page import formats, render
+    from stages.head.page import gather
+
+    if html is not None:
+        render.check(html)
+    if form is not None and form not in formats.FORMATS:
+        raise unknown("--format", form, formats.FORMATS)
+    request = gather.Request(
+        backbone=backbone, modes=modes, regime=regime, against=against, ensemble=ensemble, inductive=inductive
+    )
+    place = open_store(store)
+    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
+    if html is not None:
+        render.write(stories, html)
+        progress.note(f"written: {html}")
+    if form is not None:
+        print(formats.tables_as(form, stories))
 
 
 def describe(report: Report) -> str:

@@ -9,7 +9,7 @@ from pipeline.output import overlap_text, rules_text, table
 from stages.head.results import Result
 from stages.head.scores.task import METRICS
 from stages.head.scores.thresholds import CHOICES
-from store.words import counted
+from store.words import plural
 
 
 def results_text(results: Sequence[Result]) -> str:
@@ -26,7 +26,7 @@ def _regime_text(results: Sequence[Result]) -> str:
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {backbone}, regime {first.regime}"
     return "\n".join(
         [
-            f"{title}, {counted(first.seeds, 'seed')}",
+            f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
             _table(results),

@@ -20,10 +20,10 @@ from pipeline.options import (
     StoreOption,
 )
 from pipeline.output import print_json, shell_lines, table
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
-    from stages.head.search import Found
+    from stages.head.search import Best
 
 
 def search(
@@ -43,7 +43,7 @@ def search(
     from stages.devices import find_device
     from stages.head import search as work
 
-    given = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
+    options = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
     best = work.search(
         open_store(store),
         dataset,
@@ -53,7 +53,7 @@ def search(
         trials=trials,
         changes=read_settings(settings, neighbours=neighbours),
         device=find_device(device),
-        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value),
+        options=" ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value),
     )
     if json:
         print_json(dataclasses.asdict(best))
@@ -61,7 +61,7 @@ def search(
         print(describe(best))
 
 
-def describe(best: Found) -> str:
+def describe(best: Best) -> str:
     """The best settings beside the default ones, and the command that tests them, in 80 columns."""
     from stages.head.scores.task import METRICS
     from stages.head.search import SEED
@@ -76,7 +76,7 @@ def describe(best: Found) -> str:
     return "\n".join(
         [
             f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
-            f"{best.mode}: {counted(best.trials, 'trial')}{failed}",
+            f"{best.mode}: {plural(best.trials, 'trial')}{failed}",
             "",
             table(["", "default", "best"], rows),
             "",

@@ -12,7 +12,7 @@ from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, table, wrapped
 from stages import registry
 from store.errors import EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 _FAILURE_COLUMNS = ("representation", "row", "clip_id", "path", "kind", "reason", "encoded")
 
@@ -89,7 +89,7 @@ def remove(
     if not yes:
         what = ", ".join(f"{where.files.show(folder)} ({mib(size)} MiB)" for folder, size in removal.folders.items())
         if removal.searches:
-            what += f", with {counted(removal.searches, 'search', 'searches')} for settings"
+            what += f", with {plural(removal.searches, 'search', 'searches')} for settings"
         if not sys.stdin.isatty():
             raise RequestError(f"this removes {what}; say --yes to do it")
         if not typer.confirm(f"Remove {what}?", err=True):
@@ -102,8 +102,8 @@ def remove(
 
 
 def _runs_and_searches(run: dict[str, Any]) -> str:
-    searches = f" and {counted(run['searches'], 'search', 'searches')}" if run["searches"] else ""
-    return counted(run["runs"], "run") + searches
+    searches = f" and {plural(run['searches'], 'search', 'searches')}" if run["searches"] else ""
+    return plural(run["runs"], "run") + searches
 
 
 def list_text(collections: list[dict[str, Any]]) -> str:
@@ -146,7 +146,7 @@ def failures_text(failures: dict[str, Any]) -> str:
         groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
     for (name, encoded), clips in groups.items():
         what = "encoded, with a note" if encoded else "that could not be encoded"
-        lines += [f"{name}: {counted(len(clips), 'clip')} {what}:", *clips]
+        lines += [f"{name}: {plural(len(clips), 'clip')} {what}:", *clips]
     return "\n".join(lines) or f"every clip of {failures['dataset']} is encoded, and nothing was noted"
 
 
@@ -164,8 +164,8 @@ def show_text(collection: dict[str, Any]) -> str:
         *wrapped(f"licence: {collection['licence']}"),
         *wrapped(f"citation: {collection['citation']}"),
         f"files: {collection['data_root']}",
-        f"clips: {collection['clips']:,}{retired} of {counted(collection['songs'], 'song')} by "
-        f"{counted(collection['artists'], 'artist')}",
+        f"clips: {collection['clips']:,}{retired} of {plural(collection['songs'], 'song')} by "
+        f"{plural(collection['artists'], 'artist')}",
         *(line for text in collection["notes"] for line in wrapped(f"note: {text}")),
     ]
     for entry in collection["representations"]:
@@ -181,7 +181,7 @@ def show_text(collection: dict[str, Any]) -> str:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
             first = entry["first_failures"]
             shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
-            lines.append(f"  {counted(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
+            lines.append(f"  {plural(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
             lines += [f"    {_clip_line(failure)}" for failure in first]
             if shown:
                 lines.append(f"    all: encore store show {collection['dataset']} --failures")

@@ -15,7 +15,7 @@ from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, SetOption,
 from pipeline.output import print_json, shell_lines
 from pipeline.process import is_first_process
 from stages import progress, registry
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from stages.embed.train_backbone import TrainReport
@@ -83,15 +83,15 @@ def describe(report: TrainReport, commands: list[str]) -> str:
     kind = " (synthetic)" if report.synthetic else ""
     lines = [
         f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
-        f"{report.clips:,} training and {counted(report.validation_clips, 'validation clip')}, split {report.regime}"
+        f"{report.clips:,} training and {plural(report.validation_clips, 'validation clip')}, split {report.regime}"
     ]
     if report.resumed == report.epochs:
         lines.append("already trained; nothing was done")
     else:
         went = f", from epoch {report.resumed + 1}" if report.resumed else ""
-        lines.append(f"{counted(report.epochs, 'epoch')} in {report.seconds:.1f} s{went}")
+        lines.append(f"{plural(report.epochs, 'epoch')} in {report.seconds:.1f} s{went}")
     lines.append(f"best epoch {report.best_epoch}: loss {report.loss:.4f}, validation {report.validation_loss:.4f}")
     if report.unread:
-        lines.append(f"{counted(report.unread, 'clip')} could not be read")
+        lines.append(f"{plural(report.unread, 'clip')} could not be read")
     lines += [report.path, "", "encode with it, and train a head in the same split:"]
     return "\n".join([*lines, *(line for command in commands for line in shell_lines(command))])

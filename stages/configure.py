@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
     """``["a=1", "b=2"]`` as a dictionary; RequestError for anything else."""
-    found = {}
+    values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or not key:
             raise RequestError(f"{option} takes key=value, not {pair!r}")
-        if key in found:
+        if key in values:
             raise RequestError(f"{option} gives {key} twice")
-        found[key] = value.strip()
-    return found
+        values[key] = value.strip()
+    return values
 
 
 def configure(config: T, changes: Mapping[str, str], of_what: str) -> T:

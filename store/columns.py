@@ -14,8 +14,8 @@ def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.in
     """The distinct ids of a column, sorted, and the number of each row's id among them, -1 for null: [rows]."""
     column = catalog.column(name).combine_chunks()
     values = pc.unique(column).drop_null().sort()
-    found = pc.index_in(column, value_set=values)
-    return values, pc.fill_null(found, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    numbers = pc.index_in(column, value_set=values)
+    return values, pc.fill_null(numbers, -1).cast(pa.int64()).to_numpy(zero_copy_only=False)
 
 
 def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
@@ -47,14 +47,14 @@ def appearances(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     return rows[known], number.astype(np.int64)
 
 
-def targets(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
+def labels(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:
     """The names of all labels, sorted, and which of them each row carries: [rows, labels]."""
     column = catalog.column("labels").combine_chunks()
     flat, owner = column.flatten(), pc.list_parent_indices(column)
     names = pc.unique(flat).drop_null().sort()
-    carried = np.zeros((len(catalog), len(names)), dtype=bool)
-    carried[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
-    return names.to_pylist(), carried
+    matrix = np.zeros((len(catalog), len(names)), dtype=bool)
+    matrix[owner.to_numpy(), pc.index_in(flat, value_set=names).to_numpy(zero_copy_only=False)] = True
+    return names.to_pylist(), matrix
 
 
 def official(catalog: Catalog) -> NDArray[np.int8]:

@@ -88,6 +88,6 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if error is None:
         return False
     tells = isinstance(error, RuntimeError | TypeError | ImportError | OSError)
-    said = tells and any(text in str(error) for text in _NO_MEMORY)
+    has_words = tells and any(text in str(error) for text in _NO_MEMORY)
     refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    return said or refused or is_out_of_memory(error.__cause__)
+    return has_words or refused or is_out_of_memory(error.__cause__)

@@ -96,6 +96,13 @@ class Files:
         except OSError as error:
             raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
 
+    def modified(self, name: str) -> float:
+        """When the file ``name`` was last written, in seconds since 1970; 0 where the file system does not say."""
+        try:
+            return float(self.fs.modified(self.at(name)).timestamp())
+        except (NotImplementedError, OSError):
+            return 0.0
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock file ``name``; of all processes that ask for it, one at a time goes on; see `take`."""

@@ -22,14 +22,22 @@ import xxhash
 FORMAT = 1  # raise it by one when the same settings should be hashed in another way
 _CHUNK_BYTES = 1 << 20
 
+# The metadata of a field that a dataclass got after stores had been written, and whose default leaves the numbers as
+# they were: with that default it is not hashed, so that those stores are found again.
+ADDED_LATER = {"added_later": True}
+
 
 def canonical(value: Any) -> Any:
     """``value`` in JSON's types, the same for equal values on every machine; TypeError for anything else.
 
-    Of a dataclass the fields count, and the class's ``REVISION`` where it has one.
+    Of a dataclass the fields count, apart from defaults of those marked `ADDED_LATER`, and the class's ``REVISION``
+    where it has one.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+        fields = [
+            f for f in dataclasses.fields(value) if f.metadata != ADDED_LATER or getattr(value, f.name) != f.default
+        ]
+        names = [field.name for field in fields]
         return {name: canonical(getattr(value, name)) for name in (*names, "REVISION") if hasattr(value, name)}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}

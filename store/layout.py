@@ -8,6 +8,8 @@
     STORE/<dataset>/<backbone>-<fingerprint>/shards/00000.json        a committed shard, while work is going on
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
+    STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
+    STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
     STORE/<dataset>/seal.json                                         the hash of every other file; see seal
     STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
@@ -57,15 +59,15 @@ class RepresentationName:
         return f"{self.backbone}-{self.fingerprint}"
 
 
-def match(names: Iterable[str], wanted: str | None) -> list[str]:
-    """Those of the representations ``names`` that ``wanted`` means: a backbone, or one with the beginning of a
+def match(names: Iterable[str], text: str | None) -> list[str]:
+    """Those of the representations ``names`` that ``text`` means: a backbone, or one with the beginning of a
     fingerprint (``fcn-1a2b``); all of them for None.
     """
-    held = {name: name.rpartition("-")[0] or name for name in names}
-    if wanted is None:
-        return list(held)
-    return [name for name, backbone in held.items() if backbone == wanted] or [
-        name for name, backbone in held.items() if name.startswith(wanted) and len(wanted) > len(backbone) + 1
+    backbones = {name: name.rpartition("-")[0] or name for name in names}
+    if text is None:
+        return list(backbones)
+    return [name for name, backbone in backbones.items() if backbone == text] or [
+        name for name, backbone in backbones.items() if name.startswith(text) and len(text) > len(backbone) + 1
     ]
 
 
@@ -97,16 +99,16 @@ class Store:
     def _lost_folders(self, dataset: str) -> set[str]:
         return {path.partition("/")[0] for path in self.seals.due(dataset)}
 
-    def find(self, dataset: str, wanted: str | None) -> RepresentationName:
-        """The one complete representation that ``wanted`` means (`match`)."""
+    def find(self, dataset: str, text: str | None) -> RepresentationName:
+        """The one complete representation that ``text`` means (`match`)."""
         complete = {str(name): name for name in self.complete(dataset)}
-        found = match(complete, wanted)
-        if len(found) == 1:
-            return complete[found[0]]
-        if found:
+        names = match(complete, text)
+        if len(names) == 1:
+            return complete[names[0]]
+        if names:
             raise RequestError(
-                f"{dataset} has {len(found)} representations that fit; name one by --backbone (make: BACKBONE=): "
-                f"{', '.join(found)}"
+                f"{dataset} has {len(names)} representations that fit; name one by --backbone (make: BACKBONE=): "
+                f"{', '.join(names)}"
             )
         if not complete:
             partial = [str(name) for name in self.representations(dataset)]
@@ -118,9 +120,9 @@ class Store:
                     written = f"{manifest.backbone}-{manifest.fingerprint}"
                     raise self._renamed(folder, f"the representation {written}", written)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
-        near = nearest(wanted or "", {name.backbone for name in complete.values()})
-        make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {wanted}"
-        raise RequestError(f"{dataset} has no representation {wanted!r}; have: {', '.join(complete)}.{make}")
+        near = nearest(text or "", {name.backbone for name in complete.values()})
+        make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {text}"
+        raise RequestError(f"{dataset} has no representation {text!r}; have: {', '.join(complete)}.{make}")
 
     def lock(self, dataset: str, name: RepresentationName | None = None) -> AbstractContextManager[None]:
         """Keep other processes from writing a collection's catalog, or one of its representations; see `Files.lock`."""

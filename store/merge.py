@@ -13,7 +13,7 @@ from store.layout import Store
 from store.schema import Catalog
 
 # What a person may correct; where a song's file or row lies is no correction.
-_TOLD = [
+_CORRECTABLE = [
     *("song_id", "artist_id", "artist_name", "other_artist_ids", "recording_id", "album_id", "title"),
     *("labels", "targets", "split_official"),
 ]
@@ -21,7 +21,7 @@ _TOLD = [
 
 @dataclass(frozen=True)
 class Growth:
-    """What a merge did, in clips; ``corrected`` are those of whose song something else is said than before."""
+    """What a merge did, in clips; ``corrected`` counts those whose labels, artist, title or split changed."""
 
     added: int
     kept: int
@@ -30,29 +30,31 @@ class Growth:
     revived: int
 
 
-def update(store: Store, found: Catalog, seen: str | None, look_again: Callable[[], Catalog]) -> tuple[Catalog, Growth]:
-    """Bring a collection's stored catalog up to date with ``found``, as `merge` does, and write it where it changed.
+def update(
+    store: Store, current: Catalog, seen: str | None, look_again: Callable[[], Catalog]
+) -> tuple[Catalog, Growth]:
+    """Bring a collection's stored catalog up to date with ``current``, as `merge` does, and write it where it changed.
 
-    Runs that do so at once take turns. Where another one wrote the catalog since ``found`` was begun, the files are
-    looked at again: songs that came in between would otherwise be missing in ``found``, and be retired.
+    Runs that do so at once take turns. Where another one wrote the catalog since ``current`` was begun, the files are
+    looked at again: songs that came in between would otherwise be missing in ``current``, and be retired.
 
     Parameters
     ----------
     seen : `Store.catalog_mark` from before the collection's files were looked at.
-    look_again : what gives ``found``, as it is now.
+    look_again : what gives ``current``, as it is now.
 
     Raises
     ------
     StoreError
         where another run wrote the catalog all the same, which can happen behind a URL, where nothing can be locked.
     """
-    name = found.info.name
+    name = current.info.name
     with store.lock(name):
         mark = store.catalog_mark(name)
         if mark != seen:
-            found = look_again()
+            current = look_again()
         stored = store.read_catalog(name) if mark is not None else None
-        catalog, growth = merge(stored, found)
+        catalog, growth = merge(stored, current)
         if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
             if store.catalog_mark(name) != mark:
                 raise StoreError(
@@ -98,7 +100,7 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
     stacked = pa.concat_tables([updated, retired, added])
     order = np.argsort(np.concatenate([matched, unmatched, len(old) + np.arange(len(appended))]), kind="stable")
     table = stacked.take(pa.array(order)).combine_chunks()
-    corrected = _rows_that_differ(old.table.take(pa.array(matched)).select(_TOLD), updated.select(_TOLD))
+    corrected = _rows_that_differ(old.table.take(pa.array(matched)).select(_CORRECTABLE), updated.select(_CORRECTABLE))
     growth = Growth(
         added=len(appended),
         kept=len(matched),

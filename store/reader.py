@@ -105,13 +105,13 @@ class Representations:
         def fill(index: int) -> None:
             begin, end = self.manifest.shards[index].rows
             low, high = max(begin, first), min(end, stop)
-            wanted = values[low - first : high - first]
+            out = values[low - first : high - first]
             if high - low == end - begin:
-                self._read_shard(index, wanted)
+                self._read_shard(index, out)
             else:
                 whole = _aligned((end - begin, *self.shape), values.dtype)
                 self._read_shard(index, whole)
-                wanted[...] = whole[low - begin : high - begin]
+                out[...] = whole[low - begin : high - begin]
 
         step = self.manifest.shard_rows
         with ThreadPoolExecutor(_READERS) as readers:
@@ -127,15 +127,15 @@ class Representations:
             self._check_chunk(index)
             if self.store.files.local is None or self._array.compressors:
                 out[...] = self._array[slice(*shard.rows)]
-                found = hash_values(out)
+                content_hash = hash_values(out)
             else:
                 with self._chunk(self.store.files.local, index).open("rb", buffering=0) as file:
-                    found = hash_pieces(_pieces(file, out))
+                    content_hash = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 raise
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._repair()}") from error
-        if found != shard.values and not self._held_before(out, shard):
+        if content_hash != shard.values and not self._held_before(out, shard):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
                 f"over since; {self._repair()}"
@@ -195,8 +195,8 @@ class Representations:
             return [f"{error}; {self._remedy()}"]
         expected = [[*failure] for shard in self.manifest.shards for failure in shard.failures if failure[1] != RETIRED]
         if table.schema.equals(FAILURES_SCHEMA):
-            held = table.select(["row", "kind", "reason"]).to_pylist()
-            if [[*failure.values()] for failure in held] == expected:
+            entries = table.select(["row", "kind", "reason"]).to_pylist()
+            if [[*failure.values()] for failure in entries] == expected:
                 return []
         return [f"{where} does not hold the failures that were committed; {self._remedy()}"]
 
@@ -206,15 +206,15 @@ class Representations:
         swapped = getattr(self._array.serializer, "endian", None) is Endian.big
         if self._array.chunks == chunks and not swapped:
             return []
-        told = f"chunks of {self._array.chunks}{', bytes swapped' if swapped else ''}"
-        return [f"{self._show()}: zarr.json tells of {told}, where chunks of {chunks} were written; {self._remedy()}"]
+        layout = f"chunks of {self._array.chunks}{', bytes swapped' if swapped else ''}"
+        return [f"{self._show()}: zarr.json tells of {layout}, where chunks of {chunks} were written; {self._remedy()}"]
 
     def _check_length(self, index: int) -> None:
         """Raise for a chunk file that is not as long as its rows, of which the last may only be padding."""
         root = self.store.files.local
         if root is None or self._array.compressors:
             return
-        wanted = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
+        expected = self.manifest.shard_rows * math.prod(self.shape) * np.dtype(self.manifest.dtype).itemsize
         try:
             self._check_chunk(index)
             size = self._chunk(root, index).stat().st_size
@@ -222,9 +222,9 @@ class Representations:
             raise FormatError(
                 f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._repair()}"
             ) from error
-        if size != wanted:
+        if size != expected:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {wanted:,}; "
+                f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {expected:,}; "
                 f"{self._repair()}"
             )
 

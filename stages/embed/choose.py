@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -137,3 +138,52 @@ def hash_weights(path: Path) -> str:
         return hash_file(path)
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".bin"))
     return hash_ids(text for file in files for text in (file.name, hash_file(file)))
+
+
+def restore_backbone(settings: Mapping[str, Any], weights: str | None, what: str) -> tuple[Backbone, str | None]:
+    """The backbone that made a representation, and what its fingerprint says of its weights.
+
+    Parameters
+    ----------
+    settings : those of the representation's manifest, which decide its numbers.
+    weights : where its weights lie; not read where they are random, or where there are none.
+    what : the representation, with which messages begin.
+
+    Raises
+    ------
+    RequestError
+        where the backbone reads no songs or is of another version, or the weights are absent or not the same.
+    """
+    kind: type[Backbone] = registry.find("backbone", str(settings["backbone"]))
+    config = rebuild_config(kind.Config, settings)
+    mark = settings.get("weights")
+    if mark is None:
+        return kind(config), None
+    torch.manual_seed(_SEED)
+    backbone = kind(config)
+    backbone.precision = settings.get("precision", "32")
+    if mark == f"{RANDOM}-{_SEED}":
+        return backbone, mark
+    wanted = f"{what} was made with the weights whose SHA-256 begins with {str(mark)[:12]}"
+    if weights is None:
+        raise RequestError(f"{wanted}; where they lie is not known here: --weights FILE")
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise RequestError(f"{wanted}, and there is no {weights}; give them by --weights FILE")
+    actual = hash_weights(path)
+    if actual != mark:
+        raise RequestError(f"{wanted}, and {weights} holds others ({actual[:12]}); give the same by --weights FILE")
+    load_weights(backbone, path)
+    return backbone, mark
+
+
+def rebuild_config(config: type[Any], settings: Mapping[str, Any]) -> Any:
+    """A backbone's config from the settings of a manifest; RequestError where this version has other fields."""
+    values = dict(settings.get("config", {}))
+    values.pop("REVISION", None)
+    try:
+        return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except TypeError as error:
+        raise RequestError(
+            f"the representation was made by another version of {settings.get('backbone')}: {error}; encode it again"
+        ) from error

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from stages.progress import note
 from store.schema import CATALOG_SCHEMA, Catalog
-from store.words import counted
+from store.words import plural
 
 Clip = tuple[str, str | None, float | None, float | None]  # path, MIDI file beside it, start and duration in seconds
 Item = TypeVar("Item")
@@ -29,7 +29,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     """The catalog in which songs with a clip of equal content share a ``recording_id``.
 
     A clip is equal to another where files and stretch are; one that is the whole file is equal to all of its stretches.
-    Rows of tables stay as they are, and files that are not there are nobody's copies.
+    Rows of tables stay as they are, and files that are not there or hold nothing are nobody's copies.
     """
     if catalog.info.keep_copies or catalog.column("source_row").null_count < len(catalog):
         return catalog
@@ -52,7 +52,7 @@ def join_copies(catalog: Catalog) -> Catalog:
     if not copies:
         return catalog
     note(
-        f"{counted(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
+        f"{plural(copies, 'song holds', 'songs hold')} the same as another: they are one recording, which no split "
         f"parts; --keep-copies leaves them apart"
     )
     return _with_recordings(catalog, songs, groups)
@@ -137,6 +137,8 @@ def _music(path: Path) -> tuple[int, int, bytes]:
     size = path.stat().st_size
     if not path.is_file():
         raise OSError(f"{path} is no regular file")
+    if not size:
+        raise OSError(f"{path} has no bytes")
     suffix = path.suffix.lower()
     if suffix not in (".flac", ".mp3"):
         return 0, size, b""

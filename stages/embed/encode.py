@@ -410,3 +410,25 @@ def default_workers(device: torch.device) -> int:
     """How many processes load clips by default: all cores but one beside a GPU, half of them where the CPU encodes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
+
+
+def encode_unstored(
+    catalog: Catalog, backbone: Backbone, *, device: torch.device, batch: int, workers: int
+) -> tuple[Array, list[Failure]]:
+    """[rows, *shape] the representations of all clips of a catalog that is in no store, and those that failed.
+
+    The rows of clips that failed hold no numbers of meaning. Parameters are those of `encode`.
+    """
+    clips = ClipTable(catalog, backbone.input)
+    batches = [list(range(i, min(i + batch, len(clips)))) for i in range(0, len(clips), batch)]
+    values = np.zeros((len(clips), *backbone.shape), backbone.dtype)
+    failures: list[Failure] = []
+    backbone.to(device)
+    with task(f"encoding by {backbone.NAME}", len(clips), "clips") as advance:
+        loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
+        for loaded_batch, representations in encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda")):
+            rows, numbers, errors = _clips_of(backbone, loaded_batch, representations)
+            values[rows] = numbers
+            failures += errors
+            advance(len(loaded_batch))
+    return values, failures

@@ -92,9 +92,9 @@ def fetch(remote: Remote, data: Path) -> Path:
     import pooch
     import requests
 
-    there = place_of(remote, data)
-    if there is not None:
-        return there
+    place = place_of(remote, data)
+    if place is not None:
+        return place
     archive = remote.name.endswith(_ARCHIVES)
     target = data / (remote.name if archive else remote.holds[0])
     try:
@@ -119,10 +119,10 @@ def fetch(remote: Remote, data: Path) -> Path:
         ) from error
     except OSError as error:
         raise EncoreError(f"{target} cannot be written: {error.strerror or error}") from error
-    there = place_of(remote, data)
-    if there is None:
+    place = place_of(remote, data)
+    if place is None:
         raise RequestError(f"{remote.url} was fetched into {data}, but holds no {remote.holds[0]}")
-    return there
+    return place
 
 
 class _Resumed:

@@ -13,7 +13,7 @@ from store.errors import RequestError
 from store.layout import RepresentationName, Store, match
 from store.reader import Representations
 from store.schema import Catalog
-from store.words import counted
+from store.words import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def _check_files(catalog: Catalog, ranges: list[tuple[int, int]]) -> None:
     changed = [row for row in changed if catalog.column("source")[row].is_valid]
     if changed:
         raise RequestError(
-            f"the files of {counted(len(changed), 'damaged clip')} changed or are gone (the first is "
+            f"the files of {plural(len(changed), 'damaged clip')} changed or are gone (the first is "
             f"{catalog.column('path')[changed[0]]}); bring the collection up to date first, by the encore embed "
             f"command that made it"
         )

@@ -136,6 +136,7 @@ def embed(
     writer = open_writer(store, catalog, backbone, mark)
     if weights not in (None, RANDOM):
         _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
+        store.files.write(f"{writer.folder}/weights.txt", f"{Path(weights or '').resolve()}\n".encode())
     already_there = writer.is_complete
     encoded, complete = 0, True
     if not already_there:

@@ -32,7 +32,7 @@ from stages.embed.examples import VALIDATION, Examples
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
-from store.words import counted
+from store.words import plural
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Run:
         size = min(settings.batch, len(train_rows))
         if size < minimum or len(validation_rows) < objective.BATCH_LEAST:
             raise RequestError(
-                f"{counted(len(train_rows), 'training clip')}, {counted(len(validation_rows), 'validation clip')} and "
+                f"{plural(len(train_rows), 'training clip')}, {plural(len(validation_rows), 'validation clip')} and "
                 f"a batch of {settings.batch}: {objective.NAME} training wants a batch of {minimum} or more, and clips "
                 f"in both parts"
             )
@@ -197,15 +197,15 @@ class _Run:
         torch.manual_seed(int(seed))
         self.wrapped.train()
         total = torch.zeros((), device=self.fabric.device)
-        for windows, carried in self._loaded([(epoch, batch[rank::world].tolist()) for batch in batches]):
+        for windows, labels in self._loaded([(epoch, batch[rank::world].tolist()) for batch in batches]):
             if len(windows) < self.batch // world:
                 raise EncoreError(
-                    f"{counted(len(self.unread), 'training clip')} cannot be read and hardly any can; are the files "
+                    f"{plural(len(self.unread), 'training clip')} cannot be read and hardly any can; are the files "
                     f"whole?"
                 )
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.rate(state.step, self.total)
-            loss = self.wrapped(windows, carried)
+            loss = self.wrapped(windows, labels)
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
             self.fabric.clip_gradients(
@@ -224,9 +224,9 @@ class _Run:
         batches = self.validation[self.fabric.global_rank :: self.fabric.world_size]
         sums = torch.zeros(2, device=self.fabric.device)
         with torch.no_grad(), self.fabric.autocast():
-            for windows, carried in self._loaded([(VALIDATION, rows) for rows in batches]):
+            for windows, labels in self._loaded([(VALIDATION, rows) for rows in batches]):
                 if len(windows) >= self.objective.BATCH_LEAST:
-                    sums += torch.stack([self.objective(windows, carried).float(), sums.new_ones(())]) * len(windows)
+                    sums += torch.stack([self.objective(windows, labels).float(), sums.new_ones(())]) * len(windows)
         loss, clips = (float(value) for value in self._summed(sums))
         if not clips:
             raise EncoreError("not a single validation clip can be read")

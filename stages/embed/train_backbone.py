@@ -102,9 +102,8 @@ def train_backbone(
     if objective_name not in makers:
         raise unknown(f"objective of {backbone_name}", objective_name, makers)
     division = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
-    names, carried = division.labels, division.targets
-    used = np.flatnonzero(carried[~catalog.retired()].any(axis=0))
-    labels = Labels(tuple(names[i] for i in used.tolist()), carried[:, used])
+    used = np.flatnonzero(division.labels[~catalog.retired()].any(axis=0))
+    labels = Labels(tuple(division.label_names[i] for i in used.tolist()), division.labels[:, used])
     objective = makers[objective_name](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
@@ -178,7 +177,7 @@ def divide(division: KeptSplits, regime: str, *, labelled_only: bool) -> splits.
     The split is that of the heads. What learns without labels also trains on unlabelled clips, as far as they are not
     akin to test songs; where no clip is labelled, all of them are divided.
     """
-    if labelled_only and not division.targets[~division.catalog.retired()].any():
+    if labelled_only and not division.labels[~division.catalog.retired()].any():
         raise RequestError(f"no clip of {division.catalog.info.name} carries a label; take an objective without labels")
     _check_one_split(regime)
     (part,) = division.parts(regime, _SPLIT_SEED)
@@ -191,8 +190,8 @@ def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> s
     clips = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
     if labels is None:
         return clips
-    carried = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
-    return hashlib.sha256(clips.encode() + carried).hexdigest()[:32]
+    bits = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
+    return hashlib.sha256(clips.encode() + bits).hexdigest()[:32]
 
 
 def _report(

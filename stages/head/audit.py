@@ -157,17 +157,17 @@ def _known(ids: NDArray[np.int64]) -> int:
     return len(np.unique(ids[ids >= 0]))
 
 
-def _cardinality(targets: NDArray[np.bool_]) -> dict[str, Any]:
+def _cardinality(labels: NDArray[np.bool_]) -> dict[str, Any]:
     """Labels a song: their mean, how many songs have one, two, ..., and how many sets of labels there are.
 
-    ``targets`` is [songs, labels].
+    ``labels`` is [songs, labels].
     """
-    counts = targets.sum(axis=1)
+    counts = labels.sum(axis=1)
     each, songs = np.unique(counts, return_counts=True)
     return {
         "mean": float(counts.mean()),
         "songs": {str(label): int(count) for label, count in zip(each.tolist(), songs.tolist(), strict=True)},
-        "distinct_sets": len(np.unique(np.packbits(targets, axis=1), axis=0)),
+        "distinct_sets": len(np.unique(np.packbits(labels, axis=1), axis=0)),
     }
 
 

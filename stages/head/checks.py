@@ -11,7 +11,7 @@ from stages.head.settings import Settings
 from stages.head.training.stretches import silent
 from stages.progress import note
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 
 def trainable(data: Collection, settings: Settings, configs: Configs, changes: Mapping[str, str]) -> list[type[Head]]:
@@ -38,7 +38,7 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
     see = f" (why: encore store show {name})"
     for reason, count in data.left_out.items():
         if count:
-            note(f"{counted(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
+            note(f"{plural(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
     if data.x is not None:
         note_silent(silent(data.x), data)
     chosen = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
@@ -57,7 +57,7 @@ def trainable(data: Collection, settings: Settings, configs: Configs, changes: M
 def note_silent(count: int, data: Collection) -> None:
     """Say how many representations are all zero."""
     if count:
-        note(f"all zero: {count:,} of {counted(len(data), 'representation')}; heads cannot tell these clips apart")
+        note(f"all zero: {count:,} of {plural(len(data), 'representation')}; heads cannot tell these clips apart")
 
 
 def _names(heads: Sequence[type[Head]]) -> str:

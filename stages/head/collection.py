@@ -88,8 +88,10 @@ class Collection:
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
         digest = hashlib.sha256(repr((self.info.name, self.label_names)).encode())
-        held = [getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")]
-        for values in [*held, *(self.targets[name] for name in sorted(self.targets))]:
+        arrays = [
+            getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")
+        ]
+        for values in [*arrays, *(self.targets[name] for name in sorted(self.targets))]:
             digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
         return digest.hexdigest()
 
@@ -176,7 +178,7 @@ class Collection:
 
     def remarks(self, parts: Sequence[Split]) -> list[str]:
         """What to know of the parts of some splits of one regime, one line each."""
-        return remarks(parts, song=self.song, artist=self.artist, targets=self.labels, labels=self.label_names)
+        return remarks(parts, song=self.song, artist=self.artist, labels=self.labels, label_names=self.label_names)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Every artist of every clip as pairs of clip and number; None where each clip has one at most."""

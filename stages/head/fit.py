@@ -21,7 +21,7 @@ from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
 from store.errors import EncoreError
-from store.words import counted
+from store.words import plural
 
 _ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
 _RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
@@ -144,7 +144,7 @@ def _check_prediction(head: type[Head], collection: Collection, rule: str, predi
     wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
     if wrong.any():
         raise EncoreError(
-            f"{head.NAME} gave {wrong.sum():,} of {counted(len(collection), 'clip')} scores that are not in [0, 1]; "
+            f"{head.NAME} gave {wrong.sum():,} of {plural(len(collection), 'clip')} scores that are not in [0, 1]; "
             f"representations far larger than those of the training part overflow like this"
         )
 

@@ -113,7 +113,7 @@ def _trained_on(
 
 def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
     """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    catalog, artist, targets = splits.catalog, splits.artist, splits.targets
+    catalog, artist, targets = splits.catalog, splits.artist, splits.labels
     retired = catalog.retired()
     labelled = targets.any(axis=1)
     usable = ~retired & encoded & labelled
@@ -128,7 +128,7 @@ def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | N
         rows=rows,
         x=None,
         labels=targets[rows][:, held],
-        label_names=tuple(splits.labels[i] for i in held.tolist()),
+        label_names=tuple(splits.label_names[i] for i in held.tolist()),
         task=task_of(targets[rows]),
         song=splits.song[rows],
         album=splits.album[rows],

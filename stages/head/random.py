@@ -46,8 +46,8 @@ def uniform(drawn: Tensor) -> Tensor:
 
 def normal(drawn: Tensor) -> Tensor:
     """Standard normals as float64: the distribution inverted at `uniform`."""
-    found: Tensor = torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
-    return found
+    numbers: Tensor = torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
+    return numbers
 
 
 def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:

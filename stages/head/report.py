@@ -16,31 +16,18 @@ from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
 from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
-from stages.head.runs.tested import (
-    Key,
-    Runs,
-    clips_of,
-    common_keys,
-    ensemble_of,
-    find_mode,
-    load_runs,
-    of_one_split,
-    task_of_run,
-)
+from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
 from stages.head.scores.bootstrap import bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
-from stages.progress import note
 from stages.splits.regimes import parse as parse_regime
-from store.errors import RequestError, unknown
+from store.errors import RequestError
 from store.layout import Store, match
-from store.runs import RunFolder, StoredRun, count_runs
+from store.runs import StoredRun, count_runs
 from store.schema import CatalogInfo
-from store.splits import read_dealings
 
-ENSEMBLE = Mode("ensemble")
 KINDS = {
     "by_genres_of_artist": buckets.GENRES,
     "by_songs_of_artist": buckets.SONGS,
@@ -174,53 +161,54 @@ def report(
 ) -> Report:
     """Intervals, paired tests and scores by kind of clip for the runs that ``head`` and ``compare`` left.
 
-    Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are taken. The mean of
+    Test clips of all seeds are pooled; artists are resampled. Only seeds that every mode has are included. The mean of
     the scores of ``ensemble``'s modes is reported as one more mode.
 
     Parameters
     ----------
-    inductive : of modes that read neighbours, take the runs in which training clips alone were neighbours.
+    inductive : of modes that read neighbours, report the runs in which training clips alone were neighbours.
     """
     parse_regime(regime)
-    catalog = store.read_catalog(dataset)
-    data = from_catalog(catalog, store, keeps=False)
-    representation = _representation(store, dataset, backbone)
-    names = list(dict.fromkeys((*modes, *ensemble)))
-    folders = [
-        RunFolder(dataset, folder, mode, regime, inductive and _reads_neighbours(mode))
-        for mode in names
-        for folder in dict.fromkeys((representation, None))
-    ]
-    runs = of_one_split(load_runs(store, data, folders), read_dealings(store, dataset), dataset, regime)
-    if not runs:
-        how = _how_to_make_some(dataset, backbone, names, regime, inductive=inductive)
+    data = from_catalog(store.read_catalog(dataset), store, keeps=False)
+    tested = gather(
+        store,
+        data,
+        representation=_representation(store, dataset, backbone),
+        modes=modes,
+        regime=regime,
+        against=against,
+        ensemble=ensemble,
+        inductive=inductive,
+    )
+    if tested is None:
+        how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, inductive=inductive)
         raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")
-    keys = common_keys(runs, dataset)
-    if ensemble:
-        runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
-    base = _base(runs, against, regime)
-    pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
-    first = next(iter(pooled.values()))
-    task = task_of_run(first[0])
-    clips = [clips_of(data, run) for run in first]
+    return report_on(tested)
+
+
+def report_on(tested: Tested) -> Report:
+    """The report of gathered runs."""
+    data, regime, inductive = tested.data, tested.regime, tested.inductive
     neighbours = [
-        _degree(data, regime, key, inductive=inductive)[of_key] for key, of_key in zip(keys, clips, strict=True)
+        _degree(data, regime, key, inductive=inductive)[clips]
+        for key, clips in zip(tested.keys, tested.clips, strict=True)
     ]
-    test = _TestClips(data, np.concatenate(clips), np.concatenate(neighbours))
-    deviations = _thesis_deviations(catalog.info, representation, regime, inductive=inductive)
+    test = _TestClips(data, tested.pooled, np.concatenate(neighbours))
+    deviations = _thesis_deviations(data.info, tested.representation, regime, inductive=inductive)
+    settings = {mode: runs[0].record.all_settings() for mode, runs in tested.runs.items()}
     return Report(
-        dataset=dataset,
-        synthetic=catalog.info.synthetic,
-        representation=representation,
+        dataset=data.info.name,
+        synthetic=data.info.synthetic,
+        representation=tested.representation,
         regime=regime,
         neighbours="train" if inductive else "all",
-        seeds=sorted({seed for seed, _ in keys}),
-        task=task,
+        seeds=sorted({seed for seed, _ in tested.keys}),
+        task=tested.task,
         labels=data.label_names,
         label_clips=test.truth.sum(axis=0).tolist(),
-        ensemble=list(ensemble),
-        other_settings=_other_settings({mode: of_mode[0].record.all_settings() for mode, of_mode in pooled.items()}),
-        modes=_mode_reports(task, pooled, test, base, deviations),
+        ensemble=tested.ensemble,
+        other_settings=_other_settings(settings),
+        modes=_mode_reports(tested.task, tested.runs, test, tested.base, deviations),
     )
 
 
@@ -307,19 +295,6 @@ def _degree(data: Collection, regime: str, key: Key, *, inductive: bool) -> NDAr
     return degree
 
 
-def _base(runs: Runs, against: str, regime: str) -> Mode | None:
-    """The mode that others are tested against; None, which is noted, where it has no runs."""
-    mode = find_mode(runs, against)
-    if mode is None and against not in registry.names("head"):
-        raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
-    if mode is None:
-        note(
-            f"there are no runs of {against} in regime {regime} among the modes reported: none is tested "
-            f"against it; name another by --against: {', '.join(map(str, runs))}"
-        )
-    return mode
-
-
 def _thesis_deviations(
     info: CatalogInfo, representation: str | None, regime: str, *, inductive: bool
 ) -> Mapping[str, float]:
@@ -327,12 +302,7 @@ def _thesis_deviations(
     paper = paper_on(info)
     if paper is None or not paper.is_of(representation, regime):
         return {}
-    return {mode: value for mode, value in paper.deviations.items() if not (inductive and _reads_neighbours(mode))}
-
-
-def _reads_neighbours(mode: str) -> bool:
-    reads: bool = registry.find("head", mode).READS_NEIGHBOURS
-    return reads
+    return {mode: value for mode, value in paper.deviations.items() if not (inductive and reads_neighbours(mode))}
 
 
 def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:

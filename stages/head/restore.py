@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from stages import registry
 from stages.head.collection import Collection
@@ -81,6 +83,28 @@ class RestoredHead:
         head: type[Head] = registry.find("head", self.members[0].mode)
         return head
 
+    @property
+    def config(self) -> Any:
+        """The settings of the head itself."""
+        return self._spec(self.members[0]).config
+
+    def trust(self, collection: Collection, split: Split, device: torch.device = _CPU) -> NDArray[np.float32] | None:
+        """[clips] how much the artist's labels weigh (`TrainedHead.trust`), the mean over the networks; else None."""
+        head_type = self.head_type
+        if not issubclass(head_type, TrainedHead) or head_type.trust is TrainedHead.trust:
+            return None
+        stretches = Stretches(collection.with_labels(self.labels).held())
+        nodes = torch.arange(len(collection), device=device)
+        weights = []
+        for member in self.members:
+            binder, network = self._bind(head_type, member, stretches, split, device)
+            with torch.inference_mode():
+                weight = binder.any().trust(network, nodes)
+            assert weight is not None
+            weights.append(weight.cpu().numpy())
+        mean: NDArray[np.float32] = np.stack(weights).mean(axis=0, dtype=np.float32)
+        return mean
+
     def score(self, collection: Collection, split: Split, device: torch.device = _CPU) -> Prediction:
         """Scores and decisions [clips, labels] for every clip, in the order of `labels`.
 
@@ -112,6 +136,14 @@ class RestoredHead:
     def _network_scores(
         self, head_type: type[TrainedHead], member: SavedHead, stretches: Stretches, split: Split, device: torch.device
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        binder, network = self._bind(head_type, member, stretches, split, device)
+        scores: np.ndarray[Any, np.dtype[np.float32]] = binder.refined(binder.scores(network)).cpu().numpy()
+        return scores
+
+    def _bind(
+        self, head_type: type[TrainedHead], member: SavedHead, stretches: Stretches, split: Split, device: torch.device
+    ) -> tuple[Binder, nn.Module]:
+        """A network of the head with its weights, and the head on the clips."""
         assert member.shift is not None
         assert member.scale is not None
         assert member.network is not None
@@ -125,8 +157,7 @@ class RestoredHead:
                 f"{self.file} does not fit the head {member.mode} of this version: {error}; train it again: "
                 f"{self.command}"
             ) from error
-        scores: np.ndarray[Any, np.dtype[np.float32]] = binder.refined(binder.scores(network)).cpu().numpy()
-        return scores
+        return binder, network.eval()
 
     def _counted(self, collection: Collection, split: Split) -> Prediction:
         (member,) = self.members

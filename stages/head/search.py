@@ -28,7 +28,7 @@ from store.errors import EncoreError, FormatError, RequestError
 from store.fingerprint import canonical
 from store.layout import Store
 from store.runs import search_path
-from store.words import counted
+from store.words import plural
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -38,7 +38,7 @@ SEED = 0  # of the split and of every network: settings are compared on the same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
+class Best:
     """The best of all finished trials.
 
     ``validation`` and ``default_validation`` are the main metric on the validation part, with ``settings`` and with
@@ -72,7 +72,7 @@ def search(
     changes: Mapping[str, str],
     device: torch.device,
     options: str = "",
-) -> Found:
+) -> Best:
     """Try settings until ``trials`` have been tried in all, those of earlier searches included.
 
     The first trial has the default settings; the next ones are optuna's tree-structured Parzen estimator's. Each
@@ -213,9 +213,9 @@ def _study(store: Store, file: str, name: str) -> Study:
 def _cut_torn_line(path: Path) -> None:
     """Cut off what a full disk or a kill left of a line: the next one would be written behind it, and be lost too."""
     with path.open("r+b") as file:
-        held = file.read()
-        if not held.endswith(b"\n"):
-            file.truncate(held.rfind(b"\n") + 1)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _finished(study: Study) -> list[Any]:
@@ -227,7 +227,7 @@ def _finished(study: Study) -> list[Any]:
 def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], label: str) -> None:
     before = len(_finished(study))
     if before:
-        note(f"{counted(before, 'trial was', 'trials were')} made before")
+        note(f"{plural(before, 'trial was', 'trials were')} made before")
     else:
         study.enqueue_trial(dict(defaults))
     if before < trials:
@@ -248,19 +248,19 @@ def _found(
     defaults: dict[str, Any],
     changes: Mapping[str, str],
     options: str,
-) -> Found:
+) -> Best:
     finished = _finished(study)
     scored = [trial for trial in finished if trial.value is not None]
     if not scored:
         raise EncoreError("no trial ended with a finite loss; a lower --set learning_rate=... may hold it")
     best = max(scored, key=lambda trial: trial.value)  # of equals the first
     settings = _tried(best.params)
-    given = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
-    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in given.items()]
+    changed = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
+    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in changed.items()]
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
     words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
     by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]
-    return Found(
+    return Best(
         dataset=data.info.name,
         synthetic=data.info.synthetic,
         backbone=data.backbone,

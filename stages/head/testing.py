@@ -306,6 +306,6 @@ class HeadTests:
                 np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=0)
 
 
-def _assert_close(found: Prediction, stored: Prediction, tolerance: float) -> None:
-    np.testing.assert_allclose(found.score, stored.score, atol=tolerance, rtol=0)
-    np.testing.assert_array_equal(found.chosen, stored.chosen)
+def _assert_close(prediction: Prediction, stored: Prediction, tolerance: float) -> None:
+    np.testing.assert_allclose(prediction.score, stored.score, atol=tolerance, rtol=0)
+    np.testing.assert_array_equal(prediction.chosen, stored.chosen)

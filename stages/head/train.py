@@ -39,7 +39,7 @@ from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store
 from store.runs import RunFolder, RunRecord, run_name
-from store.words import counted
+from store.words import plural
 
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
@@ -309,7 +309,7 @@ def share(data: Collection, processes: ProcessGroup, device: torch.device, memor
     stretches = Stretches(data, processes, most)
     if len(stretches.stretches) > 1:
         note(
-            f"{counted(len(data), 'clip')} are more than fit in memory; "
+            f"{plural(len(data), 'clip')} are more than fit in memory; "
             f"they are read in {len(stretches.stretches):,} stretches"
         )
     return stretches

@@ -36,7 +36,7 @@ def export_splits(
         if a file cannot be written.
     """
     splits = KeptSplits(catalog, store, keeps)
-    rows = np.flatnonzero(~catalog.retired() & splits.targets.any(axis=1))
+    rows = np.flatnonzero(~catalog.retired() & splits.labels.any(axis=1))
     if not len(rows):
         raise RequestError(f"{catalog.info.name} has no clip that is labelled; there is nothing to split")
     ids = np.array(catalog.strings("song_id"), dtype=object)

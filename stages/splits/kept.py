@@ -29,7 +29,7 @@ from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.schema import Catalog
 from store.splits import Dealing, StoredSplit, keep_splits, read_dealings, read_splits, splits_mark
-from store.words import counted
+from store.words import plural
 
 Ids = NDArray[np.int64]
 
@@ -147,16 +147,16 @@ class KeptSplits:
         return {}
 
     def _mark(self, first: int) -> str:
-        rows = np.flatnonzero(~self.catalog.retired() & self.targets.any(axis=1))
+        rows = np.flatnonzero(~self.catalog.retired() & self.labels.any(axis=1))
         rows = rows[: np.searchsorted(rows, first)]
-        targets = self.targets[rows]
-        used = np.flatnonzero(targets.any(axis=0))
-        digest = hashlib.sha256(repr([self.labels[i] for i in used.tolist()]).encode())
+        labels = self.labels[rows]
+        used = np.flatnonzero(labels.any(axis=0))
+        digest = hashlib.sha256(repr([self.label_names[i] for i in used.tolist()]).encode())
         for ids in (self.song, self.album, self.artist):
             _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
             digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
         digest.update(rows.data)
-        digest.update(np.ascontiguousarray(targets[:, used]).data)
+        digest.update(np.ascontiguousarray(labels[:, used]).data)
         return digest.hexdigest()[:32]
 
     def _numbers(self, splits: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
@@ -179,7 +179,7 @@ class KeptSplits:
             self._dealings.setdefault(column, Dealing(REVISION))  # which is kept nowhere, and so needs no mark
         for column, count in moves.items():
             note(
-                f"{self.catalog.info.name}: {counted(count, 'song')} of the split {column} now in another part, since "
+                f"{self.catalog.info.name}: {plural(count, 'song')} of the split {column} now in another part, since "
                 f"a correction or a new version of a song puts them together with songs there; run its heads again"
             )
         return numbers
@@ -244,7 +244,7 @@ class KeptSplits:
     def _rows(self) -> Ids:
         """The rows that are divided."""
         alive = ~self.catalog.retired()
-        labelled = alive & self.targets.any(axis=1)
+        labelled = alive & self.labels.any(axis=1)
         return np.flatnonzero(labelled if labelled.any() else alive)
 
     @cached_property
@@ -256,7 +256,7 @@ class KeptSplits:
     @property
     def _arrays(self) -> dict[str, Any]:
         """What is dealt among: arrays of the divided rows."""
-        names = ("song", "album", "artist", "related", "recording", "targets")
+        names = ("song", "album", "artist", "related", "recording", "labels")
         arrays = {name: getattr(self, name) for name in names}
         return {name: None if array is None else array[self._rows] for name, array in arrays.items()}
 
@@ -312,7 +312,7 @@ class KeptSplits:
         if 2 * most <= len(first):
             return ""
         return (
-            f"{self.catalog.info.name}: {most:,} of {counted(len(first), 'song')} are joined by artists that they "
+            f"{self.catalog.info.name}: {most:,} of {plural(len(first), 'song')} are joined by artists that they "
             f"share, and stand in one part of the regime artist; to go by the first-named artist alone, embed with "
             f"--first-artist"
         )
@@ -323,15 +323,15 @@ class KeptSplits:
 
     @cached_property
     def _labelled(self) -> tuple[list[str], NDArray[np.bool_]]:
-        return columns.targets(self.catalog)
+        return columns.labels(self.catalog)
 
     @property
-    def labels(self) -> list[str]:
+    def label_names(self) -> list[str]:
         """The names of all labels, sorted."""
         return self._labelled[0]
 
     @property
-    def targets(self) -> NDArray[np.bool_]:
+    def labels(self) -> NDArray[np.bool_]:
         """[rows, labels] which of them each row carries."""
         return self._labelled[1]
 

@@ -37,7 +37,7 @@ def split(
     seed: int,
     related: Ids | None = None,
     recording: Ids | None = None,
-    targets: NDArray[np.bool_] | None = None,
+    labels: NDArray[np.bool_] | None = None,
 ) -> Split:
     """The part of each clip: 0 train, 1 validation, 2 test, -1 in none of them; see `dealt`.
 
@@ -54,7 +54,7 @@ def split(
         return official
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
-    optional: dict[str, Any] = {"related": related, "recording": recording, "targets": targets}
+    optional: dict[str, Any] = {"related": related, "recording": recording, "labels": labels}
     return dealt(regime, seed, song=song, album=album, artist=artist, **optional)
 
 
@@ -67,7 +67,7 @@ def dealt(
     artist: Ids,
     related: Ids | None = None,
     recording: Ids | None = None,
-    targets: NDArray[np.bool_] | None = None,
+    labels: NDArray[np.bool_] | None = None,
     kept: Split | None = None,
 ) -> Split:
     """The part of each clip in ``random``, ``album`` or ``artist``, or its fold (from 0) in a k-fold version of these.
@@ -86,7 +86,7 @@ def dealt(
     song, album, artist : [clips] a number for each, -1 where unknown (never for songs).
     related : [clips] what ``artist`` keeps together instead of the songs of each artist; -1 where unknown.
     recording : [clips] a number that copies and versions of one recording share; they stay together.
-    targets : [clips, labels] the labels of each clip; None where they do not matter.
+    labels : [clips, labels] the labels of each clip; None where they do not matter.
     kept : [clips] the part that each clip was dealt before, -1 for new clips.
 
     Raises
@@ -98,7 +98,7 @@ def dealt(
     group = _groups(base, song=song, album=album, artist=artist if related is None else related, recording=recording)
     fellow = {"random": song, "album": album, "artist": artist}[base]
     shares = SHARES if k is None else [1 / k] * k
-    part = _deal(group, fellow, targets, song, shares, seed, kept)
+    part = _deal(group, fellow, labels, song, shares, seed, kept)
     _complain_of_empty(part, len(shares))
     return part
 
@@ -182,7 +182,7 @@ def _groups(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids |
 def _deal(
     group: Ids,
     fellow: Ids,
-    targets: NDArray[np.bool_] | None,
+    labels: NDArray[np.bool_] | None,
     song: Ids,
     shares: Sequence[float],
     seed: int,
@@ -193,7 +193,7 @@ def _deal(
     _, first_clip = np.unique(song, return_index=True)
     songs = np.bincount(group[first_clip], minlength=int(group.max()) + 1)
     fellows = songs_beside(fellow[first_clip])
-    traits = count_traits(group[first_clip], None if targets is None else targets[first_clip], fellows)
+    traits = count_traits(group[first_clip], None if labels is None else labels[first_clip], fellows)
     before = None if kept is None else _first_part(group, kept, len(songs))
     part: Split = deal(songs, traits, shares, np.random.default_rng(seed), before)[group]
     return part

@@ -16,7 +16,7 @@ Ids = NDArray[np.int64]
 
 
 def remarks(
-    splits: Sequence[Split], *, song: Ids, artist: Ids, targets: NDArray[np.bool_], labels: Sequence[str]
+    splits: Sequence[Split], *, song: Ids, artist: Ids, labels: NDArray[np.bool_], label_names: Sequence[str]
 ) -> list[str]:
     """Labels that have a single song, or that a part lacks, and artists who have most songs of a part.
 
@@ -24,20 +24,20 @@ def remarks(
     ----------
     splits : [clips] each; the splits of one regime.
     song, artist : [clips] a number for each, -1 where unknown.
-    targets : [clips, labels].
-    labels : names of the labels.
+    labels : [clips, labels].
+    label_names : names of the labels.
     """
     _, first_clip = np.unique(song, return_index=True)
-    songs = targets[first_clip].sum(axis=0)
+    songs = labels[first_clip].sum(axis=0)
     single = songs == 1
     lines = []
     if single.any():
-        names = [label for label, is_single in zip(labels, single, strict=True) if is_single]
+        names = [label for label, is_single in zip(label_names, single, strict=True) if is_single]
         lines.append(f"a single song carries {_list(names)}: what is learned there cannot be tested")
     for number, name in enumerate(PARTS):
         parts = [part == number for part in splits]
-        lacking = [~targets[part].any(axis=0) for part in parts]
-        lines += _lacking(name, np.array(lacking), labels)
+        lacking = [~labels[part].any(axis=0) for part in parts]
+        lines += _lacking(name, np.array(lacking), label_names)
         shares = [largest_artist(artist[first_clip], part[first_clip]) for part in parts]
         lines += _largest(name, shares)
     return lines

@@ -18,9 +18,13 @@ from store.errors import ClipError
 from tests.embed.test_midi import SCALE, midi, off, on, program, tempo
 from tests.embed.test_octuple import meter
 
-AUDIO = ("cola", "fcn", "fma-features", "mfcc", "mixcnn", "musicnn")
+AUDIO = ("cnn1d", "cola", "fcn", "fcn4", "fma-features", "mfcc", "mfcc-cnn", "mixcnn", "musicnn", "samplecnn")
 MIDI = ("musicbert", "pianoroll", "pianoroll-cnn")
-SETTINGS: dict[str, dict[str, Any]] = {"musicbert": {"size": "tiny"}, "cola": {"max_segments": 3}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "musicbert": {"size": "tiny"},
+    "cola": {"max_segments": 3},
+    "samplecnn": {"max_windows": 3},
+}
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_copies_are_told_and_kept_apart_where_asked(tmp_path: Path, capsys: pyte
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["r", "s", None])), min_size=1, max_size=7))
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["r", "s", None])), min_size=1, max_size=7))
 def test_what_is_known_of_recordings_is_joined(tmp_path: Path, songs: list[tuple[int, str | None]]) -> None:
     """Songs are together where their bytes or their recordings are equal, directly or through others; else not."""
     for i, (content, _) in enumerate(songs):
@@ -78,6 +78,11 @@ def test_what_is_known_of_recordings_is_joined(tmp_path: Path, songs: list[tuple
         for b in range(len(songs)):
             assert ((joined[a] == joined[b] and joined[a] is not None) or a == b) == linked[a, b]
         assert (joined[a] is None) == (known is None and linked[a].sum() == 1)
+
+
+def test_files_that_hold_nothing_are_no_copies(tmp_path: Path) -> None:
+    options = folder(tmp_path, dict.fromkeys(("a.wav", "b.mp3", "c.mp3"), b""))
+    assert set(recordings(open_catalog("folder", options, Store("memory://empty"))).values()) == {None}
 
 
 def test_stretches_of_one_file(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def wav_length(length: int, riff: int | None = None) -> object:
     [
         ("a.flac", unknown_flac),
         ("a.flac", lambda data: unknown_flac(data) + b"TAG" + bytes(125)),
+        ("a.flac", lambda data: b"ID3\4\0\0\0\0\2\x2c" + bytes(300) + unknown_flac(data)),
         ("a.wav", wav_length(0)),
         ("a.wav", wav_length(0, 0)),
         ("a.wav", wav_length(0xFFFFFFFF, 0xFFFFFFFF)),
@@ -179,7 +180,7 @@ def test_an_ordinary_file_is_left_as_it_is(tmp_path: Path, name: str) -> None:
             assert duration_s(tmp_path / name) == 3.0
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.aiff", "a.au", "a.w64", "a.rf64"])
 def test_a_file_that_ends_early_is_read_and_noted(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     data = write(path, music(RATE_HZ, 20.0))
@@ -259,6 +260,13 @@ FORMATS = {
     "wrong name.mp3": ("-f", "ipod"),
     "-i http:x|y;%00 ä.m4a": (),
 }
+
+
+@needs_ffmpeg
+def test_codecs_of_which_no_stretch_can_be_read(tmp_path: Path) -> None:
+    """libsndfile decodes them from their start alone."""
+    write(tmp_path / "a.wav", sine(RATE_HZ, 4.0), subtype="GSM610")
+    assert pitch_hz(load(tmp_path / "a.wav", 1.5)[0][1]) == pytest.approx(440, abs=2)
 
 
 @needs_ffmpeg

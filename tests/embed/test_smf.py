@@ -232,3 +232,23 @@ def test_a_file_that_is_too_large_to_mend_is_refused_at_once(tmp_path: Path) -> 
     (tmp_path / "song.mid").write_bytes(midi([b"\0\xb0\x07\xc8", *SCALE]) + bytes(MAX_REWRITTEN_BYTES))
     with pytest.raises(ClipError, match="outside"):
         read_score(tmp_path / "song.mid")
+
+
+@pytest.mark.parametrize("tracks", [0, 1])
+def test_tracks_that_the_header_does_not_count(tmp_path: Path, tracks: int) -> None:
+    track = b"\0\x90\x3c\x40\x60\x80\x3c\x40\0\xff\x2f\0"
+    chunks = 2 * (b"MTrk" + len(track).to_bytes(4, "big") + track)
+    path = tmp_path / "a.mid"
+    path.write_bytes(b"MThd\0\0\0\6\0\1" + tracks.to_bytes(2, "big") + b"\0\x60" + chunks)
+    with remarks() as kinds:
+        assert len(read_score(path)) == 2
+    assert [kind for kind, _ in kinds] == ["mended"]
+
+
+def test_a_track_whose_header_says_that_it_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.mid"
+    track = b"\0\x90\x3c\x40\x60\x80\x3c\x40\0\xff\x2f\0"
+    path.write_bytes(b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk\0\0\0\0" + track)
+    with remarks() as kinds:
+        assert len(read_score(path)) == 1
+    assert [kind for kind, _ in kinds] == ["mended"]

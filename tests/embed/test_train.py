@@ -109,7 +109,7 @@ def run(
 ) -> tuple[Trained, dict[str, Tensor]]:
     torch.manual_seed(0)
     toy = kind()
-    names, carried = columns.targets(songs)
+    names, carried = columns.labels(songs)
     made = toy.objectives()[objective](Labels(tuple(names), carried))
     done = train(
         toy,

@@ -78,19 +78,19 @@ def test_folds_test_each_song_once(made: Collection, regime: str) -> None:
 
 def test_labels_are_shared_out_alike(made: Collection, arrays: dict[str, Any]) -> None:
     """Every label, rare ones too, has its 8:1:1 to a song or two where songs are dealt, and near it by artist."""
-    targets = made.labels.copy()
-    targets[:, 4] = False
-    targets[np.isin(made.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
+    labels = made.labels.copy()
+    labels[:, 4] = False
+    labels[np.isin(made.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
     _, first = np.unique(made.song, return_index=True)
     for seed in range(5):
-        part = split("random", **arrays, targets=targets, seed=seed)[first]
-        rare = targets[first][:, 4]
+        part = split("random", **arrays, labels=labels, seed=seed)[first]
+        rare = labels[first][:, 4]
         assert all(1 <= (part[rare] == i).sum() <= 3 for i in (1, 2))
     spread = {}
-    for name, known in (("stratified", targets), ("blind", np.ones_like(targets))):
-        parts = [split("random", **arrays, targets=known, seed=seed)[first] for seed in range(20)]
-        test = np.stack([targets[first][part == 2].mean(axis=0) for part in parts])
-        spread[name] = np.abs(test - targets[first].mean(axis=0)).mean()
+    for name, known in (("stratified", labels), ("blind", np.ones_like(labels))):
+        parts = [split("random", **arrays, labels=known, seed=seed)[first] for seed in range(20)]
+        test = np.stack([labels[first][part == 2].mean(axis=0) for part in parts])
+        spread[name] = np.abs(test - labels[first].mean(axis=0)).mean()
     assert spread["stratified"] < 0.5 * spread["blind"]
 
 
@@ -179,7 +179,7 @@ def test_large_artists_and_one_song_artists_are_in_every_part(regime: str) -> No
     label = np.where(rng.random(len(artist)) < 0.8, rng.integers(0, 8, 800)[artist], rng.integers(0, 8, len(artist)))
     ids = {"song": songs, "album": np.full_like(songs, -1), "artist": artist}
     for seed in range(5):
-        part = dealt(regime, seed, **ids, targets=np.eye(8, dtype=bool)[label])
+        part = dealt(regime, seed, **ids, labels=np.eye(8, dtype=bool)[label])
         for number in range(part.max() + 1):
             mine = part == number
             for least in (2, 4, 8, 16):
@@ -187,7 +187,7 @@ def test_large_artists_and_one_song_artists_are_in_every_part(regime: str) -> No
                 assert abs(share) < 0.5 * 60 / mine.sum(), (number, least)
             distance = np.abs(np.bincount(label[mine], minlength=8) / mine.sum() - np.bincount(label) / len(label))
             assert 0.5 * distance.sum() < 0.06, number
-        assert not np.array_equal(part, dealt(regime, seed + 5, **ids, targets=np.eye(8, dtype=bool)[label]))
+        assert not np.array_equal(part, dealt(regime, seed + 5, **ids, labels=np.eye(8, dtype=bool)[label]))
 
 
 @settings(max_examples=50)

@@ -14,7 +14,19 @@ from stages.embed.choose import find_backbone, load_weights, make_backbone
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
-TRAINED = ("cola", "fcn", "mixcnn", "musicbert", "musicnn", "pianoroll-cnn")
+# Each one's first key is missing in its predecessor, or has another shape there.
+TRAINED = (
+    "cola",
+    "fcn",
+    "mfcc-cnn",
+    "fcn4",
+    "mixcnn",
+    "musicbert",
+    "musicnn",
+    "pianoroll-cnn",
+    "cnn1d",
+    "samplecnn",
+)
 INFO = CatalogInfo(name="x", title="", version="1", licence="", citation="", backbone="fcn", data_root=".")
 
 

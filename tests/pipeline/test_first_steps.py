@@ -29,7 +29,7 @@ COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "rep
     [
         (
             ("train", "mfcc", "--dataset", "demo"),
-            "mfcc cannot be trained; those that can: cola, fcn, mixcnn, musicbert",
+            "mfcc cannot be trained; those that can: cnn1d, cola, fcn, fcn4, mfcc-cnn, mixcnn, musicbert",
         ),
         (("train", "colla", "--dataset", "demo"), "unknown backbone 'colla'.*Did you mean cola"),
         (("train", "cola", "--dataset", "demo", "--regime", "random-5fold"), "trained on one split"),

@@ -20,7 +20,8 @@ NAMES = {
     *("Collection", "HeadScores", "Predictions", "Representation", "TrainedHead"),
     *("EncoreError", "FormatError", "RequestError", "StoreError"),
     *("open_store", "collections", "catalog", "representation", "clip_dataset", "split", "train_head"),
-    *("restore", "score"),
+    *("restore", "score", "predict", "PredictedSongs", "SongPrediction", "Segment"),
+    *("similar", "Similar", "SimilarTo"),
 }
 
 
@@ -34,6 +35,7 @@ def test_every_function_has_an_example_that_runs(
 ) -> None:
     embed_table(encore, features_csv)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "song.mp3").write_bytes(b"which the mode artist does not hear")
     finder = doctest.DocTestFinder(exclude_empty=False)
     found = {test.name: test for test in finder.find(api)}
     lacking = [name for name in api.__all__ if callable(getattr(api, name)) and name.islower()]

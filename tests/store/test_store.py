@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from store.arrays import create_array
 from store.errors import FormatError, RequestError, StoreError
 from store.files import Files
-from store.fingerprint import canonical, fingerprint, hash_ids, hash_values, source_tag
+from store.fingerprint import ADDED_LATER, canonical, fingerprint, hash_ids, hash_values, source_tag
 from store.layout import RepresentationName, Store, check_name, match
 from store.merge import merge
 from store.reader import Representations
@@ -700,6 +700,13 @@ def test_fingerprints_depend_on_numbers_alone() -> None:
 
     assert canonical(Outer(Inner())) == {"inner": {"rate_hz": 16000}}
     assert canonical(Outer(Revised())) == {"inner": {"rate_hz": 16000, "REVISION": 2}}
+
+    @dataclass(frozen=True)
+    class Later(Inner):
+        mono: bool = field(default=True, metadata=ADDED_LATER)
+
+    assert canonical(Later()) == canonical(Inner())
+    assert canonical(Later(mono=False)) == {"rate_hz": 16000, "mono": False}
     with pytest.raises(TypeError):
         canonical(lambda: None)
     with pytest.raises(TypeError):

@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from store.words import counted
+from store.words import plural
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_one_is_one_and_others_are_many() -> None:
-    assert [counted(n, "clip") for n in (0, 1, 1234)] == ["0 clips", "1 clip", "1,234 clips"]
-    assert [counted(n, "song is", "songs are") for n in (1, 2)] == ["1 song is", "2 songs are"]
+    assert [plural(n, "clip") for n in (0, 1, 1234)] == ["0 clips", "1 clip", "1,234 clips"]
+    assert [plural(n, "song is", "songs are") for n in (1, 2)] == ["1 song is", "2 songs are"]
 
 
 def test_messages_count_by_it() -> None:
     """No message puts a number that may be 1 straight before a plural."""
-    plural = re.compile(r"\{(?:len\(\w+\)|\w*count\w*):,\} (?:clips|songs|files|labels|artists|rows|epochs|albums)\b")
+    pattern = re.compile(r"\{(?:len\(\w+\)|\w*count\w*):,\} (?:clips|songs|files|labels|artists|rows|epochs|albums)\b")
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for folder in ("pipeline", "stages", "store")
         for path in sorted((ROOT / folder).rglob("*.py"))
-        for match in plural.finditer(path.read_text(encoding="utf-8"))
+        for match in pattern.finditer(path.read_text(encoding="utf-8"))
     ]
     assert found == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram
 from stages.embed.objectives import Training
 from store.errors import RequestError
+from store.fingerprint import ADDED_LATER
 
 LICENSE = "MIT (code and weights of minzwon/sota-music-tagging-models)"
 
@@ -52,12 +53,14 @@ class TaggerConfig:
     max_windows : how many windows, at most, a clip's vector is the mean of.
     min_s : shorter clips are refused.
     mel : settings of the spectrogram.
+    zero_mean : constrain the first layer's filters to zero mean (see `_zero_mean`); no published weights have that.
     """
 
     window_s: float
     max_windows: int
     min_s: float = 1.0
     mel: Mel = MEL
+    zero_mean: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         least_s = self.mel.fft / self.mel.rate_hz

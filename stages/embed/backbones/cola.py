@@ -7,7 +7,7 @@ No weights were published; ``encore train cola`` makes them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import Backbone, _zero_mean
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
 from store.errors import RequestError
+from store.fingerprint import ADDED_LATER
 
 # Width and depth relative to EfficientNet-B0's, and how many values come out.
 _SIZES = {"tiny": (0.5, 0.5, 640), "b0": (1.0, 1.0, 1280)}
@@ -44,11 +45,13 @@ class ColaConfig:
         times as fast on a CPU.
     max_segments : how many segments of a clip, evenly spread, are averaged; 31 cover 30 s.
     min_s : shorter clips are refused.
+    zero_mean : constrain the first layer's filters to zero mean (see `_zero_mean`).
     """
 
     size: Literal["tiny", "b0"] = "b0"
     max_segments: int = 31
     min_s: float = 0.96
+    zero_mean: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if self.size not in _SIZES:
@@ -78,7 +81,7 @@ class Cola(Backbone):
         self.input = AudioInput(
             rate_hz=MEL.rate_hz, window_samples=SEGMENT, max_windows=config.max_segments, min_s=config.min_s
         )
-        self.module = ColaNetwork(*_SIZES[config.size])
+        self.module = ColaNetwork(*_SIZES[config.size], zero_mean=config.zero_mean)
         self.shape = (_SIZES[config.size][2],)
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
@@ -94,7 +97,7 @@ class Cola(Backbone):
 class ColaNetwork(nn.Module):
     """From samples to the maxima of EfficientNet's last feature maps, as in the authors' code."""
 
-    def __init__(self, width: float, depth: float, dim: int) -> None:
+    def __init__(self, width: float, depth: float, dim: int, *, zero_mean: bool) -> None:
         super().__init__()
         self.spec = mel_spectrogram(MEL)  # before transformers, which imports torchaudio without the stand-in
         from transformers import EfficientNetConfig, EfficientNetModel
@@ -110,7 +113,12 @@ class ColaNetwork(nn.Module):
         self.efficientnet = EfficientNetModel(config)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as fast on a CPU
 
-        _draw_weights(self.efficientnet)
+        _draw_convolutions(self.efficientnet)
+        if zero_mean:
+            stem = self.efficientnet.embeddings
+            stem.padding = nn.ReplicationPad2d(stem.padding.padding)
+            _zero_mean.zero_mean(stem.convolution)
+        _draw_norms(self.efficientnet)
 
     def forward(self, wave: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch dim"]:
         with torch.autocast(wave.device.type, enabled=False):
@@ -120,19 +128,22 @@ class ColaNetwork(nn.Module):
         return pooled
 
 
-def _draw_weights(network: nn.Module) -> None:
-    """Draw the convolutions by He's rule; give batch normalisation scale 1 and the statistics of random patches.
+def _draw_convolutions(network: nn.Module) -> None:
+    """Draw the convolutions by He's rule.
 
     The library, which expects weights to be loaded over its own, draws everything around 0, even the scales of batch
     normalisation: through a network this deep, hardly any signal comes out and hardly any gradient comes back.
     """
-    norms: list[nn.BatchNorm2d] = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-            norms.append(module)
+
+
+def _draw_norms(network: nn.Module) -> None:
+    """Give batch normalisation scale 1 and the statistics of random patches."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_parameters()
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:

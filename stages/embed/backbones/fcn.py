@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from stages.embed.backbones import Backbone, _taggers
+from stages.embed.backbones import Backbone, _taggers, _zero_mean
 from stages.embed.inputs.spectral import Mel
 from stages.embed.objectives import Labels, Objective
 from stages.embed.objectives.supervised import Supervised
@@ -67,7 +67,7 @@ class Fcn(Backbone):
         self.config = config
         self.input = config.audio()
         self.shape = (BLOCKS[-1][0],)
-        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS))
+        self.module = FcnNetwork(config.mel, len(self.JAMENDO_TAGS), zero_mean=config.zero_mean)
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
         return {Supervised.NAME: lambda labels: Supervised(self.module, BLOCKS[-1][0], labels, _taggers.TRAINING)}
@@ -81,11 +81,13 @@ class Fcn(Backbone):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU, max pooling."""
+    """Convolution, batch normalisation, ReLU, max pooling; with ``zero_mean``, filters as of `_zero_mean`."""
 
-    def __init__(self, channels_in: int, channels: int, pooling: tuple[int, int]) -> None:
+    def __init__(self, channels_in: int, channels: int, pooling: tuple[int, int], *, zero_mean: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, 3, padding=1)
+        if zero_mean:
+            _zero_mean.zero_mean(self.conv)
         self.bn = nn.BatchNorm2d(channels)
         self.pooling = pooling
 
@@ -98,18 +100,19 @@ class ConvBlock(nn.Module):
             weight, bias = fuse_conv_bn_weights(
                 self.conv.weight, self.conv.bias, mean, variance, bn.eps, bn.weight, bn.bias
             )
-            x = F.conv2d(x, weight, bias, padding=1)
+            x = self.conv._conv_forward(x, weight, bias)
         return F.relu(F.max_pool2d(x, self.pooling))  # ... and ReLU after the maximum, where it changes nothing
 
 
 class FcnNetwork(_taggers.Tagger):
     """From samples to the vector in front of ``dense``, the output layer."""
 
-    def __init__(self, mel: Mel, tags: int) -> None:
+    def __init__(self, mel: Mel, tags: int, *, zero_mean: bool) -> None:
         super().__init__(mel)
         channels_in = 1
         for number, (channels, pooling) in enumerate(BLOCKS, start=1):
-            self.add_module(f"layer{number}", ConvBlock(channels_in, channels, pooling))
+            block = ConvBlock(channels_in, channels, pooling, zero_mean=zero_mean and number == 1)
+            self.add_module(f"layer{number}", block)
             channels_in = channels
         self.dense = nn.Linear(channels_in, tags)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU

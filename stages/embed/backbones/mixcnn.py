@@ -8,7 +8,7 @@ published; ``encore train mixcnn`` makes them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from stages.embed.inputs.hpss import hpss
 from stages.embed.inputs.spectral import Mel, decibels, mel_filters
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.supervised import Supervised
+from store.fingerprint import ADDED_LATER
 
 VIEWS = ("original", "harmonic", "percussive", "modulation")
 DIM = 64  # of each view's network
@@ -37,10 +38,12 @@ class MixcnnConfig:
     ----------
     max_windows : how many windows of 30 s, at most, a clip's vector is the mean of.
     min_s : shorter clips are refused.
+    zero_mean : constrain the first layer's filters, in each view's network, to zero mean (see `_zero_mean`).
     """
 
     max_windows: int = 1
     min_s: float = 1.0
+    zero_mean: bool = field(default=False, metadata=ADDED_LATER)
 
 
 class Mixcnn(Backbone):
@@ -65,7 +68,7 @@ class Mixcnn(Backbone):
             rate_hz=MEL.rate_hz, window_samples=WINDOW, max_windows=config.max_windows, min_s=config.min_s
         )
         self.shape = (len(VIEWS) * DIM,)
-        self.module = MixcnnNetwork()
+        self.module = MixcnnNetwork(zero_mean=config.zero_mean)
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
         training = Training(batch=16, learning_rate=1e-3, patience=10)
@@ -107,11 +110,16 @@ def modulation(
 class ViewNetwork(nn.Module):
     """Five convolution blocks, then the mean over the remaining bands and columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, zero_mean: bool) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(1)
         widths = [1, *(channels for channels, _ in BLOCKS)]
-        self.blocks = nn.Sequential(*(ConvBlock(before, *block) for before, block in zip(widths, BLOCKS, strict=False)))
+        self.blocks = nn.Sequential(
+            *(
+                ConvBlock(before, *block, zero_mean=zero_mean and before == 1)
+                for before, block in zip(widths, BLOCKS, strict=False)
+            )
+        )
 
     def forward(self, view: Float[Tensor, "batch bands columns"]) -> Float[Tensor, "batch 64"]:
         pooled: Tensor = self.blocks(self.norm(view[:, None])).mean(dim=(2, 3))
@@ -121,10 +129,10 @@ class ViewNetwork(nn.Module):
 class MixcnnNetwork(nn.Module):
     """The four networks, and the layers that weigh their outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, zero_mean: bool) -> None:
         super().__init__()
         self.views = Views()
-        self.networks = nn.ModuleDict({view: ViewNetwork() for view in VIEWS})
+        self.networks = nn.ModuleDict({view: ViewNetwork(zero_mean=zero_mean) for view in VIEWS})
         self.recurrent = nn.GRU(DIM, DIM // 2, batch_first=True, bidirectional=True)
         self.weigh = nn.Linear(DIM, 1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.embed.backbones import Backbone, _taggers
+from stages.embed.backbones import Backbone, _taggers, _zero_mean
 from stages.embed.inputs.spectral import Mel
 from stages.embed.objectives import Labels, Objective
 from stages.embed.objectives.supervised import Supervised
@@ -59,7 +59,7 @@ class Musicnn(Backbone):
         self.config = config
         self.input = config.audio()
         self.shape = (DIM,)
-        self.module = MusicnnNetwork(config.mel, len(self.JAMENDO_TAGS))
+        self.module = MusicnnNetwork(config.mel, len(self.JAMENDO_TAGS), zero_mean=config.zero_mean)
 
     def objectives(self) -> dict[str, Callable[[Labels], Objective]]:
         return {Supervised.NAME: lambda labels: Supervised(self.module, DIM, labels, _taggers.TRAINING)}
@@ -99,13 +99,18 @@ class Horizontal(nn.Module):
 class MusicnnNetwork(_taggers.Tagger):
     """From samples to the input of ``dense2``, the output layer."""
 
-    def __init__(self, mel: Mel, tags: int) -> None:
+    def __init__(self, mel: Mel, tags: int, *, zero_mean: bool) -> None:
         super().__init__(mel)
         channels, sizes = VERTICAL
         vertical = [Vertical(channels, size) for size in sizes]
         channels, lengths = HORIZONTAL
         horizontal = [Horizontal(1, channels, frames) for frames in lengths]
         self.layers = nn.ModuleList([*vertical, *horizontal])
+        if zero_mean:
+            for layer in vertical:
+                _zero_mean.zero_mean(layer.conv)
+            for filters in horizontal:
+                _zero_mean.zero_mean(filters.conv)
         self.layer1 = Horizontal(FRONT, MIDDLE, 7)
         self.layer2 = Horizontal(MIDDLE, MIDDLE, 7)
         self.layer3 = Horizontal(MIDDLE, MIDDLE, 7)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from stages.embed.datasets._spellings import merge_spellings, spellings
 from stages.progress import note
 from store.schema import Catalog
-from store.words import counted
+from store.words import plural
 
 UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
@@ -103,18 +103,19 @@ class Dataset(ABC):
         return ()
 
     def known(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """Catalog columns in which nobody in particular is nobody's artist: ids that are empty, ids and names of
-        ``--various`` (in any case) become null, so that they join no songs. The name stays for people to read.
+        """Catalog columns whose artists are known ones.
 
-        With ``--merge-spellings`` the spellings of an artist or a label are one; else it is said how many differ.
+        Empty ids, and ids and names that ``--various`` lists (case is ignored), become null, so that they join no
+        songs; the name is kept for people to read. With ``--merge-spellings``, spellings of an artist or a label are
+        merged; without it, a note counts those that differ by spelling only.
         """
         columns = self._spelled(columns)
         ids: list[str | None] = columns["artist_id"]
         names: list[str | None] = columns.get("artist_name", ids)
         nobody = {name.strip().casefold() for name in self.various.split("|")} | {""}
-        heard = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
+        is_nobody = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
         artists = [
-            None if heard[id_] or (name is not None and heard[name]) else id_
+            None if is_nobody[id_] or (name is not None and is_nobody[name]) else id_
             for id_, name in zip(ids, names, strict=True)
         ]
         if "other_artist_ids" not in columns:
@@ -142,7 +143,7 @@ def _tell_of_spellings(what: str, spelling: Mapping[str, str]) -> None:
     if pairs:
         one, other = sorted(pairs[0])
         note(
-            f"{counted(len(pairs), f'{what} is', f'{what}s are')} written like another but for case, blanks, accents "
+            f"{plural(len(pairs), f'{what} is', f'{what}s are')} written like another but for case, blanks, accents "
             f"or punctuation ({one!r} and {other!r} are the first); each spelling counts as its own {what}; if they "
             f"are the same: --merge-spellings"
         )

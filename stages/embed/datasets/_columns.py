@@ -13,7 +13,7 @@ from stages.embed.datasets import option
 from stages.embed.tables import Missing, Table, lists, read_table
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.words import counted
+from store.words import plural
 
 SPLIT_WORDS = {
     "train": "train",
@@ -71,9 +71,9 @@ def own_name(name: str | None, reader: str) -> str:
     return check_name(name)
 
 
-def locate(given: str | Path, data: Path | None, what: str) -> Path:
+def locate(place: str | Path, data: Path | None, what: str) -> Path:
     """A file named on the command line: looked for from the working directory, then in the folder ``data``."""
-    places = [Path(given).expanduser()]
+    places = [Path(place).expanduser()]
     if data is not None and not places[0].is_absolute():
         places.append(data / places[0])
     for path in places:
@@ -83,7 +83,7 @@ def locate(given: str | Path, data: Path | None, what: str) -> Path:
 
 
 def open_table(path: Path, not_missing: str | None = None) -> Table:
-    """`read_table`, which also tells of cells that hold many lines."""
+    """`read_table`, with a note on cells of many lines."""
     table = read_table(path, Missing.but(not_missing))
     for name, row, lines in table.long_cells():
         note(
@@ -122,7 +122,7 @@ def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, list[str]
 
 def choose(
     table: Table,
-    given: Mapping[str, Sequence[str]],
+    names_of: Mapping[str, Sequence[str]],
     required: Sequence[str],
     expected: Sequence[str],
     optional: Sequence[str],
@@ -139,19 +139,21 @@ def choose(
         where a column is not there.
     """
     roles = (*required, *expected, *optional)
-    for role, names in given.items():
+    by_name = {role: [role] for role in roles if role not in names_of and role in table.blocks}
+    for role, names in {**by_name, **names_of}.items():
         for name in names if role in roles else ():
-            if name not in table.types:
-                what = "numbers" if name in table.blocks else None
-                raise RequestError(
-                    f"{table.path}: the column {name!r} for {role} holds vectors of {what}"
-                    if what
-                    else f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}"
-                )
-    named = {role: names[0] for role, names in given.items() if names and role in roles}
-    free = {role: role for role in roles if role not in given and role in table.types}
+            if name in table.types:
+                continue
+            if name not in table.blocks:
+                raise RequestError(f"{table.path} has no column {name!r} for {role}; it has: {listing(table)}")
+            raise RequestError(
+                f"{table.path}: the column {name!r} for {role} holds vectors of numbers; write texts there, or say "
+                f"that it is something else: --columns {role}="
+            )
+    named = {role: names[0] for role, names in names_of.items() if names and role in roles}
+    free = {role: role for role in roles if role not in names_of and role in table.types}
     absent = [role for role in (*required, *expected) if role not in named and role not in free]
-    missing = [role for role in absent if role in required or (role not in given and _likely(role, table))]
+    missing = [role for role in absent if role in required or (role not in names_of and _likely(role, table))]
     if missing:
         advice = ",".join(f"{role}={_quoted(_likely(role, table) or '...')}" for role in missing)
         none = [f"{role}=" for role in missing if role not in required]
@@ -281,7 +283,7 @@ def _likely(role: str, table: Table) -> str | None:
 def _check_labelled(table: Table, column: str, labels: Sequence[Sequence[str]], data_set: str) -> None:
     bare = [row for row, names in enumerate(labels) if not names]
     if bare:
-        others = f" (and in {counted(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
+        others = f" (and in {plural(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
         cell = table.read(column)[bare[0]].as_py()
         content = f" ({cell!r})" if cell else ""
         raise RequestError(
@@ -308,7 +310,7 @@ def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]
 
 def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
     """Say how many cells hold no value where a word or a number that is none says so."""
-    told = []
+    counts = []
     words: Counter[str] = Counter()
     for role in ("artist", "labels", "album", "recording", "song", "split"):
         if role not in chosen:
@@ -317,10 +319,10 @@ def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
         words += here
         if here:
             each = ", ".join(f"{word} {count:,}" for word, count in here.most_common(3))
-            told.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
-    if told:
+            counts.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
+    if counts:
         note(
-            f"cells of {table.path.name} that say that there is no value: {'; '.join(told)}; where that is a name: "
+            f"cells of {table.path.name} that say that there is no value: {'; '.join(counts)}; where that is a name: "
             f"--not-missing {words.most_common(1)[0][0]}"
         )
 
@@ -335,8 +337,15 @@ def _tell_of_lists(table: Table, role: str, column: str) -> None:
     if count < _SHARE_OF_LISTS * max(1, sum(cells.values())):
         return
     examples = ", ".join(repr(cell) for cell in likely[:3])
+    if 2 * sum(cell[0] in "[{" for cell in likely) > len(likely):
+        note(
+            f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like records or lists in lists "
+            f"({examples}), and each is taken as one {'label' if role == 'labels' else role}; write the names alone: "
+            f'["A", "B"]'
+        )
+        return
     note(
-        f"{column}: {count:,} of {counted(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
+        f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like lists ({examples}), and each is "
         f"taken as one {'label' if role == 'labels' else role}; if they are: --separator "
         f"'{role}={lists.usual_separator(likely)}'"
     )

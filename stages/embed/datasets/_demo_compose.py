@@ -166,12 +166,12 @@ class _Song:
 
 def _hits(pattern: str) -> list[tuple[int, int, str]]:
     """The (step, length in steps, symbol) of each hit of a pattern."""
-    found = []
+    hits = []
     for step, symbol in enumerate(pattern):
         if symbol not in ".-":
-            held = len(pattern) - step - 1 - len(pattern[step + 1 :].lstrip("-"))
-            found.append((step, held + 1, symbol))
-    return found
+            rest = len(pattern) - step - 1 - len(pattern[step + 1 :].lstrip("-"))
+            hits.append((step, rest + 1, symbol))
+    return hits
 
 
 def _rows(notes: list[tuple[float, float, int, int]]) -> Array:

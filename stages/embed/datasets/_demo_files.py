@@ -51,11 +51,11 @@ def generate(root: Path, songs: Sequence[Song], settings: dict[str, Any]) -> Non
         where a file cannot be written.
     """
     try:
-        held = _stamped(root)
-        if held is not None and held != settings | {"complete": held.get("complete")}:
+        stamp = _stamped(root)
+        if stamp is not None and stamp != settings | {"complete": stamp.get("complete")}:
             _clear(root)
         lacking = [song for song in songs if not all((root / path(song)).is_file() for path in (midi_path, audio_path))]
-        if not lacking and held == settings | {"complete": True}:
+        if not lacking and stamp == settings | {"complete": True}:
             return
         root.mkdir(parents=True, exist_ok=True)
         _stamp(root, settings | {"complete": False})
@@ -120,20 +120,20 @@ def _stamped(root: Path) -> dict[str, Any] | None:
     if not root.exists() or (root.is_dir() and all(path.suffix == ".part" for path in root.iterdir())):
         return None
     try:
-        held = json.loads((root / _STAMP).read_bytes())
+        stamp = json.loads((root / _STAMP).read_bytes())
     except (OSError, ValueError):
-        held = None
-    if not isinstance(held, dict) or "complete" not in held:
+        stamp = None
+    if not isinstance(stamp, dict) or "complete" not in stamp:
         raise RequestError(
             f"{root} holds something else than a demo collection; give an empty or a new folder: "
             f"--data DIR (make: DATA=DIR)"
         )
-    return held
+    return stamp
 
 
-def _stamp(root: Path, held: dict[str, Any]) -> None:
+def _stamp(root: Path, stamp: dict[str, Any]) -> None:
     with _whole(root / _STAMP) as path:
-        path.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+        path.write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
 
 
 def _clear(root: Path) -> None:

@@ -97,10 +97,10 @@ def _tables(timbre: Timbre, pitch: int) -> tuple[Wave, Wave]:
     return waves[0], waves[1]
 
 
-def _tone(timbre: Timbre, pitch: int, held: int) -> Wave:
-    """One note, ``held`` samples long and its release after that."""
+def _tone(timbre: Timbre, pitch: int, length: int) -> Wave:
+    """One note, ``length`` samples long and its release after that."""
     release = int(timbre.release_s * RATE_HZ)
-    time_s = _clock()[: min(held + release, len(_clock()))]
+    time_s = _clock()[: min(length + release, len(_clock()))]
     phase = time_s * np.float32(_frequency_hz(pitch) * _TABLE)
     if timbre.vibrato:
         phase += np.float32(timbre.vibrato * _frequency_hz(pitch) * _TABLE / _VIBRATO) * _wobble()[: len(time_s)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.embed.datasets._columns import texts
 from stages.embed.tables import Table, first_twice
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 # Twelve binary cells agree with the label by chance once in 4,096 times, eight rows are in order once in 40,320.
 _ROWS_IN_ORDER = 8
@@ -87,7 +87,7 @@ def numbered(table: Table, name: str) -> list[str]:
 
 
 def describe_features(features: Sequence[str]) -> str:
-    """What a person is told of features that were not named."""
+    """Notes on which columns are features where none were named."""
     columns = Counter(_NUMBERED.sub("", name) for name in features)
     shown = (name if count == 1 else f"{name} ({count:,} numbers)" for name, count in columns.items())
     return f"features: every column of numbers that is named nothing else: {texts(shown)}"
@@ -120,11 +120,11 @@ def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]])
     if len(number) < 2 or len(of_row) - len(number) < _ROWS_BEYOND_LABELS:
         return False
     first = np.unique(of_row, return_index=True)[1]
-    told = values[known]
-    return bool((told == told[first][of_row]).all() and (told != told[0]).any())
+    known_values = values[known]
+    return bool((known_values == known_values[first][of_row]).all() and (known_values != known_values[0]).any())
 
 
-def onehot_columns(table: Table, given: str) -> dict[str, str]:
+def onehot_columns(table: Table, patterns: str) -> dict[str, str]:
     """Column -> label, from ``--labels-onehot``: names separated by ``|``, or ``genre_*``, where ``*`` is the label.
 
     Raises
@@ -133,7 +133,7 @@ def onehot_columns(table: Table, given: str) -> dict[str, str]:
         where no column has such a name.
     """
     chosen: dict[str, str] = {}
-    for pattern in filter(None, map(str.strip, given.split("|"))):
+    for pattern in filter(None, map(str.strip, patterns.split("|"))):
         before, star, after = pattern.partition("*")
         if not star:
             if pattern not in table.types:
@@ -163,7 +163,7 @@ def onehot_labels(table: Table, columns: dict[str, str]) -> list[list[str]]:
             row = int(np.argmax(wrong))
             raise RequestError(
                 f"{table.where(row)}: {name} is {table.read(name)[row].as_py()!r}, and a column of --labels-onehot "
-                f"holds 0 or 1; it names {counted(len(columns), 'column')}"
+                f"holds 0 or 1; it names {plural(len(columns), 'column')}"
             )
         for row in np.flatnonzero(values == 1).tolist():
             labels[row].append(label)

@@ -44,9 +44,9 @@ class Keyed:
         return [SPLIT_WORDS[words[0].lower()] if words else None for words in self.look_up(songs, only_these=True)]
 
     def strangers(self, songs: Sequence[Sequence[str]]) -> list[str]:
-        """The keys that stand for none of the songs; those of `look_up`."""
+        """The keys with a value that stand for none of the songs; those of `look_up`."""
         known = {key for keys in songs for key in keys}
-        return [key for key in self.values if key not in known]
+        return [key for key, values in self.values.items() if values and key not in known]
 
     def look_up(self, songs: Sequence[Sequence[str]], *, only_these: bool = False) -> list[list[str]]:
         """The values of each song, none where the file does not name it.
@@ -66,7 +66,7 @@ class Keyed:
             raise RequestError(
                 f"{self.path}, line 1: {header!r} is a song, and the first line must name the columns; add such a line"
             )
-        found: list[list[str]] = []
+        values: list[list[str]] = []
         owner: dict[str, str] = {}
         for keys in songs:
             key = next((key for key in keys if key in self.values), None)
@@ -74,7 +74,7 @@ class Keyed:
                 raise RequestError(
                     f"{self.where(key)}: {key!r} may be {owner[key]!r} or {keys[0]!r}; name songs by their path there"
                 )
-            found.append(self.values[key] if key is not None else [])
+            values.append(self.values[key] if key is not None else [])
         strangers = (key for key in self.values if key not in owner)
         if not owner:
             raise RequestError(
@@ -86,7 +86,7 @@ class Keyed:
             near = next((key for keys in songs for key in keys if key.casefold() == stranger.casefold()), None)
             hint = f" (there is {near!r}: letters differ by case)" if near is not None else ""
             raise RequestError(f"{self.where(stranger)}: there is no song {stranger!r}{hint}; correct or remove it")
-        return found
+        return values
 
 
 def keys_of(song_id: str, path: str) -> list[str]:
@@ -96,7 +96,7 @@ def keys_of(song_id: str, path: str) -> list[str]:
 
 
 def read_keyed(
-    given: str,
+    source: str,
     data: Path | None,
     what: str,
     missing: Missing | None = None,
@@ -109,11 +109,11 @@ def read_keyed(
     missing, separator : which words stand for no value, and what separates values, as in `Table.lists`.
     """
     missing = missing or Missing()
-    name, _, part = given.rpartition(":")
+    name, _, part = source.rpartition(":")
     if name and Path(name).suffix.lower() == ".json":
         path = locate(name, data, f"file of {what}")
         return Keyed(path, _read_json(path, part, missing, separator))
-    path = locate(given, data, f"file of {what}")
+    path = locate(source, data, f"file of {what}")
     if path.suffix.lower() == ".json":
         return Keyed(path, _read_json(path, None, missing, separator))
     table = read_table(path, missing)

@@ -14,7 +14,7 @@ import numpy as np
 from stages.embed.datasets import Remote
 from stages.embed.tables.hdf5 import opened
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 MATCHES = "match_scores.json"
 SUMMARY = "msd_summary_file.h5"
@@ -71,13 +71,13 @@ def read_matches(path: Path) -> dict[str, list[str]]:
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise RequestError(f"{path} has more than {_MAX_JSON_BYTES >> 30} GiB, and the official file has 7 MB")
     try:
-        held = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read as JSON: {error}; fetch it again") from error
-    if not isinstance(held, dict):
+    if not isinstance(content, dict):
         raise RequestError(f"{path} must hold a map from track to files; fetch it again")
-    found: dict[str, list[tuple[float, str]]] = {}
-    for track, files in held.items():
+    scores: dict[str, list[tuple[float, str]]] = {}
+    for track, files in content.items():
         if not _TRACK.fullmatch(track) or not isinstance(files, dict):
             raise RequestError(f"{path}: {track!r} is no track with its files; fetch it again")
         for md5, score in files.items():
@@ -85,32 +85,32 @@ def read_matches(path: Path) -> dict[str, list[str]]:
                 raise RequestError(
                     f"{path}: {track} holds {md5!r} with {score!r}, and an MD5 with a confidence is wanted"
                 )
-            found.setdefault(md5, []).append((-score, track))
-    return {md5: [track for _, track in sorted(tracks)] for md5, tracks in found.items()}
+            scores.setdefault(md5, []).append((-score, track))
+    return {md5: [track for _, track in sorted(tracks)] for md5, tracks in scores.items()}
 
 
 def read_summary(path: Path, tracks: Collection[str]) -> dict[str, Song]:
     """The songs of ``tracks`` in the dataset's summary (groups ``metadata`` and ``analysis``), read block by block."""
-    wanted = np.array(sorted(tracks), dtype="S18")
-    found: dict[str, Song] = {}
+    names = np.array(sorted(tracks), dtype="S18")
+    song_of_track: dict[str, Song] = {}
     with opened(path) as file:
         songs = _table(path, file, "metadata/songs", ("artist_id", "artist_name", "release", "title"))
         analysis = _table(path, file, "analysis/songs", ("track_id",))
         if len(songs) != len(analysis):
             raise RequestError(
-                f"{path}: metadata has {counted(len(songs), 'song')} and analysis {len(analysis):,}; fetch it again"
+                f"{path}: metadata has {plural(len(songs), 'song')} and analysis {len(analysis):,}; fetch it again"
             )
         ids = analysis.fields("track_id")
         fields = songs.fields(["artist_id", "artist_name", "release", "title"])
         for start in range(0, len(songs), _BLOCK_ROWS):
             block = ids[start : start + _BLOCK_ROWS]
-            hits = np.flatnonzero(np.isin(block, wanted))
+            hits = np.flatnonzero(np.isin(block, names))
             if not len(hits):
                 continue
             rows = fields[start : start + _BLOCK_ROWS][hits]
             for track, row in zip(block[hits], rows, strict=True):
-                found[track.decode()] = _song(path, row)
-    return found
+                song_of_track[track.decode()] = _song(path, row)
+    return song_of_track
 
 
 def _table(path: Path, file: Any, name: str, fields: tuple[str, ...]) -> Any:
@@ -151,7 +151,7 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
     """
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {_MAX_TEXT_BYTES >> 20} MiB, which no list of genres has")
-    found: dict[str, list[str]] = {}
+    genres_of: dict[str, list[str]] = {}
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
@@ -162,18 +162,18 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
                     raise RequestError(
                         f"{path}, line {number}: {line.strip()[:60]!r} is no track with one genre or two behind tabs"
                     )
-                if track in found:
+                if track in genres_of:
                     raise RequestError(f"{path}, line {number}: {track} stands in an earlier line already")
-                found[track] = list(dict.fromkeys(genres))
+                genres_of[track] = list(dict.fromkeys(genres))
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read: {error}") from error
-    return found
+    return genres_of
 
 
 def song_columns(summary: Path, tracks: Sequence[str | None]) -> dict[str, list[str | None]]:
     """Artist, album and title of each song by its track, as catalog columns; nulls where the summary is not there."""
-    wanted = {track for track in tracks if track}
-    known = read_summary(summary, wanted) if wanted and summary.is_file() else {}
+    names = {track for track in tracks if track}
+    known = read_summary(summary, names) if names and summary.is_file() else {}
     songs = [known.get(track) if track else None for track in tracks]
     return {
         name: [getattr(song, name) if song else None for song in songs]
@@ -183,8 +183,8 @@ def song_columns(summary: Path, tracks: Sequence[str | None]) -> dict[str, list[
 
 def by_file(matches: Mapping[str, list[str]], of_track: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """MD5 -> what its matched tracks carry, without repetition, those of the best match first."""
-    found = {
+    labels_of = {
         md5: list(dict.fromkeys(label for track in tracks for label in of_track.get(track, ())))
         for md5, tracks in matches.items()
     }
-    return {md5: labels for md5, labels in found.items() if labels}
+    return {md5: labels for md5, labels in labels_of.items() if labels}

@@ -9,7 +9,7 @@ from typing import Any
 from stages.embed.datasets._columns import check_songs
 from stages.embed.tables import Table
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 _COUNT = re.compile(r"(?P<song>.*\S)[ ._-]+(?:segment|seg|part|clip|chunk|slice)?[ ._-]?(?P<count>\d+)$", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.(wav|mp3|flac|ogg|au|aiff?|m4a|npy|midi?)$", re.IGNORECASE)
@@ -27,16 +27,16 @@ def look_numbered(names: Sequence[str | None], labels: Sequence[Sequence[str]]) 
     More songs than labels must come of it: ``blues.00001`` is the first song of a genre, not the first piece of one.
     """
     songs: dict[str, list[int]] = {}
-    carried: dict[str, set[frozenset[str]]] = {}
+    labels_of: dict[str, set[frozenset[str]]] = {}
     for name, of_row in zip(names, labels, strict=True):
         match = _COUNT.fullmatch(_SUFFIX.sub("", name)) if name else None
         if match is None:
             return False
         songs.setdefault(match["song"], []).append(int(match["count"]))
-        carried.setdefault(match["song"], set()).add(frozenset(of_row))
-    sets = {labels for each in carried.values() for labels in each}
+        labels_of.setdefault(match["song"], set()).add(frozenset(of_row))
+    sets = {labels for each in labels_of.values() for labels in each}
     runs = sum(len(c) > 1 and len(set(c)) == len(c) and max(c) - min(c) < 2 * len(c) for c in songs.values())
-    return len(songs) > 2 * len(sets) and 2 * runs > len(songs) and all(len(each) == 1 for each in carried.values())
+    return len(songs) > 2 * len(sets) and 2 * runs > len(songs) and all(len(each) == 1 for each in labels_of.values())
 
 
 def song_ids(table: Table, column: str | None, *, segments: bool) -> list[str]:
@@ -99,8 +99,8 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
         seen[song] = seen.get(song, -1) + 1
         clips["clip_id"].append(f"{song}#{seen[song]}" if seen[song] else song)
     merged = len(songs) - len(kept)
-    notes = [f"{counted(len(seen), 'song')} in {counted(len(songs), 'row')}: the rows of a song are its clips"]
+    notes = [f"{plural(len(seen), 'song')} in {plural(len(songs), 'row')}: the rows of a song are its clips"]
     if merged:
-        rows = counted(merged, "row repeats", "rows repeat")
+        rows = plural(merged, "row repeats", "rows repeat")
         notes.append(f"{rows} the features of another row of the same song: one clip, with the labels of both")
     return clips, notes

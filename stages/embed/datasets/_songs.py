@@ -17,7 +17,7 @@ from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
 from stages.embed.tables import MAX_ROWS, Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
-from store.words import counted
+from store.words import plural
 
 SUFFIXES = AUDIO_SUFFIXES | MIDI_SUFFIXES
 
@@ -82,13 +82,15 @@ _THERE = "there"
 
 def _unread(root: Path, state: str, paths: list[str]) -> str:
     """How many files are not read, and why, with the first of them."""
-    files, first = counted(len(paths), "file is", "files are"), f"{paths[0]!r} is the first"
+    files, first = plural(len(paths), "file is", "files are"), f"{paths[0]!r} is the first"
     if state == "not-supported":
         return f"{files} of no format that is read ({first}); have: {', '.join(sorted(SUFFIXES))}"
     if state == "not-followed":
         return f"{files} there through links out of {root} ({first}), and not followed; --follow-links follows them"
+    if state == "not-a-file":
+        return f"{files} folders, pipes, sockets or links to nothing ({first})"
     if state == "outside":
-        return f"{counted(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
+        return f"{plural(len(paths), 'path leads', 'paths lead')} out of {root} ({first})"
     return f"{files} not under {root} ({first}{_near(root, paths)})"
 
 
@@ -117,15 +119,17 @@ def _on_disk(root: Path, path: str, *, follow_links: bool) -> tuple[str, str]:
     if path.split(os.sep)[0] == "..":
         return path.replace(os.sep, "/"), "outside"
     forms = [path] if path.isascii() else [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
-    there = None if "\0" in path else next((form for form in forms if os.path.isfile(f"{root}/{form}")), None)
+    spelling = None if "\0" in path else next((form for form in forms if os.path.lexists(f"{root}/{form}")), None)
     state = _THERE
-    if there is None:
+    if spelling is None:
         state = "missing"
-    elif not follow_links and leads_out(root, there):
+    elif not follow_links and leads_out(root, spelling):
         state = "not-followed"
+    elif not os.path.isfile(root / spelling):
+        state = "not-a-file"
     elif not is_song(path) and os.path.splitext(path)[1]:
         state = "not-supported"
-    return (path if there is None else there).replace(os.sep, "/"), state
+    return (path if spelling is None else spelling).replace(os.sep, "/"), state
 
 
 def clip_id(song: str, start_s: float | None, duration_s: float | None) -> str:
@@ -152,7 +156,7 @@ def cut(
     most = sum(counts)
     if most > MAX_ROWS:
         raise RequestError(
-            f"--clips {max(counts):,} could cut {most:,} clips from {counted(len(paths), 'song')}, and {MAX_ROWS:,} "
+            f"--clips {max(counts):,} could cut {most:,} clips from {plural(len(paths), 'song')}, and {MAX_ROWS:,} "
             f"are the most; give a smaller --clips"
         )
     stretches: list[list[Stretch]] = []
@@ -191,6 +195,17 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     if count == 0 or length_s <= clip_s:
         return [(None, None)]
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
+
+
+def stretches_along(path: Path, clip_s: float, hop_s: float) -> list[Stretch]:
+    """A stretch of ``clip_s`` seconds every ``hop_s`` seconds; the whole song where it is no longer than one."""
+    length_s = _length_s(Path("/"), path.relative_to("/").as_posix(), follow_links=True)
+    if length_s <= clip_s:
+        return [(None, None)]
+    count = int((length_s - clip_s) / hop_s + 1e-3) + 1  # files end some samples early
+    if count > MAX_ROWS:
+        raise RequestError(f"{path}: {count:,} stretches, and {MAX_ROWS:,} are the most; give a longer --hop")
+    return [(round(i * hop_s, 3), clip_s) for i in range(count)]
 
 
 def _length_s(root: Path, relative: str, *, follow_links: bool) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 FOLLOW_LINKS = "follow symbolic links that lead out of the folder of the songs"
 
@@ -39,12 +39,12 @@ class Walk:
         """What a person should know of what is not among ``files``."""
         notes = []
         if self.undecodable:
-            those = counted(len(self.undecodable), "file or folder is", "files or folders are")
+            those = plural(len(self.undecodable), "file or folder is", "files or folders are")
             notes.append(
                 f"{those} left out, because the name is not UTF-8; rename: {named(self.undecodable)} in {self.root}"
             )
         if self.not_followed:
-            links = counted(len(self.not_followed), "link to a folder", "links to folders")
+            links = plural(len(self.not_followed), "link to a folder", "links to folders")
             notes.append(
                 f"{links} out of {self.root} not followed: {named(self.not_followed)}; --follow-links follows them"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.embed.datasets import Dataset, option
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 _GENERATOR = 2  # raise when other files come out of the same settings
 _FEWEST, _MOST = 10, 20_000
@@ -52,7 +52,7 @@ class Demo(Dataset):
         info = CatalogInfo(
             name=self.NAME,
             title=self.TITLE,
-            version=f"{_GENERATOR}, seed {self.seed}, {counted(self.songs, 'song')}",
+            version=f"{_GENERATOR}, seed {self.seed}, {plural(self.songs, 'song')}",
             licence=self.LICENSE,
             citation=self.CITATION,
             backbone=self.BACKBONE,

@@ -21,7 +21,7 @@ from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
 GENRES = ("top", "roots", "all")
@@ -99,20 +99,20 @@ class Fma(Dataset):
     def catalog(self) -> Catalog:
         data = self._data()
         tracks = _open(_find(data, "tracks.csv"))
-        columns, wanted = _read(tracks, tuple(SUBSETS)[: list(SUBSETS).index(self.subset) + 1])
+        columns, rows = _read(tracks, tuple(SUBSETS)[: list(SUBSETS).index(self.subset) + 1])
         if self.genres == "top":
             labels = [[name] if name else [] for name in tracks.strings("track.genre_top")]
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
-        broken = sorted(row for row in wanted if int(columns["clip_id"][row]) in BROKEN)
-        whole = [row for row in wanted if int(columns["clip_id"][row]) not in BROKEN]
+        broken = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
+        whole = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
         kept = [row for row in whole if labels[row] or self.unlabelled]
         if not any(labels[row] for row in kept):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
         notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
-        if len(wanted) != SUBSETS[self.subset]:
+        if len(rows) != SUBSETS[self.subset]:
             notes.append(
-                f"{tracks.path.name} names {counted(len(wanted), 'song')} of --subset {self.subset}, and the official "
+                f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "
                 f"file {SUBSETS[self.subset]:,}"
             )
         for text in notes:
@@ -185,9 +185,9 @@ def _other_release(path: Path, what: str) -> RequestError:
 def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
     """Catalog columns of every song, and the rows of the songs in ``subsets``."""
     songs, artists, albums = (tracks.strings(name) for name in ("track_id", "artist.id", "album.id"))
-    splits, held = tracks.strings("set.split"), tracks.strings("set.subset")
+    splits, subset_of = tracks.strings("set.split"), tracks.strings("set.subset")
     seen: dict[str, int] = {}
-    for row, (song, split, subset) in enumerate(zip(songs, splits, held, strict=True)):
+    for row, (song, split, subset) in enumerate(zip(songs, splits, subset_of, strict=True)):
         if song is None or not song.isascii() or not song.isdigit() or len(song) > 6:
             raise RequestError(f"{tracks.where(row)}: track_id is {song!r}, and no song of FMA has such an id")
         if seen.setdefault(song, row) != row:
@@ -205,7 +205,7 @@ def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
         "title": tracks.text("track.title").to_pylist(),
         "split_official": [_SPLITS[split or ""] for split in splits],
     }
-    return columns, [row for row, subset in enumerate(held) if subset in subsets]
+    return columns, [row for row, subset in enumerate(subset_of) if subset in subsets]
 
 
 class _Genres:
@@ -224,7 +224,7 @@ class _Genres:
 def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
     """The names of each song's genres, or of the roots above them, without repetition."""
     names = genres.root if roots else genres.name
-    found: list[list[str]] = []
+    genre_lists: list[list[str]] = []
     for row, cell in enumerate(tracks.strings("track.genres")):
         if cell is None or not _LIST.fullmatch(cell):
             raise RequestError(f"{tracks.where(row)}: track.genres is {cell!r}, and a list such as [21, 76] is wanted")
@@ -234,18 +234,18 @@ def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
             if name is None:
                 raise RequestError(f"{tracks.where(row)}: genre {genre} does not stand in {genres.path}")
             of_song[name] = None
-        found.append(list(of_song))
-    return found
+        genre_lists.append(list(of_song))
+    return genre_lists
 
 
 def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[str]:
     notes = []
     if broken:
         named = ", ".join(songs[row] for row in broken)
-        notes.append(f"{counted(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
+        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
-        notes.append(f"{counted(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")
+        notes.append(f"{plural(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")
     return notes
 
 

@@ -10,6 +10,7 @@ also stand in for a column of a table. A song that the labels do not name is lef
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,18 +36,20 @@ from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
     cut,
+    cut_columns,
     is_midi,
     is_song,
     named_songs,
     songs_under,
     stable_id,
+    stretches_along,
 )
 from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder
 from stages.embed.tables import Missing, Table, lists
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 MIDI_CLIPS = 4
 CLIP_S = 15.0
@@ -191,13 +194,13 @@ class Folder(Dataset):
         for column, values in columns.items():
             columns[column] = [values[row] for row in kept]
         for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
-            more = counted(len(strangers), "more song that is", "more songs that are")
+            more = plural(len(strangers), "more song that is", "more songs that are")
             note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
         every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
         if left == every:
             return ()
         them = "it" if every - left == 1 else "them"
-        text = f"{every - left:,} of {counted(every, 'song')} left out: {keyed.path.name} has no label for {them}"
+        text = f"{every - left:,} of {plural(every, 'song')} left out: {keyed.path.name} has no label for {them}"
         note(text)
         return (text,)
 
@@ -209,14 +212,16 @@ class Folder(Dataset):
 
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
-        given = list(zip(columns["start_s"], columns["duration_s"], strict=True))
+        stretch_of_row = list(zip(columns["start_s"], columns["duration_s"], strict=True))
         counts = [
             self._clips(path) if stretch == (None, None) else 0
-            for path, stretch in zip(columns["path"], given, strict=True)
+            for path, stretch in zip(columns["path"], stretch_of_row, strict=True)
         ]
         cuts = cut(root, columns["path"], counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         stretches = [
-            (row, found) for row, cutting in enumerate(cuts) for found in (cutting if counts[row] else [given[row]])
+            (row, stretch)
+            for row, cutting in enumerate(cuts)
+            for stretch in (cutting if counts[row] else [stretch_of_row[row]])
         ]
         clips = {name: [values[row] for row, _ in stretches] for name, values in columns.items()}
         clips["start_s"] = [start_s for _, (start_s, _) in stretches]
@@ -237,7 +242,7 @@ def _passed_over(there: Walk) -> list[str]:
     if not others:
         return []
     listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
-    return [f"{counted(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
+    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
@@ -269,3 +274,57 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
     check_songs(columns, table.where)
+
+
+def songs_in(folder: Path) -> list[Path]:
+    """Every recording and MIDI file under a folder; RequestError where there is none."""
+    root = root_folder(folder)
+    paths, there = songs_under(root, follow_links=False)
+    for text in there.notes():
+        note(text)
+    return [root / path for path in paths]
+
+
+def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Catalog:
+    """The clips of some files as a catalog that is in no store: ``count`` stretches of each, or the whole for 0.
+
+    A song's id is the place of its file among ``paths``.
+    """
+    root = Path("/")
+    columns: Columns = {
+        "path": [path.relative_to(root).as_posix() for path in paths],
+        "song_id": [f"{number:09}" for number in range(len(paths))],
+    }
+    return _unlabelled(name, cut_columns(root, columns, count, clip_s, follow_links=True))
+
+
+def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:
+    """The same with a stretch of ``clip_s`` seconds every ``hop_s`` seconds, all within the song."""
+    clips = [
+        (f"{number:09}", path, stretch)
+        for number, path in enumerate(paths)
+        for stretch in stretches_along(path, clip_s, hop_s)
+    ]
+    columns: Columns = {
+        "path": [path.relative_to("/").as_posix() for _, path, _ in clips],
+        "song_id": [song for song, _, _ in clips],
+        "start_s": [start_s for _, _, (start_s, _) in clips],
+        "duration_s": [duration_s for _, _, (_, duration_s) in clips],
+        "clip_id": [clip_id(song, *stretch) for song, _, stretch in clips],
+    }
+    return _unlabelled(name, columns)
+
+
+def _unlabelled(name: str, columns: Columns) -> Catalog:
+    info = CatalogInfo(
+        name=name,
+        title=name,
+        version="own",
+        licence=Folder.LICENSE,
+        citation=Folder.CITATION,
+        backbone=Folder.BACKBONE,
+        data_root="/",
+        follow_links=True,
+    )
+    rows = len(columns["path"])
+    return Catalog.build(info, {**columns, "artist_id": [None] * rows, "labels": [[]] * rows})

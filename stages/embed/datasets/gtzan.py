@@ -16,7 +16,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, is_text, root_folder
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = ("filtered", "all")
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
@@ -76,19 +76,19 @@ class Gtzan(Dataset):
         folder = next((name for name in _FOLDERS if (self.data / name / GENRES[0]).is_dir()), None)
         if folder is None and self.subset == "all":
             raise RequestError(f"there is no folder {GENRES[0]} in {self.data} or its {_FOLDERS[0]}. {self.FILES}")
-        there = _songs(self.data, folder) if folder is not None else {}
+        path_of = _songs(self.data, folder) if folder is not None else {}
         split = _read_lists(self.data) if self.subset == "filtered" or self._has_lists else {}
-        songs = sorted(split if self.subset == "filtered" else there)
+        songs = sorted(split if self.subset == "filtered" else path_of)
         names, titles, notes = self._artists(songs)
-        absent = len(set(songs) - set(there))
+        absent = len(set(songs) - set(path_of))
         if absent:
-            notes.append(f"{absent:,} of {counted(len(songs), 'song')} not under {self.data}")
+            notes.append(f"{absent:,} of {plural(len(songs), 'song')} not under {self.data}")
         for text in notes:
             note(text)
         columns = {
             "clip_id": songs,
             "song_id": songs,
-            "path": [there.get(song) or f"{_FOLDERS[0]}/{song.split('.')[0]}/{song}.wav" for song in songs],
+            "path": [path_of.get(song) or f"{_FOLDERS[0]}/{song.split('.')[0]}/{song}.wav" for song in songs],
             "labels": [[song.split(".")[0]] for song in songs],
             "title": titles,
             "split_official": [split.get(song) for song in songs],
@@ -116,8 +116,8 @@ class Gtzan(Dataset):
         assert self.data is not None
         if self.artists is not None:
             keys = [[song, f"{song}.wav", f"{song}.au"] for song in songs]
-            found = read_keyed(self.artists, self.data, "artists").look_up(keys)
-            return [names[0] if names else None for names in found], [None] * len(songs), []
+            artists = read_keyed(self.artists, self.data, "artists").look_up(keys)
+            return [names[0] if names else None for names in artists], [None] * len(songs), []
         if not (self.data / INDEX).is_file():
             text = f"no artist is known: put {INDEX} into {self.data}, or give --artists FILE"
             return [None] * len(songs), [None] * len(songs), [text]
@@ -128,14 +128,14 @@ class Gtzan(Dataset):
 
 def _songs(data: Path, folder: str) -> dict[str, str]:
     """Song -> path of every excerpt that is there."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for genre in GENRES:
         for path in sorted((data / folder / genre).glob(f"{genre}.*")):
             if is_text(str(path)) and _PATH.fullmatch(f"{genre}/{path.name}"):
-                found.setdefault(path.stem, path.relative_to(data).as_posix())
-    if not found:
+                paths.setdefault(path.stem, path.relative_to(data).as_posix())
+    if not paths:
         raise RequestError(f"there is no song in {data / folder / GENRES[0]} or beside it. {Gtzan.FILES}")
-    return found
+    return paths
 
 
 def _read_lists(data: Path) -> dict[str, str]:
@@ -143,7 +143,7 @@ def _read_lists(data: Path) -> dict[str, str]:
     absent = [name for name in _LISTS if not (data / name).is_file()]
     if absent:
         raise RequestError(f"{data} lacks {', '.join(absent)}; --subset all does without. {Gtzan.FILES}")
-    found: dict[str, str] = {}
+    sides: dict[str, str] = {}
     for name, side in _LISTS.items():
         for number, line in enumerate(_text(data / name).splitlines(), start=1):
             match = _PATH.fullmatch(line.strip())
@@ -151,26 +151,26 @@ def _read_lists(data: Path) -> dict[str, str]:
                 raise RequestError(
                     f"{data / name}, line {number}: {line[:60]!r}, and a path such as blues/blues.00029.wav is wanted"
                 )
-            if match[2] in found:
+            if match[2] in sides:
                 raise RequestError(
-                    f"{data / name}, line {number}: {match[2]} stands in {found[match[2]]} already; "
+                    f"{data / name}, line {number}: {match[2]} stands in {sides[match[2]]} already; "
                     f"a song belongs to one side of a split, once"
                 )
-            found[match[2]] = side
-    return found
+            sides[match[2]] = side
+    return sides
 
 
 def _read_index(path: Path) -> dict[str, tuple[str, str]]:
     """Song -> artist and title, from lines ``blues.00000.wav ::: artist ::: title``; ``#`` begins a comment."""
-    found: dict[str, tuple[str, str]] = {}
+    songs: dict[str, tuple[str, str]] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if line.startswith("#") or not line.strip():
             continue
         match = _INDEXED.fullmatch(line.strip())
         if match is None or not _SONG.fullmatch(match["song"]):
             raise RequestError(f"{path}, line {number}: {line[:60]!r} is not song ::: artist ::: title")
-        found[match["song"]] = match["artist"], match["title"]
-    return found
+        songs[match["song"]] = match["artist"], match["title"]
+    return songs
 
 
 def _text(path: Path) -> str:

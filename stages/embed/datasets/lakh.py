@@ -35,7 +35,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, leads_out, root_fold
 from stages.progress import note, task
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = ("full", "matched", "clean")
 GENRES = ("topmagd", "masd", "magd")
@@ -161,10 +161,10 @@ class Lakh(Dataset):
             raise RequestError(
                 f"{path} names recordings; {MATCHES} says which file is which and must lie in {self.data}"
             )
-        found = by_file(matches, read_assignments(path))
-        if not found:
+        labels = by_file(matches, read_assignments(path))
+        if not labels:
             raise RequestError(f"{path} names none of the recordings of {MATCHES}")
-        return found
+        return labels
 
     def _files(
         self, root: Path, matches: Mapping[str, list[str]], labels: Mapping[str, list[str]]
@@ -184,7 +184,7 @@ class Lakh(Dataset):
             left = len(titles) - len(files)
             return files, [
                 *notes,
-                *([f"{left:,} of {counted(len(titles), 'file')} left out: no label"] if left else []),
+                *([f"{left:,} of {plural(len(titles), 'file')} left out: no label"] if left else []),
             ]
         paths = _named_by_md5(there, matches)
         files, absent = [], 0
@@ -197,7 +197,7 @@ class Lakh(Dataset):
             raise RequestError(f"the labels name no file of --subset {self.subset}. {self.FILES}")
         notes = there.notes()
         if absent:
-            notes.append(f"{absent:,} of {counted(len(files), 'labelled file')} not under {within}")
+            notes.append(f"{absent:,} of {plural(len(files), 'labelled file')} not under {within}")
         if self.unlabelled:
             free = (md5 for md5 in paths if not labels.get(md5))
             files = sorted([*files, *(_File(md5, md5, paths[md5]) for md5 in free)], key=lambda file: file.song)
@@ -211,7 +211,7 @@ class Lakh(Dataset):
         outside = [path for path, _ in songs if not self.follow_links and leads_out(root, path)]
         notes = there.notes()
         if outside:
-            those = counted(len(outside), "file is a link", "files are links")
+            those = plural(len(outside), "file is a link", "files are links")
             notes.append(f"{those} out of {root} ({outside[0]!r} is the first) and not followed; --follow-links does")
         songs = sorted((path, song) for path, song in songs if path not in set(outside) and (root / path).is_file())
         if not songs:

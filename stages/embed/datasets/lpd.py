@@ -31,7 +31,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder, walk
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 SUBSETS = ("cleansed", "full")
 CLIPS = 8
@@ -141,7 +141,7 @@ class Lpd(Dataset):
         return Catalog.build(info, self.known(clips))
 
     def _rolls(self, root: Path, matches: dict[str, list[str]]) -> tuple[dict[str, str], Walk]:
-        """MD5 -> path of the rolls that are there; the folder of a track tells a match where none is known."""
+        """MD5 -> path of the rolls that are there; where no match is known, the folder of a track is one."""
         name = f"lpd_5_{self.subset}"
         within = next((root / place for place in (f"lpd_5/{name}", name) if (root / place).is_dir()), root)
         there = walk(root, within, follow_links=self.follow_links)
@@ -180,7 +180,7 @@ class Lpd(Dataset):
     def _notes(self, root: Path, bare: int, rolls: int, absent: int, there: Walk) -> tuple[str, ...]:
         notes = there.notes()
         if bare:
-            notes.append(f"{bare:,} of {counted(rolls, 'roll')} left out: no label")
+            notes.append(f"{bare:,} of {plural(rolls, 'roll')} left out: no label")
         if absent:
             notes.append(f"{absent:,} labelled songs have no roll under {root}")
         if self.artists is None and not (root / SUMMARY).is_file():
@@ -192,19 +192,19 @@ class Lpd(Dataset):
 
 def _read_ids(path: Path) -> dict[str, str]:
     """MD5 -> track, a line each."""
-    found: dict[str, str] = {}
+    track_of: dict[str, str] = {}
     for number, line in _lines(path):
         match = _PAIR.fullmatch(line)
         if match is None:
             raise RequestError(f"{path}, line {number}: {line[:60]!r} is no MD5 with its track; fetch the file again")
-        if found.setdefault(match[1], match[2]) != match[2]:
+        if track_of.setdefault(match[1], match[2]) != match[2]:
             raise RequestError(f"{path}, line {number}: {match[1]} stands in an earlier line with another track")
-    return found
+    return track_of
 
 
 def _read_lists(folder: Path) -> dict[str, list[str]]:
     """Track -> labels, from files ``id_list_<label>.txt`` that hold a track a line."""
-    found: dict[str, list[str]] = {}
+    labels_of: dict[str, list[str]] = {}
     lists = sorted((match[1], path) for path in folder.iterdir() if (match := _LIST.fullmatch(path.name)))
     if not lists:
         raise RequestError(f"there is no id_list_<label>.txt in {folder}")
@@ -212,10 +212,10 @@ def _read_lists(folder: Path) -> dict[str, list[str]]:
         for number, line in _lines(path):
             if not _TRACK.fullmatch(line):
                 raise RequestError(f"{path}, line {number}: {line[:60]!r} is no track; fetch the file again")
-            of_track = found.setdefault(line, [])
+            of_track = labels_of.setdefault(line, [])
             if label not in of_track:
                 of_track.append(label)
-    return found
+    return labels_of
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from store.errors import RequestError, unknown
 from store.schema import SPLITS, Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 THESIS_GENRES = frozenset(
     {"electronic", "soundtrack", "pop", "ambient", "rock", "classical", "easylistening", "alternative", "chillout"}
@@ -106,8 +106,8 @@ class Mtg(Dataset):
         data = self._data()
         lists = self._lists(data)
         thesis = self.subset == "genre" and self.genres != "all"
-        wanted = THESIS_GENRES if thesis else None
-        columns = _read(lists, self._names, SUBSETS[self.subset][1], wanted, unlabelled=self.unlabelled)
+        tags = THESIS_GENRES if thesis else None
+        columns = _read(lists, self._names, SUBSETS[self.subset][1], tags, unlabelled=self.unlabelled)
         if not any(columns["labels"]):
             raise RequestError(f"{lists} names no song that has one of the tags that are asked for")
         root = self.audio or data
@@ -157,9 +157,9 @@ class Mtg(Dataset):
 
 
 def _read(
-    folder: Path, names: list[str], category: str, wanted: frozenset[str] | None, *, unlabelled: bool
+    folder: Path, names: list[str], category: str, selection: frozenset[str] | None, *, unlabelled: bool
 ) -> dict[str, list[Any]]:
-    """Catalog columns from a split's three lists; labels, and songs if not ``unlabelled``, restricted to ``wanted``.
+    """Catalog columns from a split's three lists; labels, and songs if not ``unlabelled``, restricted to ``selection``.
 
     Tags of one category are labels by their names; where a list mixes categories, they keep them (``genre---rock``).
     """
@@ -186,8 +186,8 @@ def _read(
                 )
             places[song] = path, line
             labels = [tag.removeprefix(f"{category}---") for tag in tags.split("\t")]
-            if wanted is not None:
-                labels = [label for label in labels if label in wanted]
+            if selection is not None:
+                labels = [label for label in labels if label in selection]
             if labels or unlabelled:
                 row = (song, song, artist, album, file, float(length), labels, side)
                 for column, value in zip(columns.values(), row, strict=True):
@@ -225,7 +225,7 @@ def _malformed(path: Path, line: int, text: str, patterns: list[str]) -> Request
                 f"{path}, line {line}: {name} is {cell[:60]!r}, which no official list has; fetch the file again"
             )
     return RequestError(
-        f"{path}, line {line}: {counted(len(cells), 'column')}, and {len(_HEADER)} are the least; fetch the file again"
+        f"{path}, line {line}: {plural(len(cells), 'column')}, and {len(_HEADER)} are the least; fetch the file again"
     )
 
 

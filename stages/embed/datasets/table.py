@@ -48,7 +48,7 @@ from stages.embed.tables.npy import with_arrays
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
-from store.words import counted
+from store.words import plural
 
 _EXPECTED = ("artist", "labels")
 _OPTIONAL = ("song", "album", "recording", "title", "split")
@@ -117,7 +117,7 @@ class FeatureTable(Dataset):
         features, notes = every, passed
         if "features" in given:
             features, notes = named_features(table, given["features"]), []
-        else:
+        elif features:
             note(describe_features(every))
         if not features:
             raise RequestError(
@@ -163,7 +163,7 @@ class FeatureTable(Dataset):
         columns["labels"] = self._keyed(self.labels, "labels").look_up(songs)
         bare = sum(not names for names in columns["labels"])
         kept = "kept without one" if self.unlabelled else "left out"
-        return [f"{bare:,} of {counted(len(songs), 'row')} {kept}: {self.labels} has no label for them"] if bare else []
+        return [f"{bare:,} of {plural(len(songs), 'row')} {kept}: {self.labels} has no label for them"] if bare else []
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the table, read as a column of that role would be."""
@@ -209,7 +209,7 @@ def _tell_of_equals(songs: Sequence[str], marks: Sequence[str]) -> None:
     count = sum(each for each in Counter(mark for _, mark in pairs).values() if each > 1)
     if count:
         note(
-            f"{counted(count, 'song has', 'songs have')} exactly the numbers of another; where they are copies, a "
+            f"{plural(count, 'song has', 'songs have')} exactly the numbers of another; where they are copies, a "
             f"column recording keeps them together in every split"
         )
 

@@ -90,7 +90,8 @@ def song_file(root: Path, relative: str, *, follow_links: bool = False) -> Path:
     ------
     ClipError
         ``outside`` where the path leaves the folder, ``not-followed`` where a link does and ``follow_links`` is not
-        set, ``not-a-file`` for a pipe (which would be waited for without end), a device or a link to itself.
+        set, ``not-a-file`` for a folder, a pipe (which would be waited for without end), a device, a link to itself
+        or to nothing.
     """
     if os.path.normpath(relative).split(os.sep)[0] == ".." or os.path.isabs(relative):
         raise ClipError("outside", f"{relative} leads out of {root}")
@@ -102,8 +103,12 @@ def song_file(root: Path, relative: str, *, follow_links: bool = False) -> Path:
         raise ClipError("missing", str(error)) from error
     if not follow_links and not path.is_relative_to(root):
         raise ClipError("not-followed", f"is a link out of {root}; --follow-links follows it")
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+    if path.is_dir():
+        raise ClipError("not-a-file", "is a folder")
+    if path.exists() and not path.is_file():
         raise ClipError("not-a-file", "is a pipe, a socket or a device")
+    if not path.exists() and (root / relative).is_symlink():
+        raise ClipError("not-a-file", "is a link to a file that is not there")
     return path
 
 

@@ -17,7 +17,7 @@ import soxr
 from stages.embed.inputs import Clip, Kind, remark
 from stages.embed.inputs.recording import AUDIO_SUFFIXES, Recording, Samples, opened
 from store.errors import ClipError, RequestError
-from store.words import counted
+from store.words import plural
 
 __all__ = ["AUDIO_SUFFIXES", "AudioInput", "duration_s", "spread"]
 
@@ -133,7 +133,7 @@ class AudioInput:
             at_rate = np.pad(at_rate, (0, max(0, rounded_up - len(at_rate))))
         if not len(at_rate):
             raise ClipError(
-                "short", f"{counted(len(piece), 'sample')} at {rate_hz} Hz: less than one at {self.rate_hz} Hz"
+                "short", f"{plural(len(piece), 'sample')} at {rate_hz} Hz: less than one at {self.rate_hz} Hz"
             )
         short = len(at_rate) < self.window_samples
         return np.resize(at_rate, self.window_samples) if short else at_rate[: self.window_samples]

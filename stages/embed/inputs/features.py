@@ -17,7 +17,7 @@ import numpy as np
 
 from stages.embed.inputs import Clip, Kind
 from store.errors import ClipError, RequestError, unknown
-from store.words import counted
+from store.words import plural
 
 MOST_BYTES = 1 << 30  # of vectors, for them to be kept in memory
 MOST_NUMBERS = 1 << 31  # of columns of numbers, which are always kept in memory
@@ -57,7 +57,7 @@ class FeatureRows:
                 raise unknown(f"column of {path}", name, table.names)
         if table.rows * len(narrow) > MOST_NUMBERS:
             raise RequestError(
-                f"{path}: {counted(len(narrow), 'column')} of {counted(table.rows, 'row')} are too much to hold at "
+                f"{path}: {plural(len(narrow), 'column')} of {plural(table.rows, 'row')} are too much to hold at "
                 f"once; write the features as one two-dimensional dataset of an HDF5 file"
             )
         self._vectors = table.blocks
@@ -136,7 +136,7 @@ class FeaturesInput:
                     present.append(i)
                 else:
                     failures[i] = ClipError(
-                        "missing", f"the table has {counted(len(table), 'row')} and no row {row} (from 0)"
+                        "missing", f"the table has {plural(len(table), 'row')} and no row {row} (from 0)"
                     )
             if present:
                 values[present] = table.take([clips[i].source_row or 0 for i in present])

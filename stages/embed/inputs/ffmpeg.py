@@ -44,10 +44,10 @@ _READERS = (
     (0, b"TTA1", "tta", "True Audio"),
     (0, b"\x0b\x77", "ac3", "AC-3"),
     (0, b"#!AMR", "amr", "AMR"),
-    (0, b"caff", "caf", "a codec or length that libsndfile does not read, in CAF"),
-    (0, b"RIFF", "wav", "a codec that libsndfile does not read, in WAV"),
-    (0, b"FORM", "aiff", "a codec that libsndfile does not read, in AIFF"),
-    (0, b"OggS\0\x02", "ogg", "a codec that libsndfile does not read, in Ogg"),
+    (0, b"caff", "caf", "CAF that libsndfile does not read"),
+    (0, b"RIFF", "wav", "WAV that libsndfile does not read"),
+    (0, b"FORM", "aiff", "AIFF that libsndfile does not read"),
+    (0, b"OggS\0\x02", "ogg", "Ogg that libsndfile does not read"),
 )
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]

@@ -102,15 +102,46 @@ def layout(path: Path) -> Layout:
     size = path.stat().st_size
     with path.open("rb") as file:
         magic = file.read(12)
-        if magic[:4] == b"fLaC":
-            return _flac(path, file, size)
+        begin = _behind_id3(file) if magic[:3] == b"ID3" else 0
+        file.seek(begin)
+        if file.read(4) == b"fLaC":
+            return _flac(path, file, begin, size)
         if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
             return _wav(path, file, size)
+        claimed = _claimed_bytes(path, magic)
+        if claimed > size:
+            return Layout(header_share=claimed / size)
         is_mpeg = magic[:3] == b"ID3" or (magic[:1] == b"\xff" and _frame_bytes(magic[1], magic[2]) > 0)
         if size > MAX_SCAN_BYTES or not (is_mpeg or magic[:4] == b"OggS"):
             return Layout()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _mp3(path, data) if is_mpeg else _ogg(path, data)
+
+
+def _behind_id3(file: Any) -> int:
+    """Where the tag ends (https://id3.org, version 2.4) with which a file begins."""
+    file.seek(0)
+    head: bytes = file.read(10).ljust(10, b"\0")
+    length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[9:5:-1]))
+    return 10 + length + (10 if head[5] & 0x10 else 0)
+
+
+def _claimed_bytes(path: Path, magic: bytes) -> int:
+    """How long a file of AIFF, AU, RF64 or Wave64 is by its header; 0 where that does not tell."""
+    with path.open("rb") as file:
+        head = file.read(40)
+    if magic[:4] == b"FORM":
+        length = int.from_bytes(head[4:8], "big")
+        return 8 + length if length < _UNKNOWN_WAV_BYTES else 0
+    if magic[:4] == b".snd":
+        length = int.from_bytes(head[8:12], "big")
+        return int.from_bytes(head[4:8], "big") + length if length < 0xFFFFFFFF else 0
+    length = 0
+    if magic[:4] == b"RF64" and head[12:16] == b"ds64":
+        length = 8 + int.from_bytes(head[20:28], "little")
+    if magic[:4] == b"riff":
+        length = int.from_bytes(head[16:24], "little")
+    return length if length < 1 << 62 else 0
 
 
 # WAV
@@ -181,23 +212,23 @@ def _is_chunk(file: Any, at: int, size: int) -> bool:
 # FLAC
 
 
-def _flac(path: Path, file: Any, size: int) -> Layout:
+def _flac(path: Path, file: Any, begin: int, size: int) -> Layout:
     """STREAMINFO with the number of samples up to the last whole frame, where it gives none or too many.
 
     RFC 9639: a frame's header carries the number of its first sample, or its own number, and a checksum.
     """
-    file.seek(0)
+    file.seek(begin)
     head = file.read(42)
     if len(head) < 42 or head[4] & 0x7F != 0:
         return Layout()
     packed = int.from_bytes(head[18:26], "big")
     claimed = packed & _FLAC_SAMPLES
-    file.seek(max(42, size - _FLAC_TAIL_BYTES))
+    file.seek(max(begin + 42, size - _FLAC_TAIL_BYTES))
     there = _flac_samples(file.read(_FLAC_TAIL_BYTES), int.from_bytes(head[8:10], "big"))
     if not 0 < there < (claimed or _FLAC_SAMPLES):
         return Layout()
     prefix = head[:18] + (packed & ~_FLAC_SAMPLES | there).to_bytes(8, "big") + head[26:]
-    return Layout((View(path, prefix, 42, size),), header_share=max(1.0, claimed / there))
+    return Layout((View(path, prefix, begin + 42, size),), header_share=max(1.0, claimed / there))
 
 
 def _flac_samples(tail: bytes, block_samples: int) -> int:

@@ -139,16 +139,16 @@ class PianoRollInput:
         track = np.where(notes.is_drum, TRACKS.index("drums"), _FAMILY[notes.program])
         low = notes.pitch.astype(np.int64) - self.low_pitch
         first, last = (np.clip((t - start_s) * (frames / length_s), 0, frames) for t in (notes.start_s, notes.end_s))
-        heard = (track >= 0) & (low >= 0) & (low < pitches) & (last > first)
-        if not heard.any():
+        sounds = (track >= 0) & (low >= 0) & (low < pitches) & (last > first)
+        if not sounds.any():
             return None
         # The sum of velocities is a staircase in time. Its mean over each cell is the running sum of one step a
         # note's start and end, each shared between the cell that it falls into and the next.
-        row = ((track * pitches + low) * (frames + 2))[heard]
+        row = ((track * pitches + low) * (frames + 2))[sounds]
         index, steps = [], []
         for edge, height in (
-            (first[heard], notes.velocity[heard]),
-            (last[heard], -notes.velocity[heard].astype(float)),
+            (first[sounds], notes.velocity[sounds]),
+            (last[sounds], -notes.velocity[sounds].astype(float)),
         ):
             cell = edge.astype(np.int64)
             index += [row + cell, row + cell + 1]

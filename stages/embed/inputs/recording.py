@@ -108,7 +108,8 @@ def _open(path: Path, plan: Layout, stack: ExitStack) -> Recording:
         if path.suffix and path.suffix.lower() not in AUDIO_SUFFIXES:
             raise ClipError("not-supported", f"{path.suffix} is no format of recordings that is read") from error
         raise ClipError("damaged", "is no audio of a format that can be read, or damaged at its start") from error
-    if reader is not None and any(part.frames >= _UNKNOWN_FRAMES for part in parts):
+    # Of GSM 6.10 and G.721 libsndfile reads no stretch, only the whole.
+    if reader is not None and any(part.frames >= _UNKNOWN_FRAMES or not part.seekable() for part in parts):
         return FfmpegRecording(path, reader)
     return Joined([SoundfileRecording(part) for part in parts])
 

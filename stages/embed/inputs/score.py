@@ -197,9 +197,24 @@ def _parse(data: bytes, *, every_note: bool) -> tuple[Any, float | None]:
         score = _symusic(data)
         remark("mended", f"read after its events were written anew; as they were: {error.reason}")
         return score, ticks_per_s
+    fuller = _with_hidden_tracks(score, data, every_note=every_note)
+    if fuller is not None:
+        remark("mended", "its header tells fewer tracks, or shorter ones, than there are")
+        return fuller, ticks_per_s
     if every_note and _is_ambiguous(score, data):
         score = _symusic(rewritten(data, close_all=True))
     return score, ticks_per_s
+
+
+def _with_hidden_tracks(score: Any, data: bytes, *, every_note: bool) -> Any | None:
+    """The score with the tracks that its header does not count, or to which it gives no length; None without such."""
+    if score.note_num() and data.count(b"MTrk") <= int.from_bytes(data[10:12], "big"):
+        return None
+    try:
+        whole = _symusic(rewritten(data, close_all=every_note))
+    except ClipError:
+        return None
+    return whole if whole.note_num() > score.note_num() else None
 
 
 def _symusic(data: bytes) -> Any:

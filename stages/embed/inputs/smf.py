@@ -100,9 +100,10 @@ def rewritten(data: bytes, *, close_all: bool = False) -> bytes:
         if data[at : at + 4] != b"MTrk":
             at = end
             continue
-        events, stop = _events(data, begin, end, close_all=close_all)
+        is_untold = not length and begin < size and not data[begin : begin + 4].isalnum()  # events, and no other chunk
+        events, stop = _events(data, begin, size if is_untold else end, close_all=close_all)
         tracks.append(b"MTrk" + len(events).to_bytes(4, "big") + events)
-        at = end if end == size or data[end : end + 4] == b"MTrk" else stop
+        at = end if not is_untold and (end == size or data[end : end + 4] == b"MTrk") else stop
     promised = int.from_bytes(data[10:12], "big")
     if not tracks or (len(tracks) < promised and at < size):
         raise ClipError(
@@ -219,12 +220,12 @@ class _OpenNotes:
         if status >= 0x90 and event[2]:
             self._begun.setdefault(key, []).append(self.now)
             return 1
-        begun = self._begun.pop(key, [])
-        before = [start for start in begun if start != self.now]
-        if before and len(before) < len(begun):
-            self._begun[key] = [self.now] * (len(begun) - len(before))
+        starts = self._begun.pop(key, [])
+        before = [start for start in starts if start != self.now]
+        if before and len(before) < len(starts):
+            self._begun[key] = [self.now] * (len(starts) - len(before))
             return len(before)
-        return len(begun) or 1
+        return len(starts) or 1
 
 
 def _delta(number: int) -> bytes:

@@ -110,11 +110,11 @@ class Objective(nn.Module, ABC):
         self.settings = training
 
     @abstractmethod
-    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch, a scalar.
 
         Parameters
         ----------
         windows : [clips, WINDOWS, ...], as `Input.load` gives them, on the device.
-        carried : float [clips, labels], 1 for each label that a clip carries.
+        labels : float [clips, labels], 1 for each label that a clip carries.
         """

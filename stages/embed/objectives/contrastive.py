@@ -37,7 +37,7 @@ class Contrastive(Objective):
         self.projection = nn.Sequential(nn.Linear(dim, PROJECTION), nn.LayerNorm(PROJECTION), nn.Tanh())
         self.similarity = nn.Parameter(_SHARPNESS * torch.eye(PROJECTION))
 
-    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
+    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
         vectors = self.projection(self.network(windows.flatten(0, 1)))
         anchors, positives = vectors.unflatten(0, windows.shape[:2]).unbind(dim=1)
         return info_nce(anchors, positives, self.similarity)

@@ -46,7 +46,7 @@ class Masked(Objective):
         self.network = network
         self.hide = hide
 
-    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
+    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 - learns without labels
         tokens = windows.flatten(0, 1).long()
         network: MaskedNetwork = self.network  # type: ignore[assignment] # an nn.Module has no such method for mypy
         corrupted, hidden = self.hide(tokens)

@@ -28,8 +28,8 @@ class Supervised(Objective):
         self.output = nn.Linear(dim, len(labels.names))
         self.several = labels.several
 
-    def forward(self, windows: Tensor, carried: Tensor) -> Tensor:
+    def forward(self, windows: Tensor, labels: Tensor) -> Tensor:
         logits = self.output(self.network(windows.flatten(0, 1)))
         if self.several:
-            return F.binary_cross_entropy_with_logits(logits, carried)
-        return F.cross_entropy(logits, carried.argmax(dim=1))
+            return F.binary_cross_entropy_with_logits(logits, labels)
+        return F.cross_entropy(logits, labels.argmax(dim=1))

@@ -44,7 +44,7 @@ def open_hdf5(path: Path) -> Table:
                 unreadable[name] = "is a group" if isinstance(data, h5py.Group) else "lies in another file"
                 continue
             text = h5py.check_string_dtype(data.dtype) is not None
-            if data.ndim == 2 and data.dtype.kind in "iuf":
+            if data.ndim == 2 and data.dtype.kind in "iuf" and data.shape[1]:
                 if data.shape[1] > MAX_WIDTH:
                     raise RequestError(f"{path}: {name!r} has {data.shape[1]:,} columns; {MAX_WIDTH:,} are the most")
                 widths[name] = data.shape[1]
@@ -55,12 +55,15 @@ def open_hdf5(path: Path) -> Table:
             elif data.ndim == 1 and (data.dtype.kind in "iuf" or data.dtype == bool):
                 types[name] = pa.from_numpy_dtype(data.dtype.newbyteorder("="))
             else:
-                unreadable[name] = f"holds {data.ndim}-dimensional {data.dtype}"
+                unreadable[name] = f"holds {data.dtype} of the shape {data.shape}"
                 continue
             lengths[name] = len(data)
     if len(set(lengths.values())) > 1:
         each = ", ".join(f"{name} {rows:,}" for name, rows in lengths.items())
         raise RequestError(f"{path}: the datasets of a table have one length; these have: {each}")
+    if not lengths:
+        each = "; ".join(f"{name} {why}" for name, why in unreadable.items()) or "it is empty"
+        raise RequestError(f"{path}: no dataset in the root of the file is a column of a table: {each}")
     return Table(
         path,
         next(iter(lengths.values()), 0),

@@ -95,6 +95,8 @@ def _pattern(separator: str) -> str:
     body = r"\s+".join(map(re.escape, separator.split()))
     before = r"(?<!\w)" if word[0].isalnum() else ""
     after = r"(?!\w)" if word[-1].isalnum() or word[0].isalnum() else ""
+    if word[-1].isalnum():
+        after += r"\.?"  # ft and ft.
     blanks = [r"\s+" if end.isspace() else "" for end in (separator[0], separator[-1])]
     return blanks[0] + before + body + after + blanks[1]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stages.embed.tables.table import Block, Table
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 SUFFIX = ".npy"
 
@@ -40,7 +40,7 @@ def _block(table: Table, name: str) -> Block:
         raise RequestError(f"{path} holds {array.dtype} of shape {array.shape}, and rows of numbers are wanted")
     if len(array) != table.rows:
         raise RequestError(
-            f"{path} has {counted(len(array), 'row')} and {table.path} {table.rows:,}; each must have its vector"
+            f"{path} has {plural(len(array), 'row')} and {table.path} {table.rows:,}; each must have its vector"
         )
 
     def take(rows: slice | Sequence[int]) -> NDArray[np.float32]:

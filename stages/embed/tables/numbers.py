@@ -51,14 +51,14 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
     """
     missing = pc.or_(missing, pc.fill_null(pc.is_in(pc.utf8_lower(text), value_set=pa.array(_NOT_FINITE)), False))
     text = pc.if_else(missing, pa.scalar(None, text.type), text)
-    given = text.is_valid()
+    has_text = text.is_valid()
     plain = _matches(text, _PLAIN)
-    rest = text.filter(pc.and_not(given, plain))
+    rest = text.filter(pc.and_not(has_text, plain))
     if not len(rest):
         return Numbers(_cast(text), np.zeros(len(text), dtype=bool))
     lower = pc.utf8_lower(text)
     truth = pc.fill_null(pc.is_in(lower, value_set=pa.array(["true", "false"])), False)
-    if pc.all(pc.or_(truth, pc.invert(given))).as_py():
+    if pc.all(pc.or_(truth, pc.invert(has_text))).as_py():
         return Numbers(_to_numpy(pc.equal(lower, "true").cast(pa.float64())), np.zeros(len(text), dtype=bool))
     comma = pc.or_(pc.or_(_matches(text, _WHOLE), _matches(text, _DECIMAL_COMMA)), _matches(text, _THOUSANDS_BY_POINT))
     readings = [  # what each takes, and what it replaces
@@ -71,7 +71,7 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
     best = max(range(len(readings)), key=lambda i: (good[i], -i))
     mask, replaced = readings[best]
     values = _cast(_replaced(pc.if_else(mask, text, pa.scalar(None, text.type)), replaced))
-    strange = pc.and_not(given, mask).to_numpy()
+    strange = pc.and_not(has_text, mask).to_numpy()
     if best == 1 and good[2] == good[1]:
         first = next(cell for cell in rest.to_pylist() if "," in cell)
         one, other = (float(_cast(_replaced(pa.chunked_array([[first]]), readings[i][1]))[0]) for i in (1, 2))

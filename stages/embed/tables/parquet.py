@@ -26,12 +26,12 @@ def open_parquet(path: Path) -> Table:
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow
-        types = {f.name: f.type for f in schema}
+        types = {f.name: f.type for f in schema if f.name}
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: the name of a column is not UTF-8: {error.object!r}; rename it") from error
     except (pa.ArrowException, OSError) as error:
         raise RequestError(f"{path} is no Parquet file that can be read: {error}") from error
-    check_names(path, schema.names)
+    check_names(path, [name for name in schema.names if name])
 
     def read(name: str) -> pa.ChunkedArray:
         try:
@@ -44,7 +44,8 @@ def open_parquet(path: Path) -> Table:
     blocks = {name: Block(column.width, column.take) for name, column in vectors.items() if name not in ragged}
     unreadable = ragged | {name: f"holds {kind}" for name, kind in types.items() if _is_nested(kind)}
     kept = {name: kind for name, kind in types.items() if name not in blocks}
-    return Table(path, file.metadata.num_rows, kept, read, blocks, unreadable, line=None)
+    nameless = schema.names.count("")
+    return Table(path, file.metadata.num_rows, kept, read, blocks, unreadable, nameless)
 
 
 class _Vectors:
@@ -73,15 +74,15 @@ class _Vectors:
         return None if self.width else "is empty"
 
     def take(self, rows: slice | Sequence[int]) -> NDArray[np.float32]:
-        wanted = (
+        numbers = (
             np.arange(rows.start, min(rows.stop, int(self._begin[-1]))) if isinstance(rows, slice) else np.array(rows)
         )
-        taken = np.empty((len(wanted), self.width), dtype=np.float32)
-        groups = np.searchsorted(self._begin, wanted, side="right") - 1
+        vectors = np.empty((len(numbers), self.width), dtype=np.float32)
+        groups = np.searchsorted(self._begin, numbers, side="right") - 1
         for group in np.unique(groups).tolist():
             mine = groups == group
-            taken[mine] = self._group(group)[wanted[mine] - self._begin[group]]
-        return taken
+            vectors[mine] = self._group(group)[numbers[mine] - self._begin[group]]
+        return vectors
 
     def _cells(self, group: int) -> pa.ChunkedArray:
         try:

@@ -18,6 +18,8 @@ from stages.embed.tables.missing import Missing
 from store.errors import RequestError
 
 CUT_SHORT = r"^\[[-+0-9.eE,\s]+\.\.\.[-+0-9.eE,\s]+\]$"  # as numpy shows long arrays
+# All that Unicode calls white space, and what takes no width: pasted from pages, it stands beside names unseen.
+_BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\u200b\u200c\u200d\u2060\ufeff"
 LONG_CELL = 10  # lines; what a cell with more of them holds are rows behind a quote that was left open
 
 
@@ -84,7 +86,7 @@ class Table:
         if pa.types.is_floating(column.type):
             column = _as_whole(column)
         try:
-            text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+            text = pc.utf8_trim(column.cast(pa.string()), characters=_BLANK)
         except pa.ArrowException as error:
             row = _not_utf8(column)
             if row is not None:
@@ -163,10 +165,10 @@ class Table:
     def seconds(self, name: str, *, above: bool = False) -> list[float | None]:
         """A column of times in seconds, 0 or more (``above``: more than 0); None where a cell holds no value."""
         values, strange = self.floats(name)
-        given = strange | ~np.isnan(values)
+        has_value = strange | ~np.isnan(values)
         if _is_text(self.types[name]):
-            given |= np.array(self.values(name).is_valid())
-        wrong = given & ~((values > 0) & np.isfinite(values) | (values == 0) & (not above))
+            has_value |= np.array(self.values(name).is_valid())
+        wrong = has_value & ~((values > 0) & np.isfinite(values) | (values == 0) & (not above))
         if wrong.any():
             row = int(np.argmax(wrong))
             cell = self.read(name)[row].as_py()
@@ -174,7 +176,7 @@ class Table:
                 f"{self.where(row)}: {name} {cell!r} is no time in seconds, {'above' if above else 'at least'} 0; "
                 f"correct it, or leave it empty"
             )
-        return [value if has else None for value, has in zip(values.tolist(), given.tolist(), strict=True)]
+        return [value if has else None for value, has in zip(values.tolist(), has_value.tolist(), strict=True)]
 
     def why_no_numbers(self, name: str) -> str | None:
         """Why a column is not one of numbers; None where every cell that holds a value holds a number."""

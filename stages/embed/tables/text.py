@@ -2,9 +2,9 @@
 
 Text is UTF-8, or UTF-16 as spreadsheets write it, with a header line. In CSV a cell may be quoted and then hold commas
 and line breaks; TSV knows no quotes. Where the header lacks the separator that the name promises, and holds commas,
-semicolons or tabs, these are it; a first line ``sep=;`` says it. A .tsv that is separated by commas or semicolons is
-read as CSV. Columns without a name (the index that pandas writes) are passed over. A header of several lines, as pandas
-writes one for columns of several levels, is joined by points: ``mfcc.mean.01``.
+semicolons, tabs or else bars, these are it; a first line ``sep=;`` says it. A .tsv that is separated by commas or
+semicolons is read as CSV. Columns without a name (the index that pandas writes) are passed over. A header of several
+lines, as pandas writes one for columns of several levels, is joined by points: ``mfcc.mean.01``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pyarrow as pa
 from stages.embed.tables.table import Table, check_names, first_twice
 from stages.embed.tables.vectors import text_blocks
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 SUFFIXES = {".csv": ",", ".tsv": "\t"}
 MAX_TEXT_BYTES = 4 << 30  # text is parsed as a whole
@@ -38,17 +38,17 @@ _UNNAMED = re.compile(r"Unnamed: \d+_level_\d+")
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How a text file is written; ``quoted`` is whether cells may be, ``told`` whether its first line is ``sep=``."""
+    """How a text file is written: whether cells may be ``quoted``, and whether its first line is ``sep=``."""
 
     encoding: str
     delimiter: str
     quoted: bool
-    told: bool
+    has_separator_line: bool
 
     def open(self, path: Path) -> TextIO:
         """The file behind a line ``sep=``."""
         file = path.open(encoding=self.encoding, newline="")
-        if self.told:
+        if self.has_separator_line:
             file.readline()
         return file
 
@@ -62,12 +62,28 @@ class _Header:
     lines: int
 
 
+_NOT_TEXT = {  # how files begin that are called .csv and are something else
+    b"PAR1": "Parquet",
+    b"\x89HDF": "HDF5",
+    b"PK\3\4": "an archive, or a spreadsheet (xlsx, ods)",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (xls)",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"\xfd7zXZ": "compressed (xz)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    b"SQLite": "a database (SQLite)",
+    b"\x89PNG": "a picture (PNG)",
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+}
+
+
 def open_text(path: Path) -> Table:
     """The table in a text file, all of it in memory; RequestError with the line where it is none."""
     import pyarrow.csv
 
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise RequestError(f"{path} has more than {MAX_TEXT_BYTES >> 30} GiB of text; write it as Parquet or HDF5")
+    _check_is_text(path)
     try:
         dialect = _dialect(path)
         header = _read_header(path, dialect)
@@ -116,19 +132,34 @@ def line_of(path: Path, header_rows: int, row: int) -> int | None:
     return None
 
 
+def _check_is_text(path: Path) -> None:
+    """Raise for a file whose first bytes say that it holds no text, or zeros alone."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    what = next((what for magic, what in _NOT_TEXT.items() if start.startswith(magic)), None)
+    if what is None and start and not any(start):
+        what = "zero bytes"
+    if what is not None:
+        raise RequestError(
+            f"{path} is called {path.suffix} and holds {what}; save it as CSV in UTF-8, or name it aright"
+        )
+
+
 def _dialect(path: Path) -> _Dialect:
     """The suffix says the separator, or else a header in which that does not stand and another one does."""
     suffix = path.suffix.lower()
     encoding = _encoding(path)
     with path.open(encoding=encoding, newline="") as file:
         first = file.readline(1 << 20)
-        told = _SEPARATOR_LINE.fullmatch(first)
-        if told is not None:
-            return _Dialect(encoding, told["separator"], True, True)
+        line = _SEPARATOR_LINE.fullmatch(first)
+        if line is not None:
+            return _Dialect(encoding, line["separator"], True, True)
         while first and not first.strip():
             first = file.readline(1 << 20)
     meant, header = SUFFIXES[suffix], first.strip()
     delimiter = meant if meant in header else max((meant, ",", ";", "\t"), key=header.count)
+    if delimiter not in header and "|" in header:  # which otherwise stands within names
+        delimiter = "|"
     return _Dialect(encoding, delimiter, (suffix, delimiter) != (".tsv", "\t"), False)
 
 
@@ -151,16 +182,17 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parsed(file: TextIO, dialect: _Dialect, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_BLOCK_BYTES)
     reader = csv.reader(
         file,
         delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
         strict=strict,
     )
-    line = 1 + dialect.told
+    line = 1 + dialect.has_separator_line
     for cells in reader:
         yield line, cells
-        line = reader.line_num + 1 + dialect.told
+        line = reader.line_num + 1 + dialect.has_separator_line
 
 
 def _read_header(path: Path, dialect: _Dialect) -> _Header:
@@ -243,13 +275,20 @@ def _text_error(path: Path, error: Exception) -> RequestError:
                         f"UTF-8 (in a spreadsheet 'CSV UTF-8'; or iconv -f LATIN1 -t UTF-8, or whatever it was "
                         f"written in)"
                     )
-    columns = None
-    with suppress(csv.Error, UnicodeError):  # the first reader's words serve as well
-        for line, cells in _rows(path):
+    columns, line = None, 0
+    with suppress(UnicodeError):  # the first reader's words serve as well
+        rows = _rows(path)
+        while True:
+            try:
+                line, cells = next(rows)
+            except StopIteration:
+                break
+            except csv.Error as broken:
+                return RequestError(f"{path}, in the row behind line {line}: {broken}")
             columns = columns or len(cells)
             if cells and len(cells) != columns:
                 return RequestError(
-                    f"{path}, line {line}: {counted(len(cells), 'column')} where the header has {columns}; correct "
+                    f"{path}, line {line}: {plural(len(cells), 'column')} where the header has {columns}; correct "
                     f"that line (in CSV a cell that holds commas stands in double quotes)"
                 )
     return RequestError(f"{path} cannot be read as a table: {error}")

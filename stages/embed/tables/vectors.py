@@ -33,11 +33,11 @@ class _Vectors:
         return self._values()[rows]
 
     def _parse(self) -> NDArray[np.float32]:
-        column, given = self._column, _given(self._column)
+        column, has_text = self._column, _given(self._column)
         values = np.full((len(column), self._width), np.nan, dtype=np.float32)
-        flat = pc.list_flatten(_split(column.filter(given))).cast(pa.float64()).to_numpy()
+        flat = pc.list_flatten(_split(column.filter(has_text))).cast(pa.float64()).to_numpy()
         with np.errstate(over="ignore"):  # what single precision cannot hold is not finite
-            values[given.to_numpy()] = flat.reshape(-1, self._width)
+            values[has_text.to_numpy()] = flat.reshape(-1, self._width)
         return values
 
 

@@ -58,8 +58,8 @@ class Graph(ABC):
     ) -> Int[Tensor, "batch k"]:
         """At most ``k`` distinct neighbours of each node, drawn uniformly, -1 where there are fewer.
 
-        Each node draws from a stream of its own (`chance`), so that its neighbours are the same in any batch.
-        DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
+        Each node draws from a stream of its own (`stages.head.random`), so that its neighbours are the same in any
+        batch. DropEdge (Rong et al. 2020) removes each edge with probability ``drop_edge`` before the draw. Which edges
         stay does not matter, since a uniform sample of a uniform sample is uniform: only how many do,
         Binomial(degree, 1 - drop_edge). The draw is Floyd's: the i-th of k from n takes a random one of the
         first n - k + i + 1, or the last of these where that one is taken.
@@ -67,14 +67,14 @@ class Graph(ABC):
         degree = self.degree[nodes]
         k = min(k, self.most)  # a table is no wider than any clip can fill it
         left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
-        wanted = left.clamp(max=k)
+        count = left.clamp(max=k)
         chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
         drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):
-            last = degree - wanted + i
+            last = degree - count + i
             pick = (drawn[:, i] * (last + 1)).long()
-            taken = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
-            chosen[:, i] = torch.where(i < wanted, torch.where(taken, last, pick), -1)
+            is_repeated = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
+            chosen[:, i] = torch.where(i < count, torch.where(is_repeated, last, pick), -1)
         return self._to_clips(nodes, chosen)
 
     def all_neighbours(
@@ -160,13 +160,13 @@ class CliqueGraph(Graph):
         """The mean over each clip's neighbours; zero for a clip that has none."""
         if not self.artists:
             return torch.zeros_like(x)
-        sums, found = self.sums(x), _unfilled(x)
+        sums, means = self.sums(x), _unfilled(x)
         # Rows that stay in the cache between the steps are written to memory once.
         step = max(1, _IN_CACHE // max(1, x.shape[1])) if x.device.type == "cpu" else len(x)
         for first in range(0, len(x), step):
             some = slice(first, first + step)
-            self.mean_of(some, x[some], sums, out=found[some])
-        return found
+            self.mean_of(some, x[some], sums, out=means[some])
+        return means
 
     def means(self, x: Float[Tensor, "clips dim"]) -> Callable[[Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]:
         """`mean` for some clips at a time, from the sums of the artists alone."""
@@ -220,8 +220,8 @@ class CliqueGraph(Graph):
         with graph.local_scope():
             graph.nodes["clip"].data["x"] = x
             graph.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
-            found: Tensor = graph.nodes["artist"].data["sum"]
-            return found
+            sums: Tensor = graph.nodes["artist"].data["sum"]
+            return sums
 
     def _sums(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "artists dim"]:
         """The same in torch alone; run by run, so that it comes out the same each time on a GPU too."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def homophily(
-    artist: NDArray[np.int64], targets: NDArray[np.bool_], *, per_node: bool = False
+    artist: NDArray[np.int64], labels: NDArray[np.bool_], *, per_node: bool = False
 ) -> dict[str, float | None]:
     """Mean over all same-artist edges, by three definitions; None for a graph without edges.
 
@@ -24,20 +24,20 @@ def homophily(
     Parameters
     ----------
     artist : [clips], -1 where unknown.
-    targets : [clips, labels].
+    labels : [clips, labels].
     """
     known = artist >= 0
-    artist, targets = artist[known], targets[known]
+    artist, labels = artist[known], labels[known]
     sizes = np.bincount(artist) if len(artist) else np.zeros(1, dtype=np.int64)
     pairs = int((sizes * (sizes - 1)).sum())
     if not pairs:
         return {"exact": None, "jaccard": None, "any": None}
-    packed = np.packbits(targets, axis=1)
+    packed = np.packbits(labels, axis=1)
     sets, which = np.unique(packed, axis=0, return_inverse=True)
     which = which.reshape(-1).astype(np.int64)
-    held, how_many = np.unique(artist * len(sets) + which, return_counts=True)
-    owner, label_set = held // len(sets), held % len(sets)
-    members = np.unpackbits(sets, axis=1, count=targets.shape[1]).astype(np.float64)
+    codes, how_many = np.unique(artist * len(sets) + which, return_counts=True)
+    owner, label_set = codes // len(sets), codes % len(sets)
+    members = np.unpackbits(sets, axis=1, count=labels.shape[1]).astype(np.float64)
     begin = np.searchsorted(owner, np.arange(len(sizes) + 1))
     sums = np.zeros((3, len(sizes)))  # over the directed edges of each artist
     # A loop over artists, each one small matrix product; an artist has few distinct label sets.
@@ -45,9 +45,9 @@ def homophily(
         if last == first:
             continue
         count = how_many[first:last].astype(np.float64)
-        labels = members[label_set[first:last]]
-        shared = labels @ labels.T
-        size = labels.sum(axis=1)
+        members_of = members[label_set[first:last]]
+        shared = members_of @ members_of.T
+        size = members_of.sum(axis=1)
         union = size[:, None] + size[None, :] - shared
         weight = np.outer(count, count)
         weight[np.diag_indices(len(count))] = count * (count - 1)

@@ -215,6 +215,10 @@ class TrainedHead(Head):
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         """What the network reads for scoring ``nodes``: everything known, nothing drawn."""
 
+    def trust(self, network: nn.Module, nodes: Tensor) -> Tensor | None:
+        """[nodes] the weight >= 0 that a trained network gives the artist's labels; None for one that weighs none."""
+        return None
+
     @classmethod
     def calibrate(cls, scores: Tensor, collection: Collection, split: Split) -> Facts:
         """More facts, from the scores [clips, labels] that the trained network gives the whole collection."""

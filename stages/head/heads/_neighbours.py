@@ -9,7 +9,7 @@ from stages.head.collection import Collection
 from stages.head.heads import TrainedHead
 from stages.head.heads._layers import HiddenConfig
 from stages.head.settings import Choices, setting
-from store.words import counted
+from store.words import plural
 
 MOST = 10**9
 
@@ -37,6 +37,6 @@ class NeighbourHead(TrainedHead):
         most = collection.graph.most if cls.READS_ARTISTS else 0
         if not config.neighbours or not 0 < most < config.neighbours:
             return {}
-        name, others = collection.info.name, counted(most, "other")
+        name, others = collection.info.name, plural(most, "other")
         text = f"no clip of {name} has more than {others} by its artist; where there are fewer, all are taken"
         return {"neighbours": text}

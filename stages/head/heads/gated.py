@@ -108,6 +108,12 @@ class Gated(TrainedHead):
         deviation = (square - mean**2).clamp(min=0).sqrt()
         return x, mean, deviation, degree, self.counts[nodes], self.songs[nodes]
 
+    def trust(self, network: nn.Module, nodes: Tensor) -> Tensor:
+        """The gate; 0 where no song of the artist was in training."""
+        assert isinstance(network, _Network)
+        x, mean, _, degree, counts, songs = self.inputs(nodes)
+        return network.weigh(x, mean, degree, counts, songs)[1].squeeze(1) * (songs > 0)
+
 
 class _Network(nn.Module):
     def __init__(self, dim: int, hidden: int, prior: Tensor, config: Config, task: Task) -> None:
@@ -127,15 +133,20 @@ class _Network(nn.Module):
         has = (degree > 0).float().unsqueeze(1)
         parts = (self.song(x), has * self.mean(mean), has * self.deviation(deviation))
         hidden = torch.relu(self.mix(self.dropout(torch.relu(torch.cat(parts, dim=1)))))
+        share, gate = self.weigh(x, mean, degree, counts, songs)
+        logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, self.get_buffer("prior"))
+        return logits
+
+    def weigh(self, x: Tensor, mean: Tensor, degree: Tensor, counts: Tensor, songs: Tensor) -> tuple[Tensor, Tensor]:
+        """[clips, labels] the smoothed share of the artist's songs that carry each label; [clips, 1] the gate."""
+        has = degree > 0
         prior = self.get_buffer("prior")
         smoothing = F.softplus(self.smoothing)
         share = (counts + smoothing * prior) / (songs + smoothing).unsqueeze(1)
-        distance = has.squeeze(1) * (x - mean).square().mean(dim=1).add(_LEAST).log()
+        distance = has * (x - mean).square().mean(dim=1).add(_LEAST).log()
         entropy = -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
         circumstances = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
-        gate = F.softplus(self.gate(torch.stack(circumstances, dim=1)))
-        logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, prior)
-        return logits
+        return share, F.softplus(self.gate(torch.stack(circumstances, dim=1)))
 
     def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
         share = share.clamp(_LEAST, 1 - _LEAST)

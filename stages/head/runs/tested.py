@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,113 @@ from stages.head.results import numbers
 from stages.head.runs.files import catalog_mark
 from stages.head.scores.task import TASKS, Task, task_judged_by
 from stages.progress import note
-from store.errors import RequestError
+from store.errors import RequestError, unknown
 from store.layout import Store
 from store.runs import RunFolder, StoredRun, not_its_own, read_runs, run_name
-from store.splits import Dealing
+from store.splits import Dealing, read_dealings
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 Runs = dict[Mode, dict[Key, StoredRun]]
+ENSEMBLE = Mode("ensemble")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """Stored runs of several modes on the same test clips, seeds and folds one behind the other.
+
+    Attributes
+    ----------
+    representation : the folder of the representation; None where all runs read none.
+    keys : the seeds and folds that every mode has.
+    runs : by mode its runs, in the order of ``keys``.
+    clips : for each key, [test] the places of its test clips in the collection.
+    base : the mode that others are tested against; None where it has no runs.
+    """
+
+    data: Collection
+    representation: str | None
+    regime: str
+    inductive: bool
+    keys: list[Key]
+    runs: dict[Mode, list[StoredRun]]
+    clips: list[NDArray[np.int64]]
+    base: Mode | None
+    ensemble: list[str]
+
+    @property
+    def task(self) -> Task:
+        return task_of_run(next(iter(self.runs.values()))[0])
+
+    @property
+    def pooled(self) -> NDArray[np.int64]:
+        """[test] the places of the test clips of all keys."""
+        return np.concatenate(self.clips)
+
+    def score(self, mode: Mode) -> NDArray[np.float32]:
+        """[test, labels] the scores that a mode gives the pooled test clips."""
+        return np.concatenate([run.score for run in self.runs[mode]])
+
+    def chosen(self, mode: Mode) -> NDArray[np.bool_]:
+        """[test, labels] the labels that a mode chooses for the pooled test clips."""
+        return np.concatenate([run.chosen for run in self.runs[mode]])
+
+
+def gather(
+    store: Store,
+    data: Collection,
+    *,
+    representation: str | None,
+    modes: Sequence[str],
+    regime: str,
+    against: str,
+    ensemble: Sequence[str] = (),
+    inductive: bool = False,
+) -> Tested | None:
+    """The stored runs of some modes on one representation in one regime; None where there are none."""
+    dataset = data.info.name
+    names = list(dict.fromkeys((*modes, *ensemble)))
+    folders = [
+        RunFolder(dataset, folder, mode, regime, inductive and reads_neighbours(mode))
+        for mode in names
+        for folder in dict.fromkeys((representation, None))
+    ]
+    runs = of_one_split(load_runs(store, data, folders), read_dealings(store, dataset), dataset, regime)
+    if not runs:
+        return None
+    keys = common_keys(runs, dataset)
+    if ensemble:
+        runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
+    pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
+    return Tested(
+        data=data,
+        representation=representation,
+        regime=regime,
+        inductive=inductive,
+        keys=keys,
+        runs=pooled,
+        clips=[clips_of(data, run) for run in next(iter(pooled.values()))],
+        base=_base(runs, against, regime),
+        ensemble=list(ensemble),
+    )
+
+
+def _base(runs: Runs, against: str, regime: str) -> Mode | None:
+    """The mode that others are tested against; None, which is noted, where it has no runs."""
+    mode = find_mode(runs, against)
+    if mode is None and against not in registry.names("head"):
+        raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
+    if mode is None:
+        note(
+            f"there are no runs of {against} in regime {regime} among the modes reported: none is tested "
+            f"against it; name another by --against: {', '.join(map(str, runs))}"
+        )
+    return mode
+
+
+def reads_neighbours(mode: str) -> bool:
+    """Whether other clips take part in a clip's score."""
+    reads: bool = registry.find("head", mode).READS_NEIGHBOURS
+    return reads
 
 
 def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:

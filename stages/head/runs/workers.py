@@ -1,4 +1,8 @@
-"""Jobs side by side, each in a copy of this process with one thread."""
+"""Jobs side by side, each in a copy of this process with one thread.
+
+Copies (fork) share what is in memory. Two threads on one small network were slower than one, and several seeds'
+networks in one pass were 0.8 to 1.3 times as fast as one after another.
+"""
 
 from __future__ import annotations
 

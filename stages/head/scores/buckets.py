@@ -28,10 +28,10 @@ def _name(first: int, last: int | None) -> str:
 
 def genres_of_artist(artist: Ids, truth: Bools) -> Ids:
     """[clips] the number of labels over all clips of the clip's artist; 0 where the artist is unknown."""
-    carried = np.zeros((int(artist.max(initial=-1)) + 2, truth.shape[1]), dtype=bool)  # the last row is artist -1's
-    np.logical_or.at(carried, artist, truth)
-    carried[-1] = False
-    counts: Ids = carried.sum(axis=1)[artist]
+    genres = np.zeros((int(artist.max(initial=-1)) + 2, truth.shape[1]), dtype=bool)  # the last row is artist -1's
+    np.logical_or.at(genres, artist, truth)
+    genres[-1] = False
+    counts: Ids = genres.sum(axis=1)[artist]
     return counts
 
 

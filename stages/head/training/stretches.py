@@ -18,7 +18,7 @@ from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.training.processes import ALONE, ProcessGroup
 from store.errors import RequestError
-from store.words import counted
+from store.words import plural
 
 _LEAST_DEVIATION = 1e-30  # of what is not constant: its inverse is a number in float32
 _AT_A_TIME = 2**18  # numbers in double precision, which the processor's cache holds
@@ -59,7 +59,7 @@ class Stretches:
             shares = [_in_shares(bounds, first, last, processes.size) for first, last in pairwise(cuts)]
         self.stretches = [Stretch(cuts[0], cuts[-1], *cuts[processes.rank : processes.rank + 2]) for cuts in shares]
         if not np.diff(shares).any(axis=0).all():
-            clips = counted(len(collection), "clip")
+            clips = plural(len(collection), "clip")
             raise RequestError(
                 f"{clips} of whole artists cannot be shared among {processes.size} processes; start fewer"
             )

@@ -1,0 +1,162 @@
+"use strict";
+// The map: points on a canvas, coloured by what is chosen; hover, tap or arrow keys name one.
+
+// Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
+const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
+  ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
+  : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
+const OTHER = "#8c959f";
+
+class CollectionMap {
+  constructor(section, data, choice) {
+    Object.assign(this, { data, choice, focus: null, search: "" });
+    this.canvas = section.querySelector("canvas");
+    this.tip = section.querySelector(".tip");
+    this.legend = section.querySelector(".legend");
+    this.status = section.querySelector(".found");
+    this.method = section.querySelector(".method");
+    this.form = section.querySelector(".map-form");
+    this.form.addEventListener("submit", event => event.preventDefault());
+    this.form.elements.map.addEventListener("change", () => this.open());
+    this.form.elements.colour.addEventListener("change", () => this.paint());
+    this.form.elements.search.addEventListener("input", () => this.find());
+    this.canvas.addEventListener("pointermove", event => this.point(event));
+    this.canvas.addEventListener("pointerdown", event => this.point(event));
+    this.canvas.addEventListener("pointerleave", () => this.name(null));
+    this.canvas.addEventListener("keydown", event => this.key(event));
+    section.querySelector("datalist").append(...data.artists.slice(0, 5000).map(artist => element("option", { value: artist })));
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
+    this.open();
+  }
+
+  open() {
+    this.map = this.data.maps[Number(this.form.elements.map.value)];
+    this.method.textContent = `${this.map.clip.length.toLocaleString("en")} clips. ${this.map.method}. Near points sound alike to the backbone; distances between far ones, and the size of groups, mean nothing.`;
+    this.find();
+  }
+
+  // The place of the first split's test clips among the pooled ones, by clip.
+  tested() {
+    const view = this.choice.view();
+    return new Map((view?.tested ?? []).map((clip, i) => [clip, i]));
+  }
+
+  // [names and colours of the legend, colour number of a clip]; -1 stands for what is not coloured.
+  colours() {
+    const { data } = this, kind = this.form.elements.colour.value, view = this.choice.view();
+    if (kind === "split") {
+      const part = view?.part ?? [];
+      return [data.parts.map((name, i) => [name, PALETTE[[0, 3, 1][i]]]), clip => part[clip] ?? -1];
+    }
+    if (kind === "right") {
+      const place = this.tested(), given = view?.given?.[this.choice.mode()] ?? [];
+      return [[["right", PALETTE[2]], ["wrong", PALETTE[1]]], clip => (place.has(clip) && given.length ? Number(given[place.get(clip)] !== data.truth[clip]) : -1)];
+    }
+    const of = kind === "artist" ? data.artist : data.truth.map(set => data.sets[set][0]);
+    const names = kind === "artist" ? data.artists : data.labels;
+    const counts = new Map();
+    for (const clip of this.map.clip) counts.set(of[clip], (counts.get(of[clip]) ?? 0) + 1);
+    const known = [...counts.keys()].filter(which => names[which]);
+    const most = known.sort((a, b) => counts.get(b) - counts.get(a)).slice(0, PALETTE.length);
+    const number = new Map(most.map((which, i) => [which, i]));
+    return [most.map((which, i) => [names[which], PALETTE[i]]), clip => number.get(of[clip]) ?? -1];
+  }
+
+  paint() {
+    const [names, number] = this.colours();
+    this.numbers = this.map.clip.map(number);
+    this.palette = names.map(one => one[1]);
+    const rest = this.numbers.includes(-1) ? [[{ genre: "other genres", artist: "other artists", split: "in no part", right: "not tested" }[this.form.elements.colour.value], OTHER]] : [];
+    this.legend.replaceChildren(...[...names, ...rest].map(([name, colour]) => {
+      const mark = element("i");
+      mark.style.background = colour;
+      return element("li", {}, mark, name_of(name));
+    }));
+    const what = this.form.elements.colour.selectedOptions[0].textContent;
+    this.canvas.setAttribute("aria-label", `Map of ${this.map.clip.length} clips of ${this.map.representation}, coloured by ${what}. Arrow keys go from clip to clip.`);
+    this.draw();
+  }
+
+  find() {
+    const text = this.form.elements.search.value.trim().toLowerCase();
+    const match = this.data.artists.map(artist => text !== "" && artist.toLowerCase().includes(text));
+    this.hits = text === "" ? null : this.map.clip.map(clip => match[this.data.artist[clip]]);
+    const clips = this.hits?.filter(Boolean).length ?? 0;
+    this.status.textContent = text === "" ? "" : `${clips.toLocaleString("en")} clips by ${match.filter(Boolean).length.toLocaleString("en")} artists`;
+    this.paint();
+  }
+
+  places(width, height) {
+    const pad = 14;
+    return [i => pad + ((width - 2 * pad) * this.map.x[i]) / 4095, i => pad + ((height - 2 * pad) * this.map.y[i]) / 4095];
+  }
+
+  draw() {
+    const { clientWidth: width, clientHeight: height } = this.canvas, scale = window.devicePixelRatio || 1;
+    if (!width) return;
+    Object.assign(this.canvas, { width: width * scale, height: height * scale });
+    const pen = this.canvas.getContext("2d"), [x, y] = this.places(width, height);
+    pen.scale(scale, scale);
+    const size = Math.max(1.3, Math.min(4, 260 / Math.sqrt(this.map.clip.length)));
+    const order = [-1, ...this.palette.keys()];
+    for (const faded of this.hits ? [true, false] : [false]) {
+      for (const number of order) {
+        pen.fillStyle = number < 0 ? OTHER : this.palette[number];
+        pen.globalAlpha = faded ? 0.07 : number < 0 ? 0.35 : 0.8;
+        pen.beginPath();
+        for (let i = 0; i < this.numbers.length; i++) {
+          if (this.numbers[i] !== number || (this.hits && this.hits[i] === faded)) continue;
+          const radius = this.hits && !faded ? size + 1.5 : size;
+          pen.moveTo(x(i) + radius, y(i));
+          pen.arc(x(i), y(i), radius, 0, 7);
+        }
+        pen.fill();
+      }
+    }
+    pen.globalAlpha = 1;
+    if (this.focus !== null) {
+      pen.strokeStyle = getComputedStyle(document.body).color;
+      pen.lineWidth = 2;
+      pen.beginPath();
+      pen.arc(x(this.focus), y(this.focus), size + 4, 0, 7);
+      pen.stroke();
+    }
+  }
+
+  point(event) {
+    const box = this.canvas.getBoundingClientRect(), [x, y] = this.places(box.width, box.height);
+    let best = null, nearest = 18 ** 2;
+    for (let i = 0; i < this.map.clip.length; i++) {
+      const far = (x(i) - (event.clientX - box.left)) ** 2 + (y(i) - (event.clientY - box.top)) ** 2;
+      if (far < nearest && (!this.hits || this.hits[i])) [best, nearest] = [i, far];
+    }
+    this.name(best);
+  }
+
+  key(event) {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") this.name(null);
+    if (step === undefined) return;
+    event.preventDefault();
+    const order = [...this.map.clip.keys()].filter(i => !this.hits || this.hits[i]).sort((a, b) => this.map.x[a] - this.map.x[b]);
+    if (order.length) this.name(order[(order.indexOf(this.focus) + step + order.length) % order.length]);
+  }
+
+  name(i) {
+    if (i === this.focus) return;
+    this.focus = i;
+    this.tip.hidden = i === null;
+    if (i !== null) {
+      const { data } = this, clip = this.map.clip[i], place = this.tested().get(clip), labels = set => data.sets[set].map(label => data.labels[label]).join(", ") || "none";
+      const given = this.choice.view()?.given?.[this.choice.mode()];
+      const line = (tag, text) => element(tag, {}, name_of(text));
+      this.tip.replaceChildren(line("b", data.titles[clip]), line("span", data.artists[data.artist[clip]] || "unknown artist"), line("span", labels(data.truth[clip])));
+      if (place !== undefined && given) this.tip.append(line("span", `${this.choice.mode()}: ${labels(given[place])}`));
+      const [x, y] = this.places(this.canvas.clientWidth, this.canvas.clientHeight);
+      this.tip.style.left = `${Math.max(4, Math.min(x(i) + 12, this.canvas.clientWidth - this.tip.offsetWidth - 6))}px`;
+      this.tip.style.top = `${Math.max(4, Math.min(y(i) + 12, this.canvas.clientHeight - this.tip.offsetHeight - 6))}px`;
+      this.status.textContent = this.tip.innerText.split("\n").filter(Boolean).join(" - ");
+    }
+    this.draw();
+  }
+}

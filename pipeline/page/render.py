@@ -1,0 +1,57 @@
+"""One self-contained HTML file of what there is to tell of collections."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from store.errors import EncoreError, RequestError
+
+if TYPE_CHECKING:
+    from stages.head.page.gather import Story
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("tables.js", "charts.js", "map.js", "page.js")
+
+
+def check(path: Path) -> None:
+    """RequestError where no page can be written there; before anything is computed."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise RequestError(f"--html {path}: the name must end in .html")
+    if path.exists() and not path.is_file():
+        raise RequestError(f"--html {path}: is there, and is no file")
+    if not path.parent.is_dir():
+        raise RequestError(f"--html {path}: {path.parent} is no folder")
+
+
+def page(stories: Sequence[Story]) -> str:
+    """The page as text. All that comes from a store is escaped, or packed as data that the script shows as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    document = json.dumps([story.data for story in stories], separators=(",", ":"), allow_nan=False)
+    # No time in the header: the same store gives the same page.
+    packed = base64.b64encode(gzip.compress(document.encode(), mtime=0)).decode()
+    return environment.get_template("page.html").render(
+        stories=stories,
+        packed=packed,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        scripts=[(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS],
+    )
+
+
+def write(stories: Sequence[Story], path: Path) -> None:
+    """Write the page; one that stands is replaced by a whole one."""
+    beside = path.with_name(f".{path.name[:100]}.partial")
+    try:
+        beside.write_text(page(stories), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise EncoreError(f"--html {path}: cannot be written: {error.strerror}") from error

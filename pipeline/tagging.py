@@ -1,0 +1,57 @@
+"""``encore predict --write-tags``: what a head decided, in the files' own tags."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from pipeline.answers import PredictedSongs
+from stages.progress import note
+from store.errors import ClipError, EncoreError, RequestError
+from store.words import plural
+
+
+def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
+    """Put the labels of songs into their tags as genres, after a question; songs without a label keep theirs.
+
+    Raises
+    ------
+    RequestError
+        where there is nobody to ask, and ``--yes`` was not said.
+    EncoreError
+        where some of the files could not be written, when all others are.
+    """
+    from stages.embed.tags import read_genres, write_genres
+
+    changes: list[tuple[Path, tuple[str, ...]]] = []
+    for song in answer.songs:
+        try:
+            before = read_genres(Path(song.file))
+        except ClipError as error:
+            note(f"{song.file} has no tags to write: {error.reason}")
+            continue
+        if song.labels and before != song.labels:
+            known = "; a stored song, which embed will take for changed" if song.song_id is not None else ""
+            note(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{known}")
+            changes.append((Path(song.file), song.labels))
+    if dry_run or not changes:
+        note(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RequestError(f"this writes the tags of {plural(len(changes), 'file')}; say --yes to do it")
+        if not typer.confirm(f"Write the tags of {plural(len(changes), 'file')}?", err=True):
+            return
+    failures = []
+    for path, labels in changes:
+        try:
+            write_genres(path, labels)
+        except ClipError as error:
+            failures.append(f"{path}: {error}")
+        except EncoreError as error:
+            failures.append(str(error))
+    note(f"{plural(len(changes) - len(failures), 'file')} written")
+    if failures:
+        raise EncoreError("\n".join(failures))

@@ -1,0 +1,278 @@
+"""Tables as plain data, and those that describe a collection, its audit and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.head.audit import Audit
+from stages.head.report import KINDS, Report
+from stages.head.scores.metrics import Metric
+from stages.head.scores.task import METRICS
+
+Cell = str | int | float | None
+Document = Mapping[str, Any]
+
+_KINDS = {
+    "by_genres_of_artist": "Score by the number of genres that the artist has",
+    "by_songs_of_artist": "Score by the number of songs that the artist has",
+    "by_neighbours_of_clip": "Score by the number of neighbours that the clip has",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``."""
+
+    title: str
+    scale: float = 1.0
+    digits: int = 0
+    sign: str = ""
+
+    @classmethod
+    def of(cls, metric: Metric, title: str | None = None, sign: str = "") -> Column:
+        return cls(title or metric.title, metric.scale, metric.digits, sign)
+
+    def text(self, cell: Cell) -> str:
+        """A cell as it is printed; ``-`` for None."""
+        if cell is None:
+            return "-"
+        if isinstance(cell, str):
+            return cell
+        return f"{self.scale * cell:{self.sign},.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes
+    ----------
+    name : its name in documents and as an anchor.
+    rows : cells as they are stored: scores are fractions.
+    heat : whether its numbers are shaded by their size, from 0 to 1.
+    note : what a reader must know to read it.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: list[list[Cell]]
+    note: str = ""
+    heat: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        titles = [column.title for column in self.columns]
+        return {"name": self.name, "title": self.title, "columns": titles, "rows": self.rows, "note": self.note}
+
+
+def pairs(name: str, title: str, head: tuple[str, str], rows: Mapping[str, Cell]) -> Table:
+    """A table of names and values."""
+    return Table(name, title, (Column(head[0]), Column(head[1])), [[key, value] for key, value in rows.items()])
+
+
+def of_collection(description: Document) -> list[Table]:
+    """What a collection is, from `store.inventory.describe_collection`."""
+    facts: dict[str, Cell] = {
+        "name": description["dataset"],
+        "title": description["title"],
+        "version": description["version"],
+        "licence": description["licence"],
+        "citation": description["citation"],
+        "kind": "synthetic" if description["synthetic"] else "real",
+        "retired clips": f"{description['retired']:,}",
+    }
+    facts |= {f"note {number}": note for number, note in enumerate(description["notes"], start=1)}
+    columns = ("representation", "clips", "numbers a clip", "type", "weights", "settings", "failed", "failures")
+    rows: list[list[Cell]] = []
+    for entry in description["representations"]:
+        if not entry["complete"]:
+            rows.append([entry["name"], *[None] * 6, "not complete"])
+            continue
+        settings = entry["settings"]
+        config = ", ".join(
+            f"{key}={_listed(value)}" for key, value in settings.get("config", {}).items() if key != "REVISION"
+        )
+        kinds = ", ".join(f"{count} {kind}" for kind, count in entry["failures_by_kind"].items()) or "none"
+        weights = str(settings.get("weights") or "none")[:16]
+        size = int(np.prod(entry["shape"]))
+        rows.append([entry["name"], entry["rows"], size, entry["dtype"], weights, config, entry["failures"], kinds])
+    note = "A name ends in the fingerprint: a hash of the backbone, its settings, its weights and the format."
+    representations = Table("representations", "Representations", tuple(map(Column, columns)), rows, note)
+    return [pairs("collection", "Collection", ("what", "value"), facts), *([representations] if rows else [])]
+
+
+def _listed(value: Any) -> str:
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def of_audit(audit: Audit, genres_per_artist: Mapping[str, int]) -> list[Table]:
+    """What a collection holds and what its regimes share."""
+    counts: dict[str, Cell] = {
+        "songs": audit.songs,
+        "clips": audit.clips,
+        "artists": audit.artists,
+        "albums": audit.albums,
+        "labels": len(audit.labels),
+        "pairs of clips of one artist": audit.edges,
+        "songs of unknown artist": audit.unknown_artist,
+        **{f"left out: {reason}": count for reason, count in audit.left_out.items()},
+    }
+    share = Column("share, %", 100, 1)
+    by_size = sorted(audit.labels.items(), key=lambda item: -item[1])
+    labels = Table(
+        "labels",
+        "Genre composition",
+        (Column("label"), Column("songs"), share),
+        [[label, count, count / max(1, audit.songs)] for label, count in by_size],
+    )
+    songs = {} if audit.songs_per_artist is None else audit.songs_per_artist["artists"]
+    tables = [
+        pairs("counts", "Counts", ("what", "count"), counts),
+        pairs("songs-per-artist", "Songs per artist", ("songs", "artists"), songs),
+        pairs("genres-per-artist", "Genres per artist", ("genres", "artists"), genres_per_artist),
+        labels,
+        _homophily(audit),
+    ]
+    if audit.thesis is not None:
+        figures = audit.thesis["figures"].items()
+        rows: list[list[Cell]] = [[name, *map(_figure, (both["ours"], both["thesis"]))] for name, both in figures]
+        columns = Column("figure"), Column("here"), Column("thesis")
+        tables.append(Table("thesis", "Beside the thesis", columns, rows, " ".join(audit.thesis["why"])))
+    return [table for table in [*tables, _regimes(audit)] if table.rows]
+
+
+def _figure(value: float | None) -> Cell:
+    return f"{100 * value:.2f} %" if isinstance(value, float) else value
+
+
+def _homophily(audit: Audit) -> Table:
+    columns = Column("same labels"), Column("over pairs, %", 100, 2), Column("over clips, %", 100, 2)
+    names = {
+        "exact": "exactly the same set (the thesis's)",
+        "jaccard": "shared over all (Jaccard)",
+        "any": "any shared",
+    }
+    rows: list[list[Cell]] = [
+        [title, audit.homophily[name], audit.homophily_per_node[name]] for name, title in names.items()
+    ]
+    return Table("homophily", "Label homophily of the artist graph", columns, rows)
+
+
+def _regimes(audit: Audit) -> Table:
+    columns = (
+        *map(Column, ("regime", "train songs", "validation songs", "test songs", "test artists")),
+        *map(Column, ("test artists in train", "test albums in train")),
+        Column("test songs with a neighbour, %", 100, 1),
+        Column("with a training neighbour, %", 100, 1),
+        Column("remarks"),
+    )
+    rows: list[list[Cell]] = []
+    for regime, shared in audit.regimes.items():
+        sizes = [shared[part]["songs"] if isinstance(shared[part], dict) else None for part in ("train", "validation")]
+        test = shared["test"]
+        rows.append(
+            [
+                *(regime, *sizes, test["songs"], test["artists"], shared["shared_artists"], shared["shared_albums"]),
+                *(shared["test_with_neighbour"], shared["test_with_training_neighbour"], " ".join(shared["remarks"])),
+            ]
+        )
+    rows += [[regime, *[None] * 8, why] for regime, why in audit.impossible.items()]
+    return Table("regimes", "What the parts of each split share (seed 0)", columns, rows)
+
+
+def of_scores(views: Sequence[Document]) -> Table | None:
+    """Each mode's score by regime, mean and deviation over seeds; the artist gap; the thesis's figure.
+
+    Parameters
+    ----------
+    views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds), ``thesis``
+        (by mode) and ``unread`` (the modes that read no representation).
+    """
+    if not views:
+        return None
+    regimes = list(dict.fromkeys(view["regime"] for view in views))
+    metric: Metric = METRICS[views[0]["metric"]]
+    by_row: dict[tuple[str, str], dict[str, list[float]]] = {}
+    thesis: dict[tuple[str, str], float] = {}
+    for view in views:
+        for mode, values in view["scores"].items():
+            key = "none" if mode in view["unread"] else view["representation"], mode
+            by_row.setdefault(key, {})[view["regime"]] = values
+            if mode in view["thesis"]:
+                thesis[key] = view["thesis"][mode]
+    gap = {"random", "artist"} <= set(regimes)
+    columns = [Column("representation"), Column("mode")]
+    for regime in regimes:
+        columns += [Column.of(metric, regime), Column.of(metric, "±")]
+    columns += [Column.of(metric, "artist gap", "+")] if gap else []
+    columns += [Column.of(metric, "thesis")] if thesis else []
+    rows: list[list[Cell]] = []
+    for key, scores in by_row.items():
+        row: list[Cell] = [*key]
+        for regime in regimes:
+            values = scores.get(regime)
+            row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
+        means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
+        row += [means[0] - means[1] if len(means) == 2 else None] if gap else []
+        row += [thesis.get(key)] if thesis else []
+        rows.append(row)
+    note = (
+        f"{metric.title}, {metric.unit}; mean and deviation over seeds (and folds), as the runs in the store hold it."
+    )
+    note += " The artist gap is random minus artist: what a mode owes to artists that it was trained on." if gap else ""
+    note += " The artist's labels alone say nothing of artists that are new." if gap else ""
+    return Table("scores", "Scores by regime", tuple(columns), rows, note)
+
+
+def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:
+    """What lies behind the scores of one representation in one regime.
+
+    Parameters
+    ----------
+    others : by mode the means of its other metrics over seeds.
+    name : what its tables' names begin with.
+    """
+    metric = report.task.main
+    base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
+    more = [METRICS[key] for key in dict.fromkeys(key for values in others.values() for key in values)]
+    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
+    rows: list[list[Cell]] = []
+    for mode, entry in report.modes.items():
+        score, against = entry.overall, entry.overall.against
+        row: list[Cell] = [str(mode), score.score, *(score.interval or (None, None))]
+        if base is not None:
+            row += [None, None] if against is None else [against.difference, against.p]
+        rows.append([*row, *(others.get(str(mode), {}).get(each.name) for each in more)])
+    columns += [Column.of(each) for each in more]
+    seeds = ", ".join(map(str, report.seeds))
+    note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
+    note += f"; paired test against {base}" if base is not None else ""
+    note += "; other metrics are means over seeds." if more else "."
+    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
+
+
+def _of_kind(report: Report, kind: str, name: str) -> Table | None:
+    metric = report.task.main
+    first = next(iter(report.modes.values())).by_kind[kind]
+    if not first:
+        return None
+    columns = [Column("mode"), *(Column.of(metric, bucket) for bucket in first)]
+    rows: list[list[Cell]] = [
+        [str(mode), *(score.score for score in entry.by_kind[kind].values())] for mode, entry in report.modes.items()
+    ]
+    if kind == "by_genres_of_artist":
+        entries = report.modes.values()
+        columns.append(Column("deviation", digits=4))
+        rows = [[*row, entry.deviation] for row, entry in zip(rows, entries, strict=True)]
+        if any(entry.thesis_deviation is not None for entry in entries):
+            columns.append(Column("thesis", digits=4))
+            rows = [[*row, entry.thesis_deviation] for row, entry in zip(rows, entries, strict=True)]
+    clips = ", ".join(f"{bucket}: {score.clips:,}" for bucket, score in first.items())
+    note = f"{metric.title}, {metric.unit}. Clips: {clips}."
+    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=True)

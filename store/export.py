@@ -1,0 +1,112 @@
+"""A representation as plain files that other programs read, beside the catalog rows that its vectors belong to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store.errors import RequestError, StoreError, unknown
+from store.layout import Store
+from store.reader import Representations
+
+FORMATS = ("npy", "parquet")
+
+
+def export_representation(store: Store, dataset: str, backbone: str | None, to: str, folder: Path) -> list[Path]:
+    """Write the encoded clips of a collection that are not retired, in the order of the catalog; returns the files.
+
+    ``npy`` writes ``<dataset>-<representation>.npy``, [clips, *shape], and beside it a Parquet file whose row ``i``
+    describes vector ``i``: the catalog's columns and ``row``, its row in the store. ``parquet`` writes one file with
+    the same columns and ``representation``, a list of numbers (several axes one behind the other; ``shape`` in the
+    schema's metadata tells them). Memory holds one shard and the catalog.
+
+    Raises
+    ------
+    RequestError
+        where there is no such collection, representation or format.
+    StoreError
+        where a file cannot be written.
+    FormatError
+        where a shard does not hold what was committed.
+    """
+    if to not in FORMATS:
+        raise unknown("format", to, FORMATS)
+    catalog = store.read_catalog(dataset)
+    stored = Representations(store, catalog, store.find(dataset, backbone))
+    usable = stored.encoded() & ~catalog.retired()[: stored.rows]
+    rows = np.flatnonzero(usable)
+    if not len(rows):
+        raise RequestError(f"{dataset}/{stored.name} has no clip that is encoded; there is nothing to export")
+    table = catalog.to_arrow().take(pa.array(rows)).add_column(0, "row", pa.array(rows))
+    name = f"{dataset}-{stored.name}"
+    array, clips = folder / f"{name}.npy", folder / f"{name}.parquet"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replaced(clips) as partial:
+            if to == "npy":
+                pq.write_table(table, partial)
+            else:
+                _write_parquet(stored, usable, table, partial)
+        if to == "npy":
+            with _replaced(array) as partial:
+                _write_npy(stored, usable, partial)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return [array, clips] if to == "npy" else [clips]
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, which takes its place when all is well, and is removed when not."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _shards(stored: Representations, usable: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """The usable rows of each shard that has some: [rows, *shape]."""
+    for shard in stored.manifest.shards:
+        kept = usable[slice(*shard.rows)]
+        if kept.any():
+            yield stored.read(*shard.rows)[kept]
+
+
+def _write_npy(stored: Representations, usable: np.ndarray[Any, Any], path: Path) -> None:
+    header = {
+        "descr": np.dtype(stored.manifest.dtype).newbyteorder("<").str,
+        "fortran_order": False,
+        "shape": (int(usable.sum()), *stored.shape),
+    }
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for values in _shards(stored, usable):
+            file.write(np.ascontiguousarray(values).data)
+
+
+def _write_parquet(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table, path: Path) -> None:
+    width = math.prod(stored.shape)
+    numbers = pa.from_numpy_dtype(np.dtype(stored.manifest.dtype))
+    column = pa.field("representation", pa.list_(numbers, width), nullable=False)
+    described = {**(table.schema.metadata or {}), b"shape": json.dumps(stored.shape).encode()}
+    schema = table.schema.append(column).with_metadata(described)
+    first = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for values in _shards(stored, usable):
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1), numbers)
+            vectors = pa.FixedSizeListArray.from_arrays(flat, width)
+            part = table.slice(first, len(values)).append_column(column, vectors)
+            writer.write_table(part.replace_schema_metadata(described))
+            first += len(values)

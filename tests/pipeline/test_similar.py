@@ -1,0 +1,120 @@
+"""``encore similar``: the nearest songs and artists, against the same computed on the whole matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import encore as api
+import numpy as np
+import pytest
+
+from stages.head import similar
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import embed_table
+from tests.pipeline.test_predict import write_song
+
+
+@pytest.fixture
+def hits(encore: Encore, features_csv: Path) -> Encore:
+    """400 songs of up to 40 artists, three numbers each."""
+    embed_table(encore, features_csv)
+    return encore
+
+
+def expected(hits: Encore, column: str, name: str) -> list[dict[str, Any]]:
+    """Every song, the nearest first to the mean of those whose ``column`` is ``name``, with its ``cosine``."""
+    store = api.open_store(hits.store)
+    x = api.representation(store, "hits").values.astype(np.float64)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    songs = api.catalog(store, "hits").to_pylist()
+    mean = x[[song[column] == name for song in songs]].mean(axis=0)
+    cosines = x @ mean / np.linalg.norm(x, axis=1) / np.linalg.norm(mean)
+    ranked = [{**song, "cosine": cosine} for song, cosine in zip(songs, cosines.tolist(), strict=True)]
+    return sorted(ranked, key=lambda song: -song["cosine"])
+
+
+def test_songs_near_to_a_song(hits: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = expected(hits, "title", "song 7")
+    (own,) = (song for song in ranked if song["title"] == "song 7")
+    others = [song for song in ranked if song is not own]
+    for query in ("song 7", own["song_id"], f"{own['artist_name']} - song 7", "SONG 7"):
+        answer = hits("similar", query, "--dataset", "hits", "--count", 5, "--json").json
+        assert [song["title"] for song in answer["similar"]] == [song["title"] for song in others[:5]]
+        given = [song["similarity"] for song in answer["similar"]]
+        np.testing.assert_allclose(given, [song["cosine"] for song in others[:5]], atol=1e-5, rtol=0)
+        assert answer["compared"] == 399
+    monkeypatch.setattr(similar, "_BLOCK_BYTES", 1)
+    assert hits("similar", "song 7", "--dataset", "hits", "--count", 5, "--json").json["similar"] == answer["similar"]
+    words = ("--not-same-artist", "--filter", "label=genre 2")
+    fitting = [s["title"] for s in others if s["artist_id"] != own["artist_id"] and "genre 2" in s["labels"]]
+    answer = hits("similar", "song 7", "--dataset", "hits", *words, "--count", 1000, "--json").json
+    assert [song["title"] for song in answer["similar"]] == fitting
+    text = hits("similar", "song 7", "--dataset", "hits", "--count", 1).out
+    assert others[0]["title"] in text
+    assert max(map(len, text.splitlines()[1:])) <= 80
+
+
+def test_artists_near_to_an_artist(hits: Encore) -> None:
+    cosines: dict[str, list[float]] = {}
+    for song in expected(hits, "artist_name", "artist 3"):
+        cosines.setdefault(song["artist_name"], []).append(song["cosine"])
+    del cosines["artist 3"]
+    means = sorted(((float(np.mean(values)), artist) for artist, values in cosines.items()), reverse=True)[:6]
+    for query in ("artist 3", "artist:Artist 3"):
+        answer = hits("similar", query, "--dataset", "hits", "--artists", "--count", 6, "--json").json
+        assert [artist["artist"] for artist in answer["similar"]] == [artist for _, artist in means]
+        given = [artist["similarity"] for artist in answer["similar"]]
+        np.testing.assert_allclose(given, [mean for mean, _ in means], atol=1e-5, rtol=0)
+
+
+def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
+    table = ("--table", midi_folder / "songs.csv", "--backbone", "pianoroll")
+    encore("embed", "folder", "--name", "mine", "--data", midi_folder, *table)
+    stored = encore("similar", midi_folder / "söng 3.mid", "--dataset", "mine", "--json").json
+    assert stored["query"] == "artist 3 - söng 3.mid"
+    new, playlist = tmp_path / "new.mid", tmp_path / "near.m3u"
+    write_song(new, 43)
+    words = ("--dataset", "mine", "--count", 3, "--json", "--m3u", playlist)
+    answer = encore("similar", new, *words).json
+    lines = playlist.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#EXTM3U"
+    assert lines[2::2] == [song["file"] for song in answer["similar"]]
+    assert all(Path(line).is_file() for line in lines[2::2])
+    bad = tmp_path / "bad.mid"
+    bad.write_bytes(b"")
+    assert f"{bad}: " in encore("similar", bad, "--dataset", "mine", code=1).err
+    assert "give one of them" in encore("similar", new, "--artists", "--m3u", playlist, code=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("song 1000",),
+            "has no encoded song or artist 'song 1000', and there is no such file. Did you mean song 100?",
+        ),
+        (("artist:song 7",), "has no encoded song or artist 'song 7'"),
+        (("song 7", "--filter", "label=polka"), "unknown label 'polka'; have: genre 0"),
+        (("song 7", "--filter", "artist=polka"), "no song of hits has that artist"),
+        (("song 7", "--filter", "mood=sad"), "unknown filter 'mood'; have: album, artist, label"),
+        (("song 7", "--filter", "label"), "--filter takes label=NAME"),
+        (("song 7", "--backbone", "mfcc"), "has no representation 'mfcc'"),
+    ],
+)
+def test_what_cannot_be_meant(hits: Encore, words: tuple[str, ...], message: str) -> None:
+    assert message in hits("similar", *words, "--dataset", "hits", code=2).err
+
+
+def test_a_title_of_several_songs_is_not_guessed(encore: Encore, tmp_path: Path) -> None:
+    lines = ["artist,title,genre,a,b"] + [
+        f"artist {i % 3},{['Intro', f'song {i}'][i % 2]},x,{i},{-i}" for i in range(9)
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    words = ("--columns", "artist=artist,labels=genre,title=title,features=a|b")
+    encore("embed", "table", "--name", "hits", "--table", path, *words)
+    assert (
+        "5 songs are called 'Intro'; name one by its id: "
+        in encore("similar", "Intro", "--dataset", "hits", code=2).err
+    )
