@@ -170,7 +170,7 @@ def test_files_can_be_held_in_the_head() -> None:
 def test_pipeline_stays_thin() -> None:
     """But for the page of examples that `import encore` is."""
     commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "python"]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 3000
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 3500
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
