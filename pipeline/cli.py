@@ -13,13 +13,16 @@ import typer
 
 from pipeline import export, stores
 from pipeline.audit import audit
+from pipeline.copy import copy
 from pipeline.data import data
 from pipeline.embed import embed
+from pipeline.gc import gc
 from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
 from pipeline.predict import predict
 from pipeline.process import report_error, take_standard_streams
 from pipeline.redeal import redeal
+from pipeline.repair import repair
 from pipeline.report import report
 from pipeline.search import search
 from pipeline.similar import similar
@@ -40,7 +43,7 @@ app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report, predict, similar),
-    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal),
+    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
     export_app: (export.representation,),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets

@@ -22,6 +22,7 @@ from stages import registry
 from store.words import plural
 
 if TYPE_CHECKING:
+    from stages.embed.explain import Explanation
     from stages.embed.run import EmbedReport
 
 
@@ -51,12 +52,27 @@ def embed(
     part: Annotated[
         str, typer.Option("--part", help="share the work: i/n does every n-th shard", metavar="I/N")
     ] = "1/1",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="say what would be encoded, and why; nothing is written")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
     from stages.embed import run as work
 
+    if explain:
+        from stages.embed.explain import explain as explain_request
+
+        where = open_store(store)
+        given = read_settings(settings)
+        prepared = work.prepare(dataset, options, where, backbone, weights, given, precision)
+        explanation = explain_request(where, prepared)
+        if json:
+            print_json(dataclasses.asdict(explanation))
+        else:
+            print(explained(explanation))
+        return
     report = work.embed(
         dataset,
         options,
@@ -75,6 +91,32 @@ def embed(
         print_json(dataclasses.asdict(report))
     else:
         print(describe(report))
+
+
+def explained(explanation: Explanation) -> str:
+    """The explanation in a few lines for a person."""
+    lines = []
+    for entry in explanation.stored:
+        there = "not complete" if entry.clips is None else f"{plural(entry.clips, 'clip')} encoded"
+        if entry.name == explanation.representation:
+            lines.append(f"{entry.name}: {there}; it is the one that is asked for")
+        elif entry.differs is None:
+            lines.append(f"{entry.name}: {there}; another backbone, or not known how it was made")
+        else:
+            lines.append(f"{entry.name}: {there}; stored -> asked for:")
+            lines += [f"  {difference}" for difference in entry.differs]
+    changes = ("added", "new"), ("retired", "retired"), ("revived", "back"), ("corrected", "corrected")
+    counts = [f"{getattr(explanation, name):,} {word}" for name, word in changes if getattr(explanation, name)]
+    lines.append(f"the catalog of {explanation.dataset}: {', '.join(counts) or 'nothing changed'}")
+    if explanation.clips or explanation.shards:
+        lines.append(
+            f"{explanation.representation}: {plural(explanation.clips, 'clip')} to encode in "
+            f"{plural(explanation.shards, 'shard')}, {explanation.bytes / 2**20:,.1f} MiB at most"
+        )
+        lines += [f"  {count:,} {reason}" for reason, count in explanation.why.items()]
+    else:
+        lines.append(f"{explanation.representation}: nothing to encode")
+    return "\n".join(lines)
 
 
 def describe(report: EmbedReport) -> str:

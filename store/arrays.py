@@ -72,8 +72,13 @@ def create_array(
 
 def chunk_path(root: Path, dataset: str, name: RepresentationName, shape: tuple[int, ...], shard: int) -> Path:
     """The file of a shard in the local store at ``root``."""
+    return root / chunk_name(dataset, name, shape, shard)
+
+
+def chunk_name(dataset: str, name: RepresentationName, shape: tuple[int, ...], shard: int) -> str:
+    """The file of a shard, in the store."""
     key = _SEPARATOR.join(("c", str(shard), *("0" for _ in shape)))
-    return root / dataset / str(name) / "representations.zarr" / key
+    return f"{dataset}/{name}/representations.zarr/{key}"
 
 
 def open_array(store: Store, dataset: str, name: RepresentationName, *, writable: bool = False) -> zarr.Array[Any]:
@@ -87,11 +92,11 @@ def open_array(store: Store, dataset: str, name: RepresentationName, *, writable
         if its description is damaged.
     """
     where = f"{dataset}/{name}/representations.zarr"
-    if not store.files.exists(f"{where}/zarr.json"):
+    if not store.exists(f"{where}/zarr.json"):
         raise FileNotFoundError(where)
     try:
         with Disk(store.files.show(where)):
-            store.files.check_file(f"{where}/zarr.json")
+            store.read(f"{where}/zarr.json")
         with Disk(store.files.show(where)), zarr.config.set(_EVERY_CHUNK):
             return zarr.open_array(_zarr_store(store, where, writable=writable), mode="r+" if writable else "r")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -163,6 +163,13 @@ class Files:
         except FileNotFoundError:
             return 0
 
+    def room(self) -> int | None:
+        """Free bytes on the disk that the folder lies on, or will lie on; None behind a URL."""
+        if self.local is None:
+            return None
+        there = next((path for path in (self.local, *self.local.absolute().parents) if path.is_dir()), None)
+        return None if there is None else shutil.disk_usage(there).free
+
     def move(self, name: str, to: str) -> None:
         """Put the folder ``name`` in the place of ``to``, which is removed."""
         self.remove(to)
@@ -190,21 +197,38 @@ class Files:
             raise StoreError(f"cannot remove {self.show(name)}: {_why(error)}") from error
 
     def sweep(self, name: str = "") -> None:
-        """Remove what processes that were killed left half written or half removed under ``name``, and nothing else.
+        """Remove what killed processes left half written or half removed under ``name`` (`left_over`)."""
+        for left in self.left_over(name):
+            path = self._local / left
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # another process was quicker, or it is not ours to remove
+                    path.unlink()
 
-        What was touched within a day may be at work, and stays. Behind a URL nothing is ever left so.
+    def left_over(self, name: str = "") -> list[str]:
+        """What processes that were killed left half written or half removed under ``name``.
+
+        What was touched within a day may be at work, and is left out. Behind a URL nothing is ever left so.
         """
+        left: list[str] = []
         if self.local is None:
-            return
+            return left
         for here, folders, files in os.walk(self.local / name):
             for folder in [folder for folder in folders if _REMOVED.fullmatch(folder)]:
                 folders.remove(folder)
-                shutil.rmtree(f"{here}/{folder}", ignore_errors=True)
-            for file in files:
+                left.append(os.path.relpath(f"{here}/{folder}", self.local))
+            for file in filter(_PARTIAL.fullmatch, files):
                 path = Path(here, file)
-                with contextlib.suppress(OSError):  # another process was quicker, or it is not ours to remove
-                    if _PARTIAL.fullmatch(file) and time.time() - path.stat().st_mtime > _AT_WORK_S:
-                        path.unlink()
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _AT_WORK_S:
+                        left.append(os.path.relpath(path, self.local))
+        return sorted(left)
+
+    @property
+    def _local(self) -> Path:
+        assert self.local is not None
+        return self.local
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -11,6 +11,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
+    STORE/<dataset>/seal.json                                         the hash of every other file; see seal
     STORE/<dataset>/.lock, STORE/<dataset>/<backbone>-<fingerprint>/.lock     held while what lies beside is written
     STORE/<dataset>/runs/                                             what stage two leaves behind, and its locks
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ import pyarrow as pa
 from store.errors import FormatError, RequestError, StoreError, nearest
 from store.files import Files
 from store.schema import Catalog, Manifest
+from store.seal import SEAL, Seals, hash_bytes, remedy, with_mark
 from store.tables import from_parquet, to_parquet
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_LOOKS = 3
 _REPRESENTATION = re.compile(r"(?P<backbone>[a-z0-9][a-z0-9._-]*)-(?P<fingerprint>[0-9a-f]{12})")
 
 
@@ -87,14 +90,17 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.files = Files(root)
+        self.seals = Seals(self.files)
 
     def datasets(self) -> list[str]:
-        """The collections that have a catalog."""
-        return [name for name in self.files.folders() if self.files.exists(f"{name}/catalog.parquet")]
+        """The collections that have a catalog, or should have one."""
+        kept = ("catalog.parquet", SEAL)
+        return [name for name in self.files.folders() if any(self.files.exists(f"{name}/{file}") for file in kept)]
 
     def representations(self, dataset: str) -> list[RepresentationName]:
-        """The representations of a collection, complete or not."""
-        matches = (_REPRESENTATION.fullmatch(name) for name in self.files.folders(check_name(dataset)))
+        """The representations of a collection, complete or not, also those whose folder was lost."""
+        folders = {*self.files.folders(check_name(dataset)), *self._lost_folders(dataset)}
+        matches = map(_REPRESENTATION.fullmatch, sorted(folders))
         return [RepresentationName(m["backbone"], m["fingerprint"]) for m in matches if m]
 
     def complete(self, dataset: str) -> list[RepresentationName]:
@@ -102,7 +108,10 @@ class Store:
         return [name for name in self.representations(dataset) if self.is_complete(dataset, name)]
 
     def is_complete(self, dataset: str, name: RepresentationName) -> bool:
-        return self.files.exists(f"{dataset}/{name}/manifest.json")
+        return self.exists(f"{dataset}/{name}/manifest.json")
+
+    def _lost_folders(self, dataset: str) -> set[str]:
+        return {path.partition("/")[0] for path in self.seals.due(dataset)}
 
     def find(self, dataset: str, text: str | None) -> RepresentationName:
         """The one complete representation that ``text`` means (`match`)."""
@@ -134,14 +143,16 @@ class Store:
         return self.files.lock(f"{check_name(dataset)}/{name}/.lock" if name else f"{check_name(dataset)}/.lock")
 
     def has_catalog(self, dataset: str) -> bool:
-        return self.files.exists(f"{check_name(dataset)}/catalog.parquet")
+        return self.exists(f"{check_name(dataset)}/catalog.parquet")
 
     def read_catalog(self, dataset: str) -> Catalog:
         """The catalog of a collection; RequestError where there is none."""
         if not self.has_catalog(dataset):
             raise self._no_data_set(dataset)
         try:
-            catalog = Catalog.from_arrow(self.read_table(f"{dataset}/catalog.parquet"))
+            table = self.read_table(f"{dataset}/catalog.parquet")
+            self.seals.check_present(dataset, table)
+            catalog = Catalog.from_arrow(table)
         except FormatError as error:
             raise FormatError(
                 f"{self.files.show(dataset)}: {error}; put a copy of catalog.parquet back, or encode again "
@@ -181,13 +192,13 @@ class Store:
 
     def write_catalog(self, catalog: Catalog) -> None:
         catalog.check()
-        self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", catalog.to_arrow())
+        self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", with_mark(catalog.to_arrow()))
 
     def read_manifest(self, dataset: str, name: RepresentationName) -> Manifest | None:
         """The manifest, or None where the representation is not complete."""
         where = f"{dataset}/{name}/manifest.json"
         try:
-            manifest = Manifest.from_json(self.files.read(where))
+            manifest = Manifest.from_json(self.read(where))
         except FileNotFoundError:
             return None
         except FormatError as error:
@@ -205,7 +216,7 @@ class Store:
     def read_table(self, name: str) -> pa.Table:
         """A Parquet file; FormatError where it is damaged."""
         try:
-            data = self.files.read(name)
+            data = self.read(name)
         except FileNotFoundError as error:
             raise StoreError(f"{self.files.show(name)} is not there") from error
         try:
@@ -215,7 +226,87 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """A Parquet file, replaced as a whole."""
-        self.files.write(name, to_parquet(table))
+        self.write({name: to_parquet(table)})
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of a collection is there, or should be."""
+        dataset, _, path = name.partition("/")
+        if self.files.exists(name):
+            return True
+        return path in self.seals.due(dataset)
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files directly under a folder of a collection that are there, or should be."""
+        dataset, _, inner = folder.partition("/")
+        sealed = (path.rpartition("/") for path in self.seals.due(dataset))
+        return sorted({*self.files.files(folder), *(name for parent, _, name in sealed if parent == inner)})
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file of a collection.
+
+        Raises
+        ------
+        FileNotFoundError
+            where there is no such file, and should be none.
+        FormatError
+            where the file does not hold what was written, or is missing.
+        """
+        dataset, _, path = name.partition("/")
+        why = None
+        for _ in range(_LOOKS):  # between the two looks another command may have replaced the file
+            data = self._bytes(name)
+            why = self.seals.why(dataset, path, data)
+            if why is None:
+                break
+        if why is not None:
+            raise FormatError(f"{self.files.show(name)} {why}; {remedy(dataset)}")
+        if data is None:
+            raise FileNotFoundError(name)
+        return data
+
+    def _bytes(self, name: str) -> bytes | None:
+        try:
+            return self.files.read(name)
+        except FileNotFoundError:
+            return None
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Write files of one collection, in this order, each replaced as a whole; they are sealed."""
+        dataset = next(iter(contents)).partition("/")[0]
+        with self.seals.changing(dataset, {_inner(name): hash_bytes(data) for name, data in contents.items()}):
+            for name, data in contents.items():
+                self.files.write(name, data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder of a collection, or all of it."""
+        dataset, _, path = name.partition("/")
+        if not path:
+            self.files.remove(name)
+            return
+        entries = self.seals.entries(dataset) or {}
+        with self.seals.changing(dataset, {entry: None for entry in entries if _is_under(entry, path)}):
+            self.files.remove(name)
+
+    def move(self, name: str, to: str) -> None:
+        """Put a folder of a collection in the place of another, which is removed; FormatError for a damaged file."""
+        dataset, _, target = to.partition("/")
+        hashes: dict[str, str | None] = {
+            entry: None
+            for entry in self.seals.entries(dataset) or {}
+            if _is_under(entry, target) or _is_under(entry, _inner(name))
+        }
+        hashes |= {f"{target}/{file}": hash_bytes(self.read(f"{name}/{file}")) for file in self.names(name)}
+        with self.seals.changing(dataset, hashes):
+            self.files.move(name, to)
+
+
+def _inner(name: str) -> str:
+    """A name in the store as a path in its collection."""
+    return name.partition("/")[2]
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def check_writable(store: Store) -> None:

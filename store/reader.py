@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 from zarr.codecs import Endian
 
-from store.arrays import chunk_path, fill_value, open_array
+from store.arrays import chunk_name, chunk_path, fill_value, open_array
 from store.errors import FormatError, RequestError, StoreError, is_out_of_memory
 from store.fingerprint import hash_ids, hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
+from store.seal import hash_bytes
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
 _PIECE_BYTES = 1 << 19
@@ -52,6 +53,10 @@ class Representations:
 
     def _show(self) -> str:
         return self.store.files.show(f"{self.dataset}/{self.name}")
+
+    def _repair(self) -> str:
+        again = f"encore store repair {self.dataset} --backbone {self.name}"
+        return f"encode again what is damaged: {again}; or {self._remedy()}"
 
     def _remedy(self) -> str:
         return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
@@ -144,11 +149,11 @@ class Representations:
         except (ValueError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 raise
-            raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._remedy()}") from error
+            raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._repair()}") from error
         if content_hash != committed and not self._held_before(out, shard, committed):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
-                f"over since; {self._remedy()}"
+                f"over since; {self._repair()}"
             )
 
     def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord, committed: str) -> bool:
@@ -183,13 +188,17 @@ class Representations:
 
     def verify(self) -> list[str]:
         """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold."""
-        wrong = [*self._verify_failures(), *self._verify_layout()]
+        return [*self._verify_failures(), *self._verify_layout(), *self.damaged().values()]
+
+    def damaged(self) -> dict[int, str]:
+        """The shards that do not hold what was committed, each with what is wrong; all of them are read."""
+        wrong = {}
         for index, shard in enumerate(self.manifest.shards):
             try:
                 self._check_length(index)
-                self.read(*shard.rows)
+                self._check_file(index, self.read(*shard.rows))
             except FormatError as error:
-                wrong.append(str(error))
+                wrong[index] = str(error)
         return wrong
 
     def _verify_failures(self) -> list[str]:
@@ -226,12 +235,30 @@ class Representations:
             size = self._chunk(root, index).stat().st_size
         except OSError as error:
             raise FormatError(
-                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._remedy()}"
+                f"{self._show()}: the file of shard {index} cannot be read: {error}; {self._repair()}"
             ) from error
         if size != expected:
             raise FormatError(
                 f"{self._show()}: the file of shard {index} has {size:,} bytes and should have {expected:,}; "
-                f"{self._remedy()}"
+                f"{self._repair()}"
+            )
+
+    def _check_file(self, index: int, values: np.ndarray[Any, Any]) -> None:
+        """Raise where the bytes around a shard's numbers changed: behind the last row, or how they are compressed."""
+        shard = self.manifest.shards[index]
+        if hash_values(values) != shard.values or self.store.files.files(f"{self.dataset}/{self.name}/shards"):
+            return  # a run that has not come to its end writes it anew
+        data = self.store.files.read(chunk_name(self.dataset, self.name, self.shape, index))
+        if shard.file is not None:
+            intact = hash_bytes(data) == shard.file
+        else:  # of 0.1.0
+            padding = np.frombuffer(data, values.dtype)[values.size :] if not self._array.compressors else values[:0]
+            fill = np.full(len(padding), fill_value(self.manifest.dtype), values.dtype)
+            intact = padding.tobytes() == fill.tobytes()
+        if not intact:
+            raise FormatError(
+                f"{self._show()}: bytes of the file of shard {index} that hold no numbers are not those that were "
+                f"written; {self._repair()}"
             )
 
 

@@ -1,12 +1,15 @@
-"""Remove a collection, a representation, or the heads that were trained on one."""
+"""Remove a collection, a representation, the heads that were trained on one, or what nobody uses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from store.errors import RequestError
 from store.inventory import Document, list_runs
 from store.layout import Store, match, split_layer
+from store.runs import METADATA
+from store.schema import Manifest
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def remove(store: Store, removal: Removal) -> Document:
     """Carry out a `plan_removal`, and sweep what killed commands left half written or half removed anywhere."""
     store.files.sweep()
     for folder in removal.folders:
-        store.files.remove(folder)
+        store.remove(folder)
     return {
         "dataset": removal.dataset,
         "removed": [{"path": store.files.show(folder), "bytes": size} for folder, size in removal.folders.items()],
@@ -69,3 +72,56 @@ def remove(store: Store, removal: Removal) -> Document:
         "searches": removal.searches,
         "kept_runs": removal.kept_runs,
     }
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Something that nobody uses.
+
+    Attributes
+    ----------
+    path : a folder or a file in the store.
+    why : one line for a person.
+    """
+
+    path: str
+    why: str
+    bytes: int
+
+
+def find_unused(store: Store, dataset: str | None, is_current: Callable[[Manifest], bool]) -> list[Unused]:
+    """What nobody uses in one collection, or in all of them.
+
+    That is representations which this version can no longer make, so that new songs are never added to them; runs that
+    were trained on a representation that is gone; and what killed commands left behind.
+
+    Parameters
+    ----------
+    is_current : whether the backbone of this version makes the representation of a manifest.
+    """
+    unused = [
+        Unused(path, "left by a command that was killed", store.files.size(path))
+        for path in store.files.left_over(dataset or "")
+    ]
+    for name in store.datasets() if dataset is None else [dataset]:
+        store.read_catalog(name)  # raises with the list of what there is
+        kept = {METADATA}
+        for representation in store.representations(name):
+            manifest = store.read_manifest(name, representation)
+            if manifest is None or is_current(manifest):
+                kept.add(str(representation))
+            else:
+                path = f"{name}/{representation}"
+                unused.append(Unused(path, "made by an older revision of its backbone", store.files.size(path)))
+        for representation_name in store.files.folders(f"{name}/runs"):
+            path = f"{name}/runs/{representation_name}"
+            if representation_name not in kept and store.files.size(path):
+                unused.append(Unused(path, "trained on a representation that is gone", store.files.size(path)))
+    return unused
+
+
+def remove_unused(store: Store, unused: list[Unused]) -> None:
+    """Remove what `find_unused` gave."""
+    store.files.sweep()
+    for entry in unused:
+        store.remove(entry.path)

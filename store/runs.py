@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.errors import FormatError, StoreError
 from store.layout import Store
+from store.tables import to_parquet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
 _UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
 _SEARCH = ".journal"
+METADATA = "metadata"  # the folder of runs that read no representation
 
 
 def count_runs(store: Store, dataset: str) -> dict[str, int]:
@@ -59,7 +61,7 @@ def search_path(dataset: str, representation: str | None, mode: str, regime: str
 
 
 def _parent(dataset: str, representation: str | None) -> str:
-    return f"{dataset}/runs/{representation or 'metadata'}"
+    return f"{dataset}/runs/{representation or METADATA}"
 
 
 @dataclass(frozen=True)
@@ -229,10 +231,9 @@ def write_run(
     decisions = pa.array(list(chosen), type=pa.list_(pa.bool_()))
     table = pa.table({"row": rows, "score": scores, "chosen": decisions})
     labels = json.dumps(record.labels).encode()
-    store.write_table(folder.predictions(name), table.replace_schema_metadata({b"labels": labels}))
-    for member, content in enumerate(heads, start=1):
-        store.files.write(folder.head(name, member), content)
-    store.files.write(folder.record(name), record.to_json())
+    files = {folder.predictions(name): to_parquet(table.replace_schema_metadata({b"labels": labels}))}
+    files |= {folder.head(name, member): content for member, content in enumerate(heads, start=1)}
+    store.write({**files, folder.record(name): record.to_json()})
 
 
 def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
@@ -245,7 +246,7 @@ def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
     FormatError
         for a record that is damaged, or is not of the run beside which it lies.
     """
-    for file in store.files.files(folder.path):
+    for file in store.names(folder.path):
         match = _RUN_FILE.fullmatch(file)
         if match is not None:
             yield _read_run(store, folder, file.removesuffix(".parquet"), match)
@@ -284,9 +285,11 @@ def read_record(store: Store, folder: RunFolder, name: str) -> RunRecord:
     """The record of a run; StoreError where there is none, FormatError where it is damaged."""
     file = store.files.show(folder.record(name))
     try:
-        return RunRecord.from_json(store.files.read(folder.record(name)))
+        return RunRecord.from_json(store.read(folder.record(name)))
     except FileNotFoundError as error:
         raise StoreError(f"{file} is not there; the head runs at this moment, or did not end") from error
+    except StoreError:
+        raise
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{file} is damaged; run the head again") from error
 

@@ -242,6 +242,7 @@ def failures_table(catalog: Catalog, entries: Sequence[tuple[int, str, str]]) ->
 class ShardRecord:
     """One committed shard: its rows, the clips they belong to, the hash of its numbers, its failures and notes.
 
+    ``file`` is a hash of the file that holds the numbers; None in stores of 0.1.0.
     ``rows`` is the half-open range [first, last) of catalog rows; ``failures`` are (row, kind, reason), and ``notes``
     the same of rows that were encoded all the same. ``layers`` are hashes of the numbers of each layer, none where a
     representation has no layers.
@@ -253,6 +254,7 @@ class ShardRecord:
     failures: tuple[tuple[int, str, str], ...] = ()
     notes: tuple[tuple[int, str, str], ...] = ()
     layers: tuple[str, ...] = ()
+    file: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record in JSON's types; without ``layers`` where there are none, as earlier versions wrote it."""
@@ -270,6 +272,7 @@ class ShardRecord:
                 failures=_of_rows(content["failures"], first, last),
                 notes=_of_rows(content.get("notes", ()), first, last),
                 layers=tuple(_text(layer, "a layer's hash") for layer in content.get("layers", ())),
+                file=None if content.get("file") is None else _text(content["file"], "a hash of a shard's file"),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("a shard's record cannot be read") from error

@@ -158,7 +158,7 @@ def _none() -> pa.Table:
 def _read(store: Store, dataset: str) -> pa.Table:
     """The kept splits; a table without rows where there are none yet."""
     name = _name(dataset)
-    if not store.files.exists(name):
+    if not store.exists(name):
         return _none()
     table = store.read_table(name)
     version = {key: (table.schema.metadata or {}).get(key) for key in _VERSION}

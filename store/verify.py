@@ -7,11 +7,12 @@ import pyarrow as pa
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name
 from store.reader import Representations
+from store.seal import remedy
 from store.splits import read_splits
 
 
 def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[str]]:
-    """Read the kept splits and every shard of every complete representation, of one collection or of all.
+    """Read every file of one collection, or of all: kept splits, every shard of complete representations, runs.
 
     Returns
     -------
@@ -52,4 +53,12 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
                 damages = [str(error)]
             checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
             problems += damages
+        problems += _compare(store, name, problems)
     return checked, problems
+
+
+def _compare(store: Store, dataset: str, problems: list[str]) -> list[str]:
+    """A line for each file that does not hold what the seal says and that no line of ``problems`` names yet."""
+    wrong = ((store.files.show(f"{dataset}/{path}"), why) for path, why in store.seals.compare(dataset).items())
+    known = "\n".join(problems)
+    return [f"{file} {why}; {remedy(dataset)}" for file, why in wrong if f"{file} " not in known]

@@ -10,22 +10,25 @@ given the same shard.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
 
-from store.arrays import Disk, chunk_path, create_array, fill_value, has_layers, open_array, shard_rows
-from store.errors import PASSING, FormatError
+from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
+from store.errors import PASSING, FormatError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
+from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
+_SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class RepresentationWriter:
     ----------
     settings : what the fingerprint is a hash of, for the manifest.
     shape, dtype : of one representation.
+    damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
 
     Attributes
     ----------
@@ -74,6 +78,7 @@ class RepresentationWriter:
         settings: dict[str, Any],
         shape: tuple[int, ...],
         dtype: str,
+        damaged: Collection[int] = (),
     ) -> None:
         self.store, self.catalog, self.name = store, catalog, name
         self.dataset = catalog.info.name
@@ -92,9 +97,29 @@ class RepresentationWriter:
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
         self._known: set[int] = set()  # shards that this process has written or read back
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
+        self._again = frozenset(damaged)
         self._recover()
+        self._lost = {index: self._records.pop(index) for index in self._again - self._known}
         self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
+        if self._again:
+            self.pending = [shard for shard in self.pending if shard.index in self._again]
         self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much disk the pending shards take at most."""
+        row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return len(self.pending) * self.rows_per_shard * row_bytes
+
+    def check_room(self, size: int) -> None:
+        """StoreError where the disk has no room for as many more bytes."""
+        room = self.store.files.room()
+        if room is not None and room < size + _SPARE_BYTES:
+            raise StoreError(
+                f"the disk of {self._show()} has {room / 2**20:,.0f} MiB left, and {size / 2**20:,.0f} MiB are to be "
+                f"written, beside {_SPARE_BYTES >> 20} MiB for tables; what was committed is kept: make room and run "
+                f"the same command again, or name another --store"
+            )
 
     def _record_file(self, index: int) -> str:
         return f"{self.folder}/shards/{index:05d}.json"
@@ -159,7 +184,8 @@ class RepresentationWriter:
 
     def _read_record(self, index: int) -> ShardRecord | None:
         try:
-            return ShardRecord.parse(json.loads(self.store.files.read(self._record_file(index))))
+            digest, _, record = self.store.files.read(self._record_file(index)).partition(b"\n")
+            return ShardRecord.parse(json.loads(record)) if digest == hash_bytes(record).encode() else None
         except (FormatError, ValueError, RecursionError, FileNotFoundError):
             return None
 
@@ -203,7 +229,7 @@ class RepresentationWriter:
         with self.store.lock(self.dataset, self.name):
             before = self._latest(shard.index)
             stored = self._read_numbers(before) if before is not None else None
-            if before is None or stored is None:
+            if before is None or stored is None or shard.index in self._again:
                 if shard.index in self._records:
                     raise FormatError(
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
@@ -233,6 +259,7 @@ class RepresentationWriter:
         whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
         whole[: len(stored)] = stored
         whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        self._check_again(shard.index, whole)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
         earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
@@ -241,7 +268,7 @@ class RepresentationWriter:
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = whole
-            self._sync(shard.index)
+            file = self._sync(shard.index)
         record = ShardRecord(
             rows=(shard.first, shard.last),
             clips=hash_ids(self._keys[shard.first : shard.last]),
@@ -249,13 +276,29 @@ class RepresentationWriter:
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
             layers=tuple(map(hash_values, np.moveaxis(whole, 1, 0))) if has_layers(self.shape) else (),
+            file=hash_bytes(file),
         )
-        self.store.files.write(self._record_file(shard.index), json.dumps(record.as_json()).encode())
+        content = json.dumps(record.as_json()).encode()
+        self.store.files.write(self._record_file(shard.index), hash_bytes(content).encode() + b"\n" + content)
         return record
+
+    def _check_again(self, index: int, values: Array) -> None:
+        """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""
+        record = self._lost.get(index)
+        if record is None or hash_values(values) == record.values:
+            return
+        failed = {row for row, _, _ in record.failures}
+        if any(self._retired[row] and row not in failed for row in range(*record.rows)):
+            return  # the numbers of songs that are gone cannot be had again, and are not used
+        raise FormatError(
+            f"{self._show()}: encoding rows {record.rows[0]}-{record.rows[1] - 1} again gives other numbers than those "
+            f"that were committed (were they encoded on another device, or have files changed?); {self._remedy()}"
+        )
 
     def _writable(self) -> zarr.Array[Any]:
         """The array, created on first use and long enough for every row; to be called under the lock."""
         if self._array is None:
+            self.store.seals.leave_open(self.dataset, self._layout)
             shape = (len(self.catalog), *self.shape)
             create_array(self.store, self.dataset, self.name, shape, self.dtype, self.rows_per_shard)
             self._array = open_array(self.store, self.dataset, self.name, writable=True)
@@ -263,12 +306,19 @@ class RepresentationWriter:
                 self._array.resize(shape)
         return self._array
 
-    def _sync(self, index: int) -> None:
-        """Bring a local chunk to the disk, so that no record is there before its numbers are."""
+    @property
+    def _layout(self) -> str:
+        """The array's description, which Zarr writes: its path in the collection."""
+        return f"{self.name}/representations.zarr/zarr.json"
+
+    def _sync(self, index: int) -> bytes:
+        """The bytes of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
+        name = chunk_name(self.dataset, self.name, self.shape, index)
         if self.store.files.local is None:
-            return
-        with chunk_path(self.store.files.local, self.dataset, self.name, self.shape, index).open("rb") as file:
+            return self.store.files.read(name)
+        with (self.store.files.local / name).open("rb") as file:
             os.fsync(file.fileno())
+            return file.read()
 
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.
@@ -292,6 +342,7 @@ class RepresentationWriter:
 
     def _finish(self) -> Manifest:
         self._writable()  # even a catalog without rows has an array
+        self.store.seals.close(self.dataset, self._layout)
         records = tuple(record for _, record in sorted(self._records.items()))
         failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
         self.store.write_table(f"{self.folder}/failures.parquet", failures_table(self.catalog, failures))
@@ -305,7 +356,7 @@ class RepresentationWriter:
             settings=self.settings,
             shards=records,
         )
-        self.store.files.write(f"{self.folder}/manifest.json", manifest.to_json())
+        self.store.write({f"{self.folder}/manifest.json": manifest.to_json()})
         self.store.files.remove(f"{self.folder}/shards")
         self.is_complete, self.pending = True, []
         return manifest

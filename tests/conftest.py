@@ -10,6 +10,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from store.seal import Seals
+
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
 
@@ -43,3 +45,11 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside this checkout (../shared/data)")
     return SHARED
+
+
+@pytest.fixture
+def unsealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores without a seal, as those of 0.1.0, whose files can be written by hand."""
+    monkeypatch.setattr(Seals, "entries", lambda _self, _dataset: None)
+    monkeypatch.setattr(Seals, "check_present", lambda _self, _dataset, _catalog: None)
+    monkeypatch.setattr(Seals, "_update", lambda _self, _dataset, _change: None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,15 @@ def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
     return plain
 
 
-def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str | None) -> RepresentationWriter:
-    """The writer of this representation, which knows the shards that are still to be encoded."""
+def open_writer(
+    store: Store, catalog: Catalog, backbone: Backbone, weights: str | None, damaged: Collection[int] = ()
+) -> RepresentationWriter:
+    """The writer of this representation, which knows the shards that are still to be encoded.
+
+    Parameters
+    ----------
+    damaged : complete shards to be encoded again, and no others.
+    """
     return RepresentationWriter(
         store,
         catalog,
@@ -82,6 +89,7 @@ def open_writer(store: Store, catalog: Catalog, backbone: Backbone, weights: str
         settings=decides(backbone, weights),
         shape=backbone.shape,
         dtype=backbone.dtype,
+        damaged=damaged,
     )
 
 
@@ -110,7 +118,7 @@ def encode(
     RequestError
         if the collection has no files of the kind that the backbone reads, or the device cannot run its precision.
     EncoreError
-        if a worker process ends unexpectedly, or a clip fails under ``strict``.
+        if a worker process ends unexpectedly, a clip fails under ``strict``, or the disk is about to be full.
     """
     clips = ClipTable(catalog, backbone.input)
     share, parts = part
@@ -142,6 +150,7 @@ def encode(
                 done += len(loaded_batch)
                 advance(len(loaded_batch))
             failed = {row for row, _, _ in shard_failures}
+            writer.check_room(values.nbytes)
             writer.commit(shard, values, shard_failures, [entry for entry in shard_notes if entry[0] not in failed])
             failures += shard_failures
     complete = writer.finish() is not None

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages.devices import find_device
+from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
 from stages.embed.encode import default_workers, encode, open_writer
@@ -24,6 +25,45 @@ from store.merge import update
 from store.schema import Catalog
 
 _BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a worker holds up to three such batches
+
+
+_WORTH_TELLING = 64 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A collection as its files are now, and the backbone that is to encode it.
+
+    Attributes
+    ----------
+    seen : `Store.catalog_mark` from before the files were looked at.
+    weights : what the fingerprint says of the weights; None without any.
+    """
+
+    seen: str | None
+    files: Catalog
+    backbone: Backbone
+    weights: str | None
+
+
+def prepare(
+    name: str,
+    options: Mapping[str, Any],
+    store: Store,
+    backbone_name: str | None,
+    weights: str | None,
+    settings: Mapping[str, str],
+    precision: str,
+) -> Prepared:
+    """Look at a collection's files and load a backbone; nothing is written. Parameters and errors: see `embed`."""
+    # A backbone that someone named is refused before the collection is read, or generated; a default one before its
+    # songs are opened.
+    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
+    seen = store.catalog_mark(options.get("name") or name)
+    opened = open_catalog(name, options, store)
+    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
+    files = mark_sources(opened)
+    return Prepared(seen, files, *make_backbone(choice, settings, files.info))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +127,10 @@ def embed(
     """
     started = time.perf_counter()
     device = find_device(device_name)
-    # A backbone that someone named is refused before the collection is read, or generated; a default one before its
-    # songs are opened.
-    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
-    seen = store.catalog_mark(options.get("name") or name)
-    opened = open_catalog(name, options, store)
-    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
-    files = mark_sources(opened)
-    backbone, mark = make_backbone(choice, settings, files.info)
+    prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
+    files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
     check_writable(store)
-    catalog, growth = update(store, files, seen, lambda: mark_sources(open_catalog(name, options, store)))
+    catalog, growth = update(store, files, prepared.seen, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -108,6 +142,10 @@ def embed(
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
+        share = writer.pending_bytes // part[1]
+        if share > _WORTH_TELLING:
+            note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
+        writer.check_room(share)
         done = encode(
             writer,
             catalog,

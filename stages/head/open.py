@@ -117,7 +117,7 @@ def _trained_on(
     """[clips] whether the backbone was trained on a clip's song, and the regime in which it was."""
     import pyarrow.compute as pc
 
-    if not store.files.exists(f"{folder}/trained_on.parquet"):
+    if not store.exists(f"{folder}/trained_on.parquet"):
         return None, None
     table = store.read_table(f"{folder}/trained_on.parquet")
     known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=table.column("song_id")).to_numpy()

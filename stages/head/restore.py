@@ -42,10 +42,10 @@ def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
         where its files are damaged, or of another version.
     """
     members: list[SavedHead] = []
-    files = set(store.files.files(folder.path))
+    files = set(store.names(folder.path))
     while folder.head(name, len(members) + 1).rpartition("/")[2] in files:
         file = folder.head(name, len(members) + 1)
-        members.append(SavedHead.from_bytes(store.files.read(file), store.files.show(file), folder.command()))
+        members.append(SavedHead.from_bytes(store.read(file), store.files.show(file), folder.command()))
     if not members:
         raise RequestError(
             f"{store.files.show(folder.path)} holds no trained head {name}; train one: {folder.command()}"

@@ -95,6 +95,7 @@ def test_regimes_that_are_not_possible_are_named() -> None:
     assert "too few groups to divide into 3 parts" in alone.impossible["artist"]
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, features_csv: Path) -> None:
     own = ("table", "--table", features_csv, "--name", "own", "--columns", "labels=genre")
     fresh = encore("audit", *own, "--json").json

@@ -351,6 +351,7 @@ def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Pat
     assert "holds songs" in encore("embed", "midi", "--backbone", "features", code=2).err
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     representation = encore.store / "hits" / encore("store", "ls", "--json").json[0]["representations"][0]["name"]

@@ -175,6 +175,7 @@ def test_an_ensemble_decides_at_the_mean_of_its_thresholds(several: Encore) -> N
     assert np.array(ensemble["confusion"]).sum() >= chosen > 0
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other test clips under the same seed, or other settings in one folder, are never mixed."""
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)

@@ -13,6 +13,8 @@ from stages.head.runs.files import save_run
 from store.errors import StoreError
 from tests.pipeline.conftest import Encore
 
+pytestmark = pytest.mark.usefixtures("unsealed")  # splits are written by hand here
+
 QUICK = ("--set", "epochs=2")
 COLUMNS = ("--columns", "artist=artist,labels=genre,title=title")
 

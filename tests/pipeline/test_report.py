@@ -138,6 +138,7 @@ def runs(encore: Encore, features_csv: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_a_folder_under_another_name(encore: Encore, runs: Path) -> None:
     shutil.rmtree(runs / "gnn-random")
     shutil.copytree(runs / "song-random", runs / "gnn-random")
@@ -163,6 +164,7 @@ def test_a_backbone_whose_name_begins_another_s(encore: Encore, runs: Path) -> N
     assert [Path(folder["path"]).name for folder in gone["removed"]] == [other]
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_runs_of_other_neighbours(encore: Encore, runs: Path) -> None:
     (runs / "gnn-random").rename(runs / "gnn-random-inductive")
     message = encore("report", "hits", "--neighbours", "train", code=1).err
@@ -170,6 +172,7 @@ def test_runs_of_other_neighbours(encore: Encore, runs: Path) -> None:
     assert "--neighbours train" in message
 
 
+@pytest.mark.usefixtures("unsealed")
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -191,6 +194,7 @@ def test_a_run_that_was_edited(encore: Encore, runs: Path, old: str, new: str, m
     assert str(file) in error
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_runs_of_a_version_that_named_no_task(encore: Encore, several_csv: Path) -> None:
     embed_table(encore, several_csv)
     encore("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK)

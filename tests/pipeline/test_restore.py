@@ -89,6 +89,7 @@ def test_a_song_of_the_store_gets_its_stored_answer_among_new_ones(trained: tupl
                 np.testing.assert_allclose(score, stored, atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_other_representations_and_damaged_or_older_files_are_told(trained: tuple[Store, RunFolder]) -> None:
     store, folder = trained
     collection = load(store, "hits", None)

@@ -46,6 +46,7 @@ def test_what_was_kept_last_is_read(writes: list[tuple[str, dict[str, int]]]) ->
     assert {name: dict(zip(SONGS, split.part.tolist(), strict=True)) for name, split in splits.items()} == expected
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_a_damaged_file_is_not_dealt_over(tmp_path: Path) -> None:
     store = Store(tmp_path)
     keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)}, None, revision=2)
@@ -81,6 +82,7 @@ def test_behind_a_url_the_second_of_two_dealers_is_refused() -> None:
     store.files.remove("own")
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_a_split_remembers_how_it_was_dealt(tmp_path: Path) -> None:
     """Through whatever is kept later; files from before that was recorded are of revision 1."""
     store = Store(tmp_path)
@@ -103,6 +105,7 @@ def test_a_split_remembers_how_it_was_dealt(tmp_path: Path) -> None:
     assert read_splits(store, "own", ["random-0"], songs("a")) == {}
 
 
+@pytest.mark.usefixtures("unsealed")
 @pytest.mark.parametrize("record", [b"[]", b"{", b'{"random-0": {"revision": "2"}}', b'{"random-0": {"rule": 2}}'])
 def test_a_damaged_record_of_dealings_is_said(tmp_path: Path, record: bytes) -> None:
     store = Store(tmp_path)

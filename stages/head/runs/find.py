@@ -148,7 +148,7 @@ def _is_ready(store: Store, folder: RunFolder) -> bool:
     """Whether the representation that a run reads is there."""
     if folder.representation is None:
         return True
-    return store.files.exists(f"{folder.dataset}/{folder.representation}/manifest.json")
+    return store.exists(f"{folder.dataset}/{folder.representation}/manifest.json")
 
 
 def _not_ready(store: Store, run: Run) -> RequestError:

@@ -69,7 +69,7 @@ class Journal:
         target = folder if own else replace(folder, unfinished=True)
         self._marks[target] = mark
         if self.writes and self._read_mark(target) != mark:
-            self.store.files.remove(target.path)
+            self.store.remove(target.path)
             self.store.files.write(target.mark, mark.encode())
         return target
 
@@ -127,7 +127,7 @@ class Journal:
             if lost:
                 others = ", ".join(sorted(lost))
                 note(f"{folder.mode}, {folder.regime}: this command's runs replace all earlier ones, also {others}")
-            self.store.files.move(folder.path, whole.path)
+            self.store.move(folder.path, whole.path)
         self._leave(replace(folder, unfinished=False))
 
     def _runs(self, folder: RunFolder) -> list[str]:
@@ -152,7 +152,7 @@ class Journal:
 
     def _read(self, path: str) -> bytes | None:
         try:
-            return self.store.files.read(path)
+            return self.store.read(path)
         except FileNotFoundError:
             return None
 

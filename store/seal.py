@@ -1,0 +1,233 @@
+"""``seal.json``: the hash of every file that a collection holds, in one place.
+
+A file that changed, was swapped for another or is missing cannot go unnoticed: readers compare what they read with the
+seal, and ``encore store verify`` compares everything. A shard's numbers and its file are hashed in the manifest, which
+is sealed itself; locks and unfinished work are not sealed.
+
+A file cannot be replaced in the same instant as its hash. So the seal first accepts the old hash and the new one, then
+the file is replaced, then the new hash alone stands: at whatever moment a command is killed, the seal accepts what is
+there.
+
+A store of 0.1.0 has no seal. Its files are sealed as they are when something is first written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import pyarrow as pa
+import xxhash
+
+from store.errors import FormatError, StoreError
+from store.files import Files
+from store.schema import check_format
+
+SEAL = "seal.json"
+_MARK = {b"encore-sealed": b"1"}  # in the metadata of a catalog that has a seal beside it
+
+_FORMAT = 1
+_SEALED = re.compile(
+    r"(catalog|splits)\.parquet"
+    r"|[^/]+/(manifest\.json|failures\.parquet|trained_on\.parquet|representations\.zarr/zarr\.json)"
+    r"|runs/[^/]+/[^/]+/[^/]+\.(json|parquet|pt)"
+)
+
+# The hashes that a file may have, None for a file that is not there; empty while its content is not decided yet.
+Accepted = tuple[str | None, ...]
+
+
+def hash_bytes(data: bytes) -> str:
+    """A hash of a file's bytes, 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def is_sealed(path: str) -> bool:
+    """Whether a file of this path in its collection belongs into the seal."""
+    return _SEALED.fullmatch(path) is not None
+
+
+class Seals:
+    """The seals of a store's collections. Paths are relative to the collection."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._read: dict[str, tuple[str, dict[str, Accepted]]] = {}
+
+    def entries(self, dataset: str) -> dict[str, Accepted] | None:
+        """What every file of a collection may hold; None where there is no seal.
+
+        Raises
+        ------
+        FormatError
+            where the seal itself is damaged.
+        """
+        name = f"{dataset}/{SEAL}"
+        mark = self.files.mark(name)
+        if mark is None:
+            return None
+        known = self._read.get(dataset)
+        if known is None or known[0] != mark:
+            known = self._read[dataset] = mark, self._parse(dataset, self.files.read(name))
+        return known[1]
+
+    def _parse(self, dataset: str, data: bytes) -> dict[str, Accepted]:
+        where = self.files.show(f"{dataset}/{SEAL}")
+        damaged = FormatError(f"{where} is damaged; {remedy(dataset)}")
+        try:
+            content = json.loads(data)
+            version = content["format"]
+            entries = {path: tuple(hashes) for path, hashes in content["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged from error
+        check_format("seal", version, _FORMAT)
+        if _to_json(entries) != data:
+            raise damaged
+        return entries
+
+    def due(self, dataset: str) -> set[str]:
+        """The files that must be there."""
+        entries = self.entries(dataset) or {}
+        return {path for path, accepted in entries.items() if accepted and None not in accepted}
+
+    def check_present(self, dataset: str, catalog: pa.Table) -> None:
+        """FormatError where a collection had a seal, as its catalog tells, and has none."""
+        if _MARK.items() <= (catalog.schema.metadata or {}).items() and self.entries(dataset) is None:
+            raise FormatError(f"{SEAL} is missing; {remedy(dataset)}")
+
+    @contextlib.contextmanager
+    def changing(self, dataset: str, hashes: Mapping[str, str | None]) -> Iterator[None]:
+        """Around the writing of some files: ``hashes`` of what they will hold, None for those that are removed."""
+        paths = {path: value for path, value in hashes.items() if is_sealed(path)}
+        if not paths:
+            yield
+            return
+
+        def accept_both(entries: dict[str, Accepted]) -> None:
+            for path, value in paths.items():
+                entries[path] = tuple(dict.fromkeys((*entries.get(path, (None,)), value)))
+
+        def accept_new(entries: dict[str, Accepted]) -> None:
+            for path, value in paths.items():
+                entries.pop(path, None)
+                if value is not None:
+                    entries[path] = (value,)
+
+        self._update(dataset, accept_both)
+        yield
+        self._update(dataset, accept_new)
+
+    def leave_open(self, dataset: str, path: str) -> None:
+        """Accept whatever this file holds until `close`: another library is going to write it."""
+
+        def leave(entries: dict[str, Accepted]) -> None:
+            entries[path] = ()
+
+        if (self.entries(dataset) or {}).get(path) != ():
+            self._update(dataset, leave)
+
+    def close(self, dataset: str, path: str) -> None:
+        """Seal a file as it is."""
+        value = hash_bytes(self.files.read(f"{dataset}/{path}"))
+
+        def seal(entries: dict[str, Accepted]) -> None:
+            entries[path] = (value,)
+
+        self._update(dataset, seal)
+
+    def accept(self, dataset: str) -> list[str]:
+        """Seal everything as it is; the paths whose content was not what the seal says, or that have come or gone."""
+        with self._lock(dataset):
+            try:
+                before = self.entries(dataset) or {}
+            except FormatError:
+                before = {}
+            after = self._scan(dataset)
+            changed = [
+                path
+                for path in sorted(before.keys() | after.keys())
+                if before.get(path) != () and not set(after.get(path, (None,))) <= set(before.get(path, ()))
+            ]
+            self.files.write(f"{dataset}/{SEAL}", _to_json(after))
+        return changed
+
+    def compare(self, dataset: str) -> dict[str, str]:
+        """The files that do not hold what the seal says, each with what is wrong; all of them are read.
+
+        What another command writes meanwhile is looked at again.
+        """
+        entries = self.entries(dataset)
+        if entries is None:
+            return {}
+        paths = sorted(entries.keys() | set(self._paths(dataset)))
+        wrong = [path for path in paths if self._look(dataset, path)]
+        again = {path: self._look(dataset, path) for path in wrong}
+        return {path: why for path, why in again.items() if why is not None}
+
+    def _look(self, dataset: str, path: str) -> str | None:
+        """`why` of a file as it is at this moment."""
+        try:
+            return self.why(dataset, path, self._bytes(dataset, path))
+        except StoreError as error:
+            return f"cannot be read ({error})"
+
+    def why(self, dataset: str, path: str, data: bytes | None) -> str | None:
+        """What is wrong with a file of these bytes, None being no file; None where it is what the seal says."""
+        entries = self.entries(dataset)
+        if entries is None or not is_sealed(path):
+            return None
+        accepted = entries.get(path, (None,))
+        if not accepted or (None if data is None else hash_bytes(data)) in accepted:
+            return None
+        if data is None:
+            return "is missing"
+        return "does not hold what was written" if path in entries else "was not written by Encore"
+
+    def _bytes(self, dataset: str, path: str) -> bytes | None:
+        try:
+            return self.files.read(f"{dataset}/{path}")
+        except FileNotFoundError:
+            return None
+
+    def _update(self, dataset: str, change: Callable[[dict[str, Accepted]], None]) -> None:
+        with self._lock(dataset):
+            entries = self.entries(dataset)
+            entries = self._scan(dataset) if entries is None else dict(entries)
+            change(entries)
+            self.files.write(f"{dataset}/{SEAL}", _to_json(entries))
+
+    def _lock(self, dataset: str) -> contextlib.AbstractContextManager[None]:
+        return self.files.lock(f"{dataset}/.seal.lock")
+
+    def _scan(self, dataset: str) -> dict[str, Accepted]:
+        """Every file as it is at this moment."""
+        contents = {path: self._bytes(dataset, path) for path in self._paths(dataset)}
+        return {path: (hash_bytes(data),) for path, data in contents.items() if data is not None}
+
+    def _paths(self, dataset: str) -> list[str]:
+        """The files that are there and belong into the seal."""
+        folders = [f"{name}/" for name in self.files.folders(dataset) if name != "runs"]
+        inner = ["", *folders, *(f"{folder}representations.zarr/" for folder in folders)]
+        for representation in self.files.folders(f"{dataset}/runs"):
+            parent = f"runs/{representation}/"
+            inner += [f"{parent}{name}/" for name in self.files.folders(f"{dataset}/{parent}")]
+        paths = (f"{folder}{name}" for folder in inner for name in self.files.files(f"{dataset}/{folder}".rstrip("/")))
+        return [path for path in paths if is_sealed(path)]
+
+
+def with_mark(catalog: pa.Table) -> pa.Table:
+    """The catalog with a mark by which it is known that there is a seal."""
+    return catalog.replace_schema_metadata({**(catalog.schema.metadata or {}), **_MARK})
+
+
+def remedy(dataset: str) -> str:
+    """What to do about a file that is not what the seal says."""
+    return f"put a copy back, or take the collection as it is: encore store repair {dataset} --accept"
+
+
+def _to_json(entries: Mapping[str, Accepted]) -> bytes:
+    files = {path: list(entries[path]) for path in sorted(entries)}
+    digest = hash_bytes(json.dumps(files).encode())
+    return (json.dumps({"format": _FORMAT, "hash": digest, "files": files}, indent=1) + "\n").encode()

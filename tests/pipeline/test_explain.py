@@ -1,0 +1,57 @@
+"""``encore embed --explain`` says what embed would do, and why, and writes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages import registry
+from store.files import Files
+from tests.pipeline.conftest import Encore
+
+COLUMNS = "artist=artist,title=title,labels=genre,features=tempo|energy"
+
+
+def command(table: Path, *rest: str) -> tuple[object, ...]:
+    return ("embed", "table", "--name", "hits", "--table", table, "--columns", COLUMNS, *rest)
+
+
+def test_what_is_new_changed_and_different(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explain = command(features_csv, "--explain")
+    first = encore(*explain, "--json").json
+    assert (first["added"], first["clips"], first["why"]) == (400, 400, {"never encoded with these settings": 400})
+    assert not encore.store.exists()
+    encore(*command(features_csv))
+    before = {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()}
+    assert encore(*explain).out.splitlines()[-1].endswith(": nothing to encode")
+
+    lines = features_csv.read_text().splitlines()
+    cells = lines[7].split(",")
+    lines[7] = ",".join([*cells[:3], "9.5", *cells[4:]])
+    features_csv.write_text("\n".join([*lines, "new artist,new song,genre 1,1,2,3"]) + "\n")
+    grown = encore(*explain, "--json").json
+    assert (grown["added"], grown["retired"], grown["clips"], grown["shards"]) == (2, 1, 2, 1)
+    assert grown["why"] == {"files that changed": 1, "new": 1}
+    (there,) = grown["stored"]
+    assert (there["name"], there["clips"], there["differs"]) == (grown["representation"], 400, [])
+
+    other = encore(*explain, "--set", "columns=tempo", "--json").json
+    assert other["why"] == {"never encoded with these settings": 401}
+    assert other["stored"][0]["differs"] == [
+        f"{part}.columns: ['tempo', 'energy'] -> ['tempo']" for part in ("config", "inputs")
+    ]
+    monkeypatch.setattr(registry.find("backbone", "features"), "REVISION", 99)
+    assert "\n  revision: 1 -> 99\n" in encore(*explain).out
+    assert {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()} == before
+
+
+def test_embed_stops_before_the_disk_is_full(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Files, "room", lambda _self: 64 << 20)
+    assert "MiB left, and 0 MiB are to be written" in encore(*command(features_csv), code=1).err
+    monkeypatch.undo()
+    assert (Files(encore.store).room() or 0) <= shutil.disk_usage(encore.store).total
+    encore(*command(features_csv))

@@ -1,0 +1,108 @@
+"""``encore store repair`` and ``gc``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from stages import registry
+from tests.pipeline.conftest import Encore
+
+COLUMNS = "artist=artist,title=title,labels=genre,features=tempo|energy"
+
+
+@pytest.fixture
+def chunk(encore: Encore, features_csv: Path) -> Path:
+    """The file with the numbers of a small synthetic collection."""
+    encore("embed", "table", "--name", "hits", "--table", features_csv, "--columns", COLUMNS)
+    (path,) = encore.store.glob("hits/features-*/representations.zarr/c/0/0")
+    return path
+
+
+@pytest.mark.parametrize("damage", ["number", "padding", "cut", "lost"])
+def test_damaged_shards_are_encoded_again(encore: Encore, chunk: Path, damage: str) -> None:
+    before = {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()}
+    data = bytearray(before[chunk])
+    if damage == "lost":
+        chunk.unlink()
+    else:
+        place = {"number": 5, "padding": -5, "cut": 0}[damage]
+        data[place] ^= 1
+        chunk.write_bytes(data[:-7] if damage == "cut" else data)
+    assert "encore store repair hits --backbone features-" in encore("store", "verify", code=1).err.replace("\n", " ")
+    (repair,) = encore("store", "repair", "hits", "--json").json["repairs"]
+    assert (repair["damaged"], repair["encoded"]) == (1, 400)
+    assert {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()} == before
+    assert encore("store", "verify").out.splitlines() == [f"hits/{repair['representation']}: intact"]
+    assert encore("store", "repair", "hits").out == f"{repair['representation']}: every shard is intact\n"
+
+
+def test_repair_refuses_other_numbers(encore: Encore, chunk: Path, features_csv: Path) -> None:
+    chunk.unlink()
+    features_csv.write_text(features_csv.read_text().replace(".5", ".6"))
+    assert "gives other numbers than those that were committed" in encore("store", "repair", "hits", code=1).err
+    assert not chunk.exists()
+    assert "have: features-" in encore("store", "repair", "hits", "--backbone", "fcn", code=2).err
+    assert "unknown data set" in encore("store", "repair", "other", code=2).err
+
+
+def test_a_collection_is_taken_as_it_is(encore: Encore, chunk: Path) -> None:
+    splits = encore.store / "hits" / "splits.parquet"
+    splits.unlink()
+    for command in (("audit", "hits"), ("head", "hits", "--mode", "song"), ("store", "verify")):
+        error = encore(*command, code=1).err
+        assert "splits.parquet is missing" in error
+        assert "encore store repair hits --accept" in error
+    assert encore("store", "repair", "hits", "--accept").out == f"accepted: {splits}\n"
+    encore("store", "verify")
+    encore("audit", "hits")
+    (encore.store / "hits" / "seal.json").unlink()
+    assert "seal.json is missing" in encore("audit", "hits", code=1).err
+    encore("store", "repair", "hits", "--accept")
+    encore("audit", "hits")
+
+
+def test_gc_removes_what_nobody_uses_and_nothing_else(encore: Encore, chunk: Path, features_csv: Path) -> None:
+    assert encore("store", "gc").out == "nothing is unused\n"
+    for columns in (COLUMNS, COLUMNS.removesuffix("|energy")):
+        encore("embed", "table", "--name", "hits", "--table", features_csv, "--columns", columns)
+    older = chunk.parents[3]
+    (newer,) = set(encore.store.glob("hits/features-*")) - {older}
+    encore("head", "hits", "--mode", "knn", "--backbone", older.name)
+    encore("head", "hits", "--mode", "artist")
+    encore("store", "remove", "hits", "--backbone", older.name, "--yes")
+    partial = encore.store / "hits" / ".splits.parquet.1-2.partial"
+    partial.write_bytes(b"half")
+    assert partial.name not in encore("store", "gc").out  # which may be at work
+    os.utime(partial, (0, 0))
+    plan = encore("store", "gc", "hits", "--json").json
+    assert plan["removed"] is False
+    assert {entry["path"] for entry in plan["unused"]} == {f"hits/runs/{older.name}", f"hits/{partial.name}"}
+    assert "say --yes to remove" in encore("store", "gc").out
+    assert encore("store", "gc", "--yes").out.splitlines()[-1].startswith("removed")
+    assert encore("store", "gc").out == "nothing is unused\n"
+    assert encore("store", "verify").out.splitlines() == [f"hits/{newer.name}: intact"]
+    assert (encore.store / "hits/runs/metadata").is_dir()
+
+
+def test_gc_names_representations_of_older_revisions(
+    encore: Encore, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.find("backbone", "features"), "REVISION", 99)
+    name = chunk.parents[3].name
+    assert f"{name}: made by an older revision of its backbone" in encore("store", "gc", "--yes").out
+    assert not chunk.parents[3].exists()
+    encore("store", "verify")
+
+
+def test_a_copied_store_is_a_store(encore: Encore, chunk: Path, tmp_path: Path) -> None:
+    for text in ("7 files copied", "0 files copied"):
+        result = CliRunner().invoke(app, ["store", "copy", str(encore.store), str(tmp_path / "other")])
+        assert result.exit_code == 0, result.stderr
+        assert text in result.stdout
+    assert (tmp_path / "other" / chunk.relative_to(encore.store)).read_bytes() == chunk.read_bytes()
+    assert CliRunner().invoke(app, ["store", "copy", str(tmp_path / "none"), str(tmp_path / "x")]).exit_code == 2

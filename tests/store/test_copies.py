@@ -1,0 +1,53 @@
+"""A collection is copied as it is, from any place to any other, and what was copied is not copied twice."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from store.copies import copy
+from store.errors import FormatError, RequestError
+from store.files import Files
+from store.layout import Store
+from store.verify import verify
+from tests.store.test_seal import FOLDER, read_all, whole, write_one_run
+
+__all__ = ["whole"]  # a fixture
+
+
+def test_to_a_url_and_back_after_a_kill(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, there, back = Store(whole), Store(f"memory://copies-{uuid.uuid4().hex}"), Store(tmp_path / "back")
+    write, written = Files.write, []
+
+    def stop(self: Files, name: str, data: bytes) -> None:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, name, data)
+
+    monkeypatch.setattr(Files, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, there, "few")
+    monkeypatch.undo()
+    assert not there.files.exists("few/seal.json")
+    copied = copy(source, there, "few")
+    assert (copied.files, copied.already_there) == (10, 4)
+    assert copy(source, there, "few").already_there == 14
+    copy(there, back, "few")
+    assert read_all(back) == read_all(there) == read_all(source)
+    assert verify(back)[1] == []
+    there.files.remove("few")
+
+
+def test_damage_is_not_copied_and_nothing_else_is_written_over(whole: Path, tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    copy(Store(whole), one, "few")
+    copy(Store(whole), two, "few")
+    write_one_run(two, FOLDER, 7)
+    with pytest.raises(RequestError, match="is there already and is another, or an earlier, state of few"):
+        copy(two, one, "few")
+    (tmp_path / "two" / FOLDER.record("seed-7")).write_text("{}")
+    with pytest.raises(FormatError, match=r"seed-7\.json does not hold what was written"):
+        copy(two, Store(tmp_path / "three"), "few")
