@@ -31,6 +31,7 @@ class Kept:
 
     x: torch.Tensor
     most: int = 0
+    layers: int = 1
 
     @property
     def dim(self) -> int:

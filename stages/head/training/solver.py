@@ -91,8 +91,11 @@ class Whitening:
 
     @classmethod
     def of(cls, products: Float[Tensor, "inputs inputs"], curvature: Float[Tensor, " outputs"]) -> Whitening:
-        values, vectors = torch.linalg.eigh(products)
-        return cls(vectors, values.clamp(min=0), curvature)
+        # In double precision, and exactly symmetric: single precision does not always converge on products of columns
+        # that nearly repeat each other.
+        exact = products.double()
+        values, vectors = torch.linalg.eigh((exact + exact.T) / 2)
+        return cls(vectors.to(products.dtype), values.clamp(min=0).to(products.dtype), curvature)
 
     def inverse(self, penalty: float) -> Inverse:
         """The estimate for `minimise`, of gradients [outputs, inputs]."""
