@@ -239,6 +239,7 @@ def test_three_hundred_labels_some_of_no_test_clip(encore: Encore, tmp_path: Pat
     assert answer == {"confusion": 30, "labels": 300, "undefined": True}
 
 
+@pytest.mark.usefixtures("unsealed")
 def test_runs_on_different_clips_are_said_so(encore: Encore, several_csv: Path, tmp_path: Path) -> None:
     embed_table(encore, several_csv)
     encore("head", "hits", "--mode", "song", "--seeds", 1, *QUICK)
