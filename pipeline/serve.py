@@ -50,10 +50,9 @@ def serve(
     from pipeline.routes import app
     from pipeline.service import Service
 
-    listening = _listen(host, port)
-    service = Service(open_store(store), head, weights=weights, device=device, most_s=60 * max_minutes)
-    server = uvicorn.Server(
-        uvicorn.Config(
+    with _listen(host, port) as listening:
+        service = Service(open_store(store), head, weights=weights, device=device, most_s=60 * max_minutes)
+        config = uvicorn.Config(
             app(service, token=token, loopback=loopback, most_bytes=max_mib << 20),
             log_config=None,
             log_level="critical",
@@ -63,14 +62,12 @@ def serve(
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
-    )
-    shown = f"[{host}]" if ":" in host else host
-    secret = "" if token is None else "#token=TOKEN"
-    print(f"http://{shown}:{listening.getsockname()[1]}/{secret}", flush=True)
-    try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        shown, secret = f"[{host}]" if ":" in host else host, "" if token is None else "#token=TOKEN"
+        print(f"http://{shown}:{listening.getsockname()[1]}/{secret}", flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _listen(host: str, port: int) -> Any:

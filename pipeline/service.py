@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.answers import SimilarTo, SongPrediction
 from pipeline.ask import OpenHead, Song
 from pipeline.similar import nearest_to
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import ClipError, EncoreError, RequestError, StoreError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,7 +204,10 @@ class Service:
         """The head and its collection as they lie in the store now; opened again where they have changed."""
         with self._opening:
             if not self._opened.is_current():
-                self._opened = Opened(*self._how)
+                try:
+                    self._opened = Opened(*self._how)
+                except RequestError as error:  # of whoever started the server, not of whoever asks
+                    raise StoreError(str(error)) from error
             return self._opened
 
     async def predict(self, path: Path, name: str, artist: str | None) -> tuple[Opened, Answer]:

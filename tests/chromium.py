@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ import pytest
 from tests import PATIENCE_S
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+# The browser reads from descriptor 3 and writes to 4.
+_START = """
+import os, sys
+ends = [os.dup2(int(end), 100 + place) for place, end in enumerate(sys.argv[1:3])]
+for place, end in enumerate(ends):
+    os.dup2(end, 3 + place)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe", "--mute-audio")
 
 
@@ -40,11 +49,9 @@ class Chromium:
         self._read, theirs_out = os.pipe()
         self.complaints: list[str] = []
         self._buffer, self._number, self._session = b"", 0, ""
-        # The browser reads from descriptor 3 and writes to 4, which the shell puts in their places.
-        command = [find_chromium(), *_FLAGS, f"--user-data-dir={folder}"]
-        line = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        command = [find_chromium(), *_FLAGS, f"--user-data-dir={folder}", "about:blank"]
         self._process = subprocess.Popen(
-            ["sh", "-c", line, "sh", *command, "about:blank"],
+            [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *command],
             pass_fds=(theirs_in, theirs_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
