@@ -232,7 +232,7 @@ def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
         subject = opened.space.song(song.song_id)
     else:
         subject = Query(song.file, np.empty(0, dtype=np.int64), song.file, song.artist)
-    vectors = values.reshape(len(values), -1)
+    vectors = opened.space.read(values)
     by_song, by_artist = (
         opened.similar(subject, vectors, count, artists, others=False, filters=()) for artists in (False, True)
     )

@@ -74,7 +74,7 @@ def export_head(predictor: Predictor, path: Path) -> Exported:
     head_type = head.head_type
     if not issubclass(head_type, TrainedHead):
         raise RequestError(f"{head_type.NAME} counts and has no network; ONNX holds networks")
-    if head_type.refine.__func__ is not TrainedHead.refine.__func__:
+    if any("refine" in vars(kind) for kind in head_type.__mro__ if kind is not TrainedHead):
         raise RequestError(
             f"{head_type.NAME} corrects its network's scores by the whole collection; ONNX holds networks"
         )
