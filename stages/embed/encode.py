@@ -7,10 +7,12 @@ holds one shard and a few batches, whatever the size of the collection.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -290,7 +292,7 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        with interrupts.deferred():
+        with interrupts.deferred(), _garbage_kept():
             batches = iter(loader)  # starts the workers
         yield from batches
     except Exception as error:
@@ -306,6 +308,19 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
         message = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
         kind = type(error) if isinstance(error, EncoreError) else EncoreError
         raise kind(f"a process that loads clips failed: {message}") from error
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep processes that are forked in the block from collecting what this one has let go of.
+
+    A forked process must not touch a GPU, and an event of one that it collects does: CUDA then ends the process.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _start_worker(_worker: int) -> None:
