@@ -115,6 +115,10 @@ def test_cells(cell: str, values: list[str]) -> None:
         (" x ", "A x Xerxes", ["A", "Xerxes"]),
         (" and ", "Band and Brandy", ["Band", "Brandy"]),
         (", ", "10,000 Maniacs, B", ["10,000 Maniacs", "B"]),
+        (",", "[A, B]", ["A", "B"]),
+        (",", "{A,B}", ["A", "B"]),
+        (";", "[unknown]", ["unknown"]),
+        ("feat.", "A Feat B", ["A", "B"]),
     ],
 )
 def test_other_separators_are_said(separator: str, cell: str, values: list[str]) -> None:

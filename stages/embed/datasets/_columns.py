@@ -374,7 +374,7 @@ def _tell_of_lists(table: Table, role: str, column: str) -> None:
     if count < _SHARE_OF_LISTS * max(1, sum(cells.values())):
         return
     examples = ", ".join(repr(cell) for cell in likely[:3])
-    if 2 * sum(cell[0] in "[{" for cell in likely) > len(likely):
+    if 2 * sum(map(lists.looks_like_record, likely)) > len(likely):
         note(
             f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like records or lists in lists "
             f"({examples}), and each is taken as one {'label' if role == 'labels' else role}; write the names alone: "

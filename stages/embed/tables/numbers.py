@@ -8,6 +8,7 @@ both, as in a column of ``1,100`` and ``2,345`` alone, it is not decided here. N
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +60,12 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
         text = pc.replace_substring_regex(text, _PERCENT, "")
     parsed = _parsed(text)
     return replace(parsed, values=parsed.values / 100) if is_share and parsed.readings is None else parsed
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number in any of the ways that are known."""
+    ways = (_PLAIN, _THOUSANDS, _THOUSANDS_BY_POINT, _THOUSANDS_BY_BLANK, _DECIMAL_COMMA)
+    return any(_matches(pa.chunked_array([[re.sub(r"\s*%$", "", cell)]]), way)[0].as_py() for way in ways)
 
 
 def _parsed(text: pa.ChunkedArray) -> Numbers:
