@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +49,14 @@ class RepresentationWriter:
     not read again.
 
     A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
-    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
-    file.
+    could not be read for a reason that may have passed is tried again, once the catalog has seen that file.
 
     Parameters
     ----------
     settings : what the fingerprint is a hash of, for the manifest.
     shape, dtype : of one representation.
     damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
+    has_passed : whether a failure of this kind and reason may be none now; by default those of `store.errors.PASSING`.
 
     Attributes
     ----------
@@ -79,6 +79,7 @@ class RepresentationWriter:
         shape: tuple[int, ...],
         dtype: str,
         damaged: Collection[int] = (),
+        has_passed: Callable[[str, str], bool] = lambda kind, _: kind in PASSING,
     ) -> None:
         self.store, self.catalog, self.name = store, catalog, name
         self.dataset = catalog.info.name
@@ -98,6 +99,7 @@ class RepresentationWriter:
         self._known: set[int] = set()  # shards that this process has written or read back
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
         self._again = frozenset(damaged)
+        self._has_passed = has_passed
         self._recover()
         self._lost = {index: self._records.pop(index) for index in self._again - self._known}
         self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
@@ -145,8 +147,12 @@ class RepresentationWriter:
 
     def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
         """The rows of a committed shard whose songs came back; with ``passing`` also those that may be readable now."""
-        live = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
-        return [row for row, kind in live if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
+        live = [entry for entry in record.failures if entry[0] < len(self._keys) and not self._retired[entry[0]]]
+        return [
+            row
+            for row, kind, reason in live
+            if kind == RETIRED or (passing and self._seen[row] and self._has_passed(kind, reason))
+        ]
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)

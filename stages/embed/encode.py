@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 
 from stages import interrupts
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, remarks, song_file
+from stages.embed.inputs import Clip, Input, ffmpeg, remarks, song_file
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.arrays import fill_value
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import PASSING, ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
@@ -92,7 +92,13 @@ def open_writer(
         shape=backbone.shape,
         dtype=backbone.dtype,
         damaged=damaged,
+        has_passed=_has_passed,
     )
+
+
+def _has_passed(kind: str, reason: str) -> bool:
+    """Whether a clip that failed may be readable now."""
+    return kind in PASSING or (kind == "not-supported" and ffmpeg.has_come(reason))
 
 
 def encode(
