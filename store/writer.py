@@ -41,16 +41,10 @@ class Shard:
     rows: tuple[int, ...]
 
 
-class RepresentationWriter:
-    """The shards that one representation of one collection still lacks, and the way to commit them.
+class ShardWriter:
+    """Commits shards of one representation, whichever process planned them (`RepresentationWriter` does).
 
-    Opening reads back the numbers of all shards that other or interrupted runs have committed without finishing, each
-    once; a damaged one is encoded again. Whatever other processes commit later they have brought to the disk, and it is
-    not read again.
-
-    A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
-    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
-    file.
+    Opening costs no more than reading the manifest, so that a process can be given a single shard.
 
     Parameters
     ----------
@@ -58,15 +52,10 @@ class RepresentationWriter:
     shape, dtype : of one representation.
     damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
 
-    Attributes
-    ----------
-    pending : the shards to be encoded, in order.
-    is_complete : whether nothing is pending and there is a manifest.
-
     Raises
     ------
     FormatError
-        if the folder holds arrays of another shape or type, or belongs to other clips.
+        if the folder holds arrays of another shape or type.
     """
 
     def __init__(
@@ -96,20 +85,9 @@ class RepresentationWriter:
         self.rows_per_shard = manifest.shard_rows if manifest else shard_rows(shape, dtype)
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
         self._known: set[int] = set()  # shards that this process has written or read back
-        self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
         self._again = frozenset(damaged)
-        self._recover()
-        self._lost = {index: self._records.pop(index) for index in self._again - self._known}
-        self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
-        if self._again:
-            self.pending = [shard for shard in self.pending if shard.index in self._again]
-        self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
-
-    @property
-    def pending_bytes(self) -> int:
-        """How much disk the pending shards take at most."""
-        row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
-        return len(self.pending) * self.rows_per_shard * row_bytes
+        self._lost = {index: self._records.pop(index) for index in self._again if index in self._records}
+        self._has_all_rows = manifest is not None and manifest.rows == len(catalog)
 
     def check_room(self, size: int) -> None:
         """StoreError where the disk has no room for as many more bytes."""
@@ -130,30 +108,10 @@ class RepresentationWriter:
     def _remedy(self) -> str:
         return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
 
-    def _shards(self) -> list[Shard]:
-        total, step = len(self.catalog), self.rows_per_shard
-        return [
-            self._shard(index, first, min(first + step, total)) for index, first in enumerate(range(0, total, step))
-        ]
-
-    def _shard(self, index: int, first: int, last: int) -> Shard:
-        record = self._records.get(index)
-        begin = record.rows[1] if record else first
-        failed = self._lacking(record, passing=True) if record else []
-        new = begin + np.flatnonzero(~self._retired[begin:last])
-        return Shard(index, first, last, (*failed, *new.tolist()))
-
     def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
         """The rows of a committed shard whose songs came back; with ``passing`` also those that may be readable now."""
         live = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
         return [row for row, kind in live if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
-
-    def _is_committed(self, shard: Shard) -> bool:
-        record = self._records.get(shard.index)
-        if record is None:
-            return False
-        self._check(shard, record)
-        return record.rows[1] >= shard.last and not self._lacking(record, passing=False)
 
     def _check(self, shard: Shard, record: ShardRecord) -> None:
         """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
@@ -163,24 +121,6 @@ class RepresentationWriter:
             raise FormatError(
                 f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
             )
-
-    def _recover(self) -> None:
-        """Take over the shards that other or interrupted runs have committed, each only if its numbers are whole."""
-        for index, record in self._unfinished():
-            if self._read_numbers(record) is None:
-                self._records.pop(index, None)
-                self._damaged.add(index)
-            else:
-                self._records[index] = record
-                self._known.add(index)
-
-    def _unfinished(self) -> Iterator[tuple[int, ShardRecord]]:
-        """The shards committed since the manifest was written, but for those known to this process."""
-        for file in self.store.files.files(f"{self.folder}/shards"):
-            name = file.removesuffix(".json")
-            record = self._read_record(int(name)) if name.isdecimal() and int(name) not in self._known else None
-            if record is not None:
-                yield int(name), record
 
     def _read_record(self, index: int) -> ShardRecord | None:
         try:
@@ -208,8 +148,8 @@ class RepresentationWriter:
 
     def commit(
         self, shard: Shard, values: Array, failures: Sequence[Failure] = (), notes: Sequence[Failure] = ()
-    ) -> None:
-        """Write a shard's new rows and their record, unless another run has done so already.
+    ) -> ShardRecord:
+        """Write a shard's new rows and their record, unless another run has done so already; the record that stands.
 
         A shard that another run has grown is left to that run; rows that it still lacks are tried by the next one.
 
@@ -245,6 +185,15 @@ class RepresentationWriter:
                     record = self._write(shard, values, failures, notes, before, stored)
             self._records[shard.index] = record
             self._known.add(shard.index)
+        return record
+
+    def committed(self, shard: Shard) -> ShardRecord | None:
+        """The record of a shard that this or another process has committed since it was planned, None for no such."""
+        record = self._read_record(shard.index)
+        if record is None or record.rows[1] < shard.last or self._lacking(record, passing=True):
+            return None
+        self._check(shard, record)
+        return record
 
     def _write(
         self,
@@ -319,6 +268,116 @@ class RepresentationWriter:
         with (self.store.files.local / name).open("rb") as file:
             os.fsync(file.fileno())
             return file.read()
+
+
+class RepresentationWriter(ShardWriter):
+    """The shards that one representation of one collection still lacks, and the way to commit them.
+
+    Opening reads back the numbers of all shards that other or interrupted runs have committed without finishing, each
+    once; a damaged one is encoded again. Whatever other processes commit later they have brought to the disk, and it is
+    not read again.
+
+    A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
+    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
+    file.
+
+    Attributes
+    ----------
+    pending : the shards to be encoded, in order.
+    is_complete : whether nothing is pending and there is a manifest.
+
+    Raises
+    ------
+    FormatError
+        if the folder holds arrays of another shape or type, or belongs to other clips.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        name: RepresentationName,
+        *,
+        settings: dict[str, Any],
+        shape: tuple[int, ...],
+        dtype: str,
+        damaged: Collection[int] = (),
+    ) -> None:
+        super().__init__(store, catalog, name, settings=settings, shape=shape, dtype=dtype, damaged=damaged)
+        self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
+        self._recover()
+        for index in self._known & self._lost.keys():
+            del self._lost[index]
+        self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
+        if self._again:
+            self.pending = [shard for shard in self.pending if shard.index in self._again]
+        self.is_complete = self._has_all_rows and not self.pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much disk the pending shards take at most."""
+        row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return len(self.pending) * self.rows_per_shard * row_bytes
+
+    def begin(self) -> None:
+        """Lay out the array, so that processes which are given shards need not."""
+        with self.store.lock(self.dataset, self.name):
+            self._writable()
+
+    def take_over(self, index: int, values: str) -> None:
+        """Count a shard as done that another process has committed with numbers of this hash.
+
+        Raises
+        ------
+        StoreError
+            where the store holds no such shard, as the process writes to another store.
+        """
+        record = self._records.get(index) if index in self._known else self._latest(index)
+        if record is None or record.values != values:
+            raise StoreError(
+                f"{self._show()} does not hold the shard {index} that another process says it has committed; name a "
+                f"--store that all of them can reach, and see that nobody else writes to it"
+            )
+        self._records[index] = record
+        self._known.add(index)
+
+    def _shards(self) -> list[Shard]:
+        total, step = len(self.catalog), self.rows_per_shard
+        return [
+            self._shard(index, first, min(first + step, total)) for index, first in enumerate(range(0, total, step))
+        ]
+
+    def _shard(self, index: int, first: int, last: int) -> Shard:
+        record = self._records.get(index)
+        begin = record.rows[1] if record else first
+        failed = self._lacking(record, passing=True) if record else []
+        new = begin + np.flatnonzero(~self._retired[begin:last])
+        return Shard(index, first, last, (*failed, *new.tolist()))
+
+    def _is_committed(self, shard: Shard) -> bool:
+        record = self._records.get(shard.index)
+        if record is None:
+            return False
+        self._check(shard, record)
+        return record.rows[1] >= shard.last and not self._lacking(record, passing=False)
+
+    def _recover(self) -> None:
+        """Take over the shards that other or interrupted runs have committed, each only if its numbers are whole."""
+        for index, record in self._unfinished():
+            if self._read_numbers(record) is None:
+                self._records.pop(index, None)
+                self._damaged.add(index)
+            else:
+                self._records[index] = record
+                self._known.add(index)
+
+    def _unfinished(self) -> Iterator[tuple[int, ShardRecord]]:
+        """The shards committed since the manifest was written, but for those known to this process."""
+        for file in self.store.files.files(f"{self.folder}/shards"):
+            name = file.removesuffix(".json")
+            record = self._read_record(int(name)) if name.isdecimal() and int(name) not in self._known else None
+            if record is not None:
+                yield int(name), record
 
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.
