@@ -30,7 +30,8 @@ from store.errors import ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
-from store.writer import RepresentationWriter, Shard, ShardWriter
+from store.shards import Shard, ShardWriter
+from store.writer import RepresentationWriter
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason

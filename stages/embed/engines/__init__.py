@@ -22,7 +22,7 @@ from store.errors import RequestError, StoreError
 from store.fingerprint import hash_ids
 from store.layout import Store
 from store.schema import Catalog
-from store.writer import Shard
+from store.shards import Shard
 
 if TYPE_CHECKING:
     from stages.embed.encode import Done, Work
@@ -115,7 +115,7 @@ def open_job(job: Job) -> Work:
     from stages.devices import find_device
     from stages.embed.choose import restore_backbone
     from stages.embed.encode import Work, decides, default_batch, representation_name
-    from store.writer import ShardWriter
+    from store.shards import ShardWriter
 
     store, settings = Store(job.store), json.loads(job.settings)
     catalog = store.read_catalog(job.dataset)

@@ -20,7 +20,7 @@ from stages.progress import note
 from store.errors import EncoreError, RequestError, StoreError
 from store.files import Files
 from store.layout import Store
-from store.writer import Shard
+from store.shards import Shard
 
 if TYPE_CHECKING:
     from stages.embed.encode import Done
@@ -86,7 +86,7 @@ class Dask(Engine):
         with dask.config.set({"logging.distributed": "critical"}):
             silence = {"silence_logs": 50}
             if self.config.scheduler is None:
-                with interrupts.deferred():
+                with interrupts.kept_from_children():
                     cluster = self._distributed.LocalCluster(
                         n_workers=self.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
                     )

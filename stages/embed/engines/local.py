@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stages import interrupts
 from stages.embed.engines import Engine, Job, open_job
 from store.errors import EncoreError
-from store.writer import Shard
+from store.shards import Shard
 
 if TYPE_CHECKING:
     from stages.embed.encode import Done
@@ -69,7 +69,7 @@ class Local(Engine):
             ours, theirs = context.Pipe(duplex=False)
             loaders = None if self.workers is None else self.workers // len(devices)
             process = context.Process(target=_encode, args=(replace(job, device=device), queue, loaders, theirs))
-            with interrupts.deferred():
+            with interrupts.kept_from_children():
                 process.start()
             theirs.close()
             ends.append(ours)
@@ -86,9 +86,10 @@ class Local(Engine):
 def _results(ends: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
     """What the processes at the other ends of these pipes send, until each has said that it is through."""
     while ends:
-        for end in wait(ends):
+        ready: list[Any] = wait(ends)
+        for end in ready:
             try:
-                message = end.recv()  # type: ignore[union-attr]
+                message = end.recv()
             except EOFError as error:
                 raise EncoreError(
                     "a process that encodes was ended from outside (out of memory?); what was committed is kept: run "
@@ -107,13 +108,11 @@ def _results(ends: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
 def _encode(job: Job, queue: Any, loaders: int | None, results: Any) -> None:
     """Encode the shards that ``queue`` holds, up to the first None, in a process of its own."""
     import os
-    import signal
 
     import torch
 
     from stages.embed.encode import default_workers
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends this one
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         work = open_job(job)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stages.embed.engines import Engine, Job, import_extra, open_job
 from stages.progress import note
 from store.errors import EncoreError, RequestError
+from store.shards import Shard
 from store.words import plural
-from store.writer import Shard
 
 if TYPE_CHECKING:
     from stages.embed.encode import Done
