@@ -105,6 +105,7 @@ class ModeReport:
     others : by name, the other metrics of `Task.TESTED`.
     by_kind : for each of `KINDS` `Task.within` in each bucket that has clips.
     by_label : where a number is estimated, by label the error.
+    means : by name, every metric's mean over seeds and folds, as the runs hold it; NaN where one does not define it.
     deviation : standard deviation of the scores over the buckets of artists' genres, and the thesis's; None if unknown.
     confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`; None where no labels are chosen.
     """
@@ -116,6 +117,7 @@ class ModeReport:
     confusion: NDArray[np.int64] | None
     others: dict[str, Score]
     by_label: dict[str, LabelError]
+    means: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         thesis = self.thesis_deviation
@@ -298,8 +300,14 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
             confusion=confusion(test.truth, chosen[mode]) if task.CHOOSES else None,
             others={name: of[mode] for name, of in others.items()},
             by_label={} if task.CHOOSES else _by_label(tested.data.label_names, test, chosen[mode]),
+            means=_means(tested, mode),
         )
     return reports
+
+
+def _means(tested: Tested, mode: Mode) -> dict[str, float]:
+    of_runs = [run.record.metrics for run in tested.runs[mode]]
+    return {name: float(np.mean([math.nan if of[name] is None else of[name] for of in of_runs])) for name in of_runs[0]}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,12 @@ def test_corrected_numbers_make_runs_old(warm: Encore, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [("7", "is 7 for every clip"), ("", "has no numeric target"), ("inf", "inf"), ("hot", "a target is a number")],
+    [
+        ("7", "is 7 for every clip"),
+        ("", "has no numeric target"),
+        ("inf", "has no numeric target"),
+        ("hot", "a target is a number"),
+    ],
 )
 def test_columns_that_are_no_target(encore: Encore, tmp_path: Path, number: str, message: str) -> None:
     table = write_table(tmp_path / "songs.csv", number, rows=40)
