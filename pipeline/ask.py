@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.answers import PredictedSongs, Segment, SongPrediction
 from stages.progress import note
-from store.errors import unknown
+from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,8 @@ def predict_songs(
     rows = rows_of(catalog, songs)
     clips = [places[places >= 0] for places in map(predictor.places, rows)]
     artists = Artists(catalog, predictor.collection.artist_ids)
+    if threshold is not None and not predictor.head.task.CHOOSES:
+        raise RequestError(f"{run.file} estimates {predictor.head.target}, a number: leave out --threshold")
     asked = _Request(predictor, songs, catalog, rows, clips, artists, by, threshold)
     stored = [number for number, places in enumerate(clips) if len(places) and segments_s is None]
     new = [number for number in range(len(songs)) if number not in set(stored)]
@@ -194,7 +196,8 @@ class _Request:
             above = [
                 label
                 for label, value, is_chosen in ranked
-                if (is_chosen if self.threshold is None else value >= self.threshold)
+                if self.predictor.head.task.CHOOSES
+                and (is_chosen if self.threshold is None else value >= self.threshold)
             ]
             answers.append((tuple(above), {label: value for label, value, _ in ranked}))
         return answers
@@ -213,4 +216,5 @@ def _head(run: Run, why: str) -> dict[str, Any]:
         "inductive": folder.inductive,
         "file": run.file,
         "chosen": why,
+        **({} if folder.target is None else {"target": folder.target}),
     }
