@@ -82,14 +82,32 @@ def find_similar(
     device: str = "auto",
 ) -> SimilarTo:
     """What lies nearest to a song, a file or an artist; `encore.similar` tells the parameters."""
+    from stages.head.similar import Space
+
+    space = Space(store, dataset, backbone)
+    subject, vectors = _subject(store, space, query, weights, device)
+    return nearest_to(
+        space, subject, vectors, count=count, artists=artists, not_same_artist=not_same_artist, filters=filters
+    )
+
+
+def nearest_to(
+    space: Space,
+    subject: Query,
+    vectors: NDArray[np.floating],
+    *,
+    count: int,
+    artists: bool = False,
+    not_same_artist: bool = False,
+    filters: Sequence[str] = (),
+) -> SimilarTo:
+    """What lies nearest to a query, which has the representations ``vectors`` [clips, dim]."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from stages.head.similar import Space, parse_filters
+    from stages.head.similar import parse_filters
 
-    space = Space(store, dataset, backbone)
     among = space.mask(parse_filters(filters))
-    subject, vectors = _subject(store, space, query, weights, device)
     among[subject.rows] &= subject.song is None
     is_own = np.zeros(len(among), dtype=bool)
     if subject.artist is not None:
@@ -100,7 +118,7 @@ def find_similar(
     column = "artist_id" if artists else "song_id"
     ranked = space.ranked(cosines, among, column, count)
     items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
-    return SimilarTo(subject.title, dataset, str(space.stored.name), int(among.sum()), items)
+    return SimilarTo(subject.title, space.catalog.info.name, str(space.stored.name), int(among.sum()), items)
 
 
 def _subject(

@@ -45,8 +45,8 @@ MAY_IMPORT = {
 # Imported where they are used, and by no file on its top level.
 WAIT = {
     *("dgl", "faiss", "h5py", "jinja2", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
-    *("dask", "distributed", "submitit", "s3fs"),
-    *("sklearn", "soundfile", "symusic", "torch_geometric", "torchaudio", "transformers"),
+    *("dask", "distributed", "onnx", "onnxruntime", "s3fs", "sklearn", "soundfile", "starlette", "submitit", "symusic"),
+    *("torch_geometric", "torchaudio", "transformers", "uvicorn"),
 }
 # What is imported before anyone has named a command or a data set, and what it must not bring along, however far off.
 LIGHT = {

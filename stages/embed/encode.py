@@ -544,6 +544,14 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
 
 
+def encode_loaded(
+    backbone: Backbone, batch: LoadedBatch, device: torch.device
+) -> tuple[list[int], Array, list[Failure]]:
+    """As `encode_unstored`, one batch that is loaded: rows, their representations [rows, *shape], failures."""
+    ((_, representations),) = encode_ahead(backbone, [batch], device, ahead=0)
+    return _clips_of(backbone, batch, representations)
+
+
 def encode_unstored(
     catalog: Catalog, backbone: Backbone, *, device: torch.device, batch: int, workers: int
 ) -> tuple[Array, list[Failure]]:
