@@ -162,7 +162,8 @@ class PredictedSongs:
 
     Attributes
     ----------
-    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken).
+    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken);
+        and ``target`` where it estimates a number, which is the one score of each song then, in its own unit.
     failures : file -> why it could not be judged.
     """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.answers import PredictedSongs, Segment, SongPrediction
 from stages.progress import note
-from store.errors import unknown
+from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +128,10 @@ class OpenHead:
         self.catalog = store.read_catalog(self.dataset)
         self.predictor = Predictor(store, self.run, self.device)
         self.artists = Artists(self.catalog, self.predictor.collection.artist_ids)
+        if threshold is not None and not self.predictor.head.task.CHOOSES:
+            raise RequestError(
+                f"{self.run.file} estimates {self.predictor.head.target}, a number: leave out --threshold"
+            )
 
     @cached_property
     def backbone(self) -> Backbone | None:
@@ -152,6 +156,7 @@ class OpenHead:
             "inductive": folder.inductive,
             "file": self.run.file,
             "chosen": self.chosen,
+            **({} if folder.target is None else {"target": folder.target}),
         }
 
     def song(self, file: SongFile, rows: Rows) -> Song:
@@ -281,7 +286,8 @@ class OpenHead:
             above = [
                 label
                 for label, value, is_chosen in ranked
-                if (is_chosen if self._threshold is None else value >= self._threshold)
+                if self.predictor.head.task.CHOOSES
+                and (is_chosen if self._threshold is None else value >= self._threshold)
             ]
             answers.append((tuple(above), {label: value for label, value, _ in ranked}))
         return answers

@@ -21,6 +21,7 @@ from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
 from pipeline.predict import predict
 from pipeline.process import report_error, take_standard_streams
+from pipeline.recipe import recipe
 from pipeline.redeal import redeal
 from pipeline.repair import repair
 from pipeline.report import report
@@ -45,7 +46,7 @@ export_app = typer.Typer(
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, recipe),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
     export_app: (export.representation, export.head),
 }

@@ -22,6 +22,7 @@ from pipeline.options import (
     SeedsOption,
     SetOption,
     StoreOption,
+    TargetOption,
     ThresholdOption,
 )
 from pipeline.process import is_first_process
@@ -39,6 +40,7 @@ def head(
     mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     seeds: SeedsOption = 1,
+    target: TargetOption = None,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
@@ -60,6 +62,7 @@ def head(
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
+        target=target,
         changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
         device=device,
         memory_gib=memory,
@@ -81,6 +84,7 @@ def compare(
     baselines: Annotated[bool, typer.Option("--baselines", help="scikit-learn's classifiers as further rows")] = False,
     regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
     seeds: SeedsOption = 3,
+    target: TargetOption = None,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
@@ -109,6 +113,7 @@ def compare(
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
             seeds=seeds,
+            target=target,
             changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
             device=device,
             memory_gib=memory,
@@ -145,9 +150,9 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     first = is_first_process()
     if not first:
         progress.be_quiet(True)
-    target = find_device(device)
-    with joined(target) as processes:
-        results = train_heads(open_store(store), dataset, device=target, processes=processes, **request)
+    place = find_device(device)
+    with joined(place) as processes:
+        results = train_heads(open_store(store), dataset, device=place, processes=processes, **request)
     return results if first else []
 
 

@@ -52,6 +52,10 @@ LayerOption = Annotated[
         metavar="K|mean|mix",
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--target", help="a number instead of labels: a numeric target of the collection", metavar="NAME"),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
 SetOption = Annotated[
     list[str] | None,

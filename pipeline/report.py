@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption
+from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
 from pipeline.output import WIDTH, print_json, rules_text, table
 from stages import progress
 from store.errors import RequestError, unknown
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stages.head.scores.metrics import Metric
 
 _BELOW = "<"
+_MODES_A_TABLE = 3  # where cells hold two numbers
 _TITLES = {
     "by_genres_of_artist": "genres the artist has",
     "by_songs_of_artist": "songs the artist has",
@@ -38,6 +39,7 @@ def report(
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
     ] = None,
+    target: TargetOption = None,
     against: Annotated[
         str, typer.Option("--against", help="the mode that others are tested against", metavar="M")
     ] = "song",
@@ -78,7 +80,16 @@ def report(
     if html is not None or form is not None:
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
-        _tell(names, store, html, form, backbone, chosen, regime, against, members, inductive=neighbours == "train")
+        request = {
+            "backbone": backbone,
+            "modes": chosen,
+            "regime": regime,
+            "target": target,
+            "against": against,
+            "ensemble": members,
+            "inductive": neighbours == "train",
+        }
+        _tell(names, store, html, form, request)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -90,6 +101,7 @@ def report(
         backbone=named(backbone, layer),
         modes=chosen,
         regime=regime or "random",
+        target=target,
         against=against,
         ensemble=members,
         inductive=neighbours == "train",
@@ -108,13 +120,7 @@ def _tell(
     store: str,
     html: Path | None,
     form: str | None,
-    backbone: str | None,
-    modes: Sequence[str],
-    regime: str | None,
-    against: str,
-    ensemble: Sequence[str],
-    *,
-    inductive: bool,
+    request: Mapping[str, Any],
 ) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
@@ -124,11 +130,8 @@ def _tell(
         render.check(html)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
-    request = gather.Request(
-        backbone=backbone, modes=modes, regime=regime, against=against, ensemble=ensemble, inductive=inductive
-    )
     place = open_store(store)
-    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
+    stories = [gather.story(place, name, gather.Request(**request), draws=html is not None) for name in names]
     if html is not None:
         render.write(stories, html)
         progress.note(f"written: {html}")
@@ -139,13 +142,17 @@ def _tell(
 def describe(report: Report) -> str:
     """The report in tables of at most 80 columns."""
     base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
-    lines = [*_head(report, base), "", _scores_table(report, base), *rules_text(report.modes), *_remarks(report)]
+    lines = [*_head(report, base), ""]
+    for metric in report.task.TESTED or (report.task.main,):
+        lines += [_scores_table(report, base, metric), ""]
+    lines = [*lines[:-1], *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
     marked = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
         lines += ["", body] if body else []
         marked |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
-    return "\n".join([*lines, *([f"{_BELOW} below {base} there, beyond the interval"] if marked else [])])
+    mark = f"{report.task.within.title} is worse than that of" if report.target else "below"
+    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if marked else [])])
 
 
 def _head(report: Report, base: Mode | None) -> list[str]:
@@ -153,18 +160,18 @@ def _head(report: Report, base: Mode | None) -> list[str]:
     seeds = ", ".join(map(str, report.seeds))
     return [
         f"{report.dataset}{kind}, {report.representation or 'metadata'}, regime {report.regime}",
+        *([f"{report.target}; RMSE and MAE in its own unit, less is better"] if report.target else []),
         f"test clips of seed{'s' if len(report.seeds) > 1 else ''} {seeds} pooled; "
         f"95 % intervals{' and p' if base else ''} over resampled artists",
         *(["inductive: training clips alone are neighbours"] if report.neighbours == "train" else []),
     ]
 
 
-def _scores_table(report: Report, base: Mode | None) -> str:
-    metric = report.task.main
+def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
     tested = [] if base is None else [f"to {base}", "p"]
     rows = []
     for mode, entry in report.modes.items():
-        score = entry.overall
+        score = entry.others.get(metric.name, entry.overall)
         row = [str(mode), metric.text(score.score), _interval(metric, score)]
         if score.against is not None:
             p = score.against.p
@@ -175,6 +182,22 @@ def _scores_table(report: Report, base: Mode | None) -> str:
 
 def _interval(metric: Metric, score: Score) -> str:
     return "-" if score.interval is None else " - ".join(map(metric.text, score.interval))
+
+
+def _label_tables(report: Report) -> list[str]:
+    """Each mode's error and rank for every label, as many modes beside each other as a line holds."""
+    modes = [mode for mode, entry in report.modes.items() if entry.by_label]
+    lines = []
+    for first in range(0, len(modes), _MODES_A_TABLE):
+        some = modes[first : first + _MODES_A_TABLE]
+        rows = []
+        for label, of in report.modes[some[0]].by_label.items():
+            errors = [report.modes[mode].by_label[label] for mode in some]
+            cells = [f"{report.task.within.text(error.error)} ({error.rank})" for error in errors]
+            rows.append([label, f"{of.clips:,}", *cells])
+        title = f"{report.task.within.title} (rank) by label"
+        lines += ["", table([title, "clips", *map(str, some)], rows)]
+    return lines
 
 
 def _remarks(report: Report) -> list[str]:
@@ -198,15 +221,15 @@ def _kind_table(report: Report, kind: str) -> str:
     rows = [["clips", *(f"{score.clips:,}" for score in first.values()), *("" for _ in more)]]
     for mode, entry, *deviations in zip(report.modes, report.modes.values(), *more.values(), strict=True):
         scores = entry.by_kind[kind].values()
-        cells = [f"{report.task.main.text(score.score)}{_BELOW if _is_below([score]) else ''}" for score in scores]
+        cells = [f"{report.task.within.text(score.score)}{_BELOW if _is_below([score]) else ''}" for score in scores]
         rows.append([str(mode), *cells, *deviations])
-    return table([_TITLES[kind], *first, *more], rows)
+    of = f", {report.task.within.title}" if report.target else ""
+    return table([f"{_TITLES[kind]}{of}", *first, *more], rows)
 
 
 def _is_below(scores: Iterable[Score]) -> bool:
-    """Whether any of the scores is below that of the mode tested against, beyond the interval."""
-    bounds = [score.against.interval for score in scores if score.against]
-    return any(interval is not None and interval[1] < 0 for interval in bounds)
+    """Whether any of the scores is worse than that of the mode tested against, beyond the interval."""
+    return any(score.against.is_worse for score in scores if score.against)
 
 
 def _deviations(report: Report) -> dict[str, list[str]]:

@@ -49,7 +49,7 @@ def _layers_of_regime(results: Sequence[Result]) -> str:
             f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
-            f"{metric.title} by layer",
+            f"{metric.title} {'' if first.target is None else f'of {first.target} '}by layer",
             table(["layer", *modes], rows),
             *(line for remark in remarks for line in wrapped(remark)),
         ]
@@ -65,6 +65,7 @@ def _regime_text(results: Sequence[Result]) -> str:
             f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
+            *_target_text(first),
             _table(results),
             *rules_text(result.mode for result in results),
             *_choice_text(results),
@@ -73,6 +74,14 @@ def _regime_text(results: Sequence[Result]) -> str:
             *_thesis_text(results),
         ]
     )
+
+
+def _target_text(result: Result) -> list[str]:
+    """What is estimated, and in which unit errors are."""
+    if result.target is None:
+        return []
+    errors = [metric.title for metric in result.task.METRICS if metric.less_is_better]
+    return [f"{result.target}; {' and '.join(errors)} in its own unit, less is better"]
 
 
 def _table(results: Sequence[Result]) -> str:

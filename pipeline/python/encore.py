@@ -318,9 +318,9 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     own = name is None or name == trained.dataset
     name = trained.dataset if name is None else name
     if trained.representation is None:
-        clips = from_catalog(store.read_catalog(name), store)
+        clips = from_catalog(store.read_catalog(name), store, target=trained.head.target)
     else:
-        clips = load(store, name, trained.representation)
+        clips = load(store, name, trained.representation, target=trained.head.target)
     unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
     part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
     prediction = trained.head.score(clips, part, find_device(device))

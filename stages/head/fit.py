@@ -23,7 +23,6 @@ from stages.splits.regimes import Split
 from store.errors import EncoreError
 from store.words import plural
 
-_ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
 _RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 
 
@@ -110,7 +109,7 @@ def count(head: type[Head], collection: Collection, split: Split, config: Any) -
     masked, task = collection.masked(split), collection.task
     x = collection.held().x if head.READS_SONGS else None
     dim = collection.dim if head.READS_SONGS else 0
-    spec = Spec(dim, task.outputs(collection.label_names), task, config, head.learn(masked, x, split, config))
+    spec = Spec(dim, task.outputs(collection.outputs), task, config, head.learn(masked, x, split, config))
     return head(masked, split, spec).score(), spec
 
 
@@ -127,7 +126,7 @@ def _decided(
     threshold = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
-        truth, score = collection.labels[validation], prediction.score[validation]
+        truth, score = collection.truth[validation], prediction.score[validation]
         threshold = collection.task.thresholds(settings.threshold, truth, score)
     if threshold is not None:
         prediction = collection.task.decide(prediction.score, threshold)
@@ -136,15 +135,16 @@ def _decided(
 
 def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:
     """EncoreError for anything but a prediction for the clips of a collection: a network's numbers may overflow."""
-    shape = (len(collection), len(collection.label_names))
+    shape = (len(collection), len(collection.outputs))
     if prediction.score.shape != shape or prediction.chosen.shape != shape:
         raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
     if not _RULE.fullmatch(rule):
         raise EncoreError(f"{head.NAME} calls a rule {rule!r}; it names files: lower-case letters and single spaces")
-    wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
+    wrong = ~collection.task.is_score(prediction.score)
     if wrong.any():
+        bounds = "in [0, 1]" if collection.task.CHOOSES else "finite"
         raise EncoreError(
-            f"{head.NAME} gave {wrong.sum():,} of {plural(len(collection), 'clip')} scores that are not in [0, 1]; "
+            f"{head.NAME} gave {wrong.sum():,} of {plural(len(collection), 'clip')} scores that are not {bounds}; "
             f"representations far larger than those of the training part overflow like this"
         )
 
@@ -157,4 +157,4 @@ def network_seed(seed: int, member: int) -> int:
 def evaluate(prediction: Prediction, collection: Collection, split: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
     test = split == 2
-    return collection.task.evaluate(collection.labels[test], prediction.chosen[test], prediction.score[test])
+    return collection.task.evaluate(collection.truth[test], prediction.chosen[test], prediction.score[test])

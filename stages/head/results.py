@@ -27,6 +27,7 @@ class Result:
         None.
     remark : what else there is to say of how it was done; may be empty.
     overlap : for each fold of each seed what its parts share (`Collection.overlap`).
+    target : the numeric target that was learnt; None for labels.
     thesis : the thesis's figures on this collection.
     scores : the metrics of each fold of each seed, by name; NaN where not defined.
     seconds : training time of each fold of each seed.
@@ -45,6 +46,7 @@ class Result:
     neighbours: str | None
     remark: str
     overlap: list[dict[str, Any]]
+    target: str | None = None
     thesis: Paper | None = None
     scores: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Result:
             "overlap": self.overlap,
             "paper": self.paper(),
             "saved": self.saved,
+            **({} if self.target is None else {"target": self.target}),
         }
 
     @property
@@ -93,7 +96,7 @@ class Result:
         paper = self.thesis
         if paper is None or self.mode.name not in paper.scores or self.mode.rule not in (None, "most frequent"):
             return None
-        if self.neighbours == "train" or not paper.is_of(self.backbone, self.regime):
+        if self.neighbours == "train" or self.target is not None or not paper.is_of(self.backbone, self.regime):
             return None
         return {paper.metric: paper.scores[self.mode.name], "backbone": paper.backbone if self.backbone else None}
 

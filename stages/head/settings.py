@@ -102,6 +102,10 @@ class Settings(Checked):
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
+    target_scale : how a network learns a number: in deviations from the mean of the training clips, or with their range
+        from -0.5 to 0.5. Scores are in the number's own unit either way.
+    undersample : where numbers crowd, train on some of the clips only: at most this many times the mean number of clips
+        in a twentieth of the range; see `stages.head.training.losses.crowd_out`. None for all.
     threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
         part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping decides likewise.
     """
@@ -116,6 +120,8 @@ class Settings(Checked):
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     gamma: float = setting(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
+    target_scale: Literal["deviation", "range"] = "deviation"
+    undersample: float | None = setting(None, above=0)
     members: int = setting(1, least=1, most=_MOST_MEMBERS)
     threshold: Literal["fixed", "tuned", "per-label"] = "tuned"
 

@@ -58,6 +58,7 @@ def train_heads(
     seeds: int,
     changes: Mapping[str, str],
     device: torch.device,
+    target: str | None = None,
     memory_gib: float | None = None,
     processes: ProcessGroup = ALONE,
     baselines: bool = False,
@@ -71,6 +72,7 @@ def train_heads(
 
     Parameters
     ----------
+    target : the numeric target that heads learn; None for the labels.
     memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
         what there is.
     processes : those that train together. All of them return the results, the first one writes.
@@ -78,7 +80,9 @@ def train_heads(
         of them is kept, and only the first process has them.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, held=False)
+    if baselines and target is not None:
+        raise RequestError("--baselines are classifiers, and --target asks for a number; leave out one of them")
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, held=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
     heads = trainable(data, configs, changes)
@@ -191,7 +195,7 @@ class _Mode:
     def folder(self, data: Collection) -> RunFolder:
         """Where the runs stand when all of them are there."""
         inductive = self.neighbours == "train"
-        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive)
+        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive, data.target)
 
     def decides(self) -> dict[str, Any]:
         """What decides the numbers of this mode and of no other."""
@@ -266,6 +270,7 @@ class _Command:
                     mode=Mode(mode.head.NAME, run.rule),
                     regime=mode.regime,
                     task=self.data.task,
+                    target=self.data.target,
                     seeds=seeds,
                     members=self.settings.members if run.settings else 1,
                     threshold=None if run.threshold is None else self.settings.threshold,

@@ -115,6 +115,10 @@ def test_cells(cell: str, values: list[str]) -> None:
         (" x ", "A x Xerxes", ["A", "Xerxes"]),
         (" and ", "Band and Brandy", ["Band", "Brandy"]),
         (", ", "10,000 Maniacs, B", ["10,000 Maniacs", "B"]),
+        (",", "[A, B]", ["A", "B"]),
+        (",", "{A,B}", ["A", "B"]),
+        (";", "[unknown]", ["unknown"]),
+        ("feat.", "A Feat B", ["A", "B"]),
     ],
 )
 def test_other_separators_are_said(separator: str, cell: str, values: list[str]) -> None:
@@ -151,6 +155,11 @@ def test_a_column_tells_how_its_numbers_are_written(style: str, cents: list[int]
     assert parsed.readings is None
     assert not parsed.strange.any()
     np.testing.assert_array_equal(parsed.values, numbers)
+    for sign in ("%", " %", "\u00a0%"):
+        shares = pa.chunked_array([[*(STYLES[style](number) + sign for number in numbers), "n/a"]])
+        of_share = parse(shares, Missing().mask(shares))
+        assert not of_share.strange.any()
+        np.testing.assert_array_equal(of_share.values, [*(number / 100 for number in numbers), np.nan])
 
 
 @given(st.lists(st.integers(1000, 999_999), min_size=1, max_size=9), st.lists(st.integers(0, 999), max_size=9))
@@ -170,6 +179,11 @@ def test_a_column_that_may_be_read_in_two_ways(thousands: list[int], small: list
 def test_truth_is_a_number_and_words_are_none() -> None:
     for cells, values, strange in (
         (["True", "false", ""], [1, 0, np.nan], [False] * 3),
+        (["yes", "No", "?"], [1, 0, np.nan], [False] * 3),
+        (["y", "y", "N"], [1, 1, 0], [False] * 3),
+        (["yes", "no", "maybe"], [np.nan] * 3, [True] * 3),
+        (["yes", "false"], [np.nan] * 2, [True] * 2),
+        (["5%", "6"], [np.nan, 6], [True, False]),
         (["1", "inf", "x"], [1, np.nan, np.nan], [False, False, True]),
     ):
         text = pa.chunked_array([cells])

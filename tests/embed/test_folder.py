@@ -173,7 +173,7 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
             "file,artist,labels,start_s,duration_s\na.mp3,A,x,1,2\na.mp3,A,x,1.0,2\n",
             "line 3: .* remove one, or correct start_s",
         ),
-        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty.*or keep such rows by --unlabelled"),
+        ("file,artist,labels\na.mp3,A,\n", r"labels gives no label to any of the songs \(1\).* --unlabelled"),
         ("file,artist,labels\n,A,x\n", "line 2: file is empty"),
         ("file,artist,labels,split\na.mp3,A,x,dev\n", "line 2: split 'dev' is no split; have: train"),
         (

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import mido
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stages.embed.inputs import remarks
+from stages.embed.inputs import score as score_module
 from stages.embed.inputs.score import Score, read_score
 from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, rewritten
 from store.errors import ClipError
@@ -243,6 +244,43 @@ def test_tracks_that_the_header_does_not_count(tmp_path: Path, tracks: int) -> N
     with remarks() as kinds:
         assert len(read_score(path)) == 2
     assert [kind for kind, _ in kinds] == ["mended"]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lead=st.binary(max_size=200).filter(lambda lead: b"MThd" not in lead),
+    more=st.binary(max_size=30),
+    is_riff=st.booleans(),
+    longer=st.integers(-6, 40),
+    counted=st.integers(0, 3),
+)
+def test_odd_wrapping_counts_and_lengths_together(
+    read, lead: bytes, more: bytes, is_riff: bool, longer: int, counted: int
+) -> None:
+    data = with_last_length(SONG, longer)
+    data = data[:7] + bytes([6 + len(more)]) + data[8:10] + counted.to_bytes(2, "big") + data[12:14] + more + data[14:]
+    if is_riff:
+        data = b"RIFF" + struct.pack("<I", len(data) + 12) + b"RMIDdata" + struct.pack("<I", len(data)) + data
+    else:
+        assume(not lead.startswith((b"ID3", b"\x1f\x8b")) and lead[4:8] != b"ftyp")
+        data = lead + data
+    try:
+        found, told = read(data)
+    except ClipError as error:
+        assert error.kind == "truncated"  # noqa: PT017
+        assert longer > 0
+        return
+    assert found == read(SONG)[0]
+    assert bool(told) == bool(is_riff or lead or more or longer or counted < 3)
+
+
+@pytest.mark.parametrize("every_note", [False, True])
+def test_notes_that_nothing_ends_are_not_looked_for(read, monkeypatch: pytest.MonkeyPatch, *, every_note: bool) -> None:
+    """However many there are: going through a file event by event takes seconds for each MiB."""
+    monkeypatch.setattr(score_module, "rewritten", lambda *_, **__: pytest.fail("went through the events"))
+    data = midi([on(0, 60, 50), off(10, 60), *(on(1, 60 + i % 3, 64) for i in range(20_000))])
+    found, told = read(data, every_note=every_note)
+    assert (sum(found.values()), told) == (1, [])
 
 
 def test_a_track_whose_header_says_that_it_is_empty(tmp_path: Path) -> None:

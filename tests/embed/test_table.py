@@ -190,8 +190,7 @@ def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("Artist,Genre,x\nA,l,1\n", "--columns artist=Artist,labels=Genre"),
-        ("artist,labels,x\nA,l,1\nA,,2\n", "line 3: labels is empty"),
-        ("artist,labels,x\nA,l,1\nA,|,2\n", "line 3: labels is empty"),
+        ("artist,labels,x\nA,nan,1\nA,|,2\n", r"labels gives no label to any of the songs \(2\)"),
         ("artist,labels,x\nA,l,1\nA,l\n", "line 3: 2 columns where the header has 3"),
         ('artist,labels,x\n"A\nB",l,1\nA,l\n', "line 4: 2 columns"),
         ("artist,labels,x,x\nA,l,1,2\n", "more than one column 'x'"),

@@ -23,6 +23,8 @@ from stages.embed.datasets._columns import (
     choose,
     columns_option,
     common_columns,
+    complete_songs,
+    keep_labelled,
     locate,
     not_missing_option,
     open_table,
@@ -99,11 +101,16 @@ class Folder(Dataset):
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
+        there = None
         if self.table is not None:
-            (root, columns), there = self._from_table(name), None
+            root, columns = self._from_table()
         else:
             root, columns, there = self._from_files()
-        notes = (*self._look_up(columns, there), *(there.notes() if there is not None else ()))
+        labels_from = self._look_up(columns, there) or self._label_column
+        columns = complete_songs(columns)
+        check_songs(columns, columns["path"].__getitem__)
+        columns, left_out = keep_labelled(columns, labels_from, unlabelled=self.unlabelled)
+        notes = (*left_out, *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
         info = CatalogInfo(
             name=name,
@@ -118,7 +125,11 @@ class Folder(Dataset):
         )
         return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
-    def _from_table(self, name: str) -> tuple[Path, Columns]:
+    @property
+    def _label_column(self) -> str:
+        return next(iter(parse_columns(self.columns, (*_ROLES, "targets")).get("labels", ())), "labels")
+
+    def _from_table(self) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
         assert self.table is not None
         given = parse_columns(self.columns, (*_ROLES, "targets"))
@@ -136,9 +147,7 @@ class Folder(Dataset):
             table,
             chosen,
             given.get("targets", ()),
-            data_set=name,
             separator=self.separator,
-            unlabelled=self.unlabelled,
         )
         if "artist" not in chosen and "artist" in roles:
             note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
@@ -150,7 +159,9 @@ class Folder(Dataset):
         columns["duration_s"] = (
             table.seconds(chosen["duration_s"], above=True) if "duration_s" in chosen else [None] * table.rows
         )
-        _check_rows(table, columns)
+        _check_clips(table, columns)
+        columns = complete_songs(columns)
+        check_songs(columns, table.where)
         return root, columns
 
     def _from_files(self) -> tuple[Path, Columns, Walk]:
@@ -173,37 +184,24 @@ class Folder(Dataset):
         columns: Columns = {"path": paths, "song_id": ids}
         return root, columns | dict.fromkeys(("artist_id", "start_s", "duration_s"), nothing), there
 
-    def _look_up(self, columns: Columns, there: Walk | None) -> tuple[str, ...]:
-        """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
+    def _look_up(self, columns: Columns, there: Walk | None) -> str | None:
+        """Fill in what stands in files beside the songs; the name of the file of labels, where there is one."""
         columns.setdefault("labels", [[]] * len(columns["path"]))
         if self.artists is None and self.splits is None and self.labels is None:
-            return ()
+            return None
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
         if self.artists is not None:
             columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
         if self.splits is not None:
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
-            check_songs(columns, columns["path"].__getitem__)
-            return ()
+            return None
         keyed = self._keyed(self.labels, "labels")
-        labels = columns["labels"] = keyed.look_up(songs)
-        check_songs(columns, columns["path"].__getitem__)
-        kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
-        if not any(labels):
-            raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
-        for column, values in columns.items():
-            columns[column] = [values[row] for row in kept]
+        columns["labels"] = keyed.look_up(songs)
         for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
             more = plural(len(strangers), "more song that is", "more songs that are")
             note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
-        every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
-        if left == every:
-            return ()
-        them = "it" if every - left == 1 else "them"
-        text = f"{every - left:,} of {plural(every, 'song')} left out: {keyed.path.name} has no label for {them}"
-        note(text)
-        return (text,)
+        return keyed.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the songs, read as a column of that role would be."""
@@ -262,8 +260,8 @@ def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[
     return sorted_
 
 
-def _check_rows(table: Table, columns: Columns) -> None:
-    """Raise where a clip stands twice, or where the rows of a song do not agree on what holds for all of it."""
+def _check_clips(table: Table, columns: Columns) -> None:
+    """Raise where a clip stands twice."""
     clips: dict[str, int] = {}
     for row, song in enumerate(columns["song_id"]):
         start_s, duration_s = columns["start_s"][row], columns["duration_s"][row]
@@ -274,7 +272,6 @@ def _check_rows(table: Table, columns: Columns) -> None:
                 f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
                 f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
             )
-    check_songs(columns, table.where)
 
 
 def songs_in(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from stages.splits.regimes import PARTS
 from store.errors import RequestError
 from store.inventory import describe_collection
 from store.layout import Store, match
-from store.runs import count_by_mode
+from store.runs import count_by_mode, target_of
 from store.schema import Catalog, CatalogInfo
 
 Document = dict[str, Any]
@@ -37,12 +38,15 @@ _REGIMES = ("random", "album", "artist", "official")  # the order of tables; fol
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which runs are shown: the options of ``encore report``. No ``regime`` means all of them."""
+    """Which runs are shown: the options of ``encore report``. No ``regime`` means all of them, no ``target`` those of
+    labels.
+    """
 
     backbone: str | None
     modes: Sequence[str]
     regime: str | None
     against: str
+    target: str | None = None
     ensemble: Sequence[str] = ()
     inductive: bool = False
 
@@ -93,7 +97,7 @@ class Story:
 def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -> Story:
     """Gather what there is to tell of a collection; ``draws`` says whether maps and details are wanted too."""
     catalog = store.read_catalog(dataset)
-    data = from_catalog(catalog, store, keeps=False)
+    data = from_catalog(catalog, store, target=request.target, keeps=False)
     clips = _Clips(catalog, data)
     views, documents, runs = [], [], []
     for representation, regime in _folders(store, catalog.info, request):
@@ -105,6 +109,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     todo = "" if names else _embed(dataset, f"{catalog.info.backbone}-")
     if names and not documents:
         todo = f"encore compare {dataset} --regimes {request.regime or 'random,artist'}"
+        todo += "" if request.target is None else f" --target {shlex.quote(request.target)}"
     contents = audit(catalog, store)
     scored = [document for document in documents if "scores" in document]
     drawn = match(names, request.backbone) if draws else []
@@ -191,7 +196,8 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
 
 def _regimes(folder: str, request: Request) -> list[str]:
     """The regime of a folder of runs of one of the request's modes; none of another folder."""
-    if folder.endswith("-inductive") and not request.inductive:
+    folder, target = target_of(folder)
+    if target != request.target or (folder.endswith("-inductive") and not request.inductive):
         return []
     names = [
         folder.removeprefix(f"{mode}-").removesuffix("-inductive")
@@ -256,7 +262,9 @@ def _scores(tested: Tested) -> Document:
 
 
 def _drawn(tested: Tested, clips: _Clips) -> Document:
-    """What the page's script shows of each mode."""
+    """What the page's script shows of each mode; of numbers it shows where the test clips lie, and tables the rest."""
+    if not tested.task.CHOOSES:
+        return _on_map(tested, clips)
     return {
         "modes": {str(mode): details.of_mode(tested, mode, clips.describe) for mode in tested.runs},
         "doubtful": details.label_errors(tested, clips.describe),
@@ -299,6 +307,7 @@ def _runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
+        command += "" if tested.data.target is None else f" --target {shlex.quote(tested.data.target)}"
         command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
         row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command]
@@ -366,7 +375,8 @@ def _on_map(tested: Tested, clips: _Clips) -> Document:
         part = tested.data.parts(tested.regime, seed)[max(fold - 1, 0)].tolist()
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
-    given = {str(mode): clips.numbered(runs[0].chosen) for mode, runs in tested.runs.items()}
+    runs = tested.runs if tested.task.CHOOSES else {}
+    given = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
     return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": given}
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from stages.head.audit import Audit
+from stages.head.modes import Mode
 from stages.head.report import KINDS, Report
-from stages.head.scores.metrics import Metric
+from stages.head.scores.metrics import Metric, significant
 from stages.head.scores.task import METRICS
 
 Cell = str | int | float | None
@@ -25,11 +26,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``."""
+    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``; None for three
+    significant ones.
+    """
 
     title: str
     scale: float = 1.0
-    digits: int = 0
+    digits: int | None = 0
     sign: str = ""
 
     @classmethod
@@ -42,7 +45,8 @@ class Column:
             return "-"
         if isinstance(cell, str):
             return cell
-        return f"{self.scale * cell:{self.sign},.{self.digits}f}"
+        digits = significant(self.scale * cell) if self.digits is None else self.digits
+        return f"{self.scale * cell:{self.sign},.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -254,11 +258,41 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
     tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    tables += [_of_metric(report, each, name, base) for each in report.task.TESTED if each != metric]
+    tables += [_of_labels(report, name)] if any(entry.by_label for entry in report.modes.values()) else []
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
+def _of_metric(report: Report, metric: Metric, name: str, base: Mode | None) -> Table:
+    """Another metric with its intervals and paired tests."""
+    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
+    rows: list[list[Cell]] = []
+    for mode, entry in report.modes.items():
+        score = entry.others.get(metric.name, entry.overall)
+        row: list[Cell] = [str(mode), score.score, *(score.interval or (None, None))]
+        if base is not None:
+            row += [None, None] if score.against is None else [score.against.difference, score.against.p]
+        rows.append(row)
+    note = f"{metric.title}, {metric.unit}{'; less is better' if metric.less_is_better else ''}."
+    return Table(f"{name}-{metric.name}", f"{metric.title} with intervals", tuple(columns), rows, note)
+
+
+def _of_labels(report: Report, name: str) -> Table:
+    """Each mode's mean absolute error for every label, and the label's rank among all."""
+    columns = [Column("label"), Column("clips")]
+    rows: list[list[Cell]] = []
+    for mode in report.modes:
+        columns += [Column.of(report.task.within, str(mode)), Column("rank")]
+    for label, of in next(iter(report.modes.values())).by_label.items():
+        errors = [entry.by_label[label] for entry in report.modes.values()]
+        rows.append([label, of.clips, *(cell for error in errors for cell in (error.error, error.rank))])
+    note = f"{report.task.within.title}, {report.task.within.unit}; rank 1 has the least."
+    return Table(f"{name}-by-label", "Error by label", tuple(columns), rows, note)
+
+
 def _of_kind(report: Report, kind: str, name: str) -> Table | None:
-    metric = report.task.main
+    metric = report.task.within
     first = next(iter(report.modes.values())).by_kind[kind]
     if not first:
         return None
@@ -275,4 +309,4 @@ def _of_kind(report: Report, kind: str, name: str) -> Table | None:
             rows = [[*row, entry.thesis_deviation] for row, entry in zip(rows, entries, strict=True)]
     clips = ", ".join(f"{bucket}: {score.clips:,}" for bucket, score in first.items())
     note = f"{metric.title}, {metric.unit}. Clips: {clips}."
-    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=True)
+    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=report.task.CHOOSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from stages.head.saved import SavedHead
 from stages.head.settings import Settings
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
+from store.columns import targets
 from store.fingerprint import canonical
 from store.layout import Store
 from store.runs import RunFolder, RunRecord, write_run
@@ -49,8 +51,8 @@ def save_run(
         seconds=fitted.seconds,
         synthetic=collection.info.synthetic,
         task=collection.task.NAME,
-        labels=collection.label_names,
-        catalog=None if collection.splits is None else catalog_mark(collection.splits),
+        labels=collection.outputs,
+        catalog=None if collection.splits is None else catalog_mark(collection.splits, collection.target),
         split=None if collection.splits is None else split_mark(collection.splits, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
@@ -86,7 +88,12 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
         "code": code,
     }
     spec = fitted.spec
-    plain: dict[str, Any] = {"task": spec.task.NAME, "dim": spec.dim, "config": asdict(spec.config)}
+    plain: dict[str, Any] = {
+        "task": spec.task.NAME,
+        "fitted": asdict(spec.task),
+        "dim": spec.dim,
+        "config": asdict(spec.config),
+    }
     if not fitted.networks:
         facts = dict(spec.facts)
         return [SavedHead(**shared, **plain, facts=facts, network=None, shift=None, scale=None, settings=None)]
@@ -104,10 +111,17 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
     ]
 
 
-def catalog_mark(splits: KeptSplits, rows: int | None = None) -> dict[str, Any]:
-    """What a run keeps of the catalog that it was trained on: how many rows it had, and `KeptSplits.mark` of them."""
+def catalog_mark(splits: KeptSplits, target: str | None, rows: int | None = None) -> dict[str, Any]:
+    """What a run keeps of the catalog that it was trained on: how many rows it had, `KeptSplits.mark` of them, and a
+    hash of their numbers where it learnt a ``target``.
+    """
     rows = len(splits.catalog) if rows is None else rows
-    return {"rows": rows, "mark": splits.mark(rows)}
+    mark = {"rows": rows, "mark": splits.mark(rows)}
+    if target is None:
+        return mark
+    numbers = targets(splits.catalog).get(target, np.empty(0))[:rows]
+    digest = hashlib.sha256(np.where(np.isnan(numbers), np.nan, numbers).tobytes())
+    return mark | {"target": digest.hexdigest()[:32]}
 
 
 def split_mark(splits: KeptSplits, regime: str, seed: int) -> str | None:

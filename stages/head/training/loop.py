@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from stages.head.settings import Settings
 from stages.head.training.adam import Adam
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
-from stages.head.training.losses import Loss
+from stages.head.training.losses import Loss, crowd_out
 from stages.head.training.solver import Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -135,7 +136,7 @@ class _Progress:
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    best_score: tuple[float, float] = (-1.0, -float("inf"))
+    best_score: tuple[float, float] = (-float("inf"), -float("inf"))
     best_epoch: int = 0
     least_loss: float = float("inf")
     last_progress: int = 0
@@ -151,20 +152,27 @@ class _Loop:
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
         collection = self.stretches.collection
-        self.task = collection.task
+        self.task = binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.labels = torch.from_numpy(collection.labels).to(self.device)
-        self.truth = self.task.target(self.labels)
-        self.train, self.validation = (
+        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.truth = self.task.target(self.answers)
+        train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
         )
-        self.loss = Loss(self.labels[self.train], self.task, self.settings)
+        self.train = train if settings.undersample is None else self._undersampled(train, settings.undersample)
+        self.loss = Loss(self.answers[self.train], self.task, self.settings)
         self.masks = DropoutMasks(self.rows, self.rows)
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
+
+    def _undersampled(self, train: Tensor, most: float) -> Tensor:
+        """Those of the sorted training clips that are trained on, drawn by the seed and their catalog rows."""
+        streams = bits(key(self.seed, "undersample"), self.rows[train])
+        kept = crowd_out(self.truth[train].squeeze(1).cpu(), streams.cpu(), most)
+        return train[kept.to(self.device)]
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
@@ -259,9 +267,11 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
-        scores, truth = self.task.activate(logits).cpu().numpy(), self.labels[self.validation].cpu().numpy()
+        scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
-        return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.truth[self.validation]))
+        score = self.task.main.measure(truth, chosen)
+        # Where these clips do not define the metric the loss alone decides.
+        return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
 
 
 class _Path(_Loop):
@@ -323,8 +333,8 @@ class _Path(_Loop):
             x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
             products += x.T @ x
         products = self.stretches.processes.all_reduce(products) / len(self.train)
-        share = self.labels[self.train].float().mean(dim=0)
-        return Whitening.of(products, (share * (1 - share)).clamp(min=_LEAST_CURVATURE))
+        curvature = self.task.curvature(self.answers[self.train])
+        return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
 
     def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the layer reads for this process's training clips, and their truth, some clips at a time."""
