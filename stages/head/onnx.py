@@ -145,7 +145,8 @@ class _Scorer(nn.Module):
     def __init__(self, predictor: Predictor, head_type: type[TrainedHead]) -> None:
         super().__init__()
         head = predictor.head
-        self.task, self.kinds = head.task, head_type.INPUTS
+        self.kinds = head_type.INPUTS
+        self.tasks = [head.spec(member).task for member in head.members]
         self.networks = nn.ModuleList()
         for number, member in enumerate(head.members):
             assert member.network is not None
@@ -160,7 +161,7 @@ class _Scorer(nn.Module):
         for number, network in enumerate(self.networks):
             shift, scale = self.get_buffer(f"shift{number}"), self.get_buffer(f"scale{number}")
             read = (self._read(kind, value, shift, scale) for kind, value in zip(self.kinds, inputs, strict=True))
-            scores.append(self.task.activate(network(*read)))
+            scores.append(self.tasks[number].activate(network(*read)))
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
 
     @staticmethod
@@ -228,7 +229,7 @@ def _name(graph: Any, names: list[str]) -> None:
 
 
 def _compare(file: Path, batches: list[tuple[Tensor, ...]], names: list[str], expected: NDArray[np.float32]) -> float:
-    """The largest difference between the file's scores and torch's."""
+    """The largest difference between the file's scores and torch's, as a share of the largest where that is above 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -237,7 +238,7 @@ def _compare(file: Path, batches: list[tuple[Tensor, ...]], names: list[str], ex
     for batch in batches:
         feed = {name: value.numpy() for name, value in zip(names, batch, strict=True) if name in takes}
         scores.append(session.run(["scores"], feed)[0])
-    return float(np.abs(np.concatenate(scores) - expected).max())
+    return float(np.abs(np.concatenate(scores) - expected).max() / max(1.0, float(np.abs(expected).max())))
 
 
 def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) -> dict[str, tuple[str, str]]:

@@ -16,6 +16,7 @@ from stages.head import onnx as exporter
 from stages.head.heads import TrainedHead
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.test_regression import write_table
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
 NETWORKS = sorted(
@@ -104,6 +105,17 @@ def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_pa
     ran = encore("export", "head", "hits", "--onnx", tmp_path / "head.onnx")
     assert "onnxruntime gives torch's scores" in ran.out
     assert max(map(len, ran.out.splitlines()[1:])) <= 80
+
+
+def test_a_number_is_in_its_own_unit(encore: Encore, tmp_path: Path) -> None:
+    write_table(tmp_path / "songs.csv")
+    columns = "artist=artist,labels=genre,title=title,targets=heat"
+    encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
+    encore("head", "warm", "--target", "heat", "--mode", "song", "--seeds", 1, *QUICK)
+    written = encore("export", "head", "warm/song+heat", "--onnx", tmp_path / "head.onnx", "--json").json
+    assert written["labels"] == ["heat"]
+    x = api.representation(api.open_store(encore.store), "warm").values.astype(np.float32)
+    assert run(tmp_path / "head.onnx", x=x).mean() == pytest.approx(50, abs=10)
 
 
 @pytest.mark.parametrize(
