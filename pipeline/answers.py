@@ -201,10 +201,12 @@ class SimilarTo:
     ----------
     query : what it was taken for.
     compared : how many clips it was compared with.
+    recall : the share of what is truly nearest that such a search finds; below 1 beyond a million clips.
     """
 
     query: str
     dataset: str
     representation: str
     compared: int
+    recall: float
     similar: tuple[Similar, ...]

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from stages.progress import note
@@ -56,7 +56,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.running = 0
 
     def text(self, more: dict[str, tuple[str, float]]) -> str:

@@ -28,6 +28,7 @@ _FILES = {  # of the page, by path
     "/openapi.json": ("openapi.json", "application/json"),
 }
 _UPLOAD_S = 300.0
+_GONE = 499  # nginx's status
 _LETTERS = 1000  # of a field
 _MOST = 200  # songs in a list
 
@@ -36,6 +37,7 @@ def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int)
     """The server, which closes the service when it ends."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
     metrics, doors = Metrics(), _Doors(service, most_bytes)
@@ -57,7 +59,7 @@ def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int)
         yield
         await asyncio.to_thread(service.close)
 
-    failing: dict[Any, Any] = {EncoreError: _failed, HTTPException: _failed}
+    failing: dict[Any, Any] = dict.fromkeys((EncoreError, HTTPException, ClientDisconnect), _failed)
     inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers=failing)
     paths = frozenset(route.path for route in routes)
     return Guard(inner, token=token, loopback=loopback, most_bytes=most_bytes, paths=paths, metrics=metrics)
@@ -77,8 +79,11 @@ def _page(name: str, kind: str) -> Callable[[Request], Response]:
 async def _failed(_request: Request, error: Exception) -> Response:
     """One message, with the status that says whose fault it is."""
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse
 
+    if isinstance(error, ClientDisconnect):
+        return JSONResponse({"error": "the client went away"}, _GONE)  # which nobody reads; it is counted
     if isinstance(error, HTTPException):
         return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
     status = 503  # the store cannot be read, or is gone
@@ -232,7 +237,7 @@ def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
         subject = opened.space.song(song.song_id)
     else:
         subject = Query(song.file, np.empty(0, dtype=np.int64), song.file, song.artist)
-    vectors = values.reshape(len(values), -1)
+    vectors = opened.space.read(values)
     by_song, by_artist = (
         opened.similar(subject, vectors, count, artists, others=False, filters=()) for artists in (False, True)
     )

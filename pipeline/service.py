@@ -84,8 +84,7 @@ class Opened:
         """Where similar songs are looked for."""
         from stages.head.similar import Space
 
-        name = self.head.representation
-        return Space(self.head.store, self.head.dataset, None if name is None else str(name))
+        return Space(self.head.store, self.head.dataset, self.head.run.folder.representation)
 
     @cached_property
     def songs(self) -> dict[str, NDArray[np.int64]]:

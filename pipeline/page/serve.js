@@ -79,7 +79,7 @@ function show({ head, song, picture, similar }, file) {
   by("result").hidden = false;
   by("title").replaceChildren(text(song.file));
   by("basis").textContent = basis(song, head);
-  show_genres(song);
+  show_genres(song, head.target);
   show_near(by("near-songs"), similar?.songs);
   show_near(by("near-artists"), similar?.artists);
   state.picture = picture || null;
@@ -104,7 +104,14 @@ function basis(song, head) {
   return parts.join(" \u00b7 ");
 }
 
-function show_genres(song) {
+function show_genres(song, target) {
+  by("genres-title").textContent = target || "Genres";
+  if (target) { // a number in its own unit: there is nothing that a bar would be a part of
+    const apart = song.alone !== null && song.artist !== null ? `; ${song.alone[target].toPrecision(3)} by the song alone` : "";
+    by("genres").replaceChildren(node("li", { className: "number" }, node("b", { textContent: song.scores[target].toPrecision(3) }), apart));
+    by("legend").replaceChildren();
+    return;
+  }
   const entries = Object.entries(song.scores), weighs = song.alone !== null && song.artist !== null;
   const rows = entries.map(([label, score]) => {
     const alone = weighs ? song.alone[label] : score, shared = Math.min(alone, score), chosen = song.labels.includes(label);

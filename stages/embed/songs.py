@@ -301,7 +301,10 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         nowhere = np.full(1, np.nan)
         return [EncodedSongs(None, np.zeros(1, dtype=np.int64), nowhere, nowhere, {}) for _ in songs]
     owner = np.repeat(np.arange(len(songs)), [len(song.counts) for song in songs])
-    windows = [part for song in songs for part in np.split(song.windows, np.cumsum(song.counts)[:-1])]
+    read = (song.windows for song in songs if song.windows is not None)
+    windows = [
+        part for song, each in zip(songs, read, strict=True) for part in np.split(each, np.cumsum(song.counts)[:-1])
+    ]
     values = np.zeros((len(windows), *backbone.shape), backbone.dtype)
     reasons: dict[int, str] = {}
     for first in range(0, len(windows), _BATCH):
@@ -313,9 +316,9 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         reasons |= {row: f"{kind}: {reason}" for row, kind, reason in failed}
     answers = []
     for number, song in enumerate(songs):
-        rows = np.flatnonzero(owner == number)
-        whole = np.array([row not in reasons for row in rows.tolist()])
-        failures = {} if whole.any() else {0: reasons[int(rows[0])]}
+        own = np.flatnonzero(owner == number)
+        whole = np.array([row not in reasons for row in own.tolist()])
+        failures = {} if whole.any() else {0: reasons[int(own[0])]}
         clips = np.zeros(int(whole.sum()), dtype=np.int64)
-        answers.append(EncodedSongs(values[rows[whole]], clips, song.start_s[whole], song.duration_s[whole], failures))
+        answers.append(EncodedSongs(values[own[whole]], clips, song.start_s[whole], song.duration_s[whole], failures))
     return answers

@@ -20,7 +20,8 @@ import soundfile
 from pipeline.answers import Segment, SimilarTo, SongPrediction
 from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
-from tests.pipeline.serving import ODD, SONGS, Serving, embed, make_collection, serving, write_recording
+from tests.pipeline.serving import ODD, QUICK, SONGS, Serving, embed, make_collection, serving, write_recording
+from tests.pipeline.test_regression import write_table
 from tests.processes import COMMAND, Process
 
 TOKEN = "a token that nobody guesses"
@@ -274,6 +275,26 @@ def test_a_head_that_reads_no_artist_or_nothing(mine: Encore, tmp_path: Path) ->
         answer = server.predict(new, artist="artist 1", similar=3)
         assert answer["song"]["artist"] == "artist 1"
         assert answer["similar"] == {"songs": None, "artists": None}
+
+
+def test_songs_of_a_table_and_numbers_of_their_own_unit(encore: Encore, tmp_path: Path) -> None:
+    """There is no file to hand in, to draw or to hear; songs of the collection are answered all the same."""
+    write_table(tmp_path / "songs.csv")
+    columns = "artist=artist,labels=genre,title=title,targets=heat"
+    encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
+    encore("head", "warm", "--target", "heat", "--mode", "gnn", "--seeds", 1, *QUICK)
+    with serving(encore.store, "warm/gnn+heat") as server:
+        about = server.get("/about").json()
+        assert (about["target"], about["reads"]) == ("heat", None)
+        assert "ready-made features" in about["refusal"]
+        song = server.get("/songs", count=1).json()["songs"][0]
+        answer = server.predict(song=song["id"], picture=1, similar=3)
+        assert answer["picture"] is None
+        assert list(answer["song"]["scores"]) == list(answer["song"]["alone"]) == ["heat"]
+        assert len(answer["similar"]["songs"]["similar"]) == 3
+        assert not song["listen"]
+        refused = server.post(write_recording(tmp_path / "new.wav", 107))
+        assert (refused.status_code, refused.json()["error"]) == (400, about["refusal"])
 
 
 def keys(document: Any, schema: Any) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Facts, Spec, TrainedHead
+from stages.head.heads import Draw, Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
@@ -63,6 +63,16 @@ class Gated(TrainedHead):
     READS_NEIGHBOURS = True
     BY_ARTIST = True
     Config = Config
+    INPUTS = (
+        *TrainedHead.INPUTS,
+        NetworkInput("mean", "the mean of the artist's other clips; NaN where there are none", is_vector=True),
+        NetworkInput(
+            "deviation", "their deviation, divided by their number; NaN as well", is_vector=True, is_spread=True
+        ),
+        NetworkInput("degree", "how many they are"),
+        NetworkInput("counts", "how many of the artist's other training songs carry each label"),
+        NetworkInput("songs", "how many such songs there are"),
+    )
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
