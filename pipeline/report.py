@@ -17,6 +17,7 @@ from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from stages.head.modes import Mode
+    from stages.head.page.gather import Request
     from stages.head.report import Report, Score
     from stages.head.scores.metrics import Metric
 
@@ -50,6 +51,10 @@ def report(
             "--html", help="write one page: the collection, all scores, a map, the hardest songs", metavar="F"
         ),
     ] = None,
+    audio_base: Annotated[
+        str | None,
+        typer.Option("--audio-base", help="with --html: the folder or address of the songs, to play them", metavar="P"),
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="the page's tables alone: md, csv, json, latex", metavar="F")
     ] = None,
@@ -75,10 +80,23 @@ def report(
         check_mode(mode)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if audio_base is not None and html is None:
+        raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
     if html is not None or form is not None:
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
-        _tell(names, store, html, form, backbone, chosen, regime, against, members, inductive=neighbours == "train")
+        from stages.head.page.gather import Request
+
+        request = Request(
+            backbone=backbone,
+            modes=chosen,
+            regime=regime,
+            against=against,
+            ensemble=members,
+            inductive=neighbours == "train",
+            audio=audio_base,
+        )
+        _tell(names, store, html, form, request)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -103,34 +121,21 @@ def report(
         print(describe(scores))
 
 
-def _tell(
-    names: Sequence[str],
-    store: str,
-    html: Path | None,
-    form: str | None,
-    backbone: str | None,
-    modes: Sequence[str],
-    regime: str | None,
-    against: str,
-    ensemble: Sequence[str],
-    *,
-    inductive: bool,
-) -> None:
+def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
     if html is not None:
         render.check(html)
+    if request.audio is not None:
+        render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
-    request = gather.Request(
-        backbone=backbone, modes=modes, regime=regime, against=against, ensemble=ensemble, inductive=inductive
-    )
     place = open_store(store)
     stories = [gather.story(place, name, request, draws=html is not None) for name in names]
     if html is not None:
-        render.write(stories, html)
+        render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
     if form is not None:
         print(formats.tables_as(form, stories))
