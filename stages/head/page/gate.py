@@ -77,5 +77,7 @@ def agreement_with_artist(artist: NDArray[np.int64], labels: NDArray[np.bool_], 
     beside = carried[artist[known]] - own[:, None] * labels[known]
     count = (clips[artist[known]] - own) * labels[known].sum(axis=1)
     shares = np.full(len(artist), np.nan)
-    shares[known] = np.divide((beside * labels[known]).sum(axis=1), count, out=np.full(len(known), np.nan), where=count > 0)
+    shares[known] = np.divide(
+        (beside * labels[known]).sum(axis=1), count, out=np.full(len(known), np.nan), where=count > 0
+    )
     return shares
