@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from stages.head.modes import Mode
+    from stages.head.page.gather import Request
     from stages.head.report import Report, Score
     from stages.head.scores.metrics import Metric
 
@@ -52,6 +53,10 @@ def report(
             "--html", help="write one page: the collection, all scores, a map, the hardest songs", metavar="F"
         ),
     ] = None,
+    audio_base: Annotated[
+        str | None,
+        typer.Option("--audio-base", help="with --html: the folder or address of the songs, to play them", metavar="P"),
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="the page's tables alone: md, csv, json, latex", metavar="F")
     ] = None,
@@ -77,18 +82,23 @@ def report(
         check_mode(mode)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if audio_base is not None and html is None:
+        raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
     if html is not None or form is not None:
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
-        request = {
-            "backbone": backbone,
-            "modes": chosen,
-            "regime": regime,
-            "target": target,
-            "against": against,
-            "ensemble": members,
-            "inductive": neighbours == "train",
-        }
+        from stages.head.page.gather import Request
+
+        request = Request(
+            backbone=backbone,
+            modes=chosen,
+            regime=regime,
+            target=target,
+            against=against,
+            ensemble=members,
+            inductive=neighbours == "train",
+            audio=audio_base,
+        )
         _tell(names, store, html, form, request)
         return
     if len(names) > 1:
@@ -115,25 +125,21 @@ def report(
         print(describe(scores))
 
 
-def _tell(
-    names: Sequence[str],
-    store: str,
-    html: Path | None,
-    form: str | None,
-    request: Mapping[str, Any],
-) -> None:
+def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
     if html is not None:
         render.check(html)
+    if request.audio is not None:
+        render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
     place = open_store(store)
-    stories = [gather.story(place, name, gather.Request(**request), draws=html is not None) for name in names]
+    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
     if html is not None:
-        render.write(stories, html)
+        render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
     if form is not None:
         print(formats.tables_as(form, stories))

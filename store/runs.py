@@ -169,6 +169,8 @@ class RunRecord:
     remark : what a table should say of how it was done.
     mixture : [layers] the weight of each layer of the representation in the first network; None where none are mixed.
     best_epoch, history : of the first network; ``other_members`` has those of others.
+    environment : versions and the kind of machine that it was trained with (`stages.environment`), which decide nothing
+        here; None in runs of versions that kept none.
     """
 
     dataset: str
@@ -194,6 +196,7 @@ class RunRecord:
     best_epoch: int | None
     history: list[dict[str, float]] | None
     other_members: list[dict[str, Any]]
+    environment: dict[str, str] | None = None
 
     def all_settings(self) -> dict[str, Any] | None:
         """Those of the training and the head's own; None where there are none."""

@@ -256,6 +256,14 @@ def report_on(tested: Tested) -> Report:
     )
 
 
+def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
+    """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
+    truth = tested.data.labels[tested.pooled]
+    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
+    scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
+    return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
+
+
 class _TestClips:
     """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
 

@@ -165,6 +165,7 @@ def through_a_store(
         fold=None,
         settings=settings,
         code="-",
+        device=torch.device("cpu"),
     )
     return restore(store, runs, run_name(0, None, fitted.rule))
 

@@ -248,6 +248,7 @@ class _Command:
                 fold=fold,
                 settings=self.settings,
                 code=code_revision(mode.head),
+                device=self.device,
                 writes=journal.writes,
             )
             for fitted in fit(mode.head, self.data, split, mode.config, *rest)

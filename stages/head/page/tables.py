@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.head.audit import Audit
 from stages.head.modes import Mode
 from stages.head.report import KINDS, Report
+from stages.head.scores.bootstrap import interval
 from stages.head.scores.metrics import Metric, significant
 from stages.head.scores.task import METRICS
 
@@ -194,7 +196,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     Parameters
     ----------
     views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds), ``thesis``
-        (by mode) and ``unread`` (the modes that read no representation).
+        (by mode), ``unread`` (the modes that read no representation) and ``resampled`` (by mode its scores under
+        resampled artists).
     """
     if not views:
         return None
@@ -202,17 +205,20 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     metric: Metric = METRICS[views[0]["metric"]]
     by_row: dict[tuple[str, str], dict[str, list[float]]] = {}
     thesis: dict[tuple[str, str], float] = {}
+    draws: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for view in views:
         for mode, values in view["scores"].items():
             key = "none" if mode in view["unread"] else view["representation"], mode
             by_row.setdefault(key, {})[view["regime"]] = values
+            if mode in view["resampled"]:
+                draws.setdefault(key, {})[view["regime"]] = view["resampled"][mode]
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
     gap = {"random", "artist"} <= set(regimes)
     columns = [Column("representation"), Column("mode")]
     for regime in regimes:
         columns += [Column.of(metric, regime), Column.of(metric, "±")]
-    columns += [Column.of(metric, "artist gap", "+")] if gap else []
+    columns += [Column.of(metric, title, "+") for title in ("artist gap", "from", "to")] if gap else []
     columns += [Column.of(metric, "thesis")] if thesis else []
     rows: list[list[Cell]] = []
     for key, scores in by_row.items():
@@ -221,15 +227,24 @@ def of_scores(views: Sequence[Document]) -> Table | None:
             values = scores.get(regime)
             row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
         means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
-        row += [means[0] - means[1] if len(means) == 2 else None] if gap else []
+        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}))] if gap else []
         row += [thesis.get(key)] if thesis else []
         rows.append(row)
     note = (
         f"{metric.title}, {metric.unit}; mean and deviation over seeds (and folds), as the runs in the store hold it."
     )
-    note += " The artist gap is random minus artist: what a mode owes to artists that it was trained on." if gap else ""
+    if gap:
+        note += (
+            " The artist gap is random minus artist, what a mode owes to artists that it was trained on, with its 95 % "
+            "interval over resampled artists of both."
+        )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
+
+
+def _gap(draws: Mapping[str, NDArray[np.float64]]) -> tuple[float | None, float | None]:
+    """The interval of the artist gap, of scores that were drawn independently."""
+    return interval(draws["random"] - draws["artist"]) if {"random", "artist"} <= draws.keys() else (None, None)
 
 
 def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.environment import environment
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
@@ -34,6 +36,7 @@ def save_run(
     fold: int | None,
     settings: Settings,
     code: str,
+    device: torch.device,
     writes: bool = True,
 ) -> RunRecord:
     """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
@@ -63,6 +66,7 @@ def save_run(
         history=networks[0].history if networks else None,
         mixture=layers.weights(networks[0].state) if networks else None,
         other_members=[{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
+        environment=environment(device),
     )
     if not writes:
         return record
