@@ -13,6 +13,7 @@ import typer
 
 from pipeline import export, stores
 from pipeline.audit import audit
+from pipeline.compact import compact
 from pipeline.copy import copy
 from pipeline.data import data
 from pipeline.embed import embed
@@ -47,7 +48,7 @@ app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, recipe),
-    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
+    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, compact, copy),
     export_app: (export.representation, export.head),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets

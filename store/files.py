@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -22,6 +23,7 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
 # Names that only `Files` gives: a folder may be full of other people's files too.
+WORK = ".compact-"  # how the folder begins in which a collection is written anew
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
 _PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
 
@@ -182,6 +184,21 @@ class Files:
         except OSError as error:
             raise StoreError(f"cannot move {self.show(name)} to {self.show(to)}: {_why(error)}") from error
 
+    def exchange(self, name: str, other: str) -> None:
+        """Let two folders change places, both at once where the system can do so (Linux, on its usual file systems).
+
+        Elsewhere there is a moment at which ``name`` is not there and ``other`` with `.before` behind it is.
+        """
+        one, two = self._local / name, self._local / other
+        try:
+            if not _exchange(one, two):
+                before = two.with_name(f"{two.name}.before")
+                os.replace(one, before)
+                os.replace(two, one)
+                os.replace(before, two)
+        except OSError as error:
+            raise StoreError(f"cannot put {self.show(other)} in place of {self.show(name)}: {_why(error)}") from error
+
     def remove(self, name: str) -> None:
         """Remove the file or the folder ``name``; a folder is first taken out of sight, then emptied."""
         target = self.at(name)
@@ -242,6 +259,20 @@ def _replace(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Let two paths change places by ``renameat2``; whether that could be done."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number))
 
 
 def _why(error: OSError) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from store.errors import FormatError, RequestError, StoreError
 from store.layout import Store, check_name
 
+SPLITS_FILE = "splits.parquet"
 _KEY = "song_id"
 _VERSION = {b"encore-splits": b"1"}
 _DEALINGS = b"encore-dealings"
@@ -148,7 +149,7 @@ def _dealings(store: Store, dataset: str, table: pa.Table) -> dict[str, Dealing]
 
 
 def _name(dataset: str) -> str:
-    return f"{check_name(dataset)}/splits.parquet"
+    return f"{check_name(dataset)}/{SPLITS_FILE}"
 
 
 def _none() -> pa.Table:
