@@ -58,6 +58,7 @@ class Opened:
         from stages.embed.songs import KnownSongs, cutting
 
         self.head = OpenHead(store, request, weights=weights, device=device)
+        self.head.predictor.head.config  # noqa: B018 - raises where this version has no such head
         self.marks = self._marks()
         self.catalog = self.head.catalog
         self.known = KnownSongs(self.catalog)

@@ -101,7 +101,7 @@ def _build(space: Space, path: Path, measured: Path) -> None:
     import faiss
 
     rows = np.flatnonzero(space.usable)
-    lists = max(1, min(int(4 * np.sqrt(len(rows))), len(rows) // 39))  # of fewer clips faiss makes no list
+    lists = max(1, int(np.sqrt(len(rows))))
     note(f"building an index of {plural(len(rows), 'clip')}, once; it is kept in {path.parent}")
     index: Any = faiss.index_factory(space.dim, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     index.train(space.units(space.vectors(_spread(rows, _TRAINING * lists))))
