@@ -54,7 +54,7 @@ function intervals(title, rows) { // rows: [name, score, from, to] as fractions
 }
 
 function axes(svg, width, height, pad, [low, high], x_title, y_title) {
-  const digits = high - low < 0.5 ? 2 : 1;
+  const digits = high - low < 0.05 ? 3 : high - low <= 1 ? 2 : 1;
   for (let i = 0; i <= 4; i++) {
     const y = height - pad - ((height - 2 * pad) * i) / 4;
     svg.append(

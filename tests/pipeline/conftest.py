@@ -47,6 +47,13 @@ def encore(tmp_path: Path) -> Encore:
 
 
 @pytest.fixture
+def browser(tmp_path: Path) -> Any:
+    from tests.pipeline.browser import open_browser
+
+    return open_browser(tmp_path)
+
+
+@pytest.fixture
 def features_csv(tmp_path: Path) -> Path:
     """400 songs of 40 artists with four genres, as a table of features."""
     rng = np.random.default_rng(0)

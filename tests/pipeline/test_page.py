@@ -6,45 +6,19 @@ import csv
 import html
 import io
 import json
-import re
-import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.page import formats, render
-from stages.head.page import clips
-from stages.head.page.gate import agreement_with_artist
 from stages.head.page.gather import Request, story
 from stages.head.page.tables import Column, Table
 from store.layout import Store
+from tests.pipeline.browser import Browser, write_page
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import QUICK, embed_table
 
-# What runs in the page after it is ready; its result is written into the document's title.
-_PROBE = """<script>
-window.wrong = [];
-addEventListener("error", event => wrong.push(event.message));
-addEventListener("unhandledrejection", event => wrong.push(String(event.reason)));
-addEventListener("securitypolicyviolation", event => wrong.push(event.violatedDirective + " " + event.blockedURI));
-window.alert = () => wrong.push("a title ran");
-</script>"""
-_ASK = """<script>
-(async () => {
-  for (let i = 0; i < 500 && document.documentElement.dataset.ready !== "yes" && !wrong.length; i++)
-    await new Promise(next => setTimeout(next, 20));
-  let answer = null;
-  try { answer = await (async () => { %s })(); } catch (error) { wrong.push(String(error)); }
-  const out = document.createElement("pre");
-  out.id = "answer";
-  out.textContent = JSON.stringify({ wrong, answer });
-  document.body.replaceChildren(out);
-})();
-</script>"""
 _ODD = [
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
@@ -53,48 +27,6 @@ _ODD = [
     "🎵 emoji 👩‍🎤",
     "=1+1|pipe \\ back",
 ]
-
-
-@dataclass
-class Browser:
-    """Chromium without a network."""
-
-    program: str
-    folder: Path
-
-    def ask(self, page: Path, script: str, width: int = 1400) -> Any:
-        """What a script answers in the page; fails on any error that the page or its policy reports."""
-        text = page.read_text(encoding="utf-8")
-        text = text.replace("<head>", f"<head>{_PROBE}", 1).replace("</body>", f"{_ASK % script}</body>", 1)
-        copy = self.folder / "asked.html"
-        copy.write_text(text, encoding="utf-8")
-        command = [
-            self.program,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--dump-dom",
-            f"--window-size={width},900",
-        ]
-        command += [f"--user-data-dir={self.folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-        command += ["--virtual-time-budget=20000", "--enable-logging=stderr", copy.as_uri()]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-        assert "CONSOLE" not in ran.stderr, ran.stderr
-        match = re.search(r'<pre id="answer">(.*?)</pre>', ran.stdout, flags=re.DOTALL)
-        assert match is not None, ran.stdout[-500:] + ran.stderr[-2000:]
-        document = json.loads(html.unescape(match[1]))
-        assert document["wrong"] == []
-        return document["answer"]
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Browser:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("there is no Chromium here to open the page in")
-    folder = tmp_path / "browser"
-    folder.mkdir()
-    return Browser(program, folder)
 
 
 @pytest.fixture
@@ -112,14 +44,6 @@ def odd_csv(tmp_path: Path) -> Path:
                 [f"{odd} {song % 12}", f"{odd} song {song}", f"<b>genre {genre}</b>", f"{a:.4f}", f"{b:.4f}"]
             )
     return path
-
-
-def write_page(encore: Encore, tmp_path: Path, *options: object) -> Path:
-    page = tmp_path / "page.html"
-    encore("report", *options, "--html", page)
-    assert "http://" not in page.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-    assert "https://" not in page.read_text(encoding="utf-8")
-    return page
 
 
 def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Browser) -> None:
@@ -185,117 +109,6 @@ def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: 
     assert answer["charts"] >= 5
     assert "songs,60\n" in answer["csv"]
     assert answer["wide"] <= 0
-
-
-def test_the_map_is_zoomed_lassoed_and_played(
-    encore: Encore, tmp_path: Path, browser: Browser, midi_folder: Path
-) -> None:
-    """Zooming keeps what is under the pointer; a lasso lists what lies in it; a click plays the clip's own file."""
-    encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "tones", "--clips", 0)
-    encore("head", "tones", "--mode", "song", "--seeds", 1, *QUICK)
-    page = write_page(encore, tmp_path, "tones", "--audio-base", "my%20songs/")
-    assert "media-src 'self' file:;" in html.unescape(page.read_text())
-    answer = browser.ask(
-        page,
-        """
-        const map = window.encore[0].map, canvas = map.canvas, box = canvas.getBoundingClientRect();
-        const fire = (kind, x, y, buttons = 1) => canvas.dispatchEvent(
-            new PointerEvent(kind, { clientX: box.left + x, clientY: box.top + y, buttons, pointerId: 1 }));
-        canvas.setPointerCapture = () => {};
-        const spot = i => map.places(canvas.clientWidth, canvas.clientHeight).map(axis => axis(i));
-        const before = spot(0);
-        map.magnify(4, ...before);
-        const after = spot(0), zoomed = map.zoom.k;
-        map.magnify(0);
-        const whole = map.zoom;
-        map.tool.click();
-        const [x, y] = spot(0);
-        fire("pointerdown", x - 5, y - 5);
-        for (const [dx, dy] of [[5, -5], [5, 5], [-5, 5], [-5, -5]]) fire("pointermove", x + dx, y + dy);
-        fire("pointerup", x - 5, y - 5, 0);
-        const listed = [...document.querySelectorAll(".picked tbody th")].map(cell => cell.textContent);
-        map.tool.click();
-        let played = null;
-        map.player.play = () => { played = map.player.getAttribute("src"); return Promise.resolve(); };
-        fire("pointerdown", x, y);
-        fire("pointerup", x, y, 0);
-        const clip = map.map.clip[map.focus];
-        const title = map.data.titles[clip], file = map.data.files[clip];
-        return { before, after, zoomed, whole, listed, played, title, file };
-        """,
-    )
-    assert answer["after"] == pytest.approx(answer["before"], abs=1)
-    assert (answer["zoomed"], answer["whole"]["k"]) == (4, 1)
-    assert answer["title"] in answer["listed"]
-    assert answer["played"] == f"my%20songs/{answer['file']}"
-    for base in ("ftp://x", "a b", "x;script-src *", "https://"):
-        ran = encore("report", "tones", "--html", tmp_path / "p.html", "--audio-base", base, code=2)
-        assert "--audio-base" in ran.err
-    assert "give --html FILE" in encore("report", "tones", "--audio-base", "x", code=2).err
-
-
-def test_the_gate_is_shown_by_agreement(encore: Encore, features_csv: Path, tmp_path: Path, browser: Browser) -> None:
-    embed_table(encore, features_csv)
-    encore("compare", "hits", "--modes", "song,gated", "--regimes", "random,artist", "--seeds", 1, *QUICK)
-    page = write_page(encore, tmp_path, "hits")
-    answer = browser.ask(
-        page,
-        """
-        const form = window.encore[0].form, tables = {};
-        const titles = () => [...document.querySelectorAll(".details h4")].map(head => head.textContent);
-        for (const view of form.elements.view.options) {
-            form.elements.view.value = view.value;
-            form.elements.view.dispatchEvent(new Event("change"));
-            form.elements.mode.value = "gated";
-            form.elements.mode.dispatchEvent(new Event("change"));
-            tables[view.textContent.split(", ")[1]] = titles().some(title => title.includes("weight of the artist"));
-        }
-        const gates = window.encore[0].data.views.map(view => view.modes.gated.gate);
-        return { tables, gates, made: document.querySelector('table[data-name="runs"]').closest("figure").textContent };
-        """,
-    )
-    assert answer["tables"] == {"random": True, "artist": False}  # where no test artist was in training
-    (file,) = (encore.store / "hits" / "runs").glob("*/gated-random/*.json")
-    record = json.loads(file.read_text())
-    assert sum(row[4] for row in answer["gates"][0]) <= record["clips"]["test"]
-    assert all(row[2] <= row[3] for row in answer["gates"][0])
-    environment = record["environment"]
-    assert set(environment) == {"Encore", "Python", "torch", "numpy", "machine", "processor"}
-    assert "Trained with: " + ", ".join(f"{name} {value}" for name, value in environment.items()) in answer["made"]
-
-
-def test_agreement_with_the_artist() -> None:
-    """Over the artist's other training clips, as counted one by one."""
-    rng = np.random.default_rng(0)
-    artist, labels, part = rng.integers(-1, 6, 60), rng.random((60, 3)) < 0.4, rng.integers(0, 3, 60)
-    shares = agreement_with_artist(artist, labels, part)
-    for clip in range(60):
-        others = [i for i in range(60) if i != clip and part[i] == 0 and artist[i] == artist[clip] >= 0]
-        own = np.flatnonzero(labels[clip])
-        if not others or not len(own):
-            assert np.isnan(shares[clip])
-        else:
-            assert shares[clip] == pytest.approx(labels[others][:, own].mean())
-
-
-def test_a_large_collection_shows_the_clips_of_its_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "MOST_CLIPS", 4)
-    document = {
-        "titles": list("abcdef"),
-        "artists": ["x", "y", "z"],
-        "artist": [0, 1, 2, 0, 1, 2],
-        "truth": [5, 4, 3, 2, 1, 0],
-        "views": [{"part": [0, 1, 2, 0, 1, 2], "tested": [2, 5, 1], "given": {"song": [7, 8, 9]}}, {"modes": {}}],
-        "maps": [{"clip": [1, 3, 4], "x": [0, 0, 0]}],
-    }
-    only = clips.only(np.array([1, 3, 4]), document)
-    assert only["titles"] == ["b", "d", "e"]
-    assert [only["artists"][i] for i in only["artist"]] == ["y", "x", "y"]
-    assert only["truth"] == [4, 2, 1]
-    assert only["views"][0] == {"part": [1, 0, 1], "tested": [0], "given": {"song": [9]}}
-    assert only["maps"][0]["clip"] == [0, 1, 2]
-    monkeypatch.setattr(clips, "MOST_CLIPS", 6)
-    assert clips.only(np.array([1]), document) is document
 
 
 def test_the_map_is_computed_once(encore: Encore, odd_csv: Path, tmp_path: Path) -> None:

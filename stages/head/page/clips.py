@@ -65,7 +65,7 @@ def only(clips: NDArray[np.int64], document: Document) -> Document:
         return document
     place = np.full(count, -1, np.int64)
     place[clips] = np.arange(len(clips))
-    of_clips: dict[str, list[Any]] = {
+    of_clips: Document = {
         name: [document[name][clip] for clip in clips.tolist()]
         for name in ("titles", "artist", "truth", "files")
         if name in document

@@ -174,7 +174,6 @@ def _regimes(audit: Audit) -> Table:
         *map(Column, ("test artists in train", "test albums in train")),
         Column("test songs with a neighbour, %", 100, 1),
         Column("with a training neighbour, %", 100, 1),
-        Column("remarks"),
     )
     rows: list[list[Cell]] = []
     for regime, shared in audit.regimes.items():
@@ -183,11 +182,12 @@ def _regimes(audit: Audit) -> Table:
         rows.append(
             [
                 *(regime, *sizes, test["songs"], test["artists"], shared["shared_artists"], shared["shared_albums"]),
-                *(shared["test_with_neighbour"], shared["test_with_training_neighbour"], " ".join(shared["remarks"])),
+                *(shared["test_with_neighbour"], shared["test_with_training_neighbour"]),
             ]
         )
-    rows += [[regime, *[None] * 8, why] for regime, why in audit.impossible.items()]
-    return Table("regimes", "What the parts of each split share (seed 0)", columns, rows)
+    remarks = [f"{regime}: {remark}." for regime, shared in audit.regimes.items() for remark in shared["remarks"]]
+    remarks += [f"{regime} is not possible: {why}." for regime, why in audit.impossible.items()]
+    return Table("regimes", "What the parts of each split share (seed 0)", columns, rows, " ".join(remarks))
 
 
 def of_scores(views: Sequence[Document]) -> Table | None:
