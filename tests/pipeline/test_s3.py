@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,10 @@ def service() -> Iterator[tuple[str, s3.Faults]]:
             environment.setenv(name, value)
         S3FileSystem.clear_instance_cache()
         yield address, faults
-        S3FileSystem.clear_instance_cache()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # connections are closed as their clients go
+            S3FileSystem.clear_instance_cache()
+            gc.collect()
 
 
 @pytest.fixture

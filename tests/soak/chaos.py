@@ -41,6 +41,13 @@ def run(short: bool) -> Iterator[Line]:
             yield _chaos(Path(folder), table, engine, expected, 0.3 if short else _EVERY_S, alone_s)
 
 
+def _wait_for_a_shard(store: Path, process: Process) -> None:
+    """Wait until one more shard is committed, or the process has ended."""
+    before = len(list(store.glob("hits/*/shards/*.json")))
+    while process.returncode is None and len(list(store.glob("hits/*/shards/*.json"))) <= before:
+        time.sleep(0.02)
+
+
 def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], every_s: float, alone_s: float) -> Line:
     """Kill one of the command's processes, any of them, again and again; give the command anew where it ended."""
     store, count = folder / engine, folder / f"{engine}.count"
@@ -56,6 +63,7 @@ def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], e
             new_session=True,
         )
         while process.returncode is None:
+            _wait_for_a_shard(store, process)  # a start takes longer than the time between kills, on a busy machine
             time.sleep(every_s)
             family = [pid for pid, line in descendants(process.pid).items() if "resource_tracker" not in line]
             # With Dask the driver lives: it is the workers that come and go. Locally all are one command.
