@@ -120,13 +120,12 @@ def keep_splits(
             dealt = splits[name] >= 0
             values[place[dealt]] = splits[name][dealt]
         columns[name] = pa.array(values)
-    if splits_mark(store, dataset) != seen:
+    record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
+    metadata = {**_VERSION, _DEALINGS: record.encode()}
+    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), seen):
         raise StoreError(
             f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
         )
-    record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
-    metadata = {**_VERSION, _DEALINGS: record.encode()}
-    store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata))
     return {name: dealings[name] for name in splits}
 
 

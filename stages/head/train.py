@@ -292,7 +292,7 @@ def _at_once(command: _Command, jobs: Sequence[_Job], memory_gib: float | None) 
     data, stretches, device = command.data, command.stretches, command.device
     if stretches is None:
         return 1  # nothing is trained, only counted
-    if not stretches.whole or device.type != "cpu":
+    if not stretches.whole or device.type != "cpu" or not command.store.files.outlives_fork:
         return 1
     copies = _memory(device, memory_gib) / (4 * data.dim * len(data))
     at_once = max(1, min(most_at_once(), int((copies - 1) / (_COPIES - 1))))  # that which is stored is shared
