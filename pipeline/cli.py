@@ -27,6 +27,7 @@ from pipeline.repair import repair
 from pipeline.report import report
 from pipeline.search import search
 from pipeline.similar import similar
+from pipeline.stress import stress
 from pipeline.train import train
 from store.errors import is_out_of_memory
 
@@ -43,7 +44,7 @@ export_app = typer.Typer(help="Write representations as plain files.", no_args_i
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report, predict, similar, recipe),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar, stress, recipe),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
     export_app: (export.representation,),
 }
