@@ -41,7 +41,7 @@ class Step:
     command: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figure:
     """A score, as a study printed it and as the store has it.
 

@@ -20,7 +20,7 @@ RECIPE = Recipe(
         Step(2, f"compare emotify --modes {_MODES} --regimes random,artist --seeds 5"),
         Step(0.2, "report emotify --regime random"),
         Step(0.2, "report emotify --regime artist"),
-        Step(10, "stress emotify --mode song,gated --regime artist --plot {page}.png"),
+        Step(10, "stress emotify --mode song,gated --regime artist --plot {work}/stress.png"),
         Step(0.5, "report emotify --html {page}"),
     ),
     small=(

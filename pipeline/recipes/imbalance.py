@@ -54,7 +54,7 @@ RECIPE = Recipe(
         *(
             Step(
                 0.7,
-                f"compare tags-{loss}-{threshold} --modes song,gated --regimes artist --seeds 3 "
+                f"compare tags-{loss}-{threshold} --modes song,gated --regimes artist --seeds 2 --set epochs=40 "
                 f"--threshold {threshold} {_LOSSES[loss]}",
             )
             for loss, threshold in _VARIANTS
