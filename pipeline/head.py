@@ -12,6 +12,7 @@ from pipeline.options import (
     DEFAULT_STORE,
     REGIMES,
     BackboneOption,
+    CheckpointsOption,
     DeviceOption,
     JsonOption,
     LayerOption,
@@ -44,6 +45,7 @@ def head(
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
+    checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
@@ -55,6 +57,7 @@ def head(
     from stages.head.layers import named
 
     check_mode(mode)
+    own = {"neighbours": neighbours, "members": members, "checkpoints": checkpoints, "threshold": threshold}
     results = _train(
         store,
         dataset,
@@ -63,7 +66,7 @@ def head(
         regimes=[regime],
         seeds=seeds,
         target=target,
-        changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+        changes=read_settings(settings, **own),
         device=device,
         memory_gib=memory,
     )
@@ -88,6 +91,7 @@ def compare(
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
+    checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
@@ -99,6 +103,8 @@ def compare(
     from stages.head.layers import named
 
     chosen = read_modes(modes)
+    own = {"neighbours": neighbours, "members": members, "checkpoints": checkpoints, "threshold": threshold}
+    changes = read_settings(settings, **own)
     backbones = [named(backbone, layer)]
     if layers is not None:
         backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
@@ -114,7 +120,7 @@ def compare(
             regimes=split_names(regimes, "--regimes"),
             seeds=seeds,
             target=target,
-            changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+            changes=changes,
             device=device,
             memory_gib=memory,
         )

@@ -77,6 +77,10 @@ MembersOption = Annotated[
         "--members", min=1, max=MAX_SEEDS, help="networks trained on each split; their mean score counts", metavar="N"
     ),
 ]
+CheckpointsOption = Annotated[
+    int | None,
+    typer.Option("--checkpoints", min=1, max=100, help="the mean score of the K best epochs counts [1]", metavar="K"),
+]
 ThresholdOption = Annotated[
     str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
 ]

@@ -64,6 +64,8 @@ def fit(
 ) -> list[Fitted]:
     """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
 
+    The score is the mean over networks, and over the checkpoints of each that the settings ask for.
+
     Parameters
     ----------
     config, settings : the head's own settings, and those of the training.
@@ -86,7 +88,7 @@ def fit(
                 stretches=stretches,
                 checkpoint=checkpoint(member) if checkpoint else None,
             )
-            networks.append(trained)
+            networks += [trained, *trained.others]
             advance(settings.epochs - len(trained.history))
         scores = np.stack([trained.prediction.score for trained in networks])
         spec = networks[0].spec

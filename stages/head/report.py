@@ -213,7 +213,7 @@ def report(
     tested = gather(
         store,
         data,
-        representation=_representation(store, dataset, backbone),
+        representation=representation_of(store, dataset, backbone),
         modes=modes,
         regime=regime,
         against=against,
@@ -282,9 +282,9 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
     task, modes, base = tested.task, list(tested.runs), tested.base
     chosen = {mode: tested.chosen(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
-    overall = _scores(task.main, modes, _summed(task, task.main, sums, test.artist), base)
+    overall = compared(task.main, modes, summed(task, task.main, sums, test.artist), base)
     others = {
-        metric.name: _scores(metric, modes, _measured(task, metric, sums, test, chosen), base)
+        metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
         for metric in task.TESTED
         if metric != task.main
     }
@@ -292,7 +292,7 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
     for kind, ranges in KINDS.items():
         inside = buckets.split(test.counts[kind], ranges)
         by_kind[kind] = {
-            bucket: _scores(task.within, modes, _summed(task, task.within, sums[:, among], test.artist[among]), base)
+            bucket: compared(task.within, modes, summed(task, task.within, sums[:, among], test.artist[among]), base)
             for bucket, among in inside.items()
             if among.any()
         }
@@ -319,7 +319,7 @@ def _means(tested: Tested, mode: Mode) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Values:
+class Values:
     """A metric's values: [modes] on some clips, how many these are, and [modes, resamples] under resampled artists."""
 
     values: NDArray[np.float64]
@@ -327,23 +327,23 @@ class _Values:
     resampled: NDArray[np.float64] | None
 
 
-def _summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> _Values:
+def summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> Values:
     """A metric of `Task.totals` from ``sums`` [modes, clips, sums] (`Task.tally`) and ``artist`` [clips]."""
     values = task.totals(sums.sum(axis=1))[metric.name]
-    return _Values(values, sums.shape[1], bootstrap(task, sums, artist, metric=metric))
+    return Values(values, sums.shape[1], bootstrap(task, sums, artist, metric=metric))
 
 
 def _measured(
     task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
-) -> _Values:
+) -> Values:
     """Any metric, on all test clips."""
     if metric.resample is None:
-        return _summed(task, metric, sums, test.artist)
+        return summed(task, metric, sums, test.artist)
     values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
-    return _Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
+    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
 
 
-def _scores(metric: Metric, modes: Sequence[Mode], of: _Values, base: Mode | None) -> dict[Mode, Score]:
+def compared(metric: Metric, modes: Sequence[Mode], of: Values, base: Mode | None) -> dict[Mode, Score]:
     """By mode the score on some clips, its interval, and how it differs from the mode ``base``."""
     score = dict(zip(modes, of.values.tolist(), strict=True))
     defined = [] if of.resampled is None else [row if not np.isnan(row).all() else None for row in of.resampled]
@@ -435,7 +435,7 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
     return others
 
 
-def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+def representation_of(store: Store, dataset: str, backbone: str | None) -> str | None:
     """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from store.errors import RequestError
 
-_MOST, _MOST_MEMBERS = 10**9, 1000
+_MOST, _MOST_MEMBERS, _MOST_CHECKPOINTS = 10**9, 1000, 100
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ class Settings(Checked):
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
+    checkpoints : of one training, the epochs with the best validation metric whose mean score is the head's. One for
+        the best alone; a head that is solved has but one.
     target_scale : how a network learns a number: in deviations from the mean of the training clips, or with their range
         from -0.5 to 0.5. Scores are in the number's own unit either way.
     undersample : where numbers crowd, train on some of the clips only: at most this many times the mean number of clips
@@ -120,6 +122,7 @@ class Settings(Checked):
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     gamma: float = setting(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
+    checkpoints: int = setting(1, least=1, most=_MOST_CHECKPOINTS)
     target_scale: Literal["deviation", "range"] = "deviation"
     undersample: float | None = setting(None, above=0)
     members: int = setting(1, least=1, most=_MOST_MEMBERS)

@@ -273,7 +273,7 @@ class _Command:
                     task=self.data.task,
                     target=self.data.target,
                     seeds=seeds,
-                    members=self.settings.members if run.settings else 1,
+                    members=1 + len(run.other_members),
                     threshold=None if run.threshold is None else self.settings.threshold,
                     neighbours=mode.neighbours,
                     remark=run.remark,

@@ -47,6 +47,7 @@ class Trained:
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
     seconds : of the training, those before it was stopped and resumed included.
+    others : the network after its next best epochs (`Settings.checkpoints`), without history and seconds.
     remark : what a table should say of how it was done (`TrainedHead.remark`).
     """
 
@@ -59,6 +60,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
+    others: tuple[Trained, ...] = ()
 
 
 def train(
@@ -106,38 +108,47 @@ def train(
             f"take --layer mean, or leave {head_type.NAME} out"
         )
     if path:
+        settings = replace(settings, checkpoints=1)
         loop: _Loop = _Path(binder, network, settings, seed, started, path)
     else:
         loop = _Loop(binder, network, settings, seed, started)
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
-    network.load_state_dict(progress.best)
+    best, *others = (_trained(binder, network, kept, config, device) for kept in progress.kept)
+    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.started, others=tuple(others))
+
+
+def _trained(binder: Binder, network: nn.Module, kept: dict[str, Any], config: Any, device: torch.device) -> Trained:
+    """The network as it was after one of its epochs, and its scores."""
+    network.load_state_dict(kept["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
+    remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(kept["network"])
     return Trained(
         spec=binder.spec,
-        state={name: value.cpu() for name, value in progress.best.items()},
+        state={name: value.cpu() for name, value in kept["network"].items()},
         shift=shift.cpu(),
         scale=scale.cpu(),
-        prediction=collection.task.decide(binder.refined(scores).cpu().numpy()),
-        history=progress.history,
-        best_epoch=progress.best_epoch,
-        seconds=time.perf_counter() - loop.started,
-        remark="; ".join(filter(None, (head_type.remark(binder.masked, config, device), layers.remark(progress.best)))),
+        prediction=binder.spec.task.decide(binder.refined(scores).cpu().numpy()),
+        history=[],
+        best_epoch=kept["epoch"],
+        seconds=0.0,
+        remark="; ".join(filter(None, remarks)),
     )
 
 
 @dataclass
 class _Progress:
-    """How far a training is: after ``epoch``, with the best weights and scores so far."""
+    """How far a training is: after ``epoch``.
+
+    ``kept`` holds the best epochs so far, the best of all first: ``epoch``, ``rank`` and the weights, ``network``.
+    """
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_score: tuple[float, float] = (-float("inf"), -float("inf"))
-    best_epoch: int = 0
+    kept: list[dict[str, Any]] = field(default_factory=list)
     least_loss: float = float("inf")
     last_progress: int = 0
     seconds: float = 0.0
@@ -190,9 +201,7 @@ class _Loop:
             score = self._validate()
             progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
             on_epoch(1)
-            if self._rank(score) > self._rank(progress.best_score):
-                progress.best_score, progress.best_epoch = score, epoch
-                progress.best = copy.deepcopy(self.network.state_dict())
+            if self._keep(progress, score):
                 progress.last_progress = epoch
             if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
                 # The metric jumps on few clips; while the loss still falls the network still learns.
@@ -204,6 +213,18 @@ class _Loop:
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
+
+    def _keep(self, progress: _Progress, score: tuple[float, float]) -> bool:
+        """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
+        kept, rank = progress.kept, self._rank(score)
+        if math.isnan(sum(rank)):
+            rank = -math.inf, -math.inf
+        place = sum(each["rank"] >= rank for each in kept)
+        if place < self.settings.checkpoints:
+            weights = copy.deepcopy(self.network.state_dict())
+            kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
+            del kept[self.settings.checkpoints :]
+        return place == 0
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
@@ -296,6 +317,18 @@ class _Path(_Loop):
         self.terms = self.truth[0].numel()  # of the loss of a clip
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._whitening: Whitening | None = None
+
+    def _keep(self, progress: _Progress, score: tuple[float, float]) -> bool:
+        """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
+        kept, rank = progress.kept, self._rank(score)
+        if math.isnan(sum(rank)):
+            rank = -math.inf, -math.inf
+        place = sum(each["rank"] >= rank for each in kept)
+        if place < self.settings.checkpoints:
+            weights = copy.deepcopy(self.network.state_dict())
+            kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
+            del kept[self.settings.checkpoints :]
+        return place == 0
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         return score[::-1]
