@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, read_modes, read_settings, split_names
+from pipeline.arguments import check_mode, open_store, read_folds, read_modes, read_settings, split_names
 from pipeline.options import (
     DEFAULT_STORE,
     REGIMES,
     BackboneOption,
     DeviceOption,
+    FoldsOption,
     JsonOption,
     LayerOption,
     MembersOption,
@@ -80,6 +81,7 @@ def compare(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
     baselines: Annotated[bool, typer.Option("--baselines", help="scikit-learn's classifiers as further rows")] = False,
     regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
+    folds: FoldsOption = "auto",
     seeds: SeedsOption = 3,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
@@ -108,6 +110,7 @@ def compare(
             modes=chosen,
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
+            folds=read_folds(folds),
             seeds=seeds,
             changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
             device=device,

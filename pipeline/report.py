@@ -139,7 +139,9 @@ def _tell(
 def describe(report: Report) -> str:
     """The report in tables of at most 80 columns."""
     base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
-    lines = [*_head(report, base), "", _scores_table(report, base), *rules_text(report.modes), *_remarks(report)]
+    best = [f"best beyond noise: {mode}" for mode, entry in report.modes.items() if entry.is_best]
+    scores = [_scores_table(report, base), *best, *rules_text(report.modes)]
+    lines = [*_head(report, base), "", *scores, *_remarks(report)]
     marked = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
@@ -170,7 +172,8 @@ def _scores_table(report: Report, base: Mode | None) -> str:
             p = score.against.p
             row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
         rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
-    return table(["mode", metric.title, "interval", *tested], rows)
+    best = {(place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best}
+    return table(["mode", metric.title, "interval", *tested], rows, best)
 
 
 def _interval(metric: Metric, score: Score) -> str:

@@ -252,6 +252,14 @@ def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
             yield _read_run(store, folder, file.removesuffix(".parquet"), match)
 
 
+def read_run(store: Store, folder: RunFolder, name: str) -> StoredRun:
+    """One run of a folder, by its `run_name`; errors are those of `read_runs`."""
+    match = _RUN_FILE.fullmatch(f"{name}.parquet")
+    if match is None:
+        raise ValueError(f"{name} names no run")
+    return _read_run(store, folder, name, match)
+
+
 def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) -> StoredRun:
     import numpy as np
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +20,14 @@ from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap, interval, p_value
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store, match, split_layer
-from store.runs import StoredRun, count_runs
+from store.runs import StoredRun, count_by_mode, count_runs
 from store.schema import CatalogInfo
 
 KINDS = {
@@ -80,6 +81,7 @@ class ModeReport:
     Attributes
     ----------
     overall : the score on all test clips.
+    is_best : whether it is the highest of all modes, beyond noise.
     by_kind : for each of `KINDS` the score in each bucket that has clips.
     deviation : standard deviation of the scores over the buckets of artists' genres, and the thesis's; None if unknown.
     confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`.
@@ -90,6 +92,7 @@ class ModeReport:
     deviation: float | None
     thesis_deviation: float | None
     confusion: NDArray[np.int64]
+    is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
         thesis = self.thesis_deviation
@@ -171,20 +174,31 @@ def report(
     """
     parse_regime(regime)
     data = from_catalog(store.read_catalog(dataset), store, keeps=False)
-    tested = gather(
-        store,
-        data,
-        representation=_representation(store, dataset, backbone),
-        modes=modes,
-        regime=regime,
-        against=against,
-        ensemble=ensemble,
-        inductive=inductive,
-    )
+    representation = _representation(store, dataset, backbone)
+    for each in (regime, *_in_folds(store, dataset, regime)):
+        tested = gather(
+            store,
+            data,
+            representation=representation,
+            modes=modes,
+            regime=each,
+            against=against,
+            ensemble=ensemble,
+            inductive=inductive,
+        )
+        if tested is not None:
+            break
     if tested is None:
         how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, inductive=inductive)
         raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")
     return report_on(tested)
+
+
+def _in_folds(store: Store, dataset: str, regime: str) -> list[str]:
+    """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
+    folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
+    found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def report_on(tested: Tested) -> Report:
@@ -236,17 +250,19 @@ def _mode_reports(
     chosen = {mode: np.concatenate([run.chosen for run in of_mode]) for mode, of_mode in runs.items()}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
     modes = list(runs)
-    overall = _scores(task, modes, sums, test.artist, base)
+    resampled = bootstrap(task, sums, test.artist)
+    overall = _scores(task, modes, sums, resampled, base)
+    best = best_beyond_noise(task.total(sums.sum(axis=1)), resampled)
     by_kind: dict[str, dict[str, dict[Mode, Score]]] = {}
     for kind, ranges in KINDS.items():
         inside = buckets.split(test.counts[kind], ranges)
         by_kind[kind] = {
-            bucket: _scores(task, modes, sums[:, among], test.artist[among], base)
+            bucket: _scores(task, modes, sums[:, among], bootstrap(task, sums[:, among], test.artist[among]), base)
             for bucket, among in inside.items()
             if among.any()
         }
     reports = {}
-    for mode in modes:
+    for place, mode in enumerate(modes):
         scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
         over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
         reports[mode] = ModeReport(
@@ -255,18 +271,22 @@ def _mode_reports(
             deviation=float(np.std(over_genres)) if over_genres else None,
             thesis_deviation=thesis.get(str(mode)),
             confusion=confusion(test.truth, chosen[mode]),
+            is_best=place == best,
         )
     return reports
 
 
 def _scores(
-    task: Task, modes: Sequence[Mode], sums: NDArray[np.float64], artist: NDArray[np.int64], base: Mode | None
+    task: Task,
+    modes: Sequence[Mode],
+    sums: NDArray[np.float64],
+    resampled: NDArray[np.float64] | None,
+    base: Mode | None,
 ) -> dict[Mode, Score]:
     """By mode the score on some clips, its interval, and how it differs from the mode ``base``.
 
-    ``sums`` is [modes, clips, sums] (`Task.tally`), ``artist`` [clips].
+    ``sums`` is [modes, clips, sums] (`Task.tally`), ``resampled`` what `bootstrap` makes of them.
     """
-    resampled = bootstrap(task, sums, artist)
     score = dict(zip(modes, task.total(sums.sum(axis=1)).tolist(), strict=True))
     rows = dict(zip(modes, [None] * len(modes) if resampled is None else resampled, strict=True))
     scores = {}

@@ -55,6 +55,7 @@ class Table:
     rows : cells as they are stored: scores are fractions.
     heat : whether its numbers are shaded by their size, from 0 to 1.
     note : what a reader must know to read it.
+    best : row and column of the cell that is the best beyond noise; None where there is none.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Table:
     rows: list[list[Cell]]
     note: str = ""
     heat: bool = False
+    best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
         titles = [column.title for column in self.columns]
@@ -204,7 +206,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
             by_row.setdefault(key, {})[view["regime"]] = values
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
-    gap = {"random", "artist"} <= set(regimes)
+    counterparts = {regime: regime.replace("random", "artist") for regime in regimes if regime.startswith("random")}
+    gap = next((pair for pair in counterparts.items() if pair[1] in regimes), None)
     columns = [Column("representation"), Column("mode")]
     for regime in regimes:
         columns += [Column.of(metric, regime), Column.of(metric, "±")]
@@ -216,14 +219,16 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         for regime in regimes:
             values = scores.get(regime)
             row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
-        means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
+        means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
         row += [means[0] - means[1] if len(means) == 2 else None] if gap else []
         row += [thesis.get(key)] if thesis else []
         rows.append(row)
     note = (
         f"{metric.title}, {metric.unit}; mean and deviation over seeds (and folds), as the runs in the store hold it."
     )
-    note += " The artist gap is random minus artist: what a mode owes to artists that it was trained on." if gap else ""
+    note += (
+        f" The artist gap is {' minus '.join(gap)}: what a mode owes to artists that it was trained on." if gap else ""
+    )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
 
@@ -253,7 +258,9 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
-    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    best = next(((place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best), None)
+    note += " In bold: better than the next best, beyond noise." if best else ""
+    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note, best=best)]
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
