@@ -11,11 +11,12 @@ import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
 from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption
-from pipeline.output import WIDTH, print_json, rules_text, table
+from pipeline.output import WIDTH, print_json, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
+    from stages.head.claims import Claim, Finding
     from stages.head.modes import Mode
     from stages.head.report import Report, Score
     from stages.head.scores.metrics import Metric
@@ -57,6 +58,9 @@ def report(
         Path | None,
         typer.Option("--plot", help="draw scores by kind of clip, and confusions: .png, .pdf, .svg", metavar="FILE"),
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="which claims of the thesis hold, over one collection or several")
+    ] = False,
     neighbours: Annotated[
         str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
     ] = "all",
@@ -79,6 +83,11 @@ def report(
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
         _tell(names, store, html, form, backbone, chosen, regime, against, members, inductive=neighbours == "train")
+        return
+    if claims:
+        if plot is not None:
+            raise RequestError("--claims draws nothing; give --plot without it")
+        _judge(names, store, named(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -134,6 +143,41 @@ def _tell(
         progress.note(f"written: {html}")
     if form is not None:
         print(formats.tables_as(form, stories))
+
+
+def _judge(names: Sequence[str], store: str, backbone: str | None, json: bool) -> None:
+    """Print which claims hold."""
+    from stages.head import claims
+
+    findings = claims.claims(open_store(store), names, backbone=backbone)
+    if json:
+        print_json(
+            [
+                {"claim": claim.name, "title": claim.title, "findings": [finding.as_json() for finding in of_claim]}
+                for claim, of_claim in findings.items()
+            ]
+        )
+    else:
+        print("\n\n".join(_claim_text(claim, of_claim) for claim, of_claim in findings.items()))
+
+
+def _claim_text(claim: Claim, findings: Sequence[Finding]) -> str:
+    """A claim, and what each collection says of it, in at most 80 columns."""
+    rows = [
+        [
+            finding.dataset or "all together",
+            finding.regime,
+            "-" if finding.figure is None else f"{100 * finding.figure:+.1f}",
+            " to ".join(f"{100 * bound:+.1f}" for bound in finding.interval or ()) or "-",
+            finding.verdict,
+        ]
+        for finding in findings
+    ]
+    whys = dict.fromkeys(
+        f"{finding.dataset or 'all together'}, {finding.regime}: {finding.why}" for finding in findings if finding.why
+    )
+    body = table(["collection", "regime", "points", "95 %", "verdict"], rows) if rows else "no runs"
+    return "\n".join([*wrapped(claim.title), body, *(line for why in whys for line in wrapped(why))])
 
 
 def describe(report: Report) -> str:

@@ -15,7 +15,6 @@ from stages.head.scores.thresholds import CHOICES
 from store.layout import split_layer
 from store.words import plural
 
-
 _INTERVAL = "95 %"
 
 

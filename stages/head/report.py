@@ -174,8 +174,8 @@ def report(
     """
     parse_regime(regime)
     data = from_catalog(store.read_catalog(dataset), store, keeps=False)
-    representation = _representation(store, dataset, backbone)
-    for each in (regime, *_in_folds(store, dataset, regime)):
+    representation = representation_of(store, dataset, backbone)
+    for each in (regime, *in_folds(store, dataset, regime)):
         tested = gather(
             store,
             data,
@@ -194,7 +194,7 @@ def report(
     return report_on(tested)
 
 
-def _in_folds(store: Store, dataset: str, regime: str) -> list[str]:
+def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
     """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
     folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
     found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
@@ -359,7 +359,7 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
     return others
 
 
-def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+def representation_of(store: Store, dataset: str, backbone: str | None) -> str | None:
     """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)

@@ -93,6 +93,7 @@ class Settings(Checked):
     Attributes
     ----------
     learning_rate, decay : Adam's rate, and its factor from epoch to epoch.
+    weight_decay : every step takes this share of each weight, times the rate (AdamW); biases are left alone.
     batch : clips a step.
     steps : of an epoch at least: on a small collection an epoch is several passes over the training clips, so that the
         rate's decay and the patience do not end a training of few steps early.
@@ -108,6 +109,7 @@ class Settings(Checked):
 
     learning_rate: float = setting(4e-3, above=0, search=Around(20.0))
     decay: float = setting(0.96, above=0, most=1, search=Between(0.85, 1.0))
+    weight_decay: float = setting(0.0, least=0, below=100, search=Choices((0.0, 0.1, 0.3, 1.0)))
     batch: int = setting(512, least=1, most=_MOST, search=Choices((16, 64, 128, 256, 512, 1024)))
     steps: int = setting(24, least=1, most=_MOST)
     epochs: int = setting(100, least=1, most=_MOST)

@@ -163,7 +163,7 @@ class _Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
-        self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
