@@ -57,11 +57,12 @@ def read_settings(
     neighbours: str | None = None,
     members: int | None = None,
     threshold: str | None = None,
+    tune: str | None = None,
 ) -> dict[str, str]:
     """The settings of ``--set`` together with those that have an option of their own."""
     from stages.configure import parse_pairs
 
-    own = {**_read_neighbours(neighbours), "members": members, "threshold": threshold}
+    own = {**_read_neighbours(neighbours), "members": members, "threshold": threshold, "tune": tune}
     return parse_pairs([*(pairs or []), *(f"{key}={value}" for key, value in own.items() if value)], "--set")
 
 

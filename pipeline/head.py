@@ -24,6 +24,7 @@ from pipeline.options import (
     SetOption,
     StoreOption,
     ThresholdOption,
+    TuneOption,
 )
 from pipeline.process import is_first_process
 from stages import progress, registry
@@ -44,6 +45,7 @@ def head(
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -61,7 +63,7 @@ def head(
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
-        changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+        changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold, tune=tune),
         device=device,
         memory_gib=memory,
     )
@@ -87,6 +89,7 @@ def compare(
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -112,7 +115,7 @@ def compare(
             regimes=split_names(regimes, "--regimes"),
             folds=read_folds(folds),
             seeds=seeds,
-            changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+            changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold, tune=tune),
             device=device,
             memory_gib=memory,
         )

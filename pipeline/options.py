@@ -91,6 +91,14 @@ FoldsOption = Annotated[
         metavar="auto|off|K",
     ),
 ]
+TuneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tune",
+        help="choose weight decay and width for each split by validation: off, quick (thrice the time) or full [off]",
+        metavar="T",
+    ),
+]
 ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
 SeedsOption = Annotated[
     int,

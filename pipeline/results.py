@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ def _regime_text(results: Sequence[Result]) -> str:
             *_certainty_text(results),
             *rules_text(result.mode for result in results),
             *_choice_text(results),
+            *_tuned_text(results),
             *(f"{result.mode.name}: {result.remark}" for result in results if result.remark),
             *_neighbours_text(results),
             *_thesis_text(results),
@@ -139,6 +141,19 @@ def _choice_text(results: Sequence[Result]) -> list[str]:
     lines = [text for threshold, text in CHOICES.items() if threshold in thresholds]
     members = max(result.members for result in results)
     return [*lines, f"trained modes: mean scores of {members} networks"] if members > 1 else lines
+
+
+def _tuned_text(results: Sequence[Result]) -> list[str]:
+    """What was chosen on validation, and in how many trainings where they differ."""
+    lines = []
+    for result in results:
+        chosen = []
+        for name in result.tuned[0] if result.tuned else ():
+            counts = Counter(str(values[name]) for values in result.tuned)
+            texts = [f"{value} ({count}x)" if len(counts) > 1 else value for value, count in counts.most_common()]
+            chosen.append(f"{name} {', '.join(texts)}")
+        lines += wrapped(f"{result.mode.name}: chosen on validation: {'; '.join(chosen)}") if chosen else []
+    return lines
 
 
 def _neighbours_text(results: Sequence[Result]) -> list[str]:

@@ -34,6 +34,7 @@ class Result:
     tallies : `Task.tally` of the test clips [clips, sums] of each fold of each seed; empty where they are not at hand.
     interval : of the main metric over all of these clips, 95 % over resampled artists (`add_intervals`).
     is_best : whether its mean is the best of its table, beyond noise.
+    tuned : the settings that were chosen for each fold of each seed; empty where none were.
     seconds : training time of each fold of each seed.
     saved : where its runs are kept.
     """
@@ -55,6 +56,7 @@ class Result:
     tallies: list[NDArray[np.float64]] = field(default_factory=list)
     interval: tuple[float, float] | None = None
     is_best: bool = False
+    tuned: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     saved: str = ""
 
@@ -82,6 +84,7 @@ class Result:
             "remark": self.remark,
             "metrics": metrics,
             "interval": self.interval and list(self.interval),
+            "tuned": self.tuned or None,
             "train_seconds": float(np.sum(self.seconds)),
             "overlap": self.overlap,
             "paper": self.paper(),

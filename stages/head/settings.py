@@ -46,9 +46,14 @@ def setting(
     most: float | None = None,
     below: float | None = None,
     search: Search | None = None,
+    tune: tuple[Any, ...] = (),
 ) -> Any:
-    """A field of a configuration, its bounds (None is always within them), and what a search may try."""
-    metadata = {"least": least, "above": above, "most": most, "below": below, "search": search}
+    """A field of a configuration, its bounds (None is always within them), and what a search may try.
+
+    ``tune`` has the values that ``--tune quick`` tries beside the default (``full``: the choices of ``search``). Only
+    what shapes or trains a network can have some, never what decides what a head gathers for it.
+    """
+    metadata = {"least": least, "above": above, "most": most, "below": below, "search": search, "tune": tune}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -103,13 +108,15 @@ class Settings(Checked):
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
+    tune : whether weight decay and a hidden layer's width are chosen for each split before the training, by few values
+        or by many; see `stages.head.tune`.
     threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
         part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping decides likewise.
     """
 
     learning_rate: float = setting(4e-3, above=0, search=Around(20.0))
     decay: float = setting(0.96, above=0, most=1, search=Between(0.85, 1.0))
-    weight_decay: float = setting(0.0, least=0, below=100, search=Choices((0.0, 0.1, 0.3, 1.0)))
+    weight_decay: float = setting(0.0, least=0, below=100, search=Choices((0.0, 0.1, 0.3, 1.0, 3.0)), tune=(0.3, 3.0))
     batch: int = setting(512, least=1, most=_MOST, search=Choices((16, 64, 128, 256, 512, 1024)))
     steps: int = setting(24, least=1, most=_MOST)
     epochs: int = setting(100, least=1, most=_MOST)
@@ -119,6 +126,7 @@ class Settings(Checked):
     gamma: float = setting(2.0, least=0)
     class_weights: Literal["none", "balanced"] = "none"
     members: int = setting(1, least=1, most=_MOST_MEMBERS)
+    tune: Literal["off", "quick", "full"] = "off"
     threshold: Literal["fixed", "tuned", "per-label"] = "tuned"
 
 

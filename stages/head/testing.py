@@ -144,14 +144,12 @@ def through_a_store(
     store = Store(str(folder))
     representation = REPRESENTATION if head.READS_SONGS else None
     runs = RunFolder("made", representation, head.NAME, "random")
-    settings, _ = resolve([head], _changes(head, max(1, len(fitted.networks))))
     save_run(
         *(store, runs, fitted),
         collection=collection,
         split=split,
         seed=0,
         fold=None,
-        settings=settings,
         code="-",
     )
     return restore(store, runs, run_name(0, None, fitted.rule))

@@ -106,11 +106,12 @@ def train_heads(
         "backbone": data.backbone,
         "settings": settings,
         "seeds": seeds,
+        "fixed": sorted(changes),
         "device": device.type,
         "stretches": [(stretch.first, stretch.last) for stretch in stretches.stretches] if stretches else [],
     }
     with Journal(store, processes, about) as journal:
-        command = _Command(store, data, stretches, settings, device, journal)
+        command = _Command(store, data, stretches, settings, device, journal, frozenset(changes))
         targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of})
         work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
@@ -247,7 +248,7 @@ _Run = tuple[RunRecord, NDArray[np.float64] | None]  # with the tally of its tes
 
 @dataclass(frozen=True)
 class _Command:
-    """What all trainings of one command have in common."""
+    """What all trainings of one command have in common; ``fixed`` are the settings that the user named."""
 
     store: Store
     data: Collection
@@ -255,6 +256,7 @@ class _Command:
     settings: Settings
     device: torch.device
     journal: Journal
+    fixed: frozenset[str]
 
     def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
         """Train one mode on one split; each rule's run, also where it was done before."""
@@ -267,7 +269,7 @@ class _Command:
             stored = read_run(self.store, target, name) if journal.writes else None
             return [(done, None if stored is None else self._tally(split, stored.chosen))]
         checkpoint = partial(journal.checkpoint, target, name)
-        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint)
+        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
         runs: list[_Run] = [
             (
                 save_run(
@@ -278,7 +280,6 @@ class _Command:
                     split=split,
                     seed=seed,
                     fold=fold,
-                    settings=self.settings,
                     code=code_revision(mode.head),
                     writes=journal.writes,
                 ),
@@ -319,6 +320,7 @@ class _Command:
             )
             result.scores.append({name: math.nan if value is None else value for name, value in run.metrics.items()})
             result.seconds.append(run.seconds)
+            result.tuned += [] if run.tuned is None else [run.tuned]
             result.tallies += [] if tally is None else [tally]
         return list(results.values())
 

@@ -48,12 +48,12 @@ KILLED_MEMBER = """
 import os, signal
 from stages.head.training import loop as train
 from stages.head.fit import network_seed
-epoch_of = train._Loop._epoch
+epoch_of = train.Loop._epoch
 def train_and_die(loop, epoch):
     if (loop.seed, epoch) == (network_seed(0, 1), 4):
         os.kill(os.getpid(), signal.SIGKILL)
     return epoch_of(loop, epoch)
-train._Loop._epoch = train_and_die
+train.Loop._epoch = train_and_die
 from pipeline.cli import main
 main()
 """
@@ -62,12 +62,12 @@ main()
 # The command, whose first process names each epoch.
 COUNTED = """
 from stages.head.training import loop as train
-epoch_of = train._Loop._epoch
+epoch_of = train.Loop._epoch
 def named(loop, epoch):
     if loop.stretches.processes.rank == 0:
         print("epoch", epoch)
     return epoch_of(loop, epoch)
-train._Loop._epoch = named
+train.Loop._epoch = named
 from pipeline.cli import main
 main()
 """
@@ -110,13 +110,13 @@ def held(folder: Path) -> dict[str, object]:
 def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """What is trained from now on: head, seed of the network and epoch."""
     epochs: list[tuple[str, int, int]] = []
-    epoch_of = training._Loop._epoch
+    epoch_of = training.Loop._epoch
 
-    def counted(loop: training._Loop, epoch: int) -> float:
+    def counted(loop: training.Loop, epoch: int) -> float:
         epochs.append((loop.binder.head_type.NAME, loop.seed, epoch))
         return epoch_of(loop, epoch)
 
-    monkeypatch.setattr(training._Loop, "_epoch", counted)
+    monkeypatch.setattr(training.Loop, "_epoch", counted)
     return epochs
 
 
@@ -180,16 +180,16 @@ def test_of_several_networks_those_that_are_done_are_kept(
 def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(encore, features_csv)
     command = ("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
-    validate = training._Loop._validate
+    validate = training.Loop._validate
 
-    def stopped(loop: training._Loop) -> tuple[float, float]:
+    def stopped(loop: training.Loop) -> tuple[float, float]:
         if loop.binder.head_type.NAME == "gnn":
             raise KeyboardInterrupt
         return validate(loop)
 
     def stop() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(training._Loop, "_validate", stopped)
+            patched.setattr(training.Loop, "_validate", stopped)
             encore(*command, code=130)
 
     stop()

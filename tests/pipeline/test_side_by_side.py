@@ -137,13 +137,13 @@ SLOW = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from stages.head.training import loop as train
-epoch = train._Loop._epoch
+epoch = train.Loop._epoch
 def slow(self, number):
     print("an epoch", file=sys.stderr, flush=True)
     while number > 1:
         signal.pause()
     return epoch(self, number)
-train._Loop._epoch = slow
+train.Loop._epoch = slow
 from pipeline.cli import main
 main()
 """
