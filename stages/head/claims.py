@@ -86,7 +86,7 @@ CLAIMS = (
     ),
     Claim(
         name="gain-grows-with-homophily",
-        title="GraphSAGE's gain over the song grows with homophily (points of gain for 10 points of it)",
+        title="GraphSAGE's gain over the song grows with homophily, for 10 points of it",
         better="gnn",
         worse="song",
         slope=True,
