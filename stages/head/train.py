@@ -130,7 +130,7 @@ def train_heads(
         for regime, of_regime in splits.items():
             pairs = [(seed, split) for seed, _, split in of_regime]
             results += all_baselines(data, regime, pairs, settings, overlap[regime], inductive=inductive)
-    for regime, of_regime in splits.items():
+    for regime, of_regime in splits.items() if processes.rank == 0 else ():  # the first process has all tallies
         artist = np.concatenate([data.artist[split == 2] for _, _, split in of_regime])
         add_intervals([result for result in results if result.regime == regime], artist)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
@@ -256,7 +256,7 @@ class _Command:
     settings: Settings
     device: torch.device
     journal: Journal
-    fixed: frozenset[str]
+    fixed: frozenset[str] = frozenset()
 
     def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
         """Train one mode on one split; each rule's run, also where it was done before."""

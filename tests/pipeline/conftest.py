@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 
+ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small
+
 
 @dataclass
 class Ran:
@@ -37,7 +39,7 @@ class Encore:
     store: Path
 
     def __call__(self, *args: object, code: int = 0) -> Ran:
-        more = ["--folds", "off"] if args[:1] == ("compare",) and "--folds" not in args else []
+        more = ONE_PART if args[:1] == ("compare",) and "--folds" not in args else ()
         result = CliRunner().invoke(app, [*map(str, args), *more, "--store", str(self.store)])
         ran = Ran(result.exit_code, result.stdout, result.stderr)
         assert "Traceback" not in ran.err + ran.out

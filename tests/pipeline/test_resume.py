@@ -22,7 +22,7 @@ from stages.head.training import loop as training
 from stages.head.training.processes import ALONE
 from store.layout import Store
 from store.runs import RunFolder
-from tests.pipeline.conftest import Encore
+from tests.pipeline.conftest import ONE_PART, Encore
 from tests.processes import COMMAND, Process, together
 
 QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
@@ -129,7 +129,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
         embed(encore, features_csv)
     memory = ("--memory", "0.005") if streamed else ()
     monkeypatch.setattr(head, "_COPIES", 3000)  # with --memory 400 clips of 3 numbers are a large collection
-    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *QUICK, *memory)
+    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *ONE_PART, *QUICK, *memory)
     said = whole(*command)
     assert ("are read in" in said.err) == streamed
     wanted = said.out
@@ -211,7 +211,7 @@ def test_two_commands_that_train_the_same_take_turns(tmp_path: Path, features_cs
     both, alone = Encore(tmp_path / "both"), Encore(tmp_path / "alone")
     for encore in (both, alone):
         embed(encore, features_csv)
-    command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *QUICK)
+    command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *ONE_PART, *QUICK)
     other = (*command, "--set", "dropout=0.25")
     alone(*other)
     first = Process(HELD, *command, "--store", both.store)
@@ -316,7 +316,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     for encore in (one, two):
         embed(encore, some_unknown)
     modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
-    command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
+    command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *ONE_PART, *QUICK)
     wanted = one(*command).json
     code, out, err = together(COMMAND, *command, "--store", two.store)
     assert code == 0, err
