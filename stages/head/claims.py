@@ -234,7 +234,8 @@ def _finding(claim: Claim, view: _View) -> Finding:
 def _difference(scores: Floats) -> Floats:
     """How far the first score [modes, ...] is above the second; of two such pairs, how much farther in the first."""
     differences = scores[0::2] - scores[1::2]
-    return differences[0] if len(differences) == 1 else differences[0] - differences[1]
+    difference: Floats = differences[0] if len(differences) == 1 else differences[0] - differences[1]
+    return difference
 
 
 def _has_few_genres(tested: Tested) -> NDArray[np.bool_] | None:

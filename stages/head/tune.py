@@ -30,7 +30,7 @@ from stages.head.training.loop import Loop, Progress
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import threads
 from stages.splits.regimes import Split, dealt
-from store.errors import RequestError
+from store.errors import EncoreError, RequestError
 
 _ENOUGH_SONGS = 300  # of a validation part that decides by itself
 _FOLDS = 3
@@ -119,17 +119,24 @@ class _Race:
     def __init__(self, candidate: Candidate, loops: Sequence[Loop]) -> None:
         self.candidate = candidate
         self._trainings = [(loop, Progress()) for loop in loops]
+        self._diverged = False
 
     def go_on(self, epochs: int) -> None:
-        for loop, progress in self._trainings:
-            with threads(loop.network, min(loop.settings.batch, len(loop.train))):
-                for _ in range(epochs):
-                    if not progress.is_over(loop.settings):
-                        loop.advance(progress)
+        """Train so many epochs more, unless it has come to its end."""
+        try:
+            for loop, progress in self._trainings:
+                with threads(loop.network, min(loop.settings.batch, len(loop.train))):
+                    for _ in range(epochs):
+                        if not (self._diverged or progress.is_over(loop.settings)):
+                            loop.advance(progress)
+        except EncoreError:  # the loss did not stay finite
+            self._diverged = True
 
     @property
     def loss(self) -> float:
-        """The mean of the least validation losses; without end where one did not stay finite."""
+        """The mean of the least validation losses; infinite where a loss did not stay finite."""
+        if self._diverged:
+            return math.inf
         least = [min(epoch["validation_loss"] for epoch in progress.history) for _, progress in self._trainings]
         return float(np.mean(least))
 
