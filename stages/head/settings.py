@@ -46,12 +46,12 @@ def setting(
     most: float | None = None,
     below: float | None = None,
     search: Search | None = None,
-    tune: tuple[Any, ...] = (),
+    tune: tuple[Any, ...] | None = None,
 ) -> Any:
     """A field of a configuration, its bounds (None is always within them), and what a search may try.
 
-    ``tune`` has the values that ``--tune quick`` tries beside the default (``full``: the choices of ``search``). Only
-    what shapes or trains a network can have some, never what decides what a head gathers for it.
+    ``tune`` has the values that ``--tune quick`` tries beside the default, maybe none; ``full`` tries the choices of
+    ``search``. None for a setting that is never tuned, as whatever decides what a head gathers for its network.
     """
     metadata = {"least": least, "above": above, "most": most, "below": below, "search": search, "tune": tune}
     return dataclasses.field(default=default, metadata=metadata)
@@ -108,8 +108,8 @@ class Settings(Checked):
     loss, gamma : cross entropy, or the focal loss with this ``gamma``; see `stages.head.training.losses`.
     class_weights : whether frequent and rare labels count for the same in the loss.
     members : networks trained on a split, each from weights and draws of its own; their mean score is the head's.
-    tune : whether weight decay and a hidden layer's width are chosen for each split before the training, by few values
-        or by many; see `stages.head.tune`.
+    tune : whether weight decay (``quick``), or also a hidden layer's width (``full``), is chosen for each split before
+        the training; see `stages.head.tune`.
     threshold : the score from which on a label is chosen where clips carry several: 0.5, or tuned on the validation
         part, one for all labels or one for each; see `stages.head.scores.thresholds`. Early stopping decides likewise.
     """

@@ -1,4 +1,4 @@
-"""Settings of a network chosen for one split: those that do best on clips of its training part, or on validation.
+"""Settings of a network chosen for one split: those that do best within its training part, or on validation.
 
 Where the validation part has 300 songs or more it decides. A smaller one would decide by chance, so the training part
 is dealt into three folds, each of which is validated on after training on the others; where the split keeps artists (or
@@ -57,9 +57,10 @@ def candidates(head: type[TrainedHead], config: Any, settings: Settings, fixed: 
     for part in (settings, config):
         for field in dataclasses.fields(part):
             values, search = field.metadata.get("tune"), field.metadata.get("search")
+            if values is not None and settings.tune == "full" and isinstance(search, Choices):
+                values = search.values
             if values and field.name not in fixed:
-                more = search.values if settings.tune == "full" and isinstance(search, Choices) else values
-                space[field.name] = list(dict.fromkeys((getattr(part, field.name), *more)))
+                space[field.name] = list(dict.fromkeys((getattr(part, field.name), *values)))
     drawn = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     return [Candidate(_changed(config, values), _changed(settings, values), values) for values in drawn]
 
@@ -92,9 +93,9 @@ def choose(
     races = [_Race(candidate, [_loop(head, binder, candidate, seed) for binder in binders]) for candidate in tried]
     work = sum(_work(part, base.settings) for part in inner) / _work(split, base.settings)
     rungs = max(1, math.ceil(math.log2(len(races))))
-    budget = _TIMES[base.settings.tune] * epochs / rungs
+    budget = _TIMES[base.settings.tune] * epochs * races[0].size / rungs
     for _ in range(rungs):
-        more = max(1, int(budget / (len(races) * work)))
+        more = max(1, int(budget / (work * sum(race.size for race in races))))
         for race in races:
             race.go_on(more)
         races = sorted(races, key=lambda race: race.loss)[: -(-len(races) // 2)]
@@ -114,12 +115,13 @@ def _loop(head: type[TrainedHead], binder: Binder, candidate: Candidate, seed: i
 
 
 class _Race:
-    """A candidate, trained on every inner split."""
+    """A candidate, trained on every inner split; ``size`` is what a clip costs it: its weights."""
 
     def __init__(self, candidate: Candidate, loops: Sequence[Loop]) -> None:
         self.candidate = candidate
         self._trainings = [(loop, Progress()) for loop in loops]
         self._diverged = False
+        self.size = sum(weight.numel() for weight in loops[0].network.parameters() if weight.dim() > 1)
 
     def go_on(self, epochs: int) -> None:
         """Train so many epochs more, unless it has come to its end."""
