@@ -35,8 +35,8 @@ _REGIMES = ("random", "album", "artist", "official")  # the order of tables; fol
 class Request:
     """Which runs are shown: the options of ``encore report``.
 
-    No ``regime`` means all of them, no ``target`` those of labels. ``audio`` is where a page finds the songs' files:
-    what stands before their paths.
+    No ``regime`` means all of them, and folds are of their regime; no ``target`` those of labels. ``audio`` is where a
+    page finds the songs' files: what stands before their paths.
     """
 
     backbone: str | None
@@ -157,7 +157,7 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
         folders = [folder for folder, count in {**unread, **counts[name or "metadata"]}.items() if count]
         regimes = {regime for folder in folders for regime in _regimes(folder, request)}
         order = sorted(regimes, key=lambda r: (_REGIMES.index(r.partition("-")[0]), r))
-        pairs += [(name, regime) for regime in order if request.regime in (None, regime)]
+        pairs += [(name, regime) for regime in order if request.regime in (None, regime, regime.partition("-")[0])]
     return pairs
 
 

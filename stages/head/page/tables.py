@@ -61,6 +61,7 @@ class Table:
     rows : cells as they are stored: scores are fractions.
     heat : whether its numbers are shaded by their size, from 0 to 1.
     note : what a reader must know to read it.
+    best : row and column of the cell that is the best beyond noise; None where there is none.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Table:
     rows: list[list[Cell]]
     note: str = ""
     heat: bool = False
+    best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
         titles = [column.title for column in self.columns]
@@ -214,7 +216,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
                 draws.setdefault(key, {})[view["regime"]] = view["resampled"][mode]
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
-    gap = {"random", "artist"} <= set(regimes)
+    counterparts = {regime: regime.replace("random", "artist") for regime in regimes if regime.startswith("random")}
+    gap = next((pair for pair in counterparts.items() if pair[1] in regimes), None)
     columns = [Column("representation"), Column("mode")]
     for regime in regimes:
         columns += [Column.of(metric, regime), Column.of(metric, "±")]
@@ -226,8 +229,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         for regime in regimes:
             values = scores.get(regime)
             row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
-        means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
-        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}))] if gap else []
+        means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
+        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}), gap)] if gap else []
         row += [thesis.get(key)] if thesis else []
         rows.append(row)
     note = (
@@ -235,16 +238,16 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     )
     if gap:
         note += (
-            " The artist gap is random minus artist, what a mode owes to artists that it was trained on, with its 95 % "
-            "interval over resampled artists of both."
+            f" The artist gap is {' minus '.join(gap)}, what a mode owes to artists that it was trained on, with its "
+            "95 % interval over resampled artists of both."
         )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
 
 
-def _gap(draws: Mapping[str, NDArray[np.float64]]) -> tuple[float | None, float | None]:
+def _gap(draws: Mapping[str, NDArray[np.float64]], gap: tuple[str, str]) -> tuple[float | None, float | None]:
     """The interval of the artist gap, of scores that were drawn independently."""
-    return interval(draws["random"] - draws["artist"]) if {"random", "artist"} <= draws.keys() else (None, None)
+    return interval(draws[gap[0]] - draws[gap[1]]) if set(gap) <= draws.keys() else (None, None)
 
 
 def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:
@@ -272,7 +275,9 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
-    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    best = next(((place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best), None)
+    note += " In bold: better than the next best, beyond noise." if best else ""
+    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note, best=best)]
     tables += [_of_metric(report, each, name, base) for each in report.task.TESTED if each != metric]
     tables += [_of_labels(report, name)] if any(entry.by_label for entry in report.modes.values()) else []
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
