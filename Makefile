@@ -97,6 +97,10 @@ check: $(ready) ## format, lint, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+.PHONY: soak
+soak: $(ready) ## kill, flip and feed rubbish for minutes; ARGS=--short
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.soak $(ARGS)
+
 .PHONY: bench
 bench: $(ready) ## measure, side by side with peers; writes bench.json
 	$(VENV)/bin/python -m tests.bench $(ARGS)

@@ -13,6 +13,7 @@ import typer
 
 from pipeline import export, stores
 from pipeline.audit import audit
+from pipeline.compact import compact
 from pipeline.copy import copy
 from pipeline.data import data
 from pipeline.embed import embed
@@ -28,6 +29,7 @@ from pipeline.report import report
 from pipeline.search import search
 from pipeline.serve import serve
 from pipeline.similar import similar
+from pipeline.stress import stress
 from pipeline.train import train
 from store.errors import is_out_of_memory
 
@@ -46,8 +48,8 @@ export_app = typer.Typer(
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, recipe),
-    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, copy),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, stress, recipe),
+    store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, compact, copy),
     export_app: (export.representation, export.head),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets

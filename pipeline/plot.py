@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ def check(path: Path) -> None:
 
 def draw(report: Report, path: Path) -> None:
     """Draw a report: each mode's score by kind of clip, with 95 % intervals, and the confusions of the best mode."""
+    save(lambda: figure(report), path)
+
+
+def save(figure: Callable[[], Any], path: Path) -> None:
+    """Write what a function draws; a picture that stands there is replaced by a whole one."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a label's $ is a dollar
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the font draws a box then
         picture = io.BytesIO()
-        figure(report).savefig(picture, format=path.suffix.lower()[1:], dpi=150)
-    beside = path.with_name(f".{path.name[:100]}.partial")  # a picture that stands is replaced by a whole one
+        figure().savefig(picture, format=path.suffix.lower()[1:], dpi=150)
+    beside = path.with_name(f".{path.name[:100]}.partial")
     try:
         beside.write_bytes(picture.getvalue())
         beside.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from pipeline.output import shell_lines, table, wrapped
 from pipeline.recipes import Figure, Need, Recipe, Step
 from stages.progress import note
 from store.errors import EncoreError, FormatError, RequestError
-from store.words import plural
 
 if TYPE_CHECKING:
     from store.layout import Store
@@ -55,9 +53,10 @@ def recipe(
     places = {"data": str(data), "page": str(page), "work": str(work)}
     commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
     journal = _Journal(open_store(store), kind, again=again)
-    print("\n".join(_plan(chosen, steps, commands, journal)))
+    print("\n".join(_plan(chosen, steps, commands, journal, small=small)))
     if dry_run:
         return
+    work.mkdir(parents=True, exist_ok=True)
     if not small:
         chosen.prepare(data, work)
     for number, command in enumerate(commands, start=1):
@@ -84,23 +83,34 @@ def _check_needs(needs: Sequence[Need], data: Path, *, dry_run: bool) -> None:
         note(f"lacking: {line}")
 
 
-def _plan(recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: _Journal) -> list[str]:
+def _plan(
+    recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: _Journal, *, small: bool
+) -> list[str]:
     """What is done, and what it takes."""
     left = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
     rows = [
-        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else f"{step.minutes:g} min"]
+        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else _time(step.minutes)]
         for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
     ]
     done = len(steps) - len(left)
     return [
-        *wrapped(f"{recipe.title}, after {recipe.study}"),
+        *wrapped(f"{recipe.title} ({recipe.study})"),
         "",
         table(["step", "takes"], rows),
         *wrapped(
-            f"about {plural(math.ceil(sum(left)), 'minute')} on two CPU cores without a GPU"
+            f"about {_time(sum(left))} on two CPU cores without a GPU"
+            f"{'' if recipe.measured or small else ' (estimated, never run)'}"
             f"{f', {done} of {len(steps)} steps done before' if done else ''}; the store then holds about {recipe.disk}"
         ),
     ]
+
+
+def _time(minutes: float) -> str:
+    """As a person counts: minutes up to two hours, hours up to two days, days."""
+    for unit, size in (("days", 1440), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:.0f} {unit}"
+    return f"{minutes:g} min"
 
 
 def _run(words: Sequence[str], number: int, name: str) -> None:

@@ -16,7 +16,7 @@ TOP_LEVEL = {
     *("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"),
 }
 FOLDERS = (
-    *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden"),
+    *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden", "tests/soak"),
     *("stages/splits", "stages/embed", "stages/embed/datasets", "stages/embed/inputs", "stages/embed/backbones"),
     *(
         "stages/embed/engines",

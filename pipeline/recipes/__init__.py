@@ -41,7 +41,7 @@ class Step:
     command: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figure:
     """A score, as a study printed it and as the store has it.
 
@@ -79,6 +79,7 @@ class Recipe:
     title, study : what it asks, and whose study it is.
     whole, small : the commands of its two forms, in order.
     needs : what the whole form reads.
+    measured : whether the minutes of the whole form were measured; else they are estimates from the parts.
     disk : how much the store then holds, in words.
     figures : what the study reports beside ours, of the whole form.
     why : why ours differ.
@@ -90,6 +91,7 @@ class Recipe:
     whole: tuple[Step, ...]
     small: tuple[Step, ...]
     needs: tuple[Need, ...] = ()
+    measured: bool = False
     disk: str
     figures: tuple[Figure, ...] = ()
     why: str = ""
@@ -98,7 +100,8 @@ class Recipe:
 
 def names() -> list[str]:
     """The names of all recipes, sorted; imports none of them."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 
 def find(name: str) -> Recipe:

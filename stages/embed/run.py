@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from stages.devices import find_device
 from stages.embed.backbones import Backbone
@@ -163,6 +164,7 @@ def embed(
                 device=device_name,
                 batch=batch,
                 strict=strict,
+                threads=torch.get_num_threads(),
             )
             done = collect(writer, partial(engine.run, job), part)
         else:

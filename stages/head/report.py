@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap, bootstrap_of, interval, p_value
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of, interval, p_value
 from stages.head.scores.metrics import Metric, confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store, match, split_layer
-from store.runs import count_runs
+from store.runs import count_by_mode, count_runs
 from store.schema import CatalogInfo
 
 KINDS = {
@@ -102,6 +103,7 @@ class ModeReport:
     Attributes
     ----------
     overall : the main metric on all test clips.
+    is_best : whether it is the best of all modes, beyond noise.
     others : by name, the other metrics of `Task.TESTED`.
     by_kind : for each of `KINDS` `Task.within` in each bucket that has clips.
     by_label : where a number is estimated, by label the error.
@@ -118,6 +120,7 @@ class ModeReport:
     others: dict[str, Score]
     by_label: dict[str, LabelError]
     means: dict[str, float]
+    is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
         thesis = self.thesis_deviation
@@ -210,21 +213,32 @@ def report(
     """
     parse_regime(regime)
     data = from_catalog(store.read_catalog(dataset), store, target=target, keeps=False)
-    tested = gather(
-        store,
-        data,
-        representation=_representation(store, dataset, backbone),
-        modes=modes,
-        regime=regime,
-        against=against,
-        ensemble=ensemble,
-        inductive=inductive,
-    )
+    representation = representation_of(store, dataset, backbone)
+    for each in (regime, *in_folds(store, dataset, regime)):
+        tested = gather(
+            store,
+            data,
+            representation=representation,
+            modes=modes,
+            regime=each,
+            against=against,
+            ensemble=ensemble,
+            inductive=inductive,
+        )
+        if tested is not None:
+            break
     if tested is None:
         how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, target, inductive=inductive)
         of_target = "" if target is None else f" that learnt {target}"
         raise RequestError(f"{dataset} has no runs{of_target} in regime {regime} to report on; {how}")
     return report_on(tested)
+
+
+def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
+    """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
+    folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
+    found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def report_on(tested: Tested) -> Report:
@@ -256,6 +270,14 @@ def report_on(tested: Tested) -> Report:
     )
 
 
+def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
+    """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
+    truth = tested.data.labels[tested.pooled]
+    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
+    scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
+    return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
+
+
 class _TestClips:
     """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
 
@@ -274,9 +296,11 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
     task, modes, base = tested.task, list(tested.runs), tested.base
     chosen = {mode: tested.chosen(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
-    overall = _scores(task.main, modes, _summed(task, task.main, sums, test.artist), base)
+    of_main = summed(task, task.main, sums, test.artist)
+    overall = compared(task.main, modes, of_main, base)
+    best = best_beyond_noise(of_main.values, of_main.resampled)
     others = {
-        metric.name: _scores(metric, modes, _measured(task, metric, sums, test, chosen), base)
+        metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
         for metric in task.TESTED
         if metric != task.main
     }
@@ -284,12 +308,12 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
     for kind, ranges in KINDS.items():
         inside = buckets.split(test.counts[kind], ranges)
         by_kind[kind] = {
-            bucket: _scores(task.within, modes, _summed(task, task.within, sums[:, among], test.artist[among]), base)
+            bucket: compared(task.within, modes, summed(task, task.within, sums[:, among], test.artist[among]), base)
             for bucket, among in inside.items()
             if among.any()
         }
     reports = {}
-    for mode in modes:
+    for place, mode in enumerate(modes):
         scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
         over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
         reports[mode] = ModeReport(
@@ -301,6 +325,7 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
             others={name: of[mode] for name, of in others.items()},
             by_label={} if task.CHOOSES else _by_label(tested.data.label_names, test, chosen[mode]),
             means=_means(tested, mode),
+            is_best=place == best,
         )
     return reports
 
@@ -311,7 +336,7 @@ def _means(tested: Tested, mode: Mode) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Values:
+class Values:
     """A metric's values: [modes] on some clips, how many these are, and [modes, resamples] under resampled artists."""
 
     values: NDArray[np.float64]
@@ -319,23 +344,23 @@ class _Values:
     resampled: NDArray[np.float64] | None
 
 
-def _summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> _Values:
+def summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> Values:
     """A metric of `Task.totals` from ``sums`` [modes, clips, sums] (`Task.tally`) and ``artist`` [clips]."""
     values = task.totals(sums.sum(axis=1))[metric.name]
-    return _Values(values, sums.shape[1], bootstrap(task, sums, artist, metric=metric))
+    return Values(values, sums.shape[1], bootstrap(task, sums, artist, metric=metric))
 
 
 def _measured(
     task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
-) -> _Values:
+) -> Values:
     """Any metric, on all test clips."""
     if metric.resample is None:
-        return _summed(task, metric, sums, test.artist)
+        return summed(task, metric, sums, test.artist)
     values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
-    return _Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
+    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
 
 
-def _scores(metric: Metric, modes: Sequence[Mode], of: _Values, base: Mode | None) -> dict[Mode, Score]:
+def compared(metric: Metric, modes: Sequence[Mode], of: Values, base: Mode | None) -> dict[Mode, Score]:
     """By mode the score on some clips, its interval, and how it differs from the mode ``base``."""
     score = dict(zip(modes, of.values.tolist(), strict=True))
     defined = [] if of.resampled is None else [row if not np.isnan(row).all() else None for row in of.resampled]
@@ -427,7 +452,7 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
     return others
 
 
-def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+def representation_of(store: Store, dataset: str, backbone: str | None) -> str | None:
     """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)

@@ -164,6 +164,7 @@ def job(tmp_path: Path, table: Path) -> Iterator[Job]:
         device="cpu",
         batch=None,
         strict=False,
+        threads=1,
     )
     open_job.cache_clear()
 

@@ -17,7 +17,6 @@ from stages.embed.datasets._features import all_features
 from stages.embed.datasets._segments import song_of
 from stages.embed.datasets.table import FeatureTable
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import read_table
 from store.errors import RequestError
 from store.schema import Catalog
 
@@ -207,94 +206,6 @@ def test_names_with_commas_and_bars(tmp_path: Path) -> None:
     given = 'features="a, b"|"c|d"|"e ""f""",labels="Genre, main"'
     catalog = read(tmp_path / "t.parquet", columns, columns=given)
     assert catalog.info.features == ("a, b", "c|d", 'e "f"')
-
-
-@pytest.mark.parametrize("joined", [True, False])
-def test_headers_of_several_levels(tmp_path: Path, joined: bool) -> None:
-    """As pandas writes them, with the name of the index below and without."""
-    lines = ["feature,mfcc,mfcc,zcr", "statistics,mean,mean,std", "number,01,02,01", "track_id,,,"]
-    if not joined:
-        lines = [",mfcc,mfcc,zcr", ",mean,mean,std", ",01,02,01"]
-    rows = [f"{i + 2},{i}.5,{i * i % 7},{i % 3}.25" for i in range(20)]
-    catalog = read(tmp_path / "features.csv", "\n".join([*lines, *rows]) + "\n")
-    assert catalog.info.features == ("mfcc.mean.01", "mfcc.mean.02", "zcr.std.01")
-    assert len(catalog) == 20
-    assert read_table(tmp_path / "features.csv").where(0).endswith(f"line {len(lines) + 1}")
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    levels=st.integers(2, 4),
-    groups=st.lists(st.integers(1, 3), min_size=1, max_size=3).filter(lambda groups: max(groups) > 1),
-    style=st.sampled_from(["index", "named index", "two indices", "beside", "unnamed levels"]),
-    count=st.integers(1, 12),
-)
-def test_a_header_of_levels_is_joined(tmp_path: Path, levels: int, groups: list[int], style: str, count: int) -> None:
-    """Names of groups above, of their members below; the artist in the index, or in a column of one level."""
-    columns = [(f"g{i}", *["mean"] * (levels - 2), f"{j:02}") for i, width in enumerate(groups) for j in range(width)]
-    if style != "index":
-        columns = [(group, *[f"{name}x" for name in below]) for group, *below in columns]
-    below = "Unnamed: 0_level_1" if style == "unnamed levels" else ""
-    own = {
-        "index": [[""] * levels],
-        "named index": [[f"level {i}" for i in range(levels)]],
-        "two indices": [[""] * levels] * 2,
-        "beside": [["artist", *[""] * (levels - 1)], ["labels", *[""] * (levels - 1)]],
-        "unnamed levels": [["artist", *[below] * (levels - 1)], ["labels", *[below] * (levels - 1)]],
-    }[style]
-    lines = [",".join(names) for names in zip(*own, *columns, strict=True)]
-    if style in ("named index", "two indices"):
-        lines.append(",".join(["artist", "labels"][: len(own)] + [""] * len(columns)))
-    keys = [f"A{i % 3}" if j == 0 else "x" for i in range(count) for j in range(len(own))]
-    cells = [
-        [*keys[i * len(own) : (i + 1) * len(own)], *(f"{i}.{j}1" for j in range(len(columns)))] for i in range(count)
-    ]
-    (tmp_path / "t.csv").write_text("\n".join([*lines, *map(",".join, cells)]) + "\n")
-    table = read_table(tmp_path / "t.csv")
-    named = [] if style == "index" else ["artist", "labels"][: len(own)]
-    assert table.names == [*named, *map(".".join, columns)]
-    assert table.rows == count
-    for j, names in enumerate(columns):
-        assert table.floats(".".join(names))[0].tolist() == [float(f"{i}.{j}1") for i in range(count)]
-
-
-@pytest.mark.parametrize("rows", ["A,rock,1,2\nB,jazz,2,3\n", ",rock,1,2\nB,jazz,2,3\n", ",,1,2\nB,jazz,2,3\n"])
-def test_a_name_that_stands_twice_is_no_header_of_levels(tmp_path: Path, rows: str) -> None:
-    (tmp_path / "t.csv").write_text(f"artist,labels,x,x\n{rows}")
-    with pytest.raises(RequestError, match="more than one column 'x'; rename all but one"):
-        read_table(tmp_path / "t.csv")
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.sampled_from(["rock", "", "nan", "-", None]), min_size=1, max_size=9), st.booleans(), st.integers(1, 3)
-)
-def test_songs_without_a_label_are_left_out_and_counted(
-    tmp_path: Path, labels: list[str | None], unlabelled: bool, rows: int
-) -> None:
-    """In whichever row of a song it stands, and whoever says that there is none."""
-    table = {"song": [], "artist": [], "labels": [], "a": []}  # type: dict[str, list[Any]]
-    for i, label in enumerate(labels):
-        for row in range(rows):
-            values = (f"s{i}", "A" if row == 0 else None, label if row == rows - 1 else "", i + row / 8)
-            for column, value in zip(table.values(), values, strict=True):
-                column.append(value)
-    pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.string())}), tmp_path / "t.parquet")
-    count = labels.count("rock")
-    path = str(tmp_path / "t.parquet")
-    if not count and not unlabelled:
-        with pytest.raises(RequestError, match=r"labels gives no label to any of the songs"):
-            FeatureTable(table=path, name="own", columns="features=a").catalog()
-        return
-    catalog = FeatureTable(table=path, name="own", columns="features=a", unlabelled=unlabelled).catalog()
-    songs = {f"s{i}": [label] if label == "rock" else [] for i, label in enumerate(labels)}
-    rows_of = catalog.table.to_pylist()
-    assert {row["song_id"]: row["labels"] for row in rows_of} == {k: v for k, v in songs.items() if v or unlabelled}
-    assert {row["artist_id"] for row in rows_of} == {"A"}  # which the first row of a song says for all of them
-    left_out = 0 if unlabelled else len(labels) - count
-    assert sum(
-        f"{left_out} of " in text and "left out: labels has no label" in text for text in catalog.info.notes
-    ) == (left_out > 0)
 
 
 def test_labels_in_columns_of_0_and_1(tmp_path: Path) -> None:

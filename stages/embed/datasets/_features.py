@@ -122,7 +122,7 @@ def _why_no_feature(table: Table, name: str, groups: Mapping[str, NDArray[np.int
     return None
 
 
-def _counts_rows(values: NDArray[np.float64]) -> bool:
+def _counts_rows(values: NDArray[np.floating[Any]]) -> bool:
     """Whole numbers that rise or fall with every row, or are 0 to n, each once: the index of shuffled rows."""
     if len(values) < _ROWS_IN_ORDER or not np.isfinite(values).all() or (values % 1 != 0).any():
         return False

@@ -159,10 +159,7 @@ class Folder(Dataset):
         columns["duration_s"] = (
             table.seconds(chosen["duration_s"], above=True) if "duration_s" in chosen else [None] * table.rows
         )
-        _check_clips(table, columns)
-        columns = complete_songs(columns)
-        check_songs(columns, table.where)
-        return root, columns
+        return root, _merge_repeats(table, columns)
 
     def _from_files(self) -> tuple[Path, Columns, Walk]:
         """The folder, every song in it, and what else lies there; the labels are still to be looked up."""
@@ -260,18 +257,36 @@ def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[
     return sorted_
 
 
-def _check_clips(table: Table, columns: Columns) -> None:
-    """Raise where a clip stands twice."""
-    clips: dict[str, int] = {}
+def _merge_repeats(table: Table, columns: Columns) -> Columns:
+    """The columns with a row for each clip, which carries the labels of all rows that repeat it.
+
+    Raises
+    ------
+    RequestError
+        where a song stands twice with other files, or its rows do not agree on what holds for all of it.
+    """
+    columns = complete_songs(columns)
+    check_songs({name: values for name, values in columns.items() if name != "labels"}, table.where)
+    first: dict[str, int] = {}
+    labels: dict[int, dict[str, None]] = {}
     for row, song in enumerate(columns["song_id"]):
-        start_s, duration_s = columns["start_s"][row], columns["duration_s"][row]
-        before = clips.setdefault(clip_id(song, start_s, duration_s), row)
-        if before != row:
-            remedy = "one row a song, or start_s and duration_s for each stretch of it"
+        clip = clip_id(song, columns["start_s"][row], columns["duration_s"][row])
+        before = first.setdefault(clip, row)
+        if columns["path"][before] != columns["path"][row]:
             raise RequestError(
-                f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
-                f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
+                f"{table.where(row)}: {song!r} stands in {table.where(before)} already, with another file; give each "
+                f"an id of its own in the column song, or start_s and duration_s"
             )
+        labels.setdefault(before, {}).update(dict.fromkeys(columns["labels"][row] if "labels" in columns else ()))
+    rows = list(labels)
+    merged = {name: [values[row] for row in rows] for name, values in columns.items()}
+    if "labels" in columns:
+        merged["labels"] = [list(of_row) for of_row in labels.values()]
+    check_songs(merged, lambda place: table.where(rows[place]))
+    if len(rows) < table.rows:
+        repeats = plural(table.rows - len(rows), "row repeats", "rows repeat")
+        note(f"{repeats} the file and stretch of another row: one clip, with the labels of both")
+    return merged
 
 
 def songs_in(folder: Path) -> list[Path]:

@@ -38,6 +38,7 @@ class Job:
     settings : those that decide the representation's numbers, as JSON.
     weights : where the backbone's weights lie; None where it has none, or random ones.
     catalog : `catalog_hash` of the catalog that the shards belong to.
+    threads : how many threads torch has; sums are rounded otherwise with another number.
     device, batch, strict : see `stages.embed.run.embed`; they are resolved by the process that encodes.
     """
 
@@ -49,6 +50,7 @@ class Job:
     device: str
     batch: int | None
     strict: bool
+    threads: int
 
 
 class Engine(ABC):
@@ -112,11 +114,14 @@ def open_job(job: Job) -> Work:
     RequestError
         if the weights are not there, or not the same.
     """
+    import torch
+
     from stages.devices import find_device
     from stages.embed.choose import restore_backbone
     from stages.embed.encode import Work, decides, default_batch, has_passed, representation_name
     from store.shards import ShardWriter
 
+    torch.set_num_threads(job.threads)
     store, settings = Store(job.store), json.loads(job.settings)
     catalog = store.read_catalog(job.dataset)
     if catalog_hash(catalog) != job.catalog:

@@ -8,7 +8,9 @@ lost go to others, and a worker that joins late gets its part.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -70,6 +72,7 @@ class Dask(Engine):
         with self._client() as client:
             note(f"the cluster's dashboard: {client.dashboard_link}")
             self._wait_for_workers(client)
+            _check_threads(client, job)
             _check_store(client, job)
             try:
                 yield from self._results(client, job, shards, advance)
@@ -136,6 +139,17 @@ def _encode(job: Job, shard: Shard) -> Done:
     """Encode one shard; runs in a worker."""
     (done,) = open_job(job).run([shard], workers=0)
     return done
+
+
+def _check_threads(client: Any, job: Job) -> None:
+    """Say so where the workers of a machine have more threads than it has cores."""
+    workers = Counter(worker.rpartition(":")[0] for worker in client.nthreads())
+    crowded = workers.most_common(1)[0][1] * job.threads > (cores := os.cpu_count() or 1)
+    if crowded and job.threads > 1 and job.device in ("auto", "cpu"):
+        note(
+            f"each worker computes with {job.threads} threads, as this process would, so that the bytes are the same; "
+            f"on {cores} cores OMP_NUM_THREADS=1 before the command is quicker"
+        )
 
 
 def _check_store(client: Any, job: Job) -> None:

@@ -107,13 +107,8 @@ def _results(ends: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
 
 def _encode(job: Job, queue: Any, loaders: int | None, results: Any) -> None:
     """Encode the shards that ``queue`` holds, up to the first None, in a process of its own."""
-    import os
-
-    import torch
-
     from stages.embed.encode import default_workers
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         work = open_job(job)
         workers = default_workers(work.device) if loaders is None else loaders
