@@ -77,7 +77,9 @@ def nearly_nearest(
     index = space.index
     rows = index.candidates(space.direction(vectors), 20 * count)
     songs = space.codes("song_id")
-    rows = np.flatnonzero(among & np.isin(songs, songs[rows[among[rows]]]))
+    is_near = np.zeros(int(songs.max()) + 1, dtype=bool)
+    is_near[songs[rows[among[rows]]]] = True
+    rows = np.flatnonzero(among & is_near[songs])
     cosines = np.full(len(among), np.nan, dtype=np.float32)
     cosines[rows] = space.units(space.vectors(rows)) @ space.direction(vectors)
     near = np.zeros(len(among), dtype=bool)

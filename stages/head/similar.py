@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EXACT = 1_000_000  # clips that are all compared
 _CHUNK_BYTES = 1 << 20  # of numbers that are worked on at a time, in the processor's cache
 _LEAST = 1e-12
+_FAR = 30.0  # deviations from 0, from which on a mean is taken away before it is multiplied, so that no digits are lost
 FILTERS = ("label", "artist", "album")
 _SHOWN = 5
 
@@ -101,13 +102,18 @@ class Space:
         norms = self._norms if self._norms is not None else np.ones(len(self.catalog), dtype=np.float32)
         cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
         weights = (scale * mean).astype(np.float32)
-        buffer = np.empty((_chunk_rows(self.dim), self.dim), dtype=np.float32)
-        for first, chunk in self.chunks():
-            centred = np.subtract(chunk, shift, out=buffer[: len(chunk)])
-            np.dot(centred, weights, out=cosines[first : first + len(chunk)])
-            if not known:
-                centred *= scale
-                norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+        if known and np.abs(shift * scale).max() < _FAR:
+            for first, shard in self._shards():
+                cosines[first : first + len(shard)] = shard.astype(np.float32, copy=False) @ weights
+            cosines -= float(shift.astype(np.float64) @ weights)
+        else:
+            buffer = np.empty((_chunk_rows(self.dim), self.dim), dtype=np.float32)
+            for first, chunk in self.chunks():
+                centred = np.subtract(chunk, shift, out=buffer[: len(chunk)])
+                np.dot(centred, weights, out=cosines[first : first + len(chunk)])
+                if not known:
+                    centred *= scale
+                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
         self._norms = norms
         cosines /= norms.clip(min=_LEAST)
         cosines[~self.usable] = np.nan
@@ -250,14 +256,16 @@ class Space:
         if not len(rows):
             return []
         codes = number[rows]
-        clips = np.bincount(codes)
-        mean = np.full(len(clips), -np.inf)
-        np.divide(np.bincount(codes, weights=cosines[rows]), clips, out=mean, where=clips > 0)
-        count = min(count, int((clips > 0).sum()))
-        least = np.partition(mean, len(mean) - count)[len(mean) - count]
-        near = np.flatnonzero(mean >= least)
+        clips, total = np.bincount(codes), np.bincount(codes, weights=cosines[rows])
+        there = np.flatnonzero(clips)
+        mean, count = total[there] / clips[there], min(count, len(there))
+        near = np.flatnonzero(mean >= np.partition(mean, len(mean) - count)[len(mean) - count])
         best = near[np.argsort(-mean[near], kind="stable")][:count]
-        return [(int(rows[(codes == code).argmax()]), float(mean[code]), int(clips[code])) for code in best.tolist()]
+        first = (rows[(codes == code).argmax()] for code in there[best].tolist())
+        return [
+            (int(row), float(mean[place]), int(clips[there[place]]))
+            for row, place in zip(first, best.tolist(), strict=True)
+        ]
 
     def codes(self, column: str) -> NDArray[np.int64]:
         """[rows] the ids of a column as numbers (`store.columns.codes`)."""
