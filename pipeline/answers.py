@@ -162,7 +162,8 @@ class PredictedSongs:
 
     Attributes
     ----------
-    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken).
+    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken);
+        and ``target`` where it estimates a number, which is the one score of each song then, in its own unit.
     failures : file -> why it could not be judged.
     """
 
@@ -200,10 +201,12 @@ class SimilarTo:
     ----------
     query : what it was taken for.
     compared : how many clips it was compared with.
+    recall : the share of what is truly nearest that such a search finds; below 1 beyond a million clips.
     """
 
     query: str
     dataset: str
     representation: str
     compared: int
+    recall: float
     similar: tuple[Similar, ...]

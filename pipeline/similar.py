@@ -30,6 +30,14 @@ def similar(
     ],
     dataset: Annotated[str, typer.Option("--dataset", help="a name in the store", metavar="D")] = "demo",
     backbone: BackboneOption = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--layer",
+            help="of a representation with layers: K from 0, mean, or mix: all side by side [the last]",
+            metavar="K|mean|mix",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="how many", metavar="K")] = 10,
     artists: Annotated[bool, typer.Option("--artists", help="answer with artists")] = False,
     not_same_artist: Annotated[bool, typer.Option("--not-same-artist", help="others' songs alone")] = False,
@@ -53,6 +61,7 @@ def similar(
         query,
         dataset,
         backbone=backbone,
+        layer=layer,
         count=count,
         artists=artists,
         not_same_artist=not_same_artist,
@@ -74,6 +83,7 @@ def find_similar(
     dataset: str,
     *,
     backbone: str | None = None,
+    layer: str | None = None,
     count: int = 10,
     artists: bool = False,
     not_same_artist: bool = False,
@@ -82,25 +92,48 @@ def find_similar(
     device: str = "auto",
 ) -> SimilarTo:
     """What lies nearest to a song, a file or an artist; `encore.similar` tells the parameters."""
+    from stages.head import layers
+    from stages.head.similar import Space
+
+    space = Space(store, dataset, layers.named(backbone, layer))
+    subject, vectors = _subject(store, space, query, weights, device)
+    return nearest_to(
+        space, subject, vectors, count=count, artists=artists, not_same_artist=not_same_artist, filters=filters
+    )
+
+
+def nearest_to(
+    space: Space,
+    subject: Query,
+    vectors: NDArray[np.floating],
+    *,
+    count: int,
+    artists: bool = False,
+    not_same_artist: bool = False,
+    filters: Sequence[str] = (),
+) -> SimilarTo:
+    """What lies nearest to a query, which has the representations ``vectors`` [clips, dim]."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from stages.head.similar import Space, parse_filters
+    from stages.head.index import nearly_nearest
+    from stages.head.similar import EXACT, parse_filters
 
-    space = Space(store, dataset, backbone)
     among = space.mask(parse_filters(filters))
-    subject, vectors = _subject(store, space, query, weights, device)
     among[subject.rows] &= subject.song is None
     is_own = np.zeros(len(among), dtype=bool)
     if subject.artist is not None:
         is_own = pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
     if not_same_artist or (artists and subject.song is None):
         among &= ~is_own
-    cosines = space.cosines(vectors)
     column = "artist_id" if artists else "song_id"
-    ranked = space.ranked(cosines, among, column, count)
+    recall, ranked = 1.0, None
+    if not artists and not filters and among.sum() > EXACT:
+        recall, ranked = nearly_nearest(space, among, vectors, count)
+    if ranked is None:
+        recall, ranked = 1.0, space.ranked(space.cosines(vectors), among, column, count)
     items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
-    return SimilarTo(subject.title, dataset, str(space.stored.name), int(among.sum()), items)
+    return SimilarTo(subject.title, space.catalog.info.name, space.name, int(among.sum()), recall, items)
 
 
 def _subject(
@@ -112,7 +145,7 @@ def _subject(
     from stages.head.similar import Query
 
     if not Path(query).expanduser().is_file():
-        subject = space.find(query)
+        subject = space.find(query, ", and there is no such file")
         return subject, space.vectors(subject.rows)
     from stages.devices import find_device
     from stages.embed.songs import encode_songs, find_songs, open_backbone, rows_of
@@ -128,7 +161,7 @@ def _subject(
         raise EncoreError(f"{query}: {encoded.failures[0]}")
     assert encoded.values is not None
     nothing = np.empty(0, dtype=np.int64)
-    return Query(query, nothing, query, songs[0].artist), encoded.values.reshape(len(encoded.song), -1)
+    return Query(query, nothing, query, songs[0].artist), space.read(encoded.values)
 
 
 def _item(space: Space, row: int, similarity: float, clips: int, column: str) -> Similar:
@@ -144,6 +177,8 @@ def _item(space: Space, row: int, similarity: float, clips: int, column: str) ->
 def similar_text(answer: SimilarTo, artists: bool) -> str:
     """A table for a person."""
     compared = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
+    if answer.recall < 1:
+        compared += f" by an index that finds {answer.recall:.0%} of what is nearest"
     lines = [f"nearest to {answer.query} ({compared}):"]
     if artists:
         rows = [

@@ -136,11 +136,15 @@ class Catalog:
             else:
                 arrays.append(pa.nulls(rows, type=schema_field.type))
         table = pa.table(arrays, schema=CATALOG_SCHEMA)
-        keys = table.select(["artist_id", "song_id", "start_s", "clip_id"])
-        order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
-        catalog = cls(info, table.take(order).combine_chunks())
+        catalog = cls(info, table)
+        catalog = cls(info, table.take(catalog.order()).combine_chunks())
         catalog.check()
         return catalog
+
+    def order(self) -> pa.Array:
+        """The rows by artist, song, stretch and clip."""
+        keys = self.table.select(["artist_id", "song_id", "start_s", "clip_id"])
+        return pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

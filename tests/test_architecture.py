@@ -16,9 +16,16 @@ TOP_LEVEL = {
     *("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"),
 }
 FOLDERS = (
-    *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden"),
+    *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden", "tests/soak"),
     *("stages/splits", "stages/embed", "stages/embed/datasets", "stages/embed/inputs", "stages/embed/backbones"),
-    *("stages/embed/objectives", "stages/embed/tables", "stages/head", "stages/head/heads", "stages/head/graph"),
+    *(
+        "stages/embed/engines",
+        "stages/embed/objectives",
+        "stages/embed/tables",
+        "stages/head",
+        "stages/head/heads",
+        "stages/head/graph",
+    ),
     *("stages/head/training", "stages/head/scores", "stages/head/runs"),
 )
 
@@ -38,7 +45,8 @@ MAY_IMPORT = {
 # Imported where they are used, and by no file on its top level.
 WAIT = {
     *("dgl", "faiss", "h5py", "jinja2", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
-    *("sklearn", "soundfile", "symusic", "torch_geometric", "torchaudio", "transformers"),
+    *("dask", "distributed", "onnx", "onnxruntime", "s3fs", "sklearn", "soundfile", "starlette", "submitit", "symusic"),
+    *("torch_geometric", "torchaudio", "transformers", "uvicorn"),
 }
 # What is imported before anyone has named a command or a data set, and what it must not bring along, however far off.
 LIGHT = {

@@ -318,9 +318,9 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     own = name is None or name == trained.dataset
     name = trained.dataset if name is None else name
     if trained.representation is None:
-        clips = from_catalog(store.read_catalog(name), store)
+        clips = from_catalog(store.read_catalog(name), store, target=trained.head.target)
     else:
-        clips = load(store, name, trained.representation)
+        clips = load(store, name, trained.representation, target=trained.head.target)
     unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
     part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
     prediction = trained.head.score(clips, part, find_device(device))
@@ -392,6 +392,7 @@ def similar(
     name: str,
     *,
     backbone: str | None = None,
+    layer: str | None = None,
     count: int = 10,
     artists: bool = False,
     not_same_artist: bool = False,
@@ -403,6 +404,7 @@ def similar(
 
     Parameters
     ----------
+    layer : of a representation with layers: its number, ``mean``, or ``mix`` (all side by side); by default the last.
     query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
     artists : answer with artists.
     not_same_artist : leave the artist's own songs out.
@@ -427,6 +429,7 @@ def similar(
         os.fspath(query),
         name,
         backbone=backbone,
+        layer=layer,
         count=count,
         artists=artists,
         not_same_artist=not_same_artist,

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from stages import registry
 from stages.configure import configure
@@ -20,8 +22,10 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
+from stages.embed.datasets.folder import stretches_along
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
+from stages.embed.songs import check_segments
 from stages.embed.train import Trained, train
 from stages.embed.weights import read_about
 from stages.progress import note
@@ -32,6 +36,7 @@ from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
+from store.words import plural
 
 _SPLIT_SEED = 0
 _TRAINING = {field.name for field in dataclasses.fields(Training)}
@@ -72,6 +77,8 @@ def train_backbone(
     out: Path | None,
     device_name: str,
     workers: int | None,
+    segments_s: float | None = None,
+    hop_s: float | None = None,
 ) -> TrainReport:
     """Train a backbone on the training songs of a collection.
 
@@ -82,8 +89,11 @@ def train_backbone(
         where it is new), so that the test songs of a head are never among the training songs of its backbone.
     weights : a checkpoint to start from, where training goes on from another one (as in fine-tuning).
     changes : settings of the training and of the backbone.
+    segments_s, hop_s : train on stretches of so many seconds, one every so many seconds of each clip (one behind the
+        other by default), instead of on whole clips. Stretches of a song are all in one part.
     """
     started = time.perf_counter()
+    check_segments(segments_s, hop_s)
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
     torch.manual_seed(seed)
@@ -128,13 +138,20 @@ def train_backbone(
         "labels": list(labels.names) if objective.LABELLED else [],
         "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
+    clips, carried = catalog, labels.carried
+    if segments_s is not None and len(train_rows) + len(validation_rows):
+        about["segments"] = [segments_s, hop_s or segments_s]
+        clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
+        part, carried = part[owner], carried[owner]
+        train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
+        note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
     trained = train(
         backbone,
         objective,
-        ClipTable(catalog, backbone.input),
+        ClipTable(clips, backbone.input),
         train_rows=train_rows,
         validation_rows=validation_rows,
-        carried=labels.carried,
+        carried=carried,
         settings=settings,
         out=out,
         about=about,
@@ -142,6 +159,31 @@ def train_backbone(
         workers=default_workers(device) if workers is None else workers,
     )
     return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+
+
+def in_segments(
+    catalog: Catalog, rows: NDArray[np.int64], segments_s: float, hop_s: float
+) -> tuple[Catalog, NDArray[np.int64]]:
+    """The stretches of some clips as clips of their own, and [stretches] the catalog row of each.
+
+    A clip of 30 s has 19 stretches of 3 s that begin 1.5 s after each other; one that is shorter is its own stretch.
+    """
+    root = Path(catalog.info.data_root or ".").resolve()
+    paths = catalog.strings("path")
+    clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
+    whole = dict(enumerate(clips))
+    stretches = [
+        (row, *stretch)
+        for row in rows.tolist()
+        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
+    ]
+    owner, starts, lengths = zip(*stretches, strict=True)
+    table = catalog.table.take(pa.array(owner))
+    ids = [f"{clip}@{start or 0:g}" for clip, start in zip(table.column("clip_id").to_pylist(), starts, strict=True)]
+    for name, values in (("clip_id", ids), ("start_s", starts), ("duration_s", lengths)):
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return Catalog(catalog.info, table.combine_chunks()), np.array(owner, dtype=np.int64)
 
 
 def _trainable(name: str) -> type[Backbone]:

@@ -176,7 +176,7 @@ def others_labels(data: Collection, split: Split) -> tuple[NDArray[np.float64], 
     counts, number = np.zeros(data.labels.shape), np.zeros(len(data))
     counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
     own = training.of_clip >= 0
-    counts[own] -= training.labels[training.of_clip[own]]
+    counts[own] -= training.truth[training.of_clip[own]]
     number[own] -= 1
     return counts, number
 

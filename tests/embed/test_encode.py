@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import zipfile
@@ -338,6 +339,40 @@ def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type
     with pytest.raises(EncoreError, match=words) as told:
         list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
     assert told.type is kind
+
+
+class Collecting:
+    """A table whose workers collect garbage; its numbers are the process ids of those that were finalised."""
+
+    def __init__(self) -> None:
+        self.finalised: list[int] = []
+
+    def __getitem__(self, batch: int) -> list[int]:
+        gc.collect()
+        return self.finalised
+
+
+class Cycle:
+    """What only a collection of garbage lets go of."""
+
+    def __init__(self, finalised: list[int]) -> None:
+        self.itself, self.finalised = self, finalised
+
+    def __del__(self) -> None:
+        self.finalised.append(os.getpid())
+
+
+def test_workers_do_not_collect_what_this_process_has_let_go_of() -> None:
+    """It may be an event of a GPU, and CUDA ends a forked process that touches one."""
+    table = Collecting()
+    gc.disable()
+    try:
+        Cycle(table.finalised)
+        assert list(load_in_workers(table, [0, 1], 2, pin=False)) == [[], []]
+    finally:
+        gc.enable()
+    gc.collect()
+    assert table.finalised == [os.getpid()]
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 9])

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store.arrays import shard_rows
 from store.errors import StoreError
 from store.layout import Store
 from store.merge import update
 from store.reader import Representations
 from store.schema import Catalog
-from store.writer import shard_rows
 from tests.processes import Process
 from tests.store.test_store import NAME, Array, catalog, names, numbers, open_writer, tree
 

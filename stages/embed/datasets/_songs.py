@@ -205,15 +205,22 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
 
 
-def stretches_along(path: Path, clip_s: float, hop_s: float) -> list[Stretch]:
-    """A stretch of ``clip_s`` seconds every ``hop_s`` seconds; the whole song where it is no longer than one."""
-    length_s = _length_s(Path("/"), path.relative_to("/").as_posix(), follow_links=True)
+def stretches_along(path: Path, clip_s: float, hop_s: float, of: Stretch = (None, None)) -> list[Stretch]:
+    """A stretch of ``clip_s`` seconds every ``hop_s`` seconds; the whole song where it is no longer than one.
+
+    Parameters
+    ----------
+    of : the stretch of the song that is cut, in place of all of it.
+    """
+    begin_s, length_s = of[0] or 0.0, of[1]
+    if length_s is None:
+        length_s = _length_s(Path("/"), path.relative_to("/").as_posix(), follow_links=True) - begin_s
     if length_s <= clip_s:
-        return [(None, None)]
+        return [of]
     count = int((length_s - clip_s) / hop_s + 1e-3) + 1  # files end some samples early
     if count > MAX_ROWS:
         raise RequestError(f"{path}: {count:,} stretches, and {MAX_ROWS:,} are the most; give a longer --hop")
-    return [(round(i * hop_s, 3), clip_s) for i in range(count)]
+    return [(round(begin_s + i * hop_s, 3), clip_s) for i in range(count)]
 
 
 def _length_s(root: Path, relative: str, *, follow_links: bool) -> float:

@@ -43,6 +43,7 @@ from stages.embed.datasets._songs import (
     is_song,
     named_songs,
     songs_under,
+    spread,
     stable_id,
     stretches_along,
 )
@@ -308,6 +309,11 @@ def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Cat
         "song_id": [f"{number:09}" for number in range(len(paths))],
     }
     return _unlabelled(name, cut_columns(root, columns, [count] * len(paths), clip_s, follow_links=True))
+
+
+def stretches_of(length_s: float, count: int, clip_s: float) -> list[tuple[float | None, float | None]]:
+    """Start and duration in seconds of the clips that `clips_of` cuts from a song of that length."""
+    return spread(length_s, count, clip_s)
 
 
 def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:

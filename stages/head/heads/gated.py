@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Facts, Spec, TrainedHead
+from stages.head.heads import Draw, Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
@@ -19,7 +19,7 @@ from stages.head.scores.task import Task
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
-_LEAST = 1e-4  # probabilities are kept this far from 0 and 1
+_LEAST = 1e-4  # squared distance of a clip from its neighbours, whose logarithm is taken
 _HIDDEN = (0.05, 0.95)  # whatever the split, artists with labels and artists without are seen
 
 
@@ -48,10 +48,12 @@ class Gated(TrainedHead):
     * ``gate`` >= 0 is a small network of how many songs and neighbours there are, how far they agree (highest
       share, entropy) and how far the clip lies from their mean.
 
-    The labels of a clip's own song are never part of its evidence. In every epoch the labels of some artists, drawn
-    anew, are hidden whole: otherwise the network would never have seen an artist without labels, and lean on them
-    where there are none. They are as many as there will be: the share of validation clips whose artist has no training
-    song, which no label tells. Where nothing is known of the artist the evidence is zero and the song is left alone.
+    Where a number is asked for, the evidence is how far the smoothed mean of the artist's other training songs lies
+    from that of all. The labels of a clip's own song are never part of its evidence. In every epoch the labels of some
+    artists, drawn anew, are hidden whole: otherwise the network would never have seen an artist without labels, and
+    lean on them where there are none. They are as many as there will be: the share of validation clips whose artist has
+    no training song, which no label tells. Where nothing is known of the artist the evidence is zero and the song is
+    left alone.
     """
 
     NAME = "gated"
@@ -61,18 +63,28 @@ class Gated(TrainedHead):
     READS_NEIGHBOURS = True
     BY_ARTIST = True
     Config = Config
+    INPUTS = (
+        *TrainedHead.INPUTS,
+        NetworkInput("mean", "the mean of the artist's other clips; NaN where there are none", is_vector=True),
+        NetworkInput(
+            "deviation", "their deviation, divided by their number; NaN as well", is_vector=True, is_spread=True
+        ),
+        NetworkInput("degree", "how many they are"),
+        NetworkInput("counts", "how many of the artist's other training songs carry each label"),
+        NetworkInput("songs", "how many such songs there are"),
+    )
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """The counts of `count_songs`; ``prior``: [labels] float32, each label's share of the training clips; and
         ``hidden``: the share of artists whose labels are hidden in an epoch.
         """
-        prior = collection.task.prior(collection.labels[split == 0]).clip(_LEAST, 1 - _LEAST)
+        prior = collection.task.clear(torch.from_numpy(collection.task.prior(collection.truth[split == 0])))
         known = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
         new = ~np.isin(collection.artist[split == 1], known)
         return {
             **count_songs(collection, split),
-            "prior": torch.from_numpy(prior.astype(np.float32)),
+            "prior": prior.float(),
             "hidden": float(np.clip(new.mean(), *_HIDDEN)) if len(new) else _HIDDEN[0],
         }
 
@@ -89,11 +101,11 @@ class Gated(TrainedHead):
         collection, training = self.collection, training_songs(self.collection, self.split)
         carrying, songs = artist_counts(collection, self.facts)
         known = collection.artist >= 0
-        counts = np.zeros(collection.labels.shape, dtype=np.float32)
+        counts = np.zeros(collection.truth.shape, dtype=np.float32)
         number = np.zeros(len(collection), dtype=np.float32)
         counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
         own = training.of_clip >= 0
-        counts[own] -= training.labels[training.of_clip[own]]
+        counts[own] -= training.truth[training.of_clip[own]]
         number[own] -= 1
         return counts, number
 
@@ -152,10 +164,9 @@ class _Network(nn.Module):
         smoothing = F.softplus(self.smoothing)
         share = (counts + smoothing * prior) / (songs + smoothing).unsqueeze(1)
         distance = has * (x - mean).square().mean(dim=1).add(_LEAST).log()
-        entropy = -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
-        circumstances = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
+        agreement = self.task.agreement(share)
+        circumstances = (songs.log1p(), degree.log1p(), *agreement, distance, (songs > 0).float())
         return share, F.softplus(self.gate(torch.stack(circumstances, dim=1)))
 
     def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
-        share = share.clamp(_LEAST, 1 - _LEAST)
-        return self.task.link(share) - self.task.link(prior)
+        return self.task.link(self.task.clear(share)) - self.task.link(prior)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from stages.splits.regimes import PARTS
 from store.errors import RequestError
 from store.inventory import describe_collection
 from store.layout import Store, match
-from store.runs import count_by_mode
+from store.runs import count_by_mode, target_of
 from store.schema import CatalogInfo
 
 Document = dict[str, Any]
@@ -32,15 +33,17 @@ _REGIMES = ("random", "album", "artist", "official")  # the order of tables; fol
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which runs are shown: the options of ``encore report``. No ``regime`` means all of them.
+    """Which runs are shown: the options of ``encore report``.
 
-    ``audio`` is where a page finds the songs' files: what stands before their paths.
+    No ``regime`` means all of them, and folds are of their regime; no ``target`` those of labels. ``audio`` is where a
+    page finds the songs' files: what stands before their paths.
     """
 
     backbone: str | None
     modes: Sequence[str]
     regime: str | None
     against: str
+    target: str | None = None
     ensemble: Sequence[str] = ()
     inductive: bool = False
     audio: str | None = None
@@ -92,7 +95,7 @@ class Story:
 def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -> Story:
     """Gather what there is to tell of a collection; ``draws`` says whether maps and details are wanted too."""
     catalog = store.read_catalog(dataset)
-    data = from_catalog(catalog, store, keeps=False)
+    data = from_catalog(catalog, store, target=request.target, keeps=False)
     clips = Clips(catalog, data)
     views, documents, runs = [], [], []
     for representation, regime in _folders(store, catalog.info, request):
@@ -104,6 +107,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     todo = "" if names else made.embed_command(dataset, f"{catalog.info.backbone}-")
     if names and not documents:
         todo = f"encore compare {dataset} --regimes {request.regime or 'random,artist'}"
+        todo += "" if request.target is None else f" --target {shlex.quote(request.target)}"
     contents = audit(catalog, store)
     scored = [{**document, "resampled": document.pop("resampled")} for document in documents if "scores" in document]
     drawn = match(names, request.backbone) if draws else []
@@ -153,13 +157,14 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
         folders = [folder for folder, count in {**unread, **counts[name or "metadata"]}.items() if count]
         regimes = {regime for folder in folders for regime in _regimes(folder, request)}
         order = sorted(regimes, key=lambda r: (_REGIMES.index(r.partition("-")[0]), r))
-        pairs += [(name, regime) for regime in order if request.regime in (None, regime)]
+        pairs += [(name, regime) for regime in order if request.regime in (None, regime, regime.partition("-")[0])]
     return pairs
 
 
 def _regimes(folder: str, request: Request) -> list[str]:
     """The regime of a folder of runs of one of the request's modes; none of another folder."""
-    if folder.endswith("-inductive") and not request.inductive:
+    folder, target = target_of(folder)
+    if target != request.target or (folder.endswith("-inductive") and not request.inductive):
         return []
     names = [
         folder.removeprefix(f"{mode}-").removesuffix("-inductive")
@@ -227,7 +232,9 @@ def _scores(tested: Tested) -> Document:
 
 
 def _drawn(store: Store, tested: Tested, clips: Clips) -> Document:
-    """What the page's script shows of each mode."""
+    """What the page's script shows of each mode; of numbers it shows where the test clips lie, and tables the rest."""
+    if not tested.task.CHOOSES:
+        return _on_map(tested, clips)
     return {
         "modes": {
             str(mode): {
@@ -283,7 +290,8 @@ def _on_map(tested: Tested, clips: Clips) -> Document:
         part = tested.data.parts(tested.regime, seed)[max(fold - 1, 0)].tolist()
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
-    given = {str(mode): clips.numbered(runs[0].chosen) for mode, runs in tested.runs.items()}
+    runs = tested.runs if tested.task.CHOOSES else {}
+    given = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
     return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": given}
 
 

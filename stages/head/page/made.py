@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ def runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
+        command += "" if tested.data.target is None else f" --target {shlex.quote(tested.data.target)}"
         command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
         machines = "; ".join(dict.fromkeys(_machine(run.record.environment) for run in runs))

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.head.audit import Audit
+from stages.head.modes import Mode
 from stages.head.report import KINDS, Report
 from stages.head.scores.bootstrap import interval
-from stages.head.scores.metrics import Metric
+from stages.head.scores.metrics import Metric, significant
 from stages.head.scores.task import METRICS
 
 Cell = str | int | float | None
@@ -27,11 +28,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``."""
+    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``; None for three
+    significant ones.
+    """
 
     title: str
     scale: float = 1.0
-    digits: int = 0
+    digits: int | None = 0
     sign: str = ""
 
     @classmethod
@@ -44,7 +47,8 @@ class Column:
             return "-"
         if isinstance(cell, str):
             return cell
-        return f"{self.scale * cell:{self.sign},.{self.digits}f}"
+        digits = significant(self.scale * cell) if self.digits is None else self.digits
+        return f"{self.scale * cell:{self.sign},.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Table:
     rows : cells as they are stored: scores are fractions.
     heat : whether its numbers are shaded by their size, from 0 to 1.
     note : what a reader must know to read it.
+    best : row and column of the cell that is the best beyond noise; None where there is none.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Table:
     rows: list[list[Cell]]
     note: str = ""
     heat: bool = False
+    best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
         titles = [column.title for column in self.columns]
@@ -210,7 +216,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
                 draws.setdefault(key, {})[view["regime"]] = view["resampled"][mode]
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
-    gap = {"random", "artist"} <= set(regimes)
+    counterparts = {regime: regime.replace("random", "artist") for regime in regimes if regime.startswith("random")}
+    gap = next((pair for pair in counterparts.items() if pair[1] in regimes), None)
     columns = [Column("representation"), Column("mode")]
     for regime in regimes:
         columns += [Column.of(metric, regime), Column.of(metric, "±")]
@@ -222,8 +229,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         for regime in regimes:
             values = scores.get(regime)
             row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
-        means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
-        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}))] if gap else []
+        means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
+        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}), gap)] if gap else []
         row += [thesis.get(key)] if thesis else []
         rows.append(row)
     note = (
@@ -231,16 +238,16 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     )
     if gap:
         note += (
-            " The artist gap is random minus artist, what a mode owes to artists that it was trained on, with its 95 % "
-            "interval over resampled artists of both."
+            f" The artist gap is {' minus '.join(gap)}, what a mode owes to artists that it was trained on, with its "
+            "95 % interval over resampled artists of both."
         )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
 
 
-def _gap(draws: Mapping[str, NDArray[np.float64]]) -> tuple[float | None, float | None]:
+def _gap(draws: Mapping[str, NDArray[np.float64]], gap: tuple[str, str]) -> tuple[float | None, float | None]:
     """The interval of the artist gap, of scores that were drawn independently."""
-    return interval(draws["random"] - draws["artist"]) if {"random", "artist"} <= draws.keys() else (None, None)
+    return interval(draws[gap[0]] - draws[gap[1]]) if set(gap) <= draws.keys() else (None, None)
 
 
 def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:
@@ -268,12 +275,44 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
-    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    best = next(((place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best), None)
+    note += " In bold: better than the next best, beyond noise." if best else ""
+    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note, best=best)]
+    tables += [_of_metric(report, each, name, base) for each in report.task.TESTED if each != metric]
+    tables += [_of_labels(report, name)] if any(entry.by_label for entry in report.modes.values()) else []
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
+def _of_metric(report: Report, metric: Metric, name: str, base: Mode | None) -> Table:
+    """Another metric with its intervals and paired tests."""
+    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
+    rows: list[list[Cell]] = []
+    for mode, entry in report.modes.items():
+        score = entry.others.get(metric.name, entry.overall)
+        row: list[Cell] = [str(mode), score.score, *(score.interval or (None, None))]
+        if base is not None:
+            row += [None, None] if score.against is None else [score.against.difference, score.against.p]
+        rows.append(row)
+    note = f"{metric.title}, {metric.unit}{'; less is better' if metric.less_is_better else ''}."
+    return Table(f"{name}-{metric.name}", f"{metric.title} with intervals", tuple(columns), rows, note)
+
+
+def _of_labels(report: Report, name: str) -> Table:
+    """Each mode's mean absolute error for every label, and the label's rank among all."""
+    columns = [Column("label"), Column("clips")]
+    rows: list[list[Cell]] = []
+    for mode in report.modes:
+        columns += [Column.of(report.task.within, str(mode)), Column("rank")]
+    for label, of in next(iter(report.modes.values())).by_label.items():
+        errors = [entry.by_label[label] for entry in report.modes.values()]
+        rows.append([label, of.clips, *(cell for error in errors for cell in (error.error, error.rank))])
+    note = f"{report.task.within.title}, {report.task.within.unit}; rank 1 has the least."
+    return Table(f"{name}-by-label", "Error by label", tuple(columns), rows, note)
+
+
 def _of_kind(report: Report, kind: str, name: str) -> Table | None:
-    metric = report.task.main
+    metric = report.task.within
     first = next(iter(report.modes.values())).by_kind[kind]
     if not first:
         return None
@@ -290,4 +329,4 @@ def _of_kind(report: Report, kind: str, name: str) -> Table | None:
             rows = [[*row, entry.thesis_deviation] for row, entry in zip(rows, entries, strict=True)]
     clips = ", ".join(f"{bucket}: {score.clips:,}" for bucket, score in first.items())
     note = f"{metric.title}, {metric.unit}. Clips: {clips}."
-    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=True)
+    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=report.task.CHOOSES)

@@ -1,21 +1,20 @@
-"""The task of a collection: everything that depends on whether its clips carry one label or several.
+"""The task of a collection: what depends on whether its clips carry one label, several labels, or a number.
 
 A task decides what a network puts out, which loss it learns from, how scores become decisions, which metrics judge
-them and how these are printed. Heads, the training loop and reports ask the task and never which one it is. A third
-task (regression on numeric targets) is one more class here.
+them and how these are printed. Heads, the training loop and reports ask the task and never which one it is.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Float, Num
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,9 +22,12 @@ from stages.head.scores import metrics, thresholds
 from stages.head.scores.metrics import Metric
 from stages.head.scores.prediction import Prediction
 
-Truth = NDArray[np.bool_]  # [clips, labels]; a regression's would be [clips, targets] numbers
+Truth = NDArray[Any]  # [clips, labels] bool, or a regression's [clips, 1] float64
 Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
+
+_LEAST = 1e-4  # probabilities are kept this far from 0 and 1 where their logarithm is taken
+_ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Task(ABC):
     TITLE : what a clip carries, in words.
     DECISION : how scores become a decision, in words.
     HAS_THRESHOLDS : whether thresholds decide.
+    CHOOSES : whether a decision is a set of labels; else it is a number.
+    TESTED : the metrics that reports give intervals and paired tests of; the main one where none is named.
     METRICS : what judges it; the first is the main metric, which early stopping watches and tables show first.
     """
 
@@ -45,14 +49,28 @@ class Task(ABC):
     TITLE: ClassVar[str]
     DECISION: ClassVar[str]
     HAS_THRESHOLDS: ClassVar[bool]
+    CHOOSES: ClassVar[bool] = True
     METRICS: ClassVar[tuple[Metric, ...]]
+    TESTED: ClassVar[tuple[Metric, ...]] = ()
 
     @property
     def main(self) -> Metric:
         """The main metric."""
         return self.METRICS[0]
 
+    @property
+    def within(self) -> Metric:
+        """The metric that compares kinds of clips with each other; one that `totals` gives."""
+        return self.main
+
     # What a network learns.
+
+    def fitted(self, truth: Truth, scale: str) -> Task:  # noqa: ARG002
+        """The task as a network learns it from ``truth`` of the training clips; ``scale`` is `Settings.target_scale`.
+
+        Only a regression learns anything here: the unit and origin of its target.
+        """
+        return self
 
     @abstractmethod
     def outputs(self, labels: Sequence[str]) -> int:
@@ -67,7 +85,31 @@ class Task(ABC):
         """Scores on the scale of a network's outputs: how far evidence counted elsewhere moves an output."""
 
     @abstractmethod
-    def target(self, truth: Bool[Tensor, "clips labels"]) -> Num[Tensor, "clips ..."]:
+    def bounded(self, score: Tensor) -> Tensor:
+        """Scores, those that rounding or a correction has pushed out of their range brought back to its ends."""
+
+    @abstractmethod
+    def clear(self, score: Tensor) -> Tensor:
+        """Scores, those at the ends of their range moved so far inside that `link` is finite."""
+
+    @abstractmethod
+    def is_score(self, score: Scores) -> Truth:
+        """[clips] whether all of a clip's scores [clips, outputs] are within their range, but for rounding."""
+
+    @abstractmethod
+    def agreement(self, share: Float[Tensor, "clips outputs"]) -> tuple[Tensor, Tensor]:
+        """Two numbers [clips] that say how decided scores ``share`` (of an artist's songs, say) are."""
+
+    @abstractmethod
+    def of_songs(self, truth: Truth, first: NDArray[np.int64]) -> Truth:
+        """[songs, outputs] the truth of songs from that of their clips, which begin at ``first`` [songs]."""
+
+    @abstractmethod
+    def curvature(self, truth: Num[Tensor, "train outputs"]) -> Float[Tensor, " outputs"]:
+        """The second derivative of the loss of a clip by each output, on average, where nothing is known of it."""
+
+    @abstractmethod
+    def target(self, truth: Num[Tensor, "clips outputs"]) -> Num[Tensor, "clips ..."]:
         """The truth as `loss` compares outputs with it."""
 
     @abstractmethod
@@ -77,7 +119,7 @@ class Task(ABC):
         """What training minimises: the mean, or with ``reduction="none"`` each term, of the negative log likelihood."""
 
     @abstractmethod
-    def balance(self, truth: Bool[Tensor, "train labels"]) -> Tensor:
+    def balance(self, truth: Num[Tensor, "train outputs"]) -> Tensor:
         """Class weights that give every class the same total weight, and a training clip 1 on average."""
 
     @abstractmethod
@@ -123,8 +165,12 @@ class Task(ABC):
         """[clips, sums] numbers of each clip whose sums over clips give the main metric (`total`)."""
 
     @abstractmethod
+    def totals(self, sums: Floats) -> dict[str, Floats]:
+        """By name, [...] the metrics that sums of `tally` [..., sums] over any clips give; the main one among them."""
+
     def total(self, sums: Floats) -> Floats:
         """[...] the main metric from sums of `tally` [..., sums] over any clips."""
+        return self.totals(sums)[self.main.name]
 
 
 class _Labels(Task):
@@ -132,6 +178,27 @@ class _Labels(Task):
 
     def outputs(self, labels: Sequence[str]) -> int:
         return len(labels)
+
+    def bounded(self, score: Tensor) -> Tensor:
+        return score.clamp(0, 1)
+
+    def clear(self, score: Tensor) -> Tensor:
+        return score.clamp(_LEAST, 1 - _LEAST)
+
+    def is_score(self, score: Scores) -> Truth:
+        return np.asarray(((score > -_ROUNDING) & (score < 1 + _ROUNDING)).all(axis=1))
+
+    def agreement(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The highest share, and the entropy of all."""
+        return share.amax(dim=1), -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
+
+    def of_songs(self, truth: Truth, first: NDArray[np.int64]) -> Truth:
+        """The labels that any of a song's clips carries."""
+        return np.logical_or.reduceat(truth, first) if len(first) else truth[:0]
+
+    def curvature(self, truth: Tensor) -> Tensor:
+        share = truth.float().mean(dim=0)
+        return share * (1 - share)
 
     def prior(self, truth: Truth) -> Floats:
         share: Floats = truth.mean(axis=0)
@@ -144,10 +211,10 @@ class _Labels(Task):
         chosen[:, int(share.argmax())] = True
         return Prediction(np.broadcast_to(share.astype(np.float32), chosen.shape), chosen)
 
-    def total(self, sums: Floats) -> Floats:
+    def totals(self, sums: Floats) -> dict[str, Floats]:
         """2 hits / (true + chosen): micro F1, which is accuracy where each clip has and gets one label."""
         total = sums[..., 1] + sums[..., 2]
-        return np.divide(2 * sums[..., 0], total, out=np.zeros_like(total), where=total > 0)
+        return {self.main.name: np.divide(2 * sums[..., 0], total, out=np.zeros_like(total), where=total > 0)}
 
 
 class MultiLabel(_Labels):
@@ -241,8 +308,123 @@ class SingleLabel(_Labels):
         return np.stack([hits, *np.ones((2, len(hits)))], axis=1).astype(np.float64)
 
 
-MULTI_LABEL, SINGLE_LABEL = MultiLabel(), SingleLabel()
-TASKS: dict[str, Task] = {task.NAME: task for task in (MULTI_LABEL, SINGLE_LABEL)}
+@dataclass(frozen=True)
+class Regression(Task):
+    """A number a clip, such as its popularity. Scores and decisions are that number, in its own unit.
+
+    A network learns ``(number - origin) / unit`` by its squared error, so that least squares is what is minimised
+    whatever the unit; scores are turned back.
+
+    Attributes
+    ----------
+    origin, unit : of the target as a network learns it (`fitted`).
+    """
+
+    NAME = "regression"
+    TITLE = "a number a clip"
+    DECISION = "a number is estimated"
+    HAS_THRESHOLDS = False
+    CHOOSES = False
+    METRICS = (metrics.R2, metrics.RMSE, metrics.MAE, metrics.SPEARMAN)
+    TESTED = METRICS
+
+    origin: float = 0.0
+    unit: float = 1.0
+
+    @property
+    def within(self) -> Metric:
+        """The absolute error: R2 is relative to how far the numbers of a kind spread by themselves."""
+        return metrics.MAE
+
+    def fitted(self, truth: Truth, scale: str) -> Task:
+        """``deviation``: mean 0 and standard deviation 1; ``range``: from -0.5 to 0.5 on the training clips."""
+        if scale == "range":
+            low, high = float(truth.min()), float(truth.max())
+            origin, unit = low / 2 + high / 2, high - low
+        else:
+            origin, unit = float(truth.mean()), float(truth.std())
+        return replace(self, origin=origin, unit=unit or 1.0)
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        return len(labels)
+
+    def activate(self, outputs: Tensor) -> Tensor:
+        return outputs * self.unit + self.origin
+
+    def link(self, score: Tensor) -> Tensor:
+        return (score - self.origin) / self.unit
+
+    def bounded(self, score: Tensor) -> Tensor:
+        return score
+
+    def clear(self, score: Tensor) -> Tensor:
+        return score
+
+    def is_score(self, score: Scores) -> Truth:
+        return np.asarray(np.isfinite(score).all(axis=1))
+
+    def agreement(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """How far, and how far squared, it lies from the middle of all."""
+        distance = self.link(share).squeeze(1)
+        return distance, distance.square()
+
+    def of_songs(self, truth: Truth, first: NDArray[np.int64]) -> Truth:
+        """The mean of a song's clips."""
+        if not len(first):
+            return truth[:0]
+        clips = np.diff(np.append(first, len(truth)))[:, None]
+        mean: Truth = np.add.reduceat(truth, first) / clips
+        return mean
+
+    def curvature(self, truth: Tensor) -> Tensor:
+        return torch.full((truth.shape[1],), 2.0, device=truth.device)
+
+    def target(self, truth: Tensor) -> Tensor:
+        """[clips, 1] the number in the unit that networks learn."""
+        return self.link(truth).float()
+
+    def loss(self, outputs: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        return F.mse_loss(outputs, target, reduction=reduction)
+
+    def balance(self, truth: Tensor) -> Tensor:
+        """1: numbers have no classes (`stages.head.checks` refuses the setting)."""
+        return truth.new_ones(1)
+
+    def weigh(self, balance: Tensor, target: Tensor) -> Tensor:
+        return balance.expand_as(target)
+
+    def decide(self, score: NDArray[np.float32], threshold: Floats | None = None) -> Prediction:
+        """The score itself."""
+        if threshold is not None:
+            raise ValueError("no threshold decides on a number")
+        return Prediction(score, score)
+
+    def prior(self, truth: Truth) -> Floats:
+        """[1] the mean, which has the least squared error."""
+        mean: Floats = truth.mean(axis=0)
+        return mean
+
+    def baseline(self, truth: Truth, clips: int) -> Prediction:
+        """The mean of the training clips."""
+        return self.decide(np.full((clips, 1), self.prior(truth), dtype=np.float32))
+
+    def tally(self, truth: Truth, chosen: Truth) -> Floats:
+        """[clips, 5] one, the squared and the absolute error, the number and its square (from the mean of these)."""
+        error = chosen[:, 0].astype(np.float64) - truth[:, 0]
+        number = truth[:, 0] - truth[:, 0].mean() if len(truth) else truth[:, 0]
+        return np.stack([np.ones_like(error), error**2, np.abs(error), number, number**2], axis=1)
+
+    def totals(self, sums: Floats) -> dict[str, Floats]:
+        """R2, RMSE and MAE; NaN where they are not defined."""
+        count, squared, absolute, number, square = np.moveaxis(sums, -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = square - number**2 / count
+            r2 = np.where(spread > metrics.LEAST_SPREAD * square, 1 - squared / spread, np.nan)
+            return {"r2": r2, "rmse": np.sqrt(squared / count), "mae": absolute / count}
+
+
+MULTI_LABEL, SINGLE_LABEL, REGRESSION = MultiLabel(), SingleLabel(), Regression()
+TASKS: dict[str, Task] = {task.NAME: task for task in (MULTI_LABEL, SINGLE_LABEL, REGRESSION)}
 METRICS = {metric.name: metric for task in TASKS.values() for metric in task.METRICS}
 
 
