@@ -71,7 +71,8 @@ class Head(ABC):
     CITATION : where it comes from.
     Config : the frozen dataclass of the settings that it alone reads; a base `stages.head.settings.Checked` checks
         the bounds that fields name by `stages.head.settings.setting`. No key may be one of the trainer's `Settings`.
-        One called ``inductive`` says whether only training clips are neighbours.
+        One called ``inductive`` says whether only training clips are neighbours, and one called ``average`` how much
+        of the running mean of its weights a step keeps: these are then what scores.
     READS_SONGS : whether it reads representations at all.
     READS_ARTISTS : whether it says nothing of its own where no artist is known.
     READS_NEIGHBOURS : whether other clips' representations take part in a clip's score.

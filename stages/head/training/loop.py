@@ -20,6 +20,7 @@ from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
+from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss
@@ -164,6 +165,7 @@ class _Loop:
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.average = Average(network, getattr(binder.spec.config, "average", 0.0))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
@@ -179,13 +181,14 @@ class _Loop:
                     f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
                     f"a lower learning rate than {settings.learning_rate:g} may hold it"
                 )
-            score = self._validate()
+            with self.average.swapped():
+                score = self._validate()
+                if self._rank(score) > self._rank(progress.best_score):
+                    progress.best_score, progress.best_epoch = score, epoch
+                    progress.best = copy.deepcopy(self.network.state_dict())
+                    progress.last_progress = epoch
             progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
             on_epoch(1)
-            if self._rank(score) > self._rank(progress.best_score):
-                progress.best_score, progress.best_epoch = score, epoch
-                progress.best = copy.deepcopy(self.network.state_dict())
-                progress.last_progress = epoch
             if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
                 # The metric jumps on few clips; while the loss still falls the network still learns.
                 progress.least_loss, progress.last_progress = -score[1], epoch
@@ -194,6 +197,7 @@ class _Loop:
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
                 progress.seconds = time.perf_counter() - self.started
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+                weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
 
@@ -209,6 +213,7 @@ class _Loop:
             return _Progress()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
         progress = _Progress(**state["progress"])
         self.started -= progress.seconds
         return progress
@@ -246,6 +251,7 @@ class _Loop:
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
+            self.average.step()
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
