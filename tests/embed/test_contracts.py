@@ -17,6 +17,7 @@ from stages.embed.datasets import Dataset
 from stages.embed.testing import BackboneTests, DatasetTests
 from store.schema import CatalogInfo
 from tests.embed.test_clap import published as published_clap
+from tests.embed.test_conformers import KINDS as CONFORMERS
 from tests.embed.test_encodec import published as published_encodec
 from tests.embed.test_fma import song, write
 from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
@@ -45,6 +46,9 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "encodec":
         published_encodec(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 0.5, "max_windows": 2}
+    if name in CONFORMERS:
+        kind, publish = CONFORMERS[name]
+        return {**kind.settings_of(publish(folder / "model")), "window_s": 1.0, "max_windows": 2}
     if name == "music2vec":
         published_music2vec(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
