@@ -208,7 +208,8 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        return self.weight * (x * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))) + self.bias + x
+        out: Tensor = self.weight * (x * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))) + self.bias + x
+        return out
 
 
 class ConformerLayer(nn.Module):
