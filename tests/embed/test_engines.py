@@ -64,7 +64,7 @@ def finish(process: Process, code: int = 0) -> str:
 
 
 def files(store: Path) -> dict[str, bytes]:
-    return {name: content for name, content in tree(store).items() if not name.endswith(".lock")}
+    return {name: content for name, content in tree(store).items() if not name.endswith((".lock", ".partial"))}
 
 
 @pytest.fixture(scope="module")
