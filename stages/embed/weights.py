@@ -161,7 +161,7 @@ def _refuse_inflating(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # names that are no text, versions to come
         return  # torch.load reports the same in its own words
     if compressed:
         raise RequestError(f"{path}: a compressed archive and no checkpoint; save the weights again with torch.save")

@@ -137,3 +137,18 @@ def test_optional_keys_may_be_absent_or_left_over() -> None:
     load_into(headless, state, "a.pth", optional=("dense.*",))
     with pytest.raises(RequestError, match=r"'dense\.weight' has no place"):
         load_into(headless, state, "a.pth")
+
+
+def test_an_archive_whose_names_are_no_text(tmp_path: Path) -> None:
+    path = saved(tmp_path, network().state_dict())
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        name = archive.namelist()[0].encode()
+    damaged = bytearray(data)
+    at = data.rindex(name)
+    damaged[at : at + 1] = b"\xe9"
+    flags = data.rindex(b"PK\x01\x02", 0, at) + 8
+    damaged[flags + 1] |= 0x08  # the name is said to be UTF-8
+    path.write_bytes(damaged)
+    with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
+        read_state_dict(path)

@@ -111,7 +111,9 @@ def layout(path: Path) -> Layout:
         claimed = _claimed_bytes(path, magic)
         if claimed > size:
             return Layout(header_share=claimed / size)
-        is_mpeg = magic[:3] == b"ID3" or (magic[:1] == b"\xff" and _frame_bytes(magic[1], magic[2]) > 0)
+        is_mpeg = magic[:3] == b"ID3" or (
+            magic[:1] == b"\xff" and len(magic) > 2 and _frame_bytes(magic[1], magic[2]) > 0
+        )
         if size > MAX_SCAN_BYTES or not (is_mpeg or magic[:4] == b"OggS"):
             return Layout()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
