@@ -17,8 +17,16 @@ TOP_LEVEL = {
 }
 FOLDERS = (
     *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden", "tests/soak"),
-    *("stages/splits", "stages/embed", "stages/embed/datasets", "stages/embed/inputs", "stages/embed/backbones"),
     *(
+        "stages/splits",
+        "stages/ask",
+        "stages/embed",
+        "stages/embed/datasets",
+        "stages/embed/inputs",
+        "stages/embed/backbones",
+    ),
+    *(
+        "stages/ask",
         "stages/embed/engines",
         "stages/embed/objectives",
         "stages/embed/tables",
@@ -29,7 +37,7 @@ FOLDERS = (
     *("stages/head/training", "stages/head/scores", "stages/head/runs"),
 )
 
-STAGES = ("stages.splits", "stages.embed", "stages.head")
+STAGES = ("stages.splits", "stages.embed", "stages.head", "stages.ask")
 # What the files of a folder may import of the tree; the longest folder that holds a file counts.
 MAY_IMPORT = {
     "store": ("store",),
@@ -38,6 +46,7 @@ MAY_IMPORT = {
     "stages/embed": ("stages", "stages.splits", "stages.embed", "store"),
     "stages/embed/inputs": ("stages", "stages.embed.inputs", "stages.embed.tables", "store"),
     "stages/head": ("stages", "stages.splits", "stages.head", "store"),
+    "stages/ask": ("stages", *STAGES, "store"),  # where the two stages meet
     "pipeline": ("pipeline", "stages", *STAGES, "store"),
     "tests": ("tests", "pipeline", "stages", *STAGES, "store"),
 }

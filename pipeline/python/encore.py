@@ -13,18 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import (
-    Collection,
-    HeadScores,
-    PredictedSongs,
-    Predictions,
-    Representation,
-    Segment,
-    Similar,
-    SimilarTo,
-    SongPrediction,
-    TrainedHead,
-)
+from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
+from stages.ask.answers import PredictedSongs, Segment, Similar, SimilarTo, SongPrediction
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -367,7 +357,7 @@ def predict(
     """
     import os
 
-    from pipeline.ask import predict_songs
+    from stages.ask.predict import predict_songs
 
     names = [files] if isinstance(files, str | os.PathLike) else files
     return predict_songs(
@@ -422,7 +412,7 @@ def similar(
     """
     import os
 
-    from pipeline.similar import find_similar
+    from stages.ask.similar import find_similar
 
     return find_similar(
         store,

@@ -1,7 +1,4 @@
-"""Songs on disk, asked about: stage one finds and encodes those that are new, stage two scores them.
-
-The stages never import each other, so this is where they meet.
-"""
+"""Songs on disk, asked about: stage one finds and encodes those that are new, stage two scores them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import PredictedSongs, Segment, SongPrediction
+from stages.ask.answers import PredictedSongs, Segment, SongPrediction
 from stages.progress import note
 from store.errors import RequestError, unknown
 
