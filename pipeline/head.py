@@ -57,7 +57,12 @@ def head(
     from stages.head.layers import named
 
     check_mode(mode)
-    own = {"neighbours": neighbours, "members": members, "checkpoints": checkpoints, "threshold": threshold}
+    own: dict[str, Any] = {
+        "neighbours": neighbours,
+        "members": members,
+        "checkpoints": checkpoints,
+        "threshold": threshold,
+    }
     results = _train(
         store,
         dataset,
@@ -103,7 +108,12 @@ def compare(
     from stages.head.layers import named
 
     chosen = read_modes(modes)
-    own = {"neighbours": neighbours, "members": members, "checkpoints": checkpoints, "threshold": threshold}
+    own: dict[str, Any] = {
+        "neighbours": neighbours,
+        "members": members,
+        "checkpoints": checkpoints,
+        "threshold": threshold,
+    }
     changes = read_settings(settings, **own)
     backbones = [named(backbone, layer)]
     if layers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -183,5 +184,6 @@ def _ours(store: Store, figure: Figure) -> tuple[str, str]:
     entry: Any = next(iter(scores.modes.values()))
     score = entry.overall if figure.metric == scores.task.main.name else entry.others.get(figure.metric)
     if score is None:
-        return text(entry.means[figure.metric]), "-"
+        mean = entry.means.get(figure.metric, math.nan)
+        return "-" if math.isnan(mean) else text(mean), "-"
     return text(score.score), "-" if score.interval is None else " - ".join(map(text, score.interval))

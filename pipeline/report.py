@@ -17,7 +17,8 @@ from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from stages.head.modes import Mode
-    from stages.head.report import Report, Score
+    from stages.head.report import Report
+    from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
 
 _BELOW = "<"

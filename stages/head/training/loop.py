@@ -224,7 +224,7 @@ class _Loop:
             weights = copy.deepcopy(self.network.state_dict())
             kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
             del kept[self.settings.checkpoints :]
-        return place == 0
+        return bool(place == 0)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
@@ -317,18 +317,6 @@ class _Path(_Loop):
         self.terms = self.truth[0].numel()  # of the loss of a clip
         self._kept: list[tuple[Tensor, Tensor]] = []
         self._whitening: Whitening | None = None
-
-    def _keep(self, progress: _Progress, score: tuple[float, float]) -> bool:
-        """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
-        kept, rank = progress.kept, self._rank(score)
-        if math.isnan(sum(rank)):
-            rank = -math.inf, -math.inf
-        place = sum(each["rank"] >= rank for each in kept)
-        if place < self.settings.checkpoints:
-            weights = copy.deepcopy(self.network.state_dict())
-            kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
-            del kept[self.settings.checkpoints :]
-        return place == 0
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         return score[::-1]
