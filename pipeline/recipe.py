@@ -48,9 +48,9 @@ def recipe(
     kind = f"{name}-small" if small else name
     page = page or Path(f"recipe-{kind}.html")
     work = page.with_suffix("")
-    steps = chosen.small if small else chosen.whole
     if not small:
         _check_needs(chosen.needs, data, dry_run=dry_run)
+    steps = chosen.steps(open_store(store), small=small)
     places = {"data": str(data), "page": str(page), "work": str(work)}
     commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
     journal = _Journal(open_store(store), kind, again=again)
@@ -66,6 +66,8 @@ def recipe(
         print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")))
         _run([*command, "--store", store], number, name)
         journal.add(command)
+    if chosen.closing is not None:
+        print("\n".join(chosen.closing(open_store(store))))
     if chosen.figures and not small:
         print("\n" + "\n".join(_beside(open_store(store), chosen)))
 
