@@ -124,7 +124,11 @@ def _write_hf(stored: Representations, usable: np.ndarray[Any, Any], table: pa.T
     ):
         for part in chain((first,), parts):
             writer.write_table(part)
-    state = {"_data_files": [{"filename": files[0].name}], "_fingerprint": stored.name.fingerprint, "_split": None}
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": files[0].name}],
+        "_fingerprint": stored.name.fingerprint,
+        "_split": None,
+    }
     state |= {"_format_type": None, "_format_kwargs": {}, "_format_columns": None, "_output_all_columns": False}
     for file, document in zip(files[1:], ({"description": folder.name}, state), strict=True):
         with _replaced(file) as partial:
