@@ -15,7 +15,6 @@ from pipeline.options import (
     JsonOption,
     SetOption,
     StoreOption,
-    WorkersOption,
 )
 from pipeline.output import print_json
 from stages import registry
@@ -47,11 +46,29 @@ def embed(
     ] = "32",
     device: DeviceOption = "auto",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
-    workers: WorkersOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=0,
+            help="processes that load clips; of the engine dask: that encode; of slurm: jobs",
+            metavar="N",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="the first clip that fails is an error")] = False,
     part: Annotated[
         str, typer.Option("--part", help="share the work: i/n does every n-th shard", metavar="I/N")
     ] = "1/1",
+    engine: Annotated[
+        str, typer.Option("--engine", help=f"who encodes: {', '.join(registry.names('engine'))}", metavar="NAME")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="the Dask cluster's, such as tcp://host:8786", metavar="ADDRESS")
+    ] = None,
+    engine_settings: Annotated[
+        list[str] | None,
+        typer.Option("--engine-set", help="a setting of the engine (repeatable)", metavar="KEY=VALUE"),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="say what would be encoded, and why; nothing is written")
     ] = False,
@@ -59,7 +76,9 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
+    from stages.configure import parse_pairs
     from stages.embed import run as work
+    from stages.embed.engines import find_engine
 
     if explain:
         from stages.embed.explain import explain as explain_request
@@ -73,6 +92,9 @@ def embed(
         else:
             print(explained(explanation))
         return
+    settings_of_engine = parse_pairs(
+        [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
+    )
     report = work.embed(
         dataset,
         options,
@@ -86,6 +108,7 @@ def embed(
         workers=workers,
         strict=strict,
         part=read_part(part),
+        engine=find_engine(engine, settings_of_engine, workers),
     )
     if json:
         print_json(dataclasses.asdict(report))

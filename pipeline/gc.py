@@ -27,7 +27,7 @@ def gc(
 ) -> None:
     """List what nobody uses, and remove it.
 
-    That is representations made by an older revision of a backbone, heads trained on representations that are gone, and
+    That is representations that this version no longer makes, heads trained on representations that are gone, and
     what killed commands left behind. Searches for settings beside such heads go too.
     """
     from store.removal import find_unused, remove_unused
@@ -51,8 +51,16 @@ def gc(
 
 
 def _is_current(manifest: Manifest) -> bool:
-    """Whether this version has the backbone in the revision that made a representation; True for an unknown one."""
+    """Whether this version, given the same settings and weights, makes a representation; True where it cannot say."""
+    from stages.embed.choose import rebuild_config
+    from stages.embed.encode import representation_name
+
     if manifest.backbone not in registry.names("backbone"):
         return True
-    revision: object = registry.find("backbone", manifest.backbone).REVISION
-    return bool(manifest.settings.get("revision", revision) == revision)
+    kind = registry.find("backbone", manifest.backbone)
+    try:
+        backbone = kind(rebuild_config(kind.Config, manifest.settings))
+    except RequestError:
+        return False
+    backbone.precision = manifest.settings.get("precision", "32")
+    return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, read_modes, read_settings, split_names
+from pipeline.arguments import check_mode, open_store, read_folds, read_modes, read_settings, split_names
 from pipeline.options import (
     DEFAULT_STORE,
     REGIMES,
     BackboneOption,
     CheckpointsOption,
     DeviceOption,
+    FoldsOption,
     JsonOption,
     LayerOption,
     MembersOption,
@@ -25,6 +26,7 @@ from pipeline.options import (
     StoreOption,
     TargetOption,
     ThresholdOption,
+    TuneOption,
 )
 from pipeline.process import is_first_process
 from stages import progress, registry
@@ -47,6 +49,7 @@ def head(
     members: MembersOption = None,
     checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -57,12 +60,6 @@ def head(
     from stages.head.layers import named
 
     check_mode(mode)
-    own: dict[str, Any] = {
-        "neighbours": neighbours,
-        "members": members,
-        "checkpoints": checkpoints,
-        "threshold": threshold,
-    }
     results = _train(
         store,
         dataset,
@@ -71,7 +68,14 @@ def head(
         regimes=[regime],
         seeds=seeds,
         target=target,
-        changes=read_settings(settings, **own),
+        changes=read_settings(
+            settings,
+            neighbours=neighbours,
+            members=members,
+            checkpoints=checkpoints,
+            threshold=threshold,
+            tune=tune,
+        ),
         device=device,
         memory_gib=memory,
     )
@@ -91,6 +95,7 @@ def compare(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
     baselines: Annotated[bool, typer.Option("--baselines", help="scikit-learn's classifiers as further rows")] = False,
     regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
+    folds: FoldsOption = "auto",
     seeds: SeedsOption = 3,
     target: TargetOption = None,
     settings: SetOption = None,
@@ -98,6 +103,7 @@ def compare(
     members: MembersOption = None,
     checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -108,13 +114,9 @@ def compare(
     from stages.head.layers import named
 
     chosen = read_modes(modes)
-    own: dict[str, Any] = {
-        "neighbours": neighbours,
-        "members": members,
-        "checkpoints": checkpoints,
-        "threshold": threshold,
-    }
-    changes = read_settings(settings, **own)
+    changes = read_settings(
+        settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
+    )
     backbones = [named(backbone, layer)]
     if layers is not None:
         backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
@@ -128,6 +130,7 @@ def compare(
             modes=chosen,
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
+            folds=read_folds(folds),
             seeds=seeds,
             target=target,
             changes=changes,

@@ -91,6 +91,22 @@ MemoryOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
+FoldsOption = Annotated[
+    str,
+    typer.Option(
+        "--folds",
+        help="K: test every song once, in K folds; auto: in 5 where one test part has fewer than 300 songs; off",
+        metavar="auto|off|K",
+    ),
+]
+TuneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tune",
+        help="choose weight decay and width for each split by validation: off, quick (thrice the time) or full [off]",
+        metavar="T",
+    ),
+]
 ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
 SeedsOption = Annotated[
     int,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
 from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
-from pipeline.output import WIDTH, print_json, rules_text, table
+from pipeline.output import WIDTH, print_json, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
+    from stages.head.claims import Claim, Finding
     from stages.head.modes import Mode
+    from stages.head.page.gather import Request
     from stages.head.report import Report
     from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
@@ -53,6 +55,10 @@ def report(
             "--html", help="write one page: the collection, all scores, a map, the hardest songs", metavar="F"
         ),
     ] = None,
+    audio_base: Annotated[
+        str | None,
+        typer.Option("--audio-base", help="with --html: the folder or address of the songs, to play them", metavar="P"),
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="the page's tables alone: md, csv, json, latex", metavar="F")
     ] = None,
@@ -60,6 +66,9 @@ def report(
         Path | None,
         typer.Option("--plot", help="draw scores by kind of clip, and confusions: .png, .pdf, .svg", metavar="FILE"),
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="which claims of the thesis hold, over one collection or several")
+    ] = False,
     neighbours: Annotated[
         str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
     ] = "all",
@@ -78,19 +87,29 @@ def report(
         check_mode(mode)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if audio_base is not None and html is None:
+        raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
     if html is not None or form is not None:
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
-        request = {
-            "backbone": backbone,
-            "modes": chosen,
-            "regime": regime,
-            "target": target,
-            "against": against,
-            "ensemble": members,
-            "inductive": neighbours == "train",
-        }
+        from stages.head.page.gather import Request
+
+        request = Request(
+            backbone=backbone,
+            modes=chosen,
+            regime=regime,
+            target=target,
+            against=against,
+            ensemble=members,
+            inductive=neighbours == "train",
+            audio=audio_base,
+        )
         _tell(names, store, html, form, request)
+        return
+    if claims:
+        if plot is not None:
+            raise RequestError("--claims draws nothing; give --plot without it")
+        _judge(names, store, named(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -116,28 +135,59 @@ def report(
         print(describe(scores))
 
 
-def _tell(
-    names: Sequence[str],
-    store: str,
-    html: Path | None,
-    form: str | None,
-    request: Mapping[str, Any],
-) -> None:
+def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
     if html is not None:
         render.check(html)
+    if request.audio is not None:
+        render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
     place = open_store(store)
-    stories = [gather.story(place, name, gather.Request(**request), draws=html is not None) for name in names]
+    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
     if html is not None:
-        render.write(stories, html)
+        render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
     if form is not None:
         print(formats.tables_as(form, stories))
+
+
+def _judge(names: Sequence[str], store: str, backbone: str | None, json: bool) -> None:
+    """Print which claims hold."""
+    from stages.head import claims
+
+    findings = claims.claims(open_store(store), names, backbone=backbone)
+    if json:
+        print_json(
+            [
+                {"claim": claim.name, "title": claim.title, "findings": [finding.as_json() for finding in of_claim]}
+                for claim, of_claim in findings.items()
+            ]
+        )
+    else:
+        print("\n\n".join(_claim_text(claim, of_claim) for claim, of_claim in findings.items()))
+
+
+def _claim_text(claim: Claim, findings: Sequence[Finding]) -> str:
+    """A claim, and what each collection says of it, in at most 80 columns."""
+    rows = [
+        [
+            finding.dataset or "all together",
+            finding.regime,
+            "-" if finding.figure is None else f"{100 * finding.figure:+.1f}",
+            " to ".join(f"{100 * bound:+.1f}" for bound in finding.interval or ()) or "-",
+            finding.verdict,
+        ]
+        for finding in findings
+    ]
+    whys = dict.fromkeys(
+        f"{finding.dataset or 'all together'}, {finding.regime}: {finding.why}" for finding in findings if finding.why
+    )
+    body = table(["collection", "regime", "points", "95 %", "verdict"], rows) if rows else "no runs"
+    return "\n".join([*wrapped(claim.title), body, *(line for why in whys for line in wrapped(why))])
 
 
 def describe(report: Report) -> str:
@@ -146,7 +196,8 @@ def describe(report: Report) -> str:
     lines = [*_head(report, base), ""]
     for metric in report.task.TESTED or (report.task.main,):
         lines += [_scores_table(report, base, metric), ""]
-    lines = [*lines[:-1], *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
+    best = [f"best beyond noise: {mode}" for mode, entry in report.modes.items() if entry.is_best]
+    lines = [*lines[:-1], *best, *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
     marked = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
@@ -178,7 +229,8 @@ def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
             p = score.against.p
             row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
         rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
-    return table(["mode", metric.title, "interval", *tested], rows)
+    best = {(place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best}
+    return table(["mode", metric.title, "interval", *tested], rows, best)
 
 
 def _interval(metric: Metric, score: Score) -> str:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 
 @contextmanager
@@ -26,3 +27,18 @@ def deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
     if signals:
         signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that start in the block, and from those that a thread started in it starts.
+
+    A terminal sends it to every process of a command, and one that has just begun would answer with a traceback. This
+    process gets it at the end of the block.
+    """
+    resource_tracker.ensure_running()  # multiprocessing would start it later, and let the signal through again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

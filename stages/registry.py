@@ -1,4 +1,4 @@
-"""Find plug-ins: each data set, backbone and head is one file in its folder, or an entry point of another package."""
+"""Find plug-ins: data sets, backbones, engines, heads. Each is one file in its folder, or another package's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from store.errors import EncoreError, is_out_of_memory, unknown
 FOLDERS = {
     "dataset": ("stages.embed.datasets", "encore.datasets"),
     "backbone": ("stages.embed.backbones", "encore.backbones"),
+    "engine": ("stages.embed.engines", "encore.engines"),
     "head": ("stages.head.heads", "encore.heads"),
 }
 
 
 def names(kind: str) -> list[str]:
-    """The sorted names of all plug-ins of a kind (``dataset``, ``backbone`` or ``head``); imports none of them."""
+    """The sorted names of all plug-ins of a kind (a key of `FOLDERS`); imports none of them."""
     return sorted({*_own(kind), *_others(kind)})
 
 

@@ -21,6 +21,7 @@ from zarr.errors import ContainsArrayError
 from zarr.storage import FsspecStore, LocalStore
 
 from store.errors import FormatError, StoreError
+from store.files import is_of_service
 from store.layout import RepresentationName, Store
 
 _SHARD_BYTES = 4 << 20  # a few seconds of an encoder's work, and a good size for a disk and an object store
@@ -119,5 +120,7 @@ class Disk:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, StoreError | FileNotFoundError):
-            raise StoreError(f"cannot use {self.where}: {error.strerror or error}") from error
+        if isinstance(error, StoreError | FileNotFoundError) or not isinstance(error, Exception):
+            return
+        if isinstance(error, OSError) or is_of_service(error):
+            raise StoreError(f"cannot use {self.where}: {getattr(error, 'strerror', None) or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -17,11 +18,13 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from store import conditional
 from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
 # Names that only `Files` gives: a folder may be full of other people's files too.
+WORK = ".compact-"  # how the folder begins in which a collection is written anew
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
 _PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
 
@@ -40,6 +43,8 @@ class Files:
         except Exception as error:  # each file system has errors of its own (zip:// those of damaged archives)
             if is_out_of_memory(error):
                 raise
+            if isinstance(error, ImportError) and self.url.startswith("s3"):
+                raise RequestError(f"the store {self.url!r} needs s3fs: pip install 'encore-mir[s3]'") from error
             raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
         self.fs: Any = fs
         self.path: str = path
@@ -54,20 +59,14 @@ class Files:
         return str(self.local / name) if self.local is not None else f"{self.url.rstrip('/')}/{name}"
 
     def exists(self, name: str) -> bool:
-        try:
+        with _failing(f"cannot look at {self.show(name)}"):
             return bool(self.fs.exists(self.at(name)))
-        except OSError as error:
-            raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
 
     def read(self, name: str) -> bytes:
         """The bytes of ``name``; FileNotFoundError where there is no such file."""
-        try:
+        with _failing(f"cannot read {self.show(name)}"):
             self.check_file(name)
             data: bytes = self.fs.cat_file(self.at(name))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot read {self.show(name)}: {_why(error)}") from error
         return data
 
     def check_file(self, name: str) -> None:
@@ -75,26 +74,48 @@ class Files:
         if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either."""
-        try:
-            if self.local is not None:
-                _replace(self.local / name, data)
-            else:
-                # One object is put at once on every object store that fsspec knows.
-                self.fs.pipe_file(self.at(name), data)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.show(name)}: {_why(error)}") from error
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either.
+
+        Parameters
+        ----------
+        durable : whether it is on the disk before it is in its place; else a loss of power may leave it torn.
+        """
+        with _failing(f"cannot write {self.show(name)}"):
+            try:
+                if self.local is not None:
+                    _replace(self.local / name, data, durable)
+                else:
+                    # One object is put at once on every object store that fsspec knows.
+                    self.fs.pipe_file(self.at(name), data)
+            except FileNotFoundError as error:  # there is no such bucket, or the folder went
+                raise StoreError(f"cannot write {self.show(name)}: {_why(error)}") from error
+
+    def write_if(self, name: str, data: bytes, mark: str | None) -> bool:
+        """`write` where the file's `mark` still is ``mark``; whether it was.
+
+        Behind a URL whose service can compare while it writes, nobody can come in between. Elsewhere a lock must keep
+        others away, or there is a moment in which another writer's file may be lost.
+        """
+        with _failing(f"cannot write {self.show(name)}"):
+            done = conditional.put(self.fs, self.at(name), data, mark) if conditional.can(self.fs) else None
+        if done is not None:
+            return done
+        if self.mark(name) != mark:
+            return False
+        self.write(name, data)
+        return True
 
     def mark(self, name: str) -> str | None:
         """A mark of the file ``name`` that changes whenever it is written; None where there is none."""
         try:
-            self.fs.invalidate_cache()
-            return str(self.fs.ukey(self.at(name)))
+            with _failing(f"cannot look at {self.show(name)}"):
+                self.fs.invalidate_cache()
+                if conditional.can(self.fs):
+                    return str(self.fs.info(self.at(name))["ETag"])
+                return str(self.fs.ukey(self.at(name)))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            raise StoreError(f"cannot look at {self.show(name)}: {_why(error)}") from error
 
     def modified(self, name: str) -> float:
         """When the file ``name`` was last written, in seconds since 1970; 0 where the file system does not say."""
@@ -148,20 +169,25 @@ class Files:
 
     def _entries(self, name: str) -> list[tuple[str, str]]:
         try:
-            self.fs.invalidate_cache()
-            listed = self.fs.ls(self.at(name), detail=True)
+            with _failing(f"cannot list {self.show(name)}"):
+                self.fs.invalidate_cache()
+                listed = self.fs.ls(self.at(name), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as error:
-            raise StoreError(f"cannot list {self.show(name)}: {_why(error)}") from error
         return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in listed)
 
     def size(self, name: str) -> int:
         """Bytes under ``name``."""
         try:
-            return int(self.fs.du(self.at(name)))
+            with _failing(f"cannot look at {self.show(name)}"):
+                return int(self.fs.du(self.at(name)))
         except FileNotFoundError:
             return 0
+
+    @property
+    def outlives_fork(self) -> bool:
+        """Whether a copy of this process can use it; clients of services have threads, which a copy has not."""
+        return not getattr(self.fs, "async_impl", False)
 
     def room(self) -> int | None:
         """Free bytes on the disk that the folder lies on, or will lie on; None behind a URL."""
@@ -171,30 +197,46 @@ class Files:
         return None if there is None else shutil.disk_usage(there).free
 
     def move(self, name: str, to: str) -> None:
-        """Put the folder ``name`` in the place of ``to``, which is removed."""
+        """Put the folder ``name`` in the place of ``to``, which is removed.
+
+        Behind a URL its files are copied, the last one by name first, and then removed.
+        """
         self.remove(to)
-        try:
+        with _failing(f"cannot move {self.show(name)} to {self.show(to)}"):
             if self.local is not None:
                 os.replace(self.local / name, self.local / to)
-            else:
-                self.fs.invalidate_cache()
-                self.fs.mv(self.at(name), self.at(to), recursive=True)
+                return
+            self.fs.invalidate_cache()
+            source = self.at(name).rstrip("/")
+            files = sorted(self.fs.find(source), reverse=True)
+            for file in files:
+                self.fs.cp_file(file, f"{self.at(to)}/{file.removeprefix(source).lstrip('/')}")
+        self.remove(name)
+
+    def exchange(self, name: str, other: str) -> None:
+        """Let two folders change places, both at once where the system can do so (Linux, on its usual file systems).
+
+        Elsewhere there is a moment at which ``name`` is not there and ``other`` with `.before` behind it is.
+        """
+        one, two = self._local / name, self._local / other
+        try:
+            if not _exchange(one, two):
+                before = two.with_name(f"{two.name}.before")
+                os.replace(one, before)
+                os.replace(two, one)
+                os.replace(before, two)
         except OSError as error:
-            raise StoreError(f"cannot move {self.show(name)} to {self.show(to)}: {_why(error)}") from error
+            raise StoreError(f"cannot put {self.show(other)} in place of {self.show(name)}: {_why(error)}") from error
 
     def remove(self, name: str) -> None:
         """Remove the file or the folder ``name``; a folder is first taken out of sight, then emptied."""
         target = self.at(name)
-        try:
+        with contextlib.suppress(FileNotFoundError), _failing(f"cannot remove {self.show(name)}"):
             if self.local is not None and (self.local / name).is_dir():
                 hidden = f"{target}.{secrets.token_hex(4)}.removed"
                 os.replace(target, hidden)
                 target = hidden
             self.fs.rm(target, recursive=True)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreError(f"cannot remove {self.show(name)}: {_why(error)}") from error
 
     def sweep(self, name: str = "") -> None:
         """Remove what killed processes left half written or half removed under ``name`` (`left_over`)."""
@@ -231,18 +273,55 @@ class Files:
         return self.local
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _why(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _exchange(one: Path, two: Path) -> bool:
+    """Let two paths change places by ``renameat2``; whether that could be done."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+# Where the errors of clients of services come from, which are no errors of the operating system.
+_CLIENTS = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp", "asyncio", "fsspec")
+
+
+def is_of_service(error: BaseException) -> bool:
+    """Whether an error is what a client says of a service that is away, slow, or denies something."""
+    return isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Turn errors of a file system into a `StoreError` that begins with ``what``; an absent file stays one."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, StoreError):
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_of_service(error):
+            raise
+        raise StoreError(f"{what}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

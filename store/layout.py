@@ -194,6 +194,12 @@ class Store:
         catalog.check()
         self.write_table(f"{check_name(catalog.info.name)}/catalog.parquet", with_mark(catalog.to_arrow()))
 
+    def replace_catalog(self, catalog: Catalog, mark: str | None) -> bool:
+        """`write_catalog` where the stored one's `catalog_mark` still is ``mark``; whether it was."""
+        catalog.check()
+        name = f"{check_name(catalog.info.name)}/catalog.parquet"
+        return self.replace_table(name, with_mark(catalog.to_arrow()), mark)
+
     def read_manifest(self, dataset: str, name: RepresentationName) -> Manifest | None:
         """The manifest, or None where the representation is not complete."""
         where = f"{dataset}/{name}/manifest.json"
@@ -227,6 +233,16 @@ class Store:
     def write_table(self, name: str, table: pa.Table) -> None:
         """A Parquet file, replaced as a whole."""
         self.write({name: to_parquet(table)})
+
+    def replace_table(self, name: str, table: pa.Table, mark: str | None) -> bool:
+        """`write_table` where the file's mark (`Files.mark`) still is ``mark``; whether it was."""
+        dataset, _, path = name.partition("/")
+        data = to_parquet(table)
+        with self.seals.changing(dataset, {path: hash_bytes(data)}) as change:
+            if not self.files.write_if(name, data, mark):
+                change.drop()
+                return False
+        return True
 
     def exists(self, name: str) -> bool:
         """Whether a file of a collection is there, or should be."""

@@ -55,13 +55,12 @@ def update(
             current = look_again()
         stored = store.read_catalog(name) if mark is not None else None
         catalog, growth = merge(stored, current)
-        if stored is None or not (stored.table.equals(catalog.table) and stored.info == catalog.info):
-            if store.catalog_mark(name) != mark:
-                raise StoreError(
-                    f"another run wrote the catalog of {name} in {store.files.url} at the same moment; run the same "
-                    f"command again"
-                )
-            store.write_catalog(catalog)
+        same = stored is not None and stored.table.equals(catalog.table) and stored.info == catalog.info
+        if not same and not store.replace_catalog(catalog, mark):
+            raise StoreError(
+                f"another run wrote the catalog of {name} in {store.files.url} at the same moment; run the same "
+                f"command again"
+            )
     return catalog, growth
 
 

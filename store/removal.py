@@ -112,7 +112,7 @@ def find_unused(store: Store, dataset: str | None, is_current: Callable[[Manifes
                 kept.add(str(representation))
             else:
                 path = f"{name}/{representation}"
-                unused.append(Unused(path, "made by an older revision of its backbone", store.files.size(path)))
+                unused.append(Unused(path, "made by an older version of its backbone", store.files.size(path)))
         for representation_name in store.files.folders(f"{name}/runs"):
             path = f"{name}/runs/{representation_name}"
             if representation_name not in kept and store.files.size(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ class Rows:
             places = np.flatnonzero(shards == index)
             values[places] = self._shard(index)[rows[places] - index * manifest.shard_rows]
         return values
+
+    def shards(self) -> Iterator[tuple[int, Array]]:
+        """The first row of each shard, in their order, and [rows, *shape] as they are stored; not to be written to."""
+        for index, record in enumerate(self.representations.manifest.shards):
+            first, last = record.rows
+            yield first, self._shard(index)[: last - first]
 
     def _shard(self, index: int) -> Array:
         shard = self._shards.pop(index, None)

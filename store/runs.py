@@ -166,9 +166,12 @@ class RunRecord:
     threshold : [labels], None where labels were not chosen by a threshold.
     settings : of the training; None of a head that only counts.
     config : the head's own settings; None in runs of versions that kept them among the others.
+    tuned : the settings that were chosen for this split, by name; None where none were.
     remark : what a table should say of how it was done.
     mixture : [layers] the weight of each layer of the representation in the first network; None where none are mixed.
     best_epoch, history : of the first network; ``other_members`` has those of others.
+    environment : versions and the kind of machine that it was trained with (`stages.environment`), which decide nothing
+        here; None in runs of versions that kept none.
     """
 
     dataset: str
@@ -189,15 +192,20 @@ class RunRecord:
     threshold: list[float] | None
     settings: dict[str, Any] | None
     config: dict[str, Any] | None = None
+    tuned: dict[str, Any] | None = None
     remark: str
     mixture: list[float] | None = None
     best_epoch: int | None
     history: list[dict[str, float]] | None
     other_members: list[dict[str, Any]]
+    environment: dict[str, str] | None = None
 
     def all_settings(self) -> dict[str, Any] | None:
-        """Those of the training and the head's own; None where there are none."""
-        return {**(self.settings or {}), **(self.config or {})} or None
+        """Those of the training and the head's own that a user gave, not those chosen for a split; None where there
+        are none.
+        """
+        settings = {**(self.settings or {}), **(self.config or {})}
+        return {name: value for name, value in settings.items() if name not in (self.tuned or {})} or None
 
     def to_json(self) -> bytes:
         return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
@@ -268,6 +276,14 @@ def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         match = _RUN_FILE.fullmatch(file)
         if match is not None:
             yield _read_run(store, folder, file.removesuffix(".parquet"), match)
+
+
+def read_run(store: Store, folder: RunFolder, name: str) -> StoredRun:
+    """One run of a folder, by its `run_name`; errors are those of `read_runs`."""
+    match = _RUN_FILE.fullmatch(f"{name}.parquet")
+    if match is None:
+        raise ValueError(f"{name} names no run")
+    return _read_run(store, folder, name, match)
 
 
 def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) -> StoredRun:

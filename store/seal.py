@@ -29,6 +29,7 @@ SEAL = "seal.json"
 _MARK = {b"encore-sealed": b"1"}  # in the metadata of a catalog that has a seal beside it
 
 _FORMAT = 1
+_TRIES = 100
 _SEALED = re.compile(
     r"(catalog|splits)\.parquet"
     r"|[^/]+/(manifest\.json|failures\.parquet|trained_on\.parquet|representations\.zarr/zarr\.json)"
@@ -47,6 +48,33 @@ def hash_bytes(data: bytes) -> str:
 def is_sealed(path: str) -> bool:
     """Whether a file of this path in its collection belongs into the seal."""
     return _SEALED.fullmatch(path) is not None
+
+
+class Change:
+    """The hashes of files that are about to be written: accepted beside the old ones at first, then alone."""
+
+    def __init__(self, hashes: dict[str, str | None]) -> None:
+        self.hashes = hashes
+        self._before: dict[str, Accepted] = {}
+        self._dropped = False
+
+    def drop(self) -> None:
+        """The files stay as they were."""
+        self._dropped = True
+
+    def begin(self, entries: dict[str, Accepted]) -> None:
+        for path, value in self.hashes.items():
+            self._before[path] = entries.get(path, (None,))
+            entries[path] = tuple(dict.fromkeys((*self._before[path], value)))
+
+    def end(self, entries: dict[str, Accepted]) -> None:
+        for path, value in self.hashes.items():
+            before = self._before[path]
+            gone = {value} - {*before} if self._dropped else {*before} - {value}
+            accepted = tuple(entry for entry in entries.get(path, (None,)) if entry not in gone)
+            entries.pop(path, None)
+            if accepted and accepted != (None,):
+                entries[path] = accepted
 
 
 class Seals:
@@ -98,26 +126,18 @@ class Seals:
             raise FormatError(f"{SEAL} is missing; {remedy(dataset)}")
 
     @contextlib.contextmanager
-    def changing(self, dataset: str, hashes: Mapping[str, str | None]) -> Iterator[None]:
-        """Around the writing of some files: ``hashes`` of what they will hold, None for those that are removed."""
-        paths = {path: value for path, value in hashes.items() if is_sealed(path)}
-        if not paths:
-            yield
-            return
+    def changing(self, dataset: str, hashes: Mapping[str, str | None]) -> Iterator[Change]:
+        """Around the writing of some files: ``hashes`` of what they will hold, None for those that are removed.
 
-        def accept_both(entries: dict[str, Accepted]) -> None:
-            for path, value in paths.items():
-                entries[path] = tuple(dict.fromkeys((*entries.get(path, (None,)), value)))
-
-        def accept_new(entries: dict[str, Accepted]) -> None:
-            for path, value in paths.items():
-                entries.pop(path, None)
-                if value is not None:
-                    entries[path] = (value,)
-
-        self._update(dataset, accept_both)
-        yield
-        self._update(dataset, accept_new)
+        `Change.drop` says that nothing was written after all. What another run has accepted meanwhile, which can be
+        behind a URL, where nothing can be locked, stays.
+        """
+        change = Change({path: value for path, value in hashes.items() if is_sealed(path)})
+        if change.hashes:
+            self._update(dataset, change.begin)
+        yield change
+        if change.hashes:
+            self._update(dataset, change.end)
 
     def leave_open(self, dataset: str, path: str) -> None:
         """Accept whatever this file holds until `close`: another library is going to write it."""
@@ -192,11 +212,17 @@ class Seals:
             return None
 
     def _update(self, dataset: str, change: Callable[[dict[str, Accepted]], None]) -> None:
+        """Change the entries; where another run changes them at the same moment, those that it has left."""
+        name = f"{dataset}/{SEAL}"
         with self._lock(dataset):
-            entries = self.entries(dataset)
-            entries = self._scan(dataset) if entries is None else dict(entries)
-            change(entries)
-            self.files.write(f"{dataset}/{SEAL}", _to_json(entries))
+            for _ in range(_TRIES):
+                mark = self.files.mark(name)
+                entries = self.entries(dataset)
+                entries = self._scan(dataset) if entries is None else dict(entries)
+                change(entries)
+                if self.files.write_if(name, _to_json(entries), mark):
+                    return
+        raise StoreError(f"other runs write {self.files.show(name)} without a pause; run the same command again")
 
     def _lock(self, dataset: str) -> contextlib.AbstractContextManager[None]:
         return self.files.lock(f"{dataset}/.seal.lock")

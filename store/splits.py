@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from store.errors import FormatError, RequestError, StoreError
 from store.layout import Store, check_name
 
+SPLITS_FILE = "splits.parquet"
 _KEY = "song_id"
 _VERSION = {b"encore-splits": b"1"}
 _DEALINGS = b"encore-dealings"
@@ -119,13 +120,12 @@ def keep_splits(
             dealt = splits[name] >= 0
             values[place[dealt]] = splits[name][dealt]
         columns[name] = pa.array(values)
-    if splits_mark(store, dataset) != seen:
+    record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
+    metadata = {**_VERSION, _DEALINGS: record.encode()}
+    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), seen):
         raise StoreError(
             f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
         )
-    record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
-    metadata = {**_VERSION, _DEALINGS: record.encode()}
-    store.write_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata))
     return {name: dealings[name] for name in splits}
 
 
@@ -148,7 +148,7 @@ def _dealings(store: Store, dataset: str, table: pa.Table) -> dict[str, Dealing]
 
 
 def _name(dataset: str) -> str:
-    return f"{check_name(dataset)}/splits.parquet"
+    return f"{check_name(dataset)}/{SPLITS_FILE}"
 
 
 def _none() -> pa.Table:

@@ -1,47 +1,25 @@
 """Write representations so that a kill at any moment loses at most the shards in progress.
 
-The order of writes is the protocol: a shard's numbers, then its record (rows, clips, hash), and once every shard has a
-record, the failures, then the manifest. Readers trust only the manifest, so the previous state stays readable until
-the next one is complete. Any process may encode any shard: if two encode the same one, the first to commit wins.
-Commits take turns under the representation's lock; behind a URL, where there are no locks, no two processes should be
-given the same shard.
+The order of writes is the protocol: a shard's numbers, then its record (rows, clips, hash; see `store.shards`), and
+once every shard has a record, the failures, then the manifest. Readers trust only the manifest, so the previous state
+stays readable until the next one is complete.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
-import zarr
 
-from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
-from store.errors import PASSING, FormatError, StoreError
-from store.fingerprint import hash_ids, hash_values
+from store.errors import StoreError
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
-from store.seal import hash_bytes
-
-Array = np.ndarray[Any, Any]
-Failure = tuple[int, str, str]  # catalog row, kind, reason
-_SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
+from store.shards import Shard, ShardWriter, may_have_passed
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A unit of work: catalog rows [first, last), of which those in ``rows`` are to be encoded."""
-
-    index: int
-    first: int
-    last: int
-    rows: tuple[int, ...]
-
-
-class RepresentationWriter:
+class RepresentationWriter(ShardWriter):
     """The shards that one representation of one collection still lacks, and the way to commit them.
 
     Opening reads back the numbers of all shards that other or interrupted runs have committed without finishing, each
@@ -49,14 +27,7 @@ class RepresentationWriter:
     not read again.
 
     A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
-    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
-    file.
-
-    Parameters
-    ----------
-    settings : what the fingerprint is a hash of, for the manifest.
-    shape, dtype : of one representation.
-    damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
+    could not be read for a reason that may have passed is tried again, once the catalog has seen that file.
 
     Attributes
     ----------
@@ -79,31 +50,26 @@ class RepresentationWriter:
         shape: tuple[int, ...],
         dtype: str,
         damaged: Collection[int] = (),
+        has_passed: Callable[[str, str], bool] = may_have_passed,
     ) -> None:
-        self.store, self.catalog, self.name = store, catalog, name
-        self.dataset = catalog.info.name
-        self.folder = f"{self.dataset}/{name}"
-        self.shape, self.dtype, self.settings = shape, dtype, settings
-        self._keys, self._retired = catalog.row_keys(), catalog.retired()
-        self._seen = catalog.column("source").is_valid().to_numpy()
-        self._array: zarr.Array[Any] | None = None
-        manifest = store.read_manifest(self.dataset, name)
-        if manifest is not None and (manifest.shape, manifest.dtype) != (shape, dtype):
-            raise FormatError(
-                f"{self._show()} holds arrays of {manifest.shape} {manifest.dtype}, and {name.backbone} "
-                f"makes {shape} {dtype}; {self._remedy()}"
-            )
-        self.rows_per_shard = manifest.shard_rows if manifest else shard_rows(shape, dtype)
-        self._records = dict(enumerate(manifest.shards)) if manifest else {}
-        self._known: set[int] = set()  # shards that this process has written or read back
+        super().__init__(
+            store,
+            catalog,
+            name,
+            settings=settings,
+            shape=shape,
+            dtype=dtype,
+            damaged=damaged,
+            has_passed=has_passed,
+        )
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
-        self._again = frozenset(damaged)
         self._recover()
-        self._lost = {index: self._records.pop(index) for index in self._again - self._known}
+        for index in self._known & self._lost.keys():
+            del self._lost[index]
         self.pending = [shard for shard in self._shards() if shard.rows or not self._is_committed(shard)]
         if self._again:
             self.pending = [shard for shard in self.pending if shard.index in self._again]
-        self.is_complete = manifest is not None and manifest.rows == len(catalog) and not self.pending
+        self.is_complete = self._has_all_rows and not self.pending
 
     @property
     def pending_bytes(self) -> int:
@@ -111,24 +77,27 @@ class RepresentationWriter:
         row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         return len(self.pending) * self.rows_per_shard * row_bytes
 
-    def check_room(self, size: int) -> None:
-        """StoreError where the disk has no room for as many more bytes."""
-        room = self.store.files.room()
-        if room is not None and room < size + _SPARE_BYTES:
+    def begin(self) -> None:
+        """Lay out the array, so that processes which are given shards need not."""
+        with self.store.lock(self.dataset, self.name):
+            self._writable()
+
+    def take_over(self, index: int, values: str) -> None:
+        """Count a shard as done that another process has committed with numbers of this hash.
+
+        Raises
+        ------
+        StoreError
+            where the store holds no such shard, as the process writes to another store.
+        """
+        record = self._records.get(index) if index in self._known else self._latest(index)
+        if record is None or record.values != values:
             raise StoreError(
-                f"the disk of {self._show()} has {room / 2**20:,.0f} MiB left, and {size / 2**20:,.0f} MiB are to be "
-                f"written, beside {_SPARE_BYTES >> 20} MiB for tables; what was committed is kept: make room and run "
-                f"the same command again, or name another --store"
+                f"{self._show()} does not hold the shard {index} that another process says it has committed; name a "
+                f"--store that all of them can reach, and see that nobody else writes to it"
             )
-
-    def _record_file(self, index: int) -> str:
-        return f"{self.folder}/shards/{index:05d}.json"
-
-    def _show(self) -> str:
-        return self.store.files.show(self.folder)
-
-    def _remedy(self) -> str:
-        return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
+        self._records[index] = record
+        self._known.add(index)
 
     def _shards(self) -> list[Shard]:
         total, step = len(self.catalog), self.rows_per_shard
@@ -143,26 +112,12 @@ class RepresentationWriter:
         new = begin + np.flatnonzero(~self._retired[begin:last])
         return Shard(index, first, last, (*failed, *new.tolist()))
 
-    def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
-        """The rows of a committed shard whose songs came back; with ``passing`` also those that may be readable now."""
-        live = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
-        return [row for row, kind in live if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
-
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)
         if record is None:
             return False
         self._check(shard, record)
         return record.rows[1] >= shard.last and not self._lacking(record, passing=False)
-
-    def _check(self, shard: Shard, record: ShardRecord) -> None:
-        """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
-        first, last = record.rows
-        keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).row_keys()
-        if first != shard.first or last > first + self.rows_per_shard or record.clips != hash_ids(keys[first:last]):
-            raise FormatError(
-                f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
-            )
 
     def _recover(self) -> None:
         """Take over the shards that other or interrupted runs have committed, each only if its numbers are whole."""
@@ -181,144 +136,6 @@ class RepresentationWriter:
             record = self._read_record(int(name)) if name.isdecimal() and int(name) not in self._known else None
             if record is not None:
                 yield int(name), record
-
-    def _read_record(self, index: int) -> ShardRecord | None:
-        try:
-            digest, _, record = self.store.files.read(self._record_file(index)).partition(b"\n")
-            return ShardRecord.parse(json.loads(record)) if digest == hash_bytes(record).encode() else None
-        except (FormatError, ValueError, RecursionError, FileNotFoundError):
-            return None
-
-    def _read_numbers(self, record: ShardRecord) -> Array | None:
-        """A committed shard's numbers; None if they are not those that were committed."""
-        try:
-            # Opened anew, as another run may have made the array longer.
-            values = np.asarray(open_array(self.store, self.dataset, self.name)[slice(*record.rows)])
-        except (RuntimeError, ValueError, FileNotFoundError):  # decompressors fail on torn data; there may be no array
-            return None
-        return values if hash_values(values) == record.values else None
-
-    def _latest(self, index: int) -> ShardRecord | None:
-        """The record of a shard in the store at this moment, whichever run wrote it."""
-        record = self._read_record(index)
-        if record is not None:
-            return record
-        manifest = self.store.read_manifest(self.dataset, self.name)
-        return manifest.shards[index] if manifest is not None and index < len(manifest.shards) else None
-
-    def commit(
-        self, shard: Shard, values: Array, failures: Sequence[Failure] = (), notes: Sequence[Failure] = ()
-    ) -> None:
-        """Write a shard's new rows and their record, unless another run has done so already.
-
-        A shard that another run has grown is left to that run; rows that it still lacks are tried by the next one.
-
-        Parameters
-        ----------
-        values : [len(shard.rows), *shape]; rows that failed hold the fill value.
-        failures : (catalog row, kind, reason).
-        notes : the same, of rows that did not fail.
-
-        Raises
-        ------
-        FormatError
-            if the shard has committed rows that are damaged.
-        """
-        if values.shape != (len(shard.rows), *self.shape) or values.dtype != np.dtype(self.dtype):
-            raise ValueError(f"shard {shard.index} got {values.shape} {values.dtype}")
-        with self.store.lock(self.dataset, self.name):
-            before = self._latest(shard.index)
-            stored = self._read_numbers(before) if before is not None else None
-            if before is None or stored is None or shard.index in self._again:
-                if shard.index in self._records:
-                    raise FormatError(
-                        f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
-                        f"cannot be added to; {self._remedy()}"
-                    )
-                record = self._write(shard, values, failures, notes, None, values[:0])
-            else:
-                self._check(shard, before)
-                lacking = set(shard.rows) & set(self._lacking(before, passing=True))
-                if before.rows[1] > shard.last or (before.rows[1] == shard.last and not lacking):
-                    record = before
-                else:
-                    record = self._write(shard, values, failures, notes, before, stored)
-            self._records[shard.index] = record
-            self._known.add(shard.index)
-
-    def _write(
-        self,
-        shard: Shard,
-        values: Array,
-        failures: Sequence[Failure],
-        notes: Sequence[Failure],
-        before: ShardRecord | None,
-        stored: Array,
-    ) -> ShardRecord:
-        """Write a shard with its new rows and those already ``stored``, which ``before`` records; then its record."""
-        whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        whole[: len(stored)] = stored
-        whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
-        self._check_again(shard.index, whole)
-        again = set(shard.rows)
-        earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
-        earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
-        begin = shard.first + len(stored)
-        skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
-        array = self._writable()
-        with Disk(self._show()):
-            array[shard.first : shard.last] = whole
-            file = self._sync(shard.index)
-        record = ShardRecord(
-            rows=(shard.first, shard.last),
-            clips=hash_ids(self._keys[shard.first : shard.last]),
-            values=hash_values(whole),
-            failures=tuple(sorted((*earlier, *failures, *skipped))),
-            notes=tuple(sorted((*earlier_notes, *notes))),
-            layers=tuple(map(hash_values, np.moveaxis(whole, 1, 0))) if has_layers(self.shape) else (),
-            file=hash_bytes(file),
-        )
-        content = json.dumps(record.as_json()).encode()
-        self.store.files.write(self._record_file(shard.index), hash_bytes(content).encode() + b"\n" + content)
-        return record
-
-    def _check_again(self, index: int, values: Array) -> None:
-        """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""
-        record = self._lost.get(index)
-        if record is None or hash_values(values) == record.values:
-            return
-        failed = {row for row, _, _ in record.failures}
-        if any(self._retired[row] and row not in failed for row in range(*record.rows)):
-            return  # the numbers of songs that are gone cannot be had again, and are not used
-        raise FormatError(
-            f"{self._show()}: encoding rows {record.rows[0]}-{record.rows[1] - 1} again gives other numbers than those "
-            f"that were committed (were they encoded on another device, or have files changed?); {self._remedy()}"
-        )
-
-    def _writable(self) -> zarr.Array[Any]:
-        """The array, created on first use and long enough for every row; to be called under the lock."""
-        if self._array is None:
-            self.store.seals.leave_open(self.dataset, self._layout)
-            shape = (len(self.catalog), *self.shape)
-            create_array(self.store, self.dataset, self.name, shape, self.dtype, self.rows_per_shard)
-            self._array = open_array(self.store, self.dataset, self.name, writable=True)
-            if self._array.shape[0] < shape[0]:
-                self._array.resize(shape)
-        return self._array
-
-    @property
-    def _layout(self) -> str:
-        """The array's description, which Zarr writes: its path in the collection."""
-        return f"{self.name}/representations.zarr/zarr.json"
-
-    def _sync(self, index: int) -> bytes:
-        """The bytes of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
-        name = chunk_name(self.dataset, self.name, self.shape, index)
-        if self.store.files.local is None:
-            return self.store.files.read(name)
-        with (self.store.files.local / name).open("rb") as file:
-            os.fsync(file.fileno())
-            return file.read()
 
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.

@@ -13,18 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import (
-    Collection,
-    HeadScores,
-    PredictedSongs,
-    Predictions,
-    Representation,
-    Segment,
-    Similar,
-    SimilarTo,
-    SongPrediction,
-    TrainedHead,
-)
+from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
+from stages.ask.answers import PredictedSongs, Segment, Similar, SimilarTo, SongPrediction
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -372,7 +362,7 @@ def predict(
     """
     import os
 
-    from pipeline.ask import predict_songs
+    from stages.ask.predict import predict_songs
 
     names = [files] if isinstance(files, str | os.PathLike) else files
     return predict_songs(
@@ -397,6 +387,7 @@ def similar(
     name: str,
     *,
     backbone: str | None = None,
+    layer: str | None = None,
     count: int = 10,
     artists: bool = False,
     not_same_artist: bool = False,
@@ -408,6 +399,7 @@ def similar(
 
     Parameters
     ----------
+    layer : of a representation with layers: its number, ``mean``, or ``mix`` (all side by side); by default the last.
     query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
     artists : answer with artists.
     not_same_artist : leave the artist's own songs out.
@@ -425,13 +417,14 @@ def similar(
     """
     import os
 
-    from pipeline.similar import find_similar
+    from stages.ask.similar import find_similar
 
     return find_similar(
         store,
         os.fspath(query),
         name,
         backbone=backbone,
+        layer=layer,
         count=count,
         artists=artists,
         not_same_artist=not_same_artist,

@@ -7,11 +7,14 @@ holds one shard and a few batches, whatever the size of the collection.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +24,21 @@ from torch.utils.data import DataLoader
 
 from stages import interrupts
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, remarks, song_file
+from stages.embed.inputs import Clip, Input, ffmpeg, remarks, song_file
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.arrays import fill_value
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import PASSING, ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
+from store.shards import Shard, ShardWriter
 from store.writer import RepresentationWriter
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
+# Commits shards, wherever, and says so of each in any order; calls its second argument with the clips that are done.
+Runner = Callable[[Sequence[Shard], Callable[[int], None]], Iterator["Done"]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,126 @@ def open_writer(
         shape=backbone.shape,
         dtype=backbone.dtype,
         damaged=damaged,
+        has_passed=has_passed,
     )
+
+
+def has_passed(kind: str, reason: str) -> bool:
+    """Whether a clip that failed may be readable now."""
+    return kind in PASSING or (kind == "not-supported" and ffmpeg.has_come(reason))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is left to say of a committed shard.
+
+    Attributes
+    ----------
+    index : of the shard.
+    values : the hash of its numbers.
+    clips : how many were to be encoded.
+    failures : those of them that could not be.
+    """
+
+    index: int
+    values: str
+    clips: int
+    failures: tuple[Failure, ...]
+
+
+class Work:
+    """Encodes shards of one representation, one after the other, and commits each.
+
+    Doing a shard again, here or in another process, changes nothing. What another process needs in order to do the same
+    is a `stages.embed.engines.Job`.
+
+    Parameters
+    ----------
+    batch : how many clips are loaded, and encoded, at a time, with all their windows.
+    strict : end with an error at the first clip that fails.
+
+    Raises
+    ------
+    RequestError
+        if the collection has no files of the kind that the backbone reads, or the device cannot run its precision.
+    """
+
+    def __init__(
+        self,
+        writer: ShardWriter,
+        catalog: Catalog,
+        backbone: Backbone,
+        *,
+        device: torch.device,
+        batch: int,
+        strict: bool = False,
+    ) -> None:
+        self.writer, self.backbone, self.device = writer, backbone, device
+        self.batch, self.strict = batch, strict
+        self.clips = ClipTable(catalog, backbone.input)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
+        backbone.to(device)
+
+    def run(
+        self, shards: Iterable[Shard], *, workers: int, advance: Callable[[int], None] = lambda _clips: None
+    ) -> Iterator[Done]:
+        """Each of ``shards`` once it is committed, in order; ``shards`` is read a little ahead of what is encoded.
+
+        Parameters
+        ----------
+        workers : how many processes load clips; with 0, this one does.
+        advance : is called with the number of clips that were encoded or failed.
+
+        Raises
+        ------
+        EncoreError
+            if a worker process ends unexpectedly, a clip fails under ``strict``, or the disk is about to be full.
+        """
+        cuda = self.device.type == "cuda"
+        begun: deque[Shard] = deque()
+
+        def batches() -> Iterator[tuple[int, ...]]:
+            for shard in shards:
+                begun.append(shard)
+                yield from (shard.rows[i : i + self.batch] for i in range(0, len(shard.rows), self.batch))
+
+        loaded = load_in_workers(self.clips, batches(), workers, pin=cuda)
+        encoded = encode_ahead(self.backbone, loaded, self.device, ahead=int(cuda))
+        for batch in encoded:
+            while not begun[0].rows:  # its songs are all retired: nothing of it is encoded, and it is committed
+                yield self._commit(begun.popleft(), iter(()), advance)
+            yield self._commit(begun.popleft(), chain([batch], encoded), advance)
+        while begun:
+            yield self._commit(begun.popleft(), iter(()), advance)
+
+    def _commit(
+        self,
+        shard: Shard,
+        encoded: Iterator[tuple[LoadedBatch, torch.Tensor | None]],
+        advance: Callable[[int], None],
+    ) -> Done:
+        """Take a shard's batches from ``encoded``, and write it."""
+        backbone, place = self.backbone, {row: i for i, row in enumerate(shard.rows)}
+        values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
+        failures: list[Failure] = []
+        notes: list[Failure] = []
+        done = 0
+        while done < len(place):
+            batch, representations = next(encoded)
+            rows, numbers, errors = _clips_of(backbone, batch, representations)
+            values[[place[row] for row in rows]] = numbers
+            failures += errors
+            notes += batch.notes
+            if self.strict and errors:
+                row, kind, reason = errors[0]
+                raise EncoreError(f"{self.clips.paths[row]}: {kind}: {reason}")
+            done += len(batch)
+            advance(len(batch))
+        failed = {row for row, _, _ in failures}
+        self.writer.check_room(values.nbytes)
+        record = self.writer.commit(shard, values, failures, [entry for entry in notes if entry[0] not in failed])
+        return Done(shard.index, record.values, len(place), tuple(failures))
 
 
 def encode(
@@ -104,55 +229,35 @@ def encode(
     strict: bool = False,
     part: tuple[int, int] = (1, 1),
 ) -> Encoded:
-    """Encode every clip that the store does not have yet.
+    """Encode every clip that the store does not have yet, in this process.
 
     Parameters
     ----------
-    batch : how many clips a worker loads, and the backbone encodes, at a time, with all their windows.
+    batch, strict : see `Work`.
     workers : how many processes load clips; with 0, this one does.
-    strict : end the run with an error at the first clip that fails.
     part : (i, n), 1 <= i <= n: take every n-th shard, so that n processes on one store share the work.
 
     Raises
     ------
-    RequestError
-        if the collection has no files of the kind that the backbone reads, or the device cannot run its precision.
-    EncoreError
-        if a worker process ends unexpectedly, a clip fails under ``strict``, or the disk is about to be full.
+    RequestError, EncoreError
+        see `Work`.
     """
-    clips = ClipTable(catalog, backbone.input)
+    work = Work(writer, catalog, backbone, device=device, batch=batch, strict=strict)
+    return collect(writer, lambda shards, advance: work.run(shards, workers=workers, advance=advance), part)
+
+
+def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (1, 1)) -> Encoded:
+    """Have ``run`` commit every shard that the store does not have yet, and write the manifest once all are there."""
     share, parts = part
     shards = [shard for shard in writer.pending if shard.index % parts == share - 1]
     total = sum(len(shard.rows) for shard in shards)
-    batches = [list(shard.rows[i : i + batch]) for shard in shards for i in range(0, len(shard.rows), batch)]
     failures: list[Failure] = []
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # pinning memory would otherwise wake the first GPU too
-    backbone.to(device)
-    with task(f"encoding {catalog.info.name} by {backbone.NAME}", total, "clips") as advance:
-        loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
-        encoded = encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda"))
-        for shard in shards:
-            place = {row: i for i, row in enumerate(shard.rows)}
-            values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
-            shard_failures: list[Failure] = []
-            shard_notes: list[Failure] = []
-            done = 0
-            while done < len(place):
-                loaded_batch, representations = next(encoded)
-                rows, numbers, errors = _clips_of(backbone, loaded_batch, representations)
-                values[[place[row] for row in rows]] = numbers
-                shard_failures += errors
-                shard_notes += loaded_batch.notes
-                if strict and errors:
-                    row, kind, reason = errors[0]
-                    raise EncoreError(f"{clips.paths[row]}: {kind}: {reason}")
-                done += len(loaded_batch)
-                advance(len(loaded_batch))
-            failed = {row for row, _, _ in shard_failures}
-            writer.check_room(values.nbytes)
-            writer.commit(shard, values, shard_failures, [entry for entry in shard_notes if entry[0] not in failed])
-            failures += shard_failures
+    if shards:
+        writer.begin()
+    with task(f"encoding {writer.dataset} by {writer.name.backbone}", total, "clips") as advance:
+        for done in run(shards, advance):
+            writer.take_over(done.index, done.values)
+            failures += done.failures
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
 
@@ -265,20 +370,24 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
     return paths
 
 
-def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bool) -> Iterator[Any]:
+def load_in_workers(table: Any, batches: Iterable[Any], workers: int, *, pin: bool) -> Iterator[Any]:
     """``table[batch]`` for each of ``batches``, in order, computed in ``workers`` processes (0: in this one).
+
+    Two batches a worker are asked for ahead. No more processes are started than there are batches.
 
     Raises
     ------
     EncoreError
         if a worker process is killed or raises; of the same class as the worker's error if that is one.
     """
-    if not batches:
+    batches = iter(batches)
+    first = list(islice(batches, max(1, workers)))
+    if not first:
         return iter(())
-    workers = min(workers, len(batches))
+    workers = min(workers, len(first))
     loader: DataLoader[Any] = DataLoader(
         table,  # indexed by whole batches, which is why there is no batch_size
-        sampler=batches,
+        sampler=chain(first, batches),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
@@ -290,7 +399,7 @@ def load_in_workers(table: Any, batches: Sequence[Any], workers: int, *, pin: bo
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        with interrupts.deferred():
+        with interrupts.deferred(), _garbage_kept():
             batches = iter(loader)  # starts the workers
         yield from batches
     except Exception as error:
@@ -308,12 +417,27 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
         raise kind(f"a process that loads clips failed: {message}") from error
 
 
-def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, and keep the decoders' own messages about damaged files off the screen.
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep processes that are forked in the block from collecting what this one has let go of.
 
-    Decoders write those straight to file descriptor 2; what matters comes back as a `ClipError`.
+    A forked process must not touch a GPU, and an event of one that it collects does: CUDA then ends the process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _start_worker(_worker: int) -> None:
+    """Leave Ctrl-C, and what a cluster says by signals, to the main process; keep decoders' messages off the screen.
+
+    Decoders write those about damaged files straight to file descriptor 2; what matters comes back as a `ClipError`.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 
@@ -406,10 +530,26 @@ def _as_stored(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, np.ndarray[
     return stored, fits.reshape(len(numbers), -1).all(axis=1)
 
 
+def default_batch(device: torch.device) -> int:
+    """How many clips are loaded and encoded at once by default.
+
+    16 clips of 30 s at 22,050 Hz are 42 MB, and a worker holds up to three such batches.
+    """
+    return 32 if device.type == "cuda" else 16
+
+
 def default_workers(device: torch.device) -> int:
     """How many processes load clips by default: all cores but one beside a GPU, half of them where the CPU encodes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
+
+
+def encode_loaded(
+    backbone: Backbone, batch: LoadedBatch, device: torch.device
+) -> tuple[list[int], Array, list[Failure]]:
+    """As `encode_unstored`, one batch that is loaded: rows, their representations [rows, *shape], failures."""
+    ((_, representations),) = encode_ahead(backbone, [batch], device, ahead=0)
+    return _clips_of(backbone, batch, representations)
 
 
 def encode_unstored(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
-from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.encode import collect, decides, default_batch, default_workers, encode, open_writer
+from stages.embed.engines import Engine, Job, address, catalog_hash
 from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
@@ -23,9 +27,6 @@ from store.errors import EncoreError
 from store.layout import RepresentationName, Store, check_writable
 from store.merge import update
 from store.schema import Catalog
-
-_BATCH = {"cpu": 16, "cuda": 32}  # of 30 s at 22,050 Hz these are 85 MB, and a worker holds up to three such batches
-
 
 _WORTH_TELLING = 64 << 20  # bytes
 
@@ -38,12 +39,14 @@ class Prepared:
     ----------
     seen : `Store.catalog_mark` from before the files were looked at.
     weights : what the fingerprint says of the weights; None without any.
+    file : the weights' file or folder; None without any, or with random ones.
     """
 
     seen: str | None
     files: Catalog
     backbone: Backbone
     weights: str | None
+    file: Path | None
 
 
 def prepare(
@@ -63,7 +66,9 @@ def prepare(
     opened = open_catalog(name, options, store)
     choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
     files = mark_sources(opened)
-    return Prepared(seen, files, *make_backbone(choice, settings, files.info))
+    backbone, mark = make_backbone(choice, settings, files.info)
+    file = choice.kind.fetch(choice.model) if choice.model else weights
+    return Prepared(seen, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +112,7 @@ def embed(
     workers: int | None,
     strict: bool,
     part: tuple[int, int],
+    engine: Engine | None = None,
 ) -> EmbedReport:
     """Bring the stored catalog up to date, then encode the clips that the store lacks.
 
@@ -115,8 +121,9 @@ def embed(
     name, options : a data set and its options, or a collection of the store.
     backbone_name : None for the collection's default.
     settings : of the backbone, as text.
-    batch, workers : None for what suits the device.
+    batch, workers : None for what suits the device. The engine says what its workers are.
     part : (i, n), 1 <= i <= n: encode every n-th shard, while other processes do the others.
+    engine : who runs the shards; None for this process.
 
     Raises
     ------
@@ -126,7 +133,8 @@ def embed(
         if a clip fails and ``strict`` is set, or the store cannot be written.
     """
     started = time.perf_counter()
-    device = find_device(device_name)
+    here = device_name if engine is None else engine.encodes_here(device_name)
+    device = None if here is None else find_device(here)
     prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
     files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
     check_writable(store)
@@ -146,16 +154,31 @@ def embed(
         if share > _WORTH_TELLING:
             note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
         writer.check_room(share)
-        done = encode(
-            writer,
-            catalog,
-            backbone,
-            device=device,
-            batch=batch or _BATCH.get(device.type, 16),
-            workers=default_workers(device) if workers is None else workers,
-            strict=strict,
-            part=part,
-        )
+        if engine is not None and device is None:
+            job = Job(
+                store=address(store),
+                dataset=catalog.info.name,
+                settings=json.dumps(decides(backbone, mark)),
+                weights=None if prepared.file is None else str(prepared.file),
+                catalog=catalog_hash(catalog),
+                device=device_name,
+                batch=batch,
+                strict=strict,
+                threads=torch.get_num_threads(),
+            )
+            done = collect(writer, partial(engine.run, job), part)
+        else:
+            assert device is not None
+            done = encode(
+                writer,
+                catalog,
+                backbone,
+                device=device,
+                batch=batch or default_batch(device),
+                workers=default_workers(device) if workers is None else workers,
+                strict=strict,
+                part=part,
+            )
         encoded, complete = done.clips, done.complete
     live = ~catalog.retired()
     if strict and already_there:

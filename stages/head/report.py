@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap_of
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of
 from stages.head.scores.compared import Score, Values, compared, summed
 from stages.head.scores.metrics import Metric, confusion
 from stages.head.scores.task import Task
@@ -29,7 +30,7 @@ from stages.head.thesis import paper_on
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store, match, split_layer
-from store.runs import count_runs
+from store.runs import count_by_mode, count_runs
 from store.schema import CatalogInfo
 
 KINDS = {
@@ -58,6 +59,7 @@ class ModeReport:
     Attributes
     ----------
     overall : the main metric on all test clips.
+    is_best : whether it is the best of all modes, beyond noise.
     others : by name, the other metrics of `Task.TESTED`.
     by_kind : for each of `KINDS` `Task.within` in each bucket that has clips.
     by_label : where a number is estimated, by label the error.
@@ -74,6 +76,7 @@ class ModeReport:
     others: dict[str, Score]
     by_label: dict[str, LabelError]
     means: dict[str, float]
+    is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
         thesis = self.thesis_deviation
@@ -162,21 +165,32 @@ def report(
     """
     parse_regime(regime)
     data = from_catalog(store.read_catalog(dataset), store, target=target, keeps=False)
-    tested = gather(
-        store,
-        data,
-        representation=representation_of(store, dataset, backbone),
-        modes=modes,
-        regime=regime,
-        against=against,
-        ensemble=ensemble,
-        inductive=inductive,
-    )
+    representation = representation_of(store, dataset, backbone)
+    for each in (regime, *in_folds(store, dataset, regime)):
+        tested = gather(
+            store,
+            data,
+            representation=representation,
+            modes=modes,
+            regime=each,
+            against=against,
+            ensemble=ensemble,
+            inductive=inductive,
+        )
+        if tested is not None:
+            break
     if tested is None:
         how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, target, inductive=inductive)
         of_target = "" if target is None else f" that learnt {target}"
         raise RequestError(f"{dataset} has no runs{of_target} in regime {regime} to report on; {how}")
     return report_on(tested)
+
+
+def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
+    """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
+    folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
+    found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def report_on(tested: Tested) -> Report:
@@ -208,6 +222,14 @@ def report_on(tested: Tested) -> Report:
     )
 
 
+def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
+    """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
+    truth = tested.data.truth[tested.pooled]
+    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
+    scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
+    return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
+
+
 class _TestClips:
     """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
 
@@ -226,7 +248,9 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
     task, modes, base = tested.task, list(tested.runs), tested.base
     chosen = {mode: tested.chosen(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
-    overall = compared(task.main, modes, summed(task, task.main, sums, test.artist), base)
+    of_main = summed(task, task.main, sums, test.artist)
+    overall = compared(task.main, modes, of_main, base)
+    best = best_beyond_noise(of_main.values, of_main.resampled)
     others = {
         metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
         for metric in task.TESTED
@@ -241,7 +265,7 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
             if among.any()
         }
     reports = {}
-    for mode in modes:
+    for place, mode in enumerate(modes):
         scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
         over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
         reports[mode] = ModeReport(
@@ -253,6 +277,7 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
             others={name: of[mode] for name, of in others.items()},
             by_label={} if task.CHOOSES else _by_label(tested.data.label_names, test, chosen[mode]),
             means=_means(tested, mode),
+            is_best=place == best,
         )
     return reports
 

@@ -92,7 +92,7 @@ class RestoredHead:
     @property
     def config(self) -> Any:
         """The settings of the head itself."""
-        return self._spec(self.members[0]).config
+        return self.spec(self.members[0]).config
 
     def trust(self, collection: Collection, split: Split, device: torch.device = _CPU) -> NDArray[np.float32] | None:
         """[clips] how much the artist's labels weigh (`TrainedHead.trust`), the mean over the networks; else None."""
@@ -160,7 +160,7 @@ class RestoredHead:
         assert member.scale is not None
         assert member.network is not None
         standardised = member.shift.to(device), member.scale.to(device)
-        binder = Binder(head_type, stretches, split, self._spec(member), device, standardised)
+        binder = Binder(head_type, stretches, split, self.spec(member), device, standardised)
         network = build(head_type, binder.spec).to(device)
         try:
             network.load_state_dict(member.network)
@@ -174,10 +174,11 @@ class RestoredHead:
     def _counted(self, collection: Collection, split: Split) -> Prediction:
         (member,) = self.members
         assert issubclass(self.head_type, CountedHead)
-        predictions = self.head_type(collection.masked(split), split, self._spec(member)).score()
+        predictions = self.head_type(collection.masked(split), split, self.spec(member)).score()
         return predictions[member.rule or ""]
 
-    def _spec(self, member: SavedHead) -> Spec:
+    def spec(self, member: SavedHead) -> Spec:
+        """What one of its networks is made from."""
         try:
             config = self.head_type.Config(**member.config)
         except TypeError as error:

@@ -156,15 +156,14 @@ def through_a_store(
     store = Store(str(folder))
     representation = REPRESENTATION if head.READS_SONGS else None
     runs = RunFolder("made", representation, head.NAME, "random", target=collection.target)
-    settings, _ = resolve([head], _changes(head, max(1, len(fitted.networks))))
     save_run(
         *(store, runs, fitted),
         collection=collection,
         split=split,
         seed=0,
         fold=None,
-        settings=settings,
         code="-",
+        device=torch.device("cpu"),
     )
     return restore(store, runs, run_name(0, None, fitted.rule))
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap, interval, p_value
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
 from stages.head.scores.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task
 
@@ -69,6 +69,17 @@ def test_paired_tests_see_what_is_there_and_nothing_else() -> None:
     rows = resample(SINGLE_LABEL, better, worse, worse)
     assert p_value(rows[0] - rows[1]) < 0.01
     assert p_value(rows[1] - rows[2]) == 1.0
+
+
+@EVERY_TASK
+def test_the_best_is_named_where_it_leads_beyond_noise(task: Task) -> None:
+    runs = [draw(task, 0.5), draw(task, 0.9), draw(task, 0.7)]
+    rows = resample(task, *runs)
+    scores = np.array([task.main.measure(*run) for run in runs])
+    assert best_beyond_noise(scores, rows) == 1
+    assert best_beyond_noise(scores[[0, 1, 1]], rows[[0, 1, 1]]) is None  # two that decide alike
+    assert best_beyond_noise(scores[:1], rows[:1]) is None
+    assert best_beyond_noise(scores, None) is None
 
 
 def test_one_artist_tells_nothing_of_others() -> None:

@@ -94,7 +94,7 @@ def test_gc_names_representations_of_older_revisions(
 ) -> None:
     monkeypatch.setattr(registry.find("backbone", "features"), "REVISION", 99)
     name = chunk.parents[3].name
-    assert f"{name}: made by an older revision of its backbone" in encore("store", "gc", "--yes").out
+    assert f"{name}: made by an older version of its backbone" in encore("store", "gc", "--yes").out
     assert not chunk.parents[3].exists()
     encore("store", "verify")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from store.arrays import shard_rows
 from store.errors import StoreError
 from store.layout import Store
 from store.merge import update
 from store.reader import Representations
 from store.schema import Catalog
-from store.writer import shard_rows
 from tests.processes import Process
 from tests.store.test_store import NAME, Array, catalog, names, numbers, open_writer, tree
 
@@ -202,10 +202,10 @@ store.write_catalog(held)
 writer = open_writer(store, held, values)
 write = Files.write
 
-def die(files, name, data):
+def die(files, name, data, **how):
     if "/shards/" in name and len(files.files(name.rpartition("/")[0])) == kept:
         os.kill(os.getpid(), signal.SIGKILL)
-    write(files, name, data)
+    write(files, name, data, **how)
 
 Files.write = die
 print("ready", flush=True)

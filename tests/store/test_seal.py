@@ -54,8 +54,13 @@ def write_one_run(store: Store, folder: RunFolder, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic store with every kind of file."""
     root = tmp_path_factory.mktemp("whole")
+    make_whole(root)
+    return root
+
+
+def make_whole(root: Path) -> None:
+    """A synthetic store with every kind of file."""
     store = Store(root)
     write(store, catalog(IDS), numbers(70), {3: "cut short"})
     songs = pa.array(IDS)
@@ -63,7 +68,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write_table(f"few/{NAME}/trained_on.parquet", pa.table({"song_id": songs}))
     for seed in (0, 1):
         write_one_run(store, FOLDER, seed)
-    return root
 
 
 def read_all(store: Store) -> dict[str, Any]:

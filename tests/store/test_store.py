@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.arrays import create_array
+from store.arrays import create_array, shard_rows
 from store.errors import FormatError, RequestError, StoreError
 from store.files import Files
 from store.fingerprint import ADDED_LATER, canonical, fingerprint, hash_ids, hash_values, source_tag
@@ -26,7 +26,7 @@ from store.layout import RepresentationName, Store, check_name, match
 from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo, Manifest, ShardRecord
-from store.writer import RepresentationWriter, shard_rows
+from store.writer import RepresentationWriter
 from tests.processes import Process
 
 Array = np.ndarray[Any, Any]
@@ -442,7 +442,7 @@ import sys
 import numpy as np
 from tests.store.test_store import catalog, names, numbers, open_writer
 from store.layout import Store
-from store.writer import shard_rows
+from store.arrays import shard_rows
 root, rows = sys.argv[1], int(sys.argv[2])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 store.write_catalog(held)

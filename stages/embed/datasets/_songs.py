@@ -59,7 +59,7 @@ def named_songs(table: Table, column: str, root: Path, *, follow_links: bool) ->
         if cell is None:
             raise RequestError(f"{table.where(row)}: {column} is empty; name the song's file, or remove the row")
         if cell not in files:
-            relative = os.path.normpath(cell)
+            relative = os.path.normpath(_separated(root, cell))
             if os.path.isabs(relative):
                 relative = os.path.relpath(relative, root)
             files[cell] = _on_disk(root, relative, follow_links=follow_links)
@@ -107,6 +107,11 @@ def _near(root: Path, paths: list[str]) -> str:
         if near is not None:
             return f"; there is {near!r}: letters differ by case"
     return ""
+
+
+def _separated(root: Path, cell: str) -> str:
+    """A path with the separators of this system; Windows writes backslashes, which a name here may hold too."""
+    return cell if "\\" not in cell or "\0" in cell or os.path.lexists(root / cell) else cell.replace("\\", "/")
 
 
 def is_song(path: str) -> bool:

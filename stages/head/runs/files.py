@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.environment import environment
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
 from stages.head.results import numbers
 from stages.head.saved import SavedHead
-from stages.head.settings import Settings
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
 from store.columns import targets
@@ -32,8 +33,8 @@ def save_run(
     split: Split,
     seed: int,
     fold: int | None,
-    settings: Settings,
     code: str,
+    device: torch.device,
     writes: bool = True,
 ) -> RunRecord:
     """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
@@ -56,24 +57,26 @@ def save_run(
         split=None if collection.splits is None else split_mark(collection.splits, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
-        settings=canonical(settings) if networks else None,
+        settings=canonical(fitted.settings) if networks else None,
         config=canonical(fitted.config),
+        tuned=dict(fitted.tuned) or None,
         remark=networks[0].remark if networks else "",
         best_epoch=networks[0].best_epoch if networks else None,
         history=networks[0].history if networks else None,
         mixture=layers.weights(networks[0].state) if networks else None,
         other_members=[{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
+        environment=environment(device),
     )
     if not writes:
         return record
     test = np.flatnonzero(split == 2)
     prediction = fitted.prediction
-    heads = [head.to_bytes() for head in _saved(folder, record, fitted, settings, code)]
+    heads = [head.to_bytes() for head in _saved(folder, record, fitted, code)]
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
     return record
 
 
-def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Settings, code: str) -> Sequence[SavedHead]:
+def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, code: str) -> Sequence[SavedHead]:
     """The trained head as its files hold it, one for each network."""
     shared: Mapping[str, Any] = {
         "mode": folder.mode,
@@ -105,7 +108,7 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
             network=trained.state,
             shift=trained.shift,
             scale=trained.scale,
-            settings=asdict(settings),
+            settings=asdict(fitted.settings),
         )
         for trained in fitted.networks
     ]

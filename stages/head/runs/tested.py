@@ -75,7 +75,7 @@ def gather(
     representation: str | None,
     modes: Sequence[str],
     regime: str,
-    against: str,
+    against: str | None,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
 ) -> Tested | None:
@@ -102,7 +102,7 @@ def gather(
         keys=keys,
         runs=pooled,
         clips=[clips_of(data, run) for run in next(iter(pooled.values()))],
-        base=_base(runs, against, regime),
+        base=None if against is None else _base(runs, against, regime),
         ensemble=list(ensemble),
     )
 

@@ -48,13 +48,14 @@ def bootstrap(
     groups = int(group.max()) + 1
     if groups < 2:
         return None
-    by_artist = np.zeros((len(sums), groups, sums.shape[2]))
-    for total, of_clips in zip(by_artist, sums, strict=True):
-        np.add.at(total, group, of_clips)
+    modes, _, width = sums.shape
+    by_artist = np.zeros((groups, modes, width))
+    np.add.at(by_artist, group, sums.transpose(1, 0, 2))
     name = (metric or task.main).name
-    scores = [
-        task.totals(np.einsum("rg,mgk->mrk", times, by_artist))[name] for times in _times(groups, seed, resamples)
-    ]
+    scores = []
+    for times in _times(groups, seed, resamples):
+        totals = times @ by_artist.reshape(groups, modes * width)
+        scores.append(task.totals(totals.reshape(-1, modes, width).transpose(1, 0, 2))[name])
     return np.concatenate(scores, axis=1)
 
 
@@ -98,6 +99,20 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of bootstrap scores [resamples]; those that their clips do not define are left out."""
     low, high = np.nanquantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def best_beyond_noise(scores: Floats, resampled: Floats | None) -> int | None:
+    """The mode with the highest score, where its lead over the next best is beyond the interval; None elsewhere.
+
+    Parameters
+    ----------
+    scores : [modes] of which more is better.
+    resampled : [modes, resamples] from `bootstrap`.
+    """
+    if resampled is None or len(scores) < 2:
+        return None
+    *_, second, first = np.argsort(scores, kind="stable").tolist()
+    return int(first) if interval(resampled[first] - resampled[second])[0] > 0 else None
 
 
 def p_value(difference: Floats) -> float:

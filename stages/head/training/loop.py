@@ -21,6 +21,7 @@ from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
+from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
@@ -109,9 +110,9 @@ def train(
         )
     if path:
         settings = replace(settings, checkpoints=1)
-        loop: _Loop = _Path(binder, network, settings, seed, started, path)
+        loop: Loop = _Path(binder, network, settings, seed, started, path)
     else:
-        loop = _Loop(binder, network, settings, seed, started)
+        loop = Loop(binder, network, settings, seed, started)
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
@@ -140,7 +141,7 @@ def _trained(binder: Binder, network: nn.Module, kept: dict[str, Any], config: A
 
 
 @dataclass
-class _Progress:
+class Progress:
     """How far a training is: after ``epoch``.
 
     ``kept`` holds the best epochs so far, the best of all first: ``epoch``, ``rank`` and the weights, ``network``.
@@ -157,9 +158,16 @@ class _Progress:
         return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
 
 
-class _Loop:
+class Loop:
+    """The training of one network, epoch by epoch.
+
+    Parameters
+    ----------
+    started : when it would have begun, had it never been stopped.
+    """
+
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, started: float = 0.0) -> None:
-        self.started = started  # when it would have been, had it never been stopped
+        self.started = started
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
         collection = self.stretches.collection
@@ -176,7 +184,8 @@ class _Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
-        self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
+        self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def _undersampled(self, train: Tensor, most: float) -> Tensor:
@@ -185,41 +194,48 @@ class _Loop:
         kept = crowd_out(self.truth[train].squeeze(1).cpu(), streams.cpu(), most)
         return train[kept.to(self.device)]
 
-    def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
+    def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
         on_epoch(progress.epoch)
         while not progress.is_over(settings):
-            progress.epoch = epoch = progress.epoch + 1
-            self.optimizer.rate = settings.learning_rate * settings.decay ** (epoch - 1)
-            with seeded(key(self.seed, epoch, "torch"), self.device):
-                loss = self._epoch(epoch)
-            if not np.isfinite(loss):
-                raise EncoreError(
-                    f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
-                    f"a lower learning rate than {settings.learning_rate:g} may hold it"
-                )
-            score = self._validate()
-            progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
+            self.advance(progress)
             on_epoch(1)
-            if self._keep(progress, score):
-                progress.last_progress = epoch
-            if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
-                # The metric jumps on few clips; while the loss still falls the network still learns.
-                progress.least_loss, progress.last_progress = -score[1], epoch
             # One of several networks that is done waits for the others, whose training may be stopped.
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
                 progress.seconds = time.perf_counter() - self.started
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+                weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
 
-    def _keep(self, progress: _Progress, score: tuple[float, float]) -> bool:
+    def advance(self, progress: Progress) -> None:
+        """Train one more epoch and validate."""
+        progress.epoch = epoch = progress.epoch + 1
+        rate = self.settings.learning_rate
+        self.optimizer.rate = rate * self.settings.decay ** (epoch - 1)
+        with seeded(key(self.seed, epoch, "torch"), self.device):
+            loss = self._epoch(epoch)
+        if not np.isfinite(loss):
+            raise EncoreError(
+                f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
+                f"a lower learning rate than {rate:g} may hold it"
+            )
+        with self.average.swapped():
+            score = self._validate()
+            if self._keep(progress, score):
+                progress.last_progress = epoch
+        progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
+        if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
+            # The metric jumps on few clips; while the loss still falls the network still learns.
+            progress.least_loss, progress.last_progress = -score[1], epoch
+
+    def _keep(self, progress: Progress, score: tuple[float, float]) -> bool:
         """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
         kept, rank = progress.kept, self._rank(score)
         if math.isnan(sum(rank)):
             rank = -math.inf, -math.inf
-        place = sum(each["rank"] >= rank for each in kept)
+        place: int = sum(each["rank"] >= rank for each in kept)
         if place < self.settings.checkpoints:
             weights = copy.deepcopy(self.network.state_dict())
             kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
@@ -230,15 +246,16 @@ class _Loop:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
         return score
 
-    def _resumed(self, checkpoint: Checkpoint | None) -> _Progress:
+    def _resumed(self, checkpoint: Checkpoint | None) -> Progress:
         """The progress of a training that was stopped, as the first process finds it; else the beginning."""
         processes = self.stretches.processes
         state = processes.broadcast(checkpoint.load() if checkpoint is not None and processes.rank == 0 else None)
         if state is None:
-            return _Progress()
+            return Progress()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        progress = _Progress(**state["progress"])
+        self.average.load_state_dict(state["average"])
+        progress = Progress(**state["progress"])
         self.started -= progress.seconds
         return progress
 
@@ -275,6 +292,7 @@ class _Loop:
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
+            self.average.step()
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
@@ -295,7 +313,7 @@ class _Loop:
         return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
 
 
-class _Path(_Loop):
+class _Path(Loop):
     """A linear layer, solved for one penalty after another; each is an epoch, and counts by its validation loss.
 
     The path ends where the validation loss has risen for a few penalties: weaker ones would take longest.

@@ -1,0 +1,54 @@
+"""``encore store compact``: write a collection anew in artist order, without retired rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.arguments import open_store
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
+from pipeline.output import print_json
+from pipeline.stores import mib
+from store.errors import RequestError
+from store.words import plural
+
+
+def compact(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Write a collection anew in artist order, without the rows of retired songs.
+
+    Nothing is encoded. What was written is compared with what was there, and put in its place at one moment. Songs that
+    were retired are encoded again if they come back. Trained heads are bound to rows: remove them first.
+    """
+    from stages.progress import task
+    from store.compact import compact as rewrite
+    from store.compact import recover
+
+    where = open_store(store)
+    if where.files.local is not None:
+        recover(where, dataset)
+    catalog = where.read_catalog(dataset)  # raises with the list of what there is
+    retired = int(catalog.retired().sum())
+    if not yes:
+        what = f"{dataset} in artist order, without {plural(retired, 'retired row')} and what was encoded of them"
+        if not sys.stdin.isatty():
+            raise RequestError(f"this writes {what}; say --yes to do it")
+        if not typer.confirm(f"Write {what}?", err=True):
+            return
+    total = (len(catalog) - retired) * len(where.representations(dataset))
+    with task(f"writing {dataset} anew", total, "rows") as advance:
+        done = rewrite(where, dataset, advance)
+    if json:
+        print_json(dataclasses.asdict(done))
+        return
+    print(
+        f"{dataset}: {plural(done.rows_before, 'row')} -> {done.rows:,}, {done.moved:,} of them elsewhere now; "
+        f"{plural(len(done.representations), 'representation')}, {mib(done.bytes_before)} -> {mib(done.bytes)} MiB"
+    )

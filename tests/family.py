@@ -1,0 +1,40 @@
+"""The processes that a command has started, and theirs, as Linux lists them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """The processes under ``pid``, each with its command line; those that have ended are left out."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:  # it has ended
+                continue
+            if state != "Z":
+                parents[int(entry.name)] = int(parent)
+    under = {pid}
+    while more := {child for child, parent in parents.items() if parent in under} - under:
+        under |= more
+    return {child: _command_line(child) for child in under - {pid}}
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    """Send a signal to each process that is still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

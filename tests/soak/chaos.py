@@ -1,0 +1,89 @@
+"""Many shards, four workers, a SIGKILL every two seconds: the bytes are those of an unbroken run."""
+
+from __future__ import annotations
+
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.family import descendants, signal_all
+from tests.processes import Process
+from tests.soak import Line
+from tests.soak._commands import SMALL_SHARDS, embed, files_of, finished, write_table
+
+_EVERY_S = 2.0
+_ENGINES = {"local": ("--workers", "4"), "dask": ("--engine", "dask", "--workers", "4")}
+# Counts the shards that are written, in the process that writes them.
+_COUNTING = """
+import os, store.shards
+_write = store.shards.ShardWriter._write
+def write(self, shard, *rest):
+    with open(os.environ["COUNT"], "a") as file:
+        file.write(f"{shard.index}\\n")
+    return _write(self, shard, *rest)
+store.shards.ShardWriter._write = write
+"""
+
+
+def run(short: bool) -> Iterator[Line]:
+    shards = 60 if short else 2000
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_table(Path(folder) / "songs.csv", shards)
+        started = time.monotonic()
+        code, _, err = finished(SMALL_SHARDS, *embed(table, Path(folder) / "alone", "--workers", 0))
+        alone_s = time.monotonic() - started
+        assert code == 0, err
+        expected = files_of(Path(folder) / "alone")
+        for engine in ("local",) if short else _ENGINES:
+            yield _chaos(Path(folder), table, engine, expected, 0.3 if short else _EVERY_S, alone_s)
+
+
+def _wait_for_a_shard(store: Path, process: Process) -> None:
+    """Wait until one more shard is committed, or the process has ended."""
+    before = len(list(store.glob("hits/*/shards/*.json")))
+    while process.returncode is None and len(list(store.glob("hits/*/shards/*.json"))) <= before:
+        time.sleep(0.02)
+
+
+def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], every_s: float, alone_s: float) -> Line:
+    """Kill one of the command's processes, any of them, again and again; give the command anew where it ended."""
+    store, count = folder / engine, folder / f"{engine}.count"
+    draw, kills, starts = random.Random(0), 0, 0
+    started = time.monotonic()
+    code = None
+    while code != 0:
+        starts += 1
+        process = Process(
+            _COUNTING + SMALL_SHARDS,
+            *embed(table, store, *_ENGINES[engine]),
+            environment={"COUNT": str(count)},
+            new_session=True,
+        )
+        while process.returncode is None:
+            _wait_for_a_shard(store, process)  # a start takes longer than the time between kills, on a busy machine
+            time.sleep(every_s)
+            family = [pid for pid, line in descendants(process.pid).items() if "resource_tracker" not in line]
+            # With Dask the driver lives: it is the workers that come and go. Locally all are one command.
+            victims = family if engine == "dask" else [process.pid, *family]
+            if process.returncode is None and victims:
+                signal_all([draw.choice(victims)], signal.SIGKILL)
+                kills += 1
+        process.communicate()
+        signal_all(list(descendants(process.pid)), signal.SIGKILL)
+        code = process.returncode
+        if starts > 200:
+            return Line(f"chaos, {engine}", f"{starts} starts", "it comes to no end")
+    seconds = time.monotonic() - started
+    written = len(count.read_text().split()) if count.exists() else 0
+    again = written - len(set(count.read_text().split())) if count.exists() else 0
+    wrong = "" if files_of(store) == expected else "the bytes are not those of an unbroken run"
+    if again > kills:
+        wrong = f"{again} shards were written again"
+    what = (
+        f"{len(expected)} files, 4 workers, {kills} SIGKILLs, {starts} starts, {seconds:.0f} s "
+        f"(unbroken, one process: {alone_s:.0f} s)" + (f", {again} shards written again" if written else "")
+    )
+    return Line(f"chaos, {engine}", what, wrong)

@@ -1,0 +1,110 @@
+"""SIGKILL and Ctrl-C at random moments: the command goes on to the same answer, and never shows a traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.embed.trees import midi
+from tests.processes import COMMAND
+from tests.soak import Line
+from tests.soak._commands import embed, finished, interrupted, write_table
+
+_IN_A_ROW = 5
+_QUICK = ("--set", "epochs=4", "--set", "hidden=8")
+
+
+def run(short: bool) -> Iterator[Line]:
+    kinds = {signal.SIGKILL: 2 if short else 200, signal.SIGINT: 1 if short else 50}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = write_table(folder / "songs.csv", 200)
+        songs = _write_songs(folder / "songs")
+        commands = _commands(folder, table, songs)
+        chosen = dict(list(commands.items())[:2]) if short else commands
+        for command, make in chosen.items():
+            for number, count in kinds.items():
+                rounds = max(1, round(count / len(commands) / _IN_A_ROW))
+                yield _many(folder, command, make, number, rounds, min(count, _IN_A_ROW))
+
+
+def _write_songs(folder: Path) -> Path:
+    folder.mkdir()
+    for i in range(24):
+        (folder / f"{i}.mid").write_bytes(midi(20.0, 40 + i))
+    lines = [f"{i}.mid,artist {i % 8},genre {i % 3},{('train', 'validation', 'test')[i % 3]}" for i in range(24)]
+    (folder / "songs.csv").write_text("\n".join(["file,artist,labels,split", *lines]) + "\n")
+    return folder
+
+
+def _commands(folder: Path, table: Path, songs: Path) -> dict[str, Callable[[Path], tuple[object, ...]]]:
+    """By name, what gives each command on a store; ``embed`` comes first on any."""
+
+    def stage_two(*words: object) -> Callable[[Path], tuple[object, ...]]:
+        return lambda store: (*words, "--store", store, "--json")
+
+    train = ("train", "pianoroll-cnn", "--dataset", "folder", "--data", songs, "--table", "songs.csv", "--name", "own")
+    return {
+        "embed": lambda store: (*embed(table, store, "--workers", 1), "--json"),
+        "head": stage_two("head", "hits", "--mode", "gnn", *_QUICK),
+        "compare": stage_two("compare", "hits", "--modes", "song,artist,gated", "--regimes", "random", *_QUICK),
+        "search": stage_two("search", "hits", "--mode", "gnn", "--trials", 3, *_QUICK),
+        "train": lambda store: (*train, "--out", store / "w.pt", "--set", "epochs=2", "--workers", 0, "--json"),
+    }
+
+
+def _many(
+    folder: Path, name: str, make: Callable[[Path], tuple[object, ...]], number: signal.Signals, rounds: int, few: int
+) -> Line:
+    draw, wrong, count, ends = random.Random(f"{name}{number}"), "", 0, 0
+    expected, seconds = _whole(folder / f"{name}-{number}", folder, name, make)
+    for turn in range(rounds):
+        store = _ready(folder / f"{name}-{number}-{turn}", folder, name)
+        for _ in range(few):
+            code, err = interrupted(COMMAND, number, draw.uniform(0.05, seconds), *make(store))
+            count += 1
+            ends += code == 0
+            if "Traceback" in err or "defect in Encore" in err:
+                wrong = f"it said {err.strip().splitlines()[-1]!r}"
+            if code not in (0, -signal.SIGKILL if number == signal.SIGKILL else 130):
+                wrong = f"it left with {code}: {err[-200:]}"
+        code, out, err = finished(COMMAND, *make(store))
+        if code:
+            wrong = f"it does not go on: {err}"
+        elif _scores(json.loads(out)) != expected:
+            wrong = "it ends with other scores than an unbroken run"
+    what = f"{count} x {number.name}, {ends} came after the end"
+    return Line(f"kills, {name}", what, wrong)
+
+
+def _ready(store: Path, folder: Path, name: str) -> Path:
+    store.mkdir()
+    if name not in ("embed", "train"):
+        code, _, err = finished(COMMAND, *embed(folder / "songs.csv", store, "--workers", 0))
+        assert code == 0, err
+    return store
+
+
+def _whole(store: Path, folder: Path, name: str, make: Callable[[Path], tuple[object, ...]]) -> tuple[Any, float]:
+    """What an unbroken run answers, and how long it takes."""
+    _ready(store, folder, name)
+    started = time.monotonic()
+    code, out, err = finished(COMMAND, *make(store))
+    assert code == 0, err
+    return _scores(json.loads(out)), time.monotonic() - started
+
+
+_SCORES = ("metrics", "best", "dataset", "clips", "songs", "failed", "validation", "losses", "best_epoch")
+
+
+def _scores(document: Any) -> Any:
+    """What of a document does not depend on the clock, the place, or on what was there before."""
+    if isinstance(document, list):
+        return [_scores(entry) for entry in document]
+    return {key: value for key, value in document.items() if key in _SCORES}
