@@ -51,7 +51,8 @@ class HeadScores:
 
     Attributes
     ----------
-    metrics : metric -> mean over seeds and folds, a fraction in [0, 1]; None where it is not defined.
+    metrics : metric -> mean over seeds and folds, a fraction in [0, 1] (of a number, R2, Spearman's correlation, and
+        errors in its own unit); None where it is not defined.
     deviations : metric -> the deviation of these scores, divided by their number.
     train_seconds : over all seeds.
     path : the folder with checkpoint, scores and settings.
@@ -96,11 +97,11 @@ class Predictions:
     ----------
     rows : [clips] the catalog row of each clip.
     labels : what the columns are.
-    scores : [clips, labels] in [0, 1].
-    chosen : [clips, labels] whether the head decides for the label.
+    scores : [clips, labels] in [0, 1]; of a number [clips, 1] in its own unit.
+    chosen : [clips, labels] whether the head decides for the label; of a number the same as ``scores``.
     """
 
     rows: NDArray[np.int64]
     labels: tuple[str, ...]
     scores: NDArray[np.floating[Any]]
-    chosen: NDArray[np.bool_]
+    chosen: NDArray[Any]
