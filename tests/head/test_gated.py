@@ -100,7 +100,8 @@ def _hits(mode: str, data: Collection, part: Split) -> np.ndarray:
         prediction = count(head, data, part, head.Config())[0][""]
     else:
         prediction = train(head, data, part, hidden=16, epochs=12, batch=128).prediction
-    return (prediction.chosen == data.labels).all(axis=1)
+    hits: np.ndarray = (prediction.chosen == data.labels).all(axis=1)
+    return hits
 
 
 def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection) -> None:

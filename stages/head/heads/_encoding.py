@@ -40,7 +40,8 @@ class PiecewiseLinear(nn.Module):
 
 def normal_edges(bins: int) -> Tensor:
     """Edges of bins that hold equal shares of a standard normal distribution."""
-    return torch.special.ndtri(torch.linspace(_TAIL, 1 - _TAIL, bins + 1, dtype=torch.float64)).float()
+    edges: Tensor = torch.special.ndtri(torch.linspace(_TAIL, 1 - _TAIL, bins + 1, dtype=torch.float64))
+    return edges.float()
 
 
 def spread_edges(bins: int) -> Tensor:
