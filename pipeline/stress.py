@@ -29,7 +29,7 @@ from store.words import plural
 if TYPE_CHECKING:
     from stages.embed.deformations import Deformation
     from stages.head.modes import Mode
-    from stages.head.report import Score
+    from stages.head.scores.compared import Score
     from stages.head.stress import Subjects
 
     Scores = dict[Mode, Score]

@@ -74,12 +74,17 @@ class Files:
         if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either."""
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either.
+
+        Parameters
+        ----------
+        durable : whether it is on the disk before it is in its place; else a loss of power may leave it torn.
+        """
         with _failing(f"cannot write {self.show(name)}"):
             try:
                 if self.local is not None:
-                    _replace(self.local / name, data)
+                    _replace(self.local / name, data, durable)
                 else:
                     # One object is put at once on every object store that fsspec knows.
                     self.fs.pipe_file(self.at(name), data)
@@ -268,14 +273,15 @@ class Files:
         return self.local
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import zarr
 
 from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
 from store.errors import PASSING, FormatError, StoreError
-from store.fingerprint import hash_ids, hash_values
+from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, ShardRecord
 from store.seal import hash_bytes
@@ -76,7 +76,7 @@ class ShardWriter:
         self.dataset = catalog.info.name
         self.folder = f"{self.dataset}/{name}"
         self.shape, self.dtype, self.settings = shape, dtype, settings
-        self._keys, self._retired = catalog.row_keys(), catalog.retired()
+        self._keys, self._retired = catalog.keys(), catalog.retired()
         self._seen = catalog.column("source").is_valid().to_numpy()
         self._array: zarr.Array[Any] | None = None
         manifest = store.read_manifest(self.dataset, name)
@@ -124,8 +124,8 @@ class ShardWriter:
     def _check(self, shard: Shard, record: ShardRecord) -> None:
         """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
         first, last = record.rows
-        keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).row_keys()
-        if first != shard.first or last > first + self.rows_per_shard or record.clips != hash_ids(keys[first:last]):
+        keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).keys()
+        if first != shard.first or last > first + self.rows_per_shard or record.clips != keys.hash(first, last):
             raise FormatError(
                 f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
             )
@@ -225,18 +225,20 @@ class ShardWriter:
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = whole
-            file = self._sync(shard.index)
+            file = self._sync(shard.index, whole)
         record = ShardRecord(
             rows=(shard.first, shard.last),
-            clips=hash_ids(self._keys[shard.first : shard.last]),
+            clips=self._keys.hash(shard.first, shard.last),
             values=hash_values(whole),
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
             layers=tuple(map(hash_values, np.moveaxis(whole, 1, 0))) if has_layers(self.shape) else (),
-            file=hash_bytes(file),
+            file=file,
         )
         content = json.dumps(record.as_json()).encode()
-        self.store.files.write(self._record_file(shard.index), hash_bytes(content).encode() + b"\n" + content)
+        # Not brought to the disk: one that is lost with the power, or torn, costs that its shard is encoded again.
+        data = hash_bytes(content).encode() + b"\n" + content
+        self.store.files.write(self._record_file(shard.index), data, durable=False)
         return record
 
     def _check_again(self, index: int, values: Array) -> None:
@@ -268,11 +270,20 @@ class ShardWriter:
         """The array's description, which Zarr writes: its path in the collection."""
         return f"{self.name}/representations.zarr/zarr.json"
 
-    def _sync(self, index: int) -> bytes:
-        """The bytes of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
+    def _sync(self, index: int, values: Array) -> str:
+        """The hash of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
         name = chunk_name(self.dataset, self.name, self.shape, index)
-        if self.store.files.local is None:
-            return self.store.files.read(name)
-        with (self.store.files.local / name).open("rb") as file:
-            os.fsync(file.fileno())
-            return file.read()
+        local = self.store.files.local
+        if local is not None:
+            with (local / name).open("rb") as file:
+                os.fsync(file.fileno())
+        array = self._writable()
+        if array.compressors or array.filters:
+            return hash_bytes(self.store.files.read(name))
+        padding = np.full((self.rows_per_shard - len(values), *self.shape), fill_value(self.dtype), self.dtype)
+        return hash_pieces([_raw(values), _raw(padding)])
+
+
+def _raw(values: Array) -> memoryview:
+    """The bytes of an array as they lie in a file."""
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data

@@ -28,7 +28,12 @@ PAGES = {
 }
 README = PAGES["README.md"]
 STAGE_ONE = PAGES["stages/embed/README.md"]
-TABLES = {"dataset": STAGE_ONE, "backbone": STAGE_ONE, "head": PAGES["stages/head/README.md"]}
+TABLES = {
+    "dataset": STAGE_ONE,
+    "backbone": STAGE_ONE,
+    "engine": STAGE_ONE,
+    "head": PAGES["stages/head/README.md"],
+}
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 

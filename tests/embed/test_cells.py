@@ -70,9 +70,9 @@ def test_a_word_may_be_a_name(tmp_path: Path) -> None:
 
 @given(st.lists(NAMES.filter(lambda name: name not in ("None", "null", "nan", "NaN")), max_size=4))
 def test_lists_that_can_be_nothing_else(names: list[str]) -> None:
-    wanted = [name.strip() for name in names]
-    assert lists.split(json.dumps(names), None) == wanted
-    assert lists.split(json.dumps(names, ensure_ascii=False), None) == wanted
+    expected = [name.strip() for name in names]
+    assert lists.split(json.dumps(names), None) == expected
+    assert lists.split(json.dumps(names, ensure_ascii=False), None) == expected
     if len(names) > 1:
         assert lists.parse("|".join(f" {name} " for name in names)) is not None
     plain_names = [name for name in names if name.isprintable()]
@@ -170,10 +170,10 @@ def test_a_column_that_may_be_read_in_two_ways(thousands: list[int], small: list
     assert parsed.readings is not None
     cell, one, other = parsed.readings
     assert one == float(cell.replace(",", "")) == pytest.approx(1000 * other)
-    for telling, wanted in (("1,234,567", 1_234_567), ("0.5", 0.5)):
+    for telling, expected in (("1,234,567", 1_234_567), ("0.5", 0.5)):
         text = pa.chunked_array([[*cells, telling]])
         values = parse(text, Missing().mask(text)).values
-        np.testing.assert_array_equal(values, [*small, *thousands, wanted])
+        np.testing.assert_array_equal(values, [*small, *thousands, expected])
 
 
 def test_truth_is_a_number_and_words_are_none() -> None:

@@ -128,5 +128,5 @@ def test_data_sets_import_nothing_heavy() -> None:
         "_, left_out = registry.load('dataset')\n"
         f"print(*left_out, *sorted(set(sys.modules) & set({WAIT!r})))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""

@@ -288,9 +288,9 @@ def test_formats_that_ffmpeg_decodes(tmp_path: Path, name: str) -> None:
 @needs_ffmpeg
 def test_long_recordings_are_decoded_again_for_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encoded(tmp_path / "a.m4a", music(RATE_HZ, 6.0))
-    kept = load(path)[0]
+    windows = load(path)[0]
     monkeypatch.setattr(ffmpeg, "_KEPT_SAMPLES", 1000)
-    np.testing.assert_array_equal(load(path)[0], kept)
+    np.testing.assert_array_equal(load(path)[0], windows)
 
 
 @needs_ffmpeg

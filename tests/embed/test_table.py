@@ -100,8 +100,8 @@ def test_the_same_table_in_every_format(tmp_path: Path) -> None:
         assert same.equals(catalogs[0].table.drop_columns(["path", "source"]))
     for suffix in (".csv", ".tsv", ".parquet", ".h5"):
         rows = FeatureRows(tmp_path / f"t{suffix}", ["tempo", "loud"]).take(slice(0, 3))
-        wanted = np.float32([[120.5, -7.25], [98.0, np.nan], [1e-3, 3.0]])
-        assert np.array_equal(rows, wanted, equal_nan=True)
+        expected = np.float32([[120.5, -7.25], [98.0, np.nan], [1e-3, 3.0]])
+        assert np.array_equal(rows, expected, equal_nan=True)
 
 
 def test_two_dimensional_features(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_another_choice_of_features_is_no_other_song(tmp_path: Path) -> None:
     """What marks a row is all its numbers, so that they may be chosen anew; a change in any of them is seen."""
     path = tmp_path / "songs.csv"
     rows = by_song(read(path, TEXT))
-    chosen = read(path, columns="features=year")
-    assert chosen.info.features == ("year",)
-    assert {song: row["source"] for song, row in by_song(chosen).items()} == {
+    subset = read(path, columns="features=year")
+    assert subset.info.features == ("year",)
+    assert {song: row["source"] for song, row in by_song(subset).items()} == {
         song: row["source"] for song, row in rows.items()
     }
     changed = by_song(read(path, TEXT.replace("120.5", "121"), columns="features=year"))

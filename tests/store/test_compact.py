@@ -103,12 +103,12 @@ def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     real = {name: getattr(Files, name) for name in ("write", "exchange", "remove")}
 
     def limited(name: str) -> Any:
-        def work(self: Files, *arguments: Any) -> None:
+        def work(self: Files, *arguments: Any, **how: Any) -> None:
             nonlocal left
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
-            real[name](self, *arguments)
+            real[name](self, *arguments, **how)
 
         return work
 

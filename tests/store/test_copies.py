@@ -21,11 +21,11 @@ def test_to_a_url_and_back_after_a_kill(whole: Path, tmp_path: Path, monkeypatch
     source, there, back = Store(whole), Store(f"memory://copies-{uuid.uuid4().hex}"), Store(tmp_path / "back")
     write, written = Files.write, []
 
-    def stop(self: Files, name: str, data: bytes) -> None:
+    def stop(self: Files, name: str, data: bytes, **how: bool) -> None:
         if len(written) == 4:
             raise KeyboardInterrupt
         written.append(name)
-        write(self, name, data)
+        write(self, name, data, **how)
 
     monkeypatch.setattr(Files, "write", stop)
     with pytest.raises(KeyboardInterrupt):

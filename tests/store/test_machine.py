@@ -107,6 +107,13 @@ class StoreMachine(RuleBasedStateMachine):
             with _dying_after(writes):
                 self._encode()
         except Killed:
+            live = (
+                set(self.store.read_catalog("few").live().strings("clip_id"))
+                if self.store.has_catalog("few")
+                else set()
+            )
+            assert live in (set(self.cataloged), set(self.songs))
+            self.cataloged = dict(self.songs) if live == set(self.songs) else self.cataloged
             return
         self.encoded = {name: version for name, (version, _, _) in self.songs.items()}
 
@@ -205,12 +212,12 @@ def _vectors(held: Catalog) -> Array:
 def _dying_after(writes: int) -> Iterator[None]:
     left, write = writes, Files.write
 
-    def dying(self: Files, name: str, data: bytes) -> None:
+    def dying(self: Files, name: str, data: bytes, **how: bool) -> None:
         nonlocal left
         if left == 0:
             raise Killed
         left -= 1
-        write(self, name, data)
+        write(self, name, data, **how)
 
     Files.write = dying  # type: ignore[method-assign]
     try:

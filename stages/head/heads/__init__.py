@@ -237,6 +237,11 @@ class TrainedHead(Head):
     def build(spec: Spec) -> nn.Module:
         """A fresh network; torch's generator is seeded by the run."""
 
+    @staticmethod
+    def averaging(config: Any) -> float:  # noqa: ARG004
+        """In [0, 1): how much a running mean of the weights, which scores, keeps of itself in a step; 0 for no mean."""
+        return 0.0
+
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         """Prepare what is drawn anew for the training ``nodes`` of one epoch."""
 

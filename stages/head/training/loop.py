@@ -21,6 +21,7 @@ from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
+from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
@@ -184,6 +185,7 @@ class Loop:
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
+        self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def _undersampled(self, train: Tensor, most: float) -> Tensor:
@@ -203,6 +205,7 @@ class Loop:
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
                 progress.seconds = time.perf_counter() - self.started
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+                weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
 
@@ -218,10 +221,11 @@ class Loop:
                 f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
                 f"a lower learning rate than {rate:g} may hold it"
             )
-        score = self._validate()
+        with self.average.swapped():
+            score = self._validate()
+            if self._keep(progress, score):
+                progress.last_progress = epoch
         progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
-        if self._keep(progress, score):
-            progress.last_progress = epoch
         if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
             # The metric jumps on few clips; while the loss still falls the network still learns.
             progress.least_loss, progress.last_progress = -score[1], epoch
@@ -236,7 +240,7 @@ class Loop:
             weights = copy.deepcopy(self.network.state_dict())
             kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
             del kept[self.settings.checkpoints :]
-        return place == 0
+        return bool(place == 0)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
@@ -250,6 +254,7 @@ class Loop:
             return Progress()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
         progress = Progress(**state["progress"])
         self.started -= progress.seconds
         return progress
@@ -287,6 +292,7 @@ class Loop:
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
+            self.average.step()
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
