@@ -19,7 +19,7 @@ from store.words import plural
 
 def similar(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="a song (id, title, 'ARTIST - TITLE'), a file, an artist")
+        str, typer.Argument(metavar="QUERY", help="a song (id, title, 'ARTIST - TITLE'), a file, an artist, or words")
     ],
     dataset: Annotated[str, typer.Option("--dataset", help="a name in the store", metavar="D")] = "demo",
     backbone: BackboneOption = None,
@@ -46,7 +46,7 @@ def similar(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Find the nearest songs or artists. By the cosine of their representations."""
+    """Find the nearest songs or artists. By the cosine of their representations; words where a backbone knows them."""
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
     answer = find_similar(

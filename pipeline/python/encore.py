@@ -395,12 +395,13 @@ def similar(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> SimilarTo:
-    """The songs of a collection nearest to a song, a file or an artist, by the cosine of their representations.
+    """The songs of a collection nearest to a song, a file, an artist or words, by the cosine of their representations.
 
     Parameters
     ----------
     layer : of a representation with layers: its number, ``mean``, or ``mix`` (all side by side); by default the last.
-    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
+    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``;
+        words, also as ``words:...``, where the collection was encoded with ``clap``.
     artists : answer with artists.
     not_same_artist : leave the artist's own songs out.
     filters : as ``label=jazz``, ``artist=NAME`` or ``album=ID``; all must hold.

@@ -1,4 +1,4 @@
-"""Songs and artists near to a song on disk, a song of a collection, or an artist."""
+"""Songs and artists near to a song on disk, a song of a collection, an artist, or words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def find_similar(
     weights: str | None = None,
     device: str = "auto",
 ) -> SimilarTo:
-    """What lies nearest to a song, a file or an artist; `encore.similar` tells the parameters."""
+    """What lies nearest to a song, a file, an artist or words; `encore.similar` tells the parameters."""
     from stages.head import layers
     from stages.head.similar import Space
 
@@ -68,10 +68,11 @@ def nearest_to(
         among &= ~is_own
     column = "artist_id" if artists else "song_id"
     recall, ranked = 1.0, None
-    if not artists and not filters and among.sum() > EXACT:
+    if not artists and not filters and not subject.plain and among.sum() > EXACT:
         recall, ranked = nearly_nearest(space, among, vectors, count)
     if ranked is None:
-        recall, ranked = 1.0, space.ranked(space.cosines(vectors), among, column, count)
+        cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
+        recall, ranked = 1.0, space.ranked(cosines, among, column, count)
     items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
     return SimilarTo(subject.title, space.catalog.info.name, space.name, int(among.sum()), recall, items)
 
@@ -84,6 +85,9 @@ def _subject(
 
     from stages.head.similar import Query
 
+    words = _words(space, query)
+    if words is not None:
+        return _encode_words(store, space, words, weights)
     if not Path(query).expanduser().is_file():
         subject = space.find(query, ", and there is no such file")
         return subject, space.vectors(subject.rows)
@@ -102,6 +106,34 @@ def _subject(
     assert encoded.values is not None
     nothing = np.empty(0, dtype=np.int64)
     return Query(query, nothing, query, songs[0].artist), space.read(encoded.values)
+
+
+def _words(space: Space, query: str) -> str | None:
+    """The words that a query is, None where it is none: after ``words:``, or what else names nothing and could be."""
+    from stages.embed.songs import takes_words
+
+    kind, _, rest = query.partition(":")
+    if kind == "words" and rest.strip():
+        return rest.strip()
+    if (
+        kind == "artist"
+        or not query.strip()
+        or not takes_words(space.stored.name)
+        or Path(query).expanduser().is_file()
+    ):
+        return None
+    return query.strip() if space.named(query) is None else None
+
+
+def _encode_words(store: Store, space: Space, words: str, weights: str | None) -> tuple[Query, NDArray[np.floating]]:
+    import numpy as np
+
+    from stages.embed.songs import open_backbone
+    from stages.head.similar import Query
+
+    backbone = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
+    vector = backbone.encode_text(words).numpy()[None]
+    return Query(f"the words {words!r}", np.empty(0, dtype=np.int64), None, None, plain=True), vector
 
 
 def _item(space: Space, row: int, similarity: float, clips: int, column: str) -> Similar:

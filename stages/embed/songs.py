@@ -206,6 +206,14 @@ def open_backbone(store: Store, dataset: str, name: RepresentationName, weights:
     return backbone
 
 
+def takes_words(name: RepresentationName) -> bool:
+    """Whether the backbone of a representation turns words into vectors too (`Backbone.encode_text`)."""
+    if name.backbone not in registry.names("backbone"):  # of another package, which is not here
+        return False
+    backbone: type[Backbone] = registry.find("backbone", name.backbone)
+    return backbone.encode_text is not Backbone.encode_text
+
+
 def input_kind(store: Store, dataset: str, name: RepresentationName) -> str:
     """What the files hold that the backbone of a representation reads: audio, midi or features."""
     manifest = store.read_manifest(dataset, name)

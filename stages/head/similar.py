@@ -3,7 +3,8 @@
 Nearness is the cosine between clips, each number of a representation standardised over the collection, and a song's or
 an artist's is the mean over its clips. It is exact: the collection is read twice, piece by piece, and of each clip two
 numbers are kept. Beyond `EXACT` clips an index (`stages.head.index`) finds songs that may be nearest, and only these
-are compared.
+are compared. Words, which a text tower puts into the space of the clips, are compared by the plain cosine, as such
+towers are trained: the mean of recordings is not that of words.
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ class Query:
     title : in words.
     rows : [clips] its catalog rows; none for what is not in the collection.
     song, artist : its ids, None where it is no song, or unknown.
+    plain : compared by the plain cosine, nothing standardised, as words are.
     """
 
     title: str
     rows: NDArray[np.int64]
     song: str | None
     artist: str | None
+    plain: bool = False
 
 
 class Space:
@@ -116,6 +119,18 @@ class Space:
                     norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
         self._norms = norms
         cosines /= norms.clip(min=_LEAST)
+        cosines[~self.usable] = np.nan
+        return cosines
+
+    def plain_cosines(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """[rows] the cosine of each catalog row with the mean of ``vectors`` [clips, dim]; NaN where not encoded."""
+        mean = vectors.mean(axis=0, dtype=np.float32)
+        mean /= max(float(np.linalg.norm(mean)), _LEAST)
+        cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
+        for first, chunk in self.chunks():
+            values = chunk.astype(np.float32, copy=False)
+            norms = np.linalg.norm(values, axis=1).clip(min=_LEAST)
+            cosines[first : first + len(values)] = values @ mean / norms
         cosines[~self.usable] = np.nan
         return cosines
 
@@ -187,7 +202,11 @@ class Space:
         kind, _, rest = text.partition(":")
         if kind == "artist" and rest:
             return self._artist(rest.strip()) or self._nothing(rest.strip(), "")
-        return self._song(text) or self._artist(text) or self._nothing(text, otherwise)
+        return self.named(text) or self._nothing(text, otherwise)
+
+    def named(self, text: str) -> Query | None:
+        """The song or else the artist of that name, None without any; RequestError where it names several songs."""
+        return self._song(text) or self._artist(text)
 
     def song(self, song_id: str) -> Query:
         """The song of that id."""

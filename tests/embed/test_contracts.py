@@ -16,6 +16,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
 from stages.embed.testing import BackboneTests, DatasetTests
 from store.schema import CatalogInfo
+from tests.embed.test_clap import published as published_clap
 from tests.embed.test_fma import song, write
 from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
 from tests.embed.test_hf import saved
@@ -36,6 +37,9 @@ INFO = CatalogInfo(
 
 def settings_of(name: str, folder: Path) -> dict[str, Any]:
     """Settings under which a backbone is small, or there at all; by default it is taken as it is."""
+    if name == "clap":
+        published_clap(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 2.0, "max_windows": 2}
     if name == "hf":
         saved("wav2vec2", folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}

@@ -9,6 +9,8 @@ the model's own pooled output where it has one (CLAP's projection, AST), and the
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -102,6 +104,7 @@ class Hf(Backbone):
         "downloads it, --weights DIR takes it from a local folder."
     )
     UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
+    COMPANIONS: ClassVar[tuple[str, ...]] = ()  # files of a model's folder besides its descriptions and weights
     CPU_BATCH, GPU_BATCH = 1, 32
     Config: ClassVar[type[Any]] = HfConfig
 
@@ -118,9 +121,10 @@ class Hf(Backbone):
         repository, _, revision = model.partition("@")
         pinned: Any = {"revision": revision} if revision else {}
         try:
-            folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]], **pinned))
+            files = [*_DESCRIPTIONS, *cls.COMPANIONS]
+            folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[0]], **pinned))
             if not (folder / _WEIGHTS[0]).is_file():
-                folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]], **pinned))
+                folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[1]], **pinned))
         except Exception as error:  # no such model, no network, a full disk: the library has many errors
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RequestError(
@@ -146,7 +150,11 @@ class Hf(Backbone):
     def __init__(self, config: HfConfig) -> None:
         self.config = config
         built = self.build(config.architecture)
-        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
+        extract = _extractor(config.extractor)
+        rate_hz = getattr(extract, "sampling_rate", 0)
+        longest_s = getattr(extract, "nb_max_samples", float("inf")) / max(rate_hz, 1)
+        if config.window_s > longest_s:  # CLAP's extractor would read a random part of a longer one
+            raise RequestError(f"window_s must be at most {longest_s:g}, what the model reads, not {config.window_s}")
         audio = AudioInput(
             rate_hz=rate_hz,
             window_samples=round(config.window_s * rate_hz),
@@ -176,17 +184,32 @@ class Hf(Backbone):
         if kind not in _CLASSES:
             raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
         self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
-        described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
+        described = described.get("audio_config", {}) | projection_of(described) if kind == "clap" else described
         described = {key: value for key, value in described.items() if key != "model_type"}
         self.module = self._class(config_class(**described))
         return self.module.config
 
     def load(self, weights: Path) -> None:
         """Read the folder's weights; all that the audio part has must be there."""
+        self.module = self.read(self._class, self.module.config, weights, self.UNREAD)
+
+    def read(self, kind: Any, config: Any, weights: Path, unread: tuple[str, ...]) -> Any:
+        """A network of the class ``kind`` with a folder's weights.
+
+        Parameters
+        ----------
+        unread : how the names of weights begin that the folder may hold in vain.
+
+        Raises
+        ------
+        RequestError
+            where the folder's weights are damaged, incomplete, or have no place in the network.
+        """
         try:
-            model, report = self._class.from_pretrained(
-                weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
+            with _unlogged():  # the library would list every name that is not read
+                model, report = kind.from_pretrained(
+                    weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                )
         except Exception as error:  # damaged files raise what the formats' own readers raise
             if "weights_only" in str(error):  # torch goes on with how to run what a pickle holds
                 raise RequestError(
@@ -199,12 +222,12 @@ class Hf(Backbone):
         missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
-        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, self.UNREAD)))
+        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, unread)))
         if strange:
             raise RequestError(
                 f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
             )
-        self.module = model
+        return model
 
     def forward(self, windows: Tensor) -> Tensor:
         """[batch, ...] -> [batch, dim]."""
@@ -220,8 +243,21 @@ class Hf(Backbone):
         return mean
 
 
-def _projection(described: dict[str, Any]) -> dict[str, Any]:
+def projection_of(described: dict[str, Any]) -> dict[str, Any]:
+    """The width of CLAP's common space, as the configuration of either tower takes it."""
     return {"projection_dim": described["projection_dim"]} if "projection_dim" in described else {}
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @cache
