@@ -16,6 +16,7 @@ from torch import Tensor
 from stages.embed.backbones.clap import Clap, ClapConfig
 from stages.embed.backbones.mfcc import Mfcc
 from store.errors import RequestError
+from tests.embed.transcription import Drawn, attend, gelu, linear, norm
 
 SIDE, BANDS, WINDOW, PATCH, WIDTH = 64, 16, 4, 4, 8
 RATIO, FRAMES = SIDE // BANDS, 201  # frames of 2 s
@@ -69,20 +70,8 @@ EXTRACTOR = {
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names."""
-    generator = torch.Generator().manual_seed(0)
-    state: dict[str, Tensor] = {}
-
-    def draw(*shape: int) -> Tensor:
-        return 0.3 * torch.randn(*shape, generator=generator)
-
-    def linear(name: str, size: int, out: int, *, bias: bool = True) -> None:
-        state[f"{name}.weight"] = draw(out, size)
-        if bias:
-            state[f"{name}.bias"] = draw(out)
-
-    def norm(name: str, size: int) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = 1 + draw(size), draw(size)
-
+    drawn = Drawn()
+    state, draw, linear, norm = drawn.state, drawn.draw, drawn.linear, drawn.norm
     root = "audio_model.audio_encoder"
     norm(f"{root}.batch_norm", BANDS)
     state[f"{root}.batch_norm.running_mean"] = draw(BANDS) - 40
@@ -154,20 +143,6 @@ def opened(folder: Path) -> Clap:
     backbone.load(folder)
     backbone.to(torch.device("cpu"))
     return backbone
-
-
-def norm(state: dict[str, Tensor], name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
-    return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
-
-
-def linear(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
-
-
-def gelu(x: Tensor) -> Tensor:
-    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
 
 
 def projected(state: dict[str, Tensor], tower: str, x: Tensor) -> Tensor:
@@ -265,10 +240,7 @@ def transcribed_words(state: dict[str, Tensor], words: str) -> Tensor:
     for i in range(2):
         name = f"text_model.encoder.layer.{i}"
         q, k, v = (linear(state, f"{name}.attention.self.{part}", x) for part in ("query", "key", "value"))
-        heads = [
-            torch.softmax(q[:, h : h + 8] @ k[:, h : h + 8].T / math.sqrt(8), dim=1) @ v[:, h : h + 8] for h in (0, 8)
-        ]
-        y = linear(state, f"{name}.attention.output.dense", torch.cat(heads, dim=1))
+        y = linear(state, f"{name}.attention.output.dense", attend(q, k, v, 2))
         x = norm(state, f"{name}.attention.output.LayerNorm", x + y, 1e-12)
         y = linear(state, f"{name}.output.dense", gelu(linear(state, f"{name}.intermediate.dense", x)))
         x = norm(state, f"{name}.output.LayerNorm", x + y, 1e-12)

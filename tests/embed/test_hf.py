@@ -175,7 +175,7 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     assert "weights_only" not in str(refused.value)
     config = tmp_path / "h" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "bert"}))
-    with pytest.raises(RequestError, match="unknown kind of Hugging Face audio model 'bert'"):
+    with pytest.raises(RequestError, match="unknown kind of model for hf 'bert'"):
         opened(tmp_path / "h")
     config.write_text("{")
     with pytest.raises(RequestError, match="is not JSON"):

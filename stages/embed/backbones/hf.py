@@ -1,4 +1,4 @@
-"""Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, MERT/HuBERT, wav2vec2, AST.
+"""Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, HuBERT, wav2vec2, AST, ....
 
 ``--weights DIR`` names the folder (``config.json``, ``model.safetensors``, and ``preprocessor_config.json`` or, as
 transformers 5 saves a processor, ``processor_config.json``) as ``save_pretrained`` or ``hf download`` leave it;
@@ -31,12 +31,13 @@ from store.errors import RequestError, unknown
 _CLASSES = {
     "audio-spectrogram-transformer": ("ASTModel", "ASTConfig", "ASTFeatureExtractor"),
     "clap": ("ClapAudioModelWithProjection", "ClapAudioConfig", "ClapFeatureExtractor"),
+    "data2vec-audio": ("Data2VecAudioModel", "Data2VecAudioConfig", "Wav2Vec2FeatureExtractor"),
     "hubert": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
     "mert_model": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
     "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config", "Wav2Vec2FeatureExtractor"),
     "wavlm": ("WavLMModel", "WavLMConfig", "Wav2Vec2FeatureExtractor"),
 }
-_EXTRACTORS = sorted({extractor for _, _, extractor in _CLASSES.values()})
+_EXTRACTORS = sorted({extractor for _, _, extractor in _CLASSES.values()} | {"EncodecFeatureExtractor"})
 _DECIDES_NOTHING = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "auto_map"}
 _MODEL, _EXTRACTOR, _PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 _DESCRIPTIONS = [_MODEL, _EXTRACTOR, _PROCESSOR]
@@ -103,6 +104,8 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    CLASSES: ClassVar[dict[str, tuple[str, str, str]]] = _CLASSES  # the kinds of models that are read
+    EXTRACTOR: ClassVar[dict[str, Any] | None] = None  # where a published folder describes none
     UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
     COMPANIONS: ClassVar[tuple[str, ...]] = ()  # files of a model's folder besides its descriptions and weights
     CPU_BATCH, GPU_BATCH = 1, 32
@@ -140,8 +143,9 @@ class Hf(Backbone):
                 f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
             )
         architecture = _read_json(weights / _MODEL)
-        extractor = _read_extractor(weights)
-        *_, usual = _CLASSES.get(str(architecture.get("model_type")), (None,))
+        described = any((weights / name).is_file() for name in (_EXTRACTOR, _PROCESSOR))
+        extractor = _read_extractor(weights) if described or cls.EXTRACTOR is None else dict(cls.EXTRACTOR)
+        *_, usual = cls.CLASSES.get(str(architecture.get("model_type")), (None,))
         if usual is not None:
             extractor.setdefault("feature_extractor_type", usual)
         settings = {"architecture": architecture, "extractor": extractor}
@@ -181,9 +185,9 @@ class Hf(Backbone):
                 f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
             )
         kind = described.get("model_type", "none")
-        if kind not in _CLASSES:
-            raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
-        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
+        if kind not in self.CLASSES:
+            raise unknown(f"kind of model for {self.NAME}", kind, self.CLASSES)
+        self._class, config_class = (getattr(transformers, name) for name in self.CLASSES[kind][:2])
         described = described.get("audio_config", {}) | projection_of(described) if kind == "clap" else described
         described = {key: value for key, value in described.items() if key != "model_type"}
         self.module = self._class(config_class(**described))
