@@ -70,6 +70,10 @@ head: $(ready) ## train one head (MODE) on what is stored
 predict: $(ready) ## ask a head of DATASET (its best, or MODE) about FILES
 	$(encore) predict $(FILES) --head '$(DATASET)$(mode)' $(weights) $(store) $(device) $(ARGS)
 
+.PHONY: serve
+serve: $(ready) ## answer over HTTP, with a page, by a head of DATASET
+	$(encore) serve --head '$(DATASET)$(mode)' $(weights) $(store) $(device) $(ARGS)
+
 .PHONY: compare
 compare: $(ready) ## train all heads and print one table
 	$(encore) compare '$(DATASET)' $(backbone) $(modes) $(regimes) $(seeds) $(store) $(device) $(ARGS)

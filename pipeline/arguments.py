@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stages import progress, registry
 from store.errors import RequestError
@@ -56,12 +56,15 @@ def read_settings(
     *,
     neighbours: str | None = None,
     members: int | None = None,
+    checkpoints: int | None = None,
     threshold: str | None = None,
+    tune: str | None = None,
 ) -> dict[str, str]:
     """The settings of ``--set`` together with those that have an option of their own."""
     from stages.configure import parse_pairs
 
-    own = {**_read_neighbours(neighbours), "members": members, "threshold": threshold}
+    own = {**_read_neighbours(neighbours), "members": members, "checkpoints": checkpoints}
+    own |= {"threshold": threshold, "tune": tune}
     return parse_pairs([*(pairs or []), *(f"{key}={value}" for key, value in own.items() if value)], "--set")
 
 
@@ -75,6 +78,19 @@ def _read_neighbours(text: str | None) -> dict[str, str]:
         raise RequestError(f"--neighbours takes a number or all, train, or both (8,train), not {text!r}")
     inductive = {"inductive": "true"} if "train" in words else {}
     return {**({"neighbours": counts[0]} if counts else {}), **inductive}
+
+
+def read_folds(text: str) -> int | Literal["auto"] | None:
+    """``auto``, ``off`` as None, or a number of folds."""
+    from stages.splits.regimes import MAX_FOLDS
+
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= _PART_DIGITS and 3 <= int(text) <= MAX_FOLDS:
+        return int(text)
+    raise RequestError(f"--folds takes auto, off, or a number from 3 to {MAX_FOLDS}, not {text!r}")
 
 
 def read_part(text: str) -> tuple[int, int]:

@@ -22,11 +22,14 @@ from pipeline.head import compare, head
 from pipeline.options import PLAIN, DeferringGroup, command
 from pipeline.predict import predict
 from pipeline.process import report_error, take_standard_streams
+from pipeline.recipe import recipe
 from pipeline.redeal import redeal
 from pipeline.repair import repair
 from pipeline.report import report
 from pipeline.search import search
+from pipeline.serve import serve
 from pipeline.similar import similar
+from pipeline.stress import stress
 from pipeline.train import train
 from store.errors import is_out_of_memory
 
@@ -39,13 +42,15 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
-export_app = typer.Typer(help="Write representations as plain files.", no_args_is_help=True)
+export_app = typer.Typer(
+    help="Write representations and trained heads as files that other programs read.", no_args_is_help=True
+)
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report, predict, similar),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, stress, recipe),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, compact, copy),
-    export_app: (export.representation,),
+    export_app: (export.representation, export.head),
 }
 _READ_SONGS = (embed, train, audit, data)  # these have the options of all data sets
 for group, functions in _COMMANDS.items():

@@ -9,20 +9,21 @@ import typer
 
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, JsonOption, StoreOption
-from pipeline.output import print_json
+from pipeline.output import print_json, wrapped
+from store.words import plural
 
 
 def representation(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")],
     backbone: BackboneOption = None,
     to: Annotated[
-        str, typer.Option("--to", help="the vectors as one array, or with the catalog", metavar="npy|parquet")
+        str, typer.Option("--to", help="the vectors as one array, or with the catalog", metavar="npy|parquet|hf")
     ] = "npy",
     out: Annotated[Path, typer.Option("--out", help="the folder to write to", metavar="DIR")] = Path("."),
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Write a representation with its catalog rows. As .npy and .parquet, or as one .parquet."""
+    """Write a representation with its catalog rows. As .npy and .parquet, one .parquet, or a folder for datasets."""
     from store.export import export_representation
 
     files = [str(path) for path in export_representation(open_store(store), dataset, backbone, to, out)]
@@ -30,3 +31,42 @@ def representation(
         print_json({"files": files})
     else:
         print("\n".join(files))
+
+
+def head(
+    run: Annotated[str, typer.Argument(metavar="HEAD", help="DATASET (its best mode), DATASET/MODE, or a run's path")],
+    onnx: Annotated[Path, typer.Option("--onnx", help="the file to write", metavar="FILE")],
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Write a trained head as ONNX. Checked against onnxruntime on its test clips."""
+    import torch
+
+    from stages.head.onnx import export_head
+    from stages.head.predict import Predictor
+    from stages.head.runs.find import find_run
+
+    opened = open_store(store)
+    found, chosen = find_run(opened, run)
+    exported = export_head(Predictor(opened, found, torch.device("cpu")), onnx)
+    if json:
+        inputs = {name: {"shape": shape, "what": what} for name, (shape, what) in exported.inputs.items()}
+        print_json(
+            {
+                "file": str(onnx),
+                "run": found.file,
+                "inputs": inputs,
+                "labels": exported.labels,
+                "clips": exported.clips,
+                "difference": exported.difference,
+            }
+        )
+        return
+    name = f"{found.folder.dataset}/{found.folder.mode}"
+    print("\n".join(wrapped(f"{onnx}: {name}, regime {found.folder.regime}, seed {found.record.seed} ({chosen})")))
+    rows = [[name, shape, what] for name, (shape, what) in exported.inputs.items()]
+    rows.append(["scores", f"float32 [clips, {len(exported.labels)}]", ", ".join(exported.labels)])
+    for name, shape, what in rows:
+        print("\n".join(wrapped(f"  {name}  {shape}  {what}", "      ")))
+    clips = plural(exported.clips, "clip")
+    print(f"onnxruntime gives torch's scores to {exported.difference:.1g} on {clips}")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, read_modes, read_settings, split_names
+from pipeline.arguments import check_mode, open_store, read_folds, read_modes, read_settings, split_names
 from pipeline.options import (
     DEFAULT_STORE,
     REGIMES,
     BackboneOption,
+    CheckpointsOption,
     DeviceOption,
+    FoldsOption,
     JsonOption,
     LayerOption,
     MembersOption,
@@ -22,7 +24,9 @@ from pipeline.options import (
     SeedsOption,
     SetOption,
     StoreOption,
+    TargetOption,
     ThresholdOption,
+    TuneOption,
 )
 from pipeline.process import is_first_process
 from stages import progress, registry
@@ -39,10 +43,13 @@ def head(
     mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
     seeds: SeedsOption = 1,
+    target: TargetOption = None,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
+    checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -60,7 +67,15 @@ def head(
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
-        changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+        target=target,
+        changes=read_settings(
+            settings,
+            neighbours=neighbours,
+            members=members,
+            checkpoints=checkpoints,
+            threshold=threshold,
+            tune=tune,
+        ),
         device=device,
         memory_gib=memory,
     )
@@ -80,11 +95,15 @@ def compare(
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
     baselines: Annotated[bool, typer.Option("--baselines", help="scikit-learn's classifiers as further rows")] = False,
     regimes: Annotated[str, typer.Option("--regimes", help=REGIMES, metavar="R,R")] = "random",
+    folds: FoldsOption = "auto",
     seeds: SeedsOption = 3,
+    target: TargetOption = None,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
     members: MembersOption = None,
+    checkpoints: CheckpointsOption = None,
     threshold: ThresholdOption = None,
+    tune: TuneOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -95,6 +114,9 @@ def compare(
     from stages.head.layers import named
 
     chosen = read_modes(modes)
+    changes = read_settings(
+        settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
+    )
     backbones = [named(backbone, layer)]
     if layers is not None:
         backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
@@ -108,8 +130,10 @@ def compare(
             modes=chosen,
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
+            folds=read_folds(folds),
             seeds=seeds,
-            changes=read_settings(settings, neighbours=neighbours, members=members, threshold=threshold),
+            target=target,
+            changes=changes,
             device=device,
             memory_gib=memory,
         )
@@ -145,9 +169,9 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
     first = is_first_process()
     if not first:
         progress.be_quiet(True)
-    target = find_device(device)
-    with joined(target) as processes:
-        results = train_heads(open_store(store), dataset, device=target, processes=processes, **request)
+    place = find_device(device)
+    with joined(place) as processes:
+        results = train_heads(open_store(store), dataset, device=place, processes=processes, **request)
     return results if first else []
 
 

@@ -52,6 +52,10 @@ LayerOption = Annotated[
         metavar="K|mean|mix",
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--target", help="a number instead of labels: a numeric target of the collection", metavar="NAME"),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
 SetOption = Annotated[
     list[str] | None,
@@ -73,6 +77,10 @@ MembersOption = Annotated[
         "--members", min=1, max=MAX_SEEDS, help="networks trained on each split; their mean score counts", metavar="N"
     ),
 ]
+CheckpointsOption = Annotated[
+    int | None,
+    typer.Option("--checkpoints", min=1, max=100, help="the mean score of the K best epochs counts [1]", metavar="K"),
+]
 ThresholdOption = Annotated[
     str | None, typer.Option("--threshold", help="fixed (0.5); tuned or per-label: on validation", metavar="T")
 ]
@@ -83,6 +91,22 @@ MemoryOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
+FoldsOption = Annotated[
+    str,
+    typer.Option(
+        "--folds",
+        help="K: test every song once, in K folds; auto: in 5 where one test part has fewer than 300 songs; off",
+        metavar="auto|off|K",
+    ),
+]
+TuneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tune",
+        help="choose weight decay and width for each split by validation: off, quick (thrice the time) or full [off]",
+        metavar="T",
+    ),
+]
 ModeOption = Annotated[str, typer.Option("--mode", help=f"one of: {', '.join(registry.names('head'))}", metavar="M")]
 SeedsOption = Annotated[
     int,

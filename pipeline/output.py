@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,17 +28,42 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     writer.writerows(rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart (one where the line would be too long), words to the left, numbers to the right."""
+def bold(text: str) -> str:
+    """The text in bold where standard output is a terminal; as it is elsewhere."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(text, style="bold", end="")
+    return capture.get()
+
+
+def table_width(head: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 1) -> int:
+    """How wide the lines of a `table` are."""
+    return sum(max(len(row[i]) for row in (head, *rows)) + gap for i in range(len(head))) - gap
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], emphasised: Collection[tuple[int, int]] = frozenset()
+) -> str:
+    """Columns two spaces apart (one where the line would be too long), words to the left, numbers to the right.
+
+    Parameters
+    ----------
+    emphasised : row and column of the cells that are `bold`.
+    """
     words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
+    gap = "  " if table_width(head, rows, 2) <= WIDTH else " "
 
-    def line(cells: Sequence[str]) -> str:
+    def line(cells: Sequence[str], number: int = -1) -> str:
         columns = zip(cells, widths, words, strict=True)
-        return gap.join(cell.ljust(width) if word else cell.rjust(width) for cell, width, word in columns).rstrip()
+        texts = [cell.ljust(width) if word else cell.rjust(width) for cell, width, word in columns]
+        for column in [column for row, column in emphasised if row == number]:
+            texts[column] = texts[column].replace(cells[column], bold(cells[column]))
+        return gap.join(texts).rstrip()
 
-    return "\n".join((line(head), gap.join("-" * w for w in widths), *map(line, rows)))
+    return "\n".join((line(head), gap.join("-" * w for w in widths), *(line(row, i) for i, row in enumerate(rows))))
 
 
 def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,18 @@ def check(path: Path) -> None:
 
 def draw(report: Report, path: Path) -> None:
     """Draw a report: each mode's score by kind of clip, with 95 % intervals, and the confusions of the best mode."""
+    save(lambda: figure(report), path)
+
+
+def save(figure: Callable[[], Any], path: Path) -> None:
+    """Write what a function draws; a picture that stands there is replaced by a whole one."""
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a label's $ is a dollar
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the font draws a box then
         picture = io.BytesIO()
-        figure(report).savefig(picture, format=path.suffix.lower()[1:], dpi=150)
-    beside = path.with_name(f".{path.name[:100]}.partial")  # a picture that stands is replaced by a whole one
+        figure().savefig(picture, format=path.suffix.lower()[1:], dpi=150)
+    beside = path.with_name(f".{path.name[:100]}.partial")
     try:
         beside.write_bytes(picture.getvalue())
         beside.replace(path)
@@ -61,7 +67,7 @@ def figure(report: Report) -> Any:
     """The picture of a report as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    shows_matrix = len(report.labels) <= _MOST_LABELS
+    shows_matrix = report.task.CHOOSES and len(report.labels) <= _MOST_LABELS
     height = 4.2 + (0.6 + 0.3 * max(8, len(report.labels)) if shows_matrix else 0)
     picture = Figure(figsize=(5 * len(_PANELS), height), layout="constrained")
     ratios = [4.2, height - 4.2] if shows_matrix else [1]
@@ -84,7 +90,7 @@ def figure(report: Report) -> Any:
 def _buckets(axes: Any, report: Report, kind: str, title: str) -> None:
     from matplotlib import colormaps
 
-    metric, modes = report.task.main, report.modes
+    metric, modes = report.task.within, report.modes
     first = next(iter(modes.values())).by_kind[kind]
     beside = (np.arange(len(modes)) - (len(modes) - 1) / 2) * min(0.08, 0.6 / len(modes))
     for i, ((mode, entry), shift) in enumerate(zip(modes.items(), beside, strict=True)):
@@ -99,13 +105,15 @@ def _buckets(axes: Any, report: Report, kind: str, title: str) -> None:
     axes.set_xticks(range(len(first)), [f"{name}\n({score.clips:,})" for name, score in first.items()])
     axes.set_xlabel(f"{title} (clips)")
     axes.set_ylabel(f"{metric.title}, {metric.unit}, 95 % interval")
-    axes.set_ylim(-0.02 * metric.scale, 1.02 * metric.scale)
+    if report.task.CHOOSES:
+        axes.set_ylim(-0.02 * metric.scale, 1.02 * metric.scale)
     axes.grid(visible=True, axis="y", alpha=0.3)
 
 
 def _confusion(picture: Any, axes: Any, report: Report) -> None:
     mode, entry = max(report.modes.items(), key=lambda item: item[1].overall.score)
     counts = entry.confusion
+    assert counts is not None
     share = counts / np.array(report.label_clips).clip(min=1)[:, None]  # rows exceed 1 where clips get several
     labels = [_short(label) for label in report.labels]
     columns = [*labels, "none"]

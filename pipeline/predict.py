@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import tagging
-from pipeline.answers import PredictedSongs, Segment, SongPrediction
 from pipeline.arguments import open_store
-from pipeline.ask import predict_songs
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, wrapped
+from stages.ask.answers import PredictedSongs, Segment, SongPrediction
+from stages.ask.predict import predict_songs
 from store.errors import EncoreError, RequestError
 from store.words import plural
 
@@ -27,7 +27,9 @@ def predict(
     head: Annotated[
         str,
         typer.Option(
-            "--head", help="DATASET (its best mode), DATASET/MODE, DATASET/MODE-REGIME, or a run's path", metavar="HEAD"
+            "--head",
+            help="DATASET (its best mode), DATASET/MODE, DATASET/MODE-REGIME, each +TARGET for a number; a run's path",
+            metavar="HEAD",
         ),
     ] = "demo",
     artist: Annotated[
@@ -84,6 +86,10 @@ def predict(
         print_csv(_CSV, _csv_rows(_cut(answer, top)))
     else:
         print(predictions_text(answer, top or _SHOWN, segments is not None))
+    if write_tags and "target" in answer.head:
+        raise RequestError(
+            f"this head estimates {answer.head['target']}, which is no tag of a file; leave out --write-tags"
+        )
     if write_tags:
         tagging.write_tags(answer, dry_run=dry_run, yes=yes)
     if answer.failures:
@@ -96,6 +102,7 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
     of = f", fold {head['fold']}" if head["fold"] else ""
     rule = f" ({head['rule']})" if head["rule"] else ""
     inductive = ", inductive" if head["inductive"] else ""
+    target = head.get("target")
     lines = wrapped(
         f"{head['dataset']}/{head['mode']}{rule}, regime {head['regime']}{inductive}, seed {head['seed']}{of}: "
         f"{head['chosen']}"
@@ -104,20 +111,24 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
         lines += [
             "",
             song.file,
-            *wrapped(f"  {_labels_text(song, top)}", "    "),
+            *wrapped(f"  {_labels_text(song, top, target)}", "    "),
             *wrapped(f"  {_basis(song)}", "    "),
         ]
         if along:
-            lines += [f"  {_place(segment)}  {_labels_text(segment, 1)}" for segment in song.segments]
+            lines += [f"  {_place(segment)}  {_labels_text(segment, 1, target)}" for segment in song.segments]
     return "\n".join(lines)
 
 
-def _labels_text(answer: SongPrediction | Segment, top: int) -> str:
-    """``rock 0.91, pop 0.72; then folk 0.10``: first what the head decides for."""
+def _labels_text(answer: SongPrediction | Segment, top: int, target: str | None) -> str:
+    """``rock 0.91, pop 0.72; then folk 0.10``, first what the head decides for; or ``popularity 53.2``."""
+    from stages.head.scores.metrics import significant
+
     scores = answer.scores
     chosen = ", ".join(f"{label} {scores[label]:.2f}" for label in answer.labels)
     others = [f"{label} {score:.2f}" for label, score in scores.items() if label not in answer.labels]
     others = others[: max(0, top - len(answer.labels))]
+    if target is not None:
+        return f"{target} {scores[target]:.{significant(scores[target])}f}"
     if not others:
         return chosen or "no label"
     return f"{chosen or 'no label'}; then {', '.join(others)}"

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption
-from pipeline.output import WIDTH, print_json, rules_text, table
+from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
+from pipeline.output import WIDTH, print_json, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
 
 if TYPE_CHECKING:
+    from stages.head.claims import Claim, Finding
     from stages.head.modes import Mode
-    from stages.head.report import Report, Score
+    from stages.head.page.gather import Request
+    from stages.head.report import Report
+    from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
 
 _BELOW = "<"
+_MODES_A_TABLE = 3  # where cells hold two numbers
 _TITLES = {
     "by_genres_of_artist": "genres the artist has",
     "by_songs_of_artist": "songs the artist has",
@@ -38,6 +42,7 @@ def report(
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
     ] = None,
+    target: TargetOption = None,
     against: Annotated[
         str, typer.Option("--against", help="the mode that others are tested against", metavar="M")
     ] = "song",
@@ -50,6 +55,10 @@ def report(
             "--html", help="write one page: the collection, all scores, a map, the hardest songs", metavar="F"
         ),
     ] = None,
+    audio_base: Annotated[
+        str | None,
+        typer.Option("--audio-base", help="with --html: the folder or address of the songs, to play them", metavar="P"),
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="the page's tables alone: md, csv, json, latex", metavar="F")
     ] = None,
@@ -57,6 +66,9 @@ def report(
         Path | None,
         typer.Option("--plot", help="draw scores by kind of clip, and confusions: .png, .pdf, .svg", metavar="FILE"),
     ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="which claims of the thesis hold, over one collection or several")
+    ] = False,
     neighbours: Annotated[
         str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
     ] = "all",
@@ -75,10 +87,29 @@ def report(
         check_mode(mode)
     if neighbours not in ("all", "train"):
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if audio_base is not None and html is None:
+        raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
     if html is not None or form is not None:
         if plot is not None or json:
             raise RequestError("--html and --format write the whole story; give --plot or --json without them")
-        _tell(names, store, html, form, backbone, chosen, regime, against, members, inductive=neighbours == "train")
+        from stages.head.page.gather import Request
+
+        request = Request(
+            backbone=backbone,
+            modes=chosen,
+            regime=regime,
+            target=target,
+            against=against,
+            ensemble=members,
+            inductive=neighbours == "train",
+            audio=audio_base,
+        )
+        _tell(names, store, html, form, request)
+        return
+    if claims:
+        if plot is not None:
+            raise RequestError("--claims draws nothing; give --plot without it")
+        _judge(names, store, named(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -90,6 +121,7 @@ def report(
         backbone=named(backbone, layer),
         modes=chosen,
         regime=regime or "random",
+        target=target,
         against=against,
         ensemble=members,
         inductive=neighbours == "train",
@@ -103,49 +135,76 @@ def report(
         print(describe(scores))
 
 
-def _tell(
-    names: Sequence[str],
-    store: str,
-    html: Path | None,
-    form: str | None,
-    backbone: str | None,
-    modes: Sequence[str],
-    regime: str | None,
-    against: str,
-    ensemble: Sequence[str],
-    *,
-    inductive: bool,
-) -> None:
+def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
     if html is not None:
         render.check(html)
+    if request.audio is not None:
+        render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
-    request = gather.Request(
-        backbone=backbone, modes=modes, regime=regime, against=against, ensemble=ensemble, inductive=inductive
-    )
     place = open_store(store)
     stories = [gather.story(place, name, request, draws=html is not None) for name in names]
     if html is not None:
-        render.write(stories, html)
+        render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
     if form is not None:
         print(formats.tables_as(form, stories))
 
 
+def _judge(names: Sequence[str], store: str, backbone: str | None, json: bool) -> None:
+    """Print which claims hold."""
+    from stages.head import claims
+
+    findings = claims.claims(open_store(store), names, backbone=backbone)
+    if json:
+        print_json(
+            [
+                {"claim": claim.name, "title": claim.title, "findings": [finding.as_json() for finding in of_claim]}
+                for claim, of_claim in findings.items()
+            ]
+        )
+    else:
+        print("\n\n".join(_claim_text(claim, of_claim) for claim, of_claim in findings.items()))
+
+
+def _claim_text(claim: Claim, findings: Sequence[Finding]) -> str:
+    """A claim, and what each collection says of it, in at most 80 columns."""
+    rows = [
+        [
+            finding.dataset or "all together",
+            finding.regime,
+            "-" if finding.figure is None else f"{100 * finding.figure:+.1f}",
+            " to ".join(f"{100 * bound:+.1f}" for bound in finding.interval or ()) or "-",
+            finding.verdict,
+        ]
+        for finding in findings
+    ]
+    whys = dict.fromkeys(
+        f"{finding.dataset or 'all together'}, {finding.regime}: {finding.why}" for finding in findings if finding.why
+    )
+    body = table(["collection", "regime", "points", "95 %", "verdict"], rows) if rows else "no runs"
+    return "\n".join([*wrapped(claim.title), body, *(line for why in whys for line in wrapped(why))])
+
+
 def describe(report: Report) -> str:
     """The report in tables of at most 80 columns."""
     base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
-    lines = [*_head(report, base), "", _scores_table(report, base), *rules_text(report.modes), *_remarks(report)]
+    lines = [*_head(report, base), ""]
+    for metric in report.task.TESTED or (report.task.main,):
+        lines += [_scores_table(report, base, metric), ""]
+    best = [f"best beyond noise: {mode}" for mode, entry in report.modes.items() if entry.is_best]
+    lines = [*lines[:-1], *best, *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
     marked = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
         lines += ["", body] if body else []
         marked |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
-    return "\n".join([*lines, *([f"{_BELOW} below {base} there, beyond the interval"] if marked else [])])
+    mark = f"{report.task.within.title} is worse than that of" if report.target else "below"
+    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if marked else [])])
 
 
 def _head(report: Report, base: Mode | None) -> list[str]:
@@ -153,28 +212,45 @@ def _head(report: Report, base: Mode | None) -> list[str]:
     seeds = ", ".join(map(str, report.seeds))
     return [
         f"{report.dataset}{kind}, {report.representation or 'metadata'}, regime {report.regime}",
+        *([f"{report.target}; RMSE and MAE in its own unit, less is better"] if report.target else []),
         f"test clips of seed{'s' if len(report.seeds) > 1 else ''} {seeds} pooled; "
         f"95 % intervals{' and p' if base else ''} over resampled artists",
         *(["inductive: training clips alone are neighbours"] if report.neighbours == "train" else []),
     ]
 
 
-def _scores_table(report: Report, base: Mode | None) -> str:
-    metric = report.task.main
+def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
     tested = [] if base is None else [f"to {base}", "p"]
     rows = []
     for mode, entry in report.modes.items():
-        score = entry.overall
+        score = entry.others.get(metric.name, entry.overall)
         row = [str(mode), metric.text(score.score), _interval(metric, score)]
         if score.against is not None:
             p = score.against.p
             row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
         rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
-    return table(["mode", metric.title, "interval", *tested], rows)
+    best = {(place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best}
+    return table(["mode", metric.title, "interval", *tested], rows, best)
 
 
 def _interval(metric: Metric, score: Score) -> str:
     return "-" if score.interval is None else " - ".join(map(metric.text, score.interval))
+
+
+def _label_tables(report: Report) -> list[str]:
+    """Each mode's error and rank for every label, as many modes beside each other as a line holds."""
+    modes = [mode for mode, entry in report.modes.items() if entry.by_label]
+    lines = []
+    for first in range(0, len(modes), _MODES_A_TABLE):
+        some = modes[first : first + _MODES_A_TABLE]
+        rows = []
+        for label, of in report.modes[some[0]].by_label.items():
+            errors = [report.modes[mode].by_label[label] for mode in some]
+            cells = [f"{report.task.within.text(error.error)} ({error.rank})" for error in errors]
+            rows.append([label, f"{of.clips:,}", *cells])
+        title = f"{report.task.within.title} (rank) by label"
+        lines += ["", table([title, "clips", *map(str, some)], rows)]
+    return lines
 
 
 def _remarks(report: Report) -> list[str]:
@@ -198,15 +274,15 @@ def _kind_table(report: Report, kind: str) -> str:
     rows = [["clips", *(f"{score.clips:,}" for score in first.values()), *("" for _ in more)]]
     for mode, entry, *deviations in zip(report.modes, report.modes.values(), *more.values(), strict=True):
         scores = entry.by_kind[kind].values()
-        cells = [f"{report.task.main.text(score.score)}{_BELOW if _is_below([score]) else ''}" for score in scores]
+        cells = [f"{report.task.within.text(score.score)}{_BELOW if _is_below([score]) else ''}" for score in scores]
         rows.append([str(mode), *cells, *deviations])
-    return table([_TITLES[kind], *first, *more], rows)
+    of = f", {report.task.within.title}" if report.target else ""
+    return table([f"{_TITLES[kind]}{of}", *first, *more], rows)
 
 
 def _is_below(scores: Iterable[Score]) -> bool:
-    """Whether any of the scores is below that of the mode tested against, beyond the interval."""
-    bounds = [score.against.interval for score in scores if score.against]
-    return any(interval is not None and interval[1] < 0 for interval in bounds)
+    """Whether any of the scores is worse than that of the mode tested against, beyond the interval."""
+    return any(score.against.is_worse for score in scores if score.against)
 
 
 def _deviations(report: Report) -> dict[str, list[str]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.output import overlap_text, rules_text, table, wrapped
+from pipeline.output import WIDTH, overlap_text, rules_text, table, table_width, wrapped
 from stages.head.results import Result
+from stages.head.scores.metrics import Metric
 from stages.head.scores.task import METRICS
 from stages.head.scores.thresholds import CHOICES
 from store.layout import split_layer
 from store.words import plural
+
+_INTERVAL = "95 %"
 
 
 def results_text(results: Sequence[Result]) -> str:
@@ -37,7 +41,7 @@ def _layers_of_regime(results: Sequence[Result]) -> str:
     modes = list(dict.fromkeys(str(result.mode) for result in results))
     cells: dict[str, dict[str, str]] = {}
     for result in results:
-        mean = metric.text(float(np.mean(result.by_metric()[metric.name])))
+        mean = metric.text(result.main)
         cells.setdefault(split_layer(result.backbone)[1] or "", {})[str(result.mode)] = mean
     title = f"{first.dataset}{' (synthetic)' if first.synthetic else ''}, {representation}, regime {first.regime}"
     rows = [[layer, *(of_layer.get(mode, "-") for mode in modes)] for layer, of_layer in cells.items()]
@@ -49,7 +53,7 @@ def _layers_of_regime(results: Sequence[Result]) -> str:
             f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
-            f"{metric.title} by layer",
+            f"{metric.title} {'' if first.target is None else f'of {first.target} '}by layer",
             table(["layer", *modes], rows),
             *(line for remark in remarks for line in wrapped(remark)),
         ]
@@ -65,9 +69,12 @@ def _regime_text(results: Sequence[Result]) -> str:
             f"{title}, {plural(first.seeds, 'seed')}",
             overlap_text(*first.overlap),
             "",
+            *_target_text(first),
             _table(results),
+            *_certainty_text(results),
             *rules_text(result.mode for result in results),
             *_choice_text(results),
+            *_tuned_text(results),
             *(f"{result.mode.name}: {result.remark}" for result in results if result.remark),
             *_neighbours_text(results),
             *_thesis_text(results),
@@ -75,17 +82,62 @@ def _regime_text(results: Sequence[Result]) -> str:
     )
 
 
+def _target_text(result: Result) -> list[str]:
+    """What is estimated, and in which unit errors are."""
+    if result.target is None:
+        return []
+    errors = [metric.title for metric in result.task.METRICS if metric.less_is_better]
+    return [f"{result.target}; {' and '.join(errors)} in its own unit, less is better"]
+
+
 def _table(results: Sequence[Result]) -> str:
-    metrics = results[0].task.METRICS
+    """Mean, deviation and interval of the main metric and means of the others, with deviations where they fit."""
+    main, *others = results[0].task.METRICS
     thesis = any(result.paper() for result in results)
-    rows = []
-    for result in results:
-        values = result.by_metric()
-        row = [f"{result.mode}{'*' if result.transductive else ''}"]
-        row += [metric.mean_text(values[metric.name]) for metric in metrics]
-        row += [_paper(result.paper())] if thesis else []
-        rows.append([*row, f"{sum(result.seconds):.1f}"])
-    return table(["mode", *(metric.title for metric in metrics), *(["thesis"] if thesis else []), "s"], rows)
+    intervals = any(result.interval for result in results)
+    head = [
+        *("mode", main.title, *([_INTERVAL] if intervals else []), *(metric.title for metric in others)),
+        *(["thesis"] if thesis else []),
+        "s",
+    ]
+    rows: list[list[str]] = []
+    for spread in ((main, *others), (main,), ()):
+        rows = [_row(result, spread, thesis=thesis, intervals=intervals) for result in results]
+        if table_width(head, rows) <= WIDTH:
+            break
+    return table(head, rows, {(place, 1) for place, result in enumerate(results) if result.is_best})
+
+
+def _row(result: Result, spread: Sequence[Metric], *, thesis: bool, intervals: bool) -> list[str]:
+    """The cells of a mode; metrics of ``spread`` have their deviations."""
+    values = result.by_metric()
+    main, *others = [
+        metric.mean_text(values[metric.name]) if metric in spread else metric.text(float(np.mean(values[metric.name])))
+        for metric in result.task.METRICS
+    ]
+    seconds = sum(result.seconds)
+    return [
+        f"{result.mode}{'*' if result.transductive else ''}",
+        main,
+        *([_interval(result)] if intervals else []),
+        *others,
+        *([_paper(result.paper())] if thesis else []),
+        f"{seconds:.1f}" if seconds < 1000 else f"{seconds:.0f}",
+    ]
+
+
+def _interval(result: Result) -> str:
+    return "-" if result.interval is None else "-".join(map(result.task.main.text, result.interval))
+
+
+def _certainty_text(results: Sequence[Result]) -> list[str]:
+    """What intervals are of, and which mode is the best beyond noise."""
+    if not any(result.interval for result in results):
+        return []
+    best = next((str(result.mode) for result in results if result.is_best), None)
+    verdict = "no mode is best beyond noise" if best is None else f"best beyond noise: {best}"
+    compared = f"; {verdict}" if len(results) > 1 and all(result.interval for result in results) else ""
+    return [f"{_INTERVAL}: interval over resampled artists{compared}"]
 
 
 def _paper(paper: dict[str, Any] | None) -> str:
@@ -98,6 +150,19 @@ def _choice_text(results: Sequence[Result]) -> list[str]:
     lines = [text for threshold, text in CHOICES.items() if threshold in thresholds]
     members = max(result.members for result in results)
     return [*lines, f"trained modes: mean scores of {members} networks"] if members > 1 else lines
+
+
+def _tuned_text(results: Sequence[Result]) -> list[str]:
+    """What was chosen on validation, and in how many trainings where they differ."""
+    lines = []
+    for result in results:
+        chosen = []
+        for name in result.tuned[0] if result.tuned else ():
+            counts = Counter(str(values[name]) for values in result.tuned)
+            texts = [f"{value} ({count}x)" if len(counts) > 1 else value for value, count in counts.most_common()]
+            chosen.append(f"{name} {', '.join(texts)}")
+        lines += wrapped(f"{result.mode.name}: chosen on validation: {'; '.join(chosen)}") if chosen else []
+    return lines
 
 
 def _neighbours_text(results: Sequence[Result]) -> list[str]:

@@ -18,6 +18,7 @@ from pipeline.options import (
     NeighboursOption,
     SetOption,
     StoreOption,
+    TargetOption,
 )
 from pipeline.output import print_json, shell_lines, table
 from store.words import plural
@@ -31,6 +32,7 @@ def search(
     backbone: BackboneOption = None,
     mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official", metavar="R")] = "random",
+    target: TargetOption = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="in all; those made before count", metavar="N")] = 30,
     settings: SetOption = None,
     neighbours: NeighboursOption = None,
@@ -50,6 +52,7 @@ def search(
         backbone=backbone,
         mode=mode,
         regime=regime,
+        target=target,
         trials=trials,
         changes=read_settings(settings, neighbours=neighbours),
         device=find_device(device),

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipeline.answers import Similar, SimilarTo
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_json, table
+from stages.ask.answers import SimilarTo
+from stages.ask.similar import find_similar
 from store.errors import EncoreError, RequestError
 from store.words import plural
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stages.head.similar import Query, Space
-    from store.layout import Store
 
 
 def similar(
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="a song (id, title, 'ARTIST - TITLE'), a file, an artist")
+        str, typer.Argument(metavar="QUERY", help="a song (id, title, 'ARTIST - TITLE'), a file, an artist, or words")
     ],
     dataset: Annotated[str, typer.Option("--dataset", help="a name in the store", metavar="D")] = "demo",
     backbone: BackboneOption = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--layer",
+            help="of a representation with layers: K from 0, mean, or mix: all side by side [the last]",
+            metavar="K|mean|mix",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="how many", metavar="K")] = 10,
     artists: Annotated[bool, typer.Option("--artists", help="answer with artists")] = False,
     not_same_artist: Annotated[bool, typer.Option("--not-same-artist", help="others' songs alone")] = False,
@@ -45,7 +46,7 @@ def similar(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Find the nearest songs or artists. By the cosine of their representations."""
+    """Find the nearest songs or artists. By the cosine of their representations; words where a backbone knows them."""
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
     answer = find_similar(
@@ -53,6 +54,7 @@ def similar(
         query,
         dataset,
         backbone=backbone,
+        layer=layer,
         count=count,
         artists=artists,
         not_same_artist=not_same_artist,
@@ -68,82 +70,11 @@ def similar(
         print(similar_text(answer, artists))
 
 
-def find_similar(
-    store: Store,
-    query: str,
-    dataset: str,
-    *,
-    backbone: str | None = None,
-    count: int = 10,
-    artists: bool = False,
-    not_same_artist: bool = False,
-    filters: Sequence[str] = (),
-    weights: str | None = None,
-    device: str = "auto",
-) -> SimilarTo:
-    """What lies nearest to a song, a file or an artist; `encore.similar` tells the parameters."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    from stages.head.similar import Space, parse_filters
-
-    space = Space(store, dataset, backbone)
-    among = space.mask(parse_filters(filters))
-    subject, vectors = _subject(store, space, query, weights, device)
-    among[subject.rows] &= subject.song is None
-    is_own = np.zeros(len(among), dtype=bool)
-    if subject.artist is not None:
-        is_own = pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
-    if not_same_artist or (artists and subject.song is None):
-        among &= ~is_own
-    cosines = space.cosines(vectors)
-    column = "artist_id" if artists else "song_id"
-    ranked = space.ranked(cosines, among, column, count)
-    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
-    return SimilarTo(subject.title, dataset, str(space.stored.name), int(among.sum()), items)
-
-
-def _subject(
-    store: Store, space: Space, query: str, weights: str | None, device: str
-) -> tuple[Query, NDArray[np.floating]]:
-    """What a query means, and the representations [clips, dim] of its clips."""
-    import numpy as np
-
-    from stages.head.similar import Query
-
-    if not Path(query).expanduser().is_file():
-        subject = space.find(query)
-        return subject, space.vectors(subject.rows)
-    from stages.devices import find_device
-    from stages.embed.songs import encode_songs, find_songs, open_backbone, rows_of
-
-    songs = find_songs([query])
-    (rows,) = rows_of(space.catalog, songs)
-    if space.usable[rows].any():
-        subject = space.song(space.catalog.column("song_id")[int(rows[0])].as_py())
-        return subject, space.vectors(subject.rows)
-    opened = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
-    encoded = encode_songs(songs, space.catalog, opened, find_device(device))
-    if encoded.failures:
-        raise EncoreError(f"{query}: {encoded.failures[0]}")
-    assert encoded.values is not None
-    nothing = np.empty(0, dtype=np.int64)
-    return Query(query, nothing, query, songs[0].artist), encoded.values.reshape(len(encoded.song), -1)
-
-
-def _item(space: Space, row: int, similarity: float, clips: int, column: str) -> Similar:
-    record = space.catalog.table.slice(row, 1).to_pylist()[0]
-    if column == "artist_id":
-        return Similar(record[column], similarity, None, record["artist_name"], (), None, clips)
-    root = space.catalog.info.data_root
-    file = str(Path(root, record["path"])) if root is not None and record["source_row"] is None else None
-    labels = tuple(record["labels"])
-    return Similar(record[column], similarity, record["title"], record["artist_name"], labels, file, clips)
-
-
 def similar_text(answer: SimilarTo, artists: bool) -> str:
     """A table for a person."""
     compared = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
+    if answer.recall < 1:
+        compared += f" by an index that finds {answer.recall:.0%} of what is nearest"
     lines = [f"nearest to {answer.query} ({compared}):"]
     if artists:
         rows = [

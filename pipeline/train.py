@@ -35,6 +35,11 @@ def train(
     weights: Annotated[str | None, typer.Option("--weights", help="a checkpoint to start from", metavar="FILE")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="the checkpoint [data/weights/...]", metavar="FILE")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="at most", metavar="N")] = None,
+    segments: Annotated[
+        float | None,
+        typer.Option("--segments", help="train on stretches of so many seconds in place of whole clips", metavar="S"),
+    ] = None,
+    hop: Annotated[float | None, typer.Option("--hop", help="seconds from one to the next [S]", metavar="H")] = None,
     settings: SetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -57,6 +62,8 @@ def train(
         weights=weights,
         changes=read_settings([*(settings or []), *([f"epochs={epochs}"] if epochs else [])]),
         out=out,
+        segments_s=segments,
+        hop_s=hop,
         device_name=device,
         workers=workers,
     )

@@ -61,3 +61,20 @@ def official(catalog: Catalog) -> NDArray[np.int8]:
     """The data set's own split: [rows] 0 train, 1 validation, 2 test, -1 none."""
     number = {name: i for i, name in enumerate(SPLITS)}
     return np.array([number.get(part or "", -1) for part in catalog.strings("split_official")], dtype=np.int8)
+
+
+def targets(catalog: Catalog) -> dict[str, NDArray[np.float64]]:
+    """The numeric targets by name: [rows] float64, NaN where a row has none."""
+    column = catalog.column("targets").combine_chunks().drop_null()
+    rows = catalog.column("targets").is_valid().to_numpy().nonzero()[0]
+    names, values = column.keys, column.items
+    offsets = column.offsets.to_numpy()
+    row_of = np.repeat(rows, np.diff(offsets))
+    begin, end = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    names, values = names[begin:end], values[begin:end].to_numpy(zero_copy_only=False)
+    by_name = {}
+    for name in pc.unique(names).to_pylist():
+        of_name = pc.equal(names, name).to_numpy(zero_copy_only=False)
+        by_name[name] = np.full(len(catalog), np.nan)
+        by_name[name][row_of[of_name]] = values[of_name]
+    return by_name

@@ -45,7 +45,7 @@ class FormatError(StoreError):
 
 
 # Kinds of failure that say nothing of a file's content: the next run tries again.
-PASSING = frozenset({"missing", "not-followed", "not-supported", "unreadable"})
+PASSING = frozenset({"missing", "not-followed", "unreadable"})
 
 
 class ClipError(EncoreError):

@@ -1,6 +1,7 @@
 """What trained heads leave in a store: the path of every file, and every field of a run's record.
 
-``DATASET/runs/REPRESENTATION/MODE-REGIME/`` holds the runs of one mode in one regime. A run has three kinds of files::
+``DATASET/runs/REPRESENTATION/MODE-REGIME/`` holds the runs of one mode in one regime, ``MODE-REGIME+TARGET/`` those
+that learnt a numeric target. A run has three kinds of files::
 
     seed-0.parquet          catalog row, score and decision of each test clip
     seed-0.pt               the trained head (`stages.head.saved`); further networks: seed-0-member-2.pt, ...
@@ -14,9 +15,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from store.errors import FormatError, StoreError
 from store.layout import Store
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
+_TARGET = "+"  # begins the name of a target in the name of a folder
 _UNFINISHED = ".unfinished"  # the end of a folder whose runs still count for nothing
 _SEARCH = ".journal"
 METADATA = "metadata"  # the folder of runs that read no representation
@@ -55,9 +59,9 @@ def count_searches(store: Store, dataset: str, representation: str) -> int:
     return sum(file.endswith(_SEARCH) for file in store.files.files(f"{dataset}/runs/{representation}"))
 
 
-def search_path(dataset: str, representation: str | None, mode: str, regime: str) -> str:
+def search_path(dataset: str, representation: str | None, mode: str, regime: str, target: str | None = None) -> str:
     """The journal of a search for settings."""
-    return f"{_parent(dataset, representation)}/search-{mode}-{regime}{_SEARCH}"
+    return f"{_parent(dataset, representation)}/search-{mode}-{regime}{target_suffix(target)}{_SEARCH}"
 
 
 def _parent(dataset: str, representation: str | None) -> str:
@@ -72,6 +76,7 @@ class RunFolder:
     ----------
     representation : the folder of the representation that the mode reads; None where it reads none.
     inductive : whether training clips alone are neighbours.
+    target : the numeric target that was learnt; None for labels.
     unfinished : whether this is the folder beside it, in which runs are gathered until all are there.
     """
 
@@ -80,6 +85,7 @@ class RunFolder:
     mode: str
     regime: str
     inductive: bool = False
+    target: str | None = None
     unfinished: bool = False
 
     @property
@@ -98,7 +104,7 @@ class RunFolder:
 
     @property
     def _name(self) -> str:
-        return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}"
+        return f"{self.mode}-{self.regime}{'-inductive' if self.inductive else ''}{target_suffix(self.target)}"
 
     def record(self, name: str) -> str:
         return f"{self.path}/{name}.json"
@@ -121,7 +127,19 @@ class RunFolder:
         """The command that trains these runs."""
         representation = "" if self.representation is None else f" --backbone {self.representation}"
         mode = f"--mode {self.mode} --regime {self.regime}{' --neighbours train' if self.inductive else ''}"
+        mode += "" if self.target is None else f" --target {shlex.quote(self.target)}"
         return f"encore head {self.dataset}{representation} {mode}"
+
+
+def target_suffix(target: str | None) -> str:
+    """What the name of a folder of runs ends in where they learnt a numeric target: ``+popularity``."""
+    return "" if target is None else f"{_TARGET}{quote(target, safe=' ').replace('.', '%2E')}"
+
+
+def target_of(folder: str) -> tuple[str, str | None]:
+    """A folder's name without its `target_suffix`, and the target that this names."""
+    name, sign, suffix = folder.partition(_TARGET)
+    return name, unquote(suffix) if sign else None
 
 
 def run_name(seed: int, fold: int | None, rule: str | None) -> str:
@@ -142,15 +160,18 @@ class RunRecord:
     seconds : that the training took.
     synthetic : whether the collection is.
     task : its task's name; None in runs of versions that named none.
-    labels : the labels of the clips that were encoded.
+    labels : the labels of the clips that were encoded; of a regression the target alone.
     catalog, split : marks of the catalog and of the split that it was trained on.
     clips : how many there are in each part.
     threshold : [labels], None where labels were not chosen by a threshold.
     settings : of the training; None of a head that only counts.
     config : the head's own settings; None in runs of versions that kept them among the others.
+    tuned : the settings that were chosen for this split, by name; None where none were.
     remark : what a table should say of how it was done.
     mixture : [layers] the weight of each layer of the representation in the first network; None where none are mixed.
     best_epoch, history : of the first network; ``other_members`` has those of others.
+    environment : versions and the kind of machine that it was trained with (`stages.environment`), which decide nothing
+        here; None in runs of versions that kept none.
     """
 
     dataset: str
@@ -171,15 +192,20 @@ class RunRecord:
     threshold: list[float] | None
     settings: dict[str, Any] | None
     config: dict[str, Any] | None = None
+    tuned: dict[str, Any] | None = None
     remark: str
     mixture: list[float] | None = None
     best_epoch: int | None
     history: list[dict[str, float]] | None
     other_members: list[dict[str, Any]]
+    environment: dict[str, str] | None = None
 
     def all_settings(self) -> dict[str, Any] | None:
-        """Those of the training and the head's own; None where there are none."""
-        return {**(self.settings or {}), **(self.config or {})} or None
+        """Those of the training and the head's own that a user gave, not those chosen for a split; None where there
+        are none.
+        """
+        settings = {**(self.settings or {}), **(self.config or {})}
+        return {name: value for name, value in settings.items() if name not in (self.tuned or {})} or None
 
     def to_json(self) -> bytes:
         return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
@@ -204,14 +230,14 @@ class StoredRun:
     ----------
     file : where its record lies.
     rows : [clips] the catalog rows of the test clips.
-    score, chosen : [clips, labels].
+    score, chosen : [clips, outputs]; of labels ``chosen`` is bool, of a number it is the estimate.
     """
 
     record: RunRecord
     file: str
     rows: list[int]
     score: NDArray[np.float32]
-    chosen: NDArray[np.bool_]
+    chosen: NDArray[Any]
 
 
 def write_run(
@@ -220,7 +246,7 @@ def write_run(
     record: RunRecord,
     rows: NDArray[np.int64],
     score: NDArray[np.float32],
-    chosen: NDArray[np.bool_],
+    chosen: NDArray[Any],
     heads: Sequence[bytes],
 ) -> None:
     """Write the files of one run, its record last; ``heads`` are the files of its trained networks."""
@@ -228,7 +254,7 @@ def write_run(
 
     name = run_name(record.seed, record.fold, record.rule)
     scores = pa.array(list(score), type=pa.list_(pa.float32()))
-    decisions = pa.array(list(chosen), type=pa.list_(pa.bool_()))
+    decisions = pa.array(list(chosen), type=pa.list_(pa.from_numpy_dtype(chosen.dtype)))
     table = pa.table({"row": rows, "score": scores, "chosen": decisions})
     labels = json.dumps(record.labels).encode()
     files = {folder.predictions(name): to_parquet(table.replace_schema_metadata({b"labels": labels}))}
@@ -250,6 +276,14 @@ def read_runs(store: Store, folder: RunFolder) -> Iterator[StoredRun]:
         match = _RUN_FILE.fullmatch(file)
         if match is not None:
             yield _read_run(store, folder, file.removesuffix(".parquet"), match)
+
+
+def read_run(store: Store, folder: RunFolder, name: str) -> StoredRun:
+    """One run of a folder, by its `run_name`; errors are those of `read_runs`."""
+    match = _RUN_FILE.fullmatch(f"{name}.parquet")
+    if match is None:
+        raise ValueError(f"{name} names no run")
+    return _read_run(store, folder, name, match)
 
 
 def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) -> StoredRun:
@@ -277,7 +311,7 @@ def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) 
         file=folder.record(name),
         rows=table.column("row").to_pylist(),
         score=np.array(table.column("score").to_pylist(), dtype=np.float32),
-        chosen=np.array(table.column("chosen").to_pylist(), dtype=bool),
+        chosen=np.array(table.column("chosen").to_pylist(), dtype=np.float32 if folder.target else bool),
     )
 
 

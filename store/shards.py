@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ from store.seal import hash_bytes
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
 _SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
+
+
+def may_have_passed(kind: str, reason: str) -> bool:  # noqa: ARG001
+    """Whether what made a clip fail may be over."""
+    return kind in PASSING
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class ShardWriter:
     settings : what the fingerprint is a hash of, for the manifest.
     shape, dtype : of one representation.
     damaged : complete shards to be encoded again, and no others; see `store.reader.Representations.damaged`.
+    has_passed : whether a failure of this kind and reason may be none now; by default `may_have_passed`.
 
     Raises
     ------
@@ -64,6 +70,7 @@ class ShardWriter:
         shape: tuple[int, ...],
         dtype: str,
         damaged: Collection[int] = (),
+        has_passed: Callable[[str, str], bool] = may_have_passed,
     ) -> None:
         self.store, self.catalog, self.name = store, catalog, name
         self.dataset = catalog.info.name
@@ -82,6 +89,7 @@ class ShardWriter:
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
         self._known: set[int] = set()  # shards that this process has written or read back
         self._again = frozenset(damaged)
+        self._has_passed = has_passed
         self._lost = {index: self._records.pop(index) for index in self._again if index in self._records}
         self._has_all_rows = manifest is not None and manifest.rows == len(catalog)
 
@@ -113,8 +121,12 @@ class ShardWriter:
 
     def _lacking(self, record: ShardRecord, *, passing: bool) -> list[int]:
         """The rows of a committed shard whose songs came back; with ``passing`` also those that may be readable now."""
-        live = [(row, kind) for row, kind, _ in record.failures if row < len(self._keys) and not self._retired[row]]
-        return [row for row, kind in live if kind == RETIRED or (passing and kind in PASSING and self._seen[row])]
+        live = [entry for entry in record.failures if entry[0] < len(self._keys) and not self._retired[entry[0]]]
+        return [
+            row
+            for row, kind, reason in live
+            if kind == RETIRED or (passing and self._seen[row] and self._has_passed(kind, reason))
+        ]
 
     def _check(self, shard: Shard, record: ShardRecord) -> None:
         """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""

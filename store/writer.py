@@ -8,7 +8,7 @@ stays readable until the next one is complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from store.errors import StoreError
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
-from store.shards import Shard, ShardWriter
+from store.shards import Shard, ShardWriter, may_have_passed
 
 
 class RepresentationWriter(ShardWriter):
@@ -27,8 +27,7 @@ class RepresentationWriter(ShardWriter):
     not read again.
 
     A row of a retired song is not encoded but recorded as such, and encoded when the song comes back. A row whose file
-    could not be read for a reason that may pass (`store.errors.PASSING`) is tried again, once the catalog has seen that
-    file.
+    could not be read for a reason that may have passed is tried again, once the catalog has seen that file.
 
     Attributes
     ----------
@@ -51,8 +50,18 @@ class RepresentationWriter(ShardWriter):
         shape: tuple[int, ...],
         dtype: str,
         damaged: Collection[int] = (),
+        has_passed: Callable[[str, str], bool] = may_have_passed,
     ) -> None:
-        super().__init__(store, catalog, name, settings=settings, shape=shape, dtype=dtype, damaged=damaged)
+        super().__init__(
+            store,
+            catalog,
+            name,
+            settings=settings,
+            shape=shape,
+            dtype=dtype,
+            damaged=damaged,
+            has_passed=has_passed,
+        )
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
         self._recover()
         for index in self._known & self._lost.keys():

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stages.head.audit import audit
 from stages.head.open import from_catalog
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS
@@ -335,5 +336,10 @@ def test_songs_that_artists_join_are_said(joined: int, capsys: pytest.CaptureFix
         with pytest.raises(RequestError, match=f"too few groups .* {line}.* --first-artist"):
             KeptSplits(stored).parts("artist", 0)
     assert (line in capsys.readouterr().err) == (joined < len(songs))
+    audited = audit(stored)
+    told = [*audited.regimes["artist"]["remarks"]] if joined < len(songs) else [audited.impossible["artist"]]
+    assert any(line in text and "--first-artist" in text for text in told)
+    assert not any(line in text for text in audited.regimes["random"]["remarks"])
+    capsys.readouterr()
     KeptSplits(Catalog(replace(INFO, first_artist=True), stored.table)).parts("artist", 0)
     assert capsys.readouterr().err == ""

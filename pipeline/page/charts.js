@@ -54,7 +54,7 @@ function intervals(title, rows) { // rows: [name, score, from, to] as fractions
 }
 
 function axes(svg, width, height, pad, [low, high], x_title, y_title) {
-  const digits = high - low < 0.5 ? 2 : 1;
+  const digits = high - low < 0.05 ? 3 : high - low <= 1 ? 2 : 1;
   for (let i = 0; i <= 4; i++) {
     const y = height - pad - ((height - 2 * pad) * i) / 4;
     svg.append(
@@ -88,5 +88,26 @@ function reliability(title, calibration) {
   svg.append(drawing("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
   const most = Math.max(...calibration.bins.map(bin => bin[2]));
   for (const [mean, share, count] of calibration.bins) svg.append(drawing("circle", { class: "mark", cx: x(mean), cy: y(share), r: 3 + 6 * Math.sqrt(count / most), "fill-opacity": 0.75 }, drawing("title", {}, `${count} decisions`)));
+  return svg;
+}
+
+function spans(title, rows) { // rows: [name, mean, from, to]
+  const left = 120, width = 460, step = 24, height = rows.length * step + 26, most = Math.max(...rows.flatMap(row => row.slice(1, 4)), 1e-6);
+  const svg = canvas_of(width, height, title, `${rows.map(row => `${row[0]}: ${row[1].toFixed(2)}`).join("; ")}.`);
+  const x = value => left + ((width - left - 20) * value) / most;
+  for (const tick of [0, 0.5, 1]) {
+    svg.append(
+      drawing("line", { class: "axis", x1: x(tick * most), x2: x(tick * most), y1: 0, y2: height - 20 }),
+      drawing("text", { class: "soft", x: x(tick * most), y: height - 5, "text-anchor": "middle" }, (tick * most).toFixed(2)),
+    );
+  }
+  rows.forEach(([name, mean, from, to], i) => {
+    const y = i * step + 12;
+    svg.append(
+      drawing("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, name),
+      drawing("line", { class: "mark", x1: x(from), x2: x(to), y1: y, y2: y, "stroke-width": 2 }),
+      drawing("circle", { class: "mark", cx: x(mean), cy: y, r: 4.5 }),
+    );
+  });
   return svg;
 }

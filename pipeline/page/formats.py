@@ -19,7 +19,11 @@ _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 def markdown(table: Table) -> str:
     """A table of numbers as they are printed."""
     head = [_cell(column.title) for column in table.columns]
-    lines = [_bar(head), _bar(["---"] * len(head)), *(_bar(map(_cell, row)) for row in _texts(table))]
+    cells = [list(map(_cell, row)) for row in _texts(table)]
+    if table.best is not None:
+        row, column = table.best
+        cells[row][column] = f"**{cells[row][column]}**"
+    lines = [_bar(head), _bar(["---"] * len(head)), *map(_bar, cells)]
     note = [table.note.replace("\n", " "), ""] if table.note else []
     return "\n".join([f"### {table.title}", "", *note, *lines, ""])
 

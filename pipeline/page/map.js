@@ -1,15 +1,16 @@
 "use strict";
-// The map: points on a canvas, coloured by what is chosen; hover, tap or arrow keys name one.
+// The map: points on a canvas, coloured by what is chosen; hover, tap or arrow keys name one, a lasso lists several.
 
 // Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
 const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
   ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
   : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
 const OTHER = "#8c959f";
+const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000; // from so many clips on, points are squares, which are drawn faster
 
 class CollectionMap {
   constructor(section, data, choice) {
-    Object.assign(this, { data, choice, focus: null, search: "" });
+    Object.assign(this, { data, choice, focus: null, zoom: { k: 1, x: 0, y: 0 }, lasso: null, drag: null });
     this.canvas = section.querySelector("canvas");
     this.tip = section.querySelector(".tip");
     this.legend = section.querySelector(".legend");
@@ -20,16 +21,31 @@ class CollectionMap {
     this.form.elements.map.addEventListener("change", () => this.open());
     this.form.elements.colour.addEventListener("change", () => this.paint());
     this.form.elements.search.addEventListener("input", () => this.find());
-    this.canvas.addEventListener("pointermove", event => this.point(event));
-    this.canvas.addEventListener("pointerdown", event => this.point(event));
+    this.list = section.querySelector(".picked");
+    this.player = section.querySelector("audio");
+    this.canvas.addEventListener("pointermove", event => this.move(event));
+    this.canvas.addEventListener("pointerdown", event => this.press(event));
+    this.canvas.addEventListener("pointerup", event => this.release(event));
+    this.canvas.addEventListener("pointercancel", () => Object.assign(this, { drag: null }));
     this.canvas.addEventListener("pointerleave", () => this.name(null));
     this.canvas.addEventListener("keydown", event => this.key(event));
+    this.canvas.addEventListener("dblclick", event => this.magnify(2, ...this.at(event)));
+    this.canvas.addEventListener("wheel", event => {
+      if (!event.ctrlKey && this.zoom.k === 1) return; // the page scrolls
+      event.preventDefault();
+      this.magnify(Math.exp(-event.deltaY / 300), ...this.at(event));
+    }, { passive: false });
+    for (const button of section.querySelectorAll("button[data-zoom]")) button.addEventListener("click", () => this.magnify(Number(button.dataset.zoom)));
+    this.tool = section.querySelector("button.lasso");
+    this.tool.addEventListener("click", () => this.tool.setAttribute("aria-pressed", this.tool.getAttribute("aria-pressed") !== "true"));
     section.querySelector("datalist").append(...data.artists.slice(0, 5000).map(artist => element("option", { value: artist })));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     this.open();
   }
 
   open() {
+    this.lasso = null;
+    this.list.replaceChildren();
     this.map = this.data.maps[Number(this.form.elements.map.value)];
     this.method.textContent = `${this.map.clip.length.toLocaleString("en")} clips. ${this.map.method}. Near points sound alike to the backbone; distances between far ones, and the size of groups, mean nothing.`;
     this.find();
@@ -82,13 +98,92 @@ class CollectionMap {
     const match = this.data.artists.map(artist => text !== "" && artist.toLowerCase().includes(text));
     this.hits = text === "" ? null : this.map.clip.map(clip => match[this.data.artist[clip]]);
     const clips = this.hits?.filter(Boolean).length ?? 0;
+    if (!this.lasso) this.show(this.hits ? this.map.clip.filter((clip, i) => this.hits[i]) : []);
     this.status.textContent = text === "" ? "" : `${clips.toLocaleString("en")} clips by ${match.filter(Boolean).length.toLocaleString("en")} artists`;
     this.paint();
   }
 
   places(width, height) {
-    const pad = 14;
-    return [i => pad + ((width - 2 * pad) * this.map.x[i]) / 4095, i => pad + ((height - 2 * pad) * this.map.y[i]) / 4095];
+    const pad = 14, { k, x, y } = this.zoom;
+    return [i => x + k * (pad + ((width - 2 * pad) * this.map.x[i]) / 4095), i => y + k * (pad + ((height - 2 * pad) * this.map.y[i]) / 4095)];
+  }
+
+  at(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  magnify(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) { // 0: the whole map
+    const { zoom } = this, k = factor === 0 ? 1 : Math.min(MOST_ZOOM, Math.max(1, zoom.k * factor));
+    this.shift(k, x - ((x - zoom.x) * k) / zoom.k, y - ((y - zoom.y) * k) / zoom.k);
+  }
+
+  shift(k, x, y) { // the map's edges stay outside of the canvas
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    this.zoom = { k, x: Math.min(0, Math.max(width * (1 - k), x)), y: Math.min(0, Math.max(height * (1 - k), y)) };
+    this.canvas.style.touchAction = k > 1 ? "none" : "";
+    this.tip.hidden = true;
+    this.draw();
+  }
+
+  press(event) {
+    const [x, y] = this.at(event), draws = this.tool.getAttribute("aria-pressed") === "true";
+    this.drag = { x, y, from: { ...this.zoom }, moved: false };
+    this.lasso = draws ? [[x, y]] : this.lasso;
+    if (draws) this.canvas.setPointerCapture(event.pointerId);
+    else this.point(event);
+  }
+
+  move(event) {
+    if (!this.drag || !event.buttons) return this.point(event);
+    const [x, y] = this.at(event), { drag } = this;
+    drag.moved ||= Math.hypot(x - drag.x, y - drag.y) > 4;
+    if (this.tool.getAttribute("aria-pressed") === "true") {
+      this.lasso.push([x, y]);
+      this.draw();
+    } else if (drag.moved && this.zoom.k > 1) this.shift(this.zoom.k, drag.from.x + x - drag.x, drag.from.y + y - drag.y);
+  }
+
+  release() {
+    const { drag } = this;
+    this.drag = null;
+    if (!drag) return;
+    if (this.tool.getAttribute("aria-pressed") === "true") {
+      const inside = this.lasso.length > 2 ? this.inside(this.lasso) : [];
+      this.lasso = null;
+      this.status.textContent = `${inside.length.toLocaleString("en")} clips in the lasso`;
+      this.show(inside);
+      this.draw();
+    } else if (!drag.moved && this.focus !== null) this.play(this.map.clip[this.focus]);
+  }
+
+  // The clips within a polygon of [x, y], by the even-odd rule.
+  inside(polygon) {
+    const [x, y] = this.places(this.canvas.clientWidth, this.canvas.clientHeight);
+    return this.map.clip.filter((_, i) => {
+      let within = false;
+      for (let a = 0, b = polygon.length - 1; a < polygon.length; b = a++) {
+        const [ax, ay] = polygon[a], [bx, by] = polygon[b];
+        if (ay > y(i) !== by > y(i) && x(i) < ((bx - ax) * (y(i) - ay)) / (by - ay) + ax) within = !within;
+      }
+      return within;
+    });
+  }
+
+  show(clips) {
+    const { data } = this, names = set => data.sets[set].map(label => data.labels[label]).join(", ") || "none";
+    const mode = this.choice.mode(), given = this.choice.view()?.given?.[mode], tested = this.tested();
+    const columns = ["title", "artist", "labels", ...(given ? [mode] : [])];
+    const rows = clips.slice(0, MOST_LISTED).map(clip => [data.titles[clip], data.artists[data.artist[clip]] || "unknown", names(data.truth[clip]), ...(given ? [tested.has(clip) ? names(given[tested.get(clip)]) : null] : [])]);
+    const note = clips.length > MOST_LISTED ? `The first ${MOST_LISTED} of ${clips.length.toLocaleString("en")} clips.` : "";
+    this.list.replaceChildren(...(clips.length ? [make_table(`${clips.length.toLocaleString("en")} clips of the map`, columns, rows, { note })] : []));
+  }
+
+  play(clip) {
+    if (!this.data.audio || !this.data.files[clip]) return;
+    this.player.hidden = false;
+    this.player.src = `${this.data.audio.replace(/\/+$/, "")}/${this.data.files[clip]}`;
+    this.player.play().then(() => (this.status.textContent = `Playing ${this.data.titles[clip]}`), () => (this.status.textContent = `${decodeURI(this.data.files[clip])} cannot be played from ${this.data.audio}`));
   }
 
   draw() {
@@ -97,7 +192,8 @@ class CollectionMap {
     Object.assign(this.canvas, { width: width * scale, height: height * scale });
     const pen = this.canvas.getContext("2d"), [x, y] = this.places(width, height);
     pen.scale(scale, scale);
-    const size = Math.max(1.3, Math.min(4, 260 / Math.sqrt(this.map.clip.length)));
+    const size = Math.max(1.3, Math.min(4, 260 / Math.sqrt(this.map.clip.length))) * Math.min(2, Math.sqrt(this.zoom.k)), squares = this.map.clip.length > MANY;
+    const across = Float32Array.from(this.map.x.keys(), x), down = Float32Array.from(this.map.y.keys(), y);
     const order = [-1, ...this.palette.keys()];
     for (const faded of this.hits ? [true, false] : [false]) {
       for (const number of order) {
@@ -106,14 +202,26 @@ class CollectionMap {
         pen.beginPath();
         for (let i = 0; i < this.numbers.length; i++) {
           if (this.numbers[i] !== number || (this.hits && this.hits[i] === faded)) continue;
-          const radius = this.hits && !faded ? size + 1.5 : size;
-          pen.moveTo(x(i) + radius, y(i));
-          pen.arc(x(i), y(i), radius, 0, 7);
+          const radius = this.hits && !faded ? size + 1.5 : size, px = across[i], py = down[i];
+          if (px < -9 || py < -9 || px > width + 9 || py > height + 9) continue;
+          if (squares) pen.rect(px - radius, py - radius, 2 * radius, 2 * radius);
+          else {
+            pen.moveTo(px + radius, py);
+            pen.arc(px, py, radius, 0, 7);
+          }
         }
         pen.fill();
       }
     }
     pen.globalAlpha = 1;
+    if (this.lasso) {
+      pen.strokeStyle = getComputedStyle(document.body).color;
+      pen.setLineDash([5, 4]);
+      pen.beginPath();
+      for (const [at, along] of this.lasso) pen.lineTo(at, along);
+      pen.stroke();
+      pen.setLineDash([]);
+    }
     if (this.focus !== null) {
       pen.strokeStyle = getComputedStyle(document.body).color;
       pen.lineWidth = 2;
@@ -125,6 +233,7 @@ class CollectionMap {
 
   point(event) {
     const box = this.canvas.getBoundingClientRect(), [x, y] = this.places(box.width, box.height);
+    this.drag &&= event.buttons ? this.drag : null;
     let best = null, nearest = 18 ** 2;
     for (let i = 0; i < this.map.clip.length; i++) {
       const far = (x(i) - (event.clientX - box.left)) ** 2 + (y(i) - (event.clientY - box.top)) ** 2;
@@ -136,6 +245,8 @@ class CollectionMap {
   key(event) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") this.name(null);
+    if (event.key === "Enter" && this.focus !== null) this.play(this.map.clip[this.focus]);
+    if ("+-0".includes(event.key)) this.magnify({ "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key]);
     if (step === undefined) return;
     event.preventDefault();
     const order = [...this.map.clip.keys()].filter(i => !this.hits || this.hits[i]).sort((a, b) => this.map.x[a] - this.map.x[b]);

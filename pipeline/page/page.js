@@ -63,13 +63,21 @@ class Collection {
   details(details, mode) {
     const labels = make_table(`${mode}: by label`, ["label", "precision", "recall", "F1", "test clips"], details.labels.map((row, i) => [this.data.labels[i], ...row.slice(0, 3).map(per_cent), row[3]]), { note: "Per cent; - where not defined: no test clip carries the label, or none was given it." });
     const parts = element("div", { class: "two" }, labels, this.calibration(details, mode));
-    return [element("h3", {}, `The mode ${mode}`), parts, this.confusion(details, mode), this.curves(details, mode)].filter(Boolean);
+    return [element("h3", {}, `The mode ${mode}`), parts, this.gate(details, mode), this.confusion(details, mode), this.curves(details, mode)].filter(Boolean);
   }
 
   calibration(details, mode) {
     const { calibration } = details;
     const figure = make_table(`${mode}: calibration`, ["mean score", "share that was true", "decisions"], calibration.bins.map(([mean, share, count]) => [per_cent(mean), per_cent(share), count]), { note: `Per cent. On the diagonal a score is a probability; expected calibration error ${(100 * calibration.error).toFixed(1)}.` });
     figure.querySelector(".scroll").before(reliability(`${mode}: calibration`, calibration));
+    return figure;
+  }
+
+  gate(details, mode) {
+    if (!details.gate?.length) return null;
+    const number = value => [value, value.toFixed(2)];
+    const figure = make_table(`${mode}: weight of the artist by agreement`, ["songs that agree", "mean weight", "first quartile", "third quartile", "test clips"], details.gate.map(([name, mean, low, high, count]) => [name, number(mean), number(low), number(high), count]), { note: "By the share of the artist's training clips that carry the test clip's own labels, which the head does not know; first seed, clips whose artist was in training." });
+    figure.querySelector(".scroll").before(spans(`${mode}: weight of the artist by agreement`, details.gate));
     return figure;
   }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from store.errors import EncoreError, RequestError
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from stages.head.page.gather import Story
 
 _HERE = Path(__file__).parent
+_SPECIAL = re.compile(r"[\s;,'\"<>]")
 _SCRIPTS = ("tables.js", "charts.js", "map.js", "page.js")
 
 
@@ -28,7 +31,26 @@ def check(path: Path) -> None:
         raise RequestError(f"--html {path}: {path.parent} is no folder")
 
 
-def page(stories: Sequence[Story]) -> str:
+def check_audio(base: str) -> None:
+    """RequestError for what is no place of songs that a page may play from."""
+    parts = urlsplit(base)
+    if parts.scheme not in ("", "file", "http", "https") or (parts.scheme.startswith("http") and not parts.netloc):
+        raise RequestError(f"--audio-base takes a folder, or an address that begins with http or https, not {base!r}")
+    if _SPECIAL.search(base):
+        raise RequestError(
+            f"--audio-base {base!r}: an address holds no blanks, quotes or semicolons; write %20 and so on"
+        )
+
+
+def _audio_source(base: str | None) -> str:
+    """Where the page's policy lets it play from: nowhere, files beside it, or the one address."""
+    if base is None:
+        return "'none'"
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme.startswith("http") else "'self' file:"
+
+
+def page(stories: Sequence[Story], *, audio: str | None = None) -> str:
     """The page as text. All that comes from a store is escaped, or packed as data that the script shows as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -41,16 +63,17 @@ def page(stories: Sequence[Story]) -> str:
     return environment.get_template("page.html").render(
         stories=stories,
         packed=packed,
+        audio_source=_audio_source(audio),
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         scripts=[(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS],
     )
 
 
-def write(stories: Sequence[Story], path: Path) -> None:
+def write(stories: Sequence[Story], path: Path, *, audio: str | None = None) -> None:
     """Write the page; one that stands is replaced by a whole one."""
     beside = path.with_name(f".{path.name[:100]}.partial")
     try:
-        beside.write_text(page(stories), encoding="utf-8")
+        beside.write_text(page(stories, audio=audio), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

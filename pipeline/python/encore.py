@@ -13,18 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import (
-    Collection,
-    HeadScores,
-    PredictedSongs,
-    Predictions,
-    Representation,
-    Segment,
-    Similar,
-    SimilarTo,
-    SongPrediction,
-    TrainedHead,
-)
+from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
+from stages.ask.answers import PredictedSongs, Segment, Similar, SimilarTo, SongPrediction
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -215,6 +205,7 @@ def train_head(
     backbone: str | None = None,
     regime: str = "random",
     seeds: int = 1,
+    target: str | None = None,
     device: str = "auto",
     **settings: Any,
 ) -> list[HeadScores]:
@@ -222,6 +213,7 @@ def train_head(
 
     Parameters
     ----------
+    target : a numeric target of the collection, to be estimated in place of the labels.
     settings : those of ``--set``, as ``epochs=5``.
 
     >>> (scores,) = encore.train_head(store, "hits", "gnn", regime="artist", epochs=5)
@@ -243,6 +235,7 @@ def train_head(
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
+        target=target,
         changes={key: str(value) for key, value in settings.items()},
         device=find_device(device),
     )
@@ -260,6 +253,7 @@ def restore(
     fold: int = 1,
     rule: str | None = None,
     inductive: bool = False,
+    target: str | None = None,
 ) -> TrainedHead:
     """A head that was trained before, back from its files in the store.
 
@@ -268,6 +262,7 @@ def restore(
     fold : which, of a regime with folds, from 1.
     rule : by which of its rules it decides, of a head that has several (`HeadScores.rule`).
     inductive : the head of ``--neighbours train``.
+    target : the numeric target that it estimates; None for one of labels.
 
     >>> trained = encore.restore(store, "hits", "gnn", regime="artist")
     >>> trained.labels
@@ -290,7 +285,7 @@ def restore(
     reads_songs = registry.find("head", mode).READS_SONGS
     wanted, layer = split_layer(backbone)
     representation = named(str(store.find(name, wanted)), layer) if reads_songs else None
-    folder = RunFolder(name, representation, mode, regime, inductive)
+    folder = RunFolder(name, representation, mode, regime, inductive, target)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)
 
@@ -318,9 +313,9 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     own = name is None or name == trained.dataset
     name = trained.dataset if name is None else name
     if trained.representation is None:
-        clips = from_catalog(store.read_catalog(name), store)
+        clips = from_catalog(store.read_catalog(name), store, target=trained.head.target)
     else:
-        clips = load(store, name, trained.representation)
+        clips = load(store, name, trained.representation, target=trained.head.target)
     unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
     part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
     prediction = trained.head.score(clips, part, find_device(device))
@@ -367,7 +362,7 @@ def predict(
     """
     import os
 
-    from pipeline.ask import predict_songs
+    from stages.ask.predict import predict_songs
 
     names = [files] if isinstance(files, str | os.PathLike) else files
     return predict_songs(
@@ -392,6 +387,7 @@ def similar(
     name: str,
     *,
     backbone: str | None = None,
+    layer: str | None = None,
     count: int = 10,
     artists: bool = False,
     not_same_artist: bool = False,
@@ -399,11 +395,13 @@ def similar(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> SimilarTo:
-    """The songs of a collection nearest to a song, a file or an artist, by the cosine of their representations.
+    """The songs of a collection nearest to a song, a file, an artist or words, by the cosine of their representations.
 
     Parameters
     ----------
-    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``.
+    layer : of a representation with layers: its number, ``mean``, or ``mix`` (all side by side); by default the last.
+    query : a song by its id, its title or ``ARTIST - TITLE``; a file; an artist, also as ``artist:NAME``;
+        words, also as ``words:...``, where the collection was encoded with ``clap``.
     artists : answer with artists.
     not_same_artist : leave the artist's own songs out.
     filters : as ``label=jazz``, ``artist=NAME`` or ``album=ID``; all must hold.
@@ -420,13 +418,14 @@ def similar(
     """
     import os
 
-    from pipeline.similar import find_similar
+    from stages.ask.similar import find_similar
 
     return find_similar(
         store,
         os.fspath(query),
         name,
         backbone=backbone,
+        layer=layer,
         count=count,
         artists=artists,
         not_same_artist=not_same_artist,

@@ -7,10 +7,12 @@ holds one shard and a few batches, whatever the size of the collection.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -22,11 +24,11 @@ from torch.utils.data import DataLoader
 
 from stages import interrupts
 from stages.embed.backbones import Backbone
-from stages.embed.inputs import Clip, Input, remarks, song_file
+from stages.embed.inputs import Clip, Input, ffmpeg, remarks, song_file
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.arrays import fill_value
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import PASSING, ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
@@ -94,7 +96,13 @@ def open_writer(
         shape=backbone.shape,
         dtype=backbone.dtype,
         damaged=damaged,
+        has_passed=has_passed,
     )
+
+
+def has_passed(kind: str, reason: str) -> bool:
+    """Whether a clip that failed may be readable now."""
+    return kind in PASSING or (kind == "not-supported" and ffmpeg.has_come(reason))
 
 
 @dataclass(frozen=True)
@@ -391,7 +399,7 @@ def load_in_workers(table: Any, batches: Iterable[Any], workers: int, *, pin: bo
 
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        with interrupts.deferred():
+        with interrupts.deferred(), _garbage_kept():
             batches = iter(loader)  # starts the workers
         yield from batches
     except Exception as error:
@@ -407,6 +415,19 @@ def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
         message = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
         kind = type(error) if isinstance(error, EncoreError) else EncoreError
         raise kind(f"a process that loads clips failed: {message}") from error
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep processes that are forked in the block from collecting what this one has let go of.
+
+    A forked process must not touch a GPU, and an event of one that it collects does: CUDA then ends the process.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _start_worker(_worker: int) -> None:
@@ -521,6 +542,14 @@ def default_workers(device: torch.device) -> int:
     """How many processes load clips by default: all cores but one beside a GPU, half of them where the CPU encodes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
+
+
+def encode_loaded(
+    backbone: Backbone, batch: LoadedBatch, device: torch.device
+) -> tuple[list[int], Array, list[Failure]]:
+    """As `encode_unstored`, one batch that is loaded: rows, their representations [rows, *shape], failures."""
+    ((_, representations),) = encode_ahead(backbone, [batch], device, ahead=0)
+    return _clips_of(backbone, batch, representations)
 
 
 def encode_unstored(

@@ -19,9 +19,10 @@ from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.choose import rebuild_config, restore_backbone
 from stages.embed.datasets.folder import CLIP_S, Folder, along, clips_of, songs_in
-from stages.embed.encode import default_workers, encode_unstored, representation_name
+from stages.embed.encode import LoadedBatch, default_workers, encode_loaded, encode_unstored, representation_name
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import NOTE_SUFFIXES
+from stages.embed.reading import ReadSong, read_artist
 from stages.progress import note
 from store.errors import RequestError
 from store.fingerprint import source_tag
@@ -113,47 +114,41 @@ def _of_table(folder: str | None, table: str, columns: str | None) -> list[SongF
     return [SongFile(root / (path or ""), str(root / (path or "")), artist) for path, artist in dict(rows).items()]
 
 
-def read_artist(path: Path) -> str | None:
-    """The first artist that a file's own tags name; None where they name none or mutagen is not installed."""
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
-        return None
-    try:
-        import mutagen
-    except ImportError:
-        return None
-    try:
-        tags = mutagen.File(path, easy=True)
-    except Exception:  # a damaged file: decoding it will say why
-        return None
-    names = (tags or {}).get("artist") or []
-    return next((str(name).strip() for name in names if str(name).strip()), None)
-
-
 def rows_of(catalog: Catalog, songs: Sequence[SongFile]) -> list[NDArray[np.int64]]:
-    """The live catalog rows of each song, by the content of its file; none for one that is not in the collection.
-
-    Of equal songs in the collection those of the first are taken.
-    """
-    sources = catalog.column("source").combine_chunks()
-    # A song that is there as audio and as MIDI has both marks, joined by "+".
-    split = pc.split_pattern(sources, "+")
-    marks, owner = pc.list_flatten(split), pc.list_parent_indices(split).to_numpy()
-    live = ~catalog.retired()
-    song_ids = catalog.column("song_id")
-    tags = [_tag(song.path) for song in songs]
-    distinct = pa.array(sorted({tag for tag in tags if tag is not None}), pa.string())
-    number = pc.index_in(marks, value_set=distinct).fill_null(-1).to_numpy()
-    rows_by_tag: dict[str, NDArray[np.int64]] = {}
-    for place, tag in enumerate(distinct.to_pylist()):
-        rows = np.unique(owner[number == place])
-        rows = rows[live[rows]]
-        if len(rows):
-            own = pc.equal(song_ids.take(pa.array(rows)), song_ids[int(rows[0])]).to_numpy()
-            rows_by_tag[tag] = rows[own]
-    return [rows_by_tag.get(tag or "", np.empty(0, dtype=np.int64)) for tag in tags]
+    """`KnownSongs.rows` of songs on disk."""
+    return KnownSongs(catalog).rows([tag_of(song.path) for song in songs])
 
 
-def _tag(path: Path) -> str | None:
+class KnownSongs:
+    """The songs of a collection by the content of their files."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        sources = catalog.column("source").combine_chunks()
+        # A song that is there as audio and as MIDI has both marks, joined by "+".
+        split = pc.split_pattern(sources, "+")
+        self._marks, self._owner = pc.list_flatten(split), pc.list_parent_indices(split).to_numpy()
+        self._live = ~catalog.retired()
+        self._song_ids = catalog.column("song_id")
+
+    def rows(self, tags: Sequence[str | None]) -> list[NDArray[np.int64]]:
+        """The live catalog rows of each song by its `tag_of`; none for one that is not in the collection.
+
+        Of equal songs in the collection those of the first are taken.
+        """
+        distinct = pa.array(sorted({tag for tag in tags if tag is not None}), pa.string())
+        number = pc.index_in(self._marks, value_set=distinct).fill_null(-1).to_numpy()
+        rows_by_tag: dict[str, NDArray[np.int64]] = {}
+        for place, tag in enumerate(distinct.to_pylist()):
+            rows = np.unique(self._owner[number == place])
+            rows = rows[self._live[rows]]
+            if len(rows):
+                own = pc.equal(self._song_ids.take(pa.array(rows)), self._song_ids[int(rows[0])]).to_numpy()
+                rows_by_tag[tag] = rows[own]
+        return [rows_by_tag.get(tag or "", np.empty(0, dtype=np.int64)) for tag in tags]
+
+
+def tag_of(path: Path) -> str | None:
+    """The mark of a file's content (`store.fingerprint.source_tag`); None where it cannot be read."""
     try:
         return source_tag(path)
     except OSError:
@@ -209,6 +204,14 @@ def open_backbone(store: Store, dataset: str, name: RepresentationName, weights:
             f"this version gives {ours.fingerprint}; encode {dataset} again and train the head on that"
         )
     return backbone
+
+
+def takes_words(name: RepresentationName) -> bool:
+    """Whether the backbone of a representation turns words into vectors too (`Backbone.encode_text`)."""
+    if name.backbone not in registry.names("backbone"):  # of another package, which is not here
+        return False
+    backbone: type[Backbone] = registry.find("backbone", name.backbone)
+    return backbone.encode_text is not Backbone.encode_text
 
 
 def input_kind(store: Store, dataset: str, name: RepresentationName) -> str:
@@ -268,7 +271,7 @@ def encode_songs(
         everywhere = np.full(len(songs), np.nan)
         return EncodedSongs(None, np.arange(len(songs)), everywhere, everywhere, {})
     kind = backbone.input.KIND
-    readable = [i for i, song in enumerate(songs) if song.path.suffix.lower() in ("", *_SUFFIXES[kind])]
+    readable = [i for i, song in enumerate(songs) if reads(kind, song.path)]
     others = dict.fromkeys(set(range(len(songs))) - set(readable), f"not-supported: {backbone.NAME} reads {kind}")
     if not readable:
         nowhere = np.empty(0)
@@ -293,3 +296,37 @@ def encode_songs(
     return EncodedSongs(
         values[kept], song[kept], start_s[kept], duration_s[kept], dict(sorted({**others, **without}.items()))
     )
+
+
+def reads(kind: str, path: Path) -> bool:
+    """Whether a backbone that reads ``kind`` may be given a file of that name."""
+    return path.suffix.lower() in ("", *_SUFFIXES[kind])
+
+
+def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: torch.device) -> list[EncodedSongs]:
+    """Encode songs that are read already, together; each is answered by itself."""
+    if backbone is None:
+        nowhere = np.full(1, np.nan)
+        return [EncodedSongs(None, np.zeros(1, dtype=np.int64), nowhere, nowhere, {}) for _ in songs]
+    owner = np.repeat(np.arange(len(songs)), [len(song.counts) for song in songs])
+    read = (song.windows for song in songs if song.windows is not None)
+    windows = [
+        part for song, each in zip(songs, read, strict=True) for part in np.split(each, np.cumsum(song.counts)[:-1])
+    ]
+    values = np.zeros((len(windows), *backbone.shape), backbone.dtype)
+    reasons: dict[int, str] = {}
+    for first in range(0, len(windows), _BATCH):
+        rows = list(range(first, min(first + _BATCH, len(windows))))
+        counts = [len(windows[row]) for row in rows]
+        batch = LoadedBatch(rows, counts, torch.from_numpy(np.concatenate([windows[row] for row in rows])), [])
+        encoded, numbers, failed = encode_loaded(backbone, batch, device)
+        values[encoded] = numbers
+        reasons |= {row: f"{kind}: {reason}" for row, kind, reason in failed}
+    answers = []
+    for number, song in enumerate(songs):
+        own = np.flatnonzero(owner == number)
+        whole = np.array([row not in reasons for row in own.tolist()])
+        failures = {} if whole.any() else {0: reasons[int(own[0])]}
+        clips = np.zeros(int(whole.sum()), dtype=np.int64)
+        answers.append(EncodedSongs(values[own[whole]], clips, song.start_s[whole], song.duration_s[whole], failures))
+    return answers

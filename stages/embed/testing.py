@@ -308,14 +308,22 @@ def _other_values(hint: Any, value: Any) -> list[Any]:
         return [choice for choice in typing.get_args(hint) if choice != value]
     if dataclasses.is_dataclass(value):
         return [other for _, other in _variants(value)]
-    if isinstance(value, str) and value.startswith("{"):  # JSON, of which a flag is changed
-        fields = json.loads(value)
-        return [json.dumps({**fields, key: not fields[key]}) for key in fields if isinstance(fields[key], bool)]
+    if isinstance(value, str) and value.startswith("{"):
+        return [json.dumps(fields) for fields in _flipped(json.loads(value))]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
         return [value + 1, value - 1, value * 2, value / 2 if isinstance(value, float) else value // 2]
     return [("a",), ("b", "c")] if isinstance(value, tuple) else []
+
+
+def _flipped(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """``fields`` of JSON with one flag changed, for each flag in any depth."""
+    for key, value in fields.items():
+        if isinstance(value, bool):
+            yield {**fields, key: not value}
+        elif isinstance(value, dict):
+            yield from ({**fields, key: inner} for inner in _flipped(value))
 
 
 def _check_row(row: dict[str, Any]) -> None:

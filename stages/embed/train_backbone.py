@@ -20,8 +20,10 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
+from stages.embed.datasets.folder import in_segments
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
+from stages.embed.songs import check_segments
 from stages.embed.train import Trained, train
 from stages.embed.weights import read_about
 from stages.progress import note
@@ -32,6 +34,7 @@ from store.errors import RequestError, unknown
 from store.fingerprint import canonical, hash_ids
 from store.layout import Store
 from store.schema import Catalog
+from store.words import plural
 
 _SPLIT_SEED = 0
 _TRAINING = {field.name for field in dataclasses.fields(Training)}
@@ -72,6 +75,8 @@ def train_backbone(
     out: Path | None,
     device_name: str,
     workers: int | None,
+    segments_s: float | None = None,
+    hop_s: float | None = None,
 ) -> TrainReport:
     """Train a backbone on the training songs of a collection.
 
@@ -82,8 +87,11 @@ def train_backbone(
         where it is new), so that the test songs of a head are never among the training songs of its backbone.
     weights : a checkpoint to start from, where training goes on from another one (as in fine-tuning).
     changes : settings of the training and of the backbone.
+    segments_s, hop_s : train on stretches of so many seconds, one every so many seconds of each clip (one behind the
+        other by default), instead of on whole clips. Stretches of a song are all in one part.
     """
     started = time.perf_counter()
+    check_segments(segments_s, hop_s)
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
     torch.manual_seed(seed)
@@ -128,13 +136,20 @@ def train_backbone(
         "labels": list(labels.names) if objective.LABELLED else [],
         "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
+    clips, carried = catalog, labels.carried
+    if segments_s is not None and len(train_rows) + len(validation_rows):
+        about["segments"] = [segments_s, hop_s or segments_s]
+        clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
+        part, carried = part[owner], carried[owner]
+        train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
+        note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
     trained = train(
         backbone,
         objective,
-        ClipTable(catalog, backbone.input),
+        ClipTable(clips, backbone.input),
         train_rows=train_rows,
         validation_rows=validation_rows,
-        carried=labels.carried,
+        carried=carried,
         settings=settings,
         out=out,
         about=about,

@@ -125,7 +125,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
         songs_per_artist=_songs_per_artist(data.artist[first_clip]),
         homophily=by_edge,
         homophily_per_node=homophily(data.artist, data.labels, per_node=True),
-        regimes={regime: _regime(data, split) for regime, split in splits.items()},
+        regimes={regime: _regime(data, regime, split) for regime, split in splits.items()},
         revisions={regime: _revision(data, regime) for regime in splits},
         impossible=impossible,
         baselines={regime: _baselines(data, split) for regime, split in splits.items()},
@@ -187,10 +187,13 @@ def _songs_per_artist(artist: NDArray[np.int64]) -> dict[str, Any] | None:
     }
 
 
-def _regime(data: Collection, split: Split) -> dict[str, Any]:
+def _regime(data: Collection, regime: str, split: Split) -> dict[str, Any]:
     """What the parts of a split share and hold."""
     artists = artists_of_parts(split, song=data.song, artist=data.artist)
-    return data.overlap(split) | _neighbours(data, split) | artists | {"remarks": data.remarks([split])}
+    remarks = data.remarks([split])
+    if regime == "artist" and data.splits is not None:
+        remarks += filter(None, [data.splits.joined_by_artists])
+    return data.overlap(split) | _neighbours(data, split) | artists | {"remarks": remarks}
 
 
 def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ from store.errors import RequestError
 
 Features = NDArray[np.float64]
 _LEAVES = 15  # of a tree
+_LEAST = 2  # clips of a class that can be divided
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def others_labels(data: Collection, split: Split) -> tuple[NDArray[np.float64], 
     counts, number = np.zeros(data.labels.shape), np.zeros(len(data))
     counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
     own = training.of_clip >= 0
-    counts[own] -= training.labels[training.of_clip[own]]
+    counts[own] -= training.truth[training.of_clip[own]]
     number[own] -= 1
     return counts, number
 
@@ -206,6 +207,8 @@ def _fitted(
     from sklearn.exceptions import ConvergenceWarning
 
     model = classifier.make(setting)
+    if "early_stopping" in model.get_params() and np.unique(truth, return_counts=True)[1].min() < _LEAST:
+        model.set_params(early_stopping=False)  # it sets clips of every class aside, and one of them has a single clip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, truth)

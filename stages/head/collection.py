@@ -26,7 +26,9 @@ from store.schema import CatalogInfo
 
 @dataclass(frozen=True)
 class Collection:
-    """The live, labelled clips of one catalog, and their representations where heads need them.
+    """The live clips of one catalog that answer a question, and their representations where heads need them.
+
+    The question is either which labels a clip carries, or what number its ``target`` is: `truth` has the answers.
 
     Attributes
     ----------
@@ -44,7 +46,9 @@ class Collection:
     trained_on : [clips] whether the backbone was trained on the clip's song, as the store remembers; None where it was
         not trained on this collection.
     trained_in : the regime in which it was, where the store remembers that too.
-    targets : by name, [clips] float64 for each numeric target that the catalog holds, NaN where a clip has none.
+    target, numbers : the name of the numeric target that is asked for, and [clips] float64 what it is; None where
+        labels are asked for.
+    targets : by name, [clips] float64 for each other numeric target of the catalog, NaN where a clip has none.
     artist_ids : the id of each artist number.
     stored : where the representations can be read; None where there are none.
     """
@@ -65,12 +69,24 @@ class Collection:
     splits: KeptSplits | None = None
     trained_on: NDArray[np.bool_] | None = None
     trained_in: str | None = None
+    target: str | None = None
+    numbers: NDArray[np.float64] | None = None
     targets: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     artist_ids: tuple[str, ...] = ()
     stored: Stored | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """[clips, outputs] what is asked for: ``labels``, or the one column of ``numbers``."""
+        return self.labels if self.numbers is None else self.numbers[:, None]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the columns of `truth` are called."""
+        return self.label_names if self.target is None else (self.target,)
 
     @cached_property
     def graph(self) -> CliqueGraph:
@@ -87,10 +103,9 @@ class Collection:
 
     def mark(self) -> str:
         """A hash of all that is known of the clips but their representations."""
-        digest = hashlib.sha256(repr((self.info.name, self.label_names)).encode())
-        arrays = [
-            getattr(self, name) for name in ("rows", "labels", "song", "album", "artist", "official", "recording")
-        ]
+        digest = hashlib.sha256(repr((self.info.name, self.label_names, *filter(None, [self.target]))).encode())
+        names = ("rows", "labels", "song", "album", "artist", "official", "recording")
+        arrays = [getattr(self, name) for name in names] + ([] if self.numbers is None else [self.numbers])
         for values in [*arrays, *(self.targets[name] for name in sorted(self.targets))]:
             digest.update(b"-" if values is None else np.ascontiguousarray(values).data)
         return digest.hexdigest()
@@ -133,22 +148,27 @@ class Collection:
         return self._without_representations(slice(first, last))
 
     def _without_representations(self, clips: slice | NDArray[np.int64]) -> Collection:
-        names = ("rows", "labels", "song", "album", "artist", "official", "recording", "trained_on")
+        names = ("rows", "labels", "numbers", "song", "album", "artist", "official", "recording", "trained_on")
         arrays = {name: getattr(self, name) for name in names}
         arrays = {name: None if values is None else values[clips] for name, values in arrays.items()}
         targets = {name: values[clips] for name, values in self.targets.items()}
         return replace(self, **arrays, x=None, stored=None, targets=targets)
 
     def masked(self, split: Split, parts: tuple[int, ...] = (0,)) -> Collection:
-        """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False.
+        """The collection as a head may see it: the labels of clips outside ``parts`` of a split are all False, and
+        their numbers zero. Where numbers are asked for, no label is seen at all.
 
         What is known without them stays: the names of labels, the task, the artist graph.
         """
-        return replace(self, labels=self.labels & np.isin(split, parts)[:, None], splits=None)
+        known = np.isin(split, parts)
+        if self.numbers is None:
+            return replace(self, labels=self.labels & known[:, None], splits=None)
+        numbers = np.where(known, self.numbers, 0.0)
+        return replace(self, labels=np.zeros_like(self.labels), numbers=numbers, splits=None)
 
     def with_labels(self, labels: Sequence[str]) -> Collection:
         """The same under other labels, as of a run: those that no clip here carries are False, others are left out."""
-        if tuple(labels) == self.label_names:
+        if tuple(labels) == self.outputs:
             return self
         places = {label: i for i, label in enumerate(self.label_names)}
         truth = np.zeros((len(self), len(labels)), dtype=bool)

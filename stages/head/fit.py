@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.stretches import Stretches
+from stages.head.tune import Candidate, candidates, choose
 from stages.splits.regimes import Split
 from store.errors import EncoreError
 from store.words import plural
 
-_ROUNDING = 1e-4  # that scores may lie outside of [0, 1]
 _RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 
 
@@ -37,6 +37,8 @@ class Fitted:
     threshold : [labels], None where labels are not chosen by a threshold.
     seconds : of the training, shared among the rules.
     networks : those whose mean score it is; none of a head that counts.
+    settings : that they were trained with.
+    tuned : the settings that were chosen for this split, of the head and of the training, by name.
     """
 
     rule: str | None
@@ -45,6 +47,8 @@ class Fitted:
     threshold: NDArray[np.float64] | None
     seconds: float
     networks: list[training.Trained]
+    settings: Settings
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:
@@ -62,24 +66,32 @@ def fit(
     advance: Callable[[int], None] = lambda _epochs: None,
     stretches: Stretches | None = None,
     checkpoint: Callable[[int], Checkpoint] | None = None,
+    fixed: Container[str] = (),
 ) -> list[Fitted]:
     """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
+
+    The score is the mean over networks, and over the checkpoints of each that the settings ask for.
 
     Parameters
     ----------
     config, settings : the head's own settings, and those of the training.
     advance : called with how many epochs were done.
     checkpoint : gives the place where each of the networks, from 0, is kept while it is trained.
+    fixed : settings that the user named, which are never tuned.
     """
     started = time.perf_counter()
     networks: list[training.Trained] = []
+    tuned: Mapping[str, Any] = {}
     if issubclass(head, TrainedHead):
-        for member in range(settings.members):
+        chosen, networks = _tuned(head, collection, split, config, settings, seed, device, stretches, checkpoint, fixed)
+        settings, tuned = chosen.settings, chosen.values
+        advance(settings.epochs if networks else 0)
+        for member in range(1 if networks else 0, settings.members):
             trained = training.train(
                 head,
                 collection,
                 split,
-                config,
+                chosen.config,
                 settings,
                 seed=network_seed(seed, member),
                 device=device,
@@ -87,7 +99,7 @@ def fit(
                 stretches=stretches,
                 checkpoint=checkpoint(member) if checkpoint else None,
             )
-            networks.append(trained)
+            networks += [trained, *trained.others]
             advance(settings.epochs - len(trained.history))
         scores = np.stack([trained.prediction.score for trained in networks])
         spec = networks[0].spec
@@ -96,12 +108,44 @@ def fit(
         predictions, spec = count(head, collection, split, config)
     for rule, prediction in predictions.items():
         _check_prediction(head, collection, rule, prediction)
-    total = sum(trained.seconds for trained in networks) if networks else time.perf_counter() - started
+    total = sum(trained.seconds for trained in networks) if networks and not tuned else time.perf_counter() - started
     seconds = total / len(predictions)
     return [
-        _decided(collection, split, settings, rule, spec, prediction, seconds, networks)
+        _decided(collection, split, settings, rule, spec, prediction, seconds, networks, tuned)
         for rule, prediction in predictions.items()
     ]
+
+
+def _tuned(
+    head: type[TrainedHead],
+    collection: Collection,
+    split: Split,
+    config: Any,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    stretches: Stretches | None,
+    checkpoint: Callable[[int], Checkpoint] | None,
+    fixed: Container[str],
+) -> tuple[Candidate, list[training.Trained]]:
+    """The settings chosen for this split, and the network that was trained on the way where it has these settings."""
+    tried = candidates(head, config, settings, fixed)
+    if len(tried) == 1:
+        return tried[0], []
+    stretches = stretches or Stretches(collection.held())
+    plain = training.train(
+        head,
+        collection,
+        split,
+        config,
+        settings,
+        seed=seed,
+        device=device,
+        stretches=stretches,
+        checkpoint=checkpoint(settings.members) if checkpoint else None,
+    )
+    chosen = choose(head, stretches, split, tried, epochs=len(plain.history), seed=seed, device=device)
+    return chosen, [plain, *plain.others] if chosen is tried[0] else []
 
 
 def count(head: type[Head], collection: Collection, split: Split, config: Any) -> tuple[dict[str, Prediction], Spec]:
@@ -110,7 +154,7 @@ def count(head: type[Head], collection: Collection, split: Split, config: Any) -
     masked, task = collection.masked(split), collection.task
     x = collection.held().x if head.READS_SONGS else None
     dim = collection.dim if head.READS_SONGS else 0
-    spec = Spec(dim, task.outputs(collection.label_names), task, config, head.learn(masked, x, split, config))
+    spec = Spec(dim, task.outputs(collection.outputs), task, config, head.learn(masked, x, split, config))
     return head(masked, split, spec).score(), spec
 
 
@@ -123,28 +167,30 @@ def _decided(
     prediction: Prediction,
     seconds: float,
     networks: list[training.Trained],
+    tuned: Mapping[str, Any],
 ) -> Fitted:
     threshold = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
-        truth, score = collection.labels[validation], prediction.score[validation]
+        truth, score = collection.truth[validation], prediction.score[validation]
         threshold = collection.task.thresholds(settings.threshold, truth, score)
     if threshold is not None:
         prediction = collection.task.decide(prediction.score, threshold)
-    return Fitted(rule or None, spec, prediction, threshold, seconds, networks)
+    return Fitted(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned)
 
 
 def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:
     """EncoreError for anything but a prediction for the clips of a collection: a network's numbers may overflow."""
-    shape = (len(collection), len(collection.label_names))
+    shape = (len(collection), len(collection.outputs))
     if prediction.score.shape != shape or prediction.chosen.shape != shape:
         raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
     if not _RULE.fullmatch(rule):
         raise EncoreError(f"{head.NAME} calls a rule {rule!r}; it names files: lower-case letters and single spaces")
-    wrong = ~((prediction.score > -_ROUNDING) & (prediction.score < 1 + _ROUNDING)).all(axis=1)
+    wrong = ~collection.task.is_score(prediction.score)
     if wrong.any():
+        bounds = "in [0, 1]" if collection.task.CHOOSES else "finite"
         raise EncoreError(
-            f"{head.NAME} gave {wrong.sum():,} of {plural(len(collection), 'clip')} scores that are not in [0, 1]; "
+            f"{head.NAME} gave {wrong.sum():,} of {plural(len(collection), 'clip')} scores that are not {bounds}; "
             f"representations far larger than those of the training part overflow like this"
         )
 
@@ -157,4 +203,4 @@ def network_seed(seed: int, member: int) -> int:
 def evaluate(prediction: Prediction, collection: Collection, split: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
     test = split == 2
-    return collection.task.evaluate(collection.labels[test], prediction.chosen[test], prediction.score[test])
+    return collection.task.evaluate(collection.truth[test], prediction.chosen[test], prediction.score[test])

@@ -13,17 +13,21 @@ from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Head
 from stages.head.options import Configs, resolve
-from stages.head.scores.task import task_of
+from stages.head.scores.task import REGRESSION, task_of
 from stages.head.settings import Settings
 from stages.head.stored import Stored
 from stages.head.thesis import settings_for
 from stages.progress import note
 from stages.splits.kept import KeptSplits
 from store import columns
-from store.errors import RequestError
+from store.errors import RequestError, unknown
 from store.layout import Store, match, split_layer
 from store.reader import Representations
+from store.runs import target_suffix
 from store.schema import Catalog
+from store.words import plural
+
+_LONGEST = 150  # characters of a folder's name that a target may take
 
 
 def open_collection(
@@ -33,6 +37,7 @@ def open_collection(
     heads: Sequence[type[Head]],
     changes: Mapping[str, str],
     *,
+    target: str | None = None,
     held: bool = True,
 ) -> tuple[Collection, Settings, Configs]:
     """A stored collection with what the heads read of it, and the settings of their training and of each of them.
@@ -40,21 +45,25 @@ def open_collection(
     Parameters
     ----------
     changes : the settings that differ from those of the backbone, as text.
+    target : the numeric target that heads learn; None for the labels.
     held : whether representations are read into memory at once.
     """
     resolve(heads, changes)  # refuses wrong settings before anything large is read
-    data = _load(store, dataset, backbone, heads, held=held)
+    data = _load(store, dataset, backbone, heads, target, held=held)
     # The representation's own name tells the backbone: the request may name none, or a part of it.
     preset = settings_for(dataset, (data.backbone or "").rpartition("-")[0])
     return data, *resolve(heads, changes, preset)
 
 
-def _load(store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], *, held: bool) -> Collection:
+def _load(
+    store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], target: str | None, *, held: bool
+) -> Collection:
     if any(head.READS_SONGS for head in heads):
         stored = [str(name) for name in store.complete(dataset)]
         name, layer = split_layer(backbone)
-        return load(store, dataset, layers.named(name or default_backbone(store, dataset, stored), layer), held=held)
-    return from_catalog(store.read_catalog(dataset), store)
+        representation = layers.named(name or default_backbone(store, dataset, stored), layer)
+        return load(store, dataset, representation, target=target, held=held)
+    return from_catalog(store.read_catalog(dataset), store, target=target)
 
 
 def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | None:
@@ -67,17 +76,23 @@ def default_backbone(store: Store, dataset: str, names: Sequence[str]) -> str | 
     return fitting[0]
 
 
-def from_catalog(catalog: Catalog, store: Store | None = None, *, keeps: bool = True) -> Collection:
+def from_catalog(
+    catalog: Catalog, store: Store | None = None, *, target: str | None = None, keeps: bool = True
+) -> Collection:
     """The clips of a catalog without representations; ``store`` and ``keeps`` are those of `KeptSplits`."""
-    return _select(KeptSplits(catalog, store, keeps), encoded=np.ones(len(catalog), dtype=bool), backbone=None)
+    splits = KeptSplits(catalog, store, keeps)
+    return _select(splits, encoded=np.ones(len(catalog), dtype=bool), backbone=None, target=target)
 
 
-def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True) -> Collection:
+def load(
+    store: Store, dataset: str, backbone: str | None, *, target: str | None = None, held: bool = True
+) -> Collection:
     """The clips of a stored collection with their representations, one vector a clip.
 
     Parameters
     ----------
     backbone : may end in the layer to read (``mert@7``, ``mert@mix``); see `stages.head.layers`.
+    target : the numeric target that is asked for; None for the labels.
     held : whether these are read into memory at once; else `Collection.take` reads some of them.
 
     Raises
@@ -95,7 +110,8 @@ def load(store: Store, dataset: str, backbone: str | None, *, held: bool = True)
     stored = Stored(representations, _read_as(layer))
     encoded = np.zeros(len(catalog), dtype=bool)
     encoded[: representations.rows] = representations.encoded()
-    collection = _select(KeptSplits(catalog, store), encoded=encoded, backbone=layers.named(name, layer))
+    splits = KeptSplits(catalog, store)
+    collection = _select(splits, encoded=encoded, backbone=layers.named(name, layer), target=target)
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
@@ -125,62 +141,75 @@ def _trained_on(
     return known[data.rows], None if regime is None else regime.decode()
 
 
-def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None) -> Collection:
-    """The clips that are live, encoded and labelled, sorted by artist so that a graph's runs lie together."""
-    catalog, artist, targets = splits.catalog, splits.artist, splits.labels
-    retired = catalog.retired()
-    labelled = targets.any(axis=1)
-    usable = ~retired & encoded & labelled
+def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None, target: str | None) -> Collection:
+    """The clips that are live, encoded and have what is asked for, sorted by artist: a graph's runs lie together.
+
+    Where numbers are asked for these are clips that the splits divide: the labelled ones, where any label is known.
+    """
+    catalog, artist, labels = splits.catalog, splits.artist, splits.labels
+    retired, targets = catalog.retired(), columns.targets(catalog)
+    labelled: NDArray[np.bool_] = np.asarray(labels.any(axis=1))
+    if target is not None and not labelled.any():
+        labelled = np.ones_like(labelled)
+    numbers = None if target is None else _numbers(targets, target, catalog.info.name)
+    answered = labelled if numbers is None else labelled & ~np.isnan(numbers)
+    usable = ~retired & encoded & answered
     if not usable.any():
-        raise RequestError(f"{catalog.info.name} has no clip that is labelled and encoded; nothing can be trained")
+        has = "labelled" if target is None else f"labelled, has a {target}"
+        raise RequestError(f"{catalog.info.name} has no clip that is {has} and encoded; nothing can be trained")
     rows = np.flatnonzero(usable)
     rows = rows[np.argsort(artist[rows], kind="stable")]
-    held = np.flatnonzero(targets[rows].any(axis=0))
+    present = np.flatnonzero(labels[rows].any(axis=0))
     artist_ids = np.asarray(catalog.strings("artist_id"), dtype=object)[rows]
+    live = ~retired & encoded
+    left_out = {
+        "retired": int(retired.sum()),
+        "failed": int((~retired & ~encoded).sum()),
+        "without labels": int((live & ~labelled).sum()),
+    }
+    if target is not None:
+        left_out[f"without {target}"] = int((live & labelled & ~answered).sum())
     return Collection(
         info=catalog.info,
         rows=rows,
         x=None,
-        labels=targets[rows][:, held],
-        label_names=tuple(splits.label_names[i] for i in held.tolist()),
-        task=task_of(targets[rows]),
+        labels=labels[rows][:, present],
+        label_names=tuple(splits.label_names[i] for i in present.tolist()),
+        task=task_of(labels[rows]) if target is None else REGRESSION,
         song=splits.song[rows],
         album=splits.album[rows],
         artist=_compact(artist[rows]),
         artist_ids=tuple(dict.fromkeys(name for name in artist_ids if name is not None)),
         official=columns.official(catalog)[rows],
         backbone=backbone,
-        left_out={
-            "retired": int(retired.sum()),
-            "failed": int((~retired & ~encoded).sum()),
-            "without labels": int((~retired & encoded & ~labelled).sum()),
-        },
+        left_out=left_out,
         recording=None if splits.recording is None else splits.recording[rows],
         splits=splits,
-        targets={name: values[rows] for name, values in _sides(catalog).items()},
+        target=target,
+        numbers=None if numbers is None else numbers[rows],
+        targets={name: values[rows] for name, values in targets.items() if name != target},
     )
+
+
+def _numbers(targets: Mapping[str, NDArray[np.float64]], target: str, dataset: str) -> NDArray[np.float64]:
+    """[rows] the target that is asked for, NaN where a row has none; RequestError where it is none to learn."""
+    if not targets:
+        raise RequestError(
+            f"{dataset} has no numeric target; name columns of numbers when you embed it: --columns targets=Popularity"
+        )
+    if target not in targets:
+        raise unknown(f"numeric target of {dataset}", target, targets)
+    if len(target_suffix(target)) > _LONGEST:
+        raise RequestError(f"{target!r} is too long for the name of a folder of runs; give the column a shorter name")
+    infinite = int(np.isinf(targets[target]).sum())
+    if infinite:
+        raise RequestError(
+            f"{target} is infinite in {plural(infinite, 'row')} of {dataset}; correct the table and embed it again"
+        )
+    return targets[target]
 
 
 def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same numbers without gaps; -1 stays."""
     used, compact = np.unique(codes, return_inverse=True)
     return compact.astype(np.int64) - int(len(used) > 0 and used[0] < 0)
-
-
-def _sides(catalog: Catalog) -> dict[str, NDArray[np.float64]]:
-    """The catalog's numeric targets as columns, NaN where a clip has none."""
-    import pyarrow.compute as pc
-
-    column = catalog.column("targets").combine_chunks().drop_null()
-    clips = catalog.column("targets").is_valid().to_numpy().nonzero()[0]
-    names, values = column.keys, column.items
-    offsets = column.offsets.to_numpy()
-    clip_of = np.repeat(clips, np.diff(offsets))
-    begin, end = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
-    names, values = names[begin:end], values[begin:end].to_numpy(zero_copy_only=False)
-    found = {}
-    for name in pc.unique(names).to_pylist():
-        of_name = pc.equal(names, name).to_numpy(zero_copy_only=False)
-        found[name] = np.full(len(catalog), np.nan)
-        found[name][clip_of[of_name]] = values[of_name]
-    return found

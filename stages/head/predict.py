@@ -54,7 +54,7 @@ class ClipScores:
 
     Attributes
     ----------
-    prediction : scores and decisions [clips, labels].
+    prediction : scores and decisions [clips, outputs].
     neighbours : [clips] how many other clips of the artist it took into account; None for a head that reads no artist.
     trust : [clips] the weight >= 0 of the artist's labels beside the song; None for a head that does not weigh them.
     """
@@ -93,9 +93,9 @@ class Predictor:
         self.run, self.device = run, device
         self.head: RestoredHead = restore(store, folder, run.name)
         if folder.representation is None:
-            self.collection = from_catalog(store.read_catalog(folder.dataset), store)
+            self.collection = from_catalog(store.read_catalog(folder.dataset), store, target=folder.target)
         else:
-            self.collection = load(store, folder.dataset, folder.representation, held=False)
+            self.collection = load(store, folder.dataset, folder.representation, target=folder.target, held=False)
         self.split = self._split(record.regime, record.seed, record.fold, record.catalog)
         self._rows = len(store.read_catalog(folder.dataset))
 
@@ -148,19 +148,20 @@ class Predictor:
         return scores[np.argsort(order)[len(part) :]]
 
     def decide(self, scores: ClipScores, by: str = "mean") -> Prediction:
-        """One prediction [1, labels] for a song from those of its clips.
+        """One prediction [1, outputs] for a song from those of its clips.
 
         Parameters
         ----------
         by : ``mean`` of the clips' scores, decided as the head decides; or ``vote``: the share of the clips that chose
             a label is its score, and the majority decides. A head with a rule of its own always votes on the decision.
+            On a number there is no vote: it is the mean either way.
         """
         task, clips = self.head.task, scores.prediction
         votes = clips.chosen.mean(axis=0, dtype=np.float32)[None]
-        if by == "vote":
+        if by == "vote" and task.CHOOSES:
             return task.decide(votes)
         score = clips.score.mean(axis=0, dtype=np.float32)[None]
-        if self.head.head_type.RULES:
+        if self.head.members[0].rule is not None:
             return Prediction(score, votes > 0.5)
         threshold = self.head.members[0].threshold
         return task.decide(score, None if threshold is None else np.array(threshold))
@@ -200,6 +201,9 @@ def _join(stored: Collection, new: NewClips, whole: Collection, first_row: int) 
     fields: dict[str, Any] = {
         "rows": behind(stored.rows, first_row + np.arange(count)),
         "labels": behind(stored.labels, labels),
+        "numbers": None
+        if whole.numbers is None
+        else behind(stored.numbers, np.where(known, whole.numbers[new.same], 0)),
         "song": behind(stored.song, song),
         "album": behind(stored.album, unknown),
         "artist": behind(stored.artist, artists),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +22,15 @@ from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap, interval, p_value
-from stages.head.scores.metrics import confusion
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of
+from stages.head.scores.compared import Score, Values, compared, summed
+from stages.head.scores.metrics import Metric, confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store, match, split_layer
-from store.runs import StoredRun, count_runs
+from store.runs import count_by_mode, count_runs
 from store.schema import CatalogInfo
 
 KINDS = {
@@ -34,43 +38,18 @@ KINDS = {
     "by_songs_of_artist": buckets.SONGS,
     "by_neighbours_of_clip": buckets.NEIGHBOURS,
 }
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far a score is above that of another ``mode`` on the same clips; interval and p are None for one artist."""
-
-    mode: Mode
-    difference: float
-    interval: Interval | None
-    p: float | None
-
-
-@dataclass(frozen=True)
-class Score:
-    """The main metric on some clips.
-
-    ``interval`` holds 95 % of it over resampled artists, None where there is but one. ``against`` is None for the mode
-    that others are tested against, and where there is none.
-    """
+class LabelError:
+    """How far a mode is off, on average, for the clips of one label, and the label's rank: 1 has the least error."""
 
     clips: int
-    score: float
-    interval: Interval | None
-    against: Difference | None
+    error: float
+    rank: int
 
     def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"score": self.score, "interval": self.interval and list(self.interval)}
-        if self.against is not None:
-            bounds = self.against.interval
-            document["against"] = {
-                "mode": str(self.against.mode),
-                "difference": self.against.difference,
-                "interval": bounds and list(bounds),
-                "p": self.against.p,
-            }
-        return document
+        return {"clips": self.clips, "mae": self.error, "rank": self.rank}
 
 
 @dataclass(frozen=True)
@@ -79,17 +58,25 @@ class ModeReport:
 
     Attributes
     ----------
-    overall : the score on all test clips.
-    by_kind : for each of `KINDS` the score in each bucket that has clips.
+    overall : the main metric on all test clips.
+    is_best : whether it is the best of all modes, beyond noise.
+    others : by name, the other metrics of `Task.TESTED`.
+    by_kind : for each of `KINDS` `Task.within` in each bucket that has clips.
+    by_label : where a number is estimated, by label the error.
+    means : by name, every metric's mean over seeds and folds, as the runs hold it; NaN where one does not define it.
     deviation : standard deviation of the scores over the buckets of artists' genres, and the thesis's; None if unknown.
-    confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`.
+    confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`; None where no labels are chosen.
     """
 
     overall: Score
     by_kind: dict[str, dict[str, Score]]
     deviation: float | None
     thesis_deviation: float | None
-    confusion: NDArray[np.int64]
+    confusion: NDArray[np.int64] | None
+    others: dict[str, Score]
+    by_label: dict[str, LabelError]
+    means: dict[str, float]
+    is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
         thesis = self.thesis_deviation
@@ -101,7 +88,9 @@ class ModeReport:
             },
             "deviation_over_genres": self.deviation,
             "paper": None if thesis is None else {"deviation_over_genres": thesis},
-            "confusion": self.confusion.tolist(),
+            **({} if self.confusion is None else {"confusion": self.confusion.tolist()}),
+            **({"metrics": {name: score.as_json() for name, score in self.others.items()}} if self.others else {}),
+            **({"by_label": {name: of.as_json() for name, of in self.by_label.items()}} if self.by_label else {}),
         }
 
 
@@ -113,6 +102,7 @@ class Report:
     ----------
     representation : the folder of the representation; None where only runs that read none are reported.
     neighbours : ``train`` where training clips alone were neighbours, else ``all``.
+    target : the numeric target that was learnt; None for labels.
     labels, label_clips : the labels, and how many test clips carry each.
     ensemble : the modes whose mean scores are one more mode.
     other_settings : by mode, its settings that differ from those of most modes.
@@ -130,6 +120,7 @@ class Report:
     ensemble: list[str]
     other_settings: dict[Mode, dict[str, Any]]
     modes: dict[Mode, ModeReport]
+    target: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The report under its stable keys."""
@@ -146,6 +137,7 @@ class Report:
             "ensemble": self.ensemble,
             "other_settings": {str(mode): settings for mode, settings in self.other_settings.items()},
             "modes": {str(mode): entry.as_json() for mode, entry in self.modes.items()},
+            **({} if self.target is None else {"target": self.target}),
         }
 
 
@@ -157,6 +149,7 @@ def report(
     modes: Sequence[str],
     regime: str,
     against: str,
+    target: str | None = None,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
 ) -> Report:
@@ -167,24 +160,37 @@ def report(
 
     Parameters
     ----------
+    target : the numeric target whose runs are reported; None for those of labels.
     inductive : of modes that read neighbours, report the runs in which training clips alone were neighbours.
     """
     parse_regime(regime)
-    data = from_catalog(store.read_catalog(dataset), store, keeps=False)
-    tested = gather(
-        store,
-        data,
-        representation=_representation(store, dataset, backbone),
-        modes=modes,
-        regime=regime,
-        against=against,
-        ensemble=ensemble,
-        inductive=inductive,
-    )
+    data = from_catalog(store.read_catalog(dataset), store, target=target, keeps=False)
+    representation = representation_of(store, dataset, backbone)
+    for each in (regime, *in_folds(store, dataset, regime)):
+        tested = gather(
+            store,
+            data,
+            representation=representation,
+            modes=modes,
+            regime=each,
+            against=against,
+            ensemble=ensemble,
+            inductive=inductive,
+        )
+        if tested is not None:
+            break
     if tested is None:
-        how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, inductive=inductive)
-        raise RequestError(f"{dataset} has no runs in regime {regime} to report on; {how}")
+        how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, target, inductive=inductive)
+        of_target = "" if target is None else f" that learnt {target}"
+        raise RequestError(f"{dataset} has no runs{of_target} in regime {regime} to report on; {how}")
     return report_on(tested)
+
+
+def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
+    """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
+    folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
+    found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def report_on(tested: Tested) -> Report:
@@ -195,7 +201,9 @@ def report_on(tested: Tested) -> Report:
         for key, clips in zip(tested.keys, tested.clips, strict=True)
     ]
     test = _TestClips(data, tested.pooled, np.concatenate(neighbours))
-    deviations = _thesis_deviations(data.info, tested.representation, regime, inductive=inductive)
+    deviations: Mapping[str, float] = {}
+    if data.target is None:
+        deviations = _thesis_deviations(data.info, tested.representation, regime, inductive=inductive)
     settings = {mode: runs[0].record.all_settings() for mode, runs in tested.runs.items()}
     return Report(
         dataset=data.info.name,
@@ -206,18 +214,28 @@ def report_on(tested: Tested) -> Report:
         seeds=sorted({seed for seed, _ in tested.keys}),
         task=tested.task,
         labels=data.label_names,
-        label_clips=test.truth.sum(axis=0).tolist(),
+        label_clips=test.labels.sum(axis=0).tolist(),
         ensemble=tested.ensemble,
         other_settings=_other_settings(settings),
-        modes=_mode_reports(tested.task, tested.runs, test, tested.base, deviations),
+        modes=_mode_reports(tested, test, deviations),
+        target=data.target,
     )
+
+
+def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
+    """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
+    truth = tested.data.truth[tested.pooled]
+    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
+    scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
+    return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
 
 
 class _TestClips:
     """The test clips of all seeds and folds, one behind the other: what is known of each. All arrays are [clips]."""
 
     def __init__(self, data: Collection, clips: NDArray[np.int64], neighbours: NDArray[np.int64]) -> None:
-        self.truth = data.labels[clips]
+        self.truth = data.truth[clips]
+        self.labels = data.labels[clips]
         self.artist = data.artist[clips]
         self.counts = {
             "by_genres_of_artist": buckets.genres_of_artist(data.artist, data.labels)[clips],
@@ -226,27 +244,28 @@ class _TestClips:
         }
 
 
-def _mode_reports(
-    task: Task,
-    runs: Mapping[Mode, Sequence[StoredRun]],
-    test: _TestClips,
-    base: Mode | None,
-    thesis: Mapping[str, float],
-) -> dict[Mode, ModeReport]:
-    chosen = {mode: np.concatenate([run.chosen for run in of_mode]) for mode, of_mode in runs.items()}
+def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float]) -> dict[Mode, ModeReport]:
+    task, modes, base = tested.task, list(tested.runs), tested.base
+    chosen = {mode: tested.chosen(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
-    modes = list(runs)
-    overall = _scores(task, modes, sums, test.artist, base)
+    of_main = summed(task, task.main, sums, test.artist)
+    overall = compared(task.main, modes, of_main, base)
+    best = best_beyond_noise(of_main.values, of_main.resampled)
+    others = {
+        metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
+        for metric in task.TESTED
+        if metric != task.main
+    }
     by_kind: dict[str, dict[str, dict[Mode, Score]]] = {}
     for kind, ranges in KINDS.items():
         inside = buckets.split(test.counts[kind], ranges)
         by_kind[kind] = {
-            bucket: _scores(task, modes, sums[:, among], test.artist[among], base)
+            bucket: compared(task.within, modes, summed(task, task.within, sums[:, among], test.artist[among]), base)
             for bucket, among in inside.items()
             if among.any()
         }
     reports = {}
-    for mode in modes:
+    for place, mode in enumerate(modes):
         scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
         over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
         reports[mode] = ModeReport(
@@ -254,35 +273,41 @@ def _mode_reports(
             by_kind=scores,
             deviation=float(np.std(over_genres)) if over_genres else None,
             thesis_deviation=thesis.get(str(mode)),
-            confusion=confusion(test.truth, chosen[mode]),
+            confusion=confusion(test.truth, chosen[mode]) if task.CHOOSES else None,
+            others={name: of[mode] for name, of in others.items()},
+            by_label={} if task.CHOOSES else _by_label(tested.data.label_names, test, chosen[mode]),
+            means=_means(tested, mode),
+            is_best=place == best,
         )
     return reports
 
 
-def _scores(
-    task: Task, modes: Sequence[Mode], sums: NDArray[np.float64], artist: NDArray[np.int64], base: Mode | None
-) -> dict[Mode, Score]:
-    """By mode the score on some clips, its interval, and how it differs from the mode ``base``.
+def _means(tested: Tested, mode: Mode) -> dict[str, float]:
+    of_runs = [run.record.metrics for run in tested.runs[mode]]
+    return {name: float(np.mean([math.nan if of[name] is None else of[name] for of in of_runs])) for name in of_runs[0]}
 
-    ``sums`` is [modes, clips, sums] (`Task.tally`), ``artist`` [clips].
-    """
-    resampled = bootstrap(task, sums, artist)
-    score = dict(zip(modes, task.total(sums.sum(axis=1)).tolist(), strict=True))
-    rows = dict(zip(modes, [None] * len(modes) if resampled is None else resampled, strict=True))
-    scores = {}
-    for mode, row in rows.items():
-        against = None
-        if base is not None and mode != base:
-            other = rows[base]
-            difference = None if row is None or other is None else row - other
-            against = Difference(
-                mode=base,
-                difference=score[mode] - score[base],
-                interval=None if difference is None else interval(difference),
-                p=None if difference is None else p_value(difference),
-            )
-        scores[mode] = Score(sums.shape[1], score[mode], None if row is None else interval(row), against)
-    return scores
+
+def _measured(
+    task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
+) -> Values:
+    """Any metric, on all test clips."""
+    if metric.resample is None:
+        return summed(task, metric, sums, test.artist)
+    values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
+    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
+
+
+def _by_label(labels: Sequence[str], test: _TestClips, estimate: NDArray[Any]) -> dict[str, LabelError]:
+    """The mean absolute error of each label that test clips carry, and its rank among these; equals share one."""
+    error = np.abs(estimate[:, 0].astype(np.float64) - test.truth[:, 0])
+    clips = test.labels.sum(axis=0)
+    present = np.flatnonzero(clips)
+    means = (error @ test.labels[:, present]) / clips[present]
+    ranks = 1 + (means[:, None] > means[None, :]).sum(axis=1)
+    return {
+        labels[label]: LabelError(int(clips[label]), mean, rank)
+        for label, mean, rank in zip(present.tolist(), means.tolist(), ranks.tolist(), strict=True)
+    }
 
 
 def _degree(data: Collection, regime: str, key: Key, *, inductive: bool) -> NDArray[np.int64]:
@@ -306,7 +331,9 @@ def _thesis_deviations(
     return {mode: value for mode, value in paper.deviations.items() if not (inductive and reads_neighbours(mode))}
 
 
-def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], regime: str, *, inductive: bool) -> str:
+def _how_to_make_some(
+    dataset: str, backbone: str | None, modes: Sequence[str], regime: str, target: str | None, *, inductive: bool
+) -> str:
     """The command that makes runs of these modes, or of those that can be inductive where the runs shall be."""
     heads = {mode: registry.find("head", mode) for mode in modes}
     able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
@@ -317,6 +344,7 @@ def _how_to_make_some(dataset: str, backbone: str | None, modes: Sequence[str], 
         *([] if backbone is None else [f"--backbone {backbone}"]),
         *([] if set(able) == set(registry.names("head")) else [f"--modes {','.join(able)}"]),
         f"--regimes {regime}",
+        *([] if target is None else [f"--target {shlex.quote(target)}"]),
         *(["--neighbours train"] if inductive else []),
     ]
     return f"make some: {' '.join(words)}"
@@ -339,7 +367,7 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
     return others
 
 
-def _representation(store: Store, dataset: str, backbone: str | None) -> str | None:
+def representation_of(store: Store, dataset: str, backbone: str | None) -> str | None:
     """The representation whose runs are reported."""
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)

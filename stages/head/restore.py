@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,13 @@ class RestoredHead:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the columns of its scores are."""
+        """What the columns of its scores are: labels, or the target whose number it estimates."""
         return tuple(self.members[0].labels)
+
+    @property
+    def target(self) -> str | None:
+        """The numeric target that it estimates; None for one that chooses labels."""
+        return None if self.task.CHOOSES else self.labels[0]
 
     @property
     def task(self) -> Task:
@@ -87,14 +92,14 @@ class RestoredHead:
     @property
     def config(self) -> Any:
         """The settings of the head itself."""
-        return self._spec(self.members[0]).config
+        return self.spec(self.members[0]).config
 
     def trust(self, collection: Collection, split: Split, device: torch.device = _CPU) -> NDArray[np.float32] | None:
         """[clips] how much the artist's labels weigh (`TrainedHead.trust`), the mean over the networks; else None."""
         head_type = self.head_type
         if not issubclass(head_type, TrainedHead) or head_type.trust is TrainedHead.trust:
             return None
-        stretches = Stretches(collection.with_labels(self.labels).held())
+        stretches = Stretches(self._asked(collection).held())
         nodes = torch.arange(len(collection), device=device)
         weights = []
         for member in self.members:
@@ -107,7 +112,7 @@ class RestoredHead:
         return mean
 
     def score(self, collection: Collection, split: Split, device: torch.device = _CPU) -> Prediction:
-        """Scores and decisions [clips, labels] for every clip, in the order of `labels`.
+        """Scores and decisions [clips, outputs] for every clip, in the order of `labels`.
 
         Artists are those of the same ids, whatever their numbers. The labels of clips of part 0, and no others, are
         what heads that count take for known: of a clip that was in training it takes its own label away.
@@ -124,7 +129,7 @@ class RestoredHead:
             where the representations are not those that it reads.
         """
         self._check(collection)
-        collection = collection.with_labels(self.labels)
+        collection = self._asked(collection)
         if issubclass(self.head_type, TrainedHead):
             stretches = Stretches(collection.held())
             each = [self._network_scores(self.head_type, member, stretches, split, device) for member in self.members]
@@ -133,6 +138,12 @@ class RestoredHead:
             prediction = self._counted(collection, split)
         threshold = self.members[0].threshold
         return prediction if threshold is None else self.task.decide(prediction.score, np.array(threshold))
+
+    def _asked(self, collection: Collection) -> Collection:
+        """The collection with the outputs of the head."""
+        if collection.target != self.target:
+            raise RequestError(f"{self.file} estimates {self.target or 'labels'}, not {collection.target or 'labels'}")
+        return collection.with_labels(self.labels)
 
     def _network_scores(
         self, head_type: type[TrainedHead], member: SavedHead, stretches: Stretches, split: Split, device: torch.device
@@ -149,7 +160,7 @@ class RestoredHead:
         assert member.scale is not None
         assert member.network is not None
         standardised = member.shift.to(device), member.scale.to(device)
-        binder = Binder(head_type, stretches, split, self._spec(member), device, standardised)
+        binder = Binder(head_type, stretches, split, self.spec(member), device, standardised)
         network = build(head_type, binder.spec).to(device)
         try:
             network.load_state_dict(member.network)
@@ -163,10 +174,11 @@ class RestoredHead:
     def _counted(self, collection: Collection, split: Split) -> Prediction:
         (member,) = self.members
         assert issubclass(self.head_type, CountedHead)
-        predictions = self.head_type(collection.masked(split), split, self._spec(member)).score()
+        predictions = self.head_type(collection.masked(split), split, self.spec(member)).score()
         return predictions[member.rule or ""]
 
-    def _spec(self, member: SavedHead) -> Spec:
+    def spec(self, member: SavedHead) -> Spec:
+        """What one of its networks is made from."""
         try:
             config = self.head_type.Config(**member.config)
         except TypeError as error:
@@ -174,7 +186,11 @@ class RestoredHead:
                 f"{self.file} has other settings than the head {member.mode} of this version: {error}; train it "
                 f"again: {self.command}"
             ) from error
-        return Spec(member.dim, self.task.outputs(member.labels), self.task, config, member.facts)
+        try:
+            task = replace(self.task, **member.fitted)
+        except TypeError as error:
+            raise FormatError(f"{self.file} is damaged: {error}; train it again: {self.command}") from error
+        return Spec(member.dim, task.outputs(member.labels), task, config, member.facts)
 
     def _check(self, collection: Collection) -> None:
         representation = self.members[0].representation

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.head.modes import Mode
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, interval
 from stages.head.scores.task import Task
 from stages.head.thesis import Paper
 
@@ -27,8 +29,13 @@ class Result:
         None.
     remark : what else there is to say of how it was done; may be empty.
     overlap : for each fold of each seed what its parts share (`Collection.overlap`).
+    target : the numeric target that was learnt; None for labels.
     thesis : the thesis's figures on this collection.
     scores : the metrics of each fold of each seed, by name; NaN where not defined.
+    tallies : `Task.tally` of the test clips [clips, sums] of each fold of each seed; empty where they are not at hand.
+    interval : of the main metric over all of these clips, 95 % over resampled artists (`add_intervals`).
+    is_best : whether its mean is the best of its table, beyond noise.
+    tuned : the settings that were chosen for each fold of each seed; empty where none were.
     seconds : training time of each fold of each seed.
     saved : where its runs are kept.
     """
@@ -45,8 +52,13 @@ class Result:
     neighbours: str | None
     remark: str
     overlap: list[dict[str, Any]]
+    target: str | None = None
     thesis: Paper | None = None
     scores: list[dict[str, float]] = field(default_factory=list)
+    tallies: list[NDArray[np.float64]] = field(default_factory=list)
+    interval: tuple[float, float] | None = None
+    is_best: bool = False
+    tuned: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     saved: str = ""
 
@@ -73,10 +85,13 @@ class Result:
             "neighbours": self.neighbours,
             "remark": self.remark,
             "metrics": metrics,
+            "interval": self.interval and list(self.interval),
+            "tuned": self.tuned or None,
             "train_seconds": float(np.sum(self.seconds)),
             "overlap": self.overlap,
             "paper": self.paper(),
             "saved": self.saved,
+            **({} if self.target is None else {"target": self.target}),
         }
 
     @property
@@ -88,14 +103,43 @@ class Result:
         """The values of each metric over all folds and seeds."""
         return {name: [scores[name] for scores in self.scores] for name in self.scores[0]}
 
+    @property
+    def main(self) -> float:
+        """The mean of the main metric; NaN where it is not defined."""
+        return float(np.mean(self.by_metric()[self.task.main.name]))
+
     def paper(self) -> dict[str, Any] | None:
         """The thesis's figure for this collection, mode and backbone (None for what reads no representation)."""
         paper = self.thesis
         if paper is None or self.mode.name not in paper.scores or self.mode.rule not in (None, "most frequent"):
             return None
-        if self.neighbours == "train" or not paper.is_of(self.backbone, self.regime):
+        if self.neighbours == "train" or self.target is not None or not paper.is_of(self.backbone, self.regime):
             return None
         return {paper.metric: paper.scores[self.mode.name], "backbone": paper.backbone if self.backbone else None}
+
+
+def add_intervals(results: Sequence[Result], artist: NDArray[np.int64]) -> None:
+    """Give the results of one table their intervals, and say which is the best beyond noise.
+
+    All are resampled together, so that the best is compared with the next best on the same artists.
+
+    Parameters
+    ----------
+    artist : [clips] of the test clips of all folds and seeds, one behind the other; -1 where unknown.
+    """
+    with_tallies = [result for result in results if result.tallies]
+    if not with_tallies:
+        return
+    sums = np.stack([np.concatenate(result.tallies) for result in with_tallies])
+    resampled = bootstrap(results[0].task, sums, artist)
+    if resampled is None:
+        return
+    for result, scores in zip(with_tallies, resampled, strict=True):
+        result.interval = interval(scores)
+    if len(with_tallies) == len(results):
+        best = best_beyond_noise(np.array([result.main for result in results]), resampled)
+        for place, result in enumerate(results):
+            result.is_best = place == best
 
 
 def numbers(scores: Mapping[str, float]) -> dict[str, float | None]:

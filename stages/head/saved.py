@@ -22,7 +22,8 @@ class SavedHead:
     Attributes
     ----------
     mode : names the head.
-    task, labels, dim, config, facts : what its `Spec` is made from.
+    task, labels, dim, config, facts : what its `Spec` is made from; ``labels`` are the names of its outputs.
+    fitted : what the task learnt of the training clips (`Task.fitted`), by name.
     network : the weights; None of a head that only counts.
     shift, scale : [dim] what is taken from representations and what they are multiplied by; None as ``network``.
     threshold : [labels] the scores above which labels are chosen; None where no threshold decides.
@@ -51,6 +52,7 @@ class SavedHead:
     fold: int | None
     settings: dict[str, Any] | None
     code: str
+    fitted: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()

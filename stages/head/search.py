@@ -71,6 +71,7 @@ def search(
     trials: int,
     changes: Mapping[str, str],
     device: torch.device,
+    target: str | None = None,
     options: str = "",
 ) -> Best:
     """Try settings until ``trials`` have been tried in all, those of earlier searches included.
@@ -82,6 +83,7 @@ def search(
 
     Parameters
     ----------
+    target : the numeric target that the head learns; None for the labels.
     options : what the command that is found has to repeat (``--store``, ``--device``).
     """
     head: type[Head] = registry.find("head", mode)
@@ -91,7 +93,7 @@ def search(
         raise RequestError(f"{mode} corrects its scores after the training that a search would watch; set it by hand")
     if parse(regime)[1]:
         raise RequestError(f"{regime}: the folds validate on what others test on; search in {parse(regime)[0]}")
-    data, settings, configs = open_collection(store, dataset, backbone, [head], changes)
+    data, settings, configs = open_collection(store, dataset, backbone, [head], changes, target=target)
     if head.penalties(configs[head]):
         raise RequestError(f"{mode} is solved for each of its penalties, and takes the best by itself")
     trainable(data, configs, changes)
@@ -101,7 +103,9 @@ def search(
     space = _space(head, base, changes)
     defaults = {name: base.value(name) for name in space}
     study = _study(
-        store, search_path(dataset, data.backbone, head.NAME, regime), _identity(head, data, part, base, defaults)
+        store,
+        search_path(dataset, data.backbone, head.NAME, regime, target),
+        _identity(head, data, part, base, defaults),
     )
 
     def validation(trial: Trial) -> float:
@@ -261,6 +265,7 @@ def _found(
     sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in changed.items()]
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
     words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
+    words += [] if data.target is None else [f"--target {shlex.quote(data.target)}"]
     by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]
     return Best(
         dataset=data.info.name,

@@ -1,8 +1,10 @@
 """The songs or artists whose representations lie nearest to a song's, an artist's or any other.
 
 Nearness is the cosine between clips, each number of a representation standardised over the collection, and a song's or
-an artist's is the mean over its clips. It is exact: the collection is read twice, block by block, and of each clip one
-number is kept. An index would cost more than the one look that it is for.
+an artist's is the mean over its clips. It is exact: the collection is read twice, piece by piece, and of each clip two
+numbers are kept. Beyond `EXACT` clips an index (`stages.head.index`) finds songs that may be nearest, and only these
+are compared. Words, which a text tower puts into the space of the clips, are compared by the plain cosine, as such
+towers are trained: the mean of recordings is not that of words.
 """
 
 from __future__ import annotations
@@ -10,22 +12,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stages.head import layers
 from store import columns
 from store.errors import RequestError, nearest, unknown
-from store.layout import Store
+from store.layout import Store, split_layer
 from store.reader import Representations
 from store.rows import Rows
 from store.words import plural
 
-_BLOCK_BYTES = 1 << 26  # of a representation held at a time
+if TYPE_CHECKING:
+    from stages.head.index import Index
+
+EXACT = 1_000_000  # clips that are all compared
+_CHUNK_BYTES = 1 << 20  # of numbers that are worked on at a time, in the processor's cache
 _LEAST = 1e-12
+_FAR = 30.0  # deviations from 0, from which on a mean is taken away before it is multiplied, so that no digits are lost
 FILTERS = ("label", "artist", "album")
 _SHOWN = 5
 
@@ -39,76 +47,152 @@ class Query:
     title : in words.
     rows : [clips] its catalog rows; none for what is not in the collection.
     song, artist : its ids, None where it is no song, or unknown.
+    plain : compared by the plain cosine, nothing standardised, as words are.
     """
 
     title: str
     rows: NDArray[np.int64]
     song: str | None
     artist: str | None
+    plain: bool = False
 
 
 class Space:
-    """The live, encoded clips of a collection, with or without labels."""
+    """The live, encoded clips of a collection, with or without labels.
+
+    Parameters
+    ----------
+    backbone : may end in a layer (``mert@7``, ``mert@mean``); of a representation with layers the last is taken, which
+        is noted, and ``mix`` takes all of them side by side.
+
+    Attributes
+    ----------
+    dim : how many numbers are compared.
+    """
 
     def __init__(self, store: Store, dataset: str, backbone: str | None) -> None:
         self.catalog = store.read_catalog(dataset)
-        self.stored = Representations(store, self.catalog, store.find(dataset, backbone))
+        representation, layer = split_layer(backbone)
+        self.stored = Representations(store, self.catalog, store.find(dataset, representation))
+        self._layer = layers.choose(str(self.stored.name), self.stored.shape, layer)
+        self.name: str = layers.named(str(self.stored.name), self._layer) or str(self.stored.name)
         self.usable = np.zeros(len(self.catalog), dtype=bool)
         self.usable[: self.stored.rows] = self.stored.encoded()
         self.usable &= ~self.catalog.retired()
         if not self.usable.any():
             raise RequestError(f"{dataset}/{self.stored.name} has no clip that is encoded; there is nothing to compare")
+        self.dim = int(np.prod(self.stored.shape if self._layer in (None, layers.MIX) else self.stored.shape[1:]))
+        self._rows = Rows(self.stored)
+        self._norms: NDArray[np.float32] | None = None
+        self._codes: dict[str, NDArray[np.int64]] = {}
 
-    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[rows, dim] the representations of some catalog rows, as they are stored."""
-        values: NDArray[np.float64] = Rows(self.stored).take(rows).reshape(len(rows), -1).astype(np.float64)
-        return values
+        return self.read(self._rows.take(rows))
+
+    def read(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """[clips, dim] what is compared of representations [clips, *shape]."""
+        return layers.read(values, self._layer)
 
     def cosines(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """[rows] the cosine of each catalog row with the mean of ``vectors`` [clips, dim]; NaN where not encoded.
+
+        The first call reads the collection twice, every other once.
+        """
+        shift, scale = (values.astype(np.float32) for values in self._standard)
+        mean = self.direction(vectors)
+        known = self._norms is not None
+        norms = self._norms if self._norms is not None else np.ones(len(self.catalog), dtype=np.float32)
+        cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
+        weights = (scale * mean).astype(np.float32)
+        if known and np.abs(shift * scale).max() < _FAR:
+            for first, shard in self._shards():
+                cosines[first : first + len(shard)] = shard.astype(np.float32, copy=False) @ weights
+            cosines -= float(shift.astype(np.float64) @ weights)
+        else:
+            buffer = np.empty((_chunk_rows(self.dim), self.dim), dtype=np.float32)
+            for first, chunk in self.chunks():
+                centred = np.subtract(chunk, shift, out=buffer[: len(chunk)])
+                np.dot(centred, weights, out=cosines[first : first + len(chunk)])
+                if not known:
+                    centred *= scale
+                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+        self._norms = norms
+        cosines /= norms.clip(min=_LEAST)
+        cosines[~self.usable] = np.nan
+        return cosines
+
+    def plain_cosines(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """[rows] the cosine of each catalog row with the mean of ``vectors`` [clips, dim]; NaN where not encoded."""
+        mean = vectors.mean(axis=0, dtype=np.float32)
+        mean /= max(float(np.linalg.norm(mean)), _LEAST)
+        cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
+        for first, chunk in self.chunks():
+            values = chunk.astype(np.float32, copy=False)
+            norms = np.linalg.norm(values, axis=1).clip(min=_LEAST)
+            cosines[first : first + len(values)] = values @ mean / norms
+        cosines[~self.usable] = np.nan
+        return cosines
+
+    def direction(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """[dim] the unit vector of the mean of some representations [clips, dim], standardised."""
         shift, scale = self._standard
         mean = ((vectors - shift) * scale).mean(axis=0)
         mean /= max(float(np.linalg.norm(mean)), _LEAST)
-        cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
-        for first, block in self._blocks():
-            unit = (block - shift) * scale
-            unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=_LEAST)
-            cosines[first : first + len(block)] = unit @ mean
-        cosines[~self.usable] = np.nan
-        return cosines
+        direction: NDArray[np.float32] = mean.astype(np.float32)
+        return direction
+
+    def units(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[rows, dim] representations as unit vectors, standardised."""
+        shift, scale = (values.astype(np.float32) for values in self._standard)
+        unit: NDArray[np.float32] = (chunk - shift) * scale
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(min=_LEAST)
+        return unit
 
     @cached_property
     def _standard(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """[dim] the mean of each number over the collection, and one over its deviation; 1 where that is 0."""
-        count, total, squares = 0, np.zeros(1), np.zeros(1)
+        count, total, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
         origin: NDArray[np.float64] | None = None  # sums of what lies around 0 keep their digits
-        for first, block in self._blocks():
-            block = block[self.usable[first : first + len(block)]]
-            if not len(block):
+        for first, chunk in self.chunks():
+            usable = self.usable[first : first + len(chunk)]
+            if not usable.any():
                 continue
-            origin = block[0] if origin is None else origin
-            moved = block - origin
-            count += len(block)
-            total = total + moved.sum(axis=0)
-            squares = squares + np.square(moved).sum(axis=0)
+            moved = (chunk if usable.all() else chunk[usable]).astype(np.float64)
+            origin = moved[0].copy() if origin is None else origin
+            moved -= origin
+            count += len(moved)
+            total += moved.sum(axis=0)
+            squares += np.einsum("ij,ij->j", moved, moved)
         assert origin is not None
         mean = total / count
         deviation = np.sqrt((squares / count - mean**2).clip(min=0))
         return origin + mean, 1 / np.where(deviation > 1e-9, deviation, 1.0)
 
-    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """The first row of each block of whole shards, and [rows, dim] its numbers; those that failed are 0."""
-        manifest = self.stored.manifest
-        shard_bytes = manifest.shard_rows * int(np.prod(manifest.shape)) * 8
-        step = manifest.shard_rows * max(1, _BLOCK_BYTES // max(1, shard_bytes))
-        for first in range(0, self.stored.rows, step):
-            block = self.stored.read(first, min(first + step, self.stored.rows))
-            values = block.reshape(len(block), -1).astype(np.float64)
-            values[~self.usable[first : first + len(block)]] = 0.0
-            yield first, values
+    def chunks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """A first row and [rows, dim] what is compared of the rows from there on, as many as a cache holds."""
+        step = _chunk_rows(self.dim)
+        for first, shard in self._shards():
+            for begin in range(0, len(shard), step):
+                yield first + begin, shard[begin : begin + step]
 
-    def find(self, text: str) -> Query:
+    def _shards(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Of one layer only that layer is read; all numbers are mapped where they can be."""
+        if self._layer in (None, layers.MIX):
+            for first, values in self._rows.shards():
+                yield first, values.reshape(len(values), -1)
+            return
+        layer = None if self._layer == layers.MEAN else int(self._layer or 0)
+        for record in self.stored.manifest.shards:
+            values = self.stored.read(*record.rows, layer)
+            yield record.rows[0], values if layer is not None else layers.read(values, layers.MEAN)
+
+    def find(self, text: str, otherwise: str = "") -> Query:
         """The song that ``text`` names by id, title, or ``ARTIST - TITLE``, or else the artist.
+
+        Parameters
+        ----------
+        otherwise : what else it could have been and is not, for the message.
 
         Raises
         ------
@@ -117,8 +201,12 @@ class Space:
         """
         kind, _, rest = text.partition(":")
         if kind == "artist" and rest:
-            return self._artist(rest.strip()) or self._nothing(rest.strip())
-        return self._song(text) or self._artist(text) or self._nothing(text)
+            return self._artist(rest.strip()) or self._nothing(rest.strip(), "")
+        return self.named(text) or self._nothing(text, otherwise)
+
+    def named(self, text: str) -> Query | None:
+        """The song or else the artist of that name, None without any; RequestError where it names several songs."""
+        return self._song(text) or self._artist(text)
 
     def song(self, song_id: str) -> Query:
         """The song of that id."""
@@ -156,12 +244,10 @@ class Space:
                     return Query(f"artist {self._value('artist_name', int(rows[0])) or artist}", rows, None, artist)
         return None
 
-    def _nothing(self, text: str) -> Query:
+    def _nothing(self, text: str, otherwise: str) -> Query:
         names = [self.catalog.column(name) for name in ("song_id", "title", "artist_name")]
         near = nearest(text, (name for values in names for name in pc.unique(values).drop_null().to_pylist()))
-        raise RequestError(
-            f"{self.catalog.info.name} has no encoded song or artist {text!r}, and there is no such file.{near}"
-        )
+        raise RequestError(f"{self.catalog.info.name} has no encoded song or artist {text!r}{otherwise}.{near}")
 
     def mask(self, filters: Mapping[str, str]) -> NDArray[np.bool_]:
         """[rows] the usable rows that carry the label, or are of the artist or the album (each by id or name)."""
@@ -184,12 +270,34 @@ class Space:
         self, cosines: NDArray[np.float32], among: NDArray[np.bool_], column: str, count: int
     ) -> list[tuple[int, float, int]]:
         """The nearest songs (``song_id``) or artists (``artist_id``): first catalog row, mean cosine, clips of each."""
-        number = columns.codes(self.catalog, column)
+        number = self.codes(column)
         rows = np.flatnonzero(among & (number >= 0))
-        codes, first, place, clips = np.unique(number[rows], return_index=True, return_inverse=True, return_counts=True)
-        mean = np.bincount(place, weights=cosines[rows], minlength=len(codes)) / np.maximum(clips, 1)
-        best = np.argsort(-mean, kind="stable")[:count]
-        return [(int(rows[first[i]]), float(mean[i]), int(clips[i])) for i in best.tolist()]
+        if not len(rows):
+            return []
+        codes = number[rows]
+        clips, total = np.bincount(codes), np.bincount(codes, weights=cosines[rows])
+        there = np.flatnonzero(clips)
+        mean, count = total[there] / clips[there], min(count, len(there))
+        near = np.flatnonzero(mean >= np.partition(mean, len(mean) - count)[len(mean) - count])
+        best = near[np.argsort(-mean[near], kind="stable")][:count]
+        first = (rows[(codes == code).argmax()] for code in there[best].tolist())
+        return [
+            (int(row), float(mean[place]), int(clips[there[place]]))
+            for row, place in zip(first, best.tolist(), strict=True)
+        ]
+
+    def codes(self, column: str) -> NDArray[np.int64]:
+        """[rows] the ids of a column as numbers (`store.columns.codes`)."""
+        if column not in self._codes:
+            self._codes[column] = columns.codes(self.catalog, column)
+        return self._codes[column]
+
+    @cached_property
+    def index(self) -> Index:
+        """Of a collection in which not all is compared."""
+        from stages.head.index import open_index
+
+        return open_index(self)
 
     def _value(self, column: str, row: int) -> str | None:
         value: str | None = self.catalog.column(column)[row].as_py()
@@ -198,6 +306,10 @@ class Space:
     def _title(self, row: int) -> str:
         artist, title = self._value("artist_name", row), self._value("title", row)
         return " - ".join(part for part in (artist, title or self._value("song_id", row)) if part)
+
+
+def _chunk_rows(dim: int) -> int:
+    return max(1, _CHUNK_BYTES // (4 * dim))
 
 
 def parse_filters(pairs: Sequence[str]) -> dict[str, str]:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from stages import registry
@@ -23,7 +25,7 @@ from stages.head.heads import Head, TrainedHead, is_inductive
 from stages.head.layers import build
 from stages.head.modes import Mode
 from stages.head.open import open_collection
-from stages.head.results import Result
+from stages.head.results import Result, add_intervals
 from stages.head.revision import code_revision
 from stages.head.runs.files import save_run
 from stages.head.runs.resume import Journal
@@ -36,16 +38,19 @@ from stages.head.training.stretches import Stretches
 from stages.head.training.threads import takes_one_thread
 from stages.progress import note, task
 from stages.splits.kept import mark_of
-from stages.splits.regimes import Split
+from stages.splits.regimes import SHARES, Split
 from stages.splits.regimes import parse as parse_regime
 from store.errors import RequestError
 from store.layout import Store
-from store.runs import RunFolder, RunRecord, run_name
+from store.runs import RunFolder, RunRecord, read_run, run_name
 from store.words import plural
 
+_FEW_SONGS = 300  # of a test part, from which on modes are compared on one part instead of folds
+_FOLDS = 5
 _COPIES = 4  # as stored, standardised, a head's means, and what passes
 
 _Split = tuple[int, int | None, Split]  # seed, number of the fold, part of each clip
+Folds = int | Literal["auto"] | None
 
 
 def train_heads(
@@ -58,9 +63,11 @@ def train_heads(
     seeds: int,
     changes: Mapping[str, str],
     device: torch.device,
+    target: str | None = None,
     memory_gib: float | None = None,
     processes: ProcessGroup = ALONE,
     baselines: bool = False,
+    folds: Folds = None,
 ) -> list[Result]:
     """Train every mode in every regime under every seed. A seed decides split, network and draws.
 
@@ -71,14 +78,20 @@ def train_heads(
 
     Parameters
     ----------
+    target : the numeric target that heads learn; None for the labels.
     memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
         what there is.
     processes : those that train together. All of them return the results, the first one writes.
     baselines : whether scikit-learn's classifiers (`stages.head.baselines`) are rows too, on the same splits; nothing
         of them is kept, and only the first process has them.
+    folds : test each song once, in so many folds, where a regime names none; ``auto``: in five where one test part
+        would hold fewer than 300 songs, and in no more trainings than ``seeds`` parts or five. Left out where a regime
+        has too few groups.
     """
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
-    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, held=False)
+    if baselines and target is not None:
+        raise RequestError("--baselines are classifiers, and --target asks for a number; leave out one of them")
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, held=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
     heads = trainable(data, configs, changes)
@@ -86,7 +99,7 @@ def train_heads(
         stretches.check(*heads)
     results: list[Result] = []
     started = time.monotonic()
-    splits = _splits(data, regimes, seeds)
+    splits = _splits(data, regimes, seeds, folds)
     overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
     modes_of = [
         _Mode(head, configs[head], regime, splits[regime], overlap[regime]) for regime in splits for head in heads
@@ -97,11 +110,12 @@ def train_heads(
         "backbone": data.backbone,
         "settings": settings,
         "seeds": seeds,
+        "fixed": sorted(changes),
         "device": device.type,
         "stretches": [(stretch.first, stretch.last) for stretch in stretches.stretches] if stretches else [],
     }
     with Journal(store, processes, about) as journal:
-        command = _Command(store, data, stretches, settings, device, journal)
+        command = _Command(store, data, stretches, settings, device, journal, frozenset(changes))
         targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of})
         work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
@@ -113,21 +127,24 @@ def train_heads(
             closing(in_order(command.train, jobs, min(at_once, len(jobs)), advance)) as records,
         ):
             for mode in work:
-                results += command.results(mode, seeds, [run for _ in mode.splits for run in next(records)])
+                results += command.results(mode, [run for _ in mode.splits for run in next(records)])
         journal.end()
     if baselines and processes.rank == 0:
         inductive = any(map(is_inductive, configs.values()))
         for regime, of_regime in splits.items():
             pairs = [(seed, split) for seed, _, split in of_regime]
             results += all_baselines(data, regime, pairs, settings, overlap[regime], inductive=inductive)
+    for regime, of_regime in splits.items() if processes.rank == 0 else ():  # the first process has all tallies
+        artist = np.concatenate([data.artist[split == 2] for _, _, split in of_regime])
+        add_intervals([result for result in results if result.regime == regime], artist)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
         note_silent(stretches.silent(device), data)
     note(f"done in {time.monotonic() - started:.1f} s")
     return results
 
 
-def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, list[_Split]]:
-    """The splits of each regime that the collection can have; what it cannot, and what parts lack, is noted.
+def _splits(data: Collection, regimes: Sequence[str], seeds: int, folds: Folds) -> dict[str, list[_Split]]:
+    """The splits of each regime, or of its folds; what the collection cannot have, and what parts lack, is noted.
 
     Raises
     ------
@@ -140,7 +157,8 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, l
         parse_regime(regime)
     for regime in regimes:
         try:
-            splits[regime] = _splits_of(data, regime, seeds)
+            name, of_regime = _folded(data, regime, seeds, folds)
+            splits[name] = of_regime
         except RequestError as error:
             impossible[regime] = error
     if not splits:
@@ -151,6 +169,26 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int) -> dict[str, l
         for line in data.remarks([part for _, _, part in of_regime]):
             note(f"regime {regime}: {line}")
     return splits
+
+
+def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[str, list[_Split]]:
+    """The regime that is trained in, which may be a k-fold version of the one asked for, and its splits."""
+    base, k = parse_regime(regime)
+    expected = round(SHARES[2] * len(np.unique(data.song)))
+    if folds is None or k is not None or base == "official" or (folds == "auto" and expected >= _FEW_SONGS):
+        return regime, _splits_of(data, regime, seeds)
+    if folds != "auto":
+        return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
+    folded = f"{regime}-{_FOLDS}fold"
+    try:
+        of_regime = _splits_of(data, folded, -(-seeds // _FOLDS))
+    except RequestError:
+        return regime, _splits_of(data, regime, seeds)
+    note(
+        f"regime {regime}: one test part would hold {plural(expected, 'song')}, too few to tell modes apart; "
+        f"{folded} tests every song instead (--folds off: one part)"
+    )
+    return folded, of_regime
 
 
 def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:
@@ -191,7 +229,7 @@ class _Mode:
     def folder(self, data: Collection) -> RunFolder:
         """Where the runs stand when all of them are there."""
         inductive = self.neighbours == "train"
-        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive)
+        return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive, data.target)
 
     def decides(self) -> dict[str, Any]:
         """What decides the numbers of this mode and of no other."""
@@ -209,11 +247,12 @@ class _Mode:
 
 
 _Job = tuple[_Mode, int, int | None, Split]  # with seed, number of the fold, part of each clip
+_Run = tuple[RunRecord, NDArray[np.float64] | None]  # with the tally of its test clips, where this process has it
 
 
 @dataclass(frozen=True)
 class _Command:
-    """What all trainings of one command have in common."""
+    """What all trainings of one command have in common; ``fixed`` are the settings that the user named."""
 
     store: Store
     data: Collection
@@ -221,42 +260,50 @@ class _Command:
     settings: Settings
     device: torch.device
     journal: Journal
+    fixed: frozenset[str] = frozenset()
 
-    def train(self, job: _Job, advance: Callable[[int], None]) -> list[RunRecord]:
-        """Train one mode on one split; the record of each rule's run, also where it was done before."""
+    def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
+        """Train one mode on one split; each rule's run, also where it was done before."""
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
         done = journal.done(target, name)
         if done is not None:
             advance(self.settings.epochs * self.settings.members if done.settings else 0)
-            return [done]
+            stored = read_run(self.store, target, name) if journal.writes else None
+            return [(done, None if stored is None else self._tally(split, stored.chosen))]
         checkpoint = partial(journal.checkpoint, target, name)
-        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint)
-        records = [
-            save_run(
-                self.store,
-                target,
-                fitted,
-                collection=self.data,
-                split=split,
-                seed=seed,
-                fold=fold,
-                settings=self.settings,
-                code=code_revision(mode.head),
-                writes=journal.writes,
+        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
+        runs: list[_Run] = [
+            (
+                save_run(
+                    self.store,
+                    target,
+                    fitted,
+                    collection=self.data,
+                    split=split,
+                    seed=seed,
+                    fold=fold,
+                    code=code_revision(mode.head),
+                    device=self.device,
+                    writes=journal.writes,
+                ),
+                self._tally(split, fitted.prediction.chosen[split == 2]),
             )
             for fitted in fit(mode.head, self.data, split, mode.config, *rest)
         ]
         journal.forget(target, name)
-        return records
+        return runs
 
-    def results(self, mode: _Mode, seeds: int, records: Sequence[RunRecord]) -> list[Result]:
-        """One result a rule, from the records of a mode's runs; they take the place of those that stood before."""
+    def _tally(self, split: Split, chosen: NDArray[Any]) -> NDArray[np.float64]:
+        return self.data.task.tally(self.data.truth[split == 2], chosen)
+
+    def results(self, mode: _Mode, runs: Sequence[_Run]) -> list[Result]:
+        """One result a rule, from a mode's runs; they take the place of those that stood before."""
         assert mode.target is not None
         self.journal.whole(mode.target)
         results: dict[str | None, Result] = {}
-        for run in records:
+        for run, tally in runs:
             result = results.setdefault(
                 run.rule,
                 Result(
@@ -266,8 +313,9 @@ class _Command:
                     mode=Mode(mode.head.NAME, run.rule),
                     regime=mode.regime,
                     task=self.data.task,
-                    seeds=seeds,
-                    members=self.settings.members if run.settings else 1,
+                    target=self.data.target,
+                    seeds=len({seed for seed, _, _ in mode.splits}),
+                    members=1 + len(run.other_members),
                     threshold=None if run.threshold is None else self.settings.threshold,
                     neighbours=mode.neighbours,
                     remark=run.remark,
@@ -278,6 +326,8 @@ class _Command:
             )
             result.scores.append({name: math.nan if value is None else value for name, value in run.metrics.items()})
             result.seconds.append(run.seconds)
+            result.tuned += [] if run.tuned is None else [run.tuned]
+            result.tallies += [] if tally is None else [tally]
         return list(results.values())
 
 

@@ -226,7 +226,7 @@ class KeptSplits:
         else:
             _check(f"{regime}-{seed}", kept.part, folds or len(PARTS))
             before = kept.part[self.song[self._rows]]
-        joined = "" if arrays["related"] is None else self._joined_by_artists
+        joined = "" if arrays["related"] is None else self.joined_by_artists
         try:
             part = dealt(regime, seed, **arrays, kept=before)
         except RequestError as error:
@@ -302,7 +302,7 @@ class KeptSplits:
         return together(of_row[divided], number[divided], len(self.catalog))
 
     @cached_property
-    def _joined_by_artists(self) -> str:
+    def joined_by_artists(self) -> str:
         """What to say where most songs are joined by artists that they share; empty where they are not."""
         if self.related is None:
             return ""

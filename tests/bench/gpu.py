@@ -20,7 +20,7 @@ from stages.head.heads import TrainedHead
 from stages.head.heads.gnn import Gnn
 from stages.head.settings import Settings
 from stages.head.training.binder import Binder
-from stages.head.training.loop import _Loop, train
+from stages.head.training.loop import Loop, train
 from stages.head.training.stretches import Stretches
 from stages.progress import be_quiet
 from stages.splits.regimes import Split
@@ -106,7 +106,7 @@ def _training_rate(device: torch.device, data: Collection, batch: int) -> float:
     part = _split(len(data))
     settings = Settings(batch=batch, standardise=False)
     binder = Binder.learn(Gnn, Stretches(data), part, Gnn.Config(hidden=None), settings, device)
-    loop = _Loop(binder, Gnn.build(binder.spec).to(device), settings, 0)
+    loop = Loop(binder, Gnn.build(binder.spec).to(device), settings, 0)
     epochs = iter(range(1, 5))
     loop._epoch(next(epochs))
     (seconds,) = best_seconds(lambda: loop._epoch(next(epochs)))

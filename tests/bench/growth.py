@@ -20,7 +20,7 @@ from stages.head.heads.gnn import Gnn
 from stages.head.scores.task import SINGLE_LABEL
 from stages.head.settings import Settings
 from stages.head.training.binder import Binder
-from stages.head.training.loop import _Loop
+from stages.head.training.loop import Loop
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.schema import CatalogInfo
@@ -131,7 +131,7 @@ def _works(data: Collection) -> dict[str, Callable[[], Any]]:
     settings, everything = Settings(standardise=False), np.zeros(len(data), dtype=np.int8)
     config = Gnn.Config(hidden=_WIDTH)
     binder = Binder.learn(Gnn, Stretches(data), everything, config, settings, torch.device("cpu"))
-    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
+    loop = Loop(binder, Gnn.build(binder.spec), settings, 0)
     graph = data.graph
     graph.sums(x[:, :1].contiguous())  # the first message in a graph sorts its edges
     return {

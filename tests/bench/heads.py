@@ -27,7 +27,7 @@ from stages.head.open import load
 from stages.head.scores.task import MULTI_LABEL
 from stages.head.settings import Settings
 from stages.head.training.binder import Binder
-from stages.head.training.loop import _Loop, train
+from stages.head.training.loop import Loop, train
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory
 from store.layout import RepresentationName, Store
@@ -44,7 +44,7 @@ _NEIGHBOURS = 8
 _UNTIL_TRAINING = """
 import os, sys
 from stages.head.training import loop as train
-train._Loop._epoch = lambda self, epoch: os._exit(0)
+train.Loop._epoch = lambda self, epoch: os._exit(0)
 from pipeline.cli import main
 main()
 sys.exit(3)
@@ -140,7 +140,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
     part = np.full(len(data), -1, dtype=np.int8)
     part[nodes] = 0
     binder = Binder.learn(Gnn, Stretches(data), part, config, settings, torch.device("cpu"))
-    loop = _Loop(binder, Gnn.build(binder.spec), settings, 0)
+    loop = Loop(binder, Gnn.build(binder.spec), settings, 0)
     averaged = [(data.x[part], data.x[part.flip(0)], part) for part in torch.split(nodes, batch)]
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:

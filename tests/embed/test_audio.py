@@ -108,8 +108,8 @@ def test_a_stretch_holds_exactly_its_own_samples(tmp_path: Path, name: str, rate
         first = round(start_s * rate_hz)
         cut = (whole[first : first + rate_hz].sum(axis=1) / 2).astype(np.float32)
         expected = soxr.resample(cut, rate_hz, RATE_HZ)
-        got = SECOND.load(clip(path, start_s, 1.0))
-        np.testing.assert_allclose(got, expected[None, :RATE_HZ], atol=1e-6)
+        window = SECOND.load(clip(path, start_s, 1.0))
+        np.testing.assert_allclose(window, expected[None, :RATE_HZ], atol=1e-6)
 
 
 def test_an_mp3_without_an_index_is_read_to_its_real_end(tmp_path: Path) -> None:

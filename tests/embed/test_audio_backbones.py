@@ -36,9 +36,9 @@ def waves(backbone: Any, count: int) -> torch.Tensor:
 @pytest.fixture(scope="module", params=BACKBONES, ids=lambda kind: kind.NAME)
 def backbone(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(0)
-    made = request.param(request.param.Config())
-    made.to(CPU)
-    return made
+    instance = request.param(request.param.Config())
+    instance.to(CPU)
+    return instance
 
 
 def test_a_window_alone_is_the_same_as_in_any_batch(backbone: Any) -> None:
@@ -110,15 +110,15 @@ def test_cola_is_efficientnet_b0_over_mel_of_25_ms_windows() -> None:
         norm=None,
         pad_mode="reflect",
     )
-    got = mel_spectrogram(cola.MEL)(x).numpy()
-    assert got.shape == (2, 64, cola.FRAMES + 1)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-8 * expected.max())
+    spectrogram = mel_spectrogram(cola.MEL)(x).numpy()
+    assert spectrogram.shape == (2, 64, cola.FRAMES + 1)
+    np.testing.assert_allclose(spectrogram, expected, rtol=1e-4, atol=1e-8 * expected.max())
 
 
 def test_the_four_views_are_librosas() -> None:
-    made = Mixcnn(MixcnnConfig())
-    wave = waves(made, 1)
-    views = made.module.views(wave)
+    instance = Mixcnn(MixcnnConfig())
+    wave = waves(instance, 1)
+    views = instance.module.views(wave)
     assert [tuple(view.shape) for view in views] == [(1, 128, 1292)] * 3 + [(1, 128, 647)]
     magnitude = np.abs(librosa.stft(wave[0].numpy(), n_fft=1024, hop_length=512))
     assert magnitude.shape == (513, 1292)
@@ -142,12 +142,12 @@ def test_modulation_finds_the_beat() -> None:
 
 def test_the_mixture_lies_among_the_four_outputs() -> None:
     torch.manual_seed(0)
-    made = Mixcnn(MixcnnConfig())
-    made.to(CPU)
-    x = waves(made, 2)
-    outputs = made.module.outputs(x)
-    mixed = made.module(x)
-    torch.testing.assert_close(made.encode(x), outputs.flatten(1), atol=1e-5, rtol=0)
+    instance = Mixcnn(MixcnnConfig())
+    instance.to(CPU)
+    x = waves(instance, 2)
+    outputs = instance.module.outputs(x)
+    mixed = instance.module(x)
+    torch.testing.assert_close(instance.encode(x), outputs.flatten(1), atol=1e-5, rtol=0)
     assert (mixed <= outputs.amax(1) + 1e-6).all()
     assert (mixed >= outputs.amin(1) - 1e-6).all()
 
@@ -181,6 +181,6 @@ def test_windows_are_drawn_from_anywhere_in_the_stretch(tmp_path: Path) -> None:
 def test_real_songs_pass_through_both(backbone: Any, shared_data: Path) -> None:
     for song in sorted((shared_data / "jamendo-lyrics/mp3").glob("*.mp3"))[:2]:
         windows = torch.from_numpy(backbone.input.load(Clip(clip_id="c", path=song, start_s=20.0, duration_s=5.0)))
-        found = backbone.encode(windows)
-        assert len(found) == (5 if backbone.NAME == "cola" else 1)
-        assert torch.isfinite(found).all()
+        representation = backbone.encode(windows)
+        assert len(representation) == (5 if backbone.NAME == "cola" else 1)
+        assert torch.isfinite(representation).all()

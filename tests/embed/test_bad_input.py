@@ -31,9 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     torch.manual_seed(0)
     kind = registry.find("backbone", request.param)
-    made: Backbone = kind(kind.Config(**SETTINGS.get(request.param, {})))
-    made.to(torch.device("cpu"))
-    return made
+    instance: Backbone = kind(kind.Config(**SETTINGS.get(request.param, {})))
+    instance.to(torch.device("cpu"))
+    return instance
 
 
 def represented(backbone: Backbone, path: Path, start_s: float | None = None, length_s: float | None = None) -> Any:
@@ -75,13 +75,13 @@ def test_every_backbone_that_reads_songs_stands_here() -> None:
 @pytest.mark.parametrize("backbone", AUDIO, indirect=True)
 def test_recordings(backbone: Backbone, tmp_path: Path) -> None:
     """One channel of 8 bits at 8 kHz, two of 24 at 48, six of floats at 192: the last two all but the same."""
-    found = []
+    vectors = []
     for rate_hz, channels, subtype in ((8_000, 1, "PCM_U8"), (48_000, 2, "PCM_24"), (192_000, 6, "FLOAT")):
         time_s = np.arange(2 * rate_hz) / rate_hz
         wave = 0.3 * np.sin(2 * np.pi * 440 * time_s) * (1 + np.sin(12 * time_s)) / 2
         soundfile.write(tmp_path / "a.wav", np.repeat(wave[:, None], channels, axis=1), rate_hz, subtype=subtype)
-        found.append(represented(backbone, tmp_path / "a.wav")[0])
-    assert torch.cosine_similarity(found[1], found[2], dim=0) > 0.99
+        vectors.append(represented(backbone, tmp_path / "a.wav")[0])
+    assert torch.cosine_similarity(vectors[1], vectors[2], dim=0) > 0.99
     soundfile.write(tmp_path / "short.wav", wave[:19_200], 192_000)
     assert kind_of(backbone, tmp_path / "short.wav") == "short"  # 0.1 s
 

@@ -70,9 +70,9 @@ def test_a_word_may_be_a_name(tmp_path: Path) -> None:
 
 @given(st.lists(NAMES.filter(lambda name: name not in ("None", "null", "nan", "NaN")), max_size=4))
 def test_lists_that_can_be_nothing_else(names: list[str]) -> None:
-    wanted = [name.strip() for name in names]
-    assert lists.split(json.dumps(names), None) == wanted
-    assert lists.split(json.dumps(names, ensure_ascii=False), None) == wanted
+    expected = [name.strip() for name in names]
+    assert lists.split(json.dumps(names), None) == expected
+    assert lists.split(json.dumps(names, ensure_ascii=False), None) == expected
     if len(names) > 1:
         assert lists.parse("|".join(f" {name} " for name in names)) is not None
     plain_names = [name for name in names if name.isprintable()]
@@ -115,6 +115,10 @@ def test_cells(cell: str, values: list[str]) -> None:
         (" x ", "A x Xerxes", ["A", "Xerxes"]),
         (" and ", "Band and Brandy", ["Band", "Brandy"]),
         (", ", "10,000 Maniacs, B", ["10,000 Maniacs", "B"]),
+        (",", "[A, B]", ["A", "B"]),
+        (",", "{A,B}", ["A", "B"]),
+        (";", "[unknown]", ["unknown"]),
+        ("feat.", "A Feat B", ["A", "B"]),
     ],
 )
 def test_other_separators_are_said(separator: str, cell: str, values: list[str]) -> None:
@@ -151,6 +155,11 @@ def test_a_column_tells_how_its_numbers_are_written(style: str, cents: list[int]
     assert parsed.readings is None
     assert not parsed.strange.any()
     np.testing.assert_array_equal(parsed.values, numbers)
+    for sign in ("%", " %", "\u00a0%"):
+        shares = pa.chunked_array([[*(STYLES[style](number) + sign for number in numbers), "n/a"]])
+        of_share = parse(shares, Missing().mask(shares))
+        assert not of_share.strange.any()
+        np.testing.assert_array_equal(of_share.values, [*(number / 100 for number in numbers), np.nan])
 
 
 @given(st.lists(st.integers(1000, 999_999), min_size=1, max_size=9), st.lists(st.integers(0, 999), max_size=9))
@@ -161,15 +170,20 @@ def test_a_column_that_may_be_read_in_two_ways(thousands: list[int], small: list
     assert parsed.readings is not None
     cell, one, other = parsed.readings
     assert one == float(cell.replace(",", "")) == pytest.approx(1000 * other)
-    for telling, wanted in (("1,234,567", 1_234_567), ("0.5", 0.5)):
+    for telling, expected in (("1,234,567", 1_234_567), ("0.5", 0.5)):
         text = pa.chunked_array([[*cells, telling]])
         values = parse(text, Missing().mask(text)).values
-        np.testing.assert_array_equal(values, [*small, *thousands, wanted])
+        np.testing.assert_array_equal(values, [*small, *thousands, expected])
 
 
 def test_truth_is_a_number_and_words_are_none() -> None:
     for cells, values, strange in (
         (["True", "false", ""], [1, 0, np.nan], [False] * 3),
+        (["yes", "No", "?"], [1, 0, np.nan], [False] * 3),
+        (["y", "y", "N"], [1, 1, 0], [False] * 3),
+        (["yes", "no", "maybe"], [np.nan] * 3, [True] * 3),
+        (["yes", "false"], [np.nan] * 2, [True] * 2),
+        (["5%", "6"], [np.nan, 6], [True, False]),
         (["1", "inf", "x"], [1, np.nan, np.nan], [False, False, True]),
     ):
         text = pa.chunked_array([cells])

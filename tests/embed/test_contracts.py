@@ -16,6 +16,8 @@ from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
 from stages.embed.testing import BackboneTests, DatasetTests
 from store.schema import CatalogInfo
+from tests.embed.test_clap import published as published_clap
+from tests.embed.test_encodec import published as published_encodec
 from tests.embed.test_fma import song, write
 from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
 from tests.embed.test_hf import saved
@@ -24,6 +26,7 @@ from tests.embed.test_lpd import lpd  # noqa: F401
 from tests.embed.test_maest import published as published_maest
 from tests.embed.test_mert import published
 from tests.embed.test_mtg import lists  # noqa: F401
+from tests.embed.test_music2vec import published as published_music2vec
 from tests.embed.trees import midi
 from tests.test_architecture import WAIT
 
@@ -36,6 +39,15 @@ INFO = CatalogInfo(
 
 def settings_of(name: str, folder: Path) -> dict[str, Any]:
     """Settings under which a backbone is small, or there at all; by default it is taken as it is."""
+    if name == "clap":
+        published_clap(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 2.0, "max_windows": 2}
+    if name == "encodec":
+        published_encodec(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 0.5, "max_windows": 2}
+    if name == "music2vec":
+        published_music2vec(folder / "model")
+        return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
     if name == "hf":
         saved("wav2vec2", folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
@@ -128,5 +140,5 @@ def test_data_sets_import_nothing_heavy() -> None:
         "_, left_out = registry.load('dataset')\n"
         f"print(*left_out, *sorted(set(sys.modules) & set({WAIT!r})))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""

@@ -92,11 +92,11 @@ def test_stretches_of_one_file(tmp_path: Path) -> None:
     header = "file,artist,labels,song,start_s,duration_s\n"
     rows = "mix.wav,A,x,one,0,9\nmix.wav,B,x,two,9,9\ncopy.wav,C,x,three,9,9\n"
     options = {"data": tmp_path, "table": "t.csv", "name": "own"}
-    for extra, wanted in (("", [None, "three", "three"]), ("copy.wav,D,x,whole,,\n", ["one"] * 4)):
+    for extra, recordings in (("", [None, "three", "three"]), ("copy.wav,D,x,whole,,\n", ["one"] * 4)):
         (tmp_path / "t.csv").write_text(header + rows + extra)
         catalog = open_catalog("folder", options, Store("memory://mix"))
         of_song = dict(zip(catalog.strings("song_id"), catalog.strings("recording_id"), strict=True))
-        assert [of_song[song] for song in ("one", "two", "three", "whole")[: len(wanted)]] == wanted
+        assert [of_song[song] for song in ("one", "two", "three", "whole")[: len(recordings)]] == recordings
 
 
 def id3v2(title: bytes) -> bytes:

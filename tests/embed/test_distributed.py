@@ -45,10 +45,10 @@ class Even(Toy):
 def test_two_processes_make_the_weights_of_one(songs: Catalog, tmp_path: Path) -> None:  # noqa: F811
     alone, expected = run(songs, tmp_path / "alone.pt", SETTINGS, kind=Even)
     torchrun("tests.embed.test_distributed", songs.info.data_root, tmp_path / "both.pt", out=tmp_path)
-    got = read_state_dict(tmp_path / "both.pt")
-    assert got.keys() == expected.keys()
+    weights = read_state_dict(tmp_path / "both.pt")
+    assert weights.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(got[key], value, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=1e-5)
     held = torch.load(tmp_path / "both.pt", weights_only=True)
     for ours, theirs in zip(held["log"], alone.log, strict=True):
         assert all(abs(ours[name] - theirs[name]) < 1e-4 for name in ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import zipfile
@@ -131,8 +132,8 @@ def test_what_the_store_cannot_hold_is_a_failure(
     tmp_path: Path, dtype: str, numbers: list[float | Exception | list[float]], good: int
 ) -> None:
     store, backbone = Store(tmp_path), Same(dtype=dtype)
-    done = run(store, numbers, backbone)
-    assert [(row, kind) for row, kind, _ in done.failures] == [(2, "not-finite"), (3, "not-finite")]
+    result = run(store, numbers, backbone)
+    assert [(row, kind) for row, kind, _ in result.failures] == [(2, "not-finite"), (3, "not-finite")]
     values, kinds = held(store, backbone)
     atol = 0.5 if np.dtype(dtype).kind in "iu" else 0
     np.testing.assert_allclose(values[:good], numbers[:good], rtol=1e-6, atol=atol)  # type: ignore[arg-type]
@@ -243,9 +244,9 @@ def test_what_is_no_fault_of_the_file_is_tried_again(tmp_path: Path) -> None:
     """The disk failed, or the file was away for a moment: the next run reads it. What the file holds is final."""
     store, backbone = Store(tmp_path), Same()
     gone, disk = ClipError("missing", "no such file"), OSError(errno.EIO, "Input/output error")
-    done = run(store, [gone, disk, ClipError("damaged", "torn"), gone], backbone)
-    assert done.complete
-    assert (done.clips, len(done.failures)) == (0, 4)
+    result = run(store, [gone, disk, ClipError("damaged", "torn"), gone], backbone)
+    assert result.complete
+    assert (result.clips, len(result.failures)) == (0, 4)
     assert held(store, backbone)[1] == ["missing", "unreadable", "damaged", "missing"]
     again = run(store, [1.0, disk, 3.0, 4.0], backbone)
     assert again.complete
@@ -275,9 +276,9 @@ def test_inputs_tell_a_failing_disk_from_a_damaged_file(tmp_path: Path, monkeypa
     reader = AudioInput(rate_hz=8000, window_samples=8000)
 
     def kind(read: Callable[[], Any]) -> str:
-        with pytest.raises(ClipError) as found:
+        with pytest.raises(ClipError) as outcome:
             read()
-        return found.value.kind
+        return outcome.value.kind
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "open", fail(errno.EACCES))
@@ -340,6 +341,40 @@ def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type
     assert told.type is kind
 
 
+class Collecting:
+    """A table whose workers collect garbage; its numbers are the process ids of those that were finalised."""
+
+    def __init__(self) -> None:
+        self.finalised: list[int] = []
+
+    def __getitem__(self, batch: int) -> list[int]:
+        gc.collect()
+        return self.finalised
+
+
+class Cycle:
+    """What only a collection of garbage lets go of."""
+
+    def __init__(self, finalised: list[int]) -> None:
+        self.itself, self.finalised = self, finalised
+
+    def __del__(self) -> None:
+        self.finalised.append(os.getpid())
+
+
+def test_workers_do_not_collect_what_this_process_has_let_go_of() -> None:
+    """It may be an event of a GPU, and CUDA ends a forked process that touches one."""
+    table = Collecting()
+    gc.disable()
+    try:
+        Cycle(table.finalised)
+        assert list(load_in_workers(table, [0, 1], 2, pin=False)) == [[], []]
+    finally:
+        gc.enable()
+    gc.collect()
+    assert table.finalised == [os.getpid()]
+
+
 @pytest.mark.parametrize("ahead", [0, 1, 3, 9])
 def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
     Told.NUMBERS.update(zip(IDS, [1.0, ClipError("empty", "-"), 3.0, [4.0, 6.0]], strict=True))
@@ -352,10 +387,10 @@ def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
 
     backbone = Noted()
     loaded = load_in_workers(ClipTable(few(), backbone.input), [[0], [1], [2], [3]], 0, pin=False)
-    found = []
+    outcome = []
     for batch, numbers in encode_ahead(backbone, loaded, CPU, ahead=ahead):
         told.append("done")
-        found.append((batch.rows, None if numbers is None else numbers.flatten().tolist()))
-    assert found == [([0], [1.0]), ([], None), ([2], [3.0]), ([3], [4.0, 6.0])]
+        outcome.append((batch.rows, None if numbers is None else numbers.flatten().tolist()))
+    assert outcome == [([0], [1.0]), ([], None), ([2], [3.0]), ([3], [4.0, 6.0])]
     started = told.index("done")
     assert started == min(ahead + 1, 4) - (ahead > 0)  # the second batch holds nothing to start

@@ -17,7 +17,6 @@ from stages.embed.datasets._features import all_features
 from stages.embed.datasets._segments import song_of
 from stages.embed.datasets.table import FeatureTable
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import read_table
 from store.errors import RequestError
 from store.schema import Catalog
 
@@ -47,6 +46,10 @@ def read(path: Path, content: dict[str, Any] | str, **options: Any) -> Catalog:
         ("shuffled", np.random.default_rng(1).permutation(ROWS), "whole numbers that count the rows"),
         ("answer", [{"rock": 4, "jazz": 2, "folk": 1}[label] for label in LABELS], "one value a label"),
         ("is_rock", [label == "rock" for label in LABELS], "one value a label"),
+        ("followers", [(7 * (i % 9)) % 5 for i in range(ROWS)], "one value an artist"),
+        ("is_band", [i % 9 < 4 for i in range(ROWS)], "one value an artist"),
+        ("of_artist", [[i % 9 / 4, 1.0] for i in range(ROWS)], "one value an artist"),
+        ("of_label", [[ord(label[0]), 1.0] for label in LABELS], "one value a label"),
     ],
 )
 def test_what_counts_rows_or_repeats_the_label_is_none(tmp_path: Path, name: str, values: Any, why: str) -> None:
@@ -54,7 +57,8 @@ def test_what_counts_rows_or_repeats_the_label_is_none(tmp_path: Path, name: str
     assert catalog.info.features == ("a",)
     assert catalog.info.notes[0].startswith(f"no features: {name} ({why}); if they are, name them")
     named = read(tmp_path / "t.parquet", {name: values, "a": NOISE}, columns=f"features={name}|a")
-    assert named.info.features == (name, "a")
+    numbers = [f"{name}[0]", f"{name}[1]"] if name.startswith("of_") else [name]
+    assert named.info.features == (*numbers, "a")
 
 
 @settings(max_examples=60)
@@ -67,11 +71,34 @@ def test_small_whole_numbers_are_features(rows: list[tuple[int, int, str]], name
     keys = np.array([key for key, _, _ in rows], dtype=float)
     labels = [[label] for _, _, label in rows]
     table = _table_of(name, keys)
-    features, _ = all_features(table, [], labels)
+    features, _ = all_features(table, [], labels, [None] * len(rows), list(map(str, range(len(rows)))))
     keys_of = {name: {key for key, (label,) in zip(keys, labels, strict=True) if label == name} for name in "xyz"}
     present = [of_label for of_label in keys_of.values() if of_label]
     repeats = len(present) > 1 and len(set(keys)) > 1 and all(len(of_label) == 1 for of_label in present)
     assert features == ([] if repeats else [name])
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 12), st.integers(1, 12), st.booleans(), st.randoms(use_true_random=False))
+def test_what_an_artist_says_is_no_feature_where_chance_does_not(
+    artists: int, songs: int, is_rare: bool, random: Any
+) -> None:
+    """A column with one value an artist is left out if artists have enough songs for that to be no accident."""
+    of_artist = [float(artist == 0) if is_rare else random.random() for artist in range(artists)]
+    rows = [(f"A{artist}", of_artist[artist]) for artist in range(artists) for _ in range(songs)]
+    random.shuffle(rows)
+    names, values = [name for name, _ in rows], np.array([value for _, value in rows])
+    labels = [[random.choice("xyz")] for _ in rows]
+    features, notes = all_features(_table_of("fame", values), [], labels, names, list(map(str, range(len(rows)))))
+    share = sum((values == value).mean() ** 2 for value in set(values))
+    bits = artists * (songs - 1) * -np.log2(share)
+    if not any("one value a label" in text or "count the rows" in text for text in notes):
+        assert features == ([] if bits >= 12 else ["fame"])
+    other, _ = all_features(
+        _table_of("fame", values + np.arange(len(rows)) % 2), [], labels, names, list(map(str, range(len(rows))))
+    )
+    if songs > 2 and len(rows) > 8:
+        assert other == ["fame"]
 
 
 def _table_of(name: str, values: np.ndarray[Any, Any]) -> Any:
@@ -181,26 +208,14 @@ def test_names_with_commas_and_bars(tmp_path: Path) -> None:
     assert catalog.info.features == ("a, b", "c|d", 'e "f"')
 
 
-@pytest.mark.parametrize("joined", [True, False])
-def test_headers_of_several_levels(tmp_path: Path, joined: bool) -> None:
-    """As pandas writes them, with the name of the index below and without."""
-    lines = ["feature,mfcc,mfcc,zcr", "statistics,mean,mean,std", "number,01,02,01", "track_id,,,"]
-    if not joined:
-        lines = [",mfcc,mfcc,zcr", ",mean,mean,std", ",01,02,01"]
-    rows = [f"{i + 2},{i}.5,{i * i % 7},{i % 3}.25" for i in range(20)]
-    catalog = read(tmp_path / "features.csv", "\n".join([*lines, *rows]) + "\n")
-    assert catalog.info.features == ("mfcc.mean.01", "mfcc.mean.02", "zcr.std.01")
-    assert len(catalog) == 20
-    assert read_table(tmp_path / "features.csv").where(0).endswith(f"line {len(lines) + 1}")
-
-
 def test_labels_in_columns_of_0_and_1(tmp_path: Path) -> None:
     text = "artist,genre_rock,genre_jazz,a\nA,1,0,0.5\nB,True,1,0.7\nC,0,,0.1\n"
-    catalog = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_*")
+    catalog = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_*", unlabelled=True)
     assert catalog.column("labels").to_pylist() == [["rock"], ["rock", "jazz"], []]
     assert catalog.info.features == ("a",)
     named = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_rock")
-    assert named.column("labels").to_pylist() == [["genre_rock"], ["genre_rock"], []]
+    assert named.column("labels").to_pylist() == [["genre_rock"], ["genre_rock"]]
+    assert named.info.notes[-1] == "1 of 3 songs left out: genre_rock has no label for it"
     with pytest.raises(RequestError, match="line 3: genre_rock is '2', and a column of --labels-onehot holds 0 or 1"):
         read(tmp_path / "t.csv", text.replace("True", "2"), labels_onehot="genre_*")
     with pytest.raises(RequestError, match=r"has no column 'style_\*' for --labels-onehot"):
@@ -278,8 +293,10 @@ def test_what_a_table_lacks_is_said_or_asked(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(RequestError, match=r"--columns artist=Track Artist \(or artist= where there is none\)"):
         read(tmp_path / "t.csv", "Track Artist,labels,a\nA,x,1\n")
     assert len(read(tmp_path / "t.csv", "Track Artist,labels,a\nA,x,1\n", columns="artist=")) == 1
-    with pytest.raises(RequestError, match=r"line 3: labels is empty \('nan'\) \(and in 1 more row\); give"):
-        read(tmp_path / "t.csv", "labels,a\nx,1\nnan,2\n-,3\n")
+    labelled = read(tmp_path / "t.csv", "labels,a\nx,1\nnan,2\n-,3\n,4\n")
+    assert labelled.strings("song_id") == ["row-000000"]
+    assert labelled.info.notes == ("3 of 4 songs left out: labels has no label for them",)
+    assert "('row-000001' is the first); --unlabelled keeps them" in capsys.readouterr().err
     bare = read(tmp_path / "t.csv", "labels,a\nx,1\nnan,2\n", unlabelled=True)
     assert bare.column("labels").to_pylist() == [["x"], []]
     with pytest.raises(RequestError, match="the first line must name the columns, and holds numbers alone"):
@@ -328,7 +345,7 @@ def test_labels_artists_and_splits_in_files_of_their_own(tmp_path: Path, monkeyp
     assert {song: row["labels"] for song, row in rows.items()} == {"2": ["Rock"], "5": ["Pop", "Folk"]}
     assert [(rows[s]["artist_id"], rows[s]["other_artist_ids"]) for s in ("2", "5")] == [("A", None), ("B", ["C"])]
     assert [rows[s]["split_official"] for s in ("2", "5")] == ["train", "test"]
-    assert "1 of 3 rows left out: labels.csv has no label for them" in catalog.info.notes
+    assert "1 of 3 songs left out: labels.csv has no label for it" in catalog.info.notes
     every = read(tmp_path / "t.csv", text, columns="song=track_id", unlabelled=True, **files)
     assert every.info.features == ("a",)
     assert len(every) == 3

@@ -91,14 +91,14 @@ def test_large_hdf5_blocks_are_read_row_by_row(tmp_path: Path, monkeypatch: pyte
         file["vector"] = numbers
         file["tempo"] = np.arange(40, dtype=">i4")
     columns = ["vector[4]", "tempo", "vector[0]"]
-    wanted = np.stack([numbers[:, 4], np.arange(40), numbers[:, 0]], axis=1).astype(np.float32)
+    expected = np.stack([numbers[:, 4], np.arange(40), numbers[:, 0]], axis=1).astype(np.float32)
     held = FeatureRows(path, columns)
     monkeypatch.setattr(module, "MOST_BYTES", 0)
     read = FeatureRows(path, columns)
     assert read._whole is None
     for rows in (slice(0, 40), slice(7, 9), [3], [39, 0, 3, 3]):
-        assert np.array_equal(held.take(rows), wanted[rows])
-        assert np.array_equal(read.take(rows), wanted[rows])
+        assert np.array_equal(held.take(rows), expected[rows])
+        assert np.array_equal(read.take(rows), expected[rows])
     with pytest.raises(RequestError, match="unknown column"):
         FeatureRows(path, ["vector[5]"])
 
@@ -132,7 +132,7 @@ def test_a_table_reaches_the_encoder_row_by_row(tmp_path: Path) -> None:
     backbone = Features(Features.resolve(FeaturesInput(), catalog.info))
     batch = ClipTable(catalog, backbone.input)[range(3)]
     assert batch.windows is not None
-    wanted = {"row-000000": [1.0, 2.0], "row-000002": [5.0, 6.0]}
+    expected = {"row-000000": [1.0, 2.0], "row-000002": [5.0, 6.0]}
     ids = catalog.strings("clip_id")
-    assert {ids[row]: window for row, window in zip(batch.rows, batch.windows.tolist(), strict=True)} == wanted
+    assert {ids[row]: window for row, window in zip(batch.rows, batch.windows.tolist(), strict=True)} == expected
     assert [(ids[row], kind) for row, kind, _ in batch.failures] == [("row-000001", "not-finite")]

@@ -94,9 +94,9 @@ def test_broken_clips_are_left_out_and_listed(tmp_path: Path, capsys: pytest.Cap
 
 def test_an_artist_that_is_nobody(tmp_path: Path) -> None:
     write(tmp_path, song(1, artist__name="various  ARTISTS".replace("  ", " ")), song(2, artist__id=""), song(3))
-    found = rows(tmp_path)
-    assert [found[key]["artist_id"] for key in "123"] == [None, None, "3"]
-    assert found["1"]["artist_name"] == "various ARTISTS"
+    songs = rows(tmp_path)
+    assert [songs[key]["artist_id"] for key in "123"] == [None, None, "3"]
+    assert songs["1"]["artist_name"] == "various ARTISTS"
     assert rows(tmp_path, various="Bañera")["3"]["artist_id"] is None
     assert rows(tmp_path, various="Bañera")["1"]["artist_id"] == "3"
 
@@ -155,9 +155,9 @@ def test_another_release_and_absent_files(tmp_path: Path) -> None:
 
 def test_songs_without_a_genre_where_asked(tmp_path: Path) -> None:
     write(tmp_path, song(5, track__genre_top=""), song(6), song(1486, track__genre_top=""))
-    found = Fma(data=tmp_path, unlabelled=True).catalog()
-    assert {row["song_id"]: row["labels"] for row in found.table.to_pylist()} == {"5": [], "6": ["Rock"]}
-    assert not any("no top genre" in text for text in found.info.notes)
+    songs = Fma(data=tmp_path, unlabelled=True).catalog()
+    assert {row["song_id"]: row["labels"] for row in songs.table.to_pylist()} == {"5": [], "6": ["Rock"]}
+    assert not any("no top genre" in text for text in songs.info.notes)
     write(tmp_path, song(5, track__genre_top=""))
     with pytest.raises(RequestError, match="that has a genre"):
         Fma(data=tmp_path, unlabelled=True).catalog()

@@ -16,24 +16,24 @@ RATE_HZ = 22_050
 def test_statistics_are_scipys() -> None:
     rows = np.random.default_rng(0).gamma(2.0, size=(5, 400)).astype(np.float32)
     rows[4] = 3.25
-    found = statistics(rows)
+    values = statistics(rows)
     varying = rows[:4].astype(np.float64)
     expected = [
         *(varying.mean(1), varying.std(1), scipy.stats.skew(varying, axis=1), scipy.stats.kurtosis(varying, axis=1)),
         *(np.median(varying, 1), varying.min(1), varying.max(1)),
     ]
-    np.testing.assert_allclose(found[:, :4], expected, rtol=1e-5)
-    assert found[:, 4].tolist() == [3.25, 0, 0, 0, 3.25, 3.25, 3.25]
+    np.testing.assert_allclose(values[:, :4], expected, rtol=1e-5)
+    assert values[:, 4].tolist() == [3.25, 0, 0, 0, 3.25, 3.25, 3.25]
 
 
 def test_descriptions_stand_in_their_places() -> None:
     """A steady A: the chroma say A, the centroid lies among its partials, its loudness is that of the wave."""
     time_s = np.arange(8 * RATE_HZ) / RATE_HZ
     wave = sum(0.2 / k * np.sin(2 * np.pi * 440 * k * time_s) for k in (1, 2, 3)).astype(np.float32)
-    found = describe(wave, RATE_HZ)
-    assert found.shape == (DIM,) == (518,)
-    assert np.isfinite(found).all()
-    means, deviations = found.reshape(STATISTICS, ROWS)[:2]
+    values = describe(wave, RATE_HZ)
+    assert values.shape == (DIM,) == (518,)
+    assert np.isfinite(values).all()
+    means, deviations = values.reshape(STATISTICS, ROWS)[:2]
     a = 9  # from C
     for first in range(0, 3 * NOTES, NOTES):
         assert means[first : first + NOTES].argmax() == a

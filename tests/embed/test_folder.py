@@ -167,13 +167,12 @@ def test_a_row_with_times_is_one_stretch(tmp_path: Path) -> None:
             "no column named file or labels; it has: path, artist, genre.*file=path,lab",
         ),
         ("file;artist;genre\na.mp3;A;x\n", "no column named labels; it has: file, artist, genre"),
-        ("file,artist,labels\na.mp3,A,x\na.mp3,B,y\n", r"line 3: 'a\.mp3' stands in .*line 2 already; one row a song"),
-        ("file,artist,labels,song\na.mp3,A,x,s\nb.mp3,A,x,s\n", "line 3: 's' stands in .*line 2"),
         (
-            "file,artist,labels,start_s,duration_s\na.mp3,A,x,1,2\na.mp3,A,x,1.0,2\n",
-            "line 3: .* remove one, or correct start_s",
+            "file,artist,labels\na.mp3,A,x\na.mp3,B,y\n",
+            r"line 3: the song 'a\.mp3' has the artist 'B' here and 'A' in ",
         ),
-        ("file,artist,labels\na.mp3,A,\n", "line 2: labels is empty.*or keep such rows by --unlabelled"),
+        ("file,artist,labels,song\na.mp3,A,x,s\nb.mp3,A,x,s\n", "line 3: 's' stands in .*line 2"),
+        ("file,artist,labels\na.mp3,A,\n", r"labels gives no label to any of the songs \(1\).* --unlabelled"),
         ("file,artist,labels\n,A,x\n", "line 2: file is empty"),
         ("file,artist,labels,split\na.mp3,A,x,dev\n", "line 2: split 'dev' is no split; have: train"),
         (
@@ -440,6 +439,26 @@ def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "in" / "b.mid").symlink_to(tmp_path / "out.mid")
     rows = read(tmp_path / "in", "file,artist,labels\na.mid,x,rock\nb.mid,x,rock\n").table.to_pylist()
     assert [row["song_id"] for row in rows] == ["a.mid"] * 4 + ["b.mid"]
+
+
+def test_rows_that_repeat_a_clip_are_one(keyed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the labels of all of them, however its file and its stretch are spelled."""
+    table = (
+        "file,artist,labels,start_s\none.mp3,A,rock,1\n./one.mp3,,pop|rock,1.0\nsub/../one.mp3,A,,1\nfour.mp3,D,x,\n"
+    )
+    rows = by_clip(read(keyed, table))
+    assert {clip: row["labels"] for clip, row in rows.items()} == {"one.mp3@1": ["rock", "pop"], "four.mp3": ["x"]}
+    assert (
+        "2 rows repeat the file and stretch of another row: one clip, with the labels of both"
+        in capsys.readouterr().err
+    )
+
+
+def test_paths_that_windows_wrote(keyed: Path) -> None:
+    """Unless a file is called so here."""
+    table = "file,artist,labels\nsub\\two.mp3,A,rock\n.\\one.mp3,B,pop\nodd\\name.mp3,C,pop\n"
+    (keyed / "odd\\name.mp3").touch()
+    assert set(by_clip(read(keyed, table))) == {"sub/two.mp3", "one.mp3", "odd\\name.mp3"}
 
 
 def test_songs_without_a_label_where_asked(keyed: Path) -> None:

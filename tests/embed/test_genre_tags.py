@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from stages.embed.genre_tags import read_genres, write_genres
-from stages.embed.songs import read_artist
+from stages.embed.reading import read_artist
 from store.errors import ClipError, EncoreError
 
 mutagen = pytest.importorskip("mutagen")

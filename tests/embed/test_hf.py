@@ -92,8 +92,8 @@ def expected(name: str, model: Any, extractor: Any, waves: np.ndarray) -> torch.
     said = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
     with torch.inference_mode():
         if name == "clap":
-            found = model.get_audio_features(**said)
-            return found if isinstance(found, torch.Tensor) else found.pooler_output
+            output = model.get_audio_features(**said)
+            return output if isinstance(output, torch.Tensor) else output.pooler_output
         if name == "ast":
             return model(**said).pooler_output
         return torch.stack([model(row[None]).last_hidden_state.mean(1)[0] for row in said.input_values])
@@ -105,15 +105,15 @@ def test_it_gives_what_the_library_gives(name: str, tmp_path: Path, song: Path) 
     backbone = opened(tmp_path / name)
     clip = Clip(clip_id="c", path=song)
     windows = torch.from_numpy(backbone.input.load(clip))
-    got = backbone.encode(windows)
-    assert got.shape == (2, *backbone.shape)
+    vectors = backbone.encode(windows)
+    assert vectors.shape == (2, *backbone.shape)
     want = expected(name, model, extractor, backbone.input.audio.load(clip))
     if name == "clap":
-        want, got_unit = (torch.nn.functional.normalize(x, dim=1) for x in (want, got))
+        want, got_unit = (torch.nn.functional.normalize(x, dim=1) for x in (want, vectors))
         torch.testing.assert_close(got_unit, want, atol=1e-5, rtol=0)
     else:
-        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
-    torch.testing.assert_close(backbone.encode(windows[1:]), got[1:], atol=1e-6, rtol=0)
+        torch.testing.assert_close(vectors, want, atol=1e-5, rtol=0)
+    torch.testing.assert_close(backbone.encode(windows[1:]), vectors[1:], atol=1e-6, rtol=0)
     assert str(tmp_path) not in json.dumps(canonical(backbone.config))
 
 
@@ -175,7 +175,7 @@ def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     assert "weights_only" not in str(refused.value)
     config = tmp_path / "h" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "bert"}))
-    with pytest.raises(RequestError, match="unknown kind of Hugging Face audio model 'bert'"):
+    with pytest.raises(RequestError, match="unknown kind of model for hf 'bert'"):
         opened(tmp_path / "h")
     config.write_text("{")
     with pytest.raises(RequestError, match="is not JSON"):

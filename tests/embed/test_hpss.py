@@ -32,15 +32,15 @@ def parts(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_both_parts_are_librosas() -> None:
     magnitude = spectrogram(0)
-    for got, expected in zip(parts(magnitude), librosa.decompose.hpss(magnitude), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-12)
+    for part, expected in zip(parts(magnitude), librosa.decompose.hpss(magnitude), strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_loudness_changes_nothing_but_loudness(scale: float) -> None:
     magnitude = spectrogram(1)
-    for got, expected in zip(parts(magnitude * np.float32(scale)), parts(magnitude), strict=True):
-        np.testing.assert_allclose(got / scale, expected, rtol=1e-4, atol=1e-9)
+    for part, expected in zip(parts(magnitude * np.float32(scale)), parts(magnitude), strict=True):
+        np.testing.assert_allclose(part / scale, expected, rtol=1e-4, atol=1e-9)
 
 
 @settings(max_examples=40)
@@ -76,5 +76,5 @@ def test_a_real_song(shared_data: Path) -> None:
     reader = AudioInput(rate_hz=22_050, window_samples=5 * 22_050)
     wave = reader.load(Clip(clip_id="c", path=song, start_s=40.0, duration_s=5.0))[0]
     magnitude = np.abs(librosa.stft(wave, n_fft=1024, hop_length=512))
-    for got, expected in zip(parts(magnitude), librosa.decompose.hpss(magnitude), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-10)
+    for part, expected in zip(parts(magnitude), librosa.decompose.hpss(magnitude), strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-10)

@@ -230,16 +230,16 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     assert len({song for song, there in zip(catalog.strings("song_id"), here, strict=True) if there}) > 40
     data = from_catalog(catalog)
     songs = from_catalog(Lakh(data=shared_data / "lakh", artists="artists.tsv", clips=0).catalog())
-    found = homophily(songs.artist, songs.labels)
-    assert {name: round(100 * (share or 0), 2) for name, share in found.items()} == {
+    shares = homophily(songs.artist, songs.labels)
+    assert {name: round(100 * (share or 0), 2) for name, share in shares.items()} == {
         "exact": 51.26,
         "jaccard": 64.42,
         "any": 77.57,
     }
     hits: list[bool] = []
     for part in data.parts("random-5fold", 0):
-        chosen = count(Artist, data, part, Artist.Config())[0]["most frequent"].chosen
-        hits += (chosen & data.labels)[(data.artist >= 0) & (part == 2)].any(axis=1).tolist()
+        decisions = count(Artist, data, part, Artist.Config())[0]["most frequent"].chosen
+        hits += (decisions & data.labels)[(data.artist >= 0) & (part == 2)].any(axis=1).tolist()
     assert np.mean(hits) > 0.5
 
 

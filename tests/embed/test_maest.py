@@ -146,9 +146,9 @@ def test_it_gives_what_the_published_network_gives(tmp_path: Path) -> None:
     samples = (FRAMES - 1) * 256
     assert (backbone.input.rate_hz, backbone.input.window_samples) == (16_000, samples)
     waves = 0.2 * np.random.default_rng(0).standard_normal((2, samples))
-    got = backbone.encode(torch.from_numpy(waves.astype(np.float32)))
+    representations = backbone.encode(torch.from_numpy(waves.astype(np.float32)))
     state = {name: value.double() for name, value in weights().items()}
-    for wave, blocks in zip(waves, got, strict=True):
+    for wave, blocks in zip(waves, representations, strict=True):
         torch.testing.assert_close(blocks.double(), transcribed(state, wave), atol=1e-4, rtol=0)
 
 

@@ -194,8 +194,8 @@ def test_it_gives_what_the_published_network_gives(tmp_path: Path, changes: dict
     rng = np.random.default_rng(0)
     waves = (0.3 * rng.standard_normal((2, 24_000)) + 0.1).astype(np.float32)
     windows = torch.from_numpy(np.stack([backbone.input._prepare(_extractor(backbone), wave) for wave in waves]))
-    got = backbone.encode(windows)
-    for wave, layers in zip(waves, got, strict=True):
+    representations = backbone.encode(windows)
+    for wave, layers in zip(waves, representations, strict=True):
         expected = transcribed(config, {k: v.double() for k, v in state.items()}, torch.from_numpy(wave).double())
         torch.testing.assert_close(layers.double(), expected, atol=1e-4, rtol=0)
 

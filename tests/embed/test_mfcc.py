@@ -21,13 +21,13 @@ def test_coefficients_are_librosas_and_a_clip_does_not_depend_on_its_batch(coeff
     waves = (tones * [[0.5], [1e-3], [0.1]] + 1e-4 * rng.standard_normal(tones.shape)).astype(np.float32)
     waves[2, : len(time) // 2] = 0  # far below the loudest
     together = backbone.encode(torch.from_numpy(waves)).numpy()
-    for wave, got in zip(waves, together, strict=True):
+    for wave, vector in zip(waves, together, strict=True):
         expected = librosa.feature.mfcc(y=wave, sr=22_050, n_mfcc=coefficients)
-        found = backbone.module(torch.from_numpy(wave)[None])[0].numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-        np.testing.assert_allclose(got, np.r_[expected.mean(1), expected.std(1)], rtol=1e-4, atol=0.01)
+        frames = backbone.module(torch.from_numpy(wave)[None])[0].numpy()
+        np.testing.assert_allclose(frames, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(vector, np.r_[expected.mean(1), expected.std(1)], rtol=1e-4, atol=0.01)
         alone = backbone.encode(torch.from_numpy(wave)[None])[0].numpy()
-        np.testing.assert_allclose(alone, got, atol=1e-5 * np.abs(got).max(), rtol=0)
+        np.testing.assert_allclose(alone, vector, atol=1e-5 * np.abs(vector).max(), rtol=0)
 
 
 @pytest.mark.parametrize("wrong", [{"coefficients": 0}, {"coefficients": 129}, {"window_s": 0.0}])

@@ -208,9 +208,9 @@ class TestAgainstPrettyMidi:
     """Over the real files; notes that share one note-off, and the sums they go into, are left out of both."""
 
     def files(self, shared_data: Path) -> list[Path]:
-        found = sorted((shared_data / "lakh" / "midi").glob("*.mid"))
-        assert found
-        return found[::3]
+        paths = sorted((shared_data / "lakh" / "midi").glob("*.mid"))
+        assert paths
+        return paths[::3]
 
     def oracle(self, path: Path) -> pretty_midi.PrettyMIDI:
         with warnings.catch_warnings():
@@ -243,12 +243,12 @@ class TestAgainstPrettyMidi:
         theirs = self.oracle(path)
         fine, cells, length_s = 2000, 12, 24.0
         roll = PianoRollInput(frames=cells, low_pitch=0, high_pitch=127).roll(read_notes(path), 8.0, length_s)
-        for track, chosen in (
+        for track, programs in (
             ("piano", range(8)),
             ("bass", range(32, 40)),
             ("guitar", range(24, 32)),
         ):
-            played = [i for i in theirs.instruments if not i.is_drum and i.program in chosen]
+            played = [i for i in theirs.instruments if not i.is_drum and i.program in programs]
             total = np.zeros((128, int(fine * 32)))
             for instrument in played:
                 instrument.pitch_bends = []

@@ -199,15 +199,15 @@ def test_other_subsets_in_all_five_splits(tmp_path: Path, subset: str, name: str
 
 
 def test_songs_without_one_of_the_genres_where_asked(lists: Path) -> None:
-    found = Mtg(data=lists, unlabelled=True).catalog()
-    assert found.strings("song_id") == ["track_0000141", "track_0000142", "track_0000243", "track_0000344"]
-    assert found.column("labels").to_pylist() == [["rock"], [], ["pop"], ["jazz", "rock"]]
-    assert found.strings("split_official") == ["train", "train", "validation", "test"]
+    songs = Mtg(data=lists, unlabelled=True).catalog()
+    assert songs.strings("song_id") == ["track_0000141", "track_0000142", "track_0000243", "track_0000344"]
+    assert songs.column("labels").to_pylist() == [["rock"], [], ["pop"], ["jazz", "rock"]]
+    assert songs.strings("split_official") == ["train", "train", "validation", "test"]
 
 
 def test_the_thesis_songs_for_pre_training(shared_data: Path) -> None:
     """Those outside its 15 genres stand beside the 48,590 and change nothing for heads."""
-    found = from_catalog(Mtg(data=shared_data / "mtg-jamendo", unlabelled=True).catalog())
-    assert (len(found), found.left_out["without labels"]) == (48_590, 55_094 - 48_590)
+    songs = from_catalog(Mtg(data=shared_data / "mtg-jamendo", unlabelled=True).catalog())
+    assert (len(songs), songs.left_out["without labels"]) == (48_590, 55_094 - 48_590)
     plain = from_catalog(Mtg(data=shared_data / "mtg-jamendo").catalog())
-    np.testing.assert_array_equal(found.split("artist", 0), plain.split("artist", 0))
+    np.testing.assert_array_equal(songs.split("artist", 0), plain.split("artist", 0))

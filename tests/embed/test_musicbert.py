@@ -35,12 +35,12 @@ def tiny() -> MusicBert:
 
 def windows(*lengths: int, seed: int = 0, notes: int = NOTES) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    made = torch.full((len(lengths), notes, 8), PAD, dtype=torch.int16)
-    for window, length in zip(made, lengths, strict=True):
+    tokens = torch.full((len(lengths), notes, 8), PAD, dtype=torch.int16)
+    for window, length in zip(tokens, lengths, strict=True):
         for field, size in enumerate(SIZES):
             window[:length, field] = torch.randint(0, size, (length,), generator=generator)
         window[:length] = window[:length][torch.argsort(window[:length, 0])]
-    return made
+    return tokens
 
 
 def published_state(width: int = WIDTH, layers: int = LAYERS, inner: int = INNER) -> dict[str, Tensor]:
@@ -139,10 +139,10 @@ class TestPublishedWeights:
         backbone = tiny()
         backbone.load(tmp_path / "checkpoint.pt")
         batch = windows(12)
-        wanted = torch.zeros(batch.shape, dtype=torch.bool)
-        wanted[0, [2, 5]] = True
+        mask = torch.zeros(batch.shape, dtype=torch.bool)
+        mask[0, [2, 5]] = True
         with torch.inference_mode():
-            logits = backbone.module.predict(batch, wanted)
+            logits = backbone.module.predict(batch, mask)
         (vectors,) = reference(state, [batch[0, :12]])
         part = {key.removeprefix("encoder.").removeprefix("sentence_encoder."): value for key, value in state.items()}
         wide = F.linear(vectors, part["upsampling.0.weight"], part["upsampling.0.bias"]).reshape(14, 8, WIDTH)
@@ -202,13 +202,13 @@ class TestRepresentations:
         backbone = tiny()
         batch = windows(5, 30)
         with torch.inference_mode():
-            got = backbone.encode(batch)
-            for window, vector, length in zip(batch, got, (5, 30), strict=True):
+            vectors = backbone.encode(batch)
+            for window, vector, length in zip(batch, vectors, (5, 30), strict=True):
                 states = [state[0] for state in backbone.module.states(window[None])[0]]
                 means = [state[1 : 1 + length].mean(dim=0) for state in states]
                 expected = torch.cat([*means, states[-1][0], states[-1][1 : 1 + length].amax(dim=0)])
                 torch.testing.assert_close(vector, expected, atol=1e-6, rtol=1e-5)
-        assert got.shape == (2, *backbone.shape) == (2, 5 * WIDTH)
+        assert vectors.shape == (2, *backbone.shape) == (2, 5 * WIDTH)
 
     def test_alone_as_in_any_batch(self) -> None:
         backbone = tiny()
@@ -238,56 +238,56 @@ class TestRepresentations:
             assert len(vectors) == len(loaded)
 
 
-def rates(tokens: Tensor, hidden: Tensor, wanted: Tensor) -> tuple[float, float, float]:
+def rates(tokens: Tensor, hidden: Tensor, mask: Tensor) -> tuple[float, float, float]:
     """Of what is to be guessed: the shares that are hidden, changed, and left."""
-    there = wanted.sum()
-    masked = (hidden == HIDDEN) & wanted
-    kept = (hidden == tokens) & wanted
-    return float(masked.sum() / there), float((wanted & ~masked & ~kept).sum() / there), float(kept.sum() / there)
+    there = mask.sum()
+    masked = (hidden == HIDDEN) & mask
+    left = (hidden == tokens) & mask
+    return float(masked.sum() / there), float((mask & ~masked & ~left).sum() / there), float(left.sum() / there)
 
 
 class TestMasking:
     def test_whole_notes(self) -> None:
         torch.manual_seed(0)
         tokens = windows(*[1000] * 64).long()
-        hidden, wanted = hide_notes(tokens)
-        notes = wanted.any(dim=2)
-        assert torch.equal(notes, wanted.all(dim=2))
+        hidden, mask = hide_notes(tokens)
+        notes = mask.any(dim=2)
+        assert torch.equal(notes, mask.all(dim=2))
         count = 64_000
         deviation = (0.15 * 0.85 / count) ** 0.5
         assert abs(int(notes.sum()) / count - 0.15) < 4 * deviation
         together = (hidden == HIDDEN).sum(dim=2)
         assert set(together.unique().tolist()) == {0, 8}
-        masked, changed, kept = rates(tokens, hidden, wanted)
+        masked, changed, left = rates(tokens, hidden, mask)
         assert abs(masked - 0.8) < 4 * (0.8 * 0.2 / (0.15 * count)) ** 0.5
         same = sum(1 / size for size in SIZES) / 8  # a random value can be the true one
         assert abs(changed - 0.1 * (1 - same)) < 4 * (0.1 * 0.9 / (0.15 * count)) ** 0.5
-        assert abs(kept - 0.1 * (1 + same)) < 4 * (0.1 * 0.9 / (0.15 * count)) ** 0.5
-        assert torch.equal(hidden[~wanted], tokens[~wanted])
-        assert (hidden[wanted] < torch.tensor(SIZES).expand(tokens.shape)[wanted]).all()
+        assert abs(left - 0.1 * (1 + same)) < 4 * (0.1 * 0.9 / (0.15 * count)) ** 0.5
+        assert torch.equal(hidden[~mask], tokens[~mask])
+        assert (hidden[mask] < torch.tensor(SIZES).expand(tokens.shape)[mask]).all()
 
     def test_fields_by_bar_and_instrument(self) -> None:
         torch.manual_seed(0)
         tokens = windows(*[1000] * 32).long()
         tokens[..., 0][tokens[..., 0] != PAD] %= 8
         tokens[..., 2][tokens[..., 2] != PAD] %= 3
-        hidden, wanted = hide_bars(tokens)
+        hidden, mask = hide_bars(tokens)
         shares = []
-        for window, chosen, changed in zip(tokens, wanted, hidden, strict=True):
+        for window, masks, changed in zip(tokens, mask, hidden, strict=True):
             for bar in range(8):
                 for program in range(3):
                     unit = (window[:, 0] == bar) & (window[:, 2] == program)
-                    assert torch.equal(chosen[unit].all(dim=0), chosen[unit].any(dim=0))
+                    assert torch.equal(masks[unit].all(dim=0), masks[unit].any(dim=0))
                     masked = changed[unit] == HIDDEN
                     assert torch.equal(masked.all(dim=0), masked.any(dim=0))
-                    shares.append(chosen[unit].all(dim=0).float().mean())
+                    shares.append(masks[unit].all(dim=0).float().mean())
         assert abs(float(torch.stack(shares).mean()) - 0.15) < 4 * (0.15 * 0.85 / (len(shares) * 8)) ** 0.5
 
     def test_padding_is_never_chosen(self) -> None:
         tokens = windows(1, 3, 1000).long()
         for hide in (hide_notes, hide_bars):
-            hidden, wanted = hide(tokens)
-            assert not wanted[tokens == PAD].any()
+            hidden, mask = hide(tokens)
+            assert not mask[tokens == PAD].any()
             assert torch.equal(hidden == PAD, tokens == PAD)
 
     @pytest.mark.parametrize("name", ["masked", "masked-bar"])

@@ -64,30 +64,30 @@ def test_supervised_losses_by_hand() -> None:
             objective.output.weight.copy_(torch.eye(3))
             objective.output.bias.zero_()
         carried = torch.from_numpy(given.carried).float()
-        got = objective(windows, carried).item()
+        result = objective(windows, carried).item()
         if given is one:
             expected = ((math.log(math.e + 2) - 1) + math.log(math.e**2 + 2)) / 2
         else:
             up, down = (lambda x: math.log1p(math.exp(-x))), (lambda x: math.log1p(math.exp(x)))
             expected = (up(1) + up(0) + down(0) + down(0) + down(2) + up(0)) / 6
-        assert got == pytest.approx(expected, abs=1e-6)
+        assert result == pytest.approx(expected, abs=1e-6)
     with pytest.raises(RequestError, match="two labels"):
         Supervised(nn.Identity(), 3, labels([1], [1]), Training())
 
 
 def hide_every_second(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Every second token's first field."""
-    wanted = torch.zeros_like(tokens, dtype=torch.bool)
-    wanted[:, ::2, 0] = True
-    return torch.where(wanted, 9, tokens), wanted
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[:, ::2, 0] = True
+    return torch.where(mask, 9, tokens), mask
 
 
 class Chain(nn.Module):
     """Predicts the hidden field of `hide_every_second` with odds of 11 to 9."""
 
-    def predict(self, tokens: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        assert bool((tokens[wanted] == 9).all())
-        right = torch.zeros(int(wanted[..., 0].sum()), 10)
+    def predict(self, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert bool((tokens[mask] == 9).all())
+        right = torch.zeros(int(mask[..., 0].sum()), 10)
         right[:, 4] = math.log(11)
         return right, torch.empty(0, 10)
 
@@ -102,16 +102,16 @@ def test_of_the_chosen_80_per_cent_are_masked_and_10_drawn() -> None:
     torch.manual_seed(0)
     tokens = torch.stack([torch.full((100_000,), 5), torch.full((100_000,), 7)], dim=1)
     draw, sizes = torch.rand(tokens.shape), torch.tensor([100, 200])
-    got, chosen = corrupt(tokens, draw, mask=-2, sizes=sizes)
-    assert abs(chosen.float().mean() - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 200_000)
-    assert torch.equal(got[~chosen], tokens[~chosen])
+    result, picks = corrupt(tokens, draw, mask=-2, sizes=sizes)
+    assert abs(picks.float().mean() - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 200_000)
+    assert torch.equal(result[~picks], tokens[~picks])
     for field in (0, 1):
-        held = got[chosen[:, field], field]
-        masked, kept = (held == -2), (held == tokens[0, field])
+        held = result[picks[:, field], field]
+        masked, same = (held == -2), (held == tokens[0, field])
         spread = 4 / math.sqrt(len(held))
         assert abs(masked.float().mean() - 0.8) < 0.4 * spread
-        assert abs(kept.float().mean() - 0.1 * (1 + 1 / sizes[field])) < 0.3 * spread
-        drawn = held[~masked & ~kept]
+        assert abs(same.float().mean() - 0.1 * (1 + 1 / sizes[field])) < 0.3 * spread
+        drawn = held[~masked & ~same]
         assert drawn.min() == 0
         assert drawn.max() == sizes[field] - 1
 

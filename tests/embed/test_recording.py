@@ -180,7 +180,7 @@ def test_an_ordinary_file_is_left_as_it_is(tmp_path: Path, name: str) -> None:
             assert duration_s(tmp_path / name) == 3.0
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.aiff", "a.au", "a.w64", "a.rf64"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.aiff", "a.au", "a.w64", "a.rf64", "a.caf"])
 def test_a_file_that_ends_early_is_read_and_noted(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     data = write(path, music(RATE_HZ, 20.0))
@@ -288,9 +288,9 @@ def test_formats_that_ffmpeg_decodes(tmp_path: Path, name: str) -> None:
 @needs_ffmpeg
 def test_long_recordings_are_decoded_again_for_each_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encoded(tmp_path / "a.m4a", music(RATE_HZ, 6.0))
-    kept = load(path)[0]
+    windows = load(path)[0]
     monkeypatch.setattr(ffmpeg, "_KEPT_SAMPLES", 1000)
-    np.testing.assert_array_equal(load(path)[0], kept)
+    np.testing.assert_array_equal(load(path)[0], windows)
 
 
 @needs_ffmpeg

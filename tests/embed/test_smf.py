@@ -9,10 +9,11 @@ from pathlib import Path
 
 import mido
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from stages.embed.inputs import remarks
+from stages.embed.inputs import score as score_module
 from stages.embed.inputs.score import Score, read_score
 from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, rewritten
 from store.errors import ClipError
@@ -33,9 +34,9 @@ def read(tmp_path: Path):
     def score(data: bytes, *, every_note: bool = False) -> tuple[Counter[Note], list[str]]:
         (tmp_path / "song.mid").write_bytes(data)
         with remarks() as told:
-            found = notes(read_score(tmp_path / "song.mid", every_note=every_note))
+            counts = notes(read_score(tmp_path / "song.mid", every_note=every_note))
         assert all(kind == "mended" for kind, _ in told)
-        return found, [reason for _, reason in told]
+        return counts, [reason for _, reason in told]
 
     return score
 
@@ -76,15 +77,15 @@ def test_odd_files_hold_the_notes_of_the_plain_one(read, oddity: str) -> None:
     expected, none = read(SONG)
     assert not none
     assert len(expected) == 9
-    found, told = read(ODDITIES[oddity])
-    assert found == expected
+    counts, told = read(ODDITIES[oddity])
+    assert counts == expected
     assert told or "text" in oddity  # which symusic reads as it is
 
 
 def test_values_above_127_are_clamped_as_mido_clamps_them(read) -> None:
     data = midi([b"\0\xb0\x07\xc8", on(0, 60, 200), off(480, 60), on(0, 0xF5), off(480, 0xF5)])
-    found, told = read(data)
-    assert found == Counter({(0, 480, 60, 127, False): 1, (480, 960, 127, 90, False): 1})
+    counts, told = read(data)
+    assert counts == Counter({(0, 480, 60, 127, False): 1, (480, 960, 127, 90, False): 1})
     assert "Get control_value=200" in told[0]
 
 
@@ -121,12 +122,12 @@ def test_rewriting_keeps_what_any_spelling_says(tmp_path: Path, events: list, lo
 
 
 def timed(file: mido.MidiFile) -> list:
-    now, found = 0, []
+    now, counts = 0, []
     for message in file.tracks[0]:
         now += message.time
         if message.type == "note_on":
-            found.append((message.copy(time=0), now))
-    return found
+            counts.append((message.copy(time=0), now))
+    return counts
 
 
 def transcribed(events: list[tuple[int, int, int, int]]) -> Counter[Note]:
@@ -135,7 +136,7 @@ def transcribed(events: list[tuple[int, int, int, int]]) -> Counter[Note]:
     A note-off ends every note of its channel and pitch that began before it. Those that begin with it sound on where it
     ended others, and are lost where it ended none.
     """
-    found: Counter[Note] = Counter()
+    counts: Counter[Note] = Counter()
     begun: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     now = 0
     for delta, channel, pitch, velocity in events:
@@ -145,10 +146,10 @@ def transcribed(events: list[tuple[int, int, int, int]]) -> Counter[Note]:
             continue
         notes = begun.pop((channel, pitch), [])
         ended = [note for note in notes if note[0] != now]
-        found.update((start, now, pitch, loud, channel == 9) for start, loud in ended)
+        counts.update((start, now, pitch, loud, channel == 9) for start, loud in ended)
         if ended and len(ended) < len(notes):
             begun[channel, pitch] = [note for note in notes if note[0] == now]
-    return found
+    return counts
 
 
 NOTES = st.lists(
@@ -188,21 +189,21 @@ def test_real_songs_keep_every_note(shared_data: Path) -> None:
                     for wait, message in waits(track)
                 ]
             )
-        found = notes(read_score(path, every_note=True))
-        assert found == expected
-        total += sum(found.values())
+        counts = notes(read_score(path, every_note=True))
+        assert counts == expected
+        total += sum(counts.values())
     assert total > 30_000
 
 
 def waits(track: mido.MidiTrack) -> list:
     """Notes on and off with the ticks since the one before."""
-    found, wait = [], 0
+    counts, wait = [], 0
     for message in track:
         wait += message.time
         if message.type in ("note_on", "note_off"):
-            found.append((wait, message))
+            counts.append((wait, message))
             wait = 0
-    return found
+    return counts
 
 
 def test_real_files_that_the_parser_refuses(shared_data: Path) -> None:
@@ -243,6 +244,43 @@ def test_tracks_that_the_header_does_not_count(tmp_path: Path, tracks: int) -> N
     with remarks() as kinds:
         assert len(read_score(path)) == 2
     assert [kind for kind, _ in kinds] == ["mended"]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lead=st.binary(max_size=200).filter(lambda lead: b"MThd" not in lead),
+    more=st.binary(max_size=30),
+    is_riff=st.booleans(),
+    longer=st.integers(-6, 40),
+    counted=st.integers(0, 3),
+)
+def test_odd_wrapping_counts_and_lengths_together(
+    read, lead: bytes, more: bytes, is_riff: bool, longer: int, counted: int
+) -> None:
+    data = with_last_length(SONG, longer)
+    data = data[:7] + bytes([6 + len(more)]) + data[8:10] + counted.to_bytes(2, "big") + data[12:14] + more + data[14:]
+    if is_riff:
+        data = b"RIFF" + struct.pack("<I", len(data) + 12) + b"RMIDdata" + struct.pack("<I", len(data)) + data
+    else:
+        assume(not lead.startswith((b"ID3", b"\x1f\x8b")) and lead[4:8] != b"ftyp")
+        data = lead + data
+    try:
+        counts, told = read(data)
+    except ClipError as error:
+        assert error.kind == "truncated"  # noqa: PT017
+        assert longer > 0
+        return
+    assert counts == read(SONG)[0]
+    assert bool(told) == bool(is_riff or lead or more or longer or counted < 3)
+
+
+@pytest.mark.parametrize("every_note", [False, True])
+def test_notes_that_nothing_ends_are_not_looked_for(read, monkeypatch: pytest.MonkeyPatch, *, every_note: bool) -> None:
+    """However many there are: going through a file event by event takes seconds for each MiB."""
+    monkeypatch.setattr(score_module, "rewritten", lambda *_, **__: pytest.fail("went through the events"))
+    data = midi([on(0, 60, 50), off(10, 60), *(on(1, 60 + i % 3, 64) for i in range(20_000))])
+    counts, told = read(data, every_note=every_note)
+    assert (sum(counts.values()), told) == (1, [])
 
 
 def test_a_track_whose_header_says_that_it_is_empty(tmp_path: Path) -> None:

@@ -40,15 +40,15 @@ def test_mel_power_is_librosas(mel: Mel) -> None:
         norm=None if htk else "slaney",
         pad_mode="reflect" if htk else "constant",
     )
-    got = mel_spectrogram(mel)(torch.from_numpy(samples)).numpy()
-    assert got.shape == (2, mel.bands, mel.frames(samples.shape[1]))
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-8 * expected.max())
+    values = mel_spectrogram(mel)(torch.from_numpy(samples)).numpy()
+    assert values.shape == (2, mel.bands, mel.frames(samples.shape[1]))
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-8 * expected.max())
 
 
 def test_filters_are_librosas() -> None:
     expected = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=96, fmin=0, fmax=8_000, htk=True, norm=None)
-    got = mel_spectrogram(HTK).get_buffer("mel_scale.fb").numpy().T
-    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+    values = mel_spectrogram(HTK).get_buffer("mel_scale.fb").numpy().T
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_decibels_are_librosas_and_a_clip_does_not_depend_on_its_batch() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages.embed.datasets.table import FeatureTable
 from stages.embed.inputs.features import FeatureRows
@@ -98,8 +100,8 @@ def test_the_same_table_in_every_format(tmp_path: Path) -> None:
         assert same.equals(catalogs[0].table.drop_columns(["path", "source"]))
     for suffix in (".csv", ".tsv", ".parquet", ".h5"):
         rows = FeatureRows(tmp_path / f"t{suffix}", ["tempo", "loud"]).take(slice(0, 3))
-        wanted = np.float32([[120.5, -7.25], [98.0, np.nan], [1e-3, 3.0]])
-        assert np.array_equal(rows, wanted, equal_nan=True)
+        expected = np.float32([[120.5, -7.25], [98.0, np.nan], [1e-3, 3.0]])
+        assert np.array_equal(rows, expected, equal_nan=True)
 
 
 def test_two_dimensional_features(tmp_path: Path) -> None:
@@ -160,9 +162,9 @@ def test_another_choice_of_features_is_no_other_song(tmp_path: Path) -> None:
     """What marks a row is all its numbers, so that they may be chosen anew; a change in any of them is seen."""
     path = tmp_path / "songs.csv"
     rows = by_song(read(path, TEXT))
-    chosen = read(path, columns="features=year")
-    assert chosen.info.features == ("year",)
-    assert {song: row["source"] for song, row in by_song(chosen).items()} == {
+    subset = read(path, columns="features=year")
+    assert subset.info.features == ("year",)
+    assert {song: row["source"] for song, row in by_song(subset).items()} == {
         song: row["source"] for song, row in rows.items()
     }
     changed = by_song(read(path, TEXT.replace("120.5", "121"), columns="features=year"))
@@ -190,8 +192,7 @@ def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("Artist,Genre,x\nA,l,1\n", "--columns artist=Artist,labels=Genre"),
-        ("artist,labels,x\nA,l,1\nA,,2\n", "line 3: labels is empty"),
-        ("artist,labels,x\nA,l,1\nA,|,2\n", "line 3: labels is empty"),
+        ("artist,labels,x\nA,nan,1\nA,|,2\n", r"labels gives no label to any of the songs \(2\)"),
         ("artist,labels,x\nA,l,1\nA,l\n", "line 3: 2 columns where the header has 3"),
         ('artist,labels,x\n"A\nB",l,1\nA,l\n', "line 4: 2 columns"),
         ("artist,labels,x,x\nA,l,1,2\n", "more than one column 'x'"),
@@ -278,3 +279,35 @@ def test_classic_hits(shared_data: Path) -> None:
     assert {"Year", "Duration", "Popularity"} < set(catalog.info.features)
     rows = FeatureRows(path, catalog.info.features).take(slice(0, len(catalog)))
     assert np.isfinite(rows).all()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(["rock", "", "nan", "-", None]), min_size=1, max_size=9), st.booleans(), st.integers(1, 3)
+)
+def test_songs_without_a_label_are_left_out_and_counted(
+    tmp_path: Path, labels: list[str | None], unlabelled: bool, rows: int
+) -> None:
+    """In whichever row of a song it stands, and whoever says that there is none."""
+    table = {"song": [], "artist": [], "labels": [], "a": []}  # type: dict[str, list[Any]]
+    for i, label in enumerate(labels):
+        for row in range(rows):
+            values = (f"s{i}", "A" if row == 0 else None, label if row == rows - 1 else "", i + row / 8)
+            for column, value in zip(table.values(), values, strict=True):
+                column.append(value)
+    pq.write_table(pa.table({**table, "labels": pa.array(table["labels"], pa.string())}), tmp_path / "t.parquet")
+    count = labels.count("rock")
+    path = str(tmp_path / "t.parquet")
+    if not count and not unlabelled:
+        with pytest.raises(RequestError, match=r"labels gives no label to any of the songs"):
+            FeatureTable(table=path, name="own", columns="features=a").catalog()
+        return
+    catalog = FeatureTable(table=path, name="own", columns="features=a", unlabelled=unlabelled).catalog()
+    songs = {f"s{i}": [label] if label == "rock" else [] for i, label in enumerate(labels)}
+    rows_of = catalog.table.to_pylist()
+    assert {row["song_id"]: row["labels"] for row in rows_of} == {k: v for k, v in songs.items() if v or unlabelled}
+    assert {row["artist_id"] for row in rows_of} == {"A"}  # which the first row of a song says for all of them
+    left_out = 0 if unlabelled else len(labels) - count
+    assert sum(
+        f"{left_out} of " in text and "left out: labels has no label" in text for text in catalog.info.notes
+    ) == (left_out > 0)

@@ -110,10 +110,10 @@ def run(
     torch.manual_seed(0)
     toy = kind()
     names, carried = columns.labels(songs)
-    made = toy.objectives()[objective](Labels(tuple(names), carried))
-    done = train(
+    loss = toy.objectives()[objective](Labels(tuple(names), carried))
+    training = train(
         toy,
-        made,
+        loss,
         ClipTable(songs, toy.input),
         train_rows=np.array(rows),
         validation_rows=np.arange(8),
@@ -124,7 +124,7 @@ def run(
         device=device,
         workers=workers,
     )
-    return done, read_state_dict(out)
+    return training, read_state_dict(out)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -134,13 +134,13 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize(("objective", "chance"), [("supervised", np.log(3)), ("contrastive", np.log(8))])
 def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objective: str, chance: float) -> None:
     settings = Training(epochs=25, batch=8, learning_rate=0.02)
-    done, weights = run(songs, tmp_path / "toy.pt", settings, objective=objective)
-    losses = [line["loss"] for line in done.log]
+    training, weights = run(songs, tmp_path / "toy.pt", settings, objective=objective)
+    losses = [line["loss"] for line in training.log]
     assert losses[-1] < 0.6 * losses[0]
-    best = done.log[done.best_epoch - 1]
-    assert best["validation_loss"] == min(line["validation_loss"] for line in done.log)
+    best = training.log[training.best_epoch - 1]
+    assert best["validation_loss"] == min(line["validation_loss"] for line in training.log)
     assert best["validation_loss"] < (0.3 if objective == "supervised" else 0.8) * chance
-    assert done.unread == 1
+    assert training.unread == 1
     toy = Toy()
     toy.load(tmp_path / "toy.pt")
     assert same(toy.module.state_dict(), weights)
@@ -150,7 +150,7 @@ def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objec
     assert not {key for key in held["output"] if key.startswith("network")}
     log = (tmp_path / "toy.pt.csv").read_text().splitlines()
     assert log[0].startswith("epoch,loss,validation_loss")
-    assert len(log) == 1 + len(done.log)
+    assert len(log) == 1 + len(training.log)
     assert not (tmp_path / "toy.pt.resume").exists()
 
 
@@ -197,8 +197,8 @@ def test_bf16_is_refused_on_a_cpu(songs: Catalog, tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, and bf16 runs on no CPU")
 def test_it_learns_in_bf16_and_keeps_32_bits(songs: Catalog, tmp_path: Path) -> None:
     settings = Training(epochs=10, batch=8, learning_rate=0.02, precision="bf16")
-    done, weights = run(songs, tmp_path / "toy.pt", settings, device=torch.device("cuda"))
-    assert done.log[-1]["loss"] < 0.6 * done.log[0]["loss"]
+    training, weights = run(songs, tmp_path / "toy.pt", settings, device=torch.device("cuda"))
+    assert training.log[-1]["loss"] < 0.6 * training.log[0]["loss"]
     assert {weight.dtype for weight in weights.values() if weight.is_floating_point()} == {torch.float32}
 
 
@@ -212,11 +212,11 @@ def test_workers_change_nothing_and_the_seed_does(songs: Catalog, tmp_path: Path
 
 def test_it_stops_early_and_at_the_last_step(songs: Catalog, tmp_path: Path) -> None:
     still = Training(epochs=50, batch=8, learning_rate=1e-12, patience=2, schedule="constant")
-    done, _ = run(songs, tmp_path / "a.pt", still)
-    assert len(done.log) < 10
-    assert len(done.log) - done.best_epoch == 2
-    done, _ = run(songs, tmp_path / "b.pt", Training(steps=7, batch=8))
-    assert len(done.log) == 2  # of five updates each: the second is cut short
+    training, _ = run(songs, tmp_path / "a.pt", still)
+    assert len(training.log) < 10
+    assert len(training.log) - training.best_epoch == 2
+    training, _ = run(songs, tmp_path / "b.pt", Training(steps=7, batch=8))
+    assert len(training.log) == 2  # of five updates each: the second is cut short
 
 
 def test_a_disk_s_error_costs_one_clip(songs: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

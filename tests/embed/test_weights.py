@@ -152,3 +152,13 @@ def test_an_archive_whose_names_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
         read_state_dict(path)
+
+
+def test_an_archive_that_goes_on_on_another_disk(tmp_path: Path) -> None:
+    path = saved(tmp_path, network().state_dict())
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end - 20 : end] = b"PK\x06\x07" + b"\x01" + bytes(11) + b"\x02\0\0\0"  # where that of large archives is
+    path.write_bytes(data)
+    with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
+        read_state_dict(path)

@@ -32,6 +32,28 @@ def test_steps_are_those_of_pytorch() -> None:
             torch.testing.assert_close(mine, wanted, atol=0, rtol=0)
 
 
+def test_weight_decay_is_that_of_adamw_on_matrices() -> None:
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    theirs = copy.deepcopy(ours)
+    groups = [
+        {
+            "params": [weight for weight in theirs.parameters() if (weight.dim() > 1) == decays],
+            "weight_decay": 2.0 * decays,
+        }
+        for decays in (True, False)
+    ]
+    here, there = Adam(ours.parameters(), 0.01, weight_decay=2.0), torch.optim.AdamW(groups, lr=0.01)
+    for _ in range(20):
+        x = torch.randn(8, 5)
+        for network, optimizer in ((ours, here), (theirs, there)):
+            optimizer.zero_grad()
+            network(x).square().sum().backward()
+            optimizer.step()
+    for mine, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, wanted, atol=1e-6, rtol=1e-5)
+
+
 def test_no_compiler_is_imported() -> None:
     code = (
         "import sys, torch; from stages.head.training.adam import Adam; w = torch.nn.Parameter(torch.ones(3)); "

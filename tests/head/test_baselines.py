@@ -64,3 +64,17 @@ def test_each_is_a_row_better_than_nothing(multi: bool, monkeypatch: pytest.Monk
     least = main.measure(data.labels[split == 2], nothing.chosen)
     assert all(row.scores[0][main.name] > least + 0.1 for row in rows)
     assert all(row.transductive for row in rows)
+
+
+def test_a_label_of_a_single_training_clip_is_no_error() -> None:
+    data = make_collection(songs=120, clips=1)
+    split = data.split("random", 0)
+    labels = data.labels.copy()
+    labels[:, 0] = np.arange(len(data)) == np.flatnonzero(split == 0)[0]
+    data = replace(data, labels=labels)
+    for name in baselines.CLASSIFIERS:
+        score = baselines._scores(
+            data, split, baselines.CLASSIFIERS[name], 0.1, *baselines.features(data, split, "song", 0)
+        )
+        assert score.shape == data.labels.shape
+        assert ((score >= 0) & (score <= 1)).all()

@@ -9,18 +9,21 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import bootstrap, interval, p_value
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, interval, p_value
 from stages.head.scores.metrics import confusion
-from stages.head.scores.task import MULTI_LABEL, SINGLE_LABEL, TASKS, Task
+from stages.head.scores.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, Task
 
-Bools = NDArray[np.bool_]
+Truth = NDArray[Any]
 ARTIST = np.random.default_rng(1).integers(-1, 30, 300)
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
-def draw(task: Task, right: float = 0.7) -> tuple[Bools, Bools]:
-    """Truth and decisions [300, 4] that agree as often as ``right`` says, and by chance."""
+def draw(task: Task, right: float = 0.7) -> tuple[Truth, Truth]:
+    """Truth and decisions [300, 4] that agree as often as ``right`` says, and by chance; or numbers [300, 1]."""
     rng = np.random.default_rng(0)
+    if task == REGRESSION:
+        number, noise = 50 + 10 * rng.standard_normal((2, 300, 1))
+        return number, right * number + (1 - right) * noise
     if task == MULTI_LABEL:
         truth = rng.random((300, 4)) < 0.4
         return truth, np.where(rng.random(truth.shape) < right, truth, ~truth)
@@ -29,7 +32,7 @@ def draw(task: Task, right: float = 0.7) -> tuple[Bools, Bools]:
     return np.eye(4, dtype=bool)[true], np.eye(4, dtype=bool)[chosen]
 
 
-def resample(task: Task, *runs: tuple[Bools, Bools]) -> NDArray[np.float64]:
+def resample(task: Task, *runs: tuple[Truth, Truth]) -> NDArray[np.float64]:
     rows = bootstrap(task, np.stack([task.tally(*run) for run in runs]), ARTIST, resamples=1000)
     assert rows is not None
     return rows
@@ -66,6 +69,17 @@ def test_paired_tests_see_what_is_there_and_nothing_else() -> None:
     rows = resample(SINGLE_LABEL, better, worse, worse)
     assert p_value(rows[0] - rows[1]) < 0.01
     assert p_value(rows[1] - rows[2]) == 1.0
+
+
+@EVERY_TASK
+def test_the_best_is_named_where_it_leads_beyond_noise(task: Task) -> None:
+    runs = [draw(task, 0.5), draw(task, 0.9), draw(task, 0.7)]
+    rows = resample(task, *runs)
+    scores = np.array([task.main.measure(*run) for run in runs])
+    assert best_beyond_noise(scores, rows) == 1
+    assert best_beyond_noise(scores[[0, 1, 1]], rows[[0, 1, 1]]) is None  # two that decide alike
+    assert best_beyond_noise(scores[:1], rows[:1]) is None
+    assert best_beyond_noise(scores, None) is None
 
 
 def test_one_artist_tells_nothing_of_others() -> None:

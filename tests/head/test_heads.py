@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import typing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from stages.head.heads import Draw, Head
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.heads.artist import Artist
 from stages.head.heads.gnn import Gnn
+from stages.head.options import resolve
 from stages.head.random import bits
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings, keys
-from stages.head.testing import HeadTests
+from stages.head.testing import HeadTests, through_a_store
 from stages.head.training import stretches
 from stages.head.training.threads import keep_freed_memory, multiply_adds, takes_one_thread
 from stages.splits.regimes import Split
@@ -156,6 +158,27 @@ def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     best = evaluate(trained.prediction, made, np.where(part == 1, 2, -1))["micro_f1"]
     assert best == pytest.approx(max(scores)[0])
+
+
+def test_checkpoints_of_one_training_are_its_best_epochs(made: Collection, tmp_path: Path) -> None:
+    """They cost no other epoch, and come back from the files of a run as the networks of an ensemble do."""
+    part = made.split("random", 0)
+    changes = {**QUICK, "epochs": 12, "learning_rate": 0.05, "threshold": "fixed"}
+    alone = train(registry.find("head", "song"), made, part, **changes)
+    trained = train(registry.find("head", "song"), made, part, **changes, checkpoints=3)
+    assert trained.history == alone.history
+    assert torch.equal(trained.state["song.weight"], alone.state["song.weight"])
+    ranks = [(epoch["validation"], -epoch["validation_loss"]) for epoch in trained.history]
+    order = sorted(range(len(ranks)), key=lambda epoch: ranks[epoch], reverse=True)  # of equals the first
+    assert [each.best_epoch - 1 for each in (trained, *trained.others)] == order[:3]
+    head = registry.find("head", "song")
+    settings, configs = resolve([head], {"epochs": "4", "hidden": "8", "checkpoints": "3"})
+    (fitted,) = fit(head, made, part, configs[head], settings, 0, CPU)
+    assert len(fitted.networks) == 3
+    scores = np.mean([network.prediction.score for network in fitted.networks], axis=0)
+    np.testing.assert_allclose(fitted.prediction.score, scores, atol=1e-6)
+    restored = through_a_store(tmp_path, head, made, part, fitted)
+    np.testing.assert_allclose(restored.score(made, part).score, fitted.prediction.score, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.head.collection import Collection
 from stages.head.heads.linear import Linear
+from stages.head.training import solver
 from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
 from tests.head.conftest import make_collection, train
@@ -43,6 +44,20 @@ def reference(data: Collection, part: Split, l2: float) -> tuple[np.ndarray, np.
         return model.coef_, model.intercept_
     fits = [model.fit(x, column) and (model.coef_[0], model.intercept_[0]) for column in truth.T]
     return np.stack([weight for weight, _ in fits]), np.array([bias for _, bias in fits])
+
+
+@pytest.mark.parametrize("multi", [True, False])
+def test_of_wide_inputs_it_finds_the_minimum_by_the_largest_eigenvalues(
+    multi: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solver, "_WIDE", 10)
+    monkeypatch.setattr(solver, "_LEADING", 4)
+    data = make_collection(songs=300, multi=multi)
+    part = data.split("random", 0)
+    trained = train(Linear, data, part, l2=0.01)
+    ours = trained.state["weight"].double().numpy(), trained.state["bias"].double().numpy()
+    best = objective(data, part, *reference(data, part, 0.01), 0.01)
+    assert objective(data, part, *ours, 0.01) == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.parametrize("multi", [True, False])

@@ -187,7 +187,7 @@ def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFi
 def test_sides_are_read_from_the_catalog() -> None:
     import pyarrow as pa
 
-    from stages.head.open import _sides
+    from store.columns import targets
 
     class Catalog:
         def __init__(self, rows: list[list[tuple[str, float]] | None]) -> None:
@@ -199,10 +199,10 @@ def test_sides_are_read_from_the_catalog() -> None:
         def __len__(self) -> int:
             return len(self.targets)
 
-    found = _sides(Catalog([[("bpm", 1.0)], None, [("bpm", 100.0), ("year", 1990.0)], [], [("year", 2000.0)]]))
+    found = targets(Catalog([[("bpm", 1.0)], None, [("bpm", 100.0), ("year", 1990.0)], [], [("year", 2000.0)]]))
     np.testing.assert_array_equal(found["bpm"], [np.nan, 100, np.nan, np.nan])
     np.testing.assert_array_equal(found["year"], [np.nan, 1990, np.nan, 2000])
-    assert _sides(Catalog([None, None, None])) == {}
+    assert targets(Catalog([None, None, None])) == {}
 
 
 @settings(max_examples=40)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 
+ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small
+
 
 @dataclass
 class Ran:
@@ -29,12 +31,16 @@ class Ran:
 
 @dataclass
 class Encore:
-    """``encore ARGS --store STORE`` in this process; a traceback on the screen fails the test."""
+    """``encore ARGS --store STORE`` in this process; a traceback on the screen fails the test.
+
+    ``compare`` takes one test part, as on a large collection, unless a test names --folds.
+    """
 
     store: Path
 
     def __call__(self, *args: object, code: int = 0) -> Ran:
-        result = CliRunner().invoke(app, [*map(str, args), "--store", str(self.store)])
+        more = ONE_PART if args[:1] == ("compare",) and "--folds" not in args else ()
+        result = CliRunner().invoke(app, [*map(str, args), *more, "--store", str(self.store)])
         ran = Ran(result.exit_code, result.stdout, result.stderr)
         assert "Traceback" not in ran.err + ran.out
         assert ran.code == code, f"exit code {ran.code}:\n{ran.out}\n{ran.err}"
@@ -44,6 +50,13 @@ class Encore:
 @pytest.fixture
 def encore(tmp_path: Path) -> Encore:
     return Encore(tmp_path / "stores")
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Any:
+    from tests.pipeline.browser import open_browser
+
+    return open_browser(tmp_path)
 
 
 @pytest.fixture

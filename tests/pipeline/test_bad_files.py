@@ -165,8 +165,34 @@ def test_every_file_that_is_not_read_is_listed_with_its_reason(
     assert "give --failures --csv" in encore("store", "show", "own", "--csv", code=2).err
     again = encore(*args, "--json").json
     assert again["noted"] == report["noted"]
+    assert again["already_there"]
+    assert again["failed"] == report["failed"]
     followed = encore(*args, "--follow-links", "--json").json
     assert followed["failed"] == {key: n for key, n in report["failed"].items() if key != "not-followed"}
+
+
+def test_what_ffmpeg_reads_is_tried_again_once_it_is_there(
+    encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, programs = tmp_path / "songs", tmp_path / "bin"
+    root.mkdir()
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    soundfile.write(root / "a.wav", 0.3 * np.sin(np.arange(32_000) * 0.2), 16_000)
+    (root / "b.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (root / "c.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (root / "songs.csv").write_text("file,labels\na.wav,x\nb.m4a,x\nc.jpg,x\n")
+    args = ("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--backbone", "mfcc")
+    assert encore(*args, "--json").json["failed"] == {"not-supported": 2}
+    assert "is already there; nothing was encoded" in encore(*args).out
+    (programs / "ffmpeg").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "ffmpeg").chmod(0o755)
+    with_ffmpeg = encore(*args, "--json").json
+    assert with_ffmpeg["failed"] == {"not-supported": 1, "damaged": 1}
+    assert encore(*args, "--json").json["already_there"]
+    soundfile.write(root / "c.jpg", 0.3 * np.sin(np.arange(32_000) * 0.2), 16_000, format="WAV")
+    changed = encore(*args, "--json").json
+    assert (changed["encoded"], changed["failed"]) == (1, {"damaged": 1})
 
 
 def test_failed_rows_of_a_table_can_be_traced(encore: Encore, tmp_path: Path) -> None:

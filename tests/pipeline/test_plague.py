@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.pipeline.conftest import Encore
 from tests.plague import SONGS, Song
 
 _COLUMNS = "file=Path,artist=Artist Name(s),labels=Genre,targets=BPM"
+_NO_FILES = ("folder", "gone", "picture")  # what stands in the table, and is no song in the folder
 _QUICK = ("--backbone", "mfcc", "--set", "window_s=2")
 
 
@@ -86,6 +88,30 @@ def test_heads_are_compared(collection: Collection) -> None:
     rows = collection.encore(*args).json
     assert [row["mode"] for row in rows] == ["song", "gnn"]
     assert all(0 <= row["metrics"]["accuracy"]["mean"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("given", ["a table", "folders"])
+def test_a_head_answers_for_every_song_or_says_why_not(collection: Collection, given: str) -> None:
+    """Of a table, for each of its rows; of a folder, for what lies there and is called as songs are."""
+    collection.encore("head", "own", "--mode", "song", "--set", "epochs=2", "--json")
+    root = collection.folder / "songs"
+    artists = ("--table", collection.folder / "songs.csv", "--columns", _COLUMNS.rpartition(",targets")[0])
+    ran = collection.encore(
+        *("predict", root, "--head", "own/song", "--json"), *(artists if given == "a table" else ()), code=1
+    )
+    songs = {
+        unicodedata.normalize("NFC", Path(song["file"]).relative_to(root).as_posix()) for song in ran.json["songs"]
+    }
+    reasons = {
+        unicodedata.normalize("NFC", Path(file).relative_to(root).as_posix()): reason
+        for file, reason in ran.json["failures"].items()
+    }
+    named = [song for song in collection.songs if given == "a table" or plague.kind(song) not in _NO_FILES]
+    assert len(songs) + len(reasons) == len(named)
+    assert songs == {song.path for song in named if song.fate in ("encoded", "not-followed")}  # links of one's own
+    fates = Counter(reason.partition(":")[0] for reason in reasons.values())
+    assert fates == Counter(song.fate for song in named if song.path not in songs)
+    assert {song["artist"] for song in ran.json["songs"]} <= {None, *(s.artists[0] for s in named if s.artists)}
 
 
 def test_a_folder_without_a_table(collection: Collection) -> None:

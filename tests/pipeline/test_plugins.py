@@ -19,7 +19,7 @@ from pipeline.dataset_options import own_options
 from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
-from tests.pipeline.conftest import Encore
+from tests.pipeline.conftest import ONE_PART, Encore
 from tests.pipeline.test_resume import KILLED, ROOT, embed, held, runs_of
 
 MAIN = "from pipeline.cli import main\nmain()"
@@ -261,7 +261,19 @@ def test_a_head_that_draws_from_torchs_generators_is_repeatable(tmp_path: Path, 
     site = tmp_path / "site"
     install(site, "[encore.heads]\nnoisy = noisy:Noisy\n")
     (site / "noisy.py").write_text(NOISY)
-    command = ("compare", "hits", "--modes", "noisy,song", "--seeds", "2", "--set", "epochs=6", "--set", "batch=64")
+    command = (
+        "compare",
+        "hits",
+        "--modes",
+        "noisy,song",
+        "--seeds",
+        "2",
+        *ONE_PART,
+        "--set",
+        "epochs=6",
+        "--set",
+        "batch=64",
+    )
 
     def trained(name: str, *scripts: str, threads: int = 1) -> dict[str, object]:
         encore = Encore(tmp_path / name)

@@ -80,7 +80,7 @@ def test_keys_of_the_documents(encore: Encore, several_csv: Path) -> None:
         ("artist", "at least half"),
     ]
     words = "dataset synthetic backbone mode rule regime seeds members threshold transductive neighbours remark metrics"
-    assert {*words.split(), "train_seconds", "overlap", "paper", "saved"} == set(rows[0])
+    assert {*words.split(), "interval", "tuned", "train_seconds", "overlap", "paper", "saved"} == set(rows[0])
     assert rows[0]["metrics"].keys() == {"micro_f1", "macro_f1", "subset_accuracy", "roc_auc", "pr_auc"}
     document = encore("report", "hits", "--json").json
     words = "dataset synthetic representation regime neighbours seeds metric labels label_clips ensemble other_settings"

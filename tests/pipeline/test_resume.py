@@ -22,7 +22,7 @@ from stages.head.training import loop as training
 from stages.head.training.processes import ALONE
 from store.layout import Store
 from store.runs import RunFolder
-from tests.pipeline.conftest import Encore
+from tests.pipeline.conftest import ONE_PART, Encore
 from tests.processes import COMMAND, Process, together
 
 QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
@@ -48,12 +48,12 @@ KILLED_MEMBER = """
 import os, signal
 from stages.head.training import loop as train
 from stages.head.fit import network_seed
-epoch_of = train._Loop._epoch
+epoch_of = train.Loop._epoch
 def train_and_die(loop, epoch):
     if (loop.seed, epoch) == (network_seed(0, 1), 4):
         os.kill(os.getpid(), signal.SIGKILL)
     return epoch_of(loop, epoch)
-train._Loop._epoch = train_and_die
+train.Loop._epoch = train_and_die
 from pipeline.cli import main
 main()
 """
@@ -62,12 +62,12 @@ main()
 # The command, whose first process names each epoch.
 COUNTED = """
 from stages.head.training import loop as train
-epoch_of = train._Loop._epoch
+epoch_of = train.Loop._epoch
 def named(loop, epoch):
     if loop.stretches.processes.rank == 0:
         print("epoch", epoch)
     return epoch_of(loop, epoch)
-train._Loop._epoch = named
+train.Loop._epoch = named
 from pipeline.cli import main
 main()
 """
@@ -110,13 +110,13 @@ def held(folder: Path) -> dict[str, object]:
 def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
     """What is trained from now on: head, seed of the network and epoch."""
     epochs: list[tuple[str, int, int]] = []
-    epoch_of = training._Loop._epoch
+    epoch_of = training.Loop._epoch
 
-    def counted(loop: training._Loop, epoch: int) -> float:
+    def counted(loop: training.Loop, epoch: int) -> float:
         epochs.append((loop.binder.head_type.NAME, loop.seed, epoch))
         return epoch_of(loop, epoch)
 
-    monkeypatch.setattr(training._Loop, "_epoch", counted)
+    monkeypatch.setattr(training.Loop, "_epoch", counted)
     return epochs
 
 
@@ -129,7 +129,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
         embed(encore, features_csv)
     memory = ("--memory", "0.005") if streamed else ()
     monkeypatch.setattr(head, "_COPIES", 3000)  # with --memory 400 clips of 3 numbers are a large collection
-    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *QUICK, *memory)
+    command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *ONE_PART, *QUICK, *memory)
     said = whole(*command)
     assert ("are read in" in said.err) == streamed
     wanted = said.out
@@ -180,16 +180,16 @@ def test_of_several_networks_those_that_are_done_are_kept(
 def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(encore, features_csv)
     command = ("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
-    validate = training._Loop._validate
+    validate = training.Loop._validate
 
-    def stopped(loop: training._Loop) -> tuple[float, float]:
+    def stopped(loop: training.Loop) -> tuple[float, float]:
         if loop.binder.head_type.NAME == "gnn":
             raise KeyboardInterrupt
         return validate(loop)
 
     def stop() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(training._Loop, "_validate", stopped)
+            patched.setattr(training.Loop, "_validate", stopped)
             encore(*command, code=130)
 
     stop()
@@ -211,7 +211,7 @@ def test_two_commands_that_train_the_same_take_turns(tmp_path: Path, features_cs
     both, alone = Encore(tmp_path / "both"), Encore(tmp_path / "alone")
     for encore in (both, alone):
         embed(encore, features_csv)
-    command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *QUICK)
+    command = ("compare", "hits", "--modes", "gnn", "--seeds", "2", *ONE_PART, *QUICK)
     other = (*command, "--set", "dropout=0.25")
     alone(*other)
     first = Process(HELD, *command, "--store", both.store)
@@ -316,7 +316,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
     for encore in (one, two):
         embed(encore, some_unknown)
     modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
-    command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *QUICK)
+    command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *ONE_PART, *QUICK)
     wanted = one(*command).json
     code, out, err = together(COMMAND, *command, "--store", two.store)
     assert code == 0, err

@@ -48,7 +48,7 @@ def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: li
     search = ("search", "hits", "--mode", "dropedge", *QUICK)
     found = encore(*search, "--trials", 6, "--json").json
     assert (found["trials"], found["failed"], found["metric"]) == (6, 0, "micro_f1")
-    searched = {"hidden", "dropout", "learning_rate", "decay", "batch", "neighbours", "drop_edge"}
+    searched = {"hidden", "dropout", "learning_rate", "decay", "weight_decay", "batch", "neighbours", "drop_edge"}
     assert set(found["settings"]) == set(found["defaults"]) == searched
     assert found["validation"] >= found["default_validation"]
     for _, data, part, _, _ in watched:  # no label of a test clip was ever there to be looked at
@@ -71,7 +71,7 @@ def test_a_search_goes_on(encore: Encore, several_csv: Path, watched: list[tuple
     embed_table(encore, several_csv)
     search = ("search", "hits", "--mode", "song", *QUICK, "--trials")
     first = encore(*search, 3, "--json").json
-    assert first["settings"].keys() == {"hidden", "dropout", "learning_rate", "decay", "batch"}
+    assert first["settings"].keys() == {"hidden", "dropout", "learning_rate", "decay", "weight_decay", "batch"}
     assert len(watched) == 3
     again = encore(*search, 3, "--json")
     assert again.json == first
@@ -118,7 +118,10 @@ def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch:
         (("--mode", "sing"), "unknown mode 'sing'"),
         (("--regime", "random-5fold"), "search in random"),
         (("--set", "epoch=3"), "unknown setting 'epoch'"),
-        (("--mode", "sgc", *(f"--set={name}=1" for name in ("learning_rate", "decay", "batch"))), "is given"),
+        (
+            ("--mode", "sgc", *(f"--set={name}=1" for name in ("learning_rate", "decay", "weight_decay", "batch"))),
+            "is given",
+        ),
     ):
         assert wanted in encore("search", "hits", *args, code=2).err
     encore("search", "hits", "--mode", "song", "--trials", 1, *QUICK)

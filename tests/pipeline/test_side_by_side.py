@@ -23,7 +23,7 @@ from store.errors import EncoreError, RequestError
 from store.layout import Store
 from tests import PATIENCE_S
 from tests.head.conftest import make_collection
-from tests.pipeline.conftest import Encore
+from tests.pipeline.conftest import ONE_PART, Encore
 from tests.pipeline.test_resume import KILLED, QUICK, embed, held, runs_of
 from tests.processes import COMMAND, Process
 
@@ -116,7 +116,16 @@ def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, feat
     one, two = Encore(tmp_path / "one"), Encore(tmp_path / "two")
     for encore in (one, two):
         embed(encore, features_csv)
-    arguments = ("compare", "hits", "--modes", "song,gnn,cluster-edges,knn,label-propagation", "--seeds", "2", *QUICK)
+    arguments = (
+        "compare",
+        "hits",
+        "--modes",
+        "song,gnn,cluster-edges,knn,label-propagation",
+        "--seeds",
+        "2",
+        *ONE_PART,
+        *QUICK,
+    )
     one(*arguments)
     command = (*arguments, "--store", two.store)
     process = Process(KILLED, *command, environment=TWO_AT_ONCE)  # a copy of it kills itself
@@ -137,13 +146,13 @@ SLOW = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from stages.head.training import loop as train
-epoch = train._Loop._epoch
+epoch = train.Loop._epoch
 def slow(self, number):
     print("an epoch", file=sys.stderr, flush=True)
     while number > 1:
         signal.pause()
     return epoch(self, number)
-train._Loop._epoch = slow
+train.Loop._epoch = slow
 from pipeline.cli import main
 main()
 """
@@ -155,7 +164,7 @@ main()
 )
 def test_no_copy_outlives_the_command(how: signal.Signals, code: int, encore: Encore, features_csv: Path) -> None:
     embed(encore, features_csv)
-    command = ("compare", "hits", "--modes", "song,gnn", "--store", str(encore.store), "--set", "hidden=16")
+    command = ("compare", "hits", "--modes", "song,gnn", "--store", str(encore.store), *ONE_PART, "--set", "hidden=16")
     # Every copy holds the writing end of this pipe: it is read to its end when the last of them is gone.
     with Process(SLOW, *command, environment=TWO_AT_ONCE, new_session=True) as process:
         assert any("an epoch" in line for line in process.stderr)

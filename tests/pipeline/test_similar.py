@@ -9,7 +9,9 @@ import encore as api
 import numpy as np
 import pytest
 
-from stages.head import similar
+from stages.head import index, similar
+from store.layout import RepresentationName, Store
+from store.writer import RepresentationWriter
 from tests.pipeline.conftest import Encore
 from tests.pipeline.test_cli import embed_table
 from tests.pipeline.test_predict import write_song
@@ -44,7 +46,7 @@ def test_songs_near_to_a_song(hits: Encore, monkeypatch: pytest.MonkeyPatch) -> 
         given = [song["similarity"] for song in answer["similar"]]
         np.testing.assert_allclose(given, [song["cosine"] for song in others[:5]], atol=1e-5, rtol=0)
         assert answer["compared"] == 399
-    monkeypatch.setattr(similar, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(similar, "_CHUNK_BYTES", 1)
     assert hits("similar", "song 7", "--dataset", "hits", "--count", 5, "--json").json["similar"] == answer["similar"]
     words = ("--not-same-artist", "--filter", "label=genre 2")
     fitting = [s["title"] for s in others if s["artist_id"] != own["artist_id"] and "genre 2" in s["labels"]]
@@ -118,3 +120,55 @@ def test_a_title_of_several_songs_is_not_guessed(encore: Encore, tmp_path: Path)
         "5 songs are called 'Intro'; name one by its id: "
         in encore("similar", "Intro", "--dataset", "hits", code=2).err
     )
+
+
+def test_beyond_what_is_compared_whole_an_index_finds_the_same(
+    hits: Encore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is built once; what it finds is compared exactly, and where that is too little, all is compared."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ("song 7", "--dataset", "hits", "--count", 5)
+    exact = hits("similar", *words, "--json").json
+    assert exact["recall"] == 1.0
+    monkeypatch.setattr(similar, "EXACT", 100)
+    monkeypatch.setattr(index, "_LEAST_CANDIDATES", 40)
+    ran = hits("similar", *words, "--json")
+    assert "building an index of 400 clips, once" in ran.err
+    assert ran.json["recall"] >= index.RECALL
+    assert [song["id"] for song in ran.json["similar"]] == [song["id"] for song in exact["similar"]]
+    given = [song["similarity"] for song in ran.json["similar"]]
+    np.testing.assert_allclose(given, [song["similarity"] for song in exact["similar"]], atol=1e-5, rtol=0)
+    again = hits("similar", *words)
+    assert "building" not in again.err
+    assert ("by an index that finds" in again.out) == (ran.json["recall"] < 1)
+    every = hits("similar", "song 7", "--dataset", "hits", "--count", 399, "--json").json
+    assert (every["recall"], len(every["similar"])) == (1.0, 399)
+    for more in (("--artists",), ("--filter", "label=genre 1")):  # all are compared
+        assert hits("similar", *words, *more, "--json").json["recall"] == 1.0
+
+
+def test_one_layer_of_several(hits: Encore) -> None:
+    """The last by default; each as if only it were stored."""
+    store = Store(hits.store)
+    catalog = store.read_catalog("hits")
+    x = np.random.default_rng(0).standard_normal((len(catalog), 3, 5)).astype(np.float32)
+    writer = RepresentationWriter(
+        store, catalog, RepresentationName("mert", "0123456789ab"), settings={}, shape=(3, 5), dtype="float32"
+    )
+    for shard in writer.pending:
+        writer.commit(shard, x[list(shard.rows)])
+    writer.finish()
+    titles = catalog.strings("title")
+    place = titles.index("song 7")
+    for layer, values in (("0", x[:, 0]), ("mean", x.mean(axis=1)), ("mix", x.reshape(len(x), -1)), (None, x[:, 2])):
+        standard = (values - values.mean(axis=0, dtype=np.float64)) / values.std(axis=0, dtype=np.float64)
+        unit = standard / np.linalg.norm(standard, axis=1, keepdims=True)
+        cosines = unit @ unit[place]
+        nearest = [row for row in np.argsort(-cosines).tolist() if row != place][:4]
+        words = ("song 7", "--dataset", "hits", "--backbone", "mert", "--count", 4, "--json")
+        answer = hits("similar", *words, *(() if layer is None else ("--layer", layer))).json
+        assert [song["title"] for song in answer["similar"]] == [titles[row] for row in nearest]
+        given = [song["similarity"] for song in answer["similar"]]
+        np.testing.assert_allclose(given, cosines[nearest], atol=1e-5, rtol=0)
+    wrong = ("song 7", "--dataset", "hits", "--backbone", "mert", "--layer", 7)
+    assert "has no layer '7'" in hits("similar", *wrong, code=2).err

@@ -18,10 +18,10 @@ def test_one_is_one_and_others_are_many() -> None:
 def test_messages_count_by_it() -> None:
     """No message puts a number that may be 1 straight before a plural."""
     pattern = re.compile(r"\{(?:len\(\w+\)|\w*count\w*):,\} (?:clips|songs|files|labels|artists|rows|epochs|albums)\b")
-    found = [
+    places = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for folder in ("pipeline", "stages", "store")
         for path in sorted((ROOT / folder).rglob("*.py"))
         for match in pattern.finditer(path.read_text(encoding="utf-8"))
     ]
-    assert found == []
+    assert places == []

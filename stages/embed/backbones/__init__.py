@@ -167,3 +167,13 @@ class Backbone(ABC):
         step = self.CPU_BATCH if batch.device.type == "cpu" else self.GPU_BATCH
         parts = [self.forward(part) for part in torch.split(batch, step or len(batch))]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def encode_text(self, words: str) -> Tensor:  # noqa: ARG002 - for subclasses with a text tower
+        """[dim] the vector of some words, to be compared with representations by the plain cosine.
+
+        Raises
+        ------
+        RequestError
+            where the backbone has no text tower.
+        """
+        raise RequestError(f"{self.NAME} takes no words; a collection encoded with clap can be asked by words")

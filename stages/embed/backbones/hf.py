@@ -1,4 +1,4 @@
-"""Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, MERT/HuBERT, wav2vec2, AST.
+"""Any audio model of Hugging Face's transformers, from a local folder or the hub: CLAP, HuBERT, wav2vec2, AST, ....
 
 ``--weights DIR`` names the folder (``config.json``, ``model.safetensors``, and ``preprocessor_config.json`` or, as
 transformers 5 saves a processor, ``processor_config.json``) as ``save_pretrained`` or ``hf download`` leave it;
@@ -9,6 +9,8 @@ the model's own pooled output where it has one (CLAP's projection, AST), and the
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,12 +31,13 @@ from store.errors import RequestError, unknown
 _CLASSES = {
     "audio-spectrogram-transformer": ("ASTModel", "ASTConfig", "ASTFeatureExtractor"),
     "clap": ("ClapAudioModelWithProjection", "ClapAudioConfig", "ClapFeatureExtractor"),
+    "data2vec-audio": ("Data2VecAudioModel", "Data2VecAudioConfig", "Wav2Vec2FeatureExtractor"),
     "hubert": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
     "mert_model": ("HubertModel", "HubertConfig", "Wav2Vec2FeatureExtractor"),
     "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2Config", "Wav2Vec2FeatureExtractor"),
     "wavlm": ("WavLMModel", "WavLMConfig", "Wav2Vec2FeatureExtractor"),
 }
-_EXTRACTORS = sorted({extractor for _, _, extractor in _CLASSES.values()})
+_EXTRACTORS = sorted({extractor for _, _, extractor in _CLASSES.values()} | {"EncodecFeatureExtractor"})
 _DECIDES_NOTHING = {"_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "auto_map"}
 _MODEL, _EXTRACTOR, _PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 _DESCRIPTIONS = [_MODEL, _EXTRACTOR, _PROCESSOR]
@@ -101,7 +104,10 @@ class Hf(Backbone):
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
     )
+    CLASSES: ClassVar[dict[str, tuple[str, str, str]]] = _CLASSES  # the kinds of models that are read
+    EXTRACTOR: ClassVar[dict[str, Any] | None] = None  # where a published folder describes none
     UNREAD: ClassVar[tuple[str, ...]] = ("",)  # how the names of weights begin that a checkpoint may hold in vain
+    COMPANIONS: ClassVar[tuple[str, ...]] = ()  # files of a model's folder besides its descriptions and weights
     CPU_BATCH, GPU_BATCH = 1, 32
     Config: ClassVar[type[Any]] = HfConfig
 
@@ -118,9 +124,10 @@ class Hf(Backbone):
         repository, _, revision = model.partition("@")
         pinned: Any = {"revision": revision} if revision else {}
         try:
-            folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[0]], **pinned))
+            files = [*_DESCRIPTIONS, *cls.COMPANIONS]
+            folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[0]], **pinned))
             if not (folder / _WEIGHTS[0]).is_file():
-                folder = Path(snapshot_download(repository, allow_patterns=[*_DESCRIPTIONS, _WEIGHTS[1]], **pinned))
+                folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[1]], **pinned))
         except Exception as error:  # no such model, no network, a full disk: the library has many errors
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RequestError(
@@ -136,8 +143,9 @@ class Hf(Backbone):
                 f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
             )
         architecture = _read_json(weights / _MODEL)
-        extractor = _read_extractor(weights)
-        *_, usual = _CLASSES.get(str(architecture.get("model_type")), (None,))
+        described = any((weights / name).is_file() for name in (_EXTRACTOR, _PROCESSOR))
+        extractor = _read_extractor(weights) if described or cls.EXTRACTOR is None else dict(cls.EXTRACTOR)
+        *_, usual = cls.CLASSES.get(str(architecture.get("model_type")), (None,))
         if usual is not None:
             extractor.setdefault("feature_extractor_type", usual)
         settings = {"architecture": architecture, "extractor": extractor}
@@ -146,7 +154,11 @@ class Hf(Backbone):
     def __init__(self, config: HfConfig) -> None:
         self.config = config
         built = self.build(config.architecture)
-        rate_hz = getattr(_extractor(config.extractor), "sampling_rate", 0)
+        extract = _extractor(config.extractor)
+        rate_hz = getattr(extract, "sampling_rate", 0)
+        longest_s = getattr(extract, "nb_max_samples", float("inf")) / max(rate_hz, 1)
+        if config.window_s > longest_s:  # CLAP's extractor would read a random part of a longer one
+            raise RequestError(f"window_s must be at most {longest_s:g}, what the model reads, not {config.window_s}")
         audio = AudioInput(
             rate_hz=rate_hz,
             window_samples=round(config.window_s * rate_hz),
@@ -173,20 +185,35 @@ class Hf(Backbone):
                 f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
             )
         kind = described.get("model_type", "none")
-        if kind not in _CLASSES:
-            raise unknown("kind of Hugging Face audio model", kind, _CLASSES)
-        self._class, config_class = (getattr(transformers, name) for name in _CLASSES[kind][:2])
-        described = described.get("audio_config", {}) | _projection(described) if kind == "clap" else described
+        if kind not in self.CLASSES:
+            raise unknown(f"kind of model for {self.NAME}", kind, self.CLASSES)
+        self._class, config_class = (getattr(transformers, name) for name in self.CLASSES[kind][:2])
+        described = described.get("audio_config", {}) | projection_of(described) if kind == "clap" else described
         described = {key: value for key, value in described.items() if key != "model_type"}
         self.module = self._class(config_class(**described))
         return self.module.config
 
     def load(self, weights: Path) -> None:
         """Read the folder's weights; all that the audio part has must be there."""
+        self.module = self.read(self._class, self.module.config, weights, self.UNREAD)
+
+    def read(self, kind: Any, config: Any, weights: Path, unread: tuple[str, ...]) -> Any:
+        """A network of the class ``kind`` with a folder's weights.
+
+        Parameters
+        ----------
+        unread : how the names of weights begin that the folder may hold in vain.
+
+        Raises
+        ------
+        RequestError
+            where the folder's weights are damaged, incomplete, or have no place in the network.
+        """
         try:
-            model, report = self._class.from_pretrained(
-                weights, config=self.module.config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
+            with _unlogged():  # the library would list every name that is not read
+                model, report = kind.from_pretrained(
+                    weights, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                )
         except Exception as error:  # damaged files raise what the formats' own readers raise
             if "weights_only" in str(error):  # torch goes on with how to run what a pickle holds
                 raise RequestError(
@@ -199,12 +226,12 @@ class Hf(Backbone):
         missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
         if missing:
             raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
-        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, self.UNREAD)))
+        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, unread)))
         if strange:
             raise RequestError(
                 f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
             )
-        self.module = model
+        return model
 
     def forward(self, windows: Tensor) -> Tensor:
         """[batch, ...] -> [batch, dim]."""
@@ -220,8 +247,21 @@ class Hf(Backbone):
         return mean
 
 
-def _projection(described: dict[str, Any]) -> dict[str, Any]:
+def projection_of(described: dict[str, Any]) -> dict[str, Any]:
+    """The width of CLAP's common space, as the configuration of either tower takes it."""
     return {"projection_dim": described["projection_dim"]} if "projection_dim" in described else {}
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @cache

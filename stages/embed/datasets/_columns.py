@@ -40,6 +40,7 @@ _OF_A_SONG = {
     "recording_id": "recording",
     "labels": "labels",
 }
+_WITH_ARTIST = ("artist_id", "artist_name", "other_artist_ids")  # which are filled in together
 _AT_COMMA, _AT_BAR = (re.compile(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)') for separator in (",", r"\|"))
 
 
@@ -170,17 +171,14 @@ def common_columns(
     chosen: Mapping[str, str],
     targets: Sequence[str] = (),
     *,
-    data_set: str,
     separator: str | None,
-    unlabelled: bool,
 ) -> dict[str, Any]:
     """The catalog columns that every table can have, as far as ``chosen`` holds their roles.
 
     Raises
     ------
     RequestError
-        where a row has no label and ``unlabelled`` ones are not asked for, its split is none that is known, or a target
-        is no number.
+        where a row's split is none that is known, or a target is no number.
     """
     patterns = lists.separators(separator, LIST_ROLES)
     columns: dict[str, Any] = {}
@@ -188,8 +186,6 @@ def common_columns(
         columns.update(artist_columns(table.lists(chosen["artist"], patterns.get("artist"))))
     if "labels" in chosen:
         columns["labels"] = table.lists(chosen["labels"], patterns.get("labels"))
-        if not unlabelled:
-            _check_labelled(table, chosen["labels"], columns["labels"], data_set)
     for role, column in (("album", "album_id"), ("recording", "recording_id")):
         if role in chosen:
             columns[column] = table.strings(chosen[role])
@@ -231,6 +227,59 @@ def check_songs(columns: Mapping[str, Any], where: Callable[[int], str]) -> None
                     f"{where(first)}; a song has one: correct these rows, or give each an id of its own in the column "
                     f"song"
                 )
+
+
+def complete_songs(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns in which a row that has no value for its song has that of the song's first row with one."""
+    songs = columns["song_id"]
+    complete = dict(columns)
+    if len(set(songs)) == len(songs):
+        return complete
+    for name in _OF_A_SONG:
+        if name not in columns:
+            continue
+        source: dict[str, int] = {}
+        for row, song in enumerate(songs):
+            if columns[name][row]:
+                source.setdefault(song, row)
+        rows = [row if columns[name][row] else source.get(song, row) for row, song in enumerate(songs)]
+        for each in _WITH_ARTIST if name == "artist_id" else (name,):
+            if each in columns:
+                complete[each] = [columns[each][row] for row in rows]
+    return complete
+
+
+def keep_labelled(
+    columns: Mapping[str, Any], source: str, *, unlabelled: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The rows that have a label, or all if ``unlabelled``; and what to say of songs that were left out.
+
+    Parameters
+    ----------
+    source : what gives the labels, for the note: a column or a file.
+
+    Raises
+    ------
+    RequestError
+        where no row has one.
+    """
+    rows = [row for row, labels in enumerate(columns["labels"]) if labels]
+    songs = set(columns["song_id"])
+    if unlabelled or len(rows) == len(columns["labels"]):
+        return dict(columns), ()
+    if not rows:
+        raise RequestError(
+            f"{source} gives no label to any of the songs ({len(songs):,}); name what does, or keep them by "
+            f"--unlabelled"
+        )
+    labelled = {name: [values[row] for row in rows] for name, values in columns.items()}
+    bare = songs - set(labelled["song_id"])
+    if not bare:
+        return labelled, ()
+    them = "it" if len(bare) == 1 else "them"
+    text = f"{len(bare):,} of {plural(len(songs), 'song')} left out: {source} has no label for {them}"
+    note(f"{text} ({min(bare)!r} is the first); --unlabelled keeps {them}")
+    return labelled, (text,)
 
 
 def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
@@ -280,18 +329,6 @@ def _likely(role: str, table: Table) -> str | None:
     return next(exact, None) or next(near, None)
 
 
-def _check_labelled(table: Table, column: str, labels: Sequence[Sequence[str]], data_set: str) -> None:
-    bare = [row for row, names in enumerate(labels) if not names]
-    if bare:
-        others = f" (and in {plural(len(bare) - 1, 'more row')})" if len(bare) > 1 else ""
-        cell = table.read(column)[bare[0]].as_py()
-        content = f" ({cell!r})" if cell else ""
-        raise RequestError(
-            f"{table.where(bare[0])}: {column} is empty{content}{others}; give "
-            f"every row of {data_set} a label, or remove it, or keep such rows by --unlabelled"
-        )
-
-
 def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]]:
     """The numbers of each row by the names of their columns; what a cell does not hold is left out."""
     values = {}
@@ -337,7 +374,7 @@ def _tell_of_lists(table: Table, role: str, column: str) -> None:
     if count < _SHARE_OF_LISTS * max(1, sum(cells.values())):
         return
     examples = ", ".join(repr(cell) for cell in likely[:3])
-    if 2 * sum(cell[0] in "[{" for cell in likely) > len(likely):
+    if 2 * sum(map(lists.looks_like_record, likely)) > len(likely):
         note(
             f"{column}: {count:,} of {plural(sum(cells.values()), 'cell')} look like records or lists in lists "
             f"({examples}), and each is taken as one {'label' if role == 'labels' else role}; write the names alone: "

@@ -1,14 +1,16 @@
 """Which columns of a table are features where none are named: numbers that describe a song.
 
-A column that only counts or names the rows is none, nor is one that repeats the label: a head would read the answer
-there. Whoever wants such a column names it in ``--columns features=...``.
+A column that only counts or names the rows is none, nor is one that repeats the label or the artist: a head would read
+the answer there, or the artist where it must not know one. Whoever wants such a column names it in ``--columns
+features=...``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,36 +23,48 @@ from store.words import plural
 # Twelve binary cells agree with the label by chance once in 4,096 times, eight rows are in order once in 40,320.
 _ROWS_IN_ORDER = 8
 _ROWS_BEYOND_LABELS = 12
+_BITS = 12.0  # the same for artists, who are many and have few songs: a rare value may be one artist's by chance
+_BLOCK_ROWS = 1 << 12  # of a column of vectors, read together
+_SAMPLE = 8  # numbers of a vector that stand for it
 _NUMBERED = re.compile(r"\[\d+\]$")
 _ID_NAME = re.compile(
     r"(?i:unnamed: ?\d.*|level_\d+|index|idx|id|row|row[ _-]?(id|nr|number)|nr|no|#|.*[ _.-]id)|.*[a-z]I[dD]"
 )
 
 
-def all_features(table: Table, others: Sequence[str], labels: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:
+def all_features(
+    table: Table,
+    others: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    artists: Sequence[str | None],
+    songs: Sequence[str],
+) -> tuple[list[str], list[str]]:
     """Every column of numbers without another role that describes songs; and what to say of those left out.
 
     Parameters
     ----------
     others : the columns that have another role.
-    labels : of each row.
+    labels, artists, songs : of each row.
     """
+    is_first = np.zeros(table.rows, bool)
+    is_first[np.unique(songs, return_index=True)[1]] = True
+    groups = {
+        "a label": _numbered(labels, is_first),
+        "an artist": _numbered([[n] if n else [] for n in artists], is_first),
+    }
     features: list[str] = []
     passed: dict[str, str] = {}
     strange: dict[str, str] = dict(table.unreadable)
     for name in table.names:
         if name in others or name in strange:
             continue
-        if name in table.blocks:
-            features += numbered(table, name)
-            continue
-        why = table.why_no_numbers(name)
+        why = None if name in table.blocks else table.why_no_numbers(name)
         if why is not None:
             strange[name] = why
             continue
-        why = _why_no_feature(name, table.floats(name)[0], labels)
+        why = _why_no_feature(table, name, groups)
         if why is None:
-            features.append(name)
+            features += numbered(table, name)
         else:
             passed[name] = why
     notes = []
@@ -93,15 +107,22 @@ def describe_features(features: Sequence[str]) -> str:
     return f"features: every column of numbers that is named nothing else: {texts(shown)}"
 
 
-def _why_no_feature(name: str, values: NDArray[np.float64], labels: Sequence[Sequence[str]]) -> str | None:
-    if _ID_NAME.fullmatch(name):
-        return "called like an id"
-    if _counts_rows(values):
-        return "whole numbers that count the rows"
-    return "one value a label" if _repeats_label(values, labels) else None
+def _why_no_feature(table: Table, name: str, groups: Mapping[str, NDArray[np.int64]]) -> str | None:
+    """Why a column of numbers or vectors does not describe songs; None where it does."""
+    values = _sample(table, name)
+    if name not in table.blocks:
+        if _ID_NAME.fullmatch(name):
+            return "called like an id"
+        if _counts_rows(values[:, 0]):
+            return "whole numbers that count the rows"
+    for what, group in groups.items():
+        rows, bits = _agreement(values, group)
+        if rows >= _ROWS_BEYOND_LABELS if what == "a label" else bits >= _BITS:
+            return f"one value {what}"
+    return None
 
 
-def _counts_rows(values: NDArray[np.float64]) -> bool:
+def _counts_rows(values: NDArray[np.floating[Any]]) -> bool:
     """Whole numbers that rise or fall with every row, or are 0 to n, each once: the index of shuffled rows."""
     if len(values) < _ROWS_IN_ORDER or not np.isfinite(values).all() or (values % 1 != 0).any():
         return False
@@ -111,17 +132,43 @@ def _counts_rows(values: NDArray[np.float64]) -> bool:
     return bool(values.max() - values.min() == len(values) - 1 and len(np.unique(values)) == len(values))
 
 
-def _repeats_label(values: NDArray[np.float64], labels: Sequence[Sequence[str]]) -> bool:
-    """Whether all rows of equal labels have equal values, and not all rows do."""
-    known = np.isfinite(values) & np.array([bool(names) for names in labels], dtype=bool)
-    sets = [frozenset(names) for names, k in zip(labels, known.tolist(), strict=True) if k]
+def _numbered(sets: Sequence[Sequence[str]], is_first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[rows] a number that songs of one set of names share; -1 for an empty set, and for a song's further rows."""
     number: dict[frozenset[str], int] = {}
-    of_row = np.array([number.setdefault(names, len(number)) for names in sets], dtype=np.int64)
-    if len(number) < 2 or len(of_row) - len(number) < _ROWS_BEYOND_LABELS:
-        return False
-    first = np.unique(of_row, return_index=True)[1]
-    known_values = values[known]
-    return bool((known_values == known_values[first][of_row]).all() and (known_values != known_values[0]).any())
+    numbers = [number.setdefault(frozenset(names), len(number)) if names else -1 for names in sets]
+    return np.where(is_first, numbers, -1)
+
+
+def _sample(table: Table, name: str) -> NDArray[np.floating[Any]]:
+    """[rows, 1] the numbers of a column; of vectors the first few: [rows, up to `_SAMPLE`]."""
+    if name not in table.blocks:
+        return table.floats(name)[0][:, None]
+    steps = range(0, table.rows, _BLOCK_ROWS)
+    blocks = [table.blocks[name].take(slice(at, min(at + _BLOCK_ROWS, table.rows)))[:, :_SAMPLE] for at in steps]
+    return np.concatenate(blocks)
+
+
+def _agreement(values: NDArray[np.floating[Any]], group: NDArray[np.int64]) -> tuple[int, float]:
+    """How many rows have the value of their group's first row, and how surprising that is, in bits.
+
+    Both are 0 unless all rows of each group have one value, and not all rows do. Without a relation, a row would agree
+    as often as any two rows do. Rows with a missing number or without a group do not count.
+
+    Parameters
+    ----------
+    values : [rows, width].
+    group : [rows], -1 for none.
+    """
+    known = np.isfinite(values).all(axis=1) & (group >= 0)
+    if not known.any():
+        return 0, 0.0
+    _, value, count = np.unique(values[known], axis=0, return_inverse=True, return_counts=True)
+    _, first, place = np.unique(group[known], return_index=True, return_inverse=True)
+    value = value.ravel()  # some versions of numpy keep the axes
+    if len(count) == 1 or (value != value[first][place]).any():
+        return 0, 0.0
+    rows = len(value) - len(first)
+    return rows, float(-rows * np.log2(np.square(count / len(value)).sum()))
 
 
 def onehot_columns(table: Table, patterns: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.embed.datasets._columns import check_songs
+from stages.embed.datasets._columns import check_songs, complete_songs
 from stages.embed.tables import Table
 from store.errors import RequestError
 from store.words import plural
@@ -82,9 +82,9 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
     if len(set(songs)) == len(songs):
         return {**columns, "clip_id": songs}, []
     rows = columns["source_row"]
-    check_songs(
-        {name: values for name, values in columns.items() if name != "labels"}, lambda row: table.where(rows[row])
-    )
+    others = complete_songs({name: values for name, values in columns.items() if name != "labels"})
+    check_songs(others, lambda row: table.where(rows[row]))
+    columns = {**others, "labels": columns["labels"]}
     first: dict[tuple[str, str], int] = {}
     labels: dict[int, dict[str, None]] = {}
     for row, key in enumerate(zip(songs, marks, strict=True)):
@@ -92,6 +92,7 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
     kept = list(first.values())
     clips = {name: [values[row] for row in kept] for name, values in columns.items()}
     clips["labels"] = [list(labels[row]) for row in kept]
+    clips = complete_songs(clips)
     check_songs(clips, lambda row: table.where(clips["source_row"][row]))
     seen: dict[str, int] = {}
     clips["clip_id"] = []

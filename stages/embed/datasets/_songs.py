@@ -59,7 +59,7 @@ def named_songs(table: Table, column: str, root: Path, *, follow_links: bool) ->
         if cell is None:
             raise RequestError(f"{table.where(row)}: {column} is empty; name the song's file, or remove the row")
         if cell not in files:
-            relative = os.path.normpath(cell)
+            relative = os.path.normpath(_separated(root, cell))
             if os.path.isabs(relative):
                 relative = os.path.relpath(relative, root)
             files[cell] = _on_disk(root, relative, follow_links=follow_links)
@@ -107,6 +107,11 @@ def _near(root: Path, paths: list[str]) -> str:
         if near is not None:
             return f"; there is {near!r}: letters differ by case"
     return ""
+
+
+def _separated(root: Path, cell: str) -> str:
+    """A path with the separators of this system; Windows writes backslashes, which a name here may hold too."""
+    return cell if "\\" not in cell or "\0" in cell or os.path.lexists(root / cell) else cell.replace("\\", "/")
 
 
 def is_song(path: str) -> bool:
@@ -200,15 +205,22 @@ def spread(length_s: float, count: int, clip_s: float) -> list[Stretch]:
     return [(round((2 * i + 1) * length_s / (2 * count) - clip_s / 2, 3), clip_s) for i in range(count)]
 
 
-def stretches_along(path: Path, clip_s: float, hop_s: float) -> list[Stretch]:
-    """A stretch of ``clip_s`` seconds every ``hop_s`` seconds; the whole song where it is no longer than one."""
-    length_s = _length_s(Path("/"), path.relative_to("/").as_posix(), follow_links=True)
+def stretches_along(path: Path, clip_s: float, hop_s: float, of: Stretch = (None, None)) -> list[Stretch]:
+    """A stretch of ``clip_s`` seconds every ``hop_s`` seconds; the whole song where it is no longer than one.
+
+    Parameters
+    ----------
+    of : the stretch of the song that is cut, in place of all of it.
+    """
+    begin_s, length_s = of[0] or 0.0, of[1]
+    if length_s is None:
+        length_s = _length_s(Path("/"), path.relative_to("/").as_posix(), follow_links=True) - begin_s
     if length_s <= clip_s:
-        return [(None, None)]
+        return [of]
     count = int((length_s - clip_s) / hop_s + 1e-3) + 1  # files end some samples early
     if count > MAX_ROWS:
         raise RequestError(f"{path}: {count:,} stretches, and {MAX_ROWS:,} are the most; give a longer --hop")
-    return [(round(i * hop_s, 3), clip_s) for i in range(count)]
+    return [(round(begin_s + i * hop_s, 3), clip_s) for i in range(count)]
 
 
 def _length_s(root: Path, relative: str, *, follow_links: bool) -> float:

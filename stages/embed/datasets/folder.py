@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import (
     LIST_ROLES,
@@ -23,6 +27,8 @@ from stages.embed.datasets._columns import (
     choose,
     columns_option,
     common_columns,
+    complete_songs,
+    keep_labelled,
     locate,
     not_missing_option,
     open_table,
@@ -41,6 +47,7 @@ from stages.embed.datasets._songs import (
     is_song,
     named_songs,
     songs_under,
+    spread,
     stable_id,
     stretches_along,
 )
@@ -98,11 +105,16 @@ class Folder(Dataset):
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
+        there = None
         if self.table is not None:
-            (root, columns), there = self._from_table(name), None
+            root, columns = self._from_table()
         else:
             root, columns, there = self._from_files()
-        notes = (*self._look_up(columns, there), *(there.notes() if there is not None else ()))
+        labels_from = self._look_up(columns, there) or self._label_column
+        columns = complete_songs(columns)
+        check_songs(columns, columns["path"].__getitem__)
+        columns, left_out = keep_labelled(columns, labels_from, unlabelled=self.unlabelled)
+        notes = (*left_out, *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
         info = CatalogInfo(
             name=name,
@@ -117,7 +129,11 @@ class Folder(Dataset):
         )
         return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
-    def _from_table(self, name: str) -> tuple[Path, Columns]:
+    @property
+    def _label_column(self) -> str:
+        return next(iter(parse_columns(self.columns, (*_ROLES, "targets")).get("labels", ())), "labels")
+
+    def _from_table(self) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
         assert self.table is not None
         given = parse_columns(self.columns, (*_ROLES, "targets"))
@@ -135,9 +151,7 @@ class Folder(Dataset):
             table,
             chosen,
             given.get("targets", ()),
-            data_set=name,
             separator=self.separator,
-            unlabelled=self.unlabelled,
         )
         if "artist" not in chosen and "artist" in roles:
             note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
@@ -149,8 +163,7 @@ class Folder(Dataset):
         columns["duration_s"] = (
             table.seconds(chosen["duration_s"], above=True) if "duration_s" in chosen else [None] * table.rows
         )
-        _check_rows(table, columns)
-        return root, columns
+        return root, _merge_repeats(table, columns)
 
     def _from_files(self) -> tuple[Path, Columns, Walk]:
         """The folder, every song in it, and what else lies there; the labels are still to be looked up."""
@@ -172,37 +185,24 @@ class Folder(Dataset):
         columns: Columns = {"path": paths, "song_id": ids}
         return root, columns | dict.fromkeys(("artist_id", "start_s", "duration_s"), nothing), there
 
-    def _look_up(self, columns: Columns, there: Walk | None) -> tuple[str, ...]:
-        """Fill in what stands in files beside the songs and leave out songs without labels; what to say of that."""
+    def _look_up(self, columns: Columns, there: Walk | None) -> str | None:
+        """Fill in what stands in files beside the songs; the name of the file of labels, where there is one."""
         columns.setdefault("labels", [[]] * len(columns["path"]))
         if self.artists is None and self.splits is None and self.labels is None:
-            return ()
+            return None
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
         if self.artists is not None:
             columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
         if self.splits is not None:
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
-            check_songs(columns, columns["path"].__getitem__)
-            return ()
+            return None
         keyed = self._keyed(self.labels, "labels")
-        labels = columns["labels"] = keyed.look_up(songs)
-        check_songs(columns, columns["path"].__getitem__)
-        kept = [row for row in range(len(songs)) if labels[row] or self.unlabelled]
-        if not any(labels):
-            raise RequestError(f"{keyed.path} gives no label to any of the songs ({len(songs):,})")
-        for column, values in columns.items():
-            columns[column] = [values[row] for row in kept]
+        columns["labels"] = keyed.look_up(songs)
         for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
             more = plural(len(strangers), "more song that is", "more songs that are")
             note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
-        every, left = len({keys[0] for keys in songs}), len(set(columns["song_id"]))
-        if left == every:
-            return ()
-        them = "it" if every - left == 1 else "them"
-        text = f"{every - left:,} of {plural(every, 'song')} left out: {keyed.path.name} has no label for {them}"
-        note(text)
-        return (text,)
+        return keyed.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the songs, read as a column of that role would be."""
@@ -261,19 +261,36 @@ def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[
     return sorted_
 
 
-def _check_rows(table: Table, columns: Columns) -> None:
-    """Raise where a clip stands twice, or where the rows of a song do not agree on what holds for all of it."""
-    clips: dict[str, int] = {}
+def _merge_repeats(table: Table, columns: Columns) -> Columns:
+    """The columns with a row for each clip, which carries the labels of all rows that repeat it.
+
+    Raises
+    ------
+    RequestError
+        where a song stands twice with other files, or its rows do not agree on what holds for all of it.
+    """
+    columns = complete_songs(columns)
+    check_songs({name: values for name, values in columns.items() if name != "labels"}, table.where)
+    first: dict[str, int] = {}
+    labels: dict[int, dict[str, None]] = {}
     for row, song in enumerate(columns["song_id"]):
-        start_s, duration_s = columns["start_s"][row], columns["duration_s"][row]
-        before = clips.setdefault(clip_id(song, start_s, duration_s), row)
-        if before != row:
-            remedy = "one row a song, or start_s and duration_s for each stretch of it"
+        clip = clip_id(song, columns["start_s"][row], columns["duration_s"][row])
+        before = first.setdefault(clip, row)
+        if columns["path"][before] != columns["path"][row]:
             raise RequestError(
-                f"{table.where(row)}: {song!r} stands in {table.where(before)} already; "
-                f"{remedy if start_s is None else 'remove one, or correct start_s and duration_s'}"
+                f"{table.where(row)}: {song!r} stands in {table.where(before)} already, with another file; give each "
+                f"an id of its own in the column song, or start_s and duration_s"
             )
-    check_songs(columns, table.where)
+        labels.setdefault(before, {}).update(dict.fromkeys(columns["labels"][row] if "labels" in columns else ()))
+    rows = list(labels)
+    merged = {name: [values[row] for row in rows] for name, values in columns.items()}
+    if "labels" in columns:
+        merged["labels"] = [list(of_row) for of_row in labels.values()]
+    check_songs(merged, lambda place: table.where(rows[place]))
+    if len(rows) < table.rows:
+        repeats = plural(table.rows - len(rows), "row repeats", "rows repeat")
+        note(f"{repeats} the file and stretch of another row: one clip, with the labels of both")
+    return merged
 
 
 def songs_in(folder: Path) -> list[Path]:
@@ -298,6 +315,11 @@ def clips_of(name: str, paths: Sequence[Path], count: int, clip_s: float) -> Cat
     return _unlabelled(name, cut_columns(root, columns, [count] * len(paths), clip_s, follow_links=True))
 
 
+def stretches_of(length_s: float, count: int, clip_s: float) -> list[tuple[float | None, float | None]]:
+    """Start and duration in seconds of the clips that `clips_of` cuts from a song of that length."""
+    return spread(length_s, count, clip_s)
+
+
 def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Catalog:
     """The same with a stretch of ``clip_s`` seconds every ``hop_s`` seconds, all within the song."""
     clips = [
@@ -313,6 +335,31 @@ def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Cata
         "clip_id": [clip_id(song, *stretch) for song, _, stretch in clips],
     }
     return _unlabelled(name, columns)
+
+
+def in_segments(
+    catalog: Catalog, rows: NDArray[np.int64], segments_s: float, hop_s: float
+) -> tuple[Catalog, NDArray[np.int64]]:
+    """The stretches of some clips as clips of their own, and [stretches] the catalog row of each.
+
+    A clip of 30 s has 19 stretches of 3 s that begin 1.5 s after each other; one that is shorter is its own stretch.
+    """
+    root = Path(catalog.info.data_root or ".").resolve()
+    paths = catalog.strings("path")
+    clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
+    whole = dict(enumerate(clips))
+    stretches = [
+        (row, *stretch)
+        for row in rows.tolist()
+        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
+    ]
+    owner, starts, lengths = zip(*stretches, strict=True)
+    table = catalog.table.take(pa.array(owner))
+    ids = [f"{clip}@{start or 0:g}" for clip, start in zip(table.column("clip_id").to_pylist(), starts, strict=True)]
+    for name, values in (("clip_id", ids), ("start_s", starts), ("duration_s", lengths)):
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return Catalog(catalog.info, table.combine_chunks()), np.array(owner, dtype=np.int64)
 
 
 def _unlabelled(name: str, columns: Columns) -> Catalog:

@@ -25,6 +25,7 @@ from stages.embed.datasets._columns import (
     choose,
     columns_option,
     common_columns,
+    keep_labelled,
     locate,
     not_missing_option,
     open_table,
@@ -104,16 +105,15 @@ class FeatureTable(Dataset):
             table,
             chosen,
             targets,
-            data_set=name,
             separator=self.separator,
-            unlabelled=self.unlabelled,
         )
         if onehot:
             columns["labels"] = onehot_labels(table, onehot)
         columns["song_id"] = song_ids(table, chosen.get("song"), segments=self.segments)
-        left_out = self._look_up(columns)
+        labels_from = self._look_up(columns) or self.labels_onehot or chosen.get("labels")
         _complete(columns, table)
-        every, passed = all_features(table, [*chosen.values(), *targets, *onehot], columns["labels"])
+        others = [*chosen.values(), *targets, *onehot]
+        every, passed = all_features(table, others, *(columns[n] for n in ("labels", "artist_id", "song_id")))
         features, notes = every, passed
         if "features" in given:
             features, notes = named_features(table, given["features"]), []
@@ -127,16 +127,15 @@ class FeatureTable(Dataset):
         columns["path"] = [path.name] * table.rows
         columns["source"] = _marks(FeatureRows(path, list(dict.fromkeys([*every, *features]))))
         marks = self._equal(path, every, features, columns)
-        if self.labels is not None and not self.unlabelled:
-            rows = [row for row, names in enumerate(columns["labels"]) if names]
-            columns = {column: [values[row] for row in rows] for column, values in columns.items()}
-            marks = [marks[row] for row in rows]
         clips, of_songs = merge_rows(columns, marks, table)
-        notes = [*notes, *left_out, *of_songs]
+        notes += of_songs
         if not self.segments:
             _tell_of_segments(table, chosen.get("song"), columns["song_id"], columns["labels"])
         for text in notes:
             note(text)
+        if labels_from is not None:
+            clips, left_out = keep_labelled(clips, labels_from, unlabelled=self.unlabelled)
+            notes += left_out
         _tell_of_equals(clips["song_id"], clips["source"])
         info = CatalogInfo(
             name=name,
@@ -151,19 +150,18 @@ class FeatureTable(Dataset):
         )
         return Catalog.build(info, self.known(own_albums(clips)))
 
-    def _look_up(self, columns: dict[str, Any]) -> list[str]:
-        """Fill in what stands in files of their own; what to say of songs that the labels do not name."""
+    def _look_up(self, columns: dict[str, Any]) -> str | None:
+        """Fill in what stands in files of their own; the name of the file of labels, where there is one."""
         songs = [keys_of(song, song) for song in columns["song_id"]]
         if self.artists is not None:
             columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
         if self.splits is not None:
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
-            return []
-        columns["labels"] = self._keyed(self.labels, "labels").look_up(songs)
-        bare = sum(not names for names in columns["labels"])
-        kept = "kept without one" if self.unlabelled else "left out"
-        return [f"{bare:,} of {plural(len(songs), 'row')} {kept}: {self.labels} has no label for them"] if bare else []
+            return None
+        keyed = self._keyed(self.labels, "labels")
+        columns["labels"] = keyed.look_up(songs)
+        return keyed.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the table, read as a column of that role would be."""

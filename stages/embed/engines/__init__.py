@@ -120,7 +120,7 @@ def open_job(job: Job) -> Work:
 
     from stages.devices import find_device
     from stages.embed.choose import restore_backbone
-    from stages.embed.encode import Work, decides, default_batch, representation_name
+    from stages.embed.encode import Work, decides, default_batch, has_passed, representation_name
     from store.shards import ShardWriter
 
     torch.set_num_threads(job.threads)
@@ -141,6 +141,7 @@ def open_job(job: Job) -> Work:
         settings=settings,
         shape=backbone.shape,
         dtype=backbone.dtype,
+        has_passed=has_passed,
     )
     device = find_device(job.device)
     batch = job.batch or default_batch(device)

@@ -50,6 +50,8 @@ _READERS = (
     (0, b"OggS\0\x02", "ogg", "Ogg that libsndfile does not read"),
 )
 
+_ABSENT = "which ffmpeg decodes; it is not installed here: install it, or convert the file"
+
 Samples = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -71,6 +73,11 @@ def find_reader(magic: bytes) -> Reader | None:
     return None
 
 
+def has_come(reason: str) -> bool:
+    """Whether a recording was not read, for this reason, since ffmpeg was absent, and it is there now."""
+    return reason.endswith(_ABSENT) and shutil.which("ffmpeg") is not None
+
+
 class FfmpegRecording:
     """A recording that ffmpeg decodes, from its start, however far that is.
 
@@ -82,10 +89,7 @@ class FfmpegRecording:
     def __init__(self, path: Path, reader: Reader) -> None:
         program = shutil.which("ffmpeg")
         if program is None:
-            raise ClipError(
-                "not-supported",
-                f"is {reader.title}, which ffmpeg decodes; it is not installed here: install it, or convert the file",
-            )
+            raise ClipError("not-supported", f"is {reader.title}, {_ABSENT}")
         self._command = [
             *(program, "-nostdin", "-loglevel", "quiet", "-threads", "1", "-protocol_whitelist", "file"),
             *("-f", reader.name, "-i", f"file:{path.absolute()}", "-map", "0:a:0", "-map_metadata", "-1"),

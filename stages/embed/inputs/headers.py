@@ -2,8 +2,9 @@
 
 A file is as long as what decodes. Four kinds of headers say otherwise: a FLAC or WAV file that was written to a pipe
 (length 0, or the largest number), an MP3 index with too small a count or none at all, and MP3 or Ogg files that were
-joined end to end, of which a decoder reads only the first. `views` returns the bytes that a decoder should be given
-instead. An ordinary file is returned as it is.
+joined end to end, of which a decoder reads only the first. Other bytes may stand before a header, which libsndfile
+expects at the start. `layout` returns the bytes that a decoder should be given instead; an ordinary file stays as it
+is.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from stages.embed.inputs import remark
+from stages.embed.inputs.ffmpeg import find_reader
 from store.errors import ClipError
+from store.words import plural
 
 MAX_SCAN_BYTES = 1 << 28  # a larger file is taken at its header's word; 256 MiB are 4.6 hours of MP3 at 128 kbit/s
 MAX_LINKS = 1024  # recordings joined in one file
@@ -26,6 +32,9 @@ _MAX_STEPS = 1 << 22  # of a walk through a file
 _MAX_CHUNKS = 1 << 12
 
 _UNKNOWN_WAV_BYTES = 0x7FFFFF00  # from here on, a 32-bit length stands for one that was not known
+_LEAD_BYTES = 1 << 16  # what may stand before a header
+_HEADERS = re.compile(b"OggS\0\2|fLaC\0\0\0\x22|RIFF....WAVE|FORM....AIF[FC]|caff\0\1\0\0", re.DOTALL)
+_GUESSED = (".au", ".snd", ".vox", ".gsm")  # what libsndfile takes for raw samples where there is no header
 _FLAC_TAIL_BYTES = 1 << 18
 _FLAC_SAMPLES = (1 << 36) - 1  # the 36 bits of STREAMINFO that count samples
 
@@ -101,23 +110,46 @@ def layout(path: Path) -> Layout:
     """How to read a recording whose header may not tell its length; OSError where the disk fails."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        magic = file.read(12)
-        begin = _behind_id3(file) if magic[:3] == b"ID3" else 0
+        begin = _begin(file)
         file.seek(begin)
-        if file.read(4) == b"fLaC":
+        magic = file.read(12)
+        if magic[:4] == b"fLaC":
             return _flac(path, file, begin, size)
         if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-            return _wav(path, file, size)
-        claimed = _claimed_bytes(path, magic)
-        if claimed > size:
-            return Layout(header_share=claimed / size)
-        is_mpeg = magic[:3] == b"ID3" or (
-            magic[:1] == b"\xff" and len(magic) > 2 and _frame_bytes(magic[1], magic[2]) > 0
-        )
-        if size > MAX_SCAN_BYTES or not (is_mpeg or magic[:4] == b"OggS"):
-            return Layout()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _mp3(path, data) if is_mpeg else _ogg(path, data)
+            return _wav(path, file, begin, size)
+        claimed = _claimed_bytes(file, begin, magic, size)
+        if begin and magic[:4] in (b"FORM", b"caff"):
+            return Layout((View(path, b"", begin, size),), header_share=max(1.0, claimed / (size - begin)))
+        if begin + claimed > size:
+            return Layout(header_share=claimed / (size - begin))
+        is_mpeg = not begin and _is_mpeg(magic)
+        if magic[:4] == b"OggS":
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _ogg(path, data, begin) if size <= MAX_SCAN_BYTES else _joined(path, [(b"", begin, size)])
+        file.seek(0)
+        if size <= MAX_SCAN_BYTES and (is_mpeg or file.read(3) == b"ID3"):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _mp3(path, data)
+    is_guessed = path.suffix.lower() in _GUESSED and magic[:4] != b".snd"
+    return Layout((View(path, b"", 0, size),) if is_guessed else ())
+
+
+def _begin(file: Any) -> int:
+    """Where a recording begins: behind an ID3 tag, or at the first header within what is none."""
+    magic = file.read(16)
+    if magic[:3] == b"ID3":
+        return _behind_id3(file)
+    if _is_mpeg(magic) or find_reader(magic) is not None or magic[:4] in (b"fLaC", b".snd", b"riff", b"RF64"):
+        return 0
+    header = _HEADERS.search(magic + file.read(_LEAD_BYTES))
+    if header is None or not header.start():
+        return 0
+    remark("mended", f"{plural(header.start(), 'byte')} stood before its header")
+    return header.start()
+
+
+def _is_mpeg(magic: bytes) -> bool:
+    return len(magic) > 2 and magic[0] == 0xFF and _frame_bytes(magic[1], magic[2]) > 0
 
 
 def _behind_id3(file: Any) -> int:
@@ -128,16 +160,18 @@ def _behind_id3(file: Any) -> int:
     return 10 + length + (10 if head[5] & 0x10 else 0)
 
 
-def _claimed_bytes(path: Path, magic: bytes) -> int:
-    """How long a file of AIFF, AU, RF64 or Wave64 is by its header; 0 where that does not tell."""
-    with path.open("rb") as file:
-        head = file.read(40)
+def _claimed_bytes(file: Any, begin: int, magic: bytes, size: int) -> int:
+    """How long a file of AIFF, AU, CAF, RF64 or Wave64 is by its header; 0 where that does not tell."""
+    file.seek(begin)
+    head = file.read(40)
     if magic[:4] == b"FORM":
         length = int.from_bytes(head[4:8], "big")
         return 8 + length if length < _UNKNOWN_WAV_BYTES else 0
     if magic[:4] == b".snd":
         length = int.from_bytes(head[8:12], "big")
         return int.from_bytes(head[4:8], "big") + length if length < 0xFFFFFFFF else 0
+    if magic[:4] == b"caff":
+        return _claimed_caf_bytes(file, begin, size)
     length = 0
     if magic[:4] == b"RF64" and head[12:16] == b"ds64":
         length = 8 + int.from_bytes(head[20:28], "little")
@@ -146,16 +180,31 @@ def _claimed_bytes(path: Path, magic: bytes) -> int:
     return length if length < 1 << 62 else 0
 
 
+def _claimed_caf_bytes(file: Any, begin: int, size: int) -> int:
+    """The end of the data chunk (Apple's Core Audio Format 1.0), 0 where its length is not known."""
+    at = begin + 8
+    for _ in range(_MAX_CHUNKS):
+        file.seek(at)
+        chunk = file.read(12)
+        length = int.from_bytes(chunk[4:], "big", signed=True)
+        if len(chunk) < 12 or length < 0 or at > size:
+            return 0
+        at += 12 + length
+        if chunk[:4] == b"data":
+            return at - begin
+    return 0
+
+
 # WAV
 
 
-def _wav(path: Path, file: Any, size: int) -> Layout:
+def _wav(path: Path, file: Any, begin: int, size: int) -> Layout:
     """One view for each RIFF of the file, with the true length in its data chunk.
 
     The data reaches to the end of the file where its length is 0, or where no chunk follows what it claims.
     """
     parts: list[tuple[bytes, int, int]] = []
-    share, at = 1.0, 0
+    share, at = 1.0, begin
     while at < size and len(parts) <= MAX_LINKS:
         part, end, claimed = _riff(file, at, size)
         if part is None:
@@ -222,19 +271,22 @@ def _flac(path: Path, file: Any, begin: int, size: int) -> Layout:
     file.seek(begin)
     head = file.read(42)
     if len(head) < 42 or head[4] & 0x7F != 0:
-        return Layout()
+        return Layout((View(path, b"", begin, size),) if begin else ())
     packed = int.from_bytes(head[18:26], "big")
     claimed = packed & _FLAC_SAMPLES
     file.seek(max(begin + 42, size - _FLAC_TAIL_BYTES))
-    there = _flac_samples(file.read(_FLAC_TAIL_BYTES), int.from_bytes(head[8:10], "big"))
+    there = _flac_samples(file.read(_FLAC_TAIL_BYTES), int.from_bytes(head[8:10], "big"), claimed)
     if not 0 < there < (claimed or _FLAC_SAMPLES):
-        return Layout()
+        return Layout((View(path, b"", begin, size),) if begin else ())
     prefix = head[:18] + (packed & ~_FLAC_SAMPLES | there).to_bytes(8, "big") + head[26:]
     return Layout((View(path, prefix, begin + 42, size),), header_share=max(1.0, claimed / there))
 
 
-def _flac_samples(tail: bytes, block_samples: int) -> int:
-    """Samples up to the end of the last whole frame in the file's last bytes; 0 where there is none."""
+def _flac_samples(tail: bytes, block_samples: int, claimed: int) -> int:
+    """Samples up to the end of the last whole frame in the file's last bytes; 0 where there is none.
+
+    Behind the frame that ends with the ``claimed`` sample there may be anything.
+    """
     if tail[-128:-125] == b"TAG":
         tail = tail[:-128]
     end, at = len(tail), len(tail)
@@ -245,7 +297,10 @@ def _flac_samples(tail: bytes, block_samples: int) -> int:
         header = _flac_header(tail[at : at + 16], block_samples)
         if header is None:
             continue
-        if _crc(tail[at:end], 0x8005, 16) == 0:  # the checksum at its end included
+        # A checksum with the two bytes that give it is 0.
+        if sum(header) == claimed and 0 in islice(_crcs(tail[at:], 0x8005, 16), 7, None):
+            return claimed
+        if _crc(tail[at:end], 0x8005, 16) == 0:
             return sum(header)
         end = at
     return 0
@@ -281,11 +336,16 @@ def _flac_header(data: bytes, block_samples: int) -> tuple[int, int] | None:
 
 
 def _crc(data: bytes, polynomial: int, bits: int) -> int:
+    return next(islice(_crcs(data, polynomial, bits), len(data) - 1, None), 0)
+
+
+def _crcs(data: bytes, polynomial: int, bits: int) -> Iterator[int]:
+    """The checksum of the first byte, of the first two, ..."""
     table, shift, mask = _crc_table(polynomial, bits), bits - 8, (1 << bits) - 1
     crc = 0
     for byte in data:
         crc = (crc << 8 & mask) ^ table[(crc >> shift) ^ byte]
-    return crc
+        yield crc
 
 
 @cache
@@ -302,9 +362,9 @@ def _crc_table(polynomial: int, bits: int) -> tuple[int, ...]:
 # Ogg
 
 
-def _ogg(path: Path, data: mmap.mmap) -> Layout:
+def _ogg(path: Path, data: mmap.mmap, begin: int) -> Layout:
     """One view for each link of a chained file (RFC 3533): a new one begins where a first page follows another page."""
-    starts, was_first, at = [0], True, 0
+    starts, was_first, at = [begin], True, begin
     for _ in range(_MAX_STEPS):
         at = data.find(b"OggS", at)
         if at < 0 or at + 27 > len(data):

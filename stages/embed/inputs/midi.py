@@ -102,7 +102,7 @@ class PianoRollInput:
     """
 
     KIND: ClassVar[Kind] = "midi"
-    REVISION: ClassVar[int] = 1
+    REVISION: ClassVar[int] = 2
 
     frames: int = 16
     low_pitch: int = 24

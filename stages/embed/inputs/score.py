@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.inputs import remark
-from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, rewritten, unwrapped, with_all_off
+from stages.embed.inputs.smf import MAX_REWRITTEN_BYTES, is_whole, rewritten, unwrapped, with_all_off
 from store.errors import ClipError
 
 MAX_BYTES = 1 << 24  # room for more than two million notes
@@ -208,7 +208,8 @@ def _parse(data: bytes, *, every_note: bool) -> tuple[Any, float | None]:
 
 def _with_hidden_tracks(score: Any, data: bytes, *, every_note: bool) -> Any | None:
     """The score with the tracks that its header does not count, or to which it gives no length; None without such."""
-    if score.note_num() and data.count(b"MTrk") <= int.from_bytes(data[10:12], "big"):
+    is_odd = data.count(b"MTrk") > int.from_bytes(data[10:12], "big") or not (score.note_num() or is_whole(data))
+    if not is_odd or len(data) > MAX_REWRITTEN_BYTES:
         return None
     try:
         whole = _symusic(rewritten(data, close_all=every_note))
@@ -230,9 +231,10 @@ def _symusic(data: bytes) -> Any:
 def _is_ambiguous(score: Any, data: bytes) -> bool:
     """Whether symusic, which ends notes first in, first out, may have dropped or misled one.
 
-    It drops notes for which no note-off is left in the end: more come out where all are ended there. Notes without
-    length, and notes that begin where one of several that sound ends, may have taken another's note-off. Files that are
-    too large to be rewritten are left as they are.
+    It drops notes for which no note-off is left in the end: more come out where all are ended there. That matters where
+    a note-off came after they began; what nothing ends is no note. Notes without length, and notes that begin where one
+    of several that sound ends, may have taken another's note-off. Files that are too large to be rewritten are left as
+    they are.
     """
     if len(data) > MAX_REWRITTEN_BYTES:
         return False
@@ -243,7 +245,22 @@ def _is_ambiguous(score: Any, data: bytes) -> bool:
         if (duration == 0).any() or ((starts[1:] < ends[:-1]).any() and _meet_within(starts, ends)):
             return True
     ended = with_all_off(data)
-    return ended is None or _symusic(ended).note_num() > score.note_num()
+    if ended is None:
+        return True
+    closed = _symusic(ended)
+    return closed.note_num() > score.note_num() and any(_drops_ended(track.notes.numpy()) for track in closed.tracks)
+
+
+def _drops_ended(notes: Any) -> bool:
+    """Whether a note that only the last note-off of all ends began before another of its pitch was ended."""
+    if not len(notes["time"]):
+        return False
+    start, key = notes["time"].astype(np.int64), notes["pitch"].astype(np.int64)
+    end = start + notes["duration"]
+    is_last = end == end.max()
+    first_start = np.full(_PITCHES, end.max())
+    np.minimum.at(first_start, key[is_last], start[is_last])
+    return bool((end[~is_last] > first_start[key[~is_last]]).any())
 
 
 def _meet_within(starts: Ints, ends: Ints) -> bool:

@@ -14,6 +14,7 @@ MAX_REWRITTEN_BYTES = 1 << 22  # a second or two for each MiB
 
 _MAX_LEAD_BYTES = 1 << 10  # before the header: a MacBinary header has 128
 _MAX_DELTA_BYTES = 8
+_MAX_ENDED_TRACKS = 1 << 10  # to each of which `with_all_off` adds 6 kB
 _END_OF_TRACK = b"\xff\x2f\x00"
 _RECORDINGS = (b"ID3", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"\xff\xfb", b"\x1a\x45\xdf\xa3")
 # Data bytes by the upper half of a status; system messages (0xF0) are looked up by themselves.
@@ -61,8 +62,24 @@ def unwrapped(data: bytes) -> tuple[bytes, list[str]]:
     return data, oddities
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether a file (`unwrapped`) is chunks to its end, and no track is empty by its header."""
+    at = 14
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "big")
+        if not data[at : at + 4].isalnum() or (not length and data[at : at + 4] == b"MTrk"):
+            return False
+        at += 8 + length
+    return at == len(data)
+
+
 def with_all_off(data: bytes) -> bytes | None:
-    """The file with note-offs for everything at the end of each track; None where a track does not end as it should."""
+    """The file with note-offs for everything at the end of each track.
+
+    None where a track does not end as it should, or there are more than `_MAX_ENDED_TRACKS`.
+    """
+    if data.count(b"MTrk") > _MAX_ENDED_TRACKS:
+        return None
     chunks, at = [data[:14]], 14
     while at + 8 <= len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "big")

@@ -19,6 +19,7 @@ _ITEM = r"""(?:np\.str_\()?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\)?|-?\d+(?:\.
 _LIST = re.compile(rf"[\[({{]\s*(?:(?:{_ITEM})(?:\s*,\s*|\s+|(?=\s*[\])}}])))*\s*[\])}}]", re.DOTALL)
 _ITEMS = re.compile(_ITEM, re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_BRACKETED = re.compile(r"\[[^\[\]{}]*\]|\{[^\[\]{}:]*\}", re.DOTALL)
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
 # What often separates names: a user is told where many cells hold one of these.
 _USUAL = {
@@ -49,6 +50,8 @@ def split(cell: str, separator: re.Pattern[str] | None) -> list[str]:
     values = parse(cell)
     values = [cell] if values is None else values
     if separator is not None:
+        if len(values) == 1 and _BRACKETED.fullmatch(cell):  # [A, B], as some print lists of text
+            values = [cell[1:-1]]
         values = [_without_lone_bracket(part) for value in values for part in separator.split(value)]
     return [value.strip() for value in values]
 
@@ -56,6 +59,11 @@ def split(cell: str, separator: re.Pattern[str] | None) -> list[str]:
 def looks_like_list(cell: str) -> bool:
     """Whether a cell that `parse` takes as one value holds what often separates several."""
     return _LIKELY.search(cell) is not None and parse(cell) is None
+
+
+def looks_like_record(cell: str) -> bool:
+    """Whether a cell that looks like a list holds fields with names, or lists in lists."""
+    return cell[:1] in ("[", "{") and _BRACKETED.fullmatch(cell) is None
 
 
 def usual_separator(cells: Iterable[str]) -> str:
@@ -92,6 +100,9 @@ def separators(text: str | None, roles: Sequence[str]) -> dict[str, re.Pattern[s
 
 def _pattern(separator: str) -> str:
     word = separator.strip()
+    if word[0].isalnum():
+        separator = separator.replace(word, word.rstrip(".") or word)  # feat. stands for feat, too
+        word = separator.strip()
     body = r"\s+".join(map(re.escape, separator.split()))
     before = r"(?<!\w)" if word[0].isalnum() else ""
     after = r"(?!\w)" if word[-1].isalnum() or word[0].isalnum() else ""

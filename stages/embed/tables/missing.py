@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 WORDS = (
     *("nan", "-nan", "nat", "none", "null", "nil"),
     *("na", "n/a", "#n/a", "#na", "<na>", "n.a."),
-    *(r"\n", "-", "--", "\u2013", "\u2014"),
+    *(r"\n", "?", "-", "--", "\u2013", "\u2014"),
 )
 
 

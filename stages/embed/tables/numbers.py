@@ -2,12 +2,14 @@
 
 ``1.5``, ``.5``, ``-2e3`` are read in any column. What a comma means is told by the column as a whole: ``1,234.5`` or
 ``1,234,567`` in any of its cells makes them thousands, ``1,5`` or ``0,123`` decimals. Where every cell would do for
-both, as in a column of ``1,100`` and ``2,345`` alone, it is not decided here.
+both, as in a column of ``1,100`` and ``2,345`` alone, it is not decided here. Numbers that all end in
+``%`` are hundredths. A column of two words for true and false holds 1 and 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ _THOUSANDS = rf"^{_SIGN}[1-9]\d{{0,2}}(,\d{{3}})+(\.\d*)?$"
 _THOUSANDS_BY_POINT = rf"^{_SIGN}[1-9]\d{{0,2}}(\.\d{{3}})+(,\d*)?$"
 _THOUSANDS_BY_BLANK = rf"^{_SIGN}[1-9]\d{{0,2}}({_BLANK}\d{{3}})+([.,]\d*)?$"
 _DECIMAL_COMMA = rf"^{_SIGN}(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
+_PERCENT = r"[\s\x{a0}\x{2009}\x{202f}]*%$"
+_TRUTH = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")  # which of a column's words are a pair
 _NOT_FINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
 
 
@@ -51,15 +55,29 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
     """
     missing = pc.or_(missing, pc.fill_null(pc.is_in(pc.utf8_lower(text), value_set=pa.array(_NOT_FINITE)), False))
     text = pc.if_else(missing, pa.scalar(None, text.type), text)
+    is_share = text.null_count < len(text) and pc.all(pc.ends_with(text, "%")).as_py()
+    if is_share:
+        text = pc.replace_substring_regex(text, _PERCENT, "")
+    parsed = _parsed(text)
+    return replace(parsed, values=parsed.values / 100) if is_share and parsed.readings is None else parsed
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number in any of the ways that are known."""
+    ways = (_PLAIN, _THOUSANDS, _THOUSANDS_BY_POINT, _THOUSANDS_BY_BLANK, _DECIMAL_COMMA)
+    return any(_matches(pa.chunked_array([[re.sub(r"\s*%$", "", cell)]]), way)[0].as_py() for way in ways)
+
+
+def _parsed(text: pa.ChunkedArray) -> Numbers:
+    """The same of cells that hold a value or are null."""
     has_text = text.is_valid()
     plain = _matches(text, _PLAIN)
     rest = text.filter(pc.and_not(has_text, plain))
     if not len(rest):
         return Numbers(_cast(text), np.zeros(len(text), dtype=bool))
-    lower = pc.utf8_lower(text)
-    truth = pc.fill_null(pc.is_in(lower, value_set=pa.array(["true", "false"])), False)
-    if pc.all(pc.or_(truth, pc.invert(has_text))).as_py():
-        return Numbers(_to_numpy(pc.equal(lower, "true").cast(pa.float64())), np.zeros(len(text), dtype=bool))
+    truth = _truth(text)
+    if truth is not None:
+        return Numbers(truth, np.zeros(len(text), dtype=bool))
     comma = pc.or_(pc.or_(_matches(text, _WHOLE), _matches(text, _DECIMAL_COMMA)), _matches(text, _THOUSANDS_BY_POINT))
     readings = [  # what each takes, and what it replaces
         (plain, ()),
@@ -77,6 +95,17 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
         one, other = (float(_cast(_replaced(pa.chunked_array([[first]]), readings[i][1]))[0]) for i in (1, 2))
         return Numbers(values, strange, (first, one, other))
     return Numbers(values, strange)
+
+
+def _truth(text: pa.ChunkedArray) -> NDArray[np.float64] | None:
+    """1 and 0 for a pair of words such as yes and no, NaN for null; None where there are other words."""
+    lower = pc.utf8_lower(text)
+    words = pc.unique(lower.drop_null())
+    if len(words) <= 2:
+        for true, false in zip(*_TRUTH, strict=True):
+            if set(words.to_pylist()) <= {true, false}:
+                return _to_numpy(pc.equal(lower, true).cast(pa.float64()))
+    return None
 
 
 def _matches(text: pa.ChunkedArray, pattern: str) -> Any:

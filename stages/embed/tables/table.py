@@ -192,11 +192,15 @@ class Table:
         count, strange = int(np.isfinite(parsed.values).sum()), int(parsed.strange.sum())
         if not strange:
             return None if count else "is empty"
+        row = int(np.argmax(parsed.strange))
+        cell = self.text(name)[row].as_py()
+        if count and numbers.is_number(cell):
+            other = self.text(name)[int(np.argmax(np.isfinite(parsed.values)))].as_py()
+            return f"holds {cell!r} ({self.where(row)}) beside {other!r}: write all numbers in one way"
         if count <= strange:
             cut = pc.any(pc.match_substring_regex(self.text(name), CUT_SHORT)).as_py()
             return "holds vectors that were cut short when they were written (...)" if cut else "holds text"
-        row = int(np.argmax(parsed.strange))
-        return f"holds {self.text(name)[row].as_py()!r} ({self.where(row)})"
+        return f"holds {cell!r} ({self.where(row)})"
 
     def long_cells(self) -> list[tuple[str, int, int]]:
         """Columns of a text file with a cell of more than `LONG_CELL` lines: name, first such row, lines."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def _read_header(path: Path, dialect: _Dialect) -> _Header:
     if not filled or not any(cell.strip() for cell in filled[0][0]):
         raise RequestError(f"{path} is empty; its first line must name the columns")
     first = [cell.strip() for cell in filled[0][0]]
-    if all(map(_NUMBER.fullmatch, first)) and first != [str(i) for i in range(len(first))]:
+    if all(map(_is_number, first)) and first != [str(i) for i in range(len(first))]:
         raise RequestError(f"{path}: the first line must name the columns, and holds numbers alone; add such a line")
     several = _levels([cells for cells, _ in filled])
     names, count = several or (first, 1)
@@ -218,29 +219,46 @@ def _read_header(path: Path, dialect: _Dialect) -> _Header:
 def _levels(rows: list[list[str]]) -> tuple[list[str], int] | None:
     """The joined names of a header of several levels, and its lines; None where names stand in one line, or repeat.
 
-    pandas ends such a header with a line that names the index and nothing else, or leaves the index's cells empty.
+    pandas ends such a header with a line that names the index's columns and nothing else, or leaves their cells empty.
+    Columns of one level have empty cells below their names.
     """
     first = [cell.strip() for cell in rows[0]]
     if first_twice(name for name in first[1:] if name) is None:
         return None
     rows = [row for row in rows[: _HEADER_LINES + 1] if len(row) == len(first)]
-    ends = (i for i, row in enumerate(rows) if i and row[0].strip() and not any(cell.strip() for cell in row[1:]))
-    end = next(ends, None)
-    if end is not None:
-        return [rows[end][0].strip(), *_joined(rows[:end])], end + 1
+    for end in range(1, len(rows)):
+        index = {i for i in range(len(first)) if not any(_named(row[i]) for row in rows[:end])} | {0}
+        named = {i for i, cell in enumerate(rows[end]) if cell.strip()}
+        if 0 in named and named <= index:
+            names = _joined(rows[:end])
+            return [rows[end][i].strip() if i in named else name for i, name in enumerate(names)], end + 1
+    times = Counter(first)
     for end in range(2, len(rows)):
-        if any(row[0].strip() for row in rows[:end]):
+        empty = [i for i in range(len(first)) if not any(_named(row[i]) for row in rows[1:end])]
+        if 0 not in empty or (first[0] and not _names_members(rows[1], times, first, empty)):
             return None
         if first_twice(names := _joined(rows[:end])) is None:
-            return ["", *names], end
+            return names, end
     return None
 
 
+def _names_members(row: list[str], times: Counter[str], first: list[str], empty: list[int]) -> bool:
+    """Whether a row below names can be one of names too: words below those that repeat, nothing below two others."""
+    words = [cell for cell, name in zip(row, first, strict=True) if times[name] > 1 and not _is_number(cell)]
+    return any(map(_named, words)) and sum(times[first[i]] == 1 for i in empty) > 1
+
+
+def _named(cell: str) -> bool:
+    return bool(cell.strip()) and not _UNNAMED.fullmatch(cell.strip())
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
 def _joined(rows: list[list[str]]) -> list[str]:
-    columns = zip(*(row[1:] for row in rows), strict=True)
-    return [
-        ".".join(c.strip() for c in column if c.strip() and not _UNNAMED.fullmatch(c.strip())) for column in columns
-    ]
+    columns = zip(*rows, strict=True)
+    return [".".join(cell.strip() for cell in column if _named(cell)) for column in columns]
 
 
 def _check_last_row(path: Path, table: pa.Table) -> None:

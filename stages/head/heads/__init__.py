@@ -160,8 +160,29 @@ class Draw:
         return bits(key(self.key, purpose), self.rows[nodes])
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """One of the tensors that a network reads.
+
+    Attributes
+    ----------
+    name, what : what it is called, and in words.
+    is_vector : whether its rows are representations, or several side by side, and standardised as these are.
+    is_spread : whether they are deviations of such, which standardising scales and does not shift.
+    """
+
+    name: str
+    what: str
+    is_vector: bool = False
+    is_spread: bool = False
+
+
 class TrainedHead(Head):
     """A head with a network.
+
+    Class attributes
+    ----------------
+    INPUTS : what the network reads (`inputs`), in its order, for the ONNX file of a trained head.
 
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
 
@@ -176,6 +197,8 @@ class TrainedHead(Head):
     ----------
     rows : [clips] the catalog row of each clip, on the device.
     """
+
+    INPUTS: ClassVar[tuple[NetworkInput, ...]] = (NetworkInput("x", "the clip's representation", is_vector=True),)
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         self.collection, self.x, self.split, self.spec = collection, x, split, spec
@@ -213,6 +236,11 @@ class TrainedHead(Head):
     @abstractmethod
     def build(spec: Spec) -> nn.Module:
         """A fresh network; torch's generator is seeded by the run."""
+
+    @staticmethod
+    def averaging(config: Any) -> float:  # noqa: ARG004
+        """In [0, 1): how much a running mean of the weights, which scores, keeps of itself in a step; 0 for no mean."""
+        return 0.0
 
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         """Prepare what is drawn anew for the training ``nodes`` of one epoch."""

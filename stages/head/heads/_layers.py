@@ -24,7 +24,7 @@ class HiddenConfig(Checked):
     dropout : on the hidden layer.
     """
 
-    hidden: int | None = setting(128, least=1, search=Choices((32, 64, 128, 256, 512)))
+    hidden: int | None = setting(128, least=1, search=Choices((32, 64, 128, 256, 512)), tune=())
     dropout: float = setting(0.5, least=0, below=1, search=Between(0.0, 0.8))
 
 

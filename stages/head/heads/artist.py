@@ -1,4 +1,4 @@
-"""Artist only: what the artist's training songs were labelled, without hearing the song."""
+"""Artist only: what the artist's training songs are, without hearing the song."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class Artist(CountedHead):
     them or more carry. Nothing is said of an artist that is unknown or has no training song. The score of a
     label is the share of the artist's training songs that carry it. Songs are counted once, whatever the
     number of their clips, with the labels of any of these that are trained on.
+
+    Where a number is asked for it is a regression tree: the mean of the artist's training songs, and for an artist
+    without any the mean of all. There is but one rule then, without a name.
     """
 
     NAME = "artist"
@@ -42,13 +45,20 @@ class Artist(CountedHead):
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
-        """The counts of `count_songs`, and ``overall``: [labels] those of all artists together."""
+        """The counts of `count_songs`; ``overall``: [labels] those of all artists together; ``prior``: [outputs]
+        `Task.prior` of the training clips.
+        """
         facts = count_songs(collection, split)
-        return {**facts, "overall": facts["carrying"].sum(dim=0)}
+        prior = torch.from_numpy(collection.task.prior(collection.truth[split == 0]))
+        return {**facts, "overall": facts["carrying"].sum(dim=0), "prior": prior}
 
     def score(self) -> dict[str, Prediction]:
         carrying, songs = artist_counts(self.collection, self.spec.facts)
         share = carrying / np.maximum(songs, 1)[:, None]
+        if not self.spec.task.CHOOSES:
+            prior = self.spec.facts["prior"].numpy()
+            mean = np.vstack([np.where(songs[:, None] > 0, share, prior), prior])  # the last is artist -1's
+            return {"": self.spec.task.decide(mean[self.collection.artist].astype(np.float32))}
         overall = self.spec.facts["overall"].numpy()
         # One float ranks by count first and by overall frequency second; argmax takes the first of equals.
         rank = carrying + overall / (overall.sum() + 1)
@@ -78,39 +88,38 @@ class TrainingSongs:
     Attributes
     ----------
     artist : [songs].
-    labels : [songs, labels] bool, the labels that any of the song's training clips carries.
+    truth : [songs, outputs] the labels that any of the song's training clips carries, or the mean of their numbers.
     of_clip : [clips] the song of each clip, in training or not; -1 where it is none of these.
     """
 
     artist: NDArray[np.int64]
-    labels: NDArray[np.bool_]
+    truth: NDArray[Any]
     of_clip: NDArray[np.int64]
 
 
 def training_songs(collection: Collection, split: Split) -> TrainingSongs:
-    """The songs whose labels a head may know."""
+    """The songs whose labels, or numbers, a head may know."""
     artist = collection.artist
     key = np.where(artist >= 0, artist * (collection.song.max(initial=0) + 1) + collection.song, -1)
     clips = np.flatnonzero((split == 0) & (key >= 0))
     clips = clips[np.argsort(key[clips], kind="stable")]
     keys, first = np.unique(key[clips], return_index=True)
-    labels = collection.labels
-    labels = np.logical_or.reduceat(labels[clips], first) if len(clips) else labels[:0]
+    truth = collection.task.of_songs(collection.truth[clips], first)
     place = np.searchsorted(keys, key).clip(max=max(0, len(keys) - 1))
     of_clip = np.where(np.isin(key, keys), place, -1)
-    return TrainingSongs(artist[clips[first]], labels, of_clip)
+    return TrainingSongs(artist[clips[first]], truth, of_clip)
 
 
 def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
     """The artists that have training songs, as facts of a head.
 
-    ``artists``: their ids; ``carrying``: [artists, labels] float64, how many songs of each carry each label;
-    ``songs``: [artists] int64, how many there are.
+    ``artists``: their ids; ``carrying``: [artists, outputs] float64, how many songs of each carry each label, or the
+    sum of their numbers; ``songs``: [artists] int64, how many there are.
     """
     songs = training_songs(collection, split)
     artists, place = np.unique(songs.artist, return_inverse=True)
-    carrying = np.zeros((len(artists), songs.labels.shape[1]))
-    np.add.at(carrying, place, songs.labels)
+    carrying = np.zeros((len(artists), songs.truth.shape[1]))
+    np.add.at(carrying, place, songs.truth)
     return {
         "artists": [collection.artist_ids[artist] for artist in artists.tolist()],
         "carrying": torch.from_numpy(carrying),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Facts, Spec, TrainedHead
+from stages.head.heads import Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._layers import Classifier, HiddenConfig, width
 from stages.splits.regimes import Split
 
@@ -26,6 +26,10 @@ class ArtistEmbedding(TrainedHead):
     READS_ARTISTS = True
     BY_ARTIST = True
     Config = HiddenConfig
+    INPUTS = (
+        *TrainedHead.INPUTS,
+        NetworkInput("vector", "the artist's place, from 1, among the artists of the metadata; 0 for any other"),
+    )
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:

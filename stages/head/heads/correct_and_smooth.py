@@ -36,6 +36,10 @@ class CorrectAndSmooth(Song):
     ("autoscale"), and added. Smooth: the training clips' true labels and the other clips' corrected scores are
     spread. A clip without neighbours keeps the song head's score.
 
+    A row of errors of several labels has a direction, which is kept, and is scaled; a single number's error has none
+    but its sign. There the spread errors are divided by what spreads of "is a training clip": the correction is the
+    mean error of the artist's training clips.
+
     Early stopping watches the song head's own scores, as in the paper, where the base model is trained by itself. To
     watch the corrected ones was no better on ClassicHit (accuracy over seeds 0 to 4: 88.4 and 88.3 with artists on both
     sides, 54.6 and 55.6 without): the artist's labels hide what the song head still learns, and some seeds stopped
@@ -60,16 +64,16 @@ class CorrectAndSmooth(Song):
     @classmethod
     def refine(cls, scores: Tensor, collection: Collection, split: Split, spec: Spec) -> Tensor:
         graph, config = collection.graph.to(scores.device), spec.config
-        labels, train = _known(scores, collection, split)
+        truth, train = _known(scores, collection, split)
         size = scores.new_tensor(spec.facts["error"])
-        corrected = correct(graph, scores, labels, train, size, config.correct_alpha)
-        return smooth(graph, corrected, labels, train, config.smooth_alpha)
+        corrected = spec.task.bounded(correct(graph, scores, truth, train, size, config.correct_alpha))
+        return smooth(graph, corrected, truth, train, config.smooth_alpha)
 
 
 def _known(scores: Tensor, collection: Collection, split: Split) -> tuple[Tensor, Tensor]:
-    """[clips, labels] the training clips' labels, and [clips] which clips these are."""
+    """[clips, outputs] the training clips' labels or numbers, and [clips] which clips these are."""
     train = torch.from_numpy(split == 0).to(scores.device)
-    return torch.from_numpy(collection.labels).to(scores.device).to(scores.dtype), train
+    return torch.from_numpy(collection.truth).to(scores.device).to(scores.dtype), train
 
 
 def mean_error(score: Tensor, labels: Tensor, train: Tensor) -> Tensor:
@@ -81,6 +85,9 @@ def correct(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, si
     """Eq. 2 to 5 of the paper: ``score`` plus the spread errors, each row of them of the same ``size``."""
     error = (labels - score) * train.unsqueeze(1)
     spread = graph.propagate(error, alpha)
+    if score.shape[1] == 1:
+        reached = graph.propagate(train.unsqueeze(1).to(score.dtype), alpha)
+        return score + torch.where(reached > 0, spread / reached.where(reached > 0, 1.0), 0.0)
     return score + _scale(size, spread) * spread
 
 
@@ -92,5 +99,5 @@ def _scale(size: Tensor, spread: Tensor) -> Tensor:
 
 def smooth(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, alpha: float) -> Tensor:
     """Eq. 6 of the paper: labels of training clips and scores of the others, spread."""
-    known = torch.where(train.unsqueeze(1), labels, score.clamp(0, 1))
+    known = torch.where(train.unsqueeze(1), labels, score)
     return graph.propagate(known, alpha)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import SCORING, Draw, Spec
+from stages.head.heads import SCORING, Draw, NetworkInput, Spec
 from stages.head.heads._layers import Classifier, width
 from stages.head.heads._neighbours import NeighbourHead
 from stages.head.heads.gnn import SageConfig
@@ -51,6 +51,11 @@ class Gat(NeighbourHead):
     READS_ARTISTS = True
     BY_ARTIST = True
     Config = Config
+    INPUTS = (
+        *NeighbourHead.INPUTS,
+        NetworkInput("neighbours", "the representations of all clips that are a neighbour of any", is_vector=True),
+        NetworkInput("edges", "from which of these, above, to which of the clips, below"),
+    )
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         super().__init__(collection, x, split, spec)

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Facts, Spec, TrainedHead
+from stages.head.graph.cliques import CliqueGraph
+from stages.head.heads import Draw, Facts, NetworkInput, Spec, TrainedHead
+from stages.head.heads._encoding import PiecewiseLinear, normal_edges, spread_edges
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
@@ -19,8 +21,11 @@ from stages.head.scores.task import Task
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
-_LEAST = 1e-4  # probabilities are kept this far from 0 and 1
+_LEAST = 1e-4  # squared distance of a clip from its neighbours, whose logarithm is taken
 _HIDDEN = (0.05, 0.95)  # whatever the split, artists with labels and artists without are seen
+_THINNED = 0.8  # share of artists of which an epoch shows a part of the clips as neighbours
+_PARTS = 1024  # numbers that a representation is encoded in at most
+_DOUBLINGS = 12  # of the number of neighbours, which the network tells apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +35,14 @@ class Config(HiddenConfig):
     Attributes
     ----------
     gate_width : width of the gate's hidden layer.
+    bins : parts that each number is encoded in (`PiecewiseLinear`); fewer where all numbers together would have more
+        than 1,024 parts, so that wide representations are read as they are.
+    average : share of the running mean of the weights that a step keeps; 0 for the weights as they are.
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     """
 
+    bins: int = setting(8, least=1, most=64)
+    average: float = setting(0.99, least=0, below=1)
     gate_width: int = setting(32, least=1, most=1_000_000)
     inductive: bool = False
 
@@ -40,18 +50,26 @@ class Config(HiddenConfig):
 class Gated(TrainedHead):
     """Song and neighbourhood by a network, the artist's labels as evidence, and a gate that weighs the evidence.
 
-    The logits are ``network(x, mean, deviation) + gate * evidence``:
+    The logits are ``network(x, mean, deviation, number) + gate * evidence``:
 
-    * ``mean`` and ``deviation`` are those of the representations of the artist's other clips, exact.
+    * ``mean`` and ``deviation`` are those of the representations of the artist's other clips, exact, and ``number`` is
+      how many these are. Each number is encoded in bins, so that the network can bend at thresholds as trees do.
     * ``evidence`` is how much more likely each label is among the artist's other training songs than among all:
       the log ratio of the smoothed shares ``(count + a prior) / (songs + a)`` to the prior, with ``a`` learned.
     * ``gate`` >= 0 is a small network of how many songs and neighbours there are, how far they agree (highest
       share, entropy) and how far the clip lies from their mean.
 
-    The labels of a clip's own song are never part of its evidence. In every epoch the labels of some artists, drawn
-    anew, are hidden whole: otherwise the network would never have seen an artist without labels, and lean on them
-    where there are none. They are as many as there will be: the share of validation clips whose artist has no training
-    song, which no label tells. Where nothing is known of the artist the evidence is zero and the song is left alone.
+    Where a number is asked for, the evidence is how far the smoothed mean of the artist's other training songs lies
+    from that of all. The labels of a clip's own song are never part of its evidence. In every epoch the labels of some
+    artists, drawn anew, are hidden whole: otherwise the network would never have seen an artist without labels, and
+    lean on them where there are none. They are as many as there will be: the share of validation clips whose artist has
+    no training song, which no label tells. Where nothing is known of the artist the evidence is zero and the song is
+    left alone.
+
+    Of four artists in five an epoch shows a share of the clips as neighbours, drawn anew, from none to all: an artist
+    whose neighbours are the same in every epoch is learnt by heart, and one with few neighbours would be new. What
+    scores is the running mean of the weights over the last steps (Polyak and Juditsky, Acceleration of Stochastic
+    Approximation by Averaging, SIAM Journal on Control and Optimization 30, 1992).
     """
 
     NAME = "gated"
@@ -61,18 +79,28 @@ class Gated(TrainedHead):
     READS_NEIGHBOURS = True
     BY_ARTIST = True
     Config = Config
+    INPUTS = (
+        *TrainedHead.INPUTS,
+        NetworkInput("mean", "the mean of the artist's other clips; NaN where there are none", is_vector=True),
+        NetworkInput(
+            "deviation", "their deviation, divided by their number; NaN as well", is_vector=True, is_spread=True
+        ),
+        NetworkInput("degree", "how many they are"),
+        NetworkInput("counts", "how many of the artist's other training songs carry each label"),
+        NetworkInput("songs", "how many such songs there are"),
+    )
 
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """The counts of `count_songs`; ``prior``: [labels] float32, each label's share of the training clips; and
         ``hidden``: the share of artists whose labels are hidden in an epoch.
         """
-        prior = collection.task.prior(collection.labels[split == 0]).clip(_LEAST, 1 - _LEAST)
+        prior = collection.task.clear(torch.from_numpy(collection.task.prior(collection.truth[split == 0])))
         known = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
         new = ~np.isin(collection.artist[split == 1], known)
         return {
             **count_songs(collection, split),
-            "prior": torch.from_numpy(prior.astype(np.float32)),
+            "prior": prior.float(),
             "hidden": float(np.clip(new.mean(), *_HIDDEN)) if len(new) else _HIDDEN[0],
         }
 
@@ -83,17 +111,18 @@ class Gated(TrainedHead):
         counts, songs = self._others_labels()
         self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
         self._hidden = torch.zeros(self.graph.artists + 1, dtype=torch.bool, device=x.device)
+        self._shown, self._shown_sums = self.graph, self.sums
 
     def _others_labels(self) -> tuple[np.ndarray, np.ndarray]:
         """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
         collection, training = self.collection, training_songs(self.collection, self.split)
         carrying, songs = artist_counts(collection, self.facts)
         known = collection.artist >= 0
-        counts = np.zeros(collection.labels.shape, dtype=np.float32)
+        counts = np.zeros(collection.truth.shape, dtype=np.float32)
         number = np.zeros(len(collection), dtype=np.float32)
         counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
         own = training.of_clip >= 0
-        counts[own] -= training.labels[training.of_clip[own]]
+        counts[own] -= training.truth[training.of_clip[own]]
         number[own] -= 1
         return counts, number
 
@@ -101,20 +130,37 @@ class Gated(TrainedHead):
     def build(spec: Spec) -> nn.Module:
         return _Network(spec.dim, width(spec), spec.facts["prior"], spec.config, spec.task)
 
+    @staticmethod
+    def averaging(config: Any) -> float:
+        average: float = config.average
+        return average
+
     def start_epoch(self, nodes: Tensor, draw: Draw) -> None:
         artists = torch.arange(len(self._hidden), device=self.x.device)
         self._hidden = uniform(bits(key(draw.key, "hidden artists"), artists)) < self.facts["hidden"]
+        thinned = uniform(bits(key(draw.key, "thinned artists"), artists)) < _THINNED
+        share = torch.where(thinned, uniform(bits(key(draw.key, "neighbours shown"), artists)), 1.0)
+        clips = torch.arange(len(self.x), device=self.x.device)
+        shown = uniform(draw.streams(clips, "shown as a neighbour")) < share[self.graph.artist]
+        if self.graph.sources is not None:
+            shown &= self.graph.sources
+        self._shown = CliqueGraph(self.graph.artist, shown)
+        self._shown_sums = self._shown.sums(self.x), self._shown.sums(self.x, squared=True)
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         shown = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry
-        *rest, counts, songs = self.inputs(nodes)
-        return *rest, counts * shown.unsqueeze(1), songs * shown
+        around = self._neighbourhood(nodes, self._shown, self._shown_sums)
+        return *around, self.counts[nodes] * shown.unsqueeze(1), self.songs[nodes] * shown
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
-        x, degree = self.x[nodes], self.graph.degree[nodes].float()
-        mean, square = (self.graph.mean_of(nodes, y, sums) for y, sums in zip((x, x * x), self.sums, strict=True))
+        return *self._neighbourhood(nodes, self.graph, self.sums), self.counts[nodes], self.songs[nodes]
+
+    def _neighbourhood(self, nodes: Tensor, graph: CliqueGraph, sums: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Of each clip its own numbers [nodes, dim], its neighbours' mean and deviation, and how many these are."""
+        x, degree = self.x[nodes], graph.degree[nodes].float()
+        mean, square = (graph.mean_of(nodes, y, total) for y, total in zip((x, x * x), sums, strict=True))
         deviation = (square - mean**2).clamp(min=0).sqrt()
-        return x, mean, deviation, degree, self.counts[nodes], self.songs[nodes]
+        return x, mean, deviation, degree
 
     def trust(self, network: nn.Module, nodes: Tensor) -> Tensor:
         """The gate; 0 where no song of the artist was in training."""
@@ -128,7 +174,11 @@ class _Network(nn.Module):
         super().__init__()
         self.task = task
         self.register_buffer("prior", prior.clone())
-        self.song, self.mean, self.deviation = (nn.Linear(dim, hidden) for _ in range(3))
+        bins = max(1, min(config.bins, _PARTS // dim))
+        self.numbers, self.spreads = PiecewiseLinear(normal_edges(bins)), PiecewiseLinear(spread_edges(bins))
+        self.doublings = PiecewiseLinear(torch.arange(-1.0, _DOUBLINGS))
+        self.song, self.mean, self.deviation = (nn.Linear(dim * bins, hidden) for _ in range(3))
+        self.number = nn.Linear(_DOUBLINGS, 3 * hidden)
         self.mix = nn.Linear(3 * hidden, hidden)
         self.output = nn.Linear(hidden, len(prior))
         self.dropout = Dropout(config.dropout)
@@ -139,8 +189,10 @@ class _Network(nn.Module):
         self, x: Tensor, mean: Tensor, deviation: Tensor, degree: Tensor, counts: Tensor, songs: Tensor
     ) -> Tensor:
         has = (degree > 0).float().unsqueeze(1)
-        parts = (self.song(x), has * self.mean(mean), has * self.deviation(deviation))
-        hidden = torch.relu(self.mix(self.dropout(torch.relu(torch.cat(parts, dim=1)))))
+        around = self.mean(self.numbers(mean)), self.deviation(self.spreads(deviation))
+        parts = torch.cat([self.song(self.numbers(x)), *(has * part for part in around)], dim=1)
+        number = self.number(self.doublings(degree.log2().clamp(min=-1).unsqueeze(1)))
+        hidden = torch.relu(self.mix(self.dropout(torch.relu(parts + number))))
         share, gate = self.weigh(x, mean, degree, counts, songs)
         logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, self.get_buffer("prior"))
         return logits
@@ -152,10 +204,9 @@ class _Network(nn.Module):
         smoothing = F.softplus(self.smoothing)
         share = (counts + smoothing * prior) / (songs + smoothing).unsqueeze(1)
         distance = has * (x - mean).square().mean(dim=1).add(_LEAST).log()
-        entropy = -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
-        circumstances = (songs.log1p(), degree.log1p(), share.amax(dim=1), entropy, distance, (songs > 0).float())
+        agreement = self.task.agreement(share)
+        circumstances = (songs.log1p(), degree.log1p(), *agreement, distance, (songs > 0).float())
         return share, F.softplus(self.gate(torch.stack(circumstances, dim=1)))
 
     def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
-        share = share.clamp(_LEAST, 1 - _LEAST)
-        return self.task.link(share) - self.task.link(prior)
+        return self.task.link(self.task.clear(share)) - self.task.link(prior)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Draw, Spec
+from stages.head.heads import Draw, NetworkInput, Spec
 from stages.head.heads._layers import Classifier, Dropout, width
 from stages.head.heads._neighbours import NeighbourConfig, NeighbourHead
 from stages.head.settings import setting
@@ -49,6 +49,12 @@ class Gcnii(NeighbourHead):
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
     READS_ARTISTS = True
     BY_ARTIST = True
+    INPUTS = (
+        NetworkInput("clips", "any numbers; they count in training alone"),
+        NetworkInput("x", "the representations of all clips of the artists that are asked about", is_vector=True),
+        NetworkInput("group", "the artist of each, as a number from 0"),
+        NetworkInput("nodes", "the places of the clips that are asked about"),
+    )
     Config = Config
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:

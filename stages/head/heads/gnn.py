@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph, neighbour_mean, ragged
-from stages.head.heads import SCORING, Draw, Spec
+from stages.head.heads import SCORING, Draw, NetworkInput, Spec
 from stages.head.heads._layers import Classifier, width
 from stages.head.heads._neighbours import MOST, NeighbourConfig, NeighbourHead
 from stages.head.random import bits
@@ -41,6 +41,10 @@ class Sage(NeighbourHead):
     """
 
     Config = SageConfig
+    INPUTS = (
+        *NeighbourHead.INPUTS,
+        NetworkInput("mean", "the mean of its neighbours' representations; NaN where it has none", is_vector=True),
+    )
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         super().__init__(collection, x, split, spec)

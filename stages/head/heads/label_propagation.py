@@ -33,7 +33,8 @@ class LabelPropagation(CountedHead):
     On a union of cliques the quotient of a clip without a label is the share of its artist's training clips that carry
     the label, whatever alpha is: this is also the harmonic function of Zhu, Ghahramani and Lafferty (ICML 2003). It
     differs from `artist` in that clips are counted rather than songs, and in that a clip which nothing reaches (an
-    artist without training clips, or unknown) has each label's frequency among the training clips.
+    artist without training clips, or unknown) has each label's frequency among the training clips. Numbers spread as
+    labels do: the quotient is the mean of the artist's training clips.
     """
 
     NAME = "label-propagation"
@@ -46,15 +47,15 @@ class LabelPropagation(CountedHead):
     @classmethod
     def learn(cls, collection: Collection, x: Tensor | None, split: Split, config: Any) -> Facts:
         """``artists``: ids of those with a training clip; [artists] ``clips`` of each, ``training`` those trained on,
-        ``carrying`` [artists, labels] how many of these carry each label; ``frequency`` [labels] that of all training
-        clips.
+        ``carrying`` [artists, outputs] how many of these carry each label, or the sum of their numbers; ``frequency``
+        [outputs] `Task.prior` of all training clips.
         """
-        artist, labels = collection.artist, collection.labels
+        artist, truth = collection.artist, collection.truth
         known = artist >= 0
         train = known & (split == 0)
         count = len(collection.artist_ids)
-        carrying = np.zeros((count, labels.shape[1]))
-        np.add.at(carrying, artist[train], labels[train])
+        carrying = np.zeros((count, truth.shape[1]))
+        np.add.at(carrying, artist[train], truth[train])
         training = np.bincount(artist[train], minlength=count)
         artists = np.flatnonzero(training)
         return {
@@ -62,7 +63,7 @@ class LabelPropagation(CountedHead):
             "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
             "training": torch.from_numpy(training[artists]),
             "carrying": torch.from_numpy(carrying[artists]),
-            "frequency": torch.from_numpy(collection.task.prior(labels[split == 0])),
+            "frequency": torch.from_numpy(collection.task.prior(truth[split == 0])),
         }
 
     def score(self) -> dict[str, Prediction]:
@@ -70,7 +71,7 @@ class LabelPropagation(CountedHead):
         artist = self.collection.artist
         place = np.append(self.collection.artists_among(facts["artists"]), -1)[artist]  # the last is artist -1's
         train = torch.from_numpy(self.split == 0).unsqueeze(1)
-        own = torch.cat([torch.from_numpy(self.collection.labels) & train, train], dim=1).double()
+        own = torch.cat([torch.from_numpy(self.collection.truth) * train, train], dim=1).double()
         counts = torch.cat([facts["carrying"], facts["training"].unsqueeze(1).double()], dim=1)
         # A clip of no such artist is alone.
         row = torch.from_numpy(place)
@@ -81,4 +82,4 @@ class LabelPropagation(CountedHead):
         spread = mean + kept * (own - mean)
         reached = spread[:, -1:] > 0
         score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
-        return {"": self.spec.task.decide(score.clamp(0, 1).float().numpy())}
+        return {"": self.spec.task.decide(self.spec.task.bounded(score).float().numpy())}

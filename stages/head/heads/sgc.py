@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
-from stages.head.heads import Spec, TrainedHead
+from stages.head.heads import NetworkInput, Spec, TrainedHead
 from stages.splits.regimes import Split
 
 
@@ -25,6 +25,13 @@ class Sgc(TrainedHead):
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
+    INPUTS = (
+        NetworkInput(
+            "x_and_mean",
+            "its representation and, behind it, the mean over all clips of its artist, its own among them",
+            is_vector=True,
+        ),
+    )
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         super().__init__(collection, x, split, spec)

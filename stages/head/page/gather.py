@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from stages import registry
 from stages.head.audit import audit
 from stages.head.collection import Collection
 from stages.head.map import map_of
 from stages.head.open import from_catalog, load
-from stages.head.page import details, tables
-from stages.head.page.tables import Cell, Column, Table
-from stages.head.report import report_on
+from stages.head.page import details, gate, made, tables
+from stages.head.page.clips import Clips, only
+from stages.head.page.tables import Table
+from stages.head.report import report_on, resampled
 from stages.head.runs.tested import ENSEMBLE, Tested, gather, reads_neighbours
 from stages.head.thesis import paper_on
 from stages.progress import note
@@ -27,24 +24,29 @@ from stages.splits.regimes import PARTS
 from store.errors import RequestError
 from store.inventory import describe_collection
 from store.layout import Store, match
-from store.runs import count_by_mode
-from store.schema import Catalog, CatalogInfo
+from store.runs import count_by_mode, target_of
+from store.schema import CatalogInfo
 
 Document = dict[str, Any]
-_LIBRARIES = ("torch", "dgl", "torch-geometric", "numpy", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
 _REGIMES = ("random", "album", "artist", "official")  # the order of tables; folds come behind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which runs are shown: the options of ``encore report``. No ``regime`` means all of them."""
+    """Which runs are shown: the options of ``encore report``.
+
+    No ``regime`` means all of them, and folds are of their regime; no ``target`` those of labels. ``audio`` is where a
+    page finds the songs' files: what stands before their paths.
+    """
 
     backbone: str | None
     modes: Sequence[str]
     regime: str | None
     against: str
+    target: str | None = None
     ensemble: Sequence[str] = ()
     inductive: bool = False
+    audio: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,8 @@ class Story:
 def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -> Story:
     """Gather what there is to tell of a collection; ``draws`` says whether maps and details are wanted too."""
     catalog = store.read_catalog(dataset)
-    data = from_catalog(catalog, store, keeps=False)
-    clips = _Clips(catalog, data)
+    data = from_catalog(catalog, store, target=request.target, keeps=False)
+    clips = Clips(catalog, data)
     views, documents, runs = [], [], []
     for representation, regime in _folders(store, catalog.info, request):
         view, document = _view(store, data, clips, representation, regime, request, draws=draws)
@@ -102,67 +104,37 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         documents.append(document)
         runs += document.pop("runs", [])
     names = [str(name) for name in store.complete(dataset)]
-    todo = "" if names else _embed(dataset, f"{catalog.info.backbone}-")
+    todo = "" if names else made.embed_command(dataset, f"{catalog.info.backbone}-")
     if names and not documents:
         todo = f"encore compare {dataset} --regimes {request.regime or 'random,artist'}"
+        todo += "" if request.target is None else f" --target {shlex.quote(request.target)}"
     contents = audit(catalog, store)
-    scored = [document for document in documents if "scores" in document]
+    scored = [{**document, "resampled": document.pop("resampled")} for document in documents if "scores" in document]
     drawn = match(names, request.backbone) if draws else []
+    maps = _maps(store, data, drawn)
+    shown = np.unique(np.concatenate([np.empty(0, np.int64), *(np.array(of["clip"], np.int64) for of in maps)]))
     return Story(
         name=dataset,
         title=catalog.info.title,
         synthetic=catalog.info.synthetic,
-        about=[*tables.of_collection(describe_collection(store, dataset)), *_how(dataset, names, runs)],
+        about=[*tables.of_collection(describe_collection(store, dataset)), *made.how(dataset, names, runs)],
         audit=tables.of_audit(contents, _genres_per_artist(data)),
         scores=tables.of_scores(scored),
         views=views,
-        data={
-            "labels": list(data.label_names),
-            "metric": data.task.main.title,
-            "views": documents,
-            "maps": _maps(store, data, drawn),
-            **clips.as_json(),
-            "parts": list(PARTS),
-        },
+        data=only(
+            shown,
+            {
+                "labels": list(data.label_names),
+                "metric": data.task.main.title,
+                "views": documents,
+                "maps": maps,
+                **clips.as_json(),
+                **({} if request.audio is None else {"audio": request.audio, "files": clips.files()}),
+                "parts": list(PARTS),
+            },
+        ),
         todo=todo,
     )
-
-
-class _Clips:
-    """The clips that the page names: each once, with its title, artist and labels."""
-
-    def __init__(self, catalog: Catalog, data: Collection) -> None:
-        self.data = data
-        columns = (catalog.strings(name) for name in ("title", "artist_name", "artist_id", "song_id"))
-        self.titles, names, ids, songs = ([values[row] for row in data.rows.tolist()] for values in columns)
-        self.titles = [title or song for title, song in zip(self.titles, songs, strict=True)]
-        artists = [name or key or "" for name, key in zip(names, ids, strict=True)]
-        self.artists = list(dict.fromkeys(artists))
-        number = {artist: place for place, artist in enumerate(self.artists)}
-        self.artist = [number[artist] for artist in artists]
-        self.sets: dict[bytes, int] = {}
-        self.truth = self.numbered(data.labels)
-
-    def numbered(self, labels: NDArray[np.bool_]) -> list[int]:
-        """[clips] the number of each clip's set of labels; ``labels`` is [clips, labels]."""
-        packed, which = np.unique(np.packbits(labels, axis=1), axis=0, return_inverse=True)
-        numbers = [self.sets.setdefault(each.tobytes(), len(self.sets)) for each in packed]
-        return [numbers[place] for place in which.reshape(-1).tolist()]
-
-    def describe(self, clip: int) -> Document:
-        labels = np.flatnonzero(self.data.labels[clip]).tolist()
-        return {"title": self.titles[clip], "artist": self.artists[self.artist[clip]], "labels": labels}
-
-    def as_json(self) -> Document:
-        width = self.data.labels.shape[1]
-        sets = [np.flatnonzero(np.unpackbits(np.frombuffer(key, np.uint8), count=width)) for key in self.sets]
-        return {
-            "titles": self.titles,
-            "artists": self.artists,
-            "artist": self.artist,
-            "sets": [each.tolist() for each in sets],
-            "truth": self.truth,
-        }
 
 
 def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[str | None, str]]:
@@ -185,13 +157,14 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
         folders = [folder for folder, count in {**unread, **counts[name or "metadata"]}.items() if count]
         regimes = {regime for folder in folders for regime in _regimes(folder, request)}
         order = sorted(regimes, key=lambda r: (_REGIMES.index(r.partition("-")[0]), r))
-        pairs += [(name, regime) for regime in order if request.regime in (None, regime)]
+        pairs += [(name, regime) for regime in order if request.regime in (None, regime, regime.partition("-")[0])]
     return pairs
 
 
 def _regimes(folder: str, request: Request) -> list[str]:
     """The regime of a folder of runs of one of the request's modes; none of another folder."""
-    if folder.endswith("-inductive") and not request.inductive:
+    folder, target = target_of(folder)
+    if target != request.target or (folder.endswith("-inductive") and not request.inductive):
         return []
     names = [
         folder.removeprefix(f"{mode}-").removesuffix("-inductive")
@@ -204,7 +177,7 @@ def _regimes(folder: str, request: Request) -> list[str]:
 def _view(
     store: Store,
     data: Collection,
-    clips: _Clips,
+    clips: Clips,
     representation: str | None,
     regime: str,
     request: Request,
@@ -233,7 +206,7 @@ def _view(
     name = f"{representation or 'metadata'}-{regime}"
     others = {mode: _means(values, tested.task.main.name) for mode, values in _metrics(tested).items()}
     of_view = tables.of_report(report_on(tested), others, name)
-    document = empty | _scores(tested) | (_drawn(tested, clips) if draws else {})
+    document = empty | _scores(tested) | (_drawn(store, tested, clips) if draws else {})
     return View(representation=representation, regime=regime, tables=of_view), document
 
 
@@ -245,20 +218,31 @@ def _metrics(tested: Tested) -> dict[str, list[Mapping[str, float | None]]]:
 def _scores(tested: Tested) -> Document:
     """What the table of scores is made from, and how the runs were made."""
     main = tested.task.main.name
+    # Regimes are drawn independently: each has a seed of its own.
+    draws = resampled(tested, seed=1 + _REGIMES.index(tested.regime.partition("-")[0]))
     return {
+        "resampled": {str(mode): of_mode for mode, of_mode in draws.items()},
         "metric": main,
         "scores": {mode: [float(values[main] or 0.0) for values in of] for mode, of in _metrics(tested).items()},
         "thesis": _thesis(tested),
         "unread": [str(mode) for mode, of in tested.runs.items() if of[0].record.representation is None],
         "base": None if tested.base is None else str(tested.base),
-        "runs": _runs(tested),
+        "runs": made.runs(tested),
     }
 
 
-def _drawn(tested: Tested, clips: _Clips) -> Document:
-    """What the page's script shows of each mode."""
+def _drawn(store: Store, tested: Tested, clips: Clips) -> Document:
+    """What the page's script shows of each mode; of numbers it shows where the test clips lie, and tables the rest."""
+    if not tested.task.CHOOSES:
+        return _on_map(tested, clips)
     return {
-        "modes": {str(mode): details.of_mode(tested, mode, clips.describe) for mode in tested.runs},
+        "modes": {
+            str(mode): {
+                **details.of_mode(tested, mode, clips.describe),
+                "gate": [] if mode == ENSEMBLE else gate.by_agreement(store, tested, mode),
+            }
+            for mode in tested.runs
+        },
         "doubtful": details.label_errors(tested, clips.describe),
         **_on_map(tested, clips),
     }
@@ -288,66 +272,6 @@ def _thesis(tested: Tested) -> dict[str, float]:
     }
 
 
-def _runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
-    """How the runs were made, a row a mode, with its settings."""
-    rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
-    for mode, runs in tested.runs.items():
-        record = runs[0].record
-        if mode == ENSEMBLE:
-            continue
-        seeds = ", ".join(dict.fromkeys(str(run.record.seed) for run in runs))
-        command = f"encore head {record.dataset}"
-        command += f" --backbone {record.representation}" if record.representation else ""
-        command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
-        command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
-        seconds = sum(run.record.seconds for run in runs)
-        row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command]
-        rows.append((row, record.all_settings() or {}))
-    return rows
-
-
-def _how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> list[Table]:
-    """The commands that make all of this again, and what they ran on."""
-    embeds: dict[str, Cell] = {f"encode {name}": _embed(dataset, name) for name in names}
-    embeds |= {"audit": f"encore audit {dataset}", "this page": f"encore report {dataset} --html FILE"}
-    versions: dict[str, Cell] = {"Encore": _version("encore-mir"), "Python": platform.python_version()}
-    versions |= {name: _version(name) for name in _LIBRARIES}
-    versions["machine"] = f"{platform.system()} {platform.machine()}"
-    versions["accelerator"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (CPU)"
-    page = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
-    commands = tables.pairs("commands", "Commands", ("what for", "command"), embeds)
-    return [commands, *([_trained(runs)] if runs else []), page]
-
-
-def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
-    """A row for each mode, representation and regime; settings that all share stand in the note alone."""
-    trained = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
-    shared = dict(set.intersection(*(set(settings.items()) for settings in trained))) if trained else {}
-    rows: dict[tuple[Cell, ...], list[Cell]] = {}
-    for row, settings in runs:
-        own = ", ".join(f"{key}={value}" for key, value in settings.items() if shared.get(key) != str(value))
-        rows[tuple(row[:4])] = [*row[:5], own, row[5]]
-    titles = ("representation", "mode", "regime", "seeds", "training, s", "other settings", "command")
-    columns = tuple(Column(title, digits=1 if title == "training, s" else 0) for title in titles)
-    common = ", ".join(f"{key}={value}" for key, value in sorted(shared.items()))
-    return Table("runs", "Trained heads", columns, list(rows.values()), f"Settings of all: {common}." if common else "")
-
-
-def _embed(dataset: str, representation: str) -> str:
-    backbone = representation.rpartition("-")[0]
-    if dataset in registry.names("dataset"):
-        return f"encore embed {dataset} --backbone {backbone}"
-    kind = "table --table FILE" if backbone == "features" else f"folder --data DIR --backbone {backbone}"
-    return f"encore embed {kind} --name {dataset}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _genres_per_artist(data: Collection) -> dict[str, int]:
     """How many artists have songs of one label, of two, ..."""
     known = data.artist >= 0
@@ -359,14 +283,15 @@ def _genres_per_artist(data: Collection) -> dict[str, int]:
     return named | ({"11+": more} if more else {})
 
 
-def _on_map(tested: Tested, clips: _Clips) -> Document:
+def _on_map(tested: Tested, clips: Clips) -> Document:
     """What the map shows of the first split: the part of each clip, and each mode's labels of the test clips."""
     seed, fold = tested.keys[0]
     try:
         part = tested.data.parts(tested.regime, seed)[max(fold - 1, 0)].tolist()
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
-    given = {str(mode): clips.numbered(runs[0].chosen) for mode, runs in tested.runs.items()}
+    runs = tested.runs if tested.task.CHOOSES else {}
+    given = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
     return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": given}
 
 
@@ -375,14 +300,14 @@ def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document
     maps = []
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     for name in names:
-        made = map_of(store, load(store, data.info.name, name, held=False))
-        grid = np.rint(made.place * 4095).astype(np.int64)
-        known = [row in place for row in made.rows.tolist()]
+        of = map_of(store, load(store, data.info.name, name, held=False))
+        grid = np.rint(of.place * 4095).astype(np.int64)
+        known = [row in place for row in of.rows.tolist()]
         maps.append(
             {
                 "representation": name,
-                "method": made.method,
-                "clip": [place[row] for row in made.rows.tolist() if row in place],
+                "method": of.method,
+                "clip": [place[row] for row in of.rows.tolist() if row in place],
                 "x": grid[known, 0].tolist(),
                 "y": grid[known, 1].tolist(),
             }

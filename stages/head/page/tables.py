@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.head.audit import Audit
+from stages.head.modes import Mode
 from stages.head.report import KINDS, Report
-from stages.head.scores.metrics import Metric
+from stages.head.scores.bootstrap import interval
+from stages.head.scores.metrics import Metric, significant
 from stages.head.scores.task import METRICS
 
 Cell = str | int | float | None
@@ -25,11 +28,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``."""
+    """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``; None for three
+    significant ones.
+    """
 
     title: str
     scale: float = 1.0
-    digits: int = 0
+    digits: int | None = 0
     sign: str = ""
 
     @classmethod
@@ -42,7 +47,8 @@ class Column:
             return "-"
         if isinstance(cell, str):
             return cell
-        return f"{self.scale * cell:{self.sign},.{self.digits}f}"
+        digits = significant(self.scale * cell) if self.digits is None else self.digits
+        return f"{self.scale * cell:{self.sign},.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Table:
     rows : cells as they are stored: scores are fractions.
     heat : whether its numbers are shaded by their size, from 0 to 1.
     note : what a reader must know to read it.
+    best : row and column of the cell that is the best beyond noise; None where there is none.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Table:
     rows: list[list[Cell]]
     note: str = ""
     heat: bool = False
+    best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
         titles = [column.title for column in self.columns]
@@ -168,7 +176,6 @@ def _regimes(audit: Audit) -> Table:
         *map(Column, ("test artists in train", "test albums in train")),
         Column("test songs with a neighbour, %", 100, 1),
         Column("with a training neighbour, %", 100, 1),
-        Column("remarks"),
     )
     rows: list[list[Cell]] = []
     for regime, shared in audit.regimes.items():
@@ -177,11 +184,12 @@ def _regimes(audit: Audit) -> Table:
         rows.append(
             [
                 *(regime, *sizes, test["songs"], test["artists"], shared["shared_artists"], shared["shared_albums"]),
-                *(shared["test_with_neighbour"], shared["test_with_training_neighbour"], " ".join(shared["remarks"])),
+                *(shared["test_with_neighbour"], shared["test_with_training_neighbour"]),
             ]
         )
-    rows += [[regime, *[None] * 8, why] for regime, why in audit.impossible.items()]
-    return Table("regimes", "What the parts of each split share (seed 0)", columns, rows)
+    remarks = [f"{regime}: {remark}." for regime, shared in audit.regimes.items() for remark in shared["remarks"]]
+    remarks += [f"{regime} is not possible: {why}." for regime, why in audit.impossible.items()]
+    return Table("regimes", "What the parts of each split share (seed 0)", columns, rows, " ".join(remarks))
 
 
 def of_scores(views: Sequence[Document]) -> Table | None:
@@ -190,7 +198,8 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     Parameters
     ----------
     views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds), ``thesis``
-        (by mode) and ``unread`` (the modes that read no representation).
+        (by mode), ``unread`` (the modes that read no representation) and ``resampled`` (by mode its scores under
+        resampled artists).
     """
     if not views:
         return None
@@ -198,17 +207,21 @@ def of_scores(views: Sequence[Document]) -> Table | None:
     metric: Metric = METRICS[views[0]["metric"]]
     by_row: dict[tuple[str, str], dict[str, list[float]]] = {}
     thesis: dict[tuple[str, str], float] = {}
+    draws: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for view in views:
         for mode, values in view["scores"].items():
             key = "none" if mode in view["unread"] else view["representation"], mode
             by_row.setdefault(key, {})[view["regime"]] = values
+            if mode in view["resampled"]:
+                draws.setdefault(key, {})[view["regime"]] = view["resampled"][mode]
             if mode in view["thesis"]:
                 thesis[key] = view["thesis"][mode]
-    gap = {"random", "artist"} <= set(regimes)
+    counterparts = {regime: regime.replace("random", "artist") for regime in regimes if regime.startswith("random")}
+    gap = next((pair for pair in counterparts.items() if pair[1] in regimes), None)
     columns = [Column("representation"), Column("mode")]
     for regime in regimes:
         columns += [Column.of(metric, regime), Column.of(metric, "±")]
-    columns += [Column.of(metric, "artist gap", "+")] if gap else []
+    columns += [Column.of(metric, title, "+") for title in ("artist gap", "from", "to")] if gap else []
     columns += [Column.of(metric, "thesis")] if thesis else []
     rows: list[list[Cell]] = []
     for key, scores in by_row.items():
@@ -216,16 +229,25 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         for regime in regimes:
             values = scores.get(regime)
             row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
-        means = [float(np.mean(scores[regime])) for regime in ("random", "artist") if regime in scores]
-        row += [means[0] - means[1] if len(means) == 2 else None] if gap else []
+        means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
+        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}), gap)] if gap else []
         row += [thesis.get(key)] if thesis else []
         rows.append(row)
     note = (
         f"{metric.title}, {metric.unit}; mean and deviation over seeds (and folds), as the runs in the store hold it."
     )
-    note += " The artist gap is random minus artist: what a mode owes to artists that it was trained on." if gap else ""
+    if gap:
+        note += (
+            f" The artist gap is {' minus '.join(gap)}, what a mode owes to artists that it was trained on, with its "
+            "95 % interval over resampled artists of both."
+        )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
+
+
+def _gap(draws: Mapping[str, NDArray[np.float64]], gap: tuple[str, str]) -> tuple[float | None, float | None]:
+    """The interval of the artist gap, of scores that were drawn independently."""
+    return interval(draws[gap[0]] - draws[gap[1]]) if set(gap) <= draws.keys() else (None, None)
 
 
 def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:
@@ -253,12 +275,44 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
-    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note)]
+    best = next(((place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best), None)
+    note += " In bold: better than the next best, beyond noise." if best else ""
+    tables = [Table(f"{name}-modes", "Modes with intervals", tuple(columns), rows, note, best=best)]
+    tables += [_of_metric(report, each, name, base) for each in report.task.TESTED if each != metric]
+    tables += [_of_labels(report, name)] if any(entry.by_label for entry in report.modes.values()) else []
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
+def _of_metric(report: Report, metric: Metric, name: str, base: Mode | None) -> Table:
+    """Another metric with its intervals and paired tests."""
+    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
+    rows: list[list[Cell]] = []
+    for mode, entry in report.modes.items():
+        score = entry.others.get(metric.name, entry.overall)
+        row: list[Cell] = [str(mode), score.score, *(score.interval or (None, None))]
+        if base is not None:
+            row += [None, None] if score.against is None else [score.against.difference, score.against.p]
+        rows.append(row)
+    note = f"{metric.title}, {metric.unit}{'; less is better' if metric.less_is_better else ''}."
+    return Table(f"{name}-{metric.name}", f"{metric.title} with intervals", tuple(columns), rows, note)
+
+
+def _of_labels(report: Report, name: str) -> Table:
+    """Each mode's mean absolute error for every label, and the label's rank among all."""
+    columns = [Column("label"), Column("clips")]
+    rows: list[list[Cell]] = []
+    for mode in report.modes:
+        columns += [Column.of(report.task.within, str(mode)), Column("rank")]
+    for label, of in next(iter(report.modes.values())).by_label.items():
+        errors = [entry.by_label[label] for entry in report.modes.values()]
+        rows.append([label, of.clips, *(cell for error in errors for cell in (error.error, error.rank))])
+    note = f"{report.task.within.title}, {report.task.within.unit}; rank 1 has the least."
+    return Table(f"{name}-by-label", "Error by label", tuple(columns), rows, note)
+
+
 def _of_kind(report: Report, kind: str, name: str) -> Table | None:
-    metric = report.task.main
+    metric = report.task.within
     first = next(iter(report.modes.values())).by_kind[kind]
     if not first:
         return None
@@ -275,4 +329,4 @@ def _of_kind(report: Report, kind: str, name: str) -> Table | None:
             rows = [[*row, entry.thesis_deviation] for row, entry in zip(rows, entries, strict=True)]
     clips = ", ".join(f"{bucket}: {score.clips:,}" for bucket, score in first.items())
     note = f"{metric.title}, {metric.unit}. Clips: {clips}."
-    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=True)
+    return Table(f"{name}-{kind.replace('_', '-')}", _KINDS[kind], tuple(columns), rows, note, heat=report.task.CHOOSES)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.environment import environment
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
 from stages.head.results import numbers
 from stages.head.saved import SavedHead
-from stages.head.settings import Settings
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
+from store.columns import targets
 from store.fingerprint import canonical
 from store.layout import Store
 from store.runs import RunFolder, RunRecord, write_run
@@ -30,8 +33,8 @@ def save_run(
     split: Split,
     seed: int,
     fold: int | None,
-    settings: Settings,
     code: str,
+    device: torch.device,
     writes: bool = True,
 ) -> RunRecord:
     """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
@@ -49,29 +52,31 @@ def save_run(
         seconds=fitted.seconds,
         synthetic=collection.info.synthetic,
         task=collection.task.NAME,
-        labels=collection.label_names,
-        catalog=None if collection.splits is None else catalog_mark(collection.splits),
+        labels=collection.outputs,
+        catalog=None if collection.splits is None else catalog_mark(collection.splits, collection.target),
         split=None if collection.splits is None else split_mark(collection.splits, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
-        settings=canonical(settings) if networks else None,
+        settings=canonical(fitted.settings) if networks else None,
         config=canonical(fitted.config),
+        tuned=dict(fitted.tuned) or None,
         remark=networks[0].remark if networks else "",
         best_epoch=networks[0].best_epoch if networks else None,
         history=networks[0].history if networks else None,
         mixture=layers.weights(networks[0].state) if networks else None,
         other_members=[{"best_epoch": other.best_epoch, "history": other.history} for other in networks[1:]],
+        environment=environment(device),
     )
     if not writes:
         return record
     test = np.flatnonzero(split == 2)
     prediction = fitted.prediction
-    heads = [head.to_bytes() for head in _saved(folder, record, fitted, settings, code)]
+    heads = [head.to_bytes() for head in _saved(folder, record, fitted, code)]
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
     return record
 
 
-def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Settings, code: str) -> Sequence[SavedHead]:
+def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, code: str) -> Sequence[SavedHead]:
     """The trained head as its files hold it, one for each network."""
     shared: Mapping[str, Any] = {
         "mode": folder.mode,
@@ -86,7 +91,12 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
         "code": code,
     }
     spec = fitted.spec
-    plain: dict[str, Any] = {"task": spec.task.NAME, "dim": spec.dim, "config": asdict(spec.config)}
+    plain: dict[str, Any] = {
+        "task": spec.task.NAME,
+        "fitted": asdict(spec.task),
+        "dim": spec.dim,
+        "config": asdict(spec.config),
+    }
     if not fitted.networks:
         facts = dict(spec.facts)
         return [SavedHead(**shared, **plain, facts=facts, network=None, shift=None, scale=None, settings=None)]
@@ -98,16 +108,23 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, settings: Setti
             network=trained.state,
             shift=trained.shift,
             scale=trained.scale,
-            settings=asdict(settings),
+            settings=asdict(fitted.settings),
         )
         for trained in fitted.networks
     ]
 
 
-def catalog_mark(splits: KeptSplits, rows: int | None = None) -> dict[str, Any]:
-    """What a run keeps of the catalog that it was trained on: how many rows it had, and `KeptSplits.mark` of them."""
+def catalog_mark(splits: KeptSplits, target: str | None, rows: int | None = None) -> dict[str, Any]:
+    """What a run keeps of the catalog that it was trained on: how many rows it had, `KeptSplits.mark` of them, and a
+    hash of their numbers where it learnt a ``target``.
+    """
     rows = len(splits.catalog) if rows is None else rows
-    return {"rows": rows, "mark": splits.mark(rows)}
+    mark = {"rows": rows, "mark": splits.mark(rows)}
+    if target is None:
+        return mark
+    numbers = targets(splits.catalog).get(target, np.empty(0))[:rows]
+    digest = hashlib.sha256(np.where(np.isnan(numbers), np.nan, numbers).tobytes())
+    return mark | {"target": digest.hexdigest()[:32]}
 
 
 def split_mark(splits: KeptSplits, regime: str, seed: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from stages import registry
 from store.errors import RequestError, unknown
 from store.layout import Store
-from store.runs import RunFolder, RunRecord, read_record
+from store.runs import RunFolder, RunRecord, read_record, target_of, target_suffix
 
 _METADATA = "metadata"  # the folder of runs that read no representation
 _INDUCTIVE = "-inductive"
@@ -39,7 +40,8 @@ class Run:
 def find_run(store: Store, request: str) -> tuple[Run, str]:
     """The run that ``DATASET``, ``DATASET/MODE``, ``DATASET/MODE-REGIME`` or a path means, and why it was chosen.
 
-    Of a collection it is the mode and regime whose runs score best on their validation parts, on average; of several
+    Each of them followed by ``+TARGET`` means runs that learnt this numeric target; else it is those of labels. Of a
+    collection it is the mode and regime whose runs score best on their validation parts, on average; of several
     runs the one written last.
 
     Raises
@@ -48,7 +50,8 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
         where there is no such collection, mode or run, or what it reads is no longer in the store.
     """
     path = _relative(store, request)
-    dataset, _, rest = path.partition("/")
+    name, target = target_of(path)
+    dataset, _, rest = name.partition("/")
     if rest.startswith("runs/"):
         return _at_path(store, request, path), "named by its path"
     if not store.has_catalog(dataset):
@@ -56,9 +59,11 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
     runs = list(_runs(store, dataset))
     if not runs:
         raise RequestError(f"{dataset} has no trained head yet; train one: encore head {dataset} --mode gated")
-    candidates = [run for run in runs if rest in ("", run.folder.mode, _folder_name(run.folder))]
+    names = {f"{run.folder.mode}{target_suffix(run.folder.target)}" for run in runs}
+    runs = [run for run in runs if run.folder.target == target]
+    candidates = [run for run in runs if rest in ("", run.folder.mode, target_of(_folder_name(run.folder))[0])]
     if not candidates:
-        raise unknown(f"trained head of {dataset}", rest, {run.folder.mode for run in runs})
+        raise unknown(f"trained head of {dataset}", f"{rest}{target_suffix(target)}", names)
     ready = [run for run in candidates if _is_ready(store, run.folder)]
     if not ready:
         raise _not_ready(store, candidates[0])
@@ -71,7 +76,8 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
     score = _mean_validation(best)
     if len(ready) == 1:
         return ready[0], "the only run"
-    why = f"validation {score:.3f}, the best of {len(by_folder):,}" if score >= 0 else "no other mode was validated"
+    why = f"validation {score:.3f}, the best of {len(by_folder):,}"
+    why = why if math.isfinite(score) else "no other mode was validated"
     return _newest(best), f"{why}; the newest of its runs" if len(best) > 1 else why
 
 
@@ -113,13 +119,14 @@ def _runs(store: Store, dataset: str, representation: str = "", folder: str = ""
 
 def _parse_folder(dataset: str, representation: str, folder: str) -> RunFolder | None:
     """``gnn-artist-inductive`` as the folder that it names; None for one that is unfinished or of no mode."""
-    base = folder.removesuffix(_INDUCTIVE)
+    name, target = target_of(folder)
+    base = name.removesuffix(_INDUCTIVE)
     modes = [mode for mode in registry.names("head") if base.startswith(f"{mode}-")]
     if not modes or "." in folder:
         return None
     mode = max(modes, key=len)
     of = None if representation == _METADATA else representation
-    return RunFolder(dataset, of, mode, base[len(mode) + 1 :], folder.endswith(_INDUCTIVE))
+    return RunFolder(dataset, of, mode, base[len(mode) + 1 :], name.endswith(_INDUCTIVE), target)
 
 
 def _folder_name(folder: RunFolder) -> str:
@@ -139,9 +146,9 @@ def _newest(runs: list[Run]) -> Run:
 
 
 def _mean_validation(runs: list[Run]) -> float:
-    """-1 where none was validated."""
+    """Less than any where none was validated."""
     scores = [run.validation for run in runs if run.validation is not None]
-    return float(np.mean(scores)) if scores else -1.0
+    return float(np.mean(scores)) if scores else -math.inf
 
 
 def _is_ready(store: Store, folder: RunFolder) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +60,11 @@ class Tested:
         return np.concatenate(self.clips)
 
     def score(self, mode: Mode) -> NDArray[np.float32]:
-        """[test, labels] the scores that a mode gives the pooled test clips."""
+        """[test, outputs] the scores that a mode gives the pooled test clips."""
         return np.concatenate([run.score for run in self.runs[mode]])
 
-    def chosen(self, mode: Mode) -> NDArray[np.bool_]:
-        """[test, labels] the labels that a mode chooses for the pooled test clips."""
+    def chosen(self, mode: Mode) -> NDArray[Any]:
+        """[test, outputs] what a mode decides for the pooled test clips."""
         return np.concatenate([run.chosen for run in self.runs[mode]])
 
 
@@ -74,7 +75,7 @@ def gather(
     representation: str | None,
     modes: Sequence[str],
     regime: str,
-    against: str,
+    against: str | None,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
 ) -> Tested | None:
@@ -82,7 +83,7 @@ def gather(
     dataset = data.info.name
     names = list(dict.fromkeys((*modes, *ensemble)))
     folders = [
-        RunFolder(dataset, folder, mode, regime, inductive and reads_neighbours(mode))
+        RunFolder(dataset, folder, mode, regime, inductive and reads_neighbours(mode), data.target)
         for mode in names
         for folder in dict.fromkeys((representation, None))
     ]
@@ -101,7 +102,7 @@ def gather(
         keys=keys,
         runs=pooled,
         clips=[clips_of(data, run) for run in next(iter(pooled.values()))],
-        base=_base(runs, against, regime),
+        base=None if against is None else _base(runs, against, regime),
         ensemble=list(ensemble),
     )
 
@@ -126,7 +127,7 @@ def reads_neighbours(mode: str) -> bool:
 
 
 def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
-    """The runs in these folders by mode, seed and fold, with a column of scores for each label of the collection.
+    """The runs in these folders by mode, seed and fold, with a column of scores for each output of the collection.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
                 )
             _check(store, folder, run, data)
             key = run.record.seed, run.record.fold or 0
-            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.label_names)
+            runs.setdefault(Mode(folder.mode, run.record.rule), {})[key] = _widen(run, data.outputs)
     return runs
 
 
@@ -252,16 +253,16 @@ def _stands(data: Collection, run: StoredRun) -> bool:
     """Whether the clips that a run knew are still there, with the same labels, albums and artists."""
     trained_on = run.record.catalog
     rows = (trained_on or {}).get("rows")
-    if data.splits is None or not isinstance(rows, int) or catalog_mark(data.splits, rows) != trained_on:
+    if data.splits is None or not isinstance(rows, int) or catalog_mark(data.splits, data.target, rows) != trained_on:
         return False
-    return set(run.record.labels) <= set(data.label_names) and bool((clips_of(data, run) >= 0).all())
+    return set(run.record.labels) <= set(data.outputs) and bool((clips_of(data, run) >= 0).all())
 
 
 def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) -> None:
     """Raise where a record has other scores than its predictions, or is of other neighbours than its folder."""
     record = run.record
     name = run_name(record.seed, record.fold, record.rule)
-    truth = data.labels[clips_of(data, run)][:, _columns(run, data.label_names)]
+    truth = data.truth[clips_of(data, run)][:, _columns(run, data.outputs)]
     for metric, value in numbers(task_of_run(run).evaluate(truth, run.chosen)).items():
         if record.metrics.get(metric) != value:
             why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
@@ -279,7 +280,7 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
     columns = _columns(run, labels)
     shape = len(run.rows), len(labels)
-    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
+    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
     score[:, columns], chosen[:, columns] = run.score, run.chosen
     threshold = run.record.threshold
     if threshold is not None:

@@ -1,4 +1,8 @@
-"""Metrics of predictions: arrays in, floats in [0, 1] out; and how tables call and print them."""
+"""Metrics of predictions, arrays in and floats out, and how tables call and print them.
+
+Those of labels are fractions in [0, 1]. Those of numbers are R2 (at most 1), Spearman's rank correlation (-1 to 1), and
+errors in the unit of the number.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +28,42 @@ class Metric:
     title : its name in tables.
     measure : the value on some clips, from the truth [clips, labels] and the decisions or scores [clips, labels].
     ranks : whether it is measured on scores instead of decisions.
-    unit, scale, digits : what is printed: the value times ``scale``, in this unit, with so many digits.
+    unit, scale, digits : what is printed: the value times ``scale``, in this unit, with so many digits; None for three
+        significant ones, of a value in the unit of its target.
+    less_is_better : whether it is an error.
+    resample : of one that is no function of sums over clips, its values [resamples] from truth, decisions and how many
+        times [resamples, clips] each clip is there.
     """
 
     name: str
     title: str
-    measure: Callable[[Bools, Any], float]
+    measure: Callable[[Any, Any], float]
     ranks: bool = False
     unit: str = "per cent"
     scale: float = 100.0
-    digits: int = 1
+    digits: int | None = 1
+    less_is_better: bool = False
+    resample: Callable[[Any, Any, NDArray[np.float64]], NDArray[np.float64]] | None = None
 
     def text(self, value: float | None, sign: str = "") -> str:
         """A value as it is printed, ``-`` where it is not defined; ``sign="+"`` for differences."""
-        return "-" if value is None or math.isnan(value) else f"{self.scale * value:{sign}.{self.digits}f}"
+        if value is None or math.isnan(value):
+            return "-"
+        return f"{self.scale * value:{sign}.{significant(value) if self.digits is None else self.digits}f}"
 
     def mean_text(self, values: Sequence[float]) -> str:
         """Mean and, of several values, standard deviation (divided by n) as they are printed."""
-        mean = float(np.mean(values))
-        spread = f"±{self.text(float(np.std(values)))}" if len(values) > 1 and not math.isnan(mean) else ""
-        return self.text(mean) + spread
+        mean, deviation = float(np.mean(values)), float(np.std(values))
+        if len(values) < 2 or math.isnan(mean):
+            return self.text(mean)
+        digits = significant(mean) if self.digits is None else self.digits
+        return f"{self.text(mean)}±{self.scale * deviation:.{digits}f}"
+
+
+def significant(value: float, figures: int = 3) -> int:
+    """How many digits behind the point show so many significant figures of a number."""
+    size = math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+    return max(0, figures - 1 - size)
 
 
 def exact(truth: Bools, predicted: Bools) -> float:
@@ -115,9 +135,76 @@ def confusion(truth: Bools, chosen: Bools) -> NDArray[np.int64]:
     return counts
 
 
+LEAST_SPREAD = 1e-12  # of numbers that are not all equal but for rounding, as a share of their size
+
+
+def r2(truth: Floats, estimate: Floats) -> float:
+    """The share of the numbers' variance that is explained: 1 is perfect, 0 is the mean of these very clips.
+
+    NaN where the numbers are all equal. ``truth`` and ``estimate`` are [clips, 1].
+    """
+    if not len(truth):
+        return math.nan
+    spread = np.square(truth - truth.mean()).sum()
+    if not spread > LEAST_SPREAD * np.square(truth).sum():
+        return math.nan
+    return float(1 - np.square(estimate.astype(np.float64) - truth).sum() / spread)
+
+
+def rmse(truth: Floats, estimate: Floats) -> float:
+    """The root of the mean squared error."""
+    return float(np.sqrt(np.square(estimate.astype(np.float64) - truth).mean())) if len(truth) else math.nan
+
+
+def mae(truth: Floats, estimate: Floats) -> float:
+    """The mean absolute error."""
+    return float(np.abs(estimate.astype(np.float64) - truth).mean()) if len(truth) else math.nan
+
+
+def spearman(truth: Floats, estimate: Floats) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN where all of one side are equal."""
+    return float(resampled_spearman(truth, estimate, np.ones((1, len(truth))))[0])
+
+
+def resampled_spearman(truth: Floats, estimate: Floats, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[resamples] the rank correlation of numbers [clips, 1] where each clip is there ``times`` [resamples, clips]."""
+    if not len(truth):
+        return np.full(len(times), math.nan)
+    ranks = [_weighted_ranks(values[:, 0], times) for values in (truth, estimate)]
+    total = times.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = (rank - (times * rank).sum(axis=1, keepdims=True) / total for rank in ranks)
+        covariance = (times * x * y).sum(axis=1)
+        size = np.sqrt((times * x * x).sum(axis=1) * (times * y * y).sum(axis=1))
+        return np.where(size > 0, covariance / size, math.nan)
+
+
+def _weighted_ranks(values: Floats, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[resamples, clips] the mean rank of each clip among all, each there so many times."""
+    order = np.argsort(values, kind="stable")
+    _, first, tie = np.unique(values[order], return_index=True, return_inverse=True)
+    count = np.add.reduceat(times[:, order], first, axis=1)
+    mean = np.cumsum(count, axis=1) - (count - 1) / 2
+    ranks = np.empty_like(times)
+    ranks[:, order] = mean[:, tie]
+    return ranks
+
+
 MICRO_F1 = Metric(name="micro_f1", title="micro F1", measure=micro_f1)
 MACRO_F1 = Metric(name="macro_f1", title="macro F1", measure=macro_f1)
 SUBSET_ACCURACY = Metric(name="subset_accuracy", title="exact set", measure=exact)
 ACCURACY = Metric(name="accuracy", title="accuracy", measure=exact)
 ROC_AUC = Metric(name="roc_auc", title="ROC-AUC", measure=roc_auc, ranks=True)
 PR_AUC = Metric(name="pr_auc", title="PR-AUC", measure=pr_auc, ranks=True)
+R2 = Metric(name="r2", title="R2", measure=r2, unit="share of variance", scale=1.0, digits=3)
+RMSE = Metric(name="rmse", title="RMSE", measure=rmse, unit="own unit", scale=1.0, digits=None, less_is_better=True)
+MAE = Metric(name="mae", title="MAE", measure=mae, unit="own unit", scale=1.0, digits=None, less_is_better=True)
+SPEARMAN = Metric(
+    name="spearman",
+    title="Spearman",
+    measure=spearman,
+    resample=resampled_spearman,
+    unit="rank correlation",
+    scale=1.0,
+    digits=3,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions for clips: ``score`` [clips, labels] in [0, 1] and ``chosen`` [clips, labels], the labels decided on.
+    """Scores and decisions for clips, both [clips, outputs].
 
-    `stages.head.scores.task.Task.decide` makes one from scores; heads with a rule of their own make it themselves.
+    Of labels, ``score`` is in [0, 1] and ``chosen`` says which of them are decided on. Of a number, both are the number
+    in its own unit. `stages.head.scores.task.Task.decide` makes a prediction from scores; heads with a rule of their
+    own make it themselves.
     """
 
     score: NDArray[np.float32]
-    chosen: NDArray[np.bool_]
+    chosen: NDArray[Any]

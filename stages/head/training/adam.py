@@ -13,15 +13,19 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 class Adam:
-    """Adam (Kingma and Ba, ICLR 2015) by PyTorch's fused kernel.
+    """Adam (Kingma and Ba, ICLR 2015) by PyTorch's fused kernel, with decoupled weight decay.
+
+    The decay is that of Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019: it never enters the
+    moments. Only matrices decay.
 
     Attributes
     ----------
     rate : the learning rate; it may change from step to step.
+    weight_decay : what a step takes of each weight is this, times the rate.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float) -> None:
-        self.parameters, self.rate = list(parameters), rate
+    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float = 0.0) -> None:
+        self.parameters, self.rate, self.weight_decay = list(parameters), rate, weight_decay
         self._first = [torch.zeros_like(weight, requires_grad=False) for weight in self.parameters]
         self._second = [torch.zeros_like(weight, requires_grad=False) for weight in self.parameters]
         self._steps = [torch.zeros((), device=weight.device) for weight in self.parameters]
@@ -38,6 +42,9 @@ class Adam:
             [values[i] for i in moved] for values in (self.parameters, self._first, self._second, self._steps)
         )
         gradients = [weight.grad for weight in weights if weight.grad is not None]
+        matrices = [weight for weight in weights if weight.dim() > 1]
+        if self.weight_decay and matrices:
+            torch._foreach_mul_(matrices, 1 - self.rate * self.weight_decay)
         adam(
             *(weights, gradients, first, second, [], steps),
             fused=True,

@@ -61,8 +61,8 @@ class Binder:
     ) -> Binder:
         """A head that is to be trained: what it must know of the collection is learnt here."""
         collection = stretches.collection
-        dim, task = collection.dim, collection.task
-        spec = Spec(dim, task.outputs(collection.label_names), task, config, {})
+        task = collection.task.fitted(collection.truth[split == 0], settings.target_scale)
+        spec = Spec(collection.dim, task.outputs(collection.outputs), task, config, {})
         mixed = {LAYERS: collection.layers} if collection.layers > 1 else {}
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
@@ -77,7 +77,7 @@ class Binder:
         self.spec = replace(self.spec, facts={**self.spec.facts, **facts})
 
     def refined(self, scores: Tensor) -> Tensor:
-        """[clips, labels] the final scores of all clips, from the network's."""
+        """[clips, outputs] the final scores of all clips, from the network's."""
         return self.head_type.refine(scores, self.masked, self.split, self.spec)
 
     def any(self) -> TrainedHead:

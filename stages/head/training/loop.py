@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,10 @@ from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
+from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
-from stages.head.training.losses import Loss
+from stages.head.training.losses import Loss, crowd_out
 from stages.head.training.solver import Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -46,6 +48,7 @@ class Trained:
     shift, scale : [dim] what was taken from the representations and what they were multiplied by, before the network.
     history : epoch by epoch the training loss, the validation score and the validation loss.
     seconds : of the training, those before it was stopped and resumed included.
+    others : the network after its next best epochs (`Settings.checkpoints`), without history and seconds.
     remark : what a table should say of how it was done (`TrainedHead.remark`).
     """
 
@@ -58,6 +61,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
+    others: tuple[Trained, ...] = ()
 
 
 def train(
@@ -105,38 +109,47 @@ def train(
             f"take --layer mean, or leave {head_type.NAME} out"
         )
     if path:
-        loop: _Loop = _Path(binder, network, settings, seed, started, path)
+        settings = replace(settings, checkpoints=1)
+        loop: Loop = _Path(binder, network, settings, seed, started, path)
     else:
-        loop = _Loop(binder, network, settings, seed, started)
+        loop = Loop(binder, network, settings, seed, started)
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
-    network.load_state_dict(progress.best)
+    best, *others = (_trained(binder, network, kept, config, device) for kept in progress.kept)
+    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.started, others=tuple(others))
+
+
+def _trained(binder: Binder, network: nn.Module, kept: dict[str, Any], config: Any, device: torch.device) -> Trained:
+    """The network as it was after one of its epochs, and its scores."""
+    network.load_state_dict(kept["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
+    remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(kept["network"])
     return Trained(
         spec=binder.spec,
-        state={name: value.cpu() for name, value in progress.best.items()},
+        state={name: value.cpu() for name, value in kept["network"].items()},
         shift=shift.cpu(),
         scale=scale.cpu(),
-        prediction=collection.task.decide(binder.refined(scores).cpu().numpy()),
-        history=progress.history,
-        best_epoch=progress.best_epoch,
-        seconds=time.perf_counter() - loop.started,
-        remark="; ".join(filter(None, (head_type.remark(binder.masked, config, device), layers.remark(progress.best)))),
+        prediction=binder.spec.task.decide(binder.refined(scores).cpu().numpy()),
+        history=[],
+        best_epoch=kept["epoch"],
+        seconds=0.0,
+        remark="; ".join(filter(None, remarks)),
     )
 
 
 @dataclass
-class _Progress:
-    """How far a training is: after ``epoch``, with the best weights and scores so far."""
+class Progress:
+    """How far a training is: after ``epoch``.
+
+    ``kept`` holds the best epochs so far, the best of all first: ``epoch``, ``rank`` and the weights, ``network``.
+    """
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_score: tuple[float, float] = (-1.0, -float("inf"))
-    best_epoch: int = 0
+    kept: list[dict[str, Any]] = field(default_factory=list)
     least_loss: float = float("inf")
     last_progress: int = 0
     seconds: float = 0.0
@@ -145,71 +158,104 @@ class _Progress:
         return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
 
 
-class _Loop:
+class Loop:
+    """The training of one network, epoch by epoch.
+
+    Parameters
+    ----------
+    started : when it would have begun, had it never been stopped.
+    """
+
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, started: float = 0.0) -> None:
-        self.started = started  # when it would have been, had it never been stopped
+        self.started = started
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
         collection = self.stretches.collection
-        self.task = collection.task
+        self.task = binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.labels = torch.from_numpy(collection.labels).to(self.device)
-        self.truth = self.task.target(self.labels)
-        self.train, self.validation = (
+        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.truth = self.task.target(self.answers)
+        train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
         )
-        self.loss = Loss(self.labels[self.train], self.task, self.settings)
+        self.train = train if settings.undersample is None else self._undersampled(train, settings.undersample)
+        self.loss = Loss(self.answers[self.train], self.task, self.settings)
         self.masks = DropoutMasks(self.rows, self.rows)
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
-        self.optimizer = Adam(network.parameters(), self.settings.learning_rate)
+        self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
+        self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
-    def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> _Progress:
+    def _undersampled(self, train: Tensor, most: float) -> Tensor:
+        """Those of the sorted training clips that are trained on, drawn by the seed and their catalog rows."""
+        streams = bits(key(self.seed, "undersample"), self.rows[train])
+        kept = crowd_out(self.truth[train].squeeze(1).cpu(), streams.cpu(), most)
+        return train[kept.to(self.device)]
+
+    def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
         on_epoch(progress.epoch)
         while not progress.is_over(settings):
-            progress.epoch = epoch = progress.epoch + 1
-            self.optimizer.rate = settings.learning_rate * settings.decay ** (epoch - 1)
-            with seeded(key(self.seed, epoch, "torch"), self.device):
-                loss = self._epoch(epoch)
-            if not np.isfinite(loss):
-                raise EncoreError(
-                    f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
-                    f"a lower learning rate than {settings.learning_rate:g} may hold it"
-                )
-            score = self._validate()
-            progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
+            self.advance(progress)
             on_epoch(1)
-            if self._rank(score) > self._rank(progress.best_score):
-                progress.best_score, progress.best_epoch = score, epoch
-                progress.best = copy.deepcopy(self.network.state_dict())
-                progress.last_progress = epoch
-            if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
-                # The metric jumps on few clips; while the loss still falls the network still learns.
-                progress.least_loss, progress.last_progress = -score[1], epoch
             # One of several networks that is done waits for the others, whose training may be stopped.
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
                 progress.seconds = time.perf_counter() - self.started
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+                weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
         return progress
+
+    def advance(self, progress: Progress) -> None:
+        """Train one more epoch and validate."""
+        progress.epoch = epoch = progress.epoch + 1
+        rate = self.settings.learning_rate
+        self.optimizer.rate = rate * self.settings.decay ** (epoch - 1)
+        with seeded(key(self.seed, epoch, "torch"), self.device):
+            loss = self._epoch(epoch)
+        if not np.isfinite(loss):
+            raise EncoreError(
+                f"the training loss of {self.binder.head_type.NAME} became {loss} in epoch {epoch}; "
+                f"a lower learning rate than {rate:g} may hold it"
+            )
+        with self.average.swapped():
+            score = self._validate()
+            if self._keep(progress, score):
+                progress.last_progress = epoch
+        progress.history.append({"loss": loss, "validation": score[0], "validation_loss": -score[1]})
+        if -score[1] < progress.least_loss * (1 - _LEAST_PROGRESS):
+            # The metric jumps on few clips; while the loss still falls the network still learns.
+            progress.least_loss, progress.last_progress = -score[1], epoch
+
+    def _keep(self, progress: Progress, score: tuple[float, float]) -> bool:
+        """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
+        kept, rank = progress.kept, self._rank(score)
+        if math.isnan(sum(rank)):
+            rank = -math.inf, -math.inf
+        place: int = sum(each["rank"] >= rank for each in kept)
+        if place < self.settings.checkpoints:
+            weights = copy.deepcopy(self.network.state_dict())
+            kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
+            del kept[self.settings.checkpoints :]
+        return bool(place == 0)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""
         return score
 
-    def _resumed(self, checkpoint: Checkpoint | None) -> _Progress:
+    def _resumed(self, checkpoint: Checkpoint | None) -> Progress:
         """The progress of a training that was stopped, as the first process finds it; else the beginning."""
         processes = self.stretches.processes
         state = processes.broadcast(checkpoint.load() if checkpoint is not None and processes.rank == 0 else None)
         if state is None:
-            return _Progress()
+            return Progress()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        progress = _Progress(**state["progress"])
+        self.average.load_state_dict(state["average"])
+        progress = Progress(**state["progress"])
         self.started -= progress.seconds
         return progress
 
@@ -246,6 +292,7 @@ class _Loop:
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
+            self.average.step()
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
@@ -259,12 +306,14 @@ class _Loop:
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
-        scores, truth = self.task.activate(logits).cpu().numpy(), self.labels[self.validation].cpu().numpy()
+        scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
-        return self.task.main.measure(truth, chosen), -float(self.loss(logits, self.truth[self.validation]))
+        score = self.task.main.measure(truth, chosen)
+        # Where these clips do not define the metric the loss alone decides.
+        return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
 
 
-class _Path(_Loop):
+class _Path(Loop):
     """A linear layer, solved for one penalty after another; each is an epoch, and counts by its validation loss.
 
     The path ends where the validation loss has risen for a few penalties: weaker ones would take longest.
@@ -323,8 +372,8 @@ class _Path(_Loop):
             x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
             products += x.T @ x
         products = self.stretches.processes.all_reduce(products) / len(self.train)
-        share = self.labels[self.train].float().mean(dim=0)
-        return Whitening.of(products, (share * (1 - share)).clamp(min=_LEAST_CURVATURE))
+        curvature = self.task.curvature(self.answers[self.train])
+        return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
 
     def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the layer reads for this process's training clips, and their truth, some clips at a time."""

@@ -1,0 +1,191 @@
+"""``encore recipe``: a study, from its data to the page that tells of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import recipes
+from pipeline.arguments import open_store
+from pipeline.options import DEFAULT_STORE, StoreOption
+from pipeline.output import shell_lines, table, wrapped
+from pipeline.recipes import Figure, Need, Recipe, Step
+from stages.progress import note
+from store.errors import EncoreError, FormatError, RequestError
+
+if TYPE_CHECKING:
+    from store.layout import Store
+
+_AGAIN = ("embed",)  # commands that see for themselves whether anything is left to do
+
+
+def recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"one of: {', '.join(recipes.names())}")],
+    data: Annotated[Path, typer.Option("--data", help="the folder that holds what it reads", metavar="DIR")] = Path(
+        "data"
+    ),
+    small: Annotated[
+        bool, typer.Option("--small", help="the same commands on generated music, in a minute or less")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="the page that it ends in [recipe-NAME.html]", metavar="FILE")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="from the first command, whatever was done before")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what it needs, takes and does; nothing is done")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Repeat a study. Says first what it lacks and takes; goes on where it was stopped."""
+    chosen = recipes.find(name)
+    kind = f"{name}-small" if small else name
+    page = page or Path(f"recipe-{kind}.html")
+    work = page.with_suffix("")
+    if not small:
+        _check_needs(chosen.needs, data, dry_run=dry_run)
+    steps = chosen.steps(open_store(store), small=small)
+    places = {"data": str(data), "page": str(page), "work": str(work)}
+    commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
+    journal = _Journal(open_store(store), kind, again=again)
+    print("\n".join(_plan(chosen, steps, commands, journal, small=small)))
+    if dry_run:
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    if not small:
+        chosen.prepare(data, work)
+    for number, command in enumerate(commands, start=1):
+        if journal.has(command):
+            continue
+        print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")))
+        _run([*command, "--store", store], number, name)
+        journal.add(command)
+    if chosen.closing is not None:
+        print("\n".join(chosen.closing(open_store(store))))
+    if chosen.figures and not small:
+        print("\n" + "\n".join(_beside(open_store(store), chosen)))
+
+
+def _check_needs(needs: Sequence[Need], data: Path, *, dry_run: bool) -> None:
+    """RequestError that names everything that is not there, or is there in part, and where it comes from."""
+    lacking = []
+    for need in needs:
+        count = sum(1 for _ in data.glob(need.files)) if data.is_dir() else 0
+        if count < need.count:
+            there = f"{count:,} of {need.count:,} are there" if count else "not there"
+            lacking.append(f"{data / need.files}: {there}; {need.get}")
+    if lacking and not dry_run:
+        raise RequestError("\n  ".join(["this recipe lacks (--data names another folder):", *lacking]))
+    for line in lacking:
+        note(f"lacking: {line}")
+
+
+def _plan(
+    recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: _Journal, *, small: bool
+) -> list[str]:
+    """What is done, and what it takes."""
+    left = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
+    rows = [
+        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else _time(step.minutes)]
+        for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
+    ]
+    done = len(steps) - len(left)
+    return [
+        *wrapped(f"{recipe.title} ({recipe.study})"),
+        "",
+        table(["step", "takes"], rows),
+        *wrapped(
+            f"about {_time(sum(left))} on two CPU cores without a GPU"
+            f"{'' if recipe.measured or small else ' (estimated, never run)'}"
+            f"{f', {done} of {len(steps)} steps done before' if done else ''}; the store then holds about {recipe.disk}"
+        ),
+    ]
+
+
+def _time(minutes: float) -> str:
+    """As a person counts: minutes up to two hours, hours up to two days, days."""
+    for unit, size in (("days", 1440), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:.0f} {unit}"
+    return f"{minutes:g} min"
+
+
+def _run(words: Sequence[str], number: int, name: str) -> None:
+    """One command, in this process."""
+    from pipeline.cli import app
+
+    command = typer.main.get_command(app)
+    code = command.main(list(words), prog_name="encore", standalone_mode=False)
+    if code:
+        note(
+            f"step {number} of the recipe ended with an error; once that is mended, encore recipe {name} goes on there"
+        )
+        raise typer.Exit(code)
+
+
+class _Journal:
+    """Which commands of a recipe were done, kept in the store that they were done in.
+
+    Commands that see for themselves whether anything is left are never kept: they are quick where nothing is.
+    """
+
+    def __init__(self, store: Store, kind: str, *, again: bool) -> None:
+        self.files, self.file = store.files, f"recipe-{kind}.json"
+        self.done: dict[str, float] = {}
+        if not again and self.files.exists(self.file):
+            try:
+                self.done = dict(json.loads(self.files.read(self.file)))
+            except ValueError as error:
+                raise FormatError(f"{self.files.show(self.file)} is damaged; --again begins anew") from error
+
+    def has(self, command: Sequence[str]) -> bool:
+        return shlex.join(command) in self.done
+
+    def add(self, command: Sequence[str]) -> None:
+        if command[0] not in _AGAIN:
+            self.done[shlex.join(command)] = time.time()
+            self.files.write(self.file, json.dumps(self.done, indent=1).encode())
+
+
+def _beside(store: Store, recipe: Recipe) -> list[str]:
+    """The study's figures beside ours."""
+    rows = []
+    for figure in recipe.figures:
+        study = "-" if figure.study is None else f"{figure.study:.{figure.digits}f}"
+        rows.append([figure.title, study, *_ours(store, figure)])
+    return [table(["", "study", "ours", "interval"], rows), *wrapped(recipe.why)]
+
+
+def _ours(store: Store, figure: Figure) -> tuple[str, str]:
+    """A stored score, and its interval over resampled artists where it is one that reports test."""
+    from stages.head.report import report
+
+    def text(value: float) -> str:
+        return f"{figure.scale * value:.{figure.digits}f}"
+
+    try:
+        scores = report(
+            store,
+            figure.dataset,
+            backbone=figure.backbone,
+            modes=[figure.mode],
+            regime=figure.regime,
+            against=figure.mode,
+            target=figure.target,
+            inductive=figure.inductive,
+        )
+    except EncoreError as error:
+        note(str(error))
+        return "-", "-"
+    entry: Any = next(iter(scores.modes.values()))
+    score = entry.overall if figure.metric == scores.task.main.name else entry.others.get(figure.metric)
+    if score is None:
+        mean = entry.means.get(figure.metric, math.nan)
+        return "-" if math.isnan(mean) else text(mean), "-"
+    return text(score.score), "-" if score.interval is None else " - ".join(map(text, score.interval))

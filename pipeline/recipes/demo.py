@@ -1,0 +1,17 @@
+"""Every other recipe in its small form, on generated music."""
+
+from pipeline import recipes
+from pipeline.recipes import Recipe, Step
+
+_STEPS = tuple(
+    Step(1, f"recipe {name} --small --html {{work}}/{name}.html") for name in recipes.names() if name != "demo"
+)
+
+RECIPE = Recipe(
+    title="All recipes in their small form",
+    study="the music is generated, and its scores say nothing",
+    measured=True,
+    whole=(*_STEPS, Step(0.5, "report demo --html {page}")),
+    small=(*_STEPS, Step(0.5, "report demo --html {page}")),
+    disk="300 MiB",
+)

@@ -1,0 +1,287 @@
+"""The paths that ``encore serve`` answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.guard import Guard, Metrics, RefusedError
+from stages.ask.service import Answer, NotThereError, Opened, Service
+from store.errors import ClipError, EncoreError, RequestError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+_PAGE = Path(__file__).parent / "page"
+_FILES = {  # of the page, by path
+    "/": ("serve.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/serve.css": ("serve.css", "text/css"),
+    "/serve.js": ("serve.js", "text/javascript"),
+    "/openapi.json": ("openapi.json", "application/json"),
+}
+_UPLOAD_S = 300.0
+_GONE = 499  # nginx's status
+_LETTERS = 1000  # of a field
+_MOST = 200  # songs in a list
+
+
+def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int) -> ASGIApp:
+    """The server, which closes the service when it ends."""
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+    from starlette.routing import Route
+
+    metrics, doors = Metrics(), _Doors(service, most_bytes)
+    metered = doors.metrics(metrics)
+    routes = [
+        *(Route(path, _page(*file)) for path, file in _FILES.items()),
+        Route("/predict", doors.predict, methods=["POST"]),
+        Route("/similar", doors.similar),
+        Route("/songs", doors.songs),
+        Route("/picture", doors.picture),
+        Route("/listen", doors.listen),
+        Route("/about", doors.about),
+        Route("/healthz", doors.healthz),
+        Route("/metrics", metered),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    failing: dict[Any, Any] = dict.fromkeys((EncoreError, HTTPException, ClientDisconnect), _failed)
+    inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers=failing)
+    paths = frozenset(route.path for route in routes)
+    return Guard(inner, token=token, loopback=loopback, most_bytes=most_bytes, paths=paths, metrics=metrics)
+
+
+def _page(name: str, kind: str) -> Callable[[Request], Response]:
+    from starlette.responses import Response
+
+    content = (_PAGE / name).read_bytes()
+
+    def answer(_request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    """One message, with the status that says whose fault it is."""
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse
+
+    if isinstance(error, ClientDisconnect):
+        return JSONResponse({"error": "the client went away"}, _GONE)  # which nobody reads; it is counted
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+    status = 503  # the store cannot be read, or is gone
+    for kind, code in ((NotThereError, 404), (ClipError, 422), (RequestError, 400)):
+        if isinstance(error, kind):
+            status = code
+            break
+    return JSONResponse({"error": str(error)}, error.status if isinstance(error, RefusedError) else status)
+
+
+class _Doors:
+    def __init__(self, service: Service, most_bytes: int) -> None:
+        self._service, self._most_bytes = service, most_bytes
+
+    async def about(self, _request: Request) -> Response:
+        """What is asked here, and what may be handed in."""
+        from starlette.responses import JSONResponse
+
+        opened = await asyncio.to_thread(self._service.opened)
+        head, info = opened.head.about(), opened.catalog.info
+        del head["file"]
+        limits = {
+            "reads": None if opened.reader is None else opened.reader.KIND,
+            "refusal": None if opened.refusal is None else str(opened.refusal),
+            "most_mib": self._most_bytes >> 20,
+            "most_minutes": round(self._service.most_s / 60, 1),
+        }
+        return JSONResponse({"title": info.title, "synthetic": info.synthetic, **head, **limits})
+
+    async def predict(self, request: Request) -> Response:
+        """A file that is handed in, or a song of the collection."""
+        from starlette.datastructures import UploadFile
+        from starlette.responses import JSONResponse
+
+        async with _form(request) as form:
+            song, upload = _text(form.get("song")), form.get("file")
+            count, drawn = _number(form.get("similar"), 0), _flag(form.get("picture"))
+            if isinstance(upload, UploadFile) == bool(song):
+                raise RequestError("give a file, or the id of a song: one of the fields file and song")
+            if song:
+                opened, answer = await self._service.predict_stored(song)
+                drawing = self._draw(lambda: opened.file(song)) if drawn else None
+                return JSONResponse(await self._document(opened, answer, count, drawing))
+            assert isinstance(upload, UploadFile)
+            with tempfile.TemporaryDirectory(prefix="encore-") as folder:
+                name = Path(upload.filename or "song").name[:_LETTERS] or "song"
+                path = Path(folder, f"song{_suffix(name)}")
+                await asyncio.to_thread(_write, upload, path)
+                opened, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
+                drawing = self._draw(lambda: path) if drawn else None
+                return JSONResponse(await self._document(opened, answer, count, drawing))
+
+    async def _document(self, opened: Opened, answer: Answer, count: int, drawing: Any) -> dict[str, Any]:
+        about = opened.head.about()
+        del about["file"]
+        song = answer.song
+        listen = song.song_id is not None and await asyncio.to_thread(opened.can_be_heard, song.song_id)
+        document = {"head": about, "song": {**dataclasses.asdict(song), "alone": answer.alone, "listen": listen}}
+        if drawing is not None:
+            document["picture"] = await drawing
+        if count:
+            document["similar"] = await self._service.look(_near, opened, answer, count)
+        return document
+
+    async def _draw(self, file: Callable[[], Path]) -> dict[str, Any] | None:
+        """None for a song whose file cannot be drawn: what the head says of it stands."""
+        try:
+            return await self._service.picture(await asyncio.to_thread(file))
+        except ClipError:
+            return None
+
+    async def similar(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        query = request.query_params
+        opened = await asyncio.to_thread(self._service.opened)
+        text, song = query.get("query", ""), query.get("song")
+        if bool(text) == bool(song):
+            raise RequestError("name what others are to be similar to: one of query (a title or an artist) and song")
+        others, filters = _flag(query.get("not_same_artist")), query.getlist("filter")
+        count, artists = _number(query.get("count"), 10), _flag(query.get("artists"))
+
+        def look() -> dict[str, Any]:
+            subject = opened.space.song(song) if song else opened.space.find(text)
+            vectors = opened.space.vectors(subject.rows)
+            return opened.similar(subject, vectors, count, artists, others=others, filters=filters)
+
+        if song:
+            opened.rows(song)
+        return JSONResponse(await self._service.look(look))
+
+    async def songs(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        query = request.query_params
+        opened = await asyncio.to_thread(self._service.opened)
+        search, first, count = (
+            query.get("search", ""),
+            _number(query.get("first"), 0, None),
+            _number(query.get("count"), 50),
+        )
+        return JSONResponse(await asyncio.to_thread(opened.listed, search, first, count))
+
+    async def picture(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        opened = await asyncio.to_thread(self._service.opened)
+        path = await asyncio.to_thread(opened.file, request.query_params.get("song", ""))
+        return JSONResponse(await self._service.picture(path))
+
+    async def listen(self, request: Request) -> Response:
+        from starlette.responses import FileResponse
+
+        opened = await asyncio.to_thread(self._service.opened)
+        song = request.query_params.get("song", "")
+        if not await asyncio.to_thread(opened.can_be_heard, song):
+            raise NotThereError(f"there is no recording of {song!r} here that a browser plays")
+        return FileResponse(await asyncio.to_thread(lambda: opened.file(song, to_hear=True)))
+
+    async def healthz(self, _request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        opened = await asyncio.to_thread(self._service.opened)
+        return JSONResponse({"status": "ok", "dataset": opened.head.dataset})
+
+    def metrics(self, metrics: Metrics) -> Callable[[Request], Response]:
+        from starlette.responses import Response
+
+        def answer(_request: Request) -> Response:
+            engine = self._service.engine
+            more = {
+                "encore_songs_total": ("Songs that were judged.", float(engine.items)),
+                "encore_clips_total": ("Clips of these.", float(self._service.clips)),
+                "encore_batches_total": ("Batches in which they were encoded.", float(engine.batches)),
+            }
+            return Response(metrics.text(more), media_type="text/plain; version=0.0.4")
+
+        return answer
+
+
+def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
+    """The songs and the artists nearest to a song that was judged; None where no representation is read."""
+    import numpy as np
+
+    from stages.head.similar import Query
+
+    song, values = answer.song, answer.encoded.values
+    if values is None:
+        return {"songs": None, "artists": None}
+    if song.song_id is not None:
+        subject = opened.space.song(song.song_id)
+    else:
+        subject = Query(song.file, np.empty(0, dtype=np.int64), song.file, song.artist)
+    vectors = opened.space.read(values)
+    by_song, by_artist = (
+        opened.similar(subject, vectors, count, artists, others=False, filters=()) for artists in (False, True)
+    )
+    return {"songs": by_song, "artists": by_artist}
+
+
+@contextlib.asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[Any]:
+    try:
+        async with asyncio.timeout(_UPLOAD_S):
+            form = await request.form(max_files=1, max_fields=8, max_part_size=_LETTERS)
+    except TimeoutError:
+        raise RefusedError(408, f"the upload took more than {_UPLOAD_S:g} seconds") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def _write(upload: Any, path: Path) -> None:
+    import shutil
+
+    with path.open("wb") as file:
+        shutil.copyfileobj(upload.file, file)
+
+
+def _suffix(name: str) -> str:
+    """The ending of a file's name, as far as it can be one; what is read of a file depends on it."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 8 else ""
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _flag(value: Any) -> bool:
+    return value in ("1", "true", "yes")
+
+
+def _number(value: Any, default: int, most: int | None = _MOST) -> int:
+    text = _text(value)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or (most is not None and int(text[:9]) > most):
+        raise RequestError(f"{text[:20]!r} is no number from 0 to {most}" if most else f"{text[:20]!r} is no number")
+    return int(text[:9])

@@ -1,0 +1,189 @@
+"""``encore stress``: how far the scores of trained heads fall when the songs are deformed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.arguments import check_mode, open_store, split_names
+from pipeline.options import (
+    DEFAULT_STORE,
+    REGIMES,
+    BackboneOption,
+    DeviceOption,
+    JsonOption,
+    LayerOption,
+    StoreOption,
+    TargetOption,
+    WorkersOption,
+)
+from pipeline.output import print_json, table, wrapped
+from stages import progress
+from store.errors import RequestError
+from store.words import plural
+
+if TYPE_CHECKING:
+    from stages.embed.deformations import Deformation
+    from stages.head.modes import Mode
+    from stages.head.scores.compared import Score
+    from stages.head.stress import Subjects
+
+    Scores = dict[Mode, Score]
+
+
+@dataclass(frozen=True)
+class Stressed:
+    """The scores of some modes under some deformations."""
+
+    subjects: Subjects
+    scores: list[tuple[Deformation, Scores]]
+
+
+def stress(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    backbone: BackboneOption = None,
+    layer: LayerOption = None,
+    mode: Annotated[str, typer.Option("--mode", help="M,M,...: heads that were trained before", metavar="M,M")] = "gnn",
+    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    target: TargetOption = None,
+    deform: Annotated[
+        str, typer.Option("--deform", help="KIND, KIND=AMOUNT, ... or all; a wrong one lists them", metavar="D,D")
+    ] = "all",
+    neighbours: Annotated[
+        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
+    ] = "all",
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw the scores: .png, .pdf, .svg", metavar="FILE")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
+    ] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Deform the test songs, encode them, ask trained heads. What was deformed once is kept in the store."""
+    from pipeline import plot as picture
+    from stages.devices import find_device
+    from stages.embed.stress import open_subject
+    from stages.head.layers import named
+    from stages.head.stress import open_subjects
+
+    modes = split_names(mode, "--mode")
+    for each in modes:
+        check_mode(each)
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if plot is not None:
+        picture.check(plot)
+    place, where = open_store(store), find_device(device)
+    subjects = open_subjects(
+        place,
+        dataset,
+        backbone=named(backbone, layer),
+        modes=modes,
+        regime=regime,
+        target=target,
+        inductive=neighbours == "train",
+        device=where,
+    )
+    songs = open_subject(place, dataset, place.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
+    kinds = songs.deformations(None if deform == "all" else split_names(deform, "--deform"))
+    progress.note(f"{plural(len(subjects.rows), 'test clip')} in {plural(len(kinds), 'deformation')}")
+    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, where, workers))) for each in kinds]
+    stressed = Stressed(subjects, scores)
+    if plot is not None:
+        picture.save(lambda: figure(stressed), plot)
+        progress.note(f"drawn: {plot}")
+    if json:
+        print_json(as_json(stressed))
+    else:
+        print(describe(stressed))
+
+
+def as_json(stressed: Stressed) -> dict[str, Any]:
+    """The scores under their stable keys."""
+    tested = stressed.subjects.tested
+    return {
+        "dataset": tested.data.info.name,
+        "synthetic": tested.data.info.synthetic,
+        "representation": tested.representation,
+        "regime": tested.regime,
+        "target": tested.data.target,
+        "seeds": sorted({seed for seed, _ in tested.keys}),
+        "metric": tested.task.main.name,
+        "deformations": [
+            {
+                "kind": deformation.kind,
+                "amount": deformation.amount,
+                "unit": deformation.about.unit,
+                "modes": {str(mode): {"clips": score.clips, **score.as_json()} for mode, score in scores.items()},
+            }
+            for deformation, scores in stressed.scores
+        ],
+    }
+
+
+def describe(stressed: Stressed) -> str:
+    """A table a mode, of at most 80 columns."""
+    tested = stressed.subjects.tested
+    metric = tested.task.main
+    kind = " (synthetic)" if tested.data.info.synthetic else ""
+    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in tested.keys))
+    lines = [
+        f"{tested.data.info.name}{kind}, {tested.representation}, regime {tested.regime}",
+        *wrapped(
+            f"{metric.title}{'' if tested.data.target is None else f' of {tested.data.target}'} on deformed test clips "
+            f"of seed {seeds}, and how far above the clean ones; 95 % intervals and p over resampled artists"
+        ),
+    ]
+    for mode in stressed.subjects.modes:
+        rows = []
+        for deformation, scores in stressed.scores:
+            name = f"{deformation.kind} {deformation.amount:g} {deformation.about.unit}"
+            rows.append([name, *_cells(scores[mode], metric)])
+        lines += ["", table([str(mode), metric.title, "to clean", "interval", "p"], rows)]
+    return "\n".join(lines)
+
+
+def _cells(score: Score, metric: Any) -> Sequence[str]:
+    against = score.against
+    assert against is not None
+    bounds = "-" if against.interval is None else " - ".join(metric.text(bound, "+") for bound in against.interval)
+    p = "-" if against.p is None else f"{against.p:.3f}"
+    return metric.text(score.score), metric.text(against.difference, "+"), bounds, p
+
+
+def figure(stressed: Stressed) -> Any:
+    """A panel for each kind: every mode's score by amount, with its interval, as a matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    metric = stressed.subjects.tested.task.main
+    kinds = list(dict.fromkeys(deformation.kind for deformation, _ in stressed.scores))
+    columns = min(3, len(kinds))
+    rows = -(-len(kinds) // columns)
+    picture = Figure(figsize=(4 * columns, 3 * rows + 0.6), layout="constrained")
+    panels = picture.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for panel, kind in zip(panels, kinds, strict=False):
+        some = sorted((d.amount, scores) for d, scores in stressed.scores if d.kind == kind)
+        unit = next(d.about.unit for d, _ in stressed.scores if d.kind == kind)
+        for mode in stressed.subjects.modes:
+            values = [metric.scale * scores[mode].score for _, scores in some]
+            bounds = [scores[mode].interval or [scores[mode].score] * 2 for _, scores in some]
+            places = range(len(some))
+            (line,) = panel.plot(places, values, marker="o", markersize=4, label=str(mode))
+            low, high = ([metric.scale * bound[end] for bound in bounds] for end in (0, 1))
+            panel.fill_between(places, low, high, color=line.get_color(), alpha=0.15)
+        panel.set_xticks(range(len(some)), [f"{amount:g}" for amount, _ in some])
+        panel.set_xlabel(f"{kind}, {unit}")
+        panel.grid(visible=True, axis="y", alpha=0.3)
+    for panel in panels[len(kinds) :]:
+        panel.set_visible(False)
+    panels[0].set_ylabel(f"{metric.title}, {metric.unit}")
+    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    return picture

@@ -1,0 +1,66 @@
+"""Music2Vec: data2vec trained on music, every layer of it.
+
+Reads 16 kHz audio in windows of 30 s, as it was trained. The representation is the mean over time of the output of each
+transformer layer, averaged over windows spread evenly over the clip.
+
+``--weights DIR`` names the folder of a published model (see `stages.embed.backbones.hf`). Where it describes no feature
+extractor, samples are shifted and scaled to mean 0 and deviation 1, as those of data2vec are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from stages.embed.backbones.hf import Hf, HfConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Music2VecConfig(HfConfig):
+    """Settings; see `HfConfig`."""
+
+    window_s: float = 30.0
+
+
+class Music2Vec(Hf):
+    """``float32 [layers, dim]``."""
+
+    NAME = "music2vec"
+    TITLE = "Music2Vec"
+    LICENSE = "CC BY-NC 4.0 (the published weights)"
+    CITATION = (
+        "Y. Li et al.: MAP-Music2Vec: A Simple and Effective Baseline for Self-Supervised Music Audio Representation "
+        "Learning. ISMIR 2022 (late-breaking), arXiv 2212.02508"
+    )
+    WEIGHTS = (
+        "Music2Vec is published on the Hugging Face hub by m-a-p: --backbone music2vec:OWNER/MODEL downloads it, "
+        "--weights DIR takes it from a local folder."
+    )
+    CLASSES: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "data2vec-audio": ("Data2VecAudioModel", "Data2VecAudioConfig", "Wav2Vec2FeatureExtractor")
+    }
+    EXTRACTOR: ClassVar[dict[str, Any] | None] = {"sampling_rate": 16_000, "do_normalize": True}
+    UNREAD: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # of its training
+    Config = Music2VecConfig
+
+    def __init__(self, config: Music2VecConfig) -> None:
+        super().__init__(config)
+        built: Any = self.module.config
+        self.shape = (built.num_hidden_layers, built.hidden_size)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[batch, samples] -> [batch, layers, dim]."""
+        model: Any = self.module
+        x = model.feature_extractor(windows).transpose(1, 2)
+        projected = model.feature_projection(x)
+        x = projected[0] if isinstance(projected, tuple) else projected
+        x = model.encoder.layer_norm(x + model.encoder.pos_conv_embed(x))
+        means = []
+        for layer in model.encoder.layers:
+            output = layer(x)
+            x = output[0] if isinstance(output, tuple) else output
+            means.append(x.mean(dim=1))
+        return torch.stack(means, dim=1)

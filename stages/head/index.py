@@ -1,0 +1,153 @@
+"""An index of a large collection's clips, to find those that may be the nearest without looking at all of them.
+
+Inverted lists of numbers of eight bits (faiss). It is built once and kept among a person's caches, by what it was built
+from; the operating system keeps of it in memory what fits. How much of what is truly nearest it finds is measured on
+clips of the collection when it is built, and as many lists are looked at as it takes to find `RECALL` of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from stages.head.similar import Space
+from stages.progress import note, task
+from store.errors import EncoreError
+from store.words import plural
+
+RECALL = 0.98
+_REVISION = 1  # raise it by one when the same collection would give another index
+_PROBES, _NEAREST = 64, 10  # clips that it is measured on, and how many of the nearest to each must be found
+_LEAST_CANDIDATES = 500
+_TRAINING = 64  # clips a list that the lists are made from
+
+
+@dataclass(frozen=True)
+class Index:
+    """Attributes
+    ----------
+    recall : the share of the nearest clips that it finds.
+    """
+
+    recall: float
+    _lists: Any
+
+    def candidates(self, direction: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        """The catalog rows of about so many clips that lie near to a unit vector [dim]."""
+        rows: NDArray[np.int64] = self._lists.search(direction[None], max(count, _LEAST_CANDIDATES))[1][0]
+        return rows[rows >= 0]
+
+
+def open_index(space: Space) -> Index:
+    """The index of a collection, which is built where there is none yet.
+
+    Raises
+    ------
+    EncoreError
+        where it cannot be kept.
+    """
+    import faiss
+
+    path = _path(space)
+    measured = path.with_suffix(".json")
+    if not measured.exists():  # which is written last
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _build(space, path, measured)
+        except OSError as error:
+            raise EncoreError(f"the index cannot be kept: {error.filename}: {error.strerror or error}") from error
+    recall = float(json.loads(measured.read_text())["recall"])
+    return Index(recall, faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY))
+
+
+def nearly_nearest(
+    space: Space, among: NDArray[np.bool_], vectors: NDArray[np.floating[Any]], count: int
+) -> tuple[float, list[tuple[int, float, int]] | None]:
+    """The recall of the index, and what `Space.ranked` gives of the songs whose clips it finds near to ``vectors``.
+
+    None where these are fewer than ``count``: then all must be compared.
+    """
+    index = space.index
+    rows = index.candidates(space.direction(vectors), 20 * count)
+    songs = space.codes("song_id")
+    is_near = np.zeros(int(songs.max()) + 1, dtype=bool)
+    is_near[songs[rows[among[rows]]]] = True
+    rows = np.flatnonzero(among & is_near[songs])
+    cosines = np.full(len(among), np.nan, dtype=np.float32)
+    cosines[rows] = space.units(space.vectors(rows)) @ space.direction(vectors)
+    near = np.zeros(len(among), dtype=bool)
+    near[rows] = True
+    ranked = space.ranked(cosines, near, "song_id", count)
+    return index.recall, ranked if len(ranked) == count else None
+
+
+def _path(space: Space) -> Path:
+    import platformdirs
+
+    digest = xxhash.xxh3_128(f"{_REVISION} {space.name} {space.dim}".encode())
+    for shard in space.stored.manifest.shards:
+        digest.update(shard.values.encode())
+    digest.update(np.packbits(space.usable).tobytes())
+    name = f"{space.catalog.info.name}-{digest.hexdigest()}.faiss"
+    return Path(platformdirs.user_cache_dir("encore")) / "similar" / name
+
+
+def _build(space: Space, path: Path, measured: Path) -> None:
+    import faiss
+
+    rows = np.flatnonzero(space.usable)
+    lists = max(1, int(np.sqrt(len(rows))))
+    note(f"building an index of {plural(len(rows), 'clip')}, once; it is kept in {path.parent}")
+    index: Any = faiss.index_factory(space.dim, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.train(space.units(space.vectors(_spread(rows, _TRAINING * lists))))
+    probes = _spread(rows, _PROBES)
+    queries = space.units(space.vectors(probes))
+    nearest = np.full((len(probes), _NEAREST), -np.inf, dtype=np.float32)
+    nearest_rows = np.full(nearest.shape, -1, dtype=np.int64)
+    with task("building the index", len(rows), "clips") as advance:
+        for first, chunk in space.chunks():
+            own = np.flatnonzero(space.usable[first : first + len(chunk)])
+            if not len(own):
+                continue
+            units, ids = space.units(chunk[own]), first + own
+            index.add_with_ids(units, ids)
+            _keep_nearest(nearest, nearest_rows, queries @ units.T, np.broadcast_to(ids, (len(probes), len(ids))))
+            advance(len(own))
+    recall, index.nprobe = 0.0, 1
+    while True:
+        recall = _recall(index, queries, nearest_rows)
+        if recall >= RECALL or index.nprobe >= lists:
+            break
+        index.nprobe = min(lists, 2 * index.nprobe)
+    partial = path.with_suffix(f".{os.getpid()}")
+    faiss.write_index(index, str(partial))
+    partial.replace(path)
+    measured.write_text(json.dumps({"recall": recall, "lists": lists, "searched": index.nprobe}))
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """About so many of the rows, evenly."""
+    return rows[:: max(1, len(rows) // count)]
+
+
+def _keep_nearest(
+    best: NDArray[np.float32], best_rows: NDArray[np.int64], more: NDArray[np.float32], more_rows: NDArray[np.int64]
+) -> None:
+    """Of the best so far [queries, kept] and others [queries, rows], the best, in place."""
+    values, rows = np.hstack([best, more]), np.hstack([best_rows, more_rows])
+    place = np.argpartition(-values, best.shape[1] - 1, axis=1)[:, : best.shape[1]]
+    best[...], best_rows[...] = (np.take_along_axis(each, place, axis=1) for each in (values, rows))
+
+
+def _recall(index: Any, queries: NDArray[np.float32], nearest_rows: NDArray[np.int64]) -> float:
+    rows = index.search(queries, _LEAST_CANDIDATES)[1]
+    there = nearest_rows >= 0
+    hits = (nearest_rows[:, :, None] == rows[:, None, :]).any(axis=2)
+    return float(hits[there].mean())

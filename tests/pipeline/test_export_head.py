@@ -1,0 +1,149 @@
+"""``encore export head``: what onnxruntime makes of the file is what the head says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import encore as api
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages import registry
+from stages.head import onnx as exporter
+from stages.head.heads import TrainedHead
+from tests.pipeline.conftest import Encore
+from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.test_regression import write_table
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
+NETWORKS = sorted(
+    mode
+    for mode in registry.names("head")
+    if issubclass(registry.find("head", mode), TrainedHead)
+    and mode not in ("correct-and-smooth", "random-features", "side-edges")  # one corrects, two read no stored numbers
+)
+
+
+@pytest.fixture(scope="module")
+def hits(tmp_path_factory: pytest.TempPathFactory) -> Encore:
+    """200 songs of 25 artists and songs of no artist, each with three numbers far from zero."""
+    folder = tmp_path_factory.mktemp("onnx")
+    rng = np.random.default_rng(0)
+    lines = ["artist,title,genre,tempo,energy,loudness"]
+    for song in range(200):
+        artist = "" if song % 20 == 0 else f"artist {song % 25 if song > 30 else song}"
+        genre = int(song % 25 % 4 if rng.random() < 0.8 else rng.integers(4))
+        tempo, energy, loudness = rng.standard_normal(3) * [30, 0.1, 5] + [120 + 20 * genre, 0.5 - 0.1 * genre, -20]
+        lines.append(f"{artist},song {song},genre {genre},{tempo:.4f},{energy:.4f},{loudness:.4f}")
+    (folder / "features.csv").write_text("\n".join(lines) + "\n")
+    encore = Encore(folder / "stores")
+    embed_table(encore, folder / "features.csv")
+    modes = ",".join([*NETWORKS, "correct-and-smooth", "artist"])
+    encore("compare", "hits", "--modes", modes, "--seeds", 1, *QUICK)
+    return encore
+
+
+def run(file: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    scores: NDArray[np.float32] = session.run(["scores"], inputs)[0]
+    return scores
+
+
+@pytest.mark.parametrize("mode", NETWORKS)
+def test_every_network_is_exported(hits: Encore, tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "head.onnx"
+    written = hits("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
+    assert written["difference"] <= exporter.TOLERANCE
+    assert written["clips"] == 20
+    assert list(written["inputs"]) == [each.name for each in registry.find("head", mode).INPUTS]
+    model = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_modelmeta()
+    about = model.custom_metadata_map
+    assert json.loads(about["labels"]) == written["labels"] == [f"genre {i}" for i in range(4)]
+    assert (about["mode"], about["dataset"], about["task"]) == (mode, "hits", "single-label")
+
+
+def test_a_program_without_encore_gathers_what_it_takes(hits: Encore, tmp_path: Path) -> None:
+    """Means, deviations and counts as numpy gives them, of the numbers as they are stored; a song alone as well."""
+    store = api.open_store(hits.store)
+    representation, catalog = api.representation(store, "hits"), api.catalog(store, "hits")
+    x = representation.values.astype(np.float32)
+    artists = np.array(catalog.column("artist_id").to_pylist(), dtype=object)[representation.rows]
+    for mode in ("song", "gnn", "gated"):
+        hits("export", "head", f"hits/{mode}", "--onnx", tmp_path / f"{mode}.onnx")
+        trained = api.restore(store, "hits", mode)
+        predictions = api.score(store, trained)
+        expected = predictions.scores[np.argsort(predictions.rows)]
+        labels = np.array(
+            [[label in row for label in trained.labels] for row in catalog.column("labels").to_pylist()],
+            dtype=np.float32,
+        )[representation.rows]
+        training = api.split(store, "hits", "random")[representation.rows] == "train"
+        given: dict[str, list[Any]] = {name: [] for name in ("mean", "deviation", "degree", "counts", "songs")}
+        for clip, artist in enumerate(artists):
+            others = np.flatnonzero((artists == artist) & (np.arange(len(artists)) != clip)) if artist else []
+            known = [other for other in others if training[other]]
+            given["mean"].append(x[others].mean(axis=0) if len(others) else np.full(3, np.nan))
+            given["deviation"].append(x[others].std(axis=0) if len(others) else np.full(3, np.nan))
+            given["degree"].append(len(others))
+            given["counts"].append(labels[known].sum(axis=0))
+            given["songs"].append(len(known))
+        takes = {"song": (), "gnn": ("mean",), "gated": tuple(given)}[mode]
+        inputs = {name: np.array(given[name], dtype=np.float32) for name in takes}
+        np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x, **inputs), expected, atol=1e-4, rtol=0)
+        one = {name: values[:1] for name, values in inputs.items()}
+        np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
+
+
+def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_path: Path) -> None:
+    """The mean over the members' scores, with several labels a song."""
+    words = ("--columns", "artist=artist,labels=genre,title=title,features=a|b|c|d")
+    encore("embed", "table", "--name", "hits", "--table", several_csv, *words)
+    encore("head", "hits", "--mode", "gnn", "--members", 3, "--seeds", 1, *QUICK)
+    ran = encore("export", "head", "hits", "--onnx", tmp_path / "head.onnx")
+    assert "onnxruntime gives torch's scores" in ran.out
+    assert max(map(len, ran.out.splitlines()[1:])) <= 80
+
+
+def test_a_number_is_in_its_own_unit(encore: Encore, tmp_path: Path) -> None:
+    write_table(tmp_path / "songs.csv")
+    columns = "artist=artist,labels=genre,title=title,targets=heat"
+    encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
+    encore("head", "warm", "--target", "heat", "--mode", "song", "--seeds", 1, *QUICK)
+    written = encore("export", "head", "warm/song+heat", "--onnx", tmp_path / "head.onnx", "--json").json
+    assert written["labels"] == ["heat"]
+    x = api.representation(api.open_store(encore.store), "warm").values.astype(np.float32)
+    assert run(tmp_path / "head.onnx", x=x).mean() == pytest.approx(50, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "message", "code"),
+    [
+        ("artist", "artist counts and has no network", 2),
+        ("correct-and-smooth", "corrects its network's scores by the whole collection", 2),
+        ("polka", "unknown trained head of hits 'polka'", 2),
+    ],
+)
+def test_what_cannot_be_exported(hits: Encore, tmp_path: Path, mode: str, message: str, code: int) -> None:
+    file = tmp_path / "head.onnx"
+    assert message in hits("export", "head", f"hits/{mode}", "--onnx", file, code=code).err
+    assert not file.exists()
+
+
+def test_nothing_is_written_where_the_scores_differ(
+    hits: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "TOLERANCE", -1.0)
+    file = tmp_path / "head.onnx"
+    assert "would give other scores than torch" in hits("export", "head", "hits/song", "--onnx", file, code=1).err
+    assert not file.exists()
+
+
+def test_where_the_packages_are_missing_one_message_says_so(
+    hits: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "_PACKAGES", ("no_such_package",))
+    message = hits("export", "head", "hits/song", "--onnx", tmp_path / "head.onnx", code=2).err
+    assert "not installed (no_such_package): pip install 'encore-mir[onnx]'" in message
