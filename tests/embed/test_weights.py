@@ -155,10 +155,13 @@ def test_an_archive_whose_names_are_no_text(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_goes_on_on_another_disk(tmp_path: Path) -> None:
-    path = saved(tmp_path, network().state_dict())
+    """Python's reader gives up on it, and torch's takes it as it is."""
+    path, state = tmp_path / "weights.pth", network().state_dict()
+    saved(tmp_path, state)
     data = bytearray(path.read_bytes())
     end = data.rindex(b"PK\x05\x06")
     data[end - 20 : end] = b"PK\x06\x07" + b"\x01" + bytes(11) + b"\x02\0\0\0"  # where that of large archives is
     path.write_bytes(data)
-    with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
-        read_state_dict(path)
+    with pytest.raises(zipfile.BadZipFile, match="multiple disks"):
+        zipfile.is_zipfile(path)
+    assert set(read_state_dict(path)) == set(state)
