@@ -200,6 +200,7 @@ def job(tmp_path: Path, table: Path) -> Iterator[Job]:
         batch=None,
         strict=False,
         threads=1,
+        run="first",
     )
     open_job.cache_clear()
 
@@ -208,6 +209,7 @@ def test_a_process_keeps_one_backbone(job: Job) -> None:
     work = open_job(job)
     assert isinstance(work.backbone, Features)
     assert open_job(replace(job)) is work
+    assert open_job(replace(job, run="second")) is not work
 
 
 def test_a_process_that_sees_another_catalog_encodes_nothing(job: Job) -> None:
