@@ -63,7 +63,7 @@ def recipe(
     for number, command in enumerate(commands, start=1):
         if journal.has(command):
             continue
-        print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")))
+        print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")), flush=True)
         _run([*command, "--store", store], number, name)
         journal.add(command)
     if chosen.closing is not None:
