@@ -70,7 +70,7 @@ class BackboneTests:
             assert text.strip()
         assert kind.WEIGHTS is None or kind.WEIGHTS.strip()
         has_weights = backbone.module is not None and any(True for _ in backbone.module.parameters())
-        assert (kind.WEIGHTS is not None) == has_weights
+        assert kind.WEIGHTS is not None or not has_weights
         for revision in (kind.REVISION, backbone.input.REVISION):
             assert isinstance(revision, int)
             assert revision >= 1
@@ -309,7 +309,7 @@ def _other_values(hint: Any, value: Any) -> list[Any]:
     if dataclasses.is_dataclass(value):
         return [other for _, other in _variants(value)]
     if isinstance(value, str) and value.startswith("{"):
-        return [json.dumps(fields) for fields in _flipped(json.loads(value))]
+        return [json.dumps(fields) for fields in _changed(json.loads(value))]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
@@ -317,13 +317,15 @@ def _other_values(hint: Any, value: Any) -> list[Any]:
     return [("a",), ("b", "c")] if isinstance(value, tuple) else []
 
 
-def _flipped(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """``fields`` of JSON with one flag changed, for each flag in any depth."""
+def _changed(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """``fields`` of JSON with one flag or fraction changed, for each in any depth."""
     for key, value in fields.items():
         if isinstance(value, bool):
             yield {**fields, key: not value}
+        elif isinstance(value, float) and value:
+            yield {**fields, key: value / 2}
         elif isinstance(value, dict):
-            yield from ({**fields, key: inner} for inner in _flipped(value))
+            yield from ({**fields, key: inner} for inner in _changed(value))
 
 
 def _check_row(row: dict[str, Any]) -> None:

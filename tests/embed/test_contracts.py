@@ -17,6 +17,8 @@ from stages.embed.datasets import Dataset
 from stages.embed.testing import BackboneTests, DatasetTests
 from store.schema import CatalogInfo
 from tests.embed.test_clap import published as published_clap
+from tests.embed.test_conformers import KINDS as CONFORMERS
+from tests.embed.test_effnet import published as published_effnet
 from tests.embed.test_encodec import published as published_encodec
 from tests.embed.test_fma import song, write
 from tests.embed.test_gtzan import gtzan  # noqa: F401 - a fixture
@@ -45,6 +47,9 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "encodec":
         published_encodec(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 0.5, "max_windows": 2}
+    if name in CONFORMERS:
+        kind, publish = CONFORMERS[name]
+        return {**kind.settings_of(publish(folder / "model")), "window_s": 1.0, "max_windows": 2}
     if name == "music2vec":
         published_music2vec(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
@@ -65,7 +70,10 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     kind: type[Backbone] = registry.find("backbone", request.param)
     config = kind.Config(**settings_of(request.param, tmp_path_factory.mktemp("backbone")))
     torch.manual_seed(0)
-    return kind(kind.resolve(config, INFO))
+    backbone = kind(kind.resolve(config, INFO))
+    if backbone.NAME == "effnet":  # which is its file
+        backbone.load(published_effnet(tmp_path_factory.mktemp("backbone") / "effnet.onnx"))
+    return backbone
 
 
 class TestBackbones(BackboneTests):

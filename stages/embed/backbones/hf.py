@@ -9,7 +9,7 @@ the model's own pooled output where it has one (CLAP's projection, AST), and the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import torchaudio_transforms
+from stages.embed.weights import read_state_dict
 from store.errors import RequestError, unknown
 
 # A configuration's model_type -> the class that holds the audio part, its configuration's class, and the feature
@@ -119,21 +120,7 @@ class Hf(Backbone):
 
         ``OWNER/MODEL@REVISION`` names a commit of it. A hash of the weights is part of the fingerprint in any case.
         """
-        from huggingface_hub import snapshot_download
-
-        repository, _, revision = model.partition("@")
-        pinned: Any = {"revision": revision} if revision else {}
-        try:
-            files = [*_DESCRIPTIONS, *cls.COMPANIONS]
-            folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[0]], **pinned))
-            if not (folder / _WEIGHTS[0]).is_file():
-                folder = Path(snapshot_download(repository, allow_patterns=[*files, _WEIGHTS[1]], **pinned))
-        except Exception as error:  # no such model, no network, a full disk: the library has many errors
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RequestError(
-                f"{cls.NAME}:{model} cannot be fetched: {reason}; give its folder by --weights"
-            ) from error
-        return folder
+        return fetch_model(cls.NAME, model, [*_DESCRIPTIONS, *cls.COMPANIONS], _WEIGHTS)
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:
@@ -142,7 +129,7 @@ class Hf(Backbone):
             raise RequestError(
                 f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
             )
-        architecture = _read_json(weights / _MODEL)
+        architecture = read_json(weights / _MODEL)
         described = any((weights / name).is_file() for name in (_EXTRACTOR, _PROCESSOR))
         extractor = _read_extractor(weights) if described or cls.EXTRACTOR is None else dict(cls.EXTRACTOR)
         *_, usual = cls.CLASSES.get(str(architecture.get("model_type")), (None,))
@@ -280,14 +267,56 @@ def _extractor(described: str) -> Any:
 def _read_extractor(folder: Path) -> dict[str, Any]:
     """The description of the feature extractor: a file of its own, or a part of the processor's."""
     if (folder / _EXTRACTOR).is_file() or not (folder / _PROCESSOR).is_file():
-        return _read_json(folder / _EXTRACTOR)
-    described = _read_json(folder / _PROCESSOR).get("feature_extractor")
+        return read_json(folder / _EXTRACTOR)
+    described = read_json(folder / _PROCESSOR).get("feature_extractor")
     if not isinstance(described, dict):
         raise RequestError(f"{folder / _PROCESSOR} describes no feature extractor; give the folder of an audio model")
     return _deciding(described)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def fetch_model(name: str, model: str, files: Sequence[str], weights: Sequence[str]) -> Path:
+    """The folder of a model of the hub, ``OWNER/MODEL`` or ``OWNER/MODEL@REVISION``, downloaded where it is not there.
+
+    Parameters
+    ----------
+    name : of the backbone that asks, for messages.
+    files, weights : the names that are fetched; of the weights those of the first name that is there.
+
+    Raises
+    ------
+    RequestError
+        where it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = model.partition("@")
+    pinned: Any = {"revision": revision} if revision else {}
+    folder = Path()
+    try:
+        for file in weights:
+            folder = Path(snapshot_download(repository, allow_patterns=[*files, file], **pinned))
+            if (folder / file).is_file():
+                break
+    except Exception as error:  # no such model, no network, a full disk: the library has many errors
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{name}:{model} cannot be fetched: {reason}; give its folder by --weights") from error
+    return folder
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a model's folder by name; RequestError where there are none, or they are damaged."""
+    if not (folder / _WEIGHTS[0]).is_file():
+        return read_state_dict(folder / _WEIGHTS[1])
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / _WEIGHTS[0])
+    except Exception as error:  # whatever a damaged header leads to
+        raise RequestError(f"{folder / _WEIGHTS[0]} is damaged, or holds no weights") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file describes, without what decides nothing; RequestError where it describes nothing."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise RequestError(f"{path} is too large for a description of a model")

@@ -1,0 +1,108 @@
+"""MusicFM: a conformer trained to tell masked frames by random codes, every layer of it.
+
+See `stages.embed.backbones._conformer` for what it reads and what is kept. ``--weights FILE`` names a published
+checkpoint (``pretrained_msd.pt`` or ``pretrained_fma.pt``), which has its ``msd_stats.json`` or ``fma_stats.json``
+beside it; sizes are those of its weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from stages.embed.backbones._conformer import LARGE, Conformer, ConformerConfig
+from stages.embed.backbones.hf import fetch_model, read_json
+from stages.embed.weights import read_state_dict
+from store.errors import RequestError, unknown
+
+_REPOSITORY = "minzwon/MusicFM"
+_MODELS = ("msd", "fma")  # by what they were trained on
+_HEAD = 64  # numbers a head of attention has, in a checkpoint that does not tell its frequencies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MusicfmConfig(ConformerConfig):
+    """Settings; see `ConformerConfig`."""
+
+
+class Musicfm(Conformer):
+    """``float32 [layers + 1, dim]``."""
+
+    NAME = "musicfm"
+    TITLE = "MusicFM"
+    LICENSE = "MIT (the published weights)"
+    CITATION = "M. Won, Y.-N. Hung, D. Le: A Foundation Model for Music Informatics. ICASSP 2024, arXiv 2311.03318"
+    WEIGHTS = (
+        f"MusicFM is published on the Hugging Face hub as {_REPOSITORY}: --backbone musicfm:msd or musicfm:fma "
+        f"downloads it, --weights FILE takes pretrained_msd.pt with msd_stats.json beside it (or the same of fma)."
+    )
+    Config = MusicfmConfig
+
+    @classmethod
+    def fetch(cls, model: str) -> Path:
+        """The checkpoint ``msd`` or ``fma`` of the hub, or ``msd@REVISION``; its statistics lie beside it."""
+        name, at, revision = model.partition("@")
+        if name not in _MODELS:
+            raise unknown("MusicFM", name, _MODELS)
+        file = f"pretrained_{name}.pt"
+        return fetch_model(cls.NAME, f"{_REPOSITORY}{at}{revision}", [f"{name}_stats.json"], [file]) / file
+
+    @classmethod
+    def settings_of(cls, weights: Path) -> dict[str, str]:
+        """The settings that the checkpoint and its statistics decide."""
+        statistics = _statistics(weights)
+        values = read_json(statistics)
+        try:
+            mean, deviation = float(values["melspec_2048_mean"]), float(values["melspec_2048_std"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{statistics}: {error} is missing or no number; give MusicFM's own statistics"
+            ) from error
+        architecture = {"mean": mean, "deviation": deviation, **_sizes(read_state_dict(weights), weights)}
+        return {"architecture": json.dumps(architecture, sort_keys=True)}
+
+    def load(self, weights: Path) -> None:
+        """Read a checkpoint."""
+        self.fill(read_state_dict(weights), str(weights))
+
+
+def _statistics(weights: Path) -> Path:
+    """The one file of statistics beside a checkpoint, or of several that of the same name: msd or fma."""
+    if not weights.is_file():
+        raise RequestError(f"{weights} is no file; musicfm takes by --weights a checkpoint such as pretrained_msd.pt")
+    files = sorted(weights.parent.glob("*stats.json"))
+    if len(files) > 1:
+        files = [file for file in files if any(name in file.name and name in weights.name.lower() for name in _MODELS)]
+    if len(files) != 1:
+        raise RequestError(
+            f"{weights} needs the statistics that it was trained with beside it: msd_stats.json or fma_stats.json, one "
+            f"of them"
+        )
+    return files[0]
+
+
+def _sizes(state: Mapping[str, Tensor], weights: Path) -> dict[str, Any]:
+    """What decides the network, as far as the shapes of weights tell it."""
+    named = {key.removeprefix("model."): value for key, value in state.items()}
+    layers = {key.split(".")[2] for key in named if key.startswith("conformer.layers.")}
+    try:
+        dim, channels = len(named["conv.linear.bias"]), len(named["conv.conv.0.conv1.bias"])
+        wide = len(named["conformer.layers.0.ffn1.intermediate_dense.bias"])
+        taps = named["conformer.layers.0.conv_module.depthwise_conv.weight"].shape[-1]
+    except (KeyError, IndexError, TypeError) as error:
+        raise RequestError(f"{weights}: {error} is missing; give a checkpoint of MusicFM") from error
+    frequencies = named.get("conformer.embed_positions.inv_freq")
+    head = _HEAD if frequencies is None else 2 * len(frequencies)
+    conformer = {"num_attention_heads": dim // head, "intermediate_size": wide, "conv_depthwise_kernel_size": taps}
+    return {
+        "channels": channels,
+        "strides": (2, 2),
+        "dim": dim,
+        "layers": len(layers),
+        "conformer": {**LARGE, **conformer},
+    }
