@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,9 @@ class ModeReport:
     deviation: float | None
     thesis_deviation: float | None
     confusion: NDArray[np.int64] | None
-    others: dict[str, Score]
-    by_label: dict[str, LabelError]
-    means: dict[str, float]
+    others: dict[str, Score] = field(default_factory=dict)
+    by_label: dict[str, LabelError] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
     is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
