@@ -53,7 +53,20 @@ MAY_IMPORT = {
 
 # Imported where they are used, and by no file on its top level.
 WAIT = {
-    *("dgl", "faiss", "h5py", "jinja2", "librosa", "matplotlib", "optuna", "pooch", "pretty_midi", "requests", "rich"),
+    *(
+        "dgl",
+        "faiss",
+        "h5py",
+        "jinja2",
+        "librosa",
+        "matplotlib",
+        "mido",
+        "optuna",
+        "pooch",
+        "pretty_midi",
+        "requests",
+        "rich",
+    ),
     *("dask", "distributed", "onnx", "onnxruntime", "s3fs", "sklearn", "soundfile", "starlette", "submitit", "symusic"),
     *("torch_geometric", "torchaudio", "transformers", "uvicorn"),
 }

@@ -27,6 +27,7 @@ from tests.embed.test_lakh import lakh  # noqa: F401
 from tests.embed.test_lpd import lpd  # noqa: F401
 from tests.embed.test_maest import published as published_maest
 from tests.embed.test_mert import published
+from tests.embed.test_mert2 import published as published_mert2
 from tests.embed.test_mtg import lists  # noqa: F401
 from tests.embed.test_music2vec import published as published_music2vec
 from tests.embed.trees import midi
@@ -50,6 +51,9 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name in CONFORMERS:
         kind, publish = CONFORMERS[name]
         return {**kind.settings_of(publish(folder / "model")), "window_s": 1.0, "max_windows": 2}
+    if name == "mert2":
+        settings = registry.find("backbone", name).settings_of(published_mert2(folder / "model"))
+        return {**settings, "window_s": 1.0, "max_windows": 2}
     if name == "music2vec":
         published_music2vec(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
@@ -62,7 +66,7 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "mert":
         published(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
-    return {"musicbert": {"size": "tiny", "notes": 64}}.get(name, {})
+    return {"musicbert": {"size": "tiny", "notes": 64}, "clamp3": {"size": "tiny"}}.get(name, {})
 
 
 @pytest.fixture(scope="module", params=BACKBONES)

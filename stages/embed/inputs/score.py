@@ -103,7 +103,7 @@ def read_score(path: Path, *, every_note: bool = False) -> Score:
         ``missing``, ``unreadable``, ``empty``, ``damaged``, ``truncated``, ``not-supported``; ``outside`` for a file of
         more than `MAX_BYTES`, or of several independent songs (format 2).
     """
-    score, ticks_per_s = _parse(_contents(path), every_note=every_note)
+    score, ticks_per_s = _parse(read_bytes(path), every_note=every_note)
     tracks = list(score.tracks)
     parts = [track.notes.numpy() for track in tracks]
     counts = [len(part["time"]) for part in parts]
@@ -161,7 +161,8 @@ def _meters(score: Any) -> dict[str, Any]:
     }
 
 
-def _contents(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A MIDI file as it is; ClipError ``missing``, ``unreadable``, or ``outside`` above `MAX_BYTES`."""
     if not path.is_file():
         raise ClipError("missing", "is not a file")
     try:
