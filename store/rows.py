@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from store.arrays import chunk_path
 from store.reader import Representations
 
-_OPEN_SHARDS = 128  # mapped files; each takes a file descriptor
+_OPEN_SHARDS = 4096  # mapped files, which take addresses and no descriptor
 _READ_SHARDS = 2  # shards in memory, where files cannot be mapped: behind a URL, or compressed
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +77,7 @@ class Rows:
         path = chunk_path(stored.store.files.local, stored.dataset, stored.name, stored.shape, index)
         shape = (stored.manifest.shard_rows, *stored.shape)
         dtype = np.dtype(stored.manifest.dtype).newbyteorder("<")
-        with path.open("rb") as file:  # np.memmap does the same, and takes thirty times as long over the path
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with pa.memory_map(str(path)) as file:  # mmap and np.memmap keep a descriptor for each
+            mapped = file.read_buffer()
         shard: Array = np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)
         return shard
