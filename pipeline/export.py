@@ -17,13 +17,13 @@ def representation(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")],
     backbone: BackboneOption = None,
     to: Annotated[
-        str, typer.Option("--to", help="the vectors as one array, or with the catalog", metavar="npy|parquet")
+        str, typer.Option("--to", help="the vectors as one array, or with the catalog", metavar="npy|parquet|hf")
     ] = "npy",
     out: Annotated[Path, typer.Option("--out", help="the folder to write to", metavar="DIR")] = Path("."),
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Write a representation with its catalog rows. As .npy and .parquet, or as one .parquet."""
+    """Write a representation with its catalog rows. As .npy and .parquet, one .parquet, or a folder for datasets."""
     from store.export import export_representation
 
     files = [str(path) for path in export_representation(open_store(store), dataset, backbone, to, out)]

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import tagging
-from pipeline.answers import PredictedSongs, Segment, SongPrediction
 from pipeline.arguments import open_store
-from pipeline.ask import predict_songs
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, wrapped
+from stages.ask.answers import PredictedSongs, Segment, SongPrediction
+from stages.ask.predict import predict_songs
 from store.errors import EncoreError, RequestError
 from store.words import plural
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -47,9 +48,9 @@ def recipe(
     kind = f"{name}-small" if small else name
     page = page or Path(f"recipe-{kind}.html")
     work = page.with_suffix("")
-    steps = chosen.small if small else chosen.whole
     if not small:
         _check_needs(chosen.needs, data, dry_run=dry_run)
+    steps = chosen.steps(open_store(store), small=small)
     places = {"data": str(data), "page": str(page), "work": str(work)}
     commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
     journal = _Journal(open_store(store), kind, again=again)
@@ -62,9 +63,11 @@ def recipe(
     for number, command in enumerate(commands, start=1):
         if journal.has(command):
             continue
-        print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")))
+        print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")), flush=True)
         _run([*command, "--store", store], number, name)
         journal.add(command)
+    if chosen.closing is not None:
+        print("\n".join(chosen.closing(open_store(store))))
     if chosen.figures and not small:
         print("\n" + "\n".join(_beside(open_store(store), chosen)))
 
@@ -183,5 +186,6 @@ def _ours(store: Store, figure: Figure) -> tuple[str, str]:
     entry: Any = next(iter(scores.modes.values()))
     score = entry.overall if figure.metric == scores.task.main.name else entry.others.get(figure.metric)
     if score is None:
-        return text(entry.means[figure.metric]), "-"
+        mean = entry.means.get(figure.metric, math.nan)
+        return "-" if math.isnan(mean) else text(mean), "-"
     return text(score.score), "-" if score.interval is None else " - ".join(map(text, score.interval))

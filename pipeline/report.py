@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from stages.head.claims import Claim, Finding
     from stages.head.modes import Mode
     from stages.head.page.gather import Request
-    from stages.head.report import Report, Score
+    from stages.head.report import Report
+    from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
 
 _BELOW = "<"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.guard import Guard, Metrics, RefusedError
-from pipeline.service import Answer, NotThereError, Opened, Service
+from stages.ask.service import Answer, NotThereError, Opened, Service
 from store.errors import ClipError, EncoreError, RequestError
 
 if TYPE_CHECKING:

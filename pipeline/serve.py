@@ -48,7 +48,7 @@ def serve(
     import uvicorn
 
     from pipeline.routes import app
-    from pipeline.service import Service
+    from stages.ask.service import Service
 
     with _listen(host, port) as listening:
         service = Service(open_store(store), head, weights=weights, device=device, most_s=60 * max_minutes)

@@ -21,7 +21,7 @@ from pipeline.options import (
     TargetOption,
     WorkersOption,
 )
-from pipeline.output import print_json, table
+from pipeline.output import print_json, table, wrapped
 from stages import progress
 from store.errors import RequestError
 from store.words import plural
@@ -29,7 +29,7 @@ from store.words import plural
 if TYPE_CHECKING:
     from stages.embed.deformations import Deformation
     from stages.head.modes import Mode
-    from stages.head.report import Score
+    from stages.head.scores.compared import Score
     from stages.head.stress import Subjects
 
     Scores = dict[Mode, Score]
@@ -137,9 +137,10 @@ def describe(stressed: Stressed) -> str:
     seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in tested.keys))
     lines = [
         f"{tested.data.info.name}{kind}, {tested.representation}, regime {tested.regime}",
-        f"{metric.title}{'' if tested.data.target is None else f' of {tested.data.target}'}: deformed test clips of "
-        f"seed {seeds}, and how far above the clean ones",
-        "95 % intervals and p over resampled artists",
+        *wrapped(
+            f"{metric.title}{'' if tested.data.target is None else f' of {tested.data.target}'} on deformed test clips "
+            f"of seed {seeds}, and how far above the clean ones; 95 % intervals and p over resampled artists"
+        ),
     ]
     for mode in stressed.subjects.modes:
         rows = []

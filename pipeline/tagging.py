@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.answers import PredictedSongs
+from stages.ask.answers import PredictedSongs
 from stages.progress import note
 from store.errors import ClipError, EncoreError, RequestError
 from store.words import plural

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from store.errors import RequestError, StoreError, unknown
 from store.layout import Store
 from store.reader import Representations
 
-FORMATS = ("npy", "parquet")
+FORMATS = ("npy", "parquet", "hf")
 
 
 def export_representation(store: Store, dataset: str, backbone: str | None, to: str, folder: Path) -> list[Path]:
@@ -26,7 +27,8 @@ def export_representation(store: Store, dataset: str, backbone: str | None, to: 
     ``npy`` writes ``<dataset>-<representation>.npy``, [clips, *shape], and beside it a Parquet file whose row ``i``
     describes vector ``i``: the catalog's columns and ``row``, its row in the store. ``parquet`` writes one file with
     the same columns and ``representation``, a list of numbers (several axes one behind the other; ``shape`` in the
-    schema's metadata tells them). Memory holds one shard and the catalog.
+    schema's metadata tells them). ``hf`` writes a folder of the same rows that Hugging Face's ``datasets`` opens by
+    ``load_from_disk``, with the targets as a JSON text, since it knows no maps. Memory holds one shard and the catalog.
 
     Raises
     ------
@@ -50,6 +52,8 @@ def export_representation(store: Store, dataset: str, backbone: str | None, to: 
     array, clips = folder / f"{name}.npy", folder / f"{name}.parquet"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if to == "hf":
+            return _write_hf(stored, usable, table, folder / name)
         with _replaced(clips) as partial:
             if to == "npy":
                 pq.write_table(table, partial)
@@ -97,16 +101,51 @@ def _write_npy(stored: Representations, usable: np.ndarray[Any, Any], path: Path
 
 
 def _write_parquet(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table, path: Path) -> None:
+    parts = _with_representations(stored, usable, table)
+    first = next(parts)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for part in chain((first,), parts):
+            writer.write_table(part)
+
+
+def _write_hf(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table, folder: Path) -> list[Path]:
+    """The folder's format is that of ``Dataset.save_to_disk``; what is not told of the features it infers."""
+    place = table.schema.get_field_index("targets")
+    targets = [None if entry is None else json.dumps(dict(entry)) for entry in table.column("targets").to_pylist()]
+    table = table.set_column(place, "targets", pa.array(targets, pa.string()))
+    folder.mkdir(exist_ok=True)
+    files = [folder / name for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")]
+    parts = _with_representations(stored, usable, table)
+    first = next(parts)
+    with (
+        _replaced(files[0]) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_stream(sink, first.schema) as writer,
+    ):
+        for part in chain((first,), parts):
+            writer.write_table(part)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": files[0].name}],
+        "_fingerprint": stored.name.fingerprint,
+        "_split": None,
+    }
+    state |= {"_format_type": None, "_format_kwargs": {}, "_format_columns": None, "_output_all_columns": False}
+    for file, document in zip(files[1:], ({"description": folder.name}, state), strict=True):
+        with _replaced(file) as partial:
+            partial.write_text(json.dumps(document, indent=1) + "\n")
+    return files
+
+
+def _with_representations(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table) -> Iterator[pa.Table]:
+    """The rows of the table with their vectors, shard by shard."""
     width = math.prod(stored.shape)
     numbers = pa.from_numpy_dtype(np.dtype(stored.manifest.dtype))
     column = pa.field("representation", pa.list_(numbers, width), nullable=False)
     described = {**(table.schema.metadata or {}), b"shape": json.dumps(stored.shape).encode()}
-    schema = table.schema.append(column).with_metadata(described)
     first = 0
-    with pq.ParquetWriter(path, schema) as writer:
-        for values in _shards(stored, usable):
-            flat = pa.array(np.ascontiguousarray(values).reshape(-1), numbers)
-            vectors = pa.FixedSizeListArray.from_arrays(flat, width)
-            part = table.slice(first, len(values)).append_column(column, vectors)
-            writer.write_table(part.replace_schema_metadata(described))
-            first += len(values)
+    for values in _shards(stored, usable):
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1), numbers)
+        vectors = pa.FixedSizeListArray.from_arrays(flat, width)
+        part = table.slice(first, len(values)).append_column(column, vectors)
+        yield part.replace_schema_metadata(described)
+        first += len(values)

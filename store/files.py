@@ -23,10 +23,10 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
-# Names that only `Files` gives: a folder may be full of other people's files too.
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
+# Names that only `Files` and Zarr give: a folder may be full of other people's files too.
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
-_PARTIAL = re.compile(r"\..+\.\d+-\d+\.partial")
+_PARTIAL = re.compile(r"(\..+\.\d+-\d+|.+\.[0-9a-f]{32})\.partial")
 
 
 class Files:
@@ -257,7 +257,7 @@ class Files:
         if self.local is None:
             return left
         for here, folders, files in os.walk(self.local / name):
-            for folder in [folder for folder in folders if _REMOVED.fullmatch(folder)]:
+            for folder in [name for name in folders if _REMOVED.fullmatch(name) or _is_abandoned(Path(here, name))]:
                 folders.remove(folder)
                 left.append(os.path.relpath(f"{here}/{folder}", self.local))
             for file in filter(_PARTIAL.fullmatch, files):
@@ -271,6 +271,15 @@ class Files:
     def _local(self) -> Path:
         assert self.local is not None
         return self.local
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether a collection was to be written anew here, for longer than that can take, and is itself still there."""
+    if not folder.name.startswith(WORK) or not (folder.parent / folder.name.removeprefix(WORK)).exists():
+        return False
+    with contextlib.suppress(OSError):
+        return time.time() - folder.stat().st_mtime > _AT_WORK_S
+    return False
 
 
 def _replace(path: Path, data: bytes, durable: bool) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from store.arrays import chunk_path
 from store.reader import Representations
 
-_OPEN_SHARDS = 128  # mapped files; each takes a file descriptor
+_OPEN_SHARDS = 4096  # mapped files, which take addresses and no descriptor
 _READ_SHARDS = 2  # shards in memory, where files cannot be mapped: behind a URL, or compressed
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +32,7 @@ class Rows:
         self.representations = representations
         self._checked: set[int] = set()
         self._shards: OrderedDict[int, Array] = OrderedDict()
+        self._mappable = representations.mappable  # zarr takes a while to say so
 
     def __len__(self) -> int:
         return self.representations.rows
@@ -59,18 +62,22 @@ class Rows:
         if shard is None:
             shard = self._open(index)
         self._shards[index] = shard
-        while len(self._shards) > (_OPEN_SHARDS if self.representations.mappable else _READ_SHARDS):
+        while len(self._shards) > (_OPEN_SHARDS if self._mappable else _READ_SHARDS):
             self._shards.popitem(last=False)
         return shard
 
     def _open(self, index: int) -> Array:
         stored = self.representations
-        if index not in self._checked or not stored.mappable:
+        if index not in self._checked or not self._mappable:
             values = stored.read(*stored.manifest.shards[index].rows)
             self._checked.add(index)
-        if not stored.mappable:
+        if not self._mappable:
             return values
         assert stored.store.files.local is not None
         path = chunk_path(stored.store.files.local, stored.dataset, stored.name, stored.shape, index)
         shape = (stored.manifest.shard_rows, *stored.shape)
-        return np.memmap(path, np.dtype(stored.manifest.dtype).newbyteorder("<"), mode="r", shape=shape)
+        dtype = np.dtype(stored.manifest.dtype).newbyteorder("<")
+        with pa.memory_map(str(path)) as file:  # mmap and np.memmap keep a descriptor for each
+            mapped = file.read_buffer()
+        shard: Array = np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)
+        return shard

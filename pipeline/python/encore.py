@@ -13,18 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import (
-    Collection,
-    HeadScores,
-    PredictedSongs,
-    Predictions,
-    Representation,
-    Segment,
-    Similar,
-    SimilarTo,
-    SongPrediction,
-    TrainedHead,
-)
+from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
+from stages.ask.answers import PredictedSongs, Segment, Similar, SimilarTo, SongPrediction
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:
@@ -215,6 +205,7 @@ def train_head(
     backbone: str | None = None,
     regime: str = "random",
     seeds: int = 1,
+    target: str | None = None,
     device: str = "auto",
     **settings: Any,
 ) -> list[HeadScores]:
@@ -222,6 +213,7 @@ def train_head(
 
     Parameters
     ----------
+    target : a numeric target of the collection, to be estimated in place of the labels.
     settings : those of ``--set``, as ``epochs=5``.
 
     >>> (scores,) = encore.train_head(store, "hits", "gnn", regime="artist", epochs=5)
@@ -243,6 +235,7 @@ def train_head(
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
+        target=target,
         changes={key: str(value) for key, value in settings.items()},
         device=find_device(device),
     )
@@ -260,6 +253,7 @@ def restore(
     fold: int = 1,
     rule: str | None = None,
     inductive: bool = False,
+    target: str | None = None,
 ) -> TrainedHead:
     """A head that was trained before, back from its files in the store.
 
@@ -268,6 +262,7 @@ def restore(
     fold : which, of a regime with folds, from 1.
     rule : by which of its rules it decides, of a head that has several (`HeadScores.rule`).
     inductive : the head of ``--neighbours train``.
+    target : the numeric target that it estimates; None for one of labels.
 
     >>> trained = encore.restore(store, "hits", "gnn", regime="artist")
     >>> trained.labels
@@ -290,7 +285,7 @@ def restore(
     reads_songs = registry.find("head", mode).READS_SONGS
     wanted, layer = split_layer(backbone)
     representation = named(str(store.find(name, wanted)), layer) if reads_songs else None
-    folder = RunFolder(name, representation, mode, regime, inductive)
+    folder = RunFolder(name, representation, mode, regime, inductive, target)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)
 
@@ -367,7 +362,7 @@ def predict(
     """
     import os
 
-    from pipeline.ask import predict_songs
+    from stages.ask.predict import predict_songs
 
     names = [files] if isinstance(files, str | os.PathLike) else files
     return predict_songs(
@@ -423,7 +418,7 @@ def similar(
     """
     import os
 
-    from pipeline.similar import find_similar
+    from stages.ask.similar import find_similar
 
     return find_similar(
         store,

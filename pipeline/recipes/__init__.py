@@ -13,8 +13,12 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from store.errors import unknown
+
+if TYPE_CHECKING:
+    from store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -77,25 +81,33 @@ class Recipe:
     Attributes
     ----------
     title, study : what it asks, and whose study it is.
-    whole, small : the commands of its two forms, in order.
+    whole, small : the commands of its two forms, in order; those of the whole one may depend on what a store holds.
     needs : what the whole form reads.
     measured : whether the minutes of the whole form were measured; else they are estimates from the parts.
     disk : how much the store then holds, in words.
     figures : what the study reports beside ours, of the whole form.
     why : why ours differ.
+    closing : what is printed last, from the store.
     prepare : makes the files under ``{work}`` that the whole form reads, from the folder of ``--data``.
     """
 
     title: str
     study: str
-    whole: tuple[Step, ...]
+    whole: tuple[Step, ...] | Callable[[Store], tuple[Step, ...]]
     small: tuple[Step, ...]
     needs: tuple[Need, ...] = ()
     measured: bool = False
     disk: str
     figures: tuple[Figure, ...] = ()
     why: str = ""
+    closing: Callable[[Store], list[str]] | None = None
     prepare: Callable[[Path, Path], None] = field(default=_nothing)
+
+    def steps(self, store: Store, *, small: bool) -> tuple[Step, ...]:
+        """The commands of one of its forms."""
+        if small:
+            return self.small
+        return self.whole(store) if callable(self.whole) else self.whole
 
 
 def names() -> list[str]:

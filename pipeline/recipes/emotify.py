@@ -10,17 +10,22 @@ RECIPE = Recipe(
     measured=True,
     needs=(
         Need("mp3/*.mp3", "the Emotify set (CC BY-NC-SA), by way of sergi-andreu/ProjectMusicInformatics", 201),
-        Need("songs.csv", "a table of these files: file, artist, title, album, labels"),
+        Need("songs.csv", "a table of these files: file, artist, title, album, genre"),
     ),
     whole=(
         Step(
             1,
-            "embed folder --name emotify --data {data}/mp3 --table {data}/songs.csv --backbone mfcc",
+            "embed folder --name emotify --data {data}/mp3 --table {data}/songs.csv --columns labels=genre "
+            "--backbone mfcc",
         ),
         Step(2, f"compare emotify --modes {_MODES} --regimes random,artist --seeds 5"),
         Step(0.2, "report emotify --regime random"),
         Step(0.2, "report emotify --regime artist"),
-        Step(10, "stress emotify --mode song,gated --regime artist --plot {work}/stress.png"),
+        Step(
+            4,
+            "stress emotify --mode song,gated --regime artist --plot {work}/stress.png "
+            "--deform gain=-20,noise=20,noise=10,low-pass=2000,cut=0.25",
+        ),
         Step(0.5, "report emotify --html {page}"),
     ),
     small=(

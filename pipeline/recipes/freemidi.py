@@ -33,8 +33,8 @@ RECIPE = Recipe(
     disk="60 MiB",
     figures=tuple(
         Figure(
-            title=f"accuracy, {mode}, {regime}",
-            metric="accuracy",
+            title=f"micro F1, {mode}, {regime}",
+            metric="micro_f1",
             study=None,
             dataset="freemidi",
             backbone="pianoroll",

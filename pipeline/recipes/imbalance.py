@@ -59,7 +59,7 @@ RECIPE = Recipe(
             )
             for loss, threshold in _VARIANTS
         ),
-        Step(1, f"report {' '.join(f'tags-{loss}-{threshold}' for loss, threshold in _VARIANTS)} --html {{page}}"),
+        Step(1, f"report {' '.join(f'tags-{loss}-tuned' for loss in _LOSSES)} --html {{page}}"),
     ),
     small=(
         Step(0.2, "embed demo --songs 60 --backbone mfcc"),

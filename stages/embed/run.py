@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -171,6 +172,7 @@ def embed(
                 batch=batch,
                 strict=strict,
                 threads=torch.get_num_threads(),
+                run=secrets.token_hex(8),
             )
             done = collect(writer, partial(engine.run, job), part)
         else:

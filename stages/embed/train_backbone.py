@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from stages import registry
 from stages.configure import configure
@@ -22,7 +20,7 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
-from stages.embed.datasets.folder import stretches_along
+from stages.embed.datasets.folder import in_segments
 from stages.embed.encode import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.songs import check_segments
@@ -159,31 +157,6 @@ def train_backbone(
         workers=default_workers(device) if workers is None else workers,
     )
     return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
-
-
-def in_segments(
-    catalog: Catalog, rows: NDArray[np.int64], segments_s: float, hop_s: float
-) -> tuple[Catalog, NDArray[np.int64]]:
-    """The stretches of some clips as clips of their own, and [stretches] the catalog row of each.
-
-    A clip of 30 s has 19 stretches of 3 s that begin 1.5 s after each other; one that is shorter is its own stretch.
-    """
-    root = Path(catalog.info.data_root or ".").resolve()
-    paths = catalog.strings("path")
-    clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
-    whole = dict(enumerate(clips))
-    stretches = [
-        (row, *stretch)
-        for row in rows.tolist()
-        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
-    ]
-    owner, starts, lengths = zip(*stretches, strict=True)
-    table = catalog.table.take(pa.array(owner))
-    ids = [f"{clip}@{start or 0:g}" for clip, start in zip(table.column("clip_id").to_pylist(), starts, strict=True)]
-    for name, values in (("clip_id", ids), ("start_s", starts), ("duration_s", lengths)):
-        field = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
-    return Catalog(catalog.info, table.combine_chunks()), np.array(owner, dtype=np.int64)
 
 
 def _trainable(name: str) -> type[Backbone]:

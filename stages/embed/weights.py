@@ -60,7 +60,7 @@ def read_about(path: Path) -> dict[str, Any]:
         return {}
     _refuse_inflating(path)
     try:
-        about = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))["about"]
+        about = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))["about"]
     except Exception:  # a damaged pickle can raise almost anything
         return {}
     return about if isinstance(about, dict) else {}
@@ -147,20 +147,28 @@ def _standin(name: str) -> Callable[..., object]:
 
 def _foreign(path: Path) -> list[str]:
     """The classes of settings that a checkpoint of fairseq names beside its weights; none of them is imported."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return []
     names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     return [name for name in names if name.startswith(_SETTINGS) or name in _PLAIN]
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether a file ends as an archive does that can be opened."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it says that it goes on on another disk
+        return False
+
+
 def _refuse_inflating(path: Path) -> None:
     """Raise RequestError for an archive with compressed parts; torch.save compresses none."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # names that are no text, versions to come
         return  # torch.load reports the same in its own words
     if compressed:
         raise RequestError(f"{path}: a compressed archive and no checkpoint; save the weights again with torch.save")

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from stages.head.modes import Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of, interval, p_value
+from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of
+from stages.head.scores.compared import Score, Values, compared, summed
 from stages.head.scores.metrics import Metric, confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
@@ -37,25 +38,6 @@ KINDS = {
     "by_songs_of_artist": buckets.SONGS,
     "by_neighbours_of_clip": buckets.NEIGHBOURS,
 }
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far a score is above that of another ``mode`` on the same clips; interval and p are None for one artist."""
-
-    mode: Mode
-    difference: float
-    interval: Interval | None
-    p: float | None
-    less_is_better: bool = False
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the mode is worse than the other, beyond the interval."""
-        if self.interval is None:
-            return False
-        return self.interval[0] > 0 if self.less_is_better else self.interval[1] < 0
 
 
 @dataclass(frozen=True)
@@ -68,32 +50,6 @@ class LabelError:
 
     def as_json(self) -> dict[str, Any]:
         return {"clips": self.clips, "mae": self.error, "rank": self.rank}
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric on some clips; NaN where these do not define it.
-
-    ``interval`` holds 95 % of it over resampled artists, None where there is but one. ``against`` is None for the mode
-    that others are tested against, and where there is none.
-    """
-
-    clips: int
-    score: float
-    interval: Interval | None
-    against: Difference | None
-
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"score": _number(self.score), "interval": self.interval and list(self.interval)}
-        if self.against is not None:
-            bounds = self.against.interval
-            document["against"] = {
-                "mode": str(self.against.mode),
-                "difference": _number(self.against.difference),
-                "interval": bounds and list(bounds),
-                "p": self.against.p,
-            }
-        return document
 
 
 @dataclass(frozen=True)
@@ -117,9 +73,9 @@ class ModeReport:
     deviation: float | None
     thesis_deviation: float | None
     confusion: NDArray[np.int64] | None
-    others: dict[str, Score]
-    by_label: dict[str, LabelError]
-    means: dict[str, float]
+    others: dict[str, Score] = field(default_factory=dict)
+    by_label: dict[str, LabelError] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
     is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -183,10 +139,6 @@ class Report:
             "modes": {str(mode): entry.as_json() for mode, entry in self.modes.items()},
             **({} if self.target is None else {"target": self.target}),
         }
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def report(
@@ -272,7 +224,7 @@ def report_on(tested: Tested) -> Report:
 
 def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
     """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
-    truth = tested.data.labels[tested.pooled]
+    truth = tested.data.truth[tested.pooled]
     sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
     scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
     return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
@@ -335,21 +287,6 @@ def _means(tested: Tested, mode: Mode) -> dict[str, float]:
     return {name: float(np.mean([math.nan if of[name] is None else of[name] for of in of_runs])) for name in of_runs[0]}
 
 
-@dataclass(frozen=True)
-class Values:
-    """A metric's values: [modes] on some clips, how many these are, and [modes, resamples] under resampled artists."""
-
-    values: NDArray[np.float64]
-    clips: int
-    resampled: NDArray[np.float64] | None
-
-
-def summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> Values:
-    """A metric of `Task.totals` from ``sums`` [modes, clips, sums] (`Task.tally`) and ``artist`` [clips]."""
-    values = task.totals(sums.sum(axis=1))[metric.name]
-    return Values(values, sums.shape[1], bootstrap(task, sums, artist, metric=metric))
-
-
 def _measured(
     task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
 ) -> Values:
@@ -358,28 +295,6 @@ def _measured(
         return summed(task, metric, sums, test.artist)
     values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
     return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
-
-
-def compared(metric: Metric, modes: Sequence[Mode], of: Values, base: Mode | None) -> dict[Mode, Score]:
-    """By mode the score on some clips, its interval, and how it differs from the mode ``base``."""
-    score = dict(zip(modes, of.values.tolist(), strict=True))
-    defined = [] if of.resampled is None else [row if not np.isnan(row).all() else None for row in of.resampled]
-    rows = dict(zip(modes, defined or [None] * len(modes), strict=True))
-    scores = {}
-    for mode, row in rows.items():
-        against = None
-        if base is not None and mode != base:
-            other = rows[base]
-            difference = None if row is None or other is None or np.isnan(row - other).all() else row - other
-            against = Difference(
-                mode=base,
-                difference=score[mode] - score[base],
-                interval=None if difference is None else interval(difference),
-                p=None if difference is None else p_value(difference),
-                less_is_better=metric.less_is_better,
-            )
-        scores[mode] = Score(of.clips, score[mode], None if row is None else interval(row), against)
-    return scores
 
 
 def _by_label(labels: Sequence[str], test: _TestClips, estimate: NDArray[Any]) -> dict[str, LabelError]:

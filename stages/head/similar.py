@@ -152,22 +152,30 @@ class Space:
     @cached_property
     def _standard(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """[dim] the mean of each number over the collection, and one over its deviation; 1 where that is 0."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, variance = self._moments(np.float32)
+        if not np.isfinite(variance).all():  # numbers whose squares no float32 holds
+            mean, variance = self._moments(np.float64)
+        deviation = np.sqrt(variance)
+        return mean, 1 / np.where(deviation > 1e-9, deviation, 1.0)
+
+    def _moments(self, precision: type[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """[dim] mean and variance of each number over the collection; the sums of a chunk are in ``precision``."""
         count, total, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
-        origin: NDArray[np.float64] | None = None  # sums of what lies around 0 keep their digits
+        origin: NDArray[np.floating[Any]] | None = None  # sums of what lies around 0 keep their digits
         for first, chunk in self.chunks():
             usable = self.usable[first : first + len(chunk)]
             if not usable.any():
                 continue
-            moved = (chunk if usable.all() else chunk[usable]).astype(np.float64)
-            origin = moved[0].copy() if origin is None else origin
-            moved -= origin
+            values = (chunk if usable.all() else chunk[usable]).astype(precision, copy=False)
+            origin = values.mean(axis=0, dtype=np.float64).astype(precision) if origin is None else origin
+            moved = values - origin
             count += len(moved)
             total += moved.sum(axis=0)
             squares += np.einsum("ij,ij->j", moved, moved)
         assert origin is not None
         mean = total / count
-        deviation = np.sqrt((squares / count - mean**2).clip(min=0))
-        return origin + mean, 1 / np.where(deviation > 1e-9, deviation, 1.0)
+        return origin + mean, (squares / count - mean**2).clip(min=0)
 
     def chunks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """A first row and [rows, dim] what is compared of the rows from there on, as many as a cache holds."""
@@ -210,16 +218,15 @@ class Space:
 
     def song(self, song_id: str) -> Query:
         """The song of that id."""
-        rows = np.flatnonzero(self.usable & pc.equal(self.catalog.column("song_id"), song_id).to_numpy())
+        rows = self._carrying(self.catalog.column("song_id"), song_id)
         first = int(rows[0])
         return Query(self._title(first), rows, song_id, self._value("artist_id", first))
 
     def _song(self, text: str) -> Query | None:
         for names in (self.catalog.column("song_id"), *self._titles):
-            rows = np.flatnonzero(self.usable & pc.equal(names, text).fill_null(False).to_numpy())
+            rows = self._carrying(names, text)
             if not len(rows):
-                lower = pc.utf8_lower(names)
-                rows = np.flatnonzero(self.usable & pc.equal(lower, text.lower()).fill_null(False).to_numpy())
+                rows = self._carrying(pc.utf8_lower(names), text.lower())
             songs = pc.unique(self.catalog.column("song_id").take(pa.array(rows))).to_pylist()
             if len(songs) > 1:
                 first = ", ".join(f"{song} ({self.song(song).title})" for song in songs[:_SHOWN])
@@ -236,13 +243,17 @@ class Space:
     def _artist(self, text: str) -> Query | None:
         for name in ("artist_id", "artist_name"):
             values = self.catalog.column(name)
-            for side, wanted in ((values, text), (pc.utf8_lower(values), text.lower())):
-                rows = np.flatnonzero(self.usable & pc.equal(side, wanted).fill_null(False).to_numpy())
+            for names, spelling in ((values, text), (pc.utf8_lower(values), text.lower())):
+                rows = self._carrying(names, spelling)
                 if len(rows):
                     artist = self._value("artist_id", int(rows[0]))
-                    rows = np.flatnonzero(self.usable & pc.equal(self.catalog.column("artist_id"), artist).to_numpy())
+                    rows = self._carrying(self.catalog.column("artist_id"), artist)
                     return Query(f"artist {self._value('artist_name', int(rows[0])) or artist}", rows, None, artist)
         return None
+
+    def _carrying(self, names: pa.ChunkedArray, name: str | None) -> NDArray[np.int64]:
+        """The usable rows that have this name; none where it is None."""
+        return np.flatnonzero(self.usable & pc.equal(names, name).fill_null(False).to_numpy())
 
     def _nothing(self, text: str, otherwise: str) -> Query:
         names = [self.catalog.column(name) for name in ("song_id", "title", "artist_name")]

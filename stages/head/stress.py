@@ -20,9 +20,10 @@ from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.modes import Mode
 from stages.head.open import load
-from stages.head.report import Score, compared, representation_of, summed
+from stages.head.report import representation_of
 from stages.head.restore import RestoredHead, restore
 from stages.head.runs.tested import Tested, gather, reads_neighbours
+from stages.head.scores.compared import Score, compared, summed
 from stages.progress import note
 from store.errors import RequestError
 from store.layout import Store, split_layer

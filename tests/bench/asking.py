@@ -22,9 +22,9 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from pipeline.ask import OpenHead, predict_songs
 from pipeline.cli import app
-from pipeline.similar import nearest_to
+from stages.ask.predict import OpenHead, predict_songs
+from stages.ask.similar import nearest_to
 from stages.embed.datasets.folder import clips_of
 from stages.embed.encode import default_workers, encode_unstored
 from stages.embed.songs import SongFile, encode_songs, rows_of

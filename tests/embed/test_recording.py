@@ -349,3 +349,10 @@ def test_without_ffmpeg_formats_are_not_supported(tmp_path: Path, monkeypatch: p
     assert "install it" in error.reason
     (tmp_path / "a.mid").write_bytes(b"MThd\0\0\0\6\0\0\0\1\1\xe0")
     assert refusal(tmp_path / "a.mid").kind == "not-supported"
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(b"\xff\xfb\x90"[:length])
+    refusal(path)

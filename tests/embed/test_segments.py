@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from stages.embed.catalogs import open_catalog
-from stages.embed.train_backbone import in_segments
+from stages.embed.datasets.folder import in_segments
 from store.layout import Store
 from tests.pipeline.conftest import Encore
 

@@ -137,3 +137,31 @@ def test_optional_keys_may_be_absent_or_left_over() -> None:
     load_into(headless, state, "a.pth", optional=("dense.*",))
     with pytest.raises(RequestError, match=r"'dense\.weight' has no place"):
         load_into(headless, state, "a.pth")
+
+
+def test_an_archive_whose_names_are_no_text(tmp_path: Path) -> None:
+    path = saved(tmp_path, network().state_dict())
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        name = archive.namelist()[0].encode()
+    damaged = bytearray(data)
+    at = data.rindex(name)
+    damaged[at : at + 1] = b"\xe9"
+    flags = data.rindex(b"PK\x01\x02", 0, at) + 8
+    damaged[flags + 1] |= 0x08  # the name is said to be UTF-8
+    path.write_bytes(damaged)
+    with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
+        read_state_dict(path)
+
+
+def test_an_archive_that_goes_on_on_another_disk(tmp_path: Path) -> None:
+    """Python's reader gives up on it, and torch's takes it as it is."""
+    path, state = tmp_path / "weights.pth", network().state_dict()
+    saved(tmp_path, state)
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end - 20 : end] = b"PK\x06\x07" + b"\x01" + bytes(11) + b"\x02\0\0\0"  # where that of large archives is
+    path.write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile, match="multiple disks"):
+        zipfile.is_zipfile(path)
+    assert set(read_state_dict(path)) == set(state)

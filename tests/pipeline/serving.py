@@ -17,7 +17,7 @@ import soundfile
 import uvicorn
 
 from pipeline.routes import app
-from pipeline.service import Service
+from stages.ask.service import Service
 from store.layout import Store
 from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore

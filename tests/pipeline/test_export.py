@@ -7,6 +7,7 @@ from pathlib import Path
 
 import encore as api
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,10 +38,35 @@ def test_vectors_and_the_rows_that_they_belong_to(encore: Encore, midi_folder: P
         assert sorted(path.name for path in (tmp_path / to).iterdir()) == sorted(Path(file).name for file in files)
 
 
+def test_a_folder_for_datasets(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
+    """As ``datasets`` itself writes one: an Arrow stream, and two documents beside it."""
+    embed_table(encore, features_csv)
+    files = encore("export", "representation", "hits", "--to", "hf", "--out", tmp_path, "--json").json["files"]
+    (folder,) = {Path(file).parent for file in files}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(Path(file).name for file in files)
+    state = json.loads((folder / "state.json").read_text())
+    (data,) = [folder / entry["filename"] for entry in state["_data_files"]]
+    with pa.memory_map(str(data)) as source, pa.ipc.open_stream(source) as reader:
+        clips = reader.read_all()
+    store = api.open_store(encore.store)
+    stored = api.representation(store, "hits")
+    vectors = np.array(clips.column("representation").to_pylist(), dtype=stored.values.dtype)
+    np.testing.assert_array_equal(vectors, stored.values)
+    assert clips.column("title").to_pylist() == api.catalog(store, "hits").column("title").to_pylist()
+
+
+def test_datasets_itself_opens_it(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is not here to open its folder")
+    embed_table(encore, features_csv)
+    files = encore("export", "representation", "hits", "--to", "hf", "--out", tmp_path, "--json").json["files"]
+    opened = datasets.load_from_disk(str(Path(files[0]).parent))
+    assert opened["representation"] == api.representation(api.open_store(encore.store), "hits").values.tolist()
+
+
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
-        (("hits", "--to", "csv"), "unknown format 'csv'; have: npy, parquet", 2),
+        (("hits", "--to", "csv"), "unknown format 'csv'; have: hf, npy, parquet", 2),
         (("hit",), "Did you mean hits?", 2),
         (("hits", "--backbone", "mfcc"), "has no representation 'mfcc'", 2),
         (("hits", "--out", "/dev/null/there"), "cannot be written", 1),

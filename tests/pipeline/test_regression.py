@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import encore as api
 import numpy as np
 import pytest
 
+from store.layout import Store
 from tests.pipeline.conftest import Encore
 
 QUICK = ("--set", "epochs=3", "--set", "hidden=8")
@@ -89,6 +91,17 @@ def test_search_by_validation(warm: Encore) -> None:
     found = warm("search", "warm", "--target", "heat", "--mode", "song", "--trials", 2, "--json", *QUICK).json
     assert found["metric"] == "r2"
     assert "--target heat" in found["command"]
+
+
+def test_a_head_of_numbers_from_python(warm: Encore) -> None:
+    store = Store(warm.store)
+    (scores,) = api.train_head(store, "warm", "song", target="heat", epochs=3, hidden=8)
+    assert list(scores.metrics) == ["r2", "rmse", "mae", "spearman"]
+    trained = api.restore(store, "warm", "song", target="heat")
+    assert trained.labels == ("heat",)
+    predictions = api.score(store, trained)
+    assert predictions.scores.shape == (180, 1)
+    assert 30 < float(predictions.scores.mean()) < 70
 
 
 def test_a_target_that_is_not_there(warm: Encore) -> None:

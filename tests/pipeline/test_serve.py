@@ -17,7 +17,7 @@ import pytest
 import requests
 import soundfile
 
-from pipeline.answers import Segment, SimilarTo, SongPrediction
+from stages.ask.answers import Segment, SimilarTo, SongPrediction
 from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
 from tests.pipeline.serving import ODD, QUICK, SONGS, Serving, embed, make_collection, serving, write_recording

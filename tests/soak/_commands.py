@@ -30,8 +30,8 @@ def embed(table: Path, store: Path, *options: object) -> tuple[object, ...]:
 
 
 def files_of(store: Path) -> dict[str, bytes]:
-    """The bytes of a store, without locks."""
-    return {name: content for name, content in tree(store).items() if not name.endswith(".lock")}
+    """The bytes of a store, without locks and what killed processes left half written."""
+    return {name: content for name, content in tree(store).items() if not name.endswith((".lock", ".partial"))}
 
 
 def finished(script: str, *arguments: object) -> tuple[int, str, str]:

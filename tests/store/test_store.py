@@ -603,13 +603,18 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     (tmp_path / "few" / f"{NAME}.0123abcd.removed").mkdir()
     (tmp_path / "few" / f"{NAME}.0123abcd.removed" / "manifest.json").write_bytes(b"{}")
     old, new = tmp_path / "few" / ".catalog.parquet.1-2.partial", tmp_path / "few" / ".splits.parquet.3-4.partial"
-    for path in (old, new):
+    of_zarr = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / f"0.{'0a' * 16}.partial"
+    for path in (old, new, of_zarr):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+    anew = tmp_path / ".compact-few" / "few"
+    anew.mkdir(parents=True)
+    for path in (old, of_zarr):
+        os.utime(path, (0, 0))
     store.files.sweep("few")
     assert tree(tmp_path) == whole | {"few/.splits.parquet.3-4.partial": b"half"}
     assert (tmp_path / "gone.0123abcd.removed").is_dir()
-    os.utime(new, (0, 0))
+    for path in (new, anew.parent):
+        os.utime(path, (0, 0))
     store.files.sweep()
     assert tree(tmp_path) == whole
     assert {path.name for path in tmp_path.iterdir()} == {"few"}

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from stages.embed.datasets import UNLABELLED, Dataset, option
 from stages.embed.datasets._columns import (
     LIST_ROLES,
@@ -331,6 +335,31 @@ def along(name: str, paths: Sequence[Path], clip_s: float, hop_s: float) -> Cata
         "clip_id": [clip_id(song, *stretch) for song, _, stretch in clips],
     }
     return _unlabelled(name, columns)
+
+
+def in_segments(
+    catalog: Catalog, rows: NDArray[np.int64], segments_s: float, hop_s: float
+) -> tuple[Catalog, NDArray[np.int64]]:
+    """The stretches of some clips as clips of their own, and [stretches] the catalog row of each.
+
+    A clip of 30 s has 19 stretches of 3 s that begin 1.5 s after each other; one that is shorter is its own stretch.
+    """
+    root = Path(catalog.info.data_root or ".").resolve()
+    paths = catalog.strings("path")
+    clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
+    whole = dict(enumerate(clips))
+    stretches = [
+        (row, *stretch)
+        for row in rows.tolist()
+        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
+    ]
+    owner, starts, lengths = zip(*stretches, strict=True)
+    table = catalog.table.take(pa.array(owner))
+    ids = [f"{clip}@{start or 0:g}" for clip, start in zip(table.column("clip_id").to_pylist(), starts, strict=True)]
+    for name, values in (("clip_id", ids), ("start_s", starts), ("duration_s", lengths)):
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+    return Catalog(catalog.info, table.combine_chunks()), np.array(owner, dtype=np.int64)
 
 
 def _unlabelled(name: str, columns: Columns) -> Catalog:

@@ -46,8 +46,8 @@ def drop_tracks(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:
     """Without the share ``amount`` of the tracks that hold notes, which are drawn; one is left at least."""
     score = _read(clip)
     sounding = [number for number, track in enumerate(score.tracks) if len(track.notes)]
-    lost = rng.permutation(sounding)[: min(len(sounding) - 1, round(amount * len(sounding)))] if sounding else []
-    for number in lost:
+    count = min(len(sounding) - 1, round(amount * len(sounding)))
+    for number in rng.permutation(sounding)[: max(0, count)].tolist():
         score.tracks[int(number)].notes = type(score.tracks[int(number)].notes)()
     return _written(clip, score, file)
 

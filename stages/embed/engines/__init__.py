@@ -38,6 +38,7 @@ class Job:
     settings : those that decide the representation's numbers, as JSON.
     weights : where the backbone's weights lie; None where it has none, or random ones.
     catalog : `catalog_hash` of the catalog that the shards belong to.
+    run : names the command that asks, so that a worker which outlives it opens everything anew for the next.
     threads : how many threads torch has; sums are rounded otherwise with another number.
     device, batch, strict : see `stages.embed.run.embed`; they are resolved by the process that encodes.
     """
@@ -51,6 +52,7 @@ class Job:
     batch: int | None
     strict: bool
     threads: int
+    run: str
 
 
 class Engine(ABC):

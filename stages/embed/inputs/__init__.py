@@ -46,8 +46,11 @@ class Input(Protocol):
     REVISION : raise it by one when the code gives other numbers for the same settings; it is part of the fingerprint.
     """
 
-    KIND: ClassVar[Kind]
     REVISION: ClassVar[int]
+
+    @property
+    def KIND(self) -> Kind:  # noqa: N802 - a class attribute of most readers
+        ...
 
     def load(self, clip: Clip) -> np.ndarray[Any, Any]:
         """The clip as an array [windows, ...]: one window, or several whose representations are averaged.

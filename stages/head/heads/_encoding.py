@@ -34,12 +34,14 @@ class PiecewiseLinear(nn.Module):
         edges = self.get_buffer("edges").to(x.dtype)
         parts = (x.unsqueeze(2) - edges[:-1]) / edges.diff()
         first, inner, last = parts[..., :1], parts[..., 1:-1], parts[..., -1:]
-        return torch.cat([first.clamp(max=1), inner.clamp(0, 1), last.clamp(min=0)], dim=2).flatten(1)
+        encoded: Tensor = torch.cat([first.clamp(max=1), inner.clamp(0, 1), last.clamp(min=0)], dim=2).flatten(1)
+        return encoded
 
 
 def normal_edges(bins: int) -> Tensor:
     """Edges of bins that hold equal shares of a standard normal distribution."""
-    return torch.special.ndtri(torch.linspace(_TAIL, 1 - _TAIL, bins + 1, dtype=torch.float64)).float()
+    edges: Tensor = torch.special.ndtri(torch.linspace(_TAIL, 1 - _TAIL, bins + 1, dtype=torch.float64))
+    return edges.float()
 
 
 def spread_edges(bins: int) -> Tensor:

@@ -29,7 +29,8 @@ class Linear(TrainedHead):
 
     It minimises the mean over training clips of the loss, summed over labels where there are several, plus
     ``l2 / 2`` times the sum of squared weights, the intercepts' left out. In scikit-learn's terms its C is
-    ``1 / (l2 * clips)``. Each penalty of the path is solved from the solution of the one before.
+    ``1 / (l2 * clips)``. Where a number is asked for it is ridge regression on the scaled number, whose alpha there is
+    ``l2 * clips / 2``. Each penalty of the path is solved from the solution of the one before.
     """
 
     NAME = "linear"

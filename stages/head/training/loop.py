@@ -240,7 +240,7 @@ class Loop:
             weights = copy.deepcopy(self.network.state_dict())
             kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
             del kept[self.settings.checkpoints :]
-        return place == 0
+        return bool(place == 0)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         """What the best epoch has most of: the metric, and less of the loss where the metric is equal."""

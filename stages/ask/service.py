@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import SimilarTo, SongPrediction
-from pipeline.ask import OpenHead, Song
-from pipeline.similar import nearest_to
+from stages.ask.answers import SimilarTo, SongPrediction
+from stages.ask.predict import OpenHead, Song
+from stages.ask.similar import nearest_to
 from store.errors import ClipError, EncoreError, RequestError, StoreError
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""Songs on disk, asked about: stage one finds and encodes those that are new, stage two scores them.
-
-The stages never import each other, so this is where they meet.
-"""
+"""Songs on disk, asked about: stage one finds and encodes those that are new, stage two scores them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import PredictedSongs, Segment, SongPrediction
+from stages.ask.answers import PredictedSongs, Segment, SongPrediction
 from stages.progress import note
 from store.errors import RequestError, unknown
 
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from stages.embed.songs import EncodedSongs, SongFile
     from stages.head.predict import ClipScores
     from store.layout import RepresentationName, Store
+    from store.rows import Rows as StoredRows
 
     Rows = NDArray[np.int64]
 
@@ -142,6 +140,15 @@ class OpenHead:
             return None
         return open_backbone(self.store, self.dataset, self.representation, self._weights)
 
+    @cached_property
+    def _stored(self) -> StoredRows | None:
+        from store.reader import Representations
+        from store.rows import Rows
+
+        if self.representation is None:
+            return None
+        return Rows(Representations(self.store, self.catalog, self.representation))
+
     def about(self) -> dict[str, Any]:
         """The run, as `PredictedSongs` tells it."""
         folder, record = self.run.folder, self.run.record
@@ -217,13 +224,8 @@ class OpenHead:
         import numpy as np
 
         from stages.embed.songs import EncodedSongs
-        from store.reader import Representations
-        from store.rows import Rows
 
-        values = None
-        if self.representation is not None:
-            stored = Representations(self.store, self.catalog, self.representation)
-            values = Rows(stored).take(self.predictor.collection.rows[song.clips])
+        values = None if self._stored is None else self._stored.take(self.predictor.collection.rows[song.clips])
         nowhere = np.full(len(song.clips), np.nan)
         return EncodedSongs(values, np.zeros(len(song.clips), dtype=np.int64), nowhere, nowhere, {})
 
