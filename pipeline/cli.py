@@ -16,6 +16,7 @@ from pipeline.audit import audit
 from pipeline.compact import compact
 from pipeline.copy import copy
 from pipeline.data import data
+from pipeline.doctor import doctor
 from pipeline.embed import embed
 from pipeline.gc import gc
 from pipeline.head import compare, head
@@ -48,7 +49,7 @@ export_app = typer.Typer(
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
-    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, stress, recipe),
+    app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, stress, recipe, doctor),
     store_app: (stores.ls, stores.show, stores.verify, stores.remove, redeal, repair, gc, compact, copy),
     export_app: (export.representation, export.head),
 }

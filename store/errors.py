@@ -36,6 +36,19 @@ class RequestError(EncoreError, ValueError):
     exit_code = 2
 
 
+class MisfitError(RequestError):
+    """Weights that are not those of a network.
+
+    Attributes
+    ----------
+    missing, unexpected : the names that the network has and the weights lack, and the other way round.
+    """
+
+    def __init__(self, message: str, missing: Iterable[str] = (), unexpected: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.missing, self.unexpected = tuple(missing), tuple(unexpected)
+
+
 class StoreError(EncoreError, OSError):
     """The store cannot be read or written."""
 

@@ -9,6 +9,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
+    STORE/<dataset>/<backbone>-<fingerprint>/probe.json               what a fixed clip gave when it was begun
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
     STORE/<dataset>/seal.json                                         the hash of every other file; see seal

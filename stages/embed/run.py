@@ -21,6 +21,7 @@ from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
 from stages.embed.encode import collect, decides, default_batch, default_workers, encode, open_writer
 from stages.embed.engines import Engine, Job, address, catalog_hash
+from stages.embed.probe import check as check_probe
 from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
@@ -134,8 +135,8 @@ def embed(
         if a clip fails and ``strict`` is set, or the store cannot be written.
     """
     started = time.perf_counter()
-    here = device_name if engine is None else engine.encodes_here(device_name)
-    device = None if here is None else find_device(here)
+    here_name = device_name if engine is None else engine.encodes_here(device_name)
+    device = None if here_name is None else find_device(here_name)
     prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
     files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
     check_writable(store)
@@ -144,6 +145,7 @@ def embed(
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
     if weights not in (None, RANDOM):
+        note(f"licence of the weights: {backbone.LICENSE}")
         _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
         store.files.write(f"{writer.folder}/weights.txt", f"{Path(weights or '').resolve()}\n".encode())
     already_there = writer.is_complete
@@ -155,6 +157,10 @@ def embed(
         if share > _WORTH_TELLING:
             note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
         writer.check_room(share)
+        # Of another machine, a bf16 network cannot be asked here: a CPU runs none.
+        here = device or (torch.device("cpu") if backbone.precision == "32" else None)
+        if writer.pending and mark is not None and here is not None:
+            check_probe(store, writer.folder, catalog.info.name, backbone, here)
         if engine is not None and device is None:
             job = Job(
                 store=address(store),

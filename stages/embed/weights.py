@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from store.errors import RequestError
+from store.errors import MisfitError, RequestError
 
 _WRAPPERS = ("state_dict", "weights", "model")  # keys under which training scripts save weights among other things
 # Modules of the objects in which training scripts save their settings beside the weights. See `_Inert`.
@@ -79,26 +79,25 @@ def load_into(
 
     Raises
     ------
-    RequestError
+    MisfitError
         if a key is missing or has no place in ``module``, or if its value has another shape or type or is not finite.
     """
     places = module.state_dict()
     remedy = f"give a checkpoint of {type(module).__name__}'s own layout"
+    missing = [key for key in places if key not in state and not _matches(key, optional)]
+    unexpected = [key for key in state if key not in places and not _matches(key, optional)]
     for key, place in places.items():
         if key not in state:
-            if _matches(key, optional):
+            if key not in missing:
                 continue
-            raise RequestError(f"{what}: {key!r} is missing; {remedy}")
-        value = state[key]
-        if value.shape != place.shape:
-            raise RequestError(f"{what}: {key!r} has shape {_shape(value)} and should have {_shape(place)}; {remedy}")
-        if value.is_floating_point() != place.is_floating_point():
-            raise RequestError(f"{what}: {key!r} is {value.dtype} and should be {place.dtype}; {remedy}")
-        if not torch.isfinite(value.to(place.dtype)).all():
-            raise RequestError(f"{what}: {key!r} holds numbers that are not finite; its training went astray")
-    for key in state:
-        if key not in places and not _matches(key, optional):
-            raise RequestError(f"{what}: {key!r} has no place in this network; {remedy}")
+            raise MisfitError(f"{what}: {key!r} is missing; {remedy}", missing, unexpected)
+        problem = _misfit(key, state[key], place)
+        if problem is not None:
+            raise MisfitError(f"{what}: {problem}; {remedy}", missing, unexpected)
+        if not torch.isfinite(state[key].to(place.dtype)).all():
+            raise MisfitError(f"{what}: {key!r} holds numbers that are not finite; its training went astray")
+    if unexpected:
+        raise MisfitError(f"{what}: {unexpected[0]!r} has no place in this network; {remedy}", missing, unexpected)
     module.load_state_dict({key: value for key, value in state.items() if key in places}, strict=False)
     flush_denormals(module)
 
@@ -177,6 +176,14 @@ def _refuse_inflating(path: Path) -> None:
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _misfit(key: str, value: Tensor, place: Tensor) -> str | None:
+    if value.shape != place.shape:
+        return f"{key!r} has shape {_shape(value)} and should have {_shape(place)}"
+    if value.is_floating_point() != place.is_floating_point():
+        return f"{key!r} is {value.dtype} and should be {place.dtype}"
+    return None
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ device are done here, once for all of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -21,6 +21,7 @@ from stages.embed.weights import flush_denormals, load_into, read_about, read_st
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
+Known = tuple[int | None, str | None]
 Precision = Literal["32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -49,6 +50,8 @@ class Backbone(ABC):
     NAME, TITLE : what a user types, and the full name.
     LICENSE, CITATION : of the method or of its published weights.
     WEIGHTS : where to get published weights; None for a backbone that has no weights at all.
+    FILES : what ``--weights`` takes, a line each; empty where it is one checkpoint.
+    KNOWN : published files by name: their bytes and SHA-256, as far as either is known.
     REVISION : part of the fingerprint; raise it by one when a change to the code changes the numbers.
     CPU_BATCH, GPU_BATCH : how many windows `forward` gets at a time on either device; None is the whole batch.
     Config : the frozen dataclass of its settings.
@@ -68,6 +71,8 @@ class Backbone(ABC):
     LICENSE: ClassVar[str]
     CITATION: ClassVar[str]
     WEIGHTS: ClassVar[str | None]
+    FILES: ClassVar[tuple[str, ...]] = ()
+    KNOWN: ClassVar[Mapping[str, Known]] = {}
     REVISION: ClassVar[int] = 1
     CPU_BATCH: ClassVar[int | None] = None
     GPU_BATCH: ClassVar[int | None] = None

@@ -48,6 +48,7 @@ class Clap(Hf):
         "takes it from a local folder. The text tower of larger_clap_music, as published, is broken: it encodes "
         "recordings, but no words."
     )
+    FILES: ClassVar[tuple[str, ...]] = (*Hf.FILES, "for words: tokenizer.json, or vocab.json and merges.txt")
     UNREAD: ClassVar[tuple[str, ...]] = (*_TEXT, *_SCALES)  # the scales belong to the loss
     COMPANIONS: ClassVar[tuple[str, ...]] = (
         *("tokenizer.json", "vocab.json", "merges.txt"),

@@ -11,14 +11,15 @@ over windows spread evenly over the clip.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from stages.embed.backbones import Backbone
+from stages.embed.backbones import Backbone, Known
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, mel_spectrogram
 from store.errors import RequestError
@@ -63,6 +64,8 @@ class Effnet(Backbone):
         "EffNet-Discogs is published among the models of essentia (essentia.upf.edu/models, feature extractors): give "
         "discogs-effnet-bsdynamic-1.onnx by --weights."
     )
+    FILES: ClassVar[tuple[str, ...]] = ("discogs-effnet-bsdynamic-1.onnx",)
+    KNOWN: ClassVar[Mapping[str, Known]] = {"discogs-effnet-bsdynamic-1.onnx": (18_027_718, None)}
     CPU_BATCH, GPU_BATCH = 4, 16
     Config = EffnetConfig
 
@@ -76,7 +79,7 @@ class Effnet(Backbone):
         )
         self.shape = (DIM,)
         self._spectrogram = mel_spectrogram(_MEL)
-        self._spectrogram.spectrogram.window = torch.hann_window(_MEL.fft, periodic=False)
+        self._spectrogram.get_submodule("spectrogram").window = torch.hann_window(_MEL.fft, periodic=False)
         self._session: Any = None
 
     def load(self, weights: Path) -> None:
@@ -129,6 +132,6 @@ class Effnet(Backbone):
         source, target = self._names
         embeddings = [
             torch.from_numpy(self._session.run([target], {source: part.cpu().numpy()})[0])
-            for part in patches.flatten(0, 1).contiguous().split(_BATCH)
+            for part in torch.split(patches.flatten(0, 1).contiguous(), _BATCH)
         ]
         return torch.cat(embeddings).reshape(batch, count, DIM).mean(dim=1).to(windows.device)

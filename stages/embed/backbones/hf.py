@@ -25,7 +25,7 @@ from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import torchaudio_transforms
 from stages.embed.weights import read_state_dict
-from store.errors import RequestError, unknown
+from store.errors import MisfitError, RequestError, unknown
 
 # A configuration's model_type -> the class that holds the audio part, its configuration's class, and the feature
 # extractor where the folder names none, as those saved before transformers wrote its name. MERT is a HuBERT.
@@ -104,6 +104,11 @@ class Hf(Backbone):
     WEIGHTS = (
         "Any CLAP, MERT/HuBERT, wav2vec2, WavLM or AST model of the Hugging Face hub: --backbone hf:OWNER/MODEL "
         "downloads it, --weights DIR takes it from a local folder."
+    )
+    FILES: ClassVar[tuple[str, ...]] = (
+        "config.json",
+        "preprocessor_config.json or processor_config.json",
+        "model.safetensors or pytorch_model.bin",
     )
     CLASSES: ClassVar[dict[str, tuple[str, str, str]]] = _CLASSES  # the kinds of models that are read
     EXTRACTOR: ClassVar[dict[str, Any] | None] = None  # where a published folder describes none
@@ -211,13 +216,13 @@ class Hf(Backbone):
             reason = str(error).strip().splitlines()[0]
             raise RequestError(f"{weights}: {reason}; give the folder of a Hugging Face model") from error
         missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
+        strange = sorted(key for key in report["unexpected_keys"] if not key.startswith(unread))
         if missing:
-            raise RequestError(f"{weights}: {missing[0]!r} is missing; give the folder of a whole model")
-        strange = sorted(key for key in report["unexpected_keys"] if not any(map(key.startswith, unread)))
+            text = f"{weights}: {missing[0]!r} is missing; give the folder of a whole model"
+            raise MisfitError(text, missing, strange)
         if strange:
-            raise RequestError(
-                f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
-            )
+            text = f"{weights}: {strange[0]!r} has no place in {self.NAME}; give the folder of such a model"
+            raise MisfitError(text, missing, strange)
         return model
 
     def forward(self, windows: Tensor) -> Tensor:

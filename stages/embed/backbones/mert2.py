@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,7 @@ class Mert2(Backbone):
         "mert2:OWNER/MODEL downloads it, --weights DIR takes it from a local folder."
     )
     CPU_BATCH, GPU_BATCH = 1, 16
+    FILES: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors or pytorch_model.bin")
     Config = Mert2Config
 
     module: Mert2Network
@@ -206,8 +207,9 @@ class ResponseNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, 1, dim))
 
     def forward(self, x: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
-        length = x.norm(dim=1, keepdim=True)
-        return self.weight * (x * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))) + self.bias + x
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        out: Tensor = self.weight * (x * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))) + self.bias + x
+        return out
 
 
 class ConformerLayer(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stages.embed.backbones._conformer import LARGE, MEL, Conformer, ConformerConfig
 from stages.embed.backbones.hf import fetch_model, read_json, read_weights
@@ -37,6 +37,7 @@ class Muq(Conformer):
         "MuQ is published on the Hugging Face hub as OpenMuQ/MuQ-large-msd-iter: --backbone muq:OWNER/MODEL downloads "
         "it, --weights DIR takes it from a local folder."
     )
+    FILES: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors or pytorch_model.bin")
     Config = MuqConfig
 
     @classmethod

@@ -42,6 +42,7 @@ class Music2Vec(Hf):
     CLASSES: ClassVar[dict[str, tuple[str, str, str]]] = {
         "data2vec-audio": ("Data2VecAudioModel", "Data2VecAudioConfig", "Wav2Vec2FeatureExtractor")
     }
+    FILES: ClassVar[tuple[str, ...]] = ("config.json", "model.safetensors or pytorch_model.bin")
     EXTRACTOR: ClassVar[dict[str, Any] | None] = {"sampling_rate": 16_000, "do_normalize": True}
     UNREAD: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # of its training
     Config = Music2VecConfig

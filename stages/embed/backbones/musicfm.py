@@ -11,16 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from stages.embed.backbones import Known
 from stages.embed.backbones._conformer import LARGE, Conformer, ConformerConfig
 from stages.embed.backbones.hf import fetch_model, read_json
 from stages.embed.weights import read_state_dict
 from store.errors import RequestError, unknown
 
-_REPOSITORY = "minzwon/MusicFM"
+_REPOSITORY, _REVISION = "minzwon/MusicFM", "4513b38bc25ad1d227b1980819b9691ba97f4d87"
 _MODELS = ("msd", "fma")  # by what they were trained on
 _HEAD = 64  # numbers a head of attention has, in a checkpoint that does not tell its frequencies
 
@@ -41,16 +42,27 @@ class Musicfm(Conformer):
         f"MusicFM is published on the Hugging Face hub as {_REPOSITORY}: --backbone musicfm:msd or musicfm:fma "
         f"downloads it, --weights FILE takes pretrained_msd.pt with msd_stats.json beside it (or the same of fma)."
     )
+    FILES: ClassVar[tuple[str, ...]] = (
+        "pretrained_msd.pt or pretrained_fma.pt",
+        "beside it, msd_stats.json or fma_stats.json",
+    )
+    KNOWN: ClassVar[Mapping[str, Known]] = {
+        "pretrained_msd.pt": (1_316_802_088, "218b483a0256ddef736267425fabb166fd97008983696bb9270def464b47bded"),
+        "pretrained_fma.pt": (1_316_802_154, "68392eee13d34c2941b3761934abb6b1e67b2e9df498695bda2ea5c1087d4b96"),
+        "msd_stats.json": (2_277, "c36c61ab10ca4d2e7fdfefc3fcc15205316bec276a06a47baa3641a62c546f22"),
+        "fma_stats.json": (2_281, "5416e468018bae68c6231d4cbb2b11f0d11c04e6437881505ae427a3f8344904"),
+    }
     Config = MusicfmConfig
 
     @classmethod
     def fetch(cls, model: str) -> Path:
         """The checkpoint ``msd`` or ``fma`` of the hub, or ``msd@REVISION``; its statistics lie beside it."""
-        name, at, revision = model.partition("@")
+        name, _, revision = model.partition("@")
         if name not in _MODELS:
             raise unknown("MusicFM", name, _MODELS)
         file = f"pretrained_{name}.pt"
-        return fetch_model(cls.NAME, f"{_REPOSITORY}{at}{revision}", [f"{name}_stats.json"], [file]) / file
+        pinned = f"{_REPOSITORY}@{revision or _REVISION}"
+        return fetch_model(cls.NAME, pinned, [f"{name}_stats.json"], [file]) / file
 
     @classmethod
     def settings_of(cls, weights: Path) -> dict[str, str]:

@@ -1,0 +1,129 @@
+"""``encore doctor``, and the fixed clip that ``encore embed`` compares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.embed import probe
+from stages.embed.backbones.mfcc import Mfcc
+from tests.embed.test_clap import published as published_clap
+from tests.embed.test_clap import weights as clap_weights
+from tests.embed.test_conformers import published_muq, published_musicfm, weights
+from tests.embed.trees import midi
+from tests.pipeline.conftest import Encore
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Encore:
+    """``encore doctor``, which takes no --store: the fixture's own is left out."""
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+    from tests.pipeline.conftest import Ran
+
+    class Doctor(Encore):
+        def __call__(self, *args: object, code: int = 0) -> Ran:
+            result = CliRunner().invoke(app, ["doctor", *map(str, args)])
+            assert result.exit_code == code, result.output
+            return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return Doctor(tmp_path)
+
+
+def test_what_a_backbone_wants(doctor: Encore) -> None:
+    text = doctor("muq").out
+    assert "licence: CC BY-NC 4.0" in text
+    assert "model.safetensors or pytorch_model.bin" in text
+    assert doctor("mfcc", "--json").json["fits"] is None
+    assert "mfcc has no weights" in doctor("mfcc", "--weights", "x", code=2).err
+    assert "Did you mean muq?" in doctor("muqq", code=2).err
+
+
+def test_files_that_fit(doctor: Encore, tmp_path: Path) -> None:
+    path = published_muq(tmp_path / "muq")
+    answer = doctor("muq", "--weights", path, "--set", "window_s=1.0", "--json").json
+    assert answer["fits"] is True
+    assert answer["shape"] == [3, 16]
+    assert [file["name"] for file in answer["files"]] == ["config.json", "model.safetensors"]
+    assert "fits: 3 x 16 numbers a clip" in doctor("muq", "--weights", path, "--set", "window_s=1.0").out
+
+
+def test_files_that_do_not_fit(doctor: Encore, tmp_path: Path) -> None:
+    state = weights()
+    for name in ("bias", "weight"):
+        state[f"model.flash.{name}"] = state.pop(f"model.conv.linear.{name}")
+    answer = doctor("muq", "--weights", published_muq(tmp_path / "muq", state), "--json", code=1).json
+    assert answer["missing"] == ["conv.linear.weight", "conv.linear.bias"]
+    assert answer["unexpected"] == ["flash.bias", "flash.weight"]
+    state = clap_weights()
+    del state["audio_projection.linear1.bias"]
+    published_clap(tmp_path / "clap", state)
+    text = doctor("clap", "--weights", tmp_path / "clap", "--set", "window_s=2.0", code=1).out
+    assert "1 name missing:\n  audio_projection.linear1.bias" in text
+    state = weights()
+    state["model.conv.linear.bias"][0] = torch.nan
+    answer = doctor("muq", "--weights", published_muq(tmp_path / "nan", state), "--json", code=1).json
+    assert "not finite" in answer["problem"]
+    assert "there is no" in doctor("muq", "--weights", tmp_path / "absent", code=1).out
+
+
+def test_a_file_that_has_a_published_name_and_is_another(doctor: Encore, tmp_path: Path) -> None:
+    path = published_musicfm(tmp_path / "musicfm")
+    text = doctor("musicfm", "--weights", path, "--set", "window_s=1.0", code=1).out
+    assert "NOT the published file of that name" in text
+    assert "fits: 3 x 16 numbers a clip" in text
+
+
+def test_whether_words_are_understood(doctor: Encore, tmp_path: Path) -> None:
+    published_clap(tmp_path / "clap")
+    assert "words: yes" in doctor("clap", "--weights", tmp_path / "clap", "--set", "window_s=2.0").out
+    (tmp_path / "clap" / "merges.txt").unlink()
+    (tmp_path / "clap" / "vocab.json").unlink()
+    answer = doctor("clap", "--weights", tmp_path / "clap", "--set", "window_s=2.0", "--json").json
+    assert "has no tokenizer" in answer["words"]
+
+
+def test_a_network_that_gives_other_numbers_is_refused(encore: Encore, tmp_path: Path) -> None:
+    """As under another version of the library that computes them."""
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    (songs / "0.mid").write_bytes(midi(20.0))
+    embed = ("embed", "folder", "--data", songs, "--name", "own", "--unlabelled", "--backbone", "clamp3")
+    embed = (*embed, "--set", "size=tiny", "--weights", "random")
+    encore(*embed)
+    (file,) = encore.store.glob("own/*/probe.json")
+    before = json.loads(file.read_text())
+    assert len(before["numbers"]) == 32
+    assert before["versions"]["torch"] == torch.__version__
+    (songs / "1.mid").write_bytes(midi(21.0))
+    near = {**before, "numbers": [number * (1 + 1e-4) for number in before["numbers"]]}
+    file.write_text(json.dumps(near))
+    encore(*embed)
+    assert json.loads(file.read_text()) == near
+    other = {"numbers": [-number for number in before["numbers"]], "versions": {"torch": "0.4.1"}}
+    file.write_text(json.dumps(other))
+    assert "nothing was encoded" in encore(*embed).out
+    (songs / "2.mid").write_bytes(midi(22.0))
+    refused = encore(*embed, code=2).err
+    assert f"torch 0.4.1, now {torch.__version__}" in refused
+    assert "encore store remove own --backbone clamp3-" in refused
+    file.write_text("{")
+    assert "remove it to have it written anew" in encore(*embed, code=2).err
+    file.unlink()
+    encore(*embed)
+    assert file.is_file()
+
+
+def test_the_fixed_clip_is_heard_by_each_kind_of_backbone() -> None:
+    backbone = Mfcc(Mfcc.Config())
+    numbers = probe.probe(backbone, torch.device("cpu"))
+    assert numbers is not None
+    assert numbers.shape == (32,)
+    assert abs(numbers).min() > 0
+    again = probe.probe(backbone, torch.device("cpu"))
+    assert again is not None
+    assert (numbers == again).all()
