@@ -1,4 +1,7 @@
-"""A headless Chromium that a test drives through a pipe, by the DevTools protocol; it needs no package."""
+"""A headless Chromium that a test drives through a pipe, by the DevTools protocol; it needs no package.
+
+It reaches pages of this machine alone: files, and servers on 127.0.0.1.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +30,39 @@ for place, end in enumerate(ends):
     os.dup2(end, 3 + place)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe", "--mute-audio")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+    "--mute-audio",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
+_START_S = 120.0  # that a browser may take until it answers
 
 
-def find_chromium() -> str:
-    """The program; skips the test where there is none."""
+@contextlib.contextmanager
+def open_browser(folder: Path) -> Iterator[Chromium]:
+    """A browser for one test, which is skipped where there is none, or none that starts; ``folder`` is new."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
         pytest.skip("there is no Chromium here to open the page in")
-    return program
+    folder.mkdir()
+    browser = Chromium(program, folder)
+    try:
+        try:
+            browser.start()
+        except BrowserEndedError as error:
+            pytest.skip(f"{program} is here and does not start: {error}")
+        yield browser
+    finally:
+        browser.close()
+
+
+class BrowserEndedError(Exception):
+    """The browser ended, or does not answer; with the end of what it printed."""
 
 
 class Chromium:
@@ -41,32 +70,35 @@ class Chromium:
 
     Attributes
     ----------
-    complaints : what the console, the page's policy or its scripts complained of.
+    complaints : what the console, the page's policy or its scripts complained of, and dialogs that it opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path) -> None:
         theirs_in, self._write = os.pipe()
         self._read, theirs_out = os.pipe()
         self.complaints: list[str] = []
-        self._buffer, self._number, self._session = b"", 0, ""
-        command = [find_chromium(), *_FLAGS, f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *command],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._buffer, self._number, self._session, self._patience_s = b"", 0, "", _START_S
+        self._printed = folder / "printed"
+        command = [program, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        with self._printed.open("wb") as printed:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *command],
+                pass_fds=(theirs_in, theirs_out),
+                stdout=printed,
+                stderr=printed,
+            )
         os.close(theirs_in)
         os.close(theirs_out)
+
+    def start(self) -> None:
+        """Open the page; BrowserEndedError where the program cannot."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "DOM"):
             self.send(f"{domain}.enable")
+        self._patience_s = PATIENCE_S
 
-    def __enter__(self) -> Chromium:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self._write)
         self._process.kill()
@@ -75,13 +107,10 @@ class Chromium:
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a command of the protocol."""
-        self._number += 1
-        session = {"sessionId": self._session} if self._session else {}
-        command = {"id": self._number, "method": method, "params": parameters, **session}
-        os.write(self._write, json.dumps(command).encode() + b"\0")
+        number = self._tell(method, **parameters)
         while True:
             message = self._next()
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 assert "error" not in message, (method, message["error"])
                 result: dict[str, Any] = message["result"]
                 return result
@@ -89,6 +118,15 @@ class Chromium:
 
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
+
+    def show(self, page: Path, script: str, width: int = 1400) -> Any:
+        """Open a page of a report and return what `ask` does of it; fails on anything that the browser complains of."""
+        self.look(width, "light")
+        self.open(page.as_uri())
+        self.wait_for("document.documentElement?.dataset.ready === 'yes'")
+        answer = self.ask(script)
+        assert self.complaints == []
+        return answer
 
     def ask(self, script: str) -> Any:
         """What the body of an async function returns in the page."""
@@ -126,14 +164,32 @@ class Chromium:
             shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
             path.write_bytes(base64.b64decode(shot["data"]))
 
+    def _tell(self, method: str, **parameters: Any) -> int:
+        """Send a command; its number."""
+        self._number += 1
+        session = {"sessionId": self._session} if self._session else {}
+        command = {"id": self._number, "method": method, "params": parameters, **session}
+        try:
+            os.write(self._write, json.dumps(command).encode() + b"\0")
+        except BrokenPipeError:
+            raise self._ended("it ended") from None
+        return self._number
+
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            if not select.select([self._read], [], [], self._patience_s)[0]:
+                raise self._ended(f"it says nothing for {self._patience_s:g} s")
             piece = os.read(self._read, 1 << 16)
-            assert piece, "the browser ended"
+            if not piece:
+                raise self._ended("it ended")
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b"\0")
         document: dict[str, Any] = json.loads(message)
         return document
+
+    def _ended(self, what: str) -> BrowserEndedError:
+        printed = self._printed.read_text(errors="replace").strip().splitlines()
+        return BrowserEndedError(": ".join([what, *printed[-1:]]))
 
     def _note(self, message: dict[str, Any]) -> None:
         method, parameters = message.get("method"), message.get("params", {})
@@ -143,3 +199,6 @@ class Chromium:
             self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
         elif method == "Runtime.consoleAPICalled":
             self.complaints.append(str(parameters["args"]))
+        elif method == "Page.javascriptDialogOpening":
+            self.complaints.append(f"a dialog: {parameters['message']}")
+            self._tell("Page.handleJavaScriptDialog", accept=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from tests.chromium import Chromium, open_browser
 
 ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small
 
@@ -53,10 +55,19 @@ def encore(tmp_path: Path) -> Encore:
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Any:
-    from tests.pipeline.browser import open_browser
+def browser(tmp_path: Path) -> Iterator[Chromium]:
+    """A real browser; the test is skipped where there is none."""
+    with open_browser(tmp_path / "browser") as chromium:
+        yield chromium
 
-    return open_browser(tmp_path)
+
+def write_page(encore: Encore, tmp_path: Path, *options: object) -> Path:
+    """The page of a report, which reaches for nothing outside of it."""
+    page = tmp_path / "page.html"
+    encore("report", *options, "--html", page)
+    assert "http://" not in page.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page.read_text(encoding="utf-8")
+    return page
 
 
 @pytest.fixture

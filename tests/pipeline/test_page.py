@@ -15,8 +15,8 @@ from pipeline.page import formats, render
 from stages.head.page.gather import Request, story
 from stages.head.page.tables import Column, Table
 from store.layout import Store
-from tests.pipeline.browser import Browser, write_page
-from tests.pipeline.conftest import Encore
+from tests.chromium import Chromium
+from tests.pipeline.conftest import Encore, write_page
 from tests.pipeline.test_cli import QUICK, embed_table
 
 _ODD = [
@@ -46,12 +46,12 @@ def odd_csv(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Browser) -> None:
+def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Chromium) -> None:
     """Odd names are text, its figures are the stored ones, search and colours work, nothing is wider than a phone."""
     embed_table(encore, odd_csv)
     encore("compare", "hits", "--modes", "song,artist,gnn", "--regimes", "random,artist", "--seeds", 2, *QUICK)
     page = write_page(encore, tmp_path, "hits")
-    answer = browser.ask(
+    answer = browser.show(
         page,
         """
         const all = name => [...document.querySelector(`table[data-name="${name}"]`).tBodies[0].rows]
@@ -124,14 +124,14 @@ def test_the_map_is_computed_once(encore: Encore, odd_csv: Path, tmp_path: Path)
     encore("store", "verify", "hits")
 
 
-def test_two_collections_without_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Browser) -> None:
+def test_two_collections_without_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Chromium) -> None:
     """The page shows the audit and says what to run; one song of one artist is a collection too."""
     embed_table(encore, odd_csv)
     one = tmp_path / "one.csv"
     one.write_text("artist,title,genre,a\nme,mine,rock,1\n")
     encore("embed", "table", "--table", one, "--name", "one", "--columns", "labels=genre")
     page = write_page(encore, tmp_path, "hits", "one")
-    answer = browser.ask(
+    answer = browser.show(
         page,
         """
         return { todo: [...document.querySelectorAll("header + .todo code")].map(code => code.textContent),
@@ -144,7 +144,7 @@ def test_two_collections_without_runs(encore: Encore, odd_csv: Path, tmp_path: P
     assert answer["maps"] == 2
 
 
-def test_three_hundred_labels_some_of_no_test_clip(encore: Encore, tmp_path: Path, browser: Browser) -> None:
+def test_three_hundred_labels_some_of_no_test_clip(encore: Encore, tmp_path: Path, browser: Chromium) -> None:
     rng = np.random.default_rng(0)
     lines = ["artist,title,genre,a,b"]
     lines += [f"artist {i % 7},song {i},label {i % 300}|label {i % 11},{rng.random():.3f},{i % 11}" for i in range(330)]
@@ -153,7 +153,7 @@ def test_three_hundred_labels_some_of_no_test_clip(encore: Encore, tmp_path: Pat
     embed_table(encore, path)
     encore("compare", "hits", "--modes", "song,label-propagation", "--seeds", 1, *QUICK)
     page = write_page(encore, tmp_path, "hits")
-    answer = browser.ask(
+    answer = browser.show(
         page,
         """
         const labels = document.querySelector(".details figure");

@@ -11,20 +11,20 @@ import pytest
 
 from stages.head.page import clips
 from stages.head.page.gate import agreement_with_artist
-from tests.pipeline.browser import Browser, write_page
-from tests.pipeline.conftest import Encore
+from tests.chromium import Chromium
+from tests.pipeline.conftest import Encore, write_page
 from tests.pipeline.test_cli import QUICK, embed_table
 
 
 def test_the_map_is_zoomed_lassoed_and_played(
-    encore: Encore, tmp_path: Path, browser: Browser, midi_folder: Path
+    encore: Encore, tmp_path: Path, browser: Chromium, midi_folder: Path
 ) -> None:
     """Zooming keeps what is under the pointer; a lasso lists what lies in it; a click plays the clip's own file."""
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "tones", "--clips", 0)
     encore("head", "tones", "--mode", "song", "--seeds", 1, *QUICK)
     page = write_page(encore, tmp_path, "tones", "--audio-base", "my%20songs/")
     assert "media-src 'self' file:;" in html.unescape(page.read_text())
-    answer = browser.ask(
+    answer = browser.show(
         page,
         """
         const map = window.encore[0].map, canvas = map.canvas, box = canvas.getBoundingClientRect();
@@ -63,11 +63,11 @@ def test_the_map_is_zoomed_lassoed_and_played(
     assert "give --html FILE" in encore("report", "tones", "--audio-base", "x", code=2).err
 
 
-def test_the_gate_is_shown_by_agreement(encore: Encore, features_csv: Path, tmp_path: Path, browser: Browser) -> None:
+def test_the_gate_is_shown_by_agreement(encore: Encore, features_csv: Path, tmp_path: Path, browser: Chromium) -> None:
     embed_table(encore, features_csv)
     encore("compare", "hits", "--modes", "song,gated", "--regimes", "random,artist", "--seeds", 1, *QUICK)
     page = write_page(encore, tmp_path, "hits")
-    answer = browser.ask(
+    answer = browser.show(
         page,
         """
         const form = window.encore[0].form, tables = {};

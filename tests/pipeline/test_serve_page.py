@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chromium import Chromium
+from tests.chromium import Chromium, open_browser
 from tests.pipeline.conftest import Encore
 from tests.pipeline.serving import ODD, make_collection, serving, write_recording
 
@@ -20,12 +19,6 @@ _TEXTS = "const texts = selector => [...document.querySelectorAll(selector)].map
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Encore:
     return make_collection(tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    with Chromium(tmp_path / "browser") as chromium:
-        yield chromium
 
 
 def test_a_person_drops_a_song_and_goes_on_to_its_neighbour(mine: Encore, tmp_path: Path, browser: Chromium) -> None:
@@ -107,3 +100,18 @@ def test_what_goes_wrong_is_told(mine: Encore, browser: Chromium, tmp_path: Path
         browser.wait_for(f"!{problem}.hidden")
         assert "damaged: is no audio" in browser.ask(f"return {problem}.textContent")
         assert all("status of 422" in complaint for complaint in browser.complaints)
+
+
+@pytest.mark.parametrize(
+    "script", ["echo no such library >&2; exit 127", "exec 3>&- 4>&-; echo no such library; sleep 60"]
+)
+def test_a_browser_that_does_not_start_skips_its_test(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "chromium"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    skipped = pytest.raises(pytest.skip.Exception, match="does not start: it ended: no such library")
+    with skipped, open_browser(tmp_path / "browser"):
+        pass
