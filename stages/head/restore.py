@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -158,18 +159,30 @@ class RestoredHead:
         """A network of the head with its weights, and the head on the clips."""
         assert member.shift is not None
         assert member.scale is not None
-        assert member.network is not None
         standardised = member.shift.to(device), member.scale.to(device)
         binder = Binder(head_type, stretches, split, self.spec(member), device, standardised)
-        network = build(head_type, binder.spec).to(device)
-        try:
-            network.load_state_dict(member.network)
-        except RuntimeError as error:
-            raise FormatError(
-                f"{self.file} does not fit the head {member.mode} of this version: {error}; train it again: "
-                f"{self.command}"
-            ) from error
-        return binder, network.eval()
+        return binder, self._network(head_type, member, device)
+
+    def _network(self, head_type: type[TrainedHead], member: SavedHead, device: torch.device) -> nn.Module:
+        """Made once for a device: whoever asks about one song after the other would wait for it each time."""
+        assert member.network is not None
+        key = id(member), str(device)
+        if key not in self._networks:
+            network = build(head_type, self.spec(member)).to(device)
+            try:
+                network.load_state_dict(member.network)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise FormatError(
+                    f"{self.file} does not fit the head {member.mode} of this version ({reason}); train it again: "
+                    f"{self.command}"
+                ) from error
+            self._networks[key] = network.eval()
+        return self._networks[key]
+
+    @cached_property
+    def _networks(self) -> dict[tuple[int, str], nn.Module]:
+        return {}
 
     def _counted(self, collection: Collection, split: Split) -> Prediction:
         (member,) = self.members
