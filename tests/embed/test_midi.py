@@ -297,11 +297,11 @@ class TestRoll:
                 share = max(0.0, min(right, end) - max(left, begin)) / cell_s
                 expected[TRACKS.index(track), pitch - 20, frame] += velocity * share
                 anything |= share > 1e-9
-        got = settings_.roll(song(*rows), start_s, length_s)
+        roll = settings_.roll(song(*rows), start_s, length_s)
         if anything:
-            np.testing.assert_allclose(got, np.clip(expected, 0, 127), atol=0.5 + 1e-6)
+            np.testing.assert_allclose(roll, np.clip(expected, 0, 127), atol=0.5 + 1e-6)
         else:
-            assert got is None or not got.any()
+            assert roll is None or not roll.any()
 
     def test_the_stretch_is_cut_exactly(self, tmp_path: Path) -> None:
         path = tmp_path / "song.mid"

@@ -33,10 +33,10 @@ def test_bytes_around_a_recording_are_no_part_of_it(tmp_path: Path, suffix: str,
     data = write(path, WAVE)
     whole, _ = load(path)
     path.write_bytes(lead + data + tail)
-    windows, told = load(path)
+    windows, notes = load(path)
     np.testing.assert_array_equal(windows, whole)
     is_odd = lead and lead[:3] != b"ID3" and suffix != "mp3"
-    assert told == (["mended"] if is_odd else [])
+    assert notes == (["mended"] if is_odd else [])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -47,7 +47,7 @@ def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path,
     whole, _ = load(path, 0.0, 1.0)
     path.write_bytes(data[: int(share * len(data))])
     try:
-        _, told = load(path)
+        _, notes = load(path)
     except ClipError as error:
         assert error.kind in {"empty", "damaged", "short", "silent"}  # noqa: PT017
         return
@@ -55,7 +55,7 @@ def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path,
         seconds = opened.recount() / opened.rate_hz
     assert seconds <= 3.05
     if suffix != "ogg" and not 2.4 < seconds < 2.6:  # Ogg has no header that tells; half a second is not told
-        assert told == (["truncated"] if seconds < 2.5 else [])
+        assert notes == (["truncated"] if seconds < 2.5 else [])
     if suffix not in ("mp3", "ogg") and seconds > 1:
         np.testing.assert_array_equal(load(path, 0.0, 1.0)[0], whole)
 
