@@ -50,7 +50,7 @@ def stored(data: Collection) -> Collection:
 def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], size: int, most: int | None) -> None:
     codes = np.array(sorted(artist))
     data = replace(make_collection(songs=len(codes), clips=1), artist=codes)
-    held: list[int] = []
+    clips: list[int] = []
     for rank in range(size):
         try:
             stretches = Stretches(data, ProcessGroup(rank, size), most).stretches
@@ -60,13 +60,13 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
             return
         for stretch in stretches:
             assert stretch.first <= stretch.begin <= stretch.end <= stretch.last
-            held += range(stretch.begin, stretch.end)
+            clips += range(stretch.begin, stretch.end)
             inside = codes[stretch.begin : stretch.end]
             for one in set(inside[inside >= 0].tolist()):
                 assert (inside == one).sum() == (codes == one).sum()
             if most is not None and size == 1 and stretch.end - stretch.begin > most:
                 assert len(set(inside.tolist())) == 1
-    assert sorted(held) == list(range(len(codes)))
+    assert sorted(clips) == list(range(len(codes)))
 
 
 @pytest.mark.parametrize("name", BY_ARTIST)
@@ -106,10 +106,10 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     data = make_collection(songs=200)
     part = data.split("random", 0)
     changes = {**QUICK, "epochs": 15, "batch": 32}
-    kept = stored(data)
-    trained = train(TRAINED[name], kept, part, **changes, stretches=Stretches(kept, most=90))
-    assert kept.stored is not None
-    assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
+    source = stored(data)
+    trained = train(TRAINED[name], source, part, **changes, stretches=Stretches(source, most=90))
+    assert source.stored is not None
+    assert 0 < source.stored.most <= 90  # type: ignore[attr-defined]
     assert trained.prediction.score.shape == data.labels.shape
     at_once = train(TRAINED[name], data, part, **changes)
     reached = [evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)]
@@ -119,8 +119,8 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
 def test_one_stretch_is_the_whole_collection() -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    kept = stored(data)
-    one = train(TRAINED["gnn"], kept, part, **QUICK, stretches=Stretches(kept, most=10**6))
+    source = stored(data)
+    one = train(TRAINED["gnn"], source, part, **QUICK, stretches=Stretches(source, most=10**6))
     whole = train(TRAINED["gnn"], data, part, **QUICK)
     np.testing.assert_array_equal(one.prediction.score, whole.prediction.score)
     assert one.history == whole.history
