@@ -39,12 +39,12 @@ def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -
     stored = Representations(store, catalog, store.find(dataset, backbone)).read()
     assert np.isfinite(stored).all()
     assert (stored.std(axis=0) > 0).any()
-    made, _ = make_backbone(find_backbone(backbone, weights), {}, catalog.info)
-    made.to(torch.device("cpu"))
-    clips = ClipTable(catalog, made.input)
+    encoder, _ = make_backbone(find_backbone(backbone, weights), {}, catalog.info)
+    encoder.to(torch.device("cpu"))
+    clips = ClipTable(catalog, encoder.input)
     for row in (0, len(stored) - 1):
         with torch.inference_mode():
-            alone = made.encode(torch.from_numpy(made.input.load(clips.clip(row)))).mean(dim=0).numpy()
+            alone = encoder.encode(torch.from_numpy(encoder.input.load(clips.clip(row)))).mean(dim=0).numpy()
         np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
     return stored
 
@@ -62,10 +62,10 @@ def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Pa
     assert "epoch 1: loss" in ran.err
     assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)
     embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, *SHARED_OUT, "--json")
-    found = encore(*embed).json
-    assert (found["encoded"], found["failed"]) == (found["clips"], {})
+    summary = encore(*embed).json
+    assert (summary["encoded"], summary["failed"]) == (summary["clips"], {})
     assert encore(*embed).json["already_there"]
-    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == found["clips"] == 20
+    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == summary["clips"] == 20
 
 
 def test_fine_tuning_goes_on_from_pre_training(encore: Encore, demo: tuple[object, ...], tmp_path: Path) -> None:
