@@ -113,13 +113,13 @@ def compare(
     from pipeline.results import layers_text, results_text
     from stages.head.layers import named
 
-    chosen = read_modes(modes)
+    heads = read_modes(modes)
     changes = read_settings(
         settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
     )
     backbones = [named(backbone, layer)]
     if layers is not None:
-        backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
+        backbones, heads = _each_layer(store, dataset, named(backbone, layer), layers, heads)
     results = [
         result
         for each in backbones
@@ -127,7 +127,7 @@ def compare(
             store,
             dataset,
             backbone=each,
-            modes=chosen,
+            modes=heads,
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
             folds=read_folds(folds),

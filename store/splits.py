@@ -79,7 +79,7 @@ def keep_splits(
     dataset: str,
     songs: pa.StringArray,
     splits: Mapping[str, Parts],
-    seen: str | None,
+    mark_before: str | None,
     *,
     revision: int,
     anew: bool = False,
@@ -90,7 +90,7 @@ def keep_splits(
 
     Parameters
     ----------
-    seen : `splits_mark` from before it was looked up what is kept.
+    mark_before : `splits_mark` from before it was looked up what is kept.
     revision : of the rule by which splits that are not kept yet were dealt.
     anew : forget everything that was kept before.
 
@@ -122,7 +122,7 @@ def keep_splits(
         columns[name] = pa.array(values)
     record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
     metadata = {**_VERSION, _DEALINGS: record.encode()}
-    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), seen):
+    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), mark_before):
         raise StoreError(
             f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
         )

@@ -175,12 +175,12 @@ class _Resumed:
             )
         total = None if announced is None else announced // _MIB + 1
         with self.partial.open("ab" if have else "wb") as file, task(f"fetching {self.label}", total, "MiB") as advance:
-            done = have // _MIB
-            advance(done)
+            mebibytes = have // _MIB
+            advance(mebibytes)
             for piece in response.iter_content(_PIECE_BYTES):
                 file.write(piece)
-                advance(file.tell() // _MIB - done)
-                done = file.tell() // _MIB
+                advance(file.tell() // _MIB - mebibytes)
+                mebibytes = file.tell() // _MIB
         whole = response.headers.get("Content-Range", "").rpartition("/")[2]
         if have and whole.isdigit() and self.partial.stat().st_size != int(whole):
             arrived = self.partial.stat().st_size

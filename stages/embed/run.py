@@ -174,10 +174,10 @@ def embed(
                 threads=torch.get_num_threads(),
                 run=secrets.token_hex(8),
             )
-            done = collect(writer, partial(engine.run, job), part)
+            outcome = collect(writer, partial(engine.run, job), part)
         else:
             assert device is not None
-            done = encode(
+            outcome = encode(
                 writer,
                 catalog,
                 backbone,
@@ -187,7 +187,7 @@ def embed(
                 strict=strict,
                 part=part,
             )
-        encoded, complete = done.clips, done.complete
+        encoded, complete = outcome.clips, outcome.complete
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)

@@ -205,7 +205,7 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
         return {"test_with_neighbour": None, "test_with_training_neighbour": None}
     known = artist >= 0
     artists = int(artist.max(initial=-1)) + 1
-    every, train = (np.bincount(artist[known & chosen], minlength=artists) for chosen in (part > -2, part == 0))
+    every, train = (np.bincount(artist[known & mask], minlength=artists) for mask in (part > -2, part == 0))
     of_tests = artist[known & tested]
     return {
         "test_with_neighbour": float((every[of_tests] > 1).sum() / tested.sum()),

@@ -159,10 +159,10 @@ def features(
         return whole[train], whole
     counts, songs = others_labels(data.masked(split), split)
     hidden = np.random.default_rng(seed).random(len(data.artist_ids) + 1)[data.artist] < 0.5  # the last is unknown
-    shown = np.where(hidden, 0, 1)
+    mask = np.where(hidden, 0, 1)
     prior = data.task.prior(data.labels[train])
     both = []
-    for factor in (shown, np.ones_like(shown)):
+    for factor in (mask, np.ones_like(mask)):
         known = songs * factor
         share = (counts * factor[:, None] + prior) / (known + 1)[:, None]
         both.append(np.concatenate([whole, share, np.log1p(known)[:, None]], axis=1))

@@ -135,8 +135,8 @@ class Predictor:
         if self.head.head_type.NEEDS_COLLECTION:
             part = np.arange(len(stored))
         else:
-            asked = {artist for artist in clips.artists if artist is not None}
-            numbers = [number for number, artist in enumerate(stored.artist_ids) if artist in asked]
+            artists = {artist for artist in clips.artists if artist is not None}
+            numbers = [number for number, artist in enumerate(stored.artist_ids) if artist in artists]
             part = np.flatnonzero(np.isin(stored.artist, numbers))
         known = clips.same >= 0
         part = part[~np.isin(stored.song[part], stored.song[clips.same[known]])]

@@ -49,10 +49,10 @@ class Stored:
             x[torch.from_numpy(run)] = block[torch.from_numpy(rows[run] - first)]
         # What is not finite makes their sum so; a fiftieth of the time that looking at each number takes.
         if not x.sum().isfinite() and not (finite := torch.isfinite(x).all(dim=1)).all():
-            row, held = int(rows[int((~finite).nonzero()[0])]), self.representations
+            row, source = int(rows[int((~finite).nonzero()[0])]), self.representations
             raise FormatError(
-                f"{held.dataset}/{held.name} holds numbers that are not finite, first in catalog row {row}; "
-                f"check it: encore store verify {held.dataset}"
+                f"{source.dataset}/{source.name} holds numbers that are not finite, first in catalog row {row}; "
+                f"check it: encore store verify {source.dataset}"
             )
         return x
 

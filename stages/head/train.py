@@ -267,11 +267,11 @@ class _Command:
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
-        done = journal.done(target, name)
-        if done is not None:
-            advance(self.settings.epochs * self.settings.members if done.settings else 0)
+        record = journal.done(target, name)
+        if record is not None:
+            advance(self.settings.epochs * self.settings.members if record.settings else 0)
             stored = read_run(self.store, target, name) if journal.writes else None
-            return [(done, None if stored is None else self._tally(split, stored.chosen))]
+            return [(record, None if stored is None else self._tally(split, stored.chosen))]
         checkpoint = partial(journal.checkpoint, target, name)
         rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
         runs: list[_Run] = [

@@ -235,7 +235,7 @@ def _on_disk(root: Path, paths: list[str]) -> list[str]:
         if not (root / folder).is_dir():
             continue
         for suffix in (".mp3", ".low.mp3"):
-            named = [folder + path.removesuffix(".mp3") + suffix for path in paths]
-            if any(os.path.isfile(f"{root}/{path}") for path in named):
-                return named
+            files = [folder + path.removesuffix(".mp3") + suffix for path in paths]
+            if any(os.path.isfile(f"{root}/{path}") for path in files):
+                return files
     return paths

@@ -190,8 +190,8 @@ def _in_force(ticks: Ints, score: Score, steps: int) -> tuple[Ints, Ints]:
     """The steps below ``steps`` at which a change of tempo or time signature takes force, and which one it is."""
     at = _steps(ticks, score)
     last_at_its_step = np.append(at[1:] != at[:-1], True)[: len(at)]
-    kept = np.flatnonzero(last_at_its_step & (at < steps))
-    return at[kept], kept
+    places = np.flatnonzero(last_at_its_step & (at < steps))
+    return at[places], places
 
 
 def _bars(step: Ints, meter_at: Ints, meters: list[int], steps: int) -> tuple[Ints, Ints]:
