@@ -137,7 +137,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
 def near(store: Store, name: str, backbone: str | None, cosine: float | None) -> dict[str, Any]:
     """`near_copies` of a stored representation, in the splits of seed 0 that this collection can have."""
     names = [str(representation) for representation in store.complete(name)]
-    data = load(store, name, backbone or default_backbone(store, name, names), held=False)
+    data = load(store, name, backbone or default_backbone(store, name, names), in_memory=False)
     splits, _ = _splits(data)
     return near_copies(data, splits, COSINE if cosine is None else cosine)
 

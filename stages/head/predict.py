@@ -95,7 +95,7 @@ class Predictor:
         if folder.representation is None:
             self.collection = from_catalog(store.read_catalog(folder.dataset), store, target=folder.target)
         else:
-            self.collection = load(store, folder.dataset, folder.representation, target=folder.target, held=False)
+            self.collection = load(store, folder.dataset, folder.representation, target=folder.target, in_memory=False)
         self.split = self._split(record.regime, record.seed, record.fold, record.catalog)
         self._rows = len(store.read_catalog(folder.dataset))
 

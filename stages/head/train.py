@@ -91,7 +91,7 @@ def train_heads(
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     if baselines and target is not None:
         raise RequestError("--baselines are classifiers, and --target asks for a number; leave out one of them")
-    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, held=False)
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, in_memory=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
     heads = trainable(data, configs, changes)

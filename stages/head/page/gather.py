@@ -300,7 +300,7 @@ def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document
     maps = []
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     for name in names:
-        of = map_of(store, load(store, data.info.name, name, held=False))
+        of = map_of(store, load(store, data.info.name, name, in_memory=False))
         grid = np.rint(of.place * 4095).astype(np.int64)
         known = [row in place for row in of.rows.tolist()]
         maps.append(
