@@ -152,8 +152,8 @@ def _each_layer(
         raise RequestError("--layers names layers, and so does --layer; give one of them")
     names = every(open_store(store), dataset, backbone)
     if layers != "all":
-        whole = split_layer(names[0])[0]
-        names = [f"{whole}@{layer}" for layer in split_names(layers, "--layers")]
+        base = split_layer(names[0])[0]
+        names = [f"{base}@{layer}" for layer in split_names(layers, "--layers")]
     reading = [mode for mode in modes if registry.find("head", mode).READS_SONGS]
     if not reading:
         raise RequestError(f"{', '.join(modes)} read no song, so no layer of any; name other --modes")

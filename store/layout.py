@@ -67,10 +67,10 @@ def match(names: Iterable[str], text: str | None) -> list[str]:
     Either may end in a layer (``mert-1a2b@7``), in any of which the same representation is meant where none is named.
     """
     text, layer = split_layer(text)
-    whole = {name: split_layer(name) for name in names}
+    parts = {name: split_layer(name) for name in names}
     backbones = {
         name: ((representation or "").rpartition("-")[0] or name)
-        for name, (representation, of_name) in whole.items()
+        for name, (representation, of_name) in parts.items()
         if layer in (None, of_name)
     }
     if text is None:

@@ -165,9 +165,9 @@ def _read(store: Store, dataset: str) -> pa.Table:
     if None not in version.values() and version != _VERSION:
         raise RequestError(f"{store.files.show(name)} was written by a newer Encore; read it with that one")
     types = {field.name: field.type for field in table.schema}
-    whole = version == _VERSION and table.column_names[:1] == [_KEY]
-    whole = whole and types.pop(_KEY) == pa.string() and set(types.values()) <= {pa.int8()}
-    if not whole or any(table.column(i).null_count for i in range(table.num_columns)):
+    is_sound = version == _VERSION and table.column_names[:1] == [_KEY]
+    is_sound = is_sound and types.pop(_KEY) == pa.string() and set(types.values()) <= {pa.int8()}
+    if not is_sound or any(table.column(i).null_count for i in range(table.num_columns)):
         raise _damaged(store, dataset)
     return table
 

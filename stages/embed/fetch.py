@@ -181,12 +181,12 @@ class _Resumed:
                 file.write(piece)
                 advance(file.tell() // _MIB - mebibytes)
                 mebibytes = file.tell() // _MIB
-        whole = response.headers.get("Content-Range", "").rpartition("/")[2]
-        if have and whole.isdigit() and self.partial.stat().st_size != int(whole):
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if have and size.isdigit() and self.partial.stat().st_size != int(size):
             arrived = self.partial.stat().st_size
             self._forget()
             raise EncoreError(
-                f"{response.url}: {arrived:,} bytes came where {int(whole):,} had been announced; they were thrown "
+                f"{response.url}: {arrived:,} bytes came where {int(size):,} had been announced; they were thrown "
                 f"away, run the command again"
             )
 

@@ -325,8 +325,8 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
     answers = []
     for number, song in enumerate(songs):
         own = np.flatnonzero(owner == number)
-        whole = np.array([row not in reasons for row in own.tolist()])
-        failures = {} if whole.any() else {0: reasons[int(own[0])]}
-        clips = np.zeros(int(whole.sum()), dtype=np.int64)
-        answers.append(EncodedSongs(values[own[whole]], clips, song.start_s[whole], song.duration_s[whole], failures))
+        mask = np.array([row not in reasons for row in own.tolist()])
+        failures = {} if mask.any() else {0: reasons[int(own[0])]}
+        clips = np.zeros(int(mask.sum()), dtype=np.int64)
+        answers.append(EncodedSongs(values[own[mask]], clips, song.start_s[mask], song.duration_s[mask], failures))
     return answers

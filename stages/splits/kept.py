@@ -228,7 +228,7 @@ class KeptSplits:
             before = entry.part[self.song[self._rows]]
         joined = "" if arrays["related"] is None else self.joined_by_artists
         try:
-            part = dealt(regime, seed, **arrays, kept=before)
+            part = dealt(regime, seed, **arrays, part_before=before)
         except RequestError as error:
             raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
         if joined and joined not in self._notes:

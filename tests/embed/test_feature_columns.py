@@ -277,8 +277,8 @@ def test_numbered_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     songs = {f"{genre}.{song:05d}" for genre in ("blues", "rock") for song in range(3)}
     assert set(together.strings("song_id")) == songs
     assert "pieces" not in capsys.readouterr().err
-    whole = "filename,label,a\n" + "".join(f"{g}.{i:05d}.wav,{g},{i}.5\n" for g in ("blues", "rock") for i in range(9))
-    read(tmp_path / "t.csv", whole, columns="labels=label,song=filename")
+    table = "filename,label,a\n" + "".join(f"{g}.{i:05d}.wav,{g},{i}.5\n" for g in ("blues", "rock") for i in range(9))
+    read(tmp_path / "t.csv", table, columns="labels=label,song=filename")
     assert "pieces" not in capsys.readouterr().err  # the songs of a genre, counted
     with pytest.raises(RequestError, match="line 2: song is 'x', and with --segments every name ends in the number"):
         read(tmp_path / "t.csv", "song,labels,a\nx,y,1\n", segments=True)

@@ -50,11 +50,11 @@ def test_short_and_silent_ones(tmp_path: Path, samples: int) -> None:
 def test_the_same_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "noise.wav", 0.1 * rng.standard_normal(RATE_HZ * 3), RATE_HZ)
-    whole = picture(tmp_path / "noise.wav", 60)
+    expected = picture(tmp_path / "noise.wav", 60)
     monkeypatch.setattr("stages.embed.picture._BLOCK", 4000)
     blocks = picture(tmp_path / "noise.wav", 60)
-    assert blocks["wave"] == whole["wave"]
-    difference = pixels(blocks["image"]).astype(int) - pixels(whole["image"])
+    assert blocks["wave"] == expected["wave"]
+    difference = pixels(blocks["image"]).astype(int) - pixels(expected["image"])
     assert np.abs(difference).mean() < 8  # spectra at a block's edges see silence beyond
 
 

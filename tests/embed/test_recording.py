@@ -59,17 +59,17 @@ def test_a_view_is_its_prefix_and_a_stretch_of_the_file(
     path.write_bytes(body)
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
-    whole = prefix + body[start:end]
+    expected = prefix + body[start:end]
     with View(path, prefix, start, end) as view:
-        assert view.seek(0, os.SEEK_END) == len(whole)
+        assert view.seek(0, os.SEEK_END) == len(expected)
         view.seek(0)
-        assert view.read() == whole
+        assert view.read() == expected
         for _ in range(5):
-            at, count = data.draw(st.integers(0, len(whole) + 5)), data.draw(st.integers(1, 30))
+            at, count = data.draw(st.integers(0, len(expected) + 5)), data.draw(st.integers(1, 30))
             view.seek(at)
             piece = view.read(count)
-            assert piece == whole[at : at + len(piece)]
-            assert piece or not whole[at : at + count]
+            assert piece == expected[at : at + len(piece)]
+            assert piece or not expected[at : at + count]
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_files_of_other_rates_cannot_be_joined(tmp_path: Path) -> None:
 def test_an_mp3_index_that_counts_too_few_frames(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.mp3"
     data = bytearray(write(path, music(RATE_HZ, 12.0), bitrate_mode=mode))
-    whole, _ = load(path)
+    expected, _ = load(path)
     at = max(data.find(b"Info"), data.find(b"Xing"))
     count = int.from_bytes(data[at + 8 : at + 12], "big")
     data[at + 8 : at + 12] = (count // 3).to_bytes(4, "big")
     path.write_bytes(data)
-    np.testing.assert_array_equal(load(path)[0], whole)
+    np.testing.assert_array_equal(load(path)[0], expected)
 
 
 def test_an_mp3_without_an_index_whose_first_frames_are_large(tmp_path: Path) -> None:
@@ -159,11 +159,11 @@ def wav_length(length: int, riff: int | None = None) -> object:
 def test_lengths_that_are_not_known(tmp_path: Path, name: str, change: object) -> None:
     path = tmp_path / name
     data = write(path, music(RATE_HZ, 6.0))
-    whole, stretch = load(path)[0], load(path, 4.0, 1.5)[0]
+    expected, stretch = load(path)[0], load(path, 4.0, 1.5)[0]
     path.write_bytes(change(data))  # type: ignore[operator]
     assert duration_s(path) == 6.0
     windows, notes = load(path)
-    np.testing.assert_array_equal(windows, whole)
+    np.testing.assert_array_equal(windows, expected)
     np.testing.assert_array_equal(load(path, 4.0, 1.5)[0], stretch)
     assert not notes
 

@@ -158,7 +158,7 @@ def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objec
 def test_a_stopped_training_goes_on_to_the_same_weights(
     songs: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    whole, expected = run(songs, tmp_path / "whole.pt")
+    reference, expected = run(songs, tmp_path / "whole.pt")
     stops = {"left": 3 if moment == "after an epoch" else 12 if moment == "in an epoch" else 4}
 
     def stop(real: Any) -> Any:
@@ -182,10 +182,10 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     assert (tmp_path / "part.pt.resume").exists()
     rest, weights = run(songs, tmp_path / "part.pt")
     assert 1 <= rest.resumed < len(rest.log)
-    assert rest.log == whole.log
+    assert rest.log == reference.log
     assert same(weights, expected)
     again, _ = run(songs, tmp_path / "part.pt")
-    assert again.resumed == len(again.log) == len(whole.log)
+    assert again.resumed == len(again.log) == len(reference.log)
 
 
 def test_bf16_is_refused_on_a_cpu(songs: Catalog, tmp_path: Path) -> None:

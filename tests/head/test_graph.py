@@ -74,10 +74,10 @@ def test_mean_is_two_hops_over_the_heterograph() -> None:
 
 def test_mean_by_blocks_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 4, dtype=torch.float64)
-    whole = graph.mean(x)
+    expected = graph.mean(x)
     monkeypatch.setattr("stages.head.graph.cliques._IN_CACHE", 3 * 4)
-    torch.testing.assert_close(graph.mean(x), whole, atol=0, rtol=0)
-    torch.testing.assert_close(whole, slow_mean(graph.artist, x))
+    torch.testing.assert_close(graph.mean(x), expected, atol=0, rtol=0)
+    torch.testing.assert_close(expected, slow_mean(graph.artist, x))
 
 
 def test_mean_leaves_the_features_alone() -> None:

@@ -82,9 +82,9 @@ def test_a_clip_draws_the_same_in_any_batch(artist: list[int], k: int, drop_edge
 def test_an_artist_draws_the_same_in_a_part_of_the_collection() -> None:
     artist = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
     names = torch.arange(13) * 3
-    whole, part = CliqueGraph(artist), CliqueGraph(artist[5:])
+    graph, part = CliqueGraph(artist), CliqueGraph(artist[5:])
     nodes = torch.arange(5, 13)
     for drop_edge in (0.0, 0.4):
         samples = part.sample(nodes - 5, 3, bits(1, names[nodes]), drop_edge)
-        expected = whole.sample(nodes, 3, bits(1, names[nodes]), drop_edge)
+        expected = graph.sample(nodes, 3, bits(1, names[nodes]), drop_edge)
         assert torch.equal(torch.where(samples >= 0, samples + 5, -1), expected)

@@ -141,8 +141,8 @@ def test_cluster_edges_are_the_artists_within_clusters(dataset: Collection) -> N
     graph = head.graph
     cell = neighbours.closest(dataset.x, head.facts["centroids"])
     assert 1 < len(cell.unique()) <= 8
-    whole = edges_of(dataset.graph, len(dataset))
-    assert edges_of(graph, len(dataset)) == {(i, j) for i, j in whole if cell[i] == cell[j]}
+    edges = edges_of(dataset.graph, len(dataset))
+    assert edges_of(graph, len(dataset)) == {(i, j) for i, j in edges if cell[i] == cell[j]}
 
 
 def test_clusters_are_those_of_sklearn(dataset: Collection) -> None:
@@ -278,9 +278,9 @@ def test_a_clip_alone_scores_as_among_others(name: str) -> None:
         head = head_of(name, one)
         network = head.build(head.spec).eval()
         with torch.no_grad():
-            whole = network(*head.inputs(torch.arange(len(one))))
+            expected = network(*head.inputs(torch.arange(len(one))))
             alone = torch.cat([network(*head.inputs(torch.tensor([i]))) for i in (0, 50, len(one) - 1)])
-        torch.testing.assert_close(alone, whole[[0, 50, -1]], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone, expected[[0, 50, -1]], atol=1e-5, rtol=1e-5)
 
 
 def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:

@@ -73,31 +73,31 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
 def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    whole = binder_of(name, data, part, **QUICK)
+    binder = binder_of(name, data, part, **QUICK)
     parts = binder_of(name, data, part, Stretches(stored(data), ProcessGroup(), 60), **QUICK)
-    assert whole.standardised is not None
+    assert binder.standardised is not None
     assert parts.standardised is not None
-    for one, other in zip(parts.standardised, whole.standardised, strict=True):
+    for one, other in zip(parts.standardised, binder.standardised, strict=True):
         torch.testing.assert_close(one, other)
     assert len(parts.stretches.stretches) > 3
     torch.manual_seed(0)
-    network = whole.head_type.build(whole.spec).eval()
+    network = binder.head_type.build(binder.spec).eval()
     torch.manual_seed(0)
     twin = parts.head_type.build(parts.spec)
     for one, other in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     rows = torch.from_numpy(data.rows)
     nodes = torch.from_numpy(np.flatnonzero(part == 0))
-    whole.any().start_epoch(nodes, Draw(5, rows))
+    binder.any().start_epoch(nodes, Draw(5, rows))
     for i, stretch in enumerate(parts.stretches.stretches):
         head, clips = parts(i), torch.arange(stretch.begin, stretch.end)
         mine = nodes[(nodes >= stretch.begin) & (nodes < stretch.end)]
         head.start_epoch(mine - stretch.begin, Draw(5, rows[stretch.begin : stretch.end]))
         with torch.no_grad():
-            here, there = head.inputs(clips - stretch.begin), whole.any().inputs(clips)
+            here, there = head.inputs(clips - stretch.begin), binder.any().inputs(clips)
             torch.testing.assert_close(network(*here), network(*there), atol=1e-5, rtol=1e-5)
             ours = network(*head.training_inputs(mine - stretch.begin, torch.arange(len(mine))))
-            theirs = network(*whole.any().training_inputs(mine, torch.searchsorted(nodes, mine)))
+            theirs = network(*binder.any().training_inputs(mine, torch.searchsorted(nodes, mine)))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -121,9 +121,9 @@ def test_one_stretch_is_the_whole_collection() -> None:
     part = data.split("random", 0)
     source = stored(data)
     one = train(TRAINED["gnn"], source, part, **QUICK, stretches=Stretches(source, most=10**6))
-    whole = train(TRAINED["gnn"], data, part, **QUICK)
-    np.testing.assert_array_equal(one.prediction.score, whole.prediction.score)
-    assert one.history == whole.history
+    expected = train(TRAINED["gnn"], data, part, **QUICK)
+    np.testing.assert_array_equal(one.prediction.score, expected.prediction.score)
+    assert one.history == expected.history
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_ARTIST)))

@@ -356,10 +356,10 @@ def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_cs
     embed_table(encore, features_csv)
     representation = encore.store / "hits" / encore("store", "ls", "--json").json[0]["representations"][0]["name"]
     manifest = representation / "manifest.json"
-    whole = manifest.read_text()
-    manifest.write_text(re.sub(r'"format": \d+', '"format": 7', whole))
+    content = manifest.read_text()
+    manifest.write_text(re.sub(r'"format": \d+', '"format": 7', content))
     assert "manifest was written in format 7" in encore("head", "hits", code=2).err
-    manifest.write_text(whole[:50])
+    manifest.write_text(content[:50])
     assert "remove it and encode again" in encore("head", "hits", code=1).err
     manifest.unlink()
     assert "not complete" in encore("head", "hits", code=2).err
@@ -414,8 +414,8 @@ main()
 
 def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
     """Ctrl-C and SIGKILL between the catalog and the first shard; what follows is as if nothing had stopped it."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Encore(whole)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    Encore(reference)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
     arguments = ["embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = Process(STOPPED.format(stop=int(stop)), *arguments, "--store", broken)
@@ -424,7 +424,7 @@ def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
         assert "Traceback" not in err
         assert (broken / "hits" / "catalog.parquet").exists()
     Encore(broken)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
-    assert _tree(broken) == _tree(whole)
+    assert _tree(broken) == _tree(reference)
 
 
 def _tree(root: Path) -> dict[str, bytes]:
@@ -543,13 +543,13 @@ def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) 
     from stages.head.open import from_catalog, load
 
     store = Store(encore.store)
-    whole, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
-    assert (len(whole), len(part)) == (44, 4)
+    collection, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
+    assert (len(collection), len(part)) == (44, 4)
     for regime in ("random", "artist"):
-        sides = dict(zip(whole.rows.tolist(), whole.split(regime, 3).tolist(), strict=True))
+        sides = dict(zip(collection.rows.tolist(), collection.split(regime, 3).tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.split(regime, 3).tolist()
-        folds = whole.parts("random-4fold", 1)[2]
-        sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
+        folds = collection.parts("random-4fold", 1)[2]
+        sides = dict(zip(collection.rows.tolist(), folds.tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()
 
 

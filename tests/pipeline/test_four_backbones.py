@@ -107,8 +107,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         options = ("--epochs", 8, "--set", "patience=8", "--set", "batch=8", "--workers", 0, "--out", out)
         return list(map(str, ("train", "pianoroll-cnn", "--dataset", "demo", *demo, *options)))
 
-    whole, part = tmp_path / "whole.pt", tmp_path / "part.pt"
-    expected = encore(*command(whole), "--json").json
+    reference, part = tmp_path / "whole.pt", tmp_path / "part.pt"
+    expected = encore(*command(reference), "--json").json
     killed = Process(KILLED, *command(part), "--store", encore.store)
     _, err = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, err
@@ -117,9 +117,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert (report["resumed"], report["epochs"]) == (2, 8)
     same = ("epochs", "best_epoch", "loss", "validation_loss")
     assert [report[key] for key in same] == [expected[key] for key in same]
-    one, other = read_state_dict(whole), read_state_dict(part)
+    one, other = read_state_dict(reference), read_state_dict(part)
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert whole.with_name("whole.pt.csv").read_bytes() == part.with_name("part.pt.csv").read_bytes()
+    assert reference.with_name("whole.pt.csv").read_bytes() == part.with_name("part.pt.csv").read_bytes()
 
 
 def test_two_processes_leave_one_checkpoint_and_one_report(encore: Encore, tmp_path: Path) -> None:

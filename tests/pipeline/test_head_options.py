@@ -181,14 +181,14 @@ def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.M
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
     (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
     one = runs / "song-random" / "seed-1.json"
-    whole = one.read_text()
-    one.write_text(whole.replace('"batch": 512', '"batch": 16'))
+    content = one.read_text()
+    one.write_text(content.replace('"batch": 512', '"batch": 16'))
     assert "have different settings" in several("report", "hits", code=2).err
     one.write_text("{")
     assert "is damaged; run the head again" in several("report", "hits", code=1).err
     one.unlink()
     assert "the head runs at this moment, or did not end" in several("report", "hits", code=1).err
-    one.write_text(whole)
+    one.write_text(content)
     moved = runs / "song-random" / "seed-1.parquet"
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)

@@ -100,11 +100,11 @@ def test_heads_that_are_not_there(encore: Encore, features_csv: Path) -> None:
 def test_a_data_set_reads_the_same_numbers_in_any_order(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     store = api.open_store(encore.store)
-    whole = api.representation(store, "hits")
+    representation = api.representation(store, "hits")
     rows = np.random.default_rng(0).permutation(400)
     clips = api.clip_dataset(store, "hits", rows=rows)
     loader = torch.utils.data.DataLoader(clips, batch_size=64, num_workers=2)
     vectors, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
-    assert torch.equal(vectors, torch.from_numpy(whole.values)[rows])
+    assert torch.equal(vectors, torch.from_numpy(representation.values)[rows])
     carried = [[clips.labels[i] for i in row.nonzero().flatten()] for row in labels]
     assert carried == api.catalog(store, "hits").column("labels").take(rows).to_pylist()

@@ -76,16 +76,16 @@ def test_a_song_of_the_store_gets_its_stored_answer_among_new_ones(trained: tupl
     """A small collection of an artist's stored clips: the same scores, without the rest of the collection."""
     store, folder = trained
     (run,) = read_runs(store, folder)
-    whole = load(store, "hits", None)
-    split = whole.split("random", 0)
+    data = load(store, "hits", None)
+    split = data.split("random", 0)
     head = restore(store, folder, "seed-0")
-    assert head.labels == whole.label_names
+    assert head.labels == data.label_names
     for artist in range(5):
-        clips = np.flatnonzero(whole.artist == artist)
-        prediction = head.score(whole.select(clips), split[clips])
+        clips = np.flatnonzero(data.artist == artist)
+        prediction = head.score(data.select(clips), split[clips])
         for clip, score in zip(clips.tolist(), prediction.score, strict=True):
             if split[clip] == 2:
-                stored = run.score[run.rows.index(int(whole.rows[clip]))]
+                stored = run.score[run.rows.index(int(data.rows[clip]))]
                 np.testing.assert_allclose(score, stored, atol=1e-5, rtol=0)
 
 

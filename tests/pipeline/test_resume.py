@@ -124,13 +124,13 @@ def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]
 def test_a_killed_comparison_goes_on_to_the_same_bits(
     tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, features_csv)
     memory = ("--memory", "0.005") if streamed else ()
     monkeypatch.setattr(head, "_COPIES", 3000)  # with --memory 400 clips of 3 numbers are a large collection
     command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *ONE_PART, *QUICK, *memory)
-    ran = whole(*command)
+    ran = reference(*command)
     assert ("are read in" in ran.err) == streamed
     expected = ran.out
     process = Process(
@@ -149,7 +149,7 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     columns = [[line.rpartition("  ")[0].split() for line in text.splitlines()] for text in (again.out, expected)]
     assert columns[0] == columns[1]
     for mode in ("song", "gnn"):
-        assert contents(runs_of(killed, mode)) == contents(runs_of(whole, mode))
+        assert contents(runs_of(killed, mode)) == contents(runs_of(reference, mode))
         assert not [path for path in runs_of(killed, mode).iterdir() if path.suffix not in (".json", ".parquet", ".pt")]
 
     epochs.clear()
@@ -160,11 +160,11 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
 def test_of_several_networks_those_that_are_done_are_kept(
     tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, features_csv)
     command = ("head", "hits", "--mode", "gnn", "--members", "3", *QUICK)
-    whole(*command)
+    reference(*command)
     process = Process(KILLED_MEMBER, *command, "--store", killed.store)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
@@ -172,7 +172,7 @@ def test_of_several_networks_those_that_are_done_are_kept(
     killed(*command)
     seeds = [network_seed(0, member) for member in (1, 2)]
     assert epochs == [("gnn", seed, epoch) for seed in seeds for epoch in range(1, 7)]
-    assert contents(runs_of(killed, "gnn")) == contents(runs_of(whole, "gnn"))
+    assert contents(runs_of(killed, "gnn")) == contents(runs_of(reference, "gnn"))
     assert len(list(runs_of(killed, "gnn").glob("*.pt"))) == 3
     assert not list(runs_of(killed, "gnn").glob("*.resume"))
 
@@ -334,11 +334,11 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     """To the bits that two processes come to which nobody stops; a silent song is told of once."""
     with some_unknown.open("a") as file:
         file.write("artist 0,silence,genre 0,0,0,0\n")
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, some_unknown)
     command = ("head", "hits", "--mode", "gnn", *QUICK)
-    err = torchrun("pipeline.cli", *command, "--store", whole.store)
+    err = torchrun("pipeline.cli", *command, "--store", reference.store)
     assert err.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
     code, _, _ = together(KILLED, *command, "--store", killed.store)
     assert code == -signal.SIGKILL
@@ -346,5 +346,5 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     assert not list(killed.store.glob("hits/runs/*/gnn-random"))
     code, out, err = together(COUNTED, *command, "--store", killed.store)
     assert code == 0, err
-    assert contents(runs_of(killed, "gnn")) == contents(runs_of(whole, "gnn"))
+    assert contents(runs_of(killed, "gnn")) == contents(runs_of(reference, "gnn"))
     assert re.findall(r"epoch ([0-9]+)", out) == ["5", "6"]

@@ -208,9 +208,9 @@ def test_a_line_that_another_search_writes_is_not_torn(
     embed_table(encore, several_csv)
     search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 2)
     encore(*search)
-    whole = journal(encore).read_bytes()
-    journal(encore).write_bytes(whole[:-10])
-    rest, acquire = [whole[-10:]], JournalFileSymlinkLock.acquire
+    content = journal(encore).read_bytes()
+    journal(encore).write_bytes(content[:-10])
+    rest, acquire = [content[-10:]], JournalFileSymlinkLock.acquire
 
     def waits(self: JournalFileSymlinkLock) -> bool:
         with journal(encore).open("ab") as file:
@@ -219,7 +219,7 @@ def test_a_line_that_another_search_writes_is_not_torn(
 
     monkeypatch.setattr(JournalFileSymlinkLock, "acquire", waits)
     assert "2 trials were made before" in encore(*search).err
-    assert journal(encore).read_bytes().startswith(whole)
+    assert journal(encore).read_bytes().startswith(content)
 
 
 def test_a_journal_that_is_no_file(encore: Encore, several_csv: Path) -> None:

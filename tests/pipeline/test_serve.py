@@ -128,14 +128,14 @@ def test_many_at_once_each_get_their_own_answer(server: Serving, tmp_path: Path)
 
 
 def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp_path: Path) -> None:
-    whole = write_recording(tmp_path / "whole.wav", 103)
+    recording = write_recording(tmp_path / "whole.wav", 103)
     long = write_recording(tmp_path / "long.wav", 104, seconds=61)
     files = {
         "text.mp3": b"this is no audio",
         "empty.wav": b"",
         "song.mid": b"MThd",
         "song.exe": b"MZ",
-        "cut.wav": whole.read_bytes()[:60],
+        "cut.wav": recording.read_bytes()[:60],
     }
     messages = {
         "text.mp3": "damaged: is no audio",
@@ -150,7 +150,7 @@ def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp
         assert (answer.status_code, messages[name] in answer.json()["error"]) == (422, True), answer.text
     answer = server.post(long)
     assert (answer.status_code, "outside: is 1.0 minutes long, and 1 minute are the most" in answer.text) == (422, True)
-    assert server.predict(whole)["song"]["clips"] == 1
+    assert server.predict(recording)["song"]["clips"] == 1
 
 
 @pytest.mark.parametrize(

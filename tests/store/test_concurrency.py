@@ -219,9 +219,9 @@ writer.finish()
 def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     """Numbers without a record count for nothing; the next run encodes them again, and ends with the same bytes."""
     rows = 3 * shard_rows((WIDTH,), "float32") + 5
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Store(whole).write_catalog(catalog(names(rows)))
-    go(start(PART, whole, rows, 0, 1))
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    Store(reference).write_catalog(catalog(names(rows)))
+    go(start(PART, reference, rows, 0, 1))
     process = start(BETWEEN, broken, rows, 1)
     process.communicate("\n")
     assert process.returncode == -signal.SIGKILL
@@ -232,7 +232,7 @@ def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     again = open_writer(Store(broken), catalog(names(rows)), numbers(rows))
     assert [shard.index for shard in again.pending] == [1, 2, 3]
     go(start(PART, broken, rows, 0, 1))
-    assert tree(broken) == tree(whole)
+    assert tree(broken) == tree(reference)
 
 
 def test_the_layout_of_the_files_is_written_out(tmp_path: Path) -> None:

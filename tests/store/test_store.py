@@ -464,8 +464,8 @@ writer.finish()
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = 5 * shard_rows((7,), "float32") + 3
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = Process(WORKER, whole, rows)
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    process = Process(WORKER, reference, rows)
     process.communicate()
     assert process.returncode == 0
     with Process(WORKER, broken, rows) as process:
@@ -475,7 +475,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> No
     process = Process(WORKER, broken, rows)
     out, _ = process.communicate()
     assert out.split()[1::2] == ["1", "2", "3", "4", "5"]
-    assert tree(broken) == tree(whole)
+    assert tree(broken) == tree(reference)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -516,11 +516,11 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="100 rows and the catalog 50"):
         Representations(store, catalog(names(50)), NAME)
     chunk = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / "0"
-    whole = chunk.read_bytes()
-    chunk.write_bytes(whole[:999])
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:999])
     with pytest.raises(FormatError, match="cut short"):
         Representations(store, songs, NAME).read()
-    chunk.write_bytes(whole[:40] + b"\x00\x00\x80\x3f" + whole[44:])
+    chunk.write_bytes(content[:40] + b"\x00\x00\x80\x3f" + content[44:])
     opened = Representations(store, songs, NAME)
     assert len(opened.verify()) == 1
     for rows in ((0, 100), (3, 5), (90, 100)):  # also where the damage lies among rows that nobody asked for
@@ -605,7 +605,7 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     songs = catalog(names(3))
     write(store, songs, numbers(3))
-    whole = tree(tmp_path)
+    files = tree(tmp_path)
     (tmp_path / "gone.0123abcd.removed" / "deep").mkdir(parents=True)
     (tmp_path / "few" / f"{NAME}.0123abcd.removed").mkdir()
     (tmp_path / "few" / f"{NAME}.0123abcd.removed" / "manifest.json").write_bytes(b"{}")
@@ -618,12 +618,12 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     for path in (old, of_zarr):
         os.utime(path, (0, 0))
     store.files.sweep("few")
-    assert tree(tmp_path) == whole | {"few/.splits.parquet.3-4.partial": b"half"}
+    assert tree(tmp_path) == files | {"few/.splits.parquet.3-4.partial": b"half"}
     assert (tmp_path / "gone.0123abcd.removed").is_dir()
     for path in (new, anew.parent):
         os.utime(path, (0, 0))
     store.files.sweep()
-    assert tree(tmp_path) == whole
+    assert tree(tmp_path) == files
     assert {path.name for path in tmp_path.iterdir()} == {"few"}
     Files("memory://nowhere").sweep()
 
@@ -804,10 +804,10 @@ def test_one_bit_of_a_table_is_not_another_table(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     table = pa.table({"song_id": [f"song {i}" for i in range(500)], "part": [i % 3 for i in range(500)]})
     store.write_table("t.parquet", table)
-    whole = (tmp_path / "t.parquet").read_bytes()
+    content = (tmp_path / "t.parquet").read_bytes()
     refused = 0
-    for place in range(4, len(whole) - 1000, 23):
-        damaged = bytearray(whole)
+    for place in range(4, len(content) - 1000, 23):
+        damaged = bytearray(content)
         damaged[place] ^= 1
         (tmp_path / "t.parquet").write_bytes(damaged)
         try:

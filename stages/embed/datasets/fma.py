@@ -105,11 +105,11 @@ class Fma(Dataset):
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
         broken = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
-        whole = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
-        selection = [row for row in whole if labels[row] or self.unlabelled]
+        usable_rows = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
+        selection = [row for row in usable_rows if labels[row] or self.unlabelled]
         if not any(labels[row] for row in selection):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(whole) - len(selection), self.genres)
+        notes = _notes(columns["clip_id"], broken, len(usable_rows) - len(selection), self.genres)
         if len(rows) != SUBSETS[self.subset]:
             notes.append(
                 f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "

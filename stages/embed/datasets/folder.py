@@ -347,11 +347,11 @@ def in_segments(
     root = Path(catalog.info.data_root or ".").resolve()
     paths = catalog.strings("path")
     clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
-    whole = dict(enumerate(clips))
+    bounds = dict(enumerate(clips))
     stretches = [
         (row, *stretch)
         for row in rows.tolist()
-        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
+        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, bounds[row])
     ]
     owner, starts, lengths = zip(*stretches, strict=True)
     table = catalog.table.take(pa.array(owner))

@@ -43,8 +43,8 @@ def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
     hits = (truth & chosen).sum(axis=0)
     support, answers = truth.sum(axis=0), chosen.sum(axis=0)
 
-    def share(part: int, whole: int) -> float | None:
-        return round(part / whole, 4) if whole else None
+    def share(part: int, total: int) -> float | None:
+        return round(part / total, 4) if total else None
 
     return [
         [share(h, g), share(h, s), share(2 * h, g + s) if s else None, s]
