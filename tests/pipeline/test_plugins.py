@@ -20,7 +20,7 @@ from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import ONE_PART, Encore
-from tests.pipeline.test_resume import KILLED, ROOT, embed, held, runs_of
+from tests.pipeline.test_resume import KILLED, ROOT, contents, embed, runs_of
 
 MAIN = "from pipeline.cli import main\nmain()"
 
@@ -284,7 +284,7 @@ def test_a_head_that_draws_from_torchs_generators_is_repeatable(tmp_path: Path, 
             words = [sys.executable, "-c", script, *command, "--store", str(encore.store)]
             process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
             assert (process.returncode != 0) == (script != MAIN), process.stderr
-        return held(runs_of(encore, "noisy"))
+        return contents(runs_of(encore, "noisy"))
 
     once = trained("once", MAIN)
     assert once == trained("again", MAIN)
