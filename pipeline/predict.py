@@ -112,7 +112,7 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
             "",
             song.file,
             *wrapped(f"  {_labels_text(song, top, target)}", "    "),
-            *wrapped(f"  {_basis(song)}", "    "),
+            *wrapped(f"  {_basis(song, head['representation'] is not None)}", "    "),
         ]
         if along:
             lines += [f"  {_place(segment)}  {_labels_text(segment, 1, target)}" for segment in song.segments]
@@ -134,13 +134,13 @@ def _labels_text(answer: SongPrediction | Segment, top: int, target: str | None)
     return f"{text or 'no label'}; then {', '.join(others)}"
 
 
-def _basis(song: SongPrediction) -> str:
-    """What an answer rests on."""
+def _basis(song: SongPrediction, hears: bool) -> str:
+    """What an answer rests on; ``hears``: whether the head reads the song itself."""
     parts = [plural(song.clips, "clip")]
     if song.neighbours is None:
         parts.append("this mode reads no artist")
     elif song.artist is None:
-        parts.append("no artist: judged by the song alone")
+        parts.append(f"no artist: {'judged by the song alone' if hears else 'this mode knows nothing of the song'}")
     else:
         known = "" if song.artist_is_stored else " (not in the collection)"
         parts.append(f"artist {song.artist_name}{known}: {plural(song.neighbours, 'other clip')}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -30,7 +31,12 @@ _FILES = {  # of the page, by path
 _UPLOAD_S = 300.0
 _GONE = 499  # nginx's status
 _LETTERS = 1000  # of a field
+_FIELDS = 8  # of a form, beside its file
 _MOST = 200  # songs in a list
+_REFUSALS = {
+    404: "there is no such path here; /openapi.json lists what is answered",
+    405: "this path is not asked in this way; /openapi.json tells how",
+}
 
 
 def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int) -> ASGIApp:
@@ -40,6 +46,7 @@ def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int)
     from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients are told what is wrong with a form
     metrics, doors = Metrics(), _Doors(service, most_bytes)
     metered = doors.metrics(metrics)
     routes = [
@@ -85,7 +92,8 @@ async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return JSONResponse({"error": "the client went away"}, _GONE)  # which nobody reads; it is counted
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+        message = _REFUSALS.get(error.status_code, error.detail)
+        return JSONResponse({"error": message}, error.status_code, headers=error.headers)
     status = 503  # the store cannot be read, or is gone
     for kind, code in ((NotThereError, 404), (ClipError, 422), (RequestError, 400)):
         if isinstance(error, kind):
@@ -246,9 +254,17 @@ def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[Any]:
+    from starlette.exceptions import HTTPException
+
     try:
         async with asyncio.timeout(_UPLOAD_S):
-            form = await request.form(max_files=1, max_fields=8, max_part_size=_LETTERS)
+            form = await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_LETTERS)
+    except HTTPException as error:
+        raise RefusedError(
+            error.status_code,
+            f"this is no form that can be read ({error.detail.rstrip('.')}); send multipart/form-data with one file or "
+            f"song, and at most {_FIELDS} fields of {_LETTERS:,} bytes",
+        ) from error
     except TimeoutError:
         raise RefusedError(408, f"the upload took more than {_UPLOAD_S:g} seconds") from None
     try:

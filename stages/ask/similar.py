@@ -61,20 +61,17 @@ def nearest_to(
 
     among = space.mask(parse_filters(filters))
     among[subject.rows] &= subject.song is None
-    is_own = np.zeros(len(among), dtype=bool)
-    if subject.artist is not None:
-        is_own = pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
-    if not_same_artist or (artists and subject.song is None):
-        among &= ~is_own
+    if subject.artist is not None and (not_same_artist or (artists and subject.song is None)):
+        among &= ~pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
     column = "artist_id" if artists else "song_id"
     recall, ranked = 1.0, None
-    if not artists and not filters and not subject.plain and among.sum() > EXACT:
+    if not artists and not filters and not subject.plain and np.count_nonzero(among) > EXACT:
         recall, ranked = nearly_nearest(space, among, vectors, count)
     if ranked is None:
         cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
         recall, ranked = 1.0, space.ranked(cosines, among, column, count)
     items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
-    return SimilarTo(subject.title, space.catalog.info.name, space.name, int(among.sum()), recall, items)
+    return SimilarTo(subject.title, space.catalog.info.name, space.name, int(np.count_nonzero(among)), recall, items)
 
 
 def _subject(
@@ -89,7 +86,8 @@ def _subject(
     if words is not None:
         return _encode_words(store, space, words, weights)
     if not Path(query).expanduser().is_file():
-        subject = space.find(query, ", and there is no such file")
+        there = query and Path(query).expanduser().exists()
+        subject = space.find(query, ", and what lies there is no file" if there else ", and there is no such file")
         return subject, space.vectors(subject.rows)
     from stages.devices import find_device
     from stages.embed.songs import encode_songs, find_songs, open_backbone, rows_of

@@ -363,7 +363,7 @@ def _paths(catalog: Catalog, reader: Input) -> list[str]:
         paths = [midi or path for midi, path in zip(catalog.strings("midi_path"), paths, strict=True)]
     else:
         from stages.embed.inputs.audio import AUDIO_SUFFIXES as SUFFIXES
-    if paths and not any(Path(path).suffix.lower() in SUFFIXES for path in paths):
+    if paths and not any(Path(path).suffix.lower() in ("", *SUFFIXES) for path in paths):
         raise RequestError(
             f"{name} has no {kind} files (the first is {paths[0]}); name a backbone that reads what it has"
         )

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.embed.inputs import midi
+from stages.embed.inputs.midi import has_notes
 from stages.embed.inputs.recording import opened
-from stages.embed.reading import check_length, has_notes
+from stages.embed.reading import check_length
 from store.errors import ClipError
 
 _COLUMNS = 600

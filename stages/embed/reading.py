@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from stages.embed.datasets.folder import stretches_of
 from stages.embed.inputs import Clip, Input, audio, midi, song_file
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
-from stages.embed.inputs.midi import NOTE_SUFFIXES
 from store.errors import ClipError
 from store.words import plural
 
@@ -75,16 +74,11 @@ def read_song(path: Path, reader: Input | None, cutting: tuple[int, float], most
 
 def check_length(path: Path, most_s: float) -> float:
     """Seconds of a song; ClipError for one that is too long, or that cannot be opened."""
-    length_s = midi.duration_s(path) if has_notes(path) else audio.duration_s(path)
+    length_s = midi.duration_s(path) if midi.has_notes(path) else audio.duration_s(path)
     if length_s > most_s:
         most = plural(round(most_s / 60), "minute")
         raise ClipError("outside", f"is {length_s / 60:.1f} minutes long, and {most} are the most")
     return length_s
-
-
-def has_notes(path: Path) -> bool:
-    """Whether a file's name says that it holds notes."""
-    return path.suffix.lower() in NOTE_SUFFIXES
 
 
 def stored_file(root: str | None, relative: str, *, follow_links: bool) -> Path:

@@ -78,7 +78,7 @@ def find_songs(
     if table is not None:
         if artist is not None:
             raise RequestError("--artist and --table both tell the artists; give one of them")
-        if len(files) > 1:
+        if len(files) > 1 or any(Path(file).expanduser().is_file() for file in files):
             raise RequestError("--table describes the songs of one folder; name that folder alone")
         return _of_table(files[0] if files else None, table, columns)
     if columns is not None:
@@ -88,8 +88,8 @@ def find_songs(
     songs: dict[Path, SongFile] = {}
     for name in files:
         root = Path(name).expanduser()
-        if not root.exists():
-            raise RequestError(f"there is no file or folder {name}")
+        if not name or not root.exists():
+            raise RequestError(f"there is no file or folder {name or repr(name)}")
         for path in _under(root, kind) if root.is_dir() else [root]:
             song = SongFile(path.absolute(), str(path), artist)
             songs.setdefault(song.path, song)

@@ -1,12 +1,15 @@
 """An index of a large collection's clips, to find those that may be the nearest without looking at all of them.
 
-Inverted lists of numbers of eight bits (faiss). It is built once and kept among a person's caches, by what it was built
-from; the operating system keeps of it in memory what fits. How much of what is truly nearest it finds is measured on
-clips of the collection when it is built, and as many lists are looked at as it takes to find `RECALL` of it.
+Inverted lists (faiss) of the first principal components in eight bits each; what they find is compared again by all
+numbers. It is built once and kept among a person's caches, by what it was built from; the operating system keeps of it
+in memory what fits. How much of what is truly nearest it finds is measured on clips of the collection when it is built:
+as many candidates are taken from as many lists as it takes to find `RECALL` of it, and where that is not enough, the
+index is built again of all components.
 """
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
 from dataclasses import dataclass
@@ -23,9 +26,10 @@ from store.errors import EncoreError
 from store.words import plural
 
 RECALL = 0.98
-_REVISION = 1  # raise it by one when the same collection would give another index
+_REVISION = 2  # raise it by one when the same collection would give another index
 _PROBES, _NEAREST = 64, 10  # clips that it is measured on, and how many of the nearest to each must be found
-_LEAST_CANDIDATES = 500
+_CANDIDATES = (500, 1000, 2000, 4000)
+_COMPONENTS = 128
 _TRAINING = 64  # clips a list that the lists are made from
 
 
@@ -34,14 +38,16 @@ class Index:
     """Attributes
     ----------
     recall : the share of the nearest clips that it finds.
+    least : how many candidates it takes to find them.
     """
 
     recall: float
+    least: int
     _lists: Any
 
     def candidates(self, direction: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """The catalog rows of about so many clips that lie near to a unit vector [dim]."""
-        rows: NDArray[np.int64] = self._lists.search(direction[None], max(count, _LEAST_CANDIDATES))[1][0]
+        rows: NDArray[np.int64] = self._lists.search(direction[None], max(count, self.least))[1][0]
         return rows[rows >= 0]
 
 
@@ -63,8 +69,12 @@ def open_index(space: Space) -> Index:
             _build(space, path, measured)
         except OSError as error:
             raise EncoreError(f"the index cannot be kept: {error.filename}: {error.strerror or error}") from error
-    recall = float(json.loads(measured.read_text())["recall"])
-    return Index(recall, faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY))
+    record = json.loads(measured.read_text())
+    return Index(
+        float(record["recall"]),
+        int(record["candidates"]),
+        faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY),
+    )
 
 
 def nearly_nearest(
@@ -103,12 +113,31 @@ def _build(space: Space, path: Path, measured: Path) -> None:
     import faiss
 
     rows = np.flatnonzero(space.usable)
-    lists = max(1, int(np.sqrt(len(rows))))
     note(f"building an index of {plural(len(rows), 'clip')}, once; it is kept in {path.parent}")
-    index: Any = faiss.index_factory(space.dim, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.train(space.units(space.vectors(_spread(rows, _TRAINING * lists))))
     probes = _spread(rows, _PROBES)
     queries = space.units(space.vectors(probes))
+    for components in sorted({min(_COMPONENTS, space.dim), space.dim}):
+        index, nearest = _fill(space, rows, components, probes, queries)
+        recall, candidates = _enough(index, queries, nearest)
+        if recall >= RECALL:
+            break
+    partial = path.with_suffix(f".{os.getpid()}")
+    faiss.write_index(index, str(partial))
+    partial.replace(path)
+    record = {"recall": recall, "candidates": candidates, "components": components}
+    measured.write_text(json.dumps(record))
+
+
+def _fill(
+    space: Space, rows: NDArray[np.int64], components: int, probes: NDArray[np.int64], queries: NDArray[np.float32]
+) -> tuple[Any, NDArray[np.int64]]:
+    """An index of all clips, and [probes, nearest] the catalog rows of those nearest to each probe beside itself."""
+    import faiss
+
+    lists = max(1, int(np.sqrt(len(rows))))
+    reduction = f"PCA{components}," if components < space.dim else ""
+    index: Any = faiss.index_factory(space.dim, f"{reduction}IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.train(space.units(space.vectors(_spread(rows, _TRAINING * lists))))
     nearest = np.full((len(probes), _NEAREST), -np.inf, dtype=np.float32)
     nearest_rows = np.full(nearest.shape, -1, dtype=np.int64)
     with task("building the index", len(rows), "clips") as advance:
@@ -118,18 +147,26 @@ def _build(space: Space, path: Path, measured: Path) -> None:
                 continue
             units, ids = space.units(chunk[own]), first + own
             index.add_with_ids(units, ids)
-            _keep_nearest(nearest, nearest_rows, queries @ units.T, np.broadcast_to(ids, (len(probes), len(ids))))
+            cosines = np.where(ids == probes[:, None], -np.inf, queries @ units.T)
+            _keep_nearest(nearest, nearest_rows, cosines, np.broadcast_to(ids, cosines.shape))
             advance(len(own))
-    recall, index.nprobe = 0.0, 1
-    while True:
-        recall = _recall(index, queries, nearest_rows)
-        if recall >= RECALL or index.nprobe >= lists:
-            break
-        index.nprobe = min(lists, 2 * index.nprobe)
-    partial = path.with_suffix(f".{os.getpid()}")
-    faiss.write_index(index, str(partial))
-    partial.replace(path)
-    measured.write_text(json.dumps({"recall": recall, "lists": lists, "searched": index.nprobe}))
+    return index, nearest_rows
+
+
+def _enough(index: Any, queries: NDArray[np.float32], nearest: NDArray[np.int64]) -> tuple[float, int]:
+    """Recall, and how many candidates give it; sets how many lists are looked at."""
+    import faiss
+
+    lists = faiss.extract_index_ivf(index)
+
+    def recall(searched: int, candidates: int) -> float:
+        lists.nprobe = searched
+        return _recall(index.search(queries, candidates)[1], nearest)
+
+    few = next((count for count in _CANDIDATES if recall(lists.nlist, count) >= RECALL), _CANDIDATES[-1])
+    # The fewest lists that are enough; the more are looked at, the more is found.
+    enough = bisect.bisect_left(range(1, lists.nlist), RECALL, key=lambda searched: recall(searched, few)) + 1
+    return recall(enough, few), few
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -146,8 +183,10 @@ def _keep_nearest(
     best[...], best_rows[...] = (np.take_along_axis(each, place, axis=1) for each in (values, rows))
 
 
-def _recall(index: Any, queries: NDArray[np.float32], nearest_rows: NDArray[np.int64]) -> float:
-    rows = index.search(queries, _LEAST_CANDIDATES)[1]
-    there = nearest_rows >= 0
-    hits = (nearest_rows[:, :, None] == rows[:, None, :]).any(axis=2)
+def _recall(rows: NDArray[np.int64], nearest: NDArray[np.int64]) -> float:
+    """The share of the nearest [probes, nearest] that is among the rows [probes, candidates]."""
+    there = nearest >= 0
+    if not there.any():
+        return 1.0
+    hits = (nearest[:, :, None] == rows[:, None, :]).any(axis=2)
     return float(hits[there].mean())

@@ -286,6 +286,8 @@ class Space:
         if not len(rows):
             return []
         codes = number[rows]
+        if len(rows) < len(number) // 16:  # to sort few is less than to count all
+            codes = np.unique(codes, return_inverse=True)[1]
         clips, total = np.bincount(codes), np.bincount(codes, weights=cosines[rows])
         there = np.flatnonzero(clips)
         mean, count = total[there] / clips[there], min(count, len(there))

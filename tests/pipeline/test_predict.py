@@ -276,6 +276,27 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert "there is no file or folder" in trained.predict(tmp_path / "absent.mid", code=2)
     assert "name the files" in trained.predict(code=2)
     assert "--artist is empty" in trained.predict(text, "--artist", " ", code=2)
+    assert "there is no file or folder ''" in trained.predict("", code=2)
+    assert "name that folder alone" in trained.predict(text, "--table", nothing, code=2)
+    for device in ("/dev/zero", "/dev/null"):
+        assert f"{device}: not-a-file: is a pipe, a socket or a device" in trained.predict(device, code=1)
+
+
+def test_a_file_without_an_ending_is_read_by_its_content(
+    trained: Trained, new_song: Callable[[int], Path], tmp_path: Path
+) -> None:
+    named, bare = new_song(50), tmp_path / "bare"
+    bare.write_bytes(named.read_bytes())
+    first, second = (trained.predict(path)["songs"][0] for path in (named, bare))
+    assert first["clips"] == second["clips"] == 2
+    assert first["scores"] == second["scores"]
+
+
+def test_a_head_of_artists_knows_nothing_of_a_song_without_one(
+    trained: Trained, new_song: Callable[[int], Path]
+) -> None:
+    ran = trained.encore("predict", new_song(50), "--head", "mine/artist")
+    assert "no artist: this mode knows nothing of the song" in " ".join(ran.out.split())
 
 
 def test_the_weights_are_found_again_or_named_and_no_others_are_read(encore: Encore, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp
         ("/songs", {"first": "²"}, 400, "'²' is no number"),
         ("/picture", {"song": "/etc/passwd"}, 404, "mine has no song '/etc/passwd'"),
         ("/listen", {"song": "../../songs/3.wav"}, 404, "no recording"),
-        ("/page/../routes.py", {}, 404, "Not Found"),
-        ("/predict", {}, 405, "Method Not Allowed"),
+        ("/page/../routes.py", {}, 404, "there is no such path here"),
+        ("/predict", {}, 405, "/openapi.json tells how"),
     ],
 )
 def test_requests_that_cannot_be_meant(
@@ -181,11 +181,17 @@ def test_forms_that_cannot_be_meant(server: Serving, mine: Encore) -> None:
     for answer in (server.post(similar=1), server.post(song_file(mine, 1), song="1.wav")):
         assert (answer.status_code, "one of the fields file and song" in answer.json()["error"]) == (400, True)
     url, broken = f"{server.url}/predict", {"Content-Type": "multipart/form-data; boundary=x"}
-    assert requests.post(url, data=b"--y\r\n", headers=broken, timeout=PATIENCE_S).status_code == 400
+    field = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    many = b"".join(field % (b"f%d" % number, b"x") for number in range(9)) + b"--x--\r\n"
+    for body in (b"--y\r\n", b"\x1f\x8b", field % (b"artist", b"a" * 2000) + b"--x--\r\n", many):
+        answer = requests.post(url, data=body, headers=broken, timeout=PATIENCE_S)
+        assert (answer.status_code, "send multipart/form-data" in answer.json()["error"]) == (400, True)
     assert requests.post(url, json={"song": "1.wav"}, timeout=PATIENCE_S).status_code == 400
     answer = server.post(song_file(mine, 1), "../../../etc/söng\x00.wav")
     assert answer.status_code == 200
     assert "/" not in answer.json()["song"]["file"]
+    for name in ("", ".", ".."):
+        assert server.post(song_file(mine, 1), name).status_code in (200, 400)
 
 
 def test_a_stored_song_is_answered_whoever_is_named(server: Serving, mine: Encore) -> None:

@@ -151,8 +151,9 @@ def test_a_title_of_several_songs_is_not_guessed(encore: Encore, tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("components", [1, 2, 128])  # too few are followed by all
 def test_beyond_what_is_compared_whole_an_index_finds_the_same(
-    hits: Encore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hits: Encore, components: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It is built once; what it finds is compared exactly, and where that is too little, all is compared."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -160,7 +161,8 @@ def test_beyond_what_is_compared_whole_an_index_finds_the_same(
     exact = hits("similar", *words, "--json").json
     assert exact["recall"] == 1.0
     monkeypatch.setattr(similar, "EXACT", 100)
-    monkeypatch.setattr(index, "_LEAST_CANDIDATES", 40)
+    monkeypatch.setattr(index, "_CANDIDATES", (40, 80))
+    monkeypatch.setattr(index, "_COMPONENTS", components)
     ran = hits("similar", *words, "--json")
     assert "building an index of 400 clips, once" in ran.err
     assert ran.json["recall"] >= index.RECALL

@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.embed.datasets._walk import Walk, leads_out, walk
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
-from stages.embed.inputs.midi import MIDI_SUFFIXES, NOTE_SUFFIXES
+from stages.embed.inputs.midi import MIDI_SUFFIXES
 from stages.embed.tables import MAX_ROWS, Table
 from stages.progress import note, task
 from store.errors import ClipError, RequestError
@@ -227,9 +227,8 @@ def _length_s(root: Path, relative: str, *, follow_links: bool) -> float:
     """Seconds; 0 where the song cannot be read."""
     from stages.embed.inputs import audio, midi, song_file
 
-    has_notes = os.path.splitext(relative)[1].lower() in NOTE_SUFFIXES
     try:
         path = song_file(root, relative, follow_links=follow_links)
-        return midi.duration_s(path) if has_notes else audio.duration_s(path)
+        return midi.duration_s(path) if midi.has_notes(path) else audio.duration_s(path)
     except (ClipError, OSError):
         return 0.0

@@ -47,6 +47,17 @@ class Notes:
         return len(self.pitch)
 
 
+def has_notes(path: Path) -> bool:
+    """Whether a file holds notes: as its name says, or its first bytes where the name has no ending."""
+    if path.suffix:
+        return path.suffix.lower() in NOTE_SUFFIXES
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    with path.open("rb") as file:
+        magic = file.read(12)
+    return magic[:4] == b"MThd" or (magic[:4] == b"RIFF" and magic[8:12] == b"RMID")
+
+
 def read_notes(path: Path) -> Notes:
     """The notes of a MIDI file, as `read_score` reads them, or of a piano roll (.npz).
 
