@@ -57,8 +57,8 @@ def audit(
     # Looking at files must change nothing in a store; what is handed to others, or stands in the store, is kept.
     keeps = where.has_catalog(catalog.info.name) and (export is not None or dataset not in registry.names("dataset"))
     if export is not None:
-        chosen = split_names(regimes, "--regimes") if regimes else []
-        for path in export_splits(catalog, where, export, chosen, seeds or 1, keeps=keeps):
+        names = split_names(regimes, "--regimes") if regimes else []
+        for path in export_splits(catalog, where, export, names, seeds or 1, keeps=keeps):
             progress.note(f"wrote {path}")
     elif regimes is not None or seeds is not None:
         raise RequestError("--regimes and --seeds name the splits to export; give --export DIR")
@@ -127,23 +127,23 @@ def _near_text(near: dict[str, Any]) -> list[str]:
     """How many songs are nearly equal, and how many such pairs each regime puts into two parts."""
     pairs, songs = plural(near["pairs"], "pair"), plural(near["songs"], "song")
     head = f"near copies: {pairs} of {songs} with a cosine of {near['cosine']:g} or more in {near['representation']}"
-    shown = []
+    rows = []
     for regime, counts in near["regimes"].items():
         share = counts["pairs_in_two_parts"]
         apart = "-" if share is None else f"{100 * share:.1f} %"
-        shown.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
-    return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], shown)]
+        rows.append([regime, apart, f"{counts['test_songs_near_train']:,}"])
+    return [*wrapped(head), table(["near copies", "pairs in two parts", "test songs near train"], rows)]
 
 
 def _labels_text(result: Audit) -> list[str]:
     """How many labels there are, how many songs have each, and how many a song has."""
     labels, each = result.labels, result.label_cardinality
     frequent = sorted(labels, key=lambda label: (-labels[label], label))
-    shown = ", ".join(f"{label} {labels[label]:,}" for label in frequent[:SHOWN_LABELS])
+    counts = ", ".join(f"{label} {labels[label]:,}" for label in frequent[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS:,} more" if len(labels) > SHOWN_LABELS else ""
     with_so_many = ", ".join(f"{count:,} with {number}" for number, count in each["songs"].items())
     return [
-        *wrapped(f"{plural(len(labels), 'label')}, {result.task.TITLE}: {shown}{more}"),
+        *wrapped(f"{plural(len(labels), 'label')}, {result.task.TITLE}: {counts}{more}"),
         f"labels a song: {each['mean']:.2f} on average, {plural(each['distinct_sets'], 'different set')}",
         *wrapped(f"songs by their labels: {with_so_many}", "  ", "  "),
     ]
@@ -180,8 +180,8 @@ def _artists_text(songs_per_artist: dict[str, Any] | None) -> list[str]:
         return ["no artist is known"]
     each = songs_per_artist
     head = f"songs an artist: {each['mean']:.1f} on average, median {each['median']:g}, most {each['most']:,}"
-    shown = ", ".join(f"{count:,} with {songs}" for songs, count in each["artists"].items() if count)
-    return [head, *wrapped(f"artists by their songs: {shown}", "  ", "  ")]
+    counts = ", ".join(f"{count:,} with {songs}" for songs, count in each["artists"].items() if count)
+    return [head, *wrapped(f"artists by their songs: {counts}", "  ", "  ")]
 
 
 def _homophily_text(result: Audit) -> list[str]:

@@ -44,11 +44,10 @@ def compact(
             return
     total = (len(catalog) - retired) * len(where.representations(dataset))
     with task(f"writing {dataset} anew", total, "rows") as advance:
-        done = rewrite(where, dataset, advance)
+        summary = rewrite(where, dataset, advance)
     if json:
-        print_json(dataclasses.asdict(done))
+        print_json(dataclasses.asdict(summary))
         return
-    print(
-        f"{dataset}: {plural(done.rows_before, 'row')} -> {done.rows:,}, {done.moved:,} of them elsewhere now; "
-        f"{plural(len(done.representations), 'representation')}, {mib(done.bytes_before)} -> {mib(done.bytes)} MiB"
-    )
+    rows = f"{plural(summary.rows_before, 'row')} -> {summary.rows:,}, {summary.moved:,} of them elsewhere now"
+    size = f"{mib(summary.bytes_before)} -> {mib(summary.bytes)} MiB"
+    print(f"{dataset}: {rows}; {plural(len(summary.representations), 'representation')}, {size}")

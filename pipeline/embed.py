@@ -84,8 +84,8 @@ def embed(
         from stages.embed.explain import explain as explain_request
 
         where = open_store(store)
-        given = read_settings(settings)
-        prepared = work.prepare(dataset, options, where, backbone, weights, given, precision)
+        changes = read_settings(settings)
+        prepared = work.prepare(dataset, options, where, backbone, weights, changes, precision)
         explanation = explain_request(where, prepared)
         if json:
             print_json(dataclasses.asdict(explanation))

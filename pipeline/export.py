@@ -47,14 +47,14 @@ def head(
     from stages.head.runs.find import find_run
 
     opened = open_store(store)
-    found, chosen = find_run(opened, run)
-    exported = export_head(Predictor(opened, found, torch.device("cpu")), onnx)
+    entry, reason = find_run(opened, run)
+    exported = export_head(Predictor(opened, entry, torch.device("cpu")), onnx)
     if json:
         inputs = {name: {"shape": shape, "what": what} for name, (shape, what) in exported.inputs.items()}
         print_json(
             {
                 "file": str(onnx),
-                "run": found.file,
+                "run": entry.file,
                 "inputs": inputs,
                 "labels": exported.labels,
                 "clips": exported.clips,
@@ -62,8 +62,8 @@ def head(
             }
         )
         return
-    name = f"{found.folder.dataset}/{found.folder.mode}"
-    print("\n".join(wrapped(f"{onnx}: {name}, regime {found.folder.regime}, seed {found.record.seed} ({chosen})")))
+    name = f"{entry.folder.dataset}/{entry.folder.mode}"
+    print("\n".join(wrapped(f"{onnx}: {name}, regime {entry.folder.regime}, seed {entry.record.seed} ({reason})")))
     rows = [[name, shape, what] for name, (shape, what) in exported.inputs.items()]
     rows.append(["scores", f"float32 [clips, {len(exported.labels)}]", ", ".join(exported.labels)])
     for name, shape, what in rows:

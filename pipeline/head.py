@@ -113,13 +113,13 @@ def compare(
     from pipeline.results import layers_text, results_text
     from stages.head.layers import named
 
-    chosen = read_modes(modes)
+    heads = read_modes(modes)
     changes = read_settings(
         settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
     )
     backbones = [named(backbone, layer)]
     if layers is not None:
-        backbones, chosen = _each_layer(store, dataset, named(backbone, layer), layers, chosen)
+        backbones, heads = _each_layer(store, dataset, named(backbone, layer), layers, heads)
     results = [
         result
         for each in backbones
@@ -127,7 +127,7 @@ def compare(
             store,
             dataset,
             backbone=each,
-            modes=chosen,
+            modes=heads,
             baselines=baselines,
             regimes=split_names(regimes, "--regimes"),
             folds=read_folds(folds),
@@ -152,8 +152,8 @@ def _each_layer(
         raise RequestError("--layers names layers, and so does --layer; give one of them")
     names = every(open_store(store), dataset, backbone)
     if layers != "all":
-        whole = split_layer(names[0])[0]
-        names = [f"{whole}@{layer}" for layer in split_names(layers, "--layers")]
+        base = split_layer(names[0])[0]
+        names = [f"{base}@{layer}" for layer in split_names(layers, "--layers")]
     reading = [mode for mode in modes if registry.find("head", mode).READS_SONGS]
     if not reading:
         raise RequestError(f"{', '.join(modes)} read no song, so no layer of any; name other --modes")

@@ -220,6 +220,6 @@ def _flag(name: str, text: str) -> inspect.Parameter:
 
 def _give_signature(function: Callable[..., None], parameters: list[inspect.Parameter]) -> None:
     """Give a wrapper ``parameters`` for its own, in the form that typer reads."""
-    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in named}
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in keywords}

@@ -124,14 +124,14 @@ def _labels_text(answer: SongPrediction | Segment, top: int, target: str | None)
     from stages.head.scores.metrics import significant
 
     scores = answer.scores
-    chosen = ", ".join(f"{label} {scores[label]:.2f}" for label in answer.labels)
+    text = ", ".join(f"{label} {scores[label]:.2f}" for label in answer.labels)
     others = [f"{label} {score:.2f}" for label, score in scores.items() if label not in answer.labels]
     others = others[: max(0, top - len(answer.labels))]
     if target is not None:
         return f"{target} {scores[target]:.{significant(scores[target])}f}"
     if not others:
-        return chosen or "no label"
-    return f"{chosen or 'no label'}; then {', '.join(others)}"
+        return text or "no label"
+    return f"{text or 'no label'}; then {', '.join(others)}"
 
 
 def _basis(song: SongPrediction, hears: bool) -> str:

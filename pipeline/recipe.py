@@ -44,32 +44,32 @@ def recipe(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Repeat a study. Says first what it lacks and takes; goes on where it was stopped."""
-    chosen = recipes.find(name)
+    plan = recipes.find(name)
     kind = f"{name}-small" if small else name
     page = page or Path(f"recipe-{kind}.html")
     work = page.with_suffix("")
     if not small:
-        _check_needs(chosen.needs, data, dry_run=dry_run)
-    steps = chosen.steps(open_store(store), small=small)
+        _check_needs(plan.needs, data, dry_run=dry_run)
+    steps = plan.steps(open_store(store), small=small)
     places = {"data": str(data), "page": str(page), "work": str(work)}
     commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
     journal = _Journal(open_store(store), kind, again=again)
-    print("\n".join(_plan(chosen, steps, commands, journal, small=small)))
+    print("\n".join(_plan(plan, steps, commands, journal, small=small)))
     if dry_run:
         return
     work.mkdir(parents=True, exist_ok=True)
     if not small:
-        chosen.prepare(data, work)
+        plan.prepare(data, work)
     for number, command in enumerate(commands, start=1):
         if journal.has(command):
             continue
         print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")), flush=True)
         _run([*command, "--store", store], number, name)
         journal.add(command)
-    if chosen.closing is not None:
-        print("\n".join(chosen.closing(open_store(store))))
-    if chosen.figures and not small:
-        print("\n" + "\n".join(_beside(open_store(store), chosen)))
+    if plan.closing is not None:
+        print("\n".join(plan.closing(open_store(store))))
+    if plan.figures and not small:
+        print("\n" + "\n".join(_beside(open_store(store), plan)))
 
 
 def _check_needs(needs: Sequence[Need], data: Path, *, dry_run: bool) -> None:
@@ -95,7 +95,8 @@ def _plan(
         [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else _time(step.minutes)]
         for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
     ]
-    done = len(steps) - len(left)
+    count = len(steps) - len(left)
+    before = f", {count} of {len(steps)} steps done before" if count else ""
     return [
         *wrapped(f"{recipe.title} ({recipe.study})"),
         "",
@@ -103,7 +104,7 @@ def _plan(
         *wrapped(
             f"about {_time(sum(left))} on two CPU cores without a GPU"
             f"{'' if recipe.measured or small else ' (estimated, never run)'}"
-            f"{f', {done} of {len(steps)} steps done before' if done else ''}; the store then holds about {recipe.disk}"
+            f"{before}; the store then holds about {recipe.disk}"
         ),
     ]
 

@@ -81,7 +81,7 @@ def report(
     from stages.head.layers import named
 
     names = list(dict.fromkeys(datasets or ["demo"]))
-    chosen = read_modes(modes)
+    heads = read_modes(modes)
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)
@@ -96,7 +96,7 @@ def report(
 
         request = Request(
             backbone=backbone,
-            modes=chosen,
+            modes=heads,
             regime=regime,
             target=target,
             against=against,
@@ -119,7 +119,7 @@ def report(
         open_store(store),
         names[0],
         backbone=named(backbone, layer),
-        modes=chosen,
+        modes=heads,
         regime=regime or "random",
         target=target,
         against=against,

@@ -156,12 +156,12 @@ def _tuned_text(results: Sequence[Result]) -> list[str]:
     """What was chosen on validation, and in how many trainings where they differ."""
     lines = []
     for result in results:
-        chosen = []
+        choices = []
         for name in result.tuned[0] if result.tuned else ():
             counts = Counter(str(values[name]) for values in result.tuned)
             texts = [f"{value} ({count}x)" if len(counts) > 1 else value for value, count in counts.most_common()]
-            chosen.append(f"{name} {', '.join(texts)}")
-        lines += wrapped(f"{result.mode.name}: chosen on validation: {'; '.join(chosen)}") if chosen else []
+            choices.append(f"{name} {', '.join(texts)}")
+        lines += wrapped(f"{result.mode.name}: chosen on validation: {'; '.join(choices)}") if choices else []
     return lines
 
 

@@ -128,12 +128,12 @@ class _Doors:
 
         async with _form(request) as form:
             song, upload = _text(form.get("song")), form.get("file")
-            count, drawn = _number(form.get("similar"), 0), _flag(form.get("picture"))
+            count, draws = _number(form.get("similar"), 0), _flag(form.get("picture"))
             if isinstance(upload, UploadFile) == bool(song):
                 raise RequestError("give a file, or the id of a song: one of the fields file and song")
             if song:
                 opened, answer = await self._service.predict_stored(song)
-                drawing = self._draw(lambda: opened.file(song)) if drawn else None
+                drawing = self._draw(lambda: opened.file(song)) if draws else None
                 return JSONResponse(await self._document(opened, answer, count, drawing))
             assert isinstance(upload, UploadFile)
             with tempfile.TemporaryDirectory(prefix="encore-") as folder:
@@ -141,7 +141,7 @@ class _Doors:
                 path = Path(folder, f"song{_suffix(name)}")
                 await asyncio.to_thread(_write, upload, path)
                 opened, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
-                drawing = self._draw(lambda: path) if drawn else None
+                drawing = self._draw(lambda: path) if draws else None
                 return JSONResponse(await self._document(opened, answer, count, drawing))
 
     async def _document(self, opened: Opened, answer: Answer, count: int, drawing: Any) -> dict[str, Any]:

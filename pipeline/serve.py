@@ -62,8 +62,8 @@ def serve(
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
-        shown, secret = f"[{host}]" if ":" in host else host, "" if token is None else "#token=TOKEN"
-        print(f"http://{shown}:{listening.getsockname()[1]}/{secret}", flush=True)
+        address, secret = f"[{host}]" if ":" in host else host, "" if token is None else "#token=TOKEN"
+        print(f"http://{address}:{listening.getsockname()[1]}/{secret}", flush=True)
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:

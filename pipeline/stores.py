@@ -180,10 +180,10 @@ def show_text(collection: dict[str, Any]) -> str:
         if entry["failures"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
             first = entry["first_failures"]
-            shown = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
-            lines.append(f"  {plural(entry['failures'], 'clip')} could not be encoded ({kinds}){shown}:")
+            more = "" if len(first) == entry["failures"] else f"; the first {len(first)}"
+            lines.append(f"  {plural(entry['failures'], 'clip')} could not be encoded ({kinds}){more}:")
             lines += [f"    {_clip_line(failure)}" for failure in first]
-            if shown:
+            if more:
                 lines.append(f"    all: encore store show {collection['dataset']} --failures")
         if entry["notes_by_kind"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["notes_by_kind"].items())

@@ -59,19 +59,19 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
-    done = 0
+    count = 0
     started = last = time.monotonic()
 
     def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
+        nonlocal count, last
+        count += n
         now = time.monotonic()
         if now - last < _LOG_EVERY_S:
             return
         last = now
-        rate = done / (now - started)
-        of = f"{done:,}/{total:,}" if total is not None else f"{done:,}"
-        left = f", {(total - done) / rate:,.0f} s left" if total is not None and rate > 0 else ""
+        rate = count / (now - started)
+        of = f"{count:,}/{total:,}" if total is not None else f"{count:,}"
+        left = f", {(total - count) / rate:,.0f} s left" if total is not None and rate > 0 else ""
         print(f"{label}: {of} {unit} ({rate:,.1f}/s{left})".replace("  ", " "), file=sys.stderr, flush=True)
 
     return advance

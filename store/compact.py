@@ -86,7 +86,7 @@ def compact(store: Store, dataset: str, advance: Callable[[int], None] = lambda 
         target = Store(store.files.at(work))
         _write(store, target, catalog, order, names, advance)
         _compare(store, target, catalog, order, names)
-        written = target.files.size(dataset)
+        total = target.files.size(dataset)
         store.files.exchange(dataset, f"{work}/{dataset}")
         store.files.remove(work)
     return Compacted(
@@ -96,7 +96,7 @@ def compact(store: Store, dataset: str, advance: Callable[[int], None] = lambda 
         moved=int((order != np.arange(len(order))).sum()),
         representations=[str(name) for name in names],
         bytes_before=size,
-        bytes=written,
+        bytes=total,
     )
 
 

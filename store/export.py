@@ -83,9 +83,9 @@ def _replaced(path: Path) -> Iterator[Path]:
 def _shards(stored: Representations, usable: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
     """The usable rows of each shard that has some: [rows, *shape]."""
     for shard in stored.manifest.shards:
-        kept = usable[slice(*shard.rows)]
-        if kept.any():
-            yield stored.read(*shard.rows)[kept]
+        mask = usable[slice(*shard.rows)]
+        if mask.any():
+            yield stored.read(*shard.rows)[mask]
 
 
 def _write_npy(stored: Representations, usable: np.ndarray[Any, Any], path: Path) -> None:

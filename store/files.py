@@ -98,9 +98,9 @@ class Files:
         others away, or there is a moment in which another writer's file may be lost.
         """
         with _failing(f"cannot write {self.show(name)}"):
-            done = conditional.put(self.fs, self.at(name), data, mark) if conditional.can(self.fs) else None
-        if done is not None:
-            return done
+            answer = conditional.put(self.fs, self.at(name), data, mark) if conditional.can(self.fs) else None
+        if answer is not None:
+            return answer
         if self.mark(name) != mark:
             return False
         self.write(name, data)

@@ -41,13 +41,13 @@ class RowKeys:
         content = np.frombuffer(keys.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
         lengths = np.diff(offsets).astype("<u4")
         self._begins = offsets - offsets[0] + _LENGTH_BYTES * np.arange(count + 1)
-        whole = np.empty(int(self._begins[-1]), dtype=np.uint8)
+        buffer = np.empty(int(self._begins[-1]), dtype=np.uint8)
         heads = (self._begins[:-1, None] + np.arange(_LENGTH_BYTES)).reshape(-1)
-        is_content = np.ones(len(whole), dtype=bool)
+        is_content = np.ones(len(buffer), dtype=bool)
         is_content[heads] = False
-        whole[heads] = lengths.view(np.uint8)
-        whole[is_content] = content
-        self._whole: memoryview = whole.data
+        buffer[heads] = lengths.view(np.uint8)
+        buffer[is_content] = content
+        self._whole: memoryview = buffer.data
 
     def __len__(self) -> int:
         return len(self._begins) - 1

@@ -67,10 +67,10 @@ def match(names: Iterable[str], text: str | None) -> list[str]:
     Either may end in a layer (``mert-1a2b@7``), in any of which the same representation is meant where none is named.
     """
     text, layer = split_layer(text)
-    whole = {name: split_layer(name) for name in names}
+    parts = {name: split_layer(name) for name in names}
     backbones = {
         name: ((representation or "").rpartition("-")[0] or name)
-        for name, (representation, of_name) in whole.items()
+        for name, (representation, of_name) in parts.items()
         if layer in (None, of_name)
     }
     if text is None:
@@ -95,8 +95,8 @@ class Store:
 
     def datasets(self) -> list[str]:
         """The collections that have a catalog, or should have one."""
-        kept = ("catalog.parquet", SEAL)
-        return [name for name in self.files.folders() if any(self.files.exists(f"{name}/{file}") for file in kept)]
+        files = ("catalog.parquet", SEAL)
+        return [name for name in self.files.folders() if any(self.files.exists(f"{name}/{file}") for file in files)]
 
     def representations(self, dataset: str) -> list[RepresentationName]:
         """The representations of a collection, complete or not, also those whose folder was lost."""
@@ -132,8 +132,8 @@ class Store:
             for folder in (f"{dataset}/{name}" for name in strange):
                 if self.files.exists(f"{folder}/manifest.json"):
                     manifest = Manifest.from_json(self.files.read(f"{folder}/manifest.json"))
-                    written = f"{manifest.backbone}-{manifest.fingerprint}"
-                    raise self._renamed(folder, f"the representation {written}", written)
+                    true_name = f"{manifest.backbone}-{manifest.fingerprint}"
+                    raise self._renamed(folder, f"the representation {true_name}", true_name)
             raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
         near = nearest(text or "", {name.backbone for name in complete.values()})
         make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {text}"
@@ -215,9 +215,9 @@ class Store:
             ) from error
         except RequestError as error:
             raise RequestError(f"{self.files.show(where)}: {error}") from error
-        written = RepresentationName(manifest.backbone, manifest.fingerprint)
-        if written != name:
-            raise self._renamed(f"{dataset}/{name}", f"the representation {written}", str(written))
+        true_name = RepresentationName(manifest.backbone, manifest.fingerprint)
+        if true_name != name:
+            raise self._renamed(f"{dataset}/{name}", f"the representation {true_name}", str(true_name))
         return manifest
 
     def read_table(self, name: str) -> pa.Table:

@@ -31,7 +31,7 @@ class Growth:
 
 
 def update(
-    store: Store, current: Catalog, seen: str | None, look_again: Callable[[], Catalog]
+    store: Store, current: Catalog, mark_before: str | None, look_again: Callable[[], Catalog]
 ) -> tuple[Catalog, Growth]:
     """Bring a collection's stored catalog up to date with ``current``, as `merge` does, and write it where it changed.
 
@@ -40,7 +40,7 @@ def update(
 
     Parameters
     ----------
-    seen : `Store.catalog_mark` from before the collection's files were looked at.
+    mark_before : `Store.catalog_mark` from before the collection's files were looked at.
     look_again : what gives ``current``, as it is now.
 
     Raises
@@ -51,7 +51,7 @@ def update(
     name = current.info.name
     with store.lock(name):
         mark = store.catalog_mark(name)
-        if mark != seen:
+        if mark != mark_before:
             current = look_again()
         stored = store.read_catalog(name) if mark is not None else None
         catalog, growth = merge(stored, current)

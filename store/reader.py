@@ -113,10 +113,10 @@ class Representations:
             begin, end = self.manifest.shards[index].rows
             low, high = max(begin, first), min(end, stop)
             part = values[low - first : high - first]
-            whole = part if high - low == end - begin else _aligned((end - begin, *shape), values.dtype)
-            self._read_shard(index, whole, layer)
-            if whole is not part:
-                part[...] = whole[low - begin : high - begin]
+            target = part if high - low == end - begin else _aligned((end - begin, *shape), values.dtype)
+            self._read_shard(index, target, layer)
+            if target is not part:
+                part[...] = target[low - begin : high - begin]
 
         step = self.manifest.shard_rows
         with ThreadPoolExecutor(_READERS) as readers:
@@ -129,9 +129,9 @@ class Representations:
         shard = self.manifest.shards[index]
         alone = layer is not None and self._raw and bool(self._array.filters) and len(shard.layers) == self.shape[0]
         if layer is not None and not alone:
-            whole = _aligned((len(out), *self.shape), out.dtype)
-            self._read_shard(index, whole)
-            out[...] = whole[:, layer]
+            block = _aligned((len(out), *self.shape), out.dtype)
+            self._read_shard(index, block)
+            out[...] = block[:, layer]
             return
         committed = shard.values if layer is None else shard.layers[layer]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"

@@ -44,20 +44,20 @@ def plan_removal(store: Store, dataset: str, backbone: str | None, *, only_runs:
     trained = list_runs(store, dataset)
     if only_runs:
         names = [run["representation"] for run in trained]
-        chosen = match(names, backbone)
-        folders = [f"{dataset}/runs/{name}" for name in chosen]
+        matches = match(names, backbone)
+        folders = [f"{dataset}/runs/{name}" for name in matches]
         missing = f"{dataset} has no runs of {backbone or 'any head'}; have: {', '.join(names) or 'none'}"
-        kept, searches = [], sum(run["searches"] for run in trained if run["representation"] in chosen)
+        runs, searches = [], sum(run["searches"] for run in trained if run["representation"] in matches)
     else:
         names = [str(name) for name in store.representations(dataset)]
-        chosen = match(names, backbone)
-        folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in chosen]
+        matches = match(names, backbone)
+        folders = [dataset] if backbone is None else [f"{dataset}/{name}" for name in matches]
         missing = f"{dataset} has no representation {backbone!r}; have: {', '.join(names) or 'none'}"
-        kept = [run for run in trained if backbone is not None and split_layer(run["representation"])[0] in chosen]
+        runs = [run for run in trained if backbone is not None and split_layer(run["representation"])[0] in matches]
         searches = 0
     if not folders:
         raise RequestError(missing)
-    return Removal(dataset, {folder: store.files.size(folder) for folder in folders}, kept, searches)
+    return Removal(dataset, {folder: store.files.size(folder) for folder in folders}, runs, searches)
 
 
 def remove(store: Store, removal: Removal) -> Document:
@@ -105,17 +105,17 @@ def find_unused(store: Store, dataset: str | None, is_current: Callable[[Manifes
     ]
     for name in store.datasets() if dataset is None else [dataset]:
         store.read_catalog(name)  # raises with the list of what there is
-        kept = {METADATA}
+        names = {METADATA}
         for representation in store.representations(name):
             manifest = store.read_manifest(name, representation)
             if manifest is None or is_current(manifest):
-                kept.add(str(representation))
+                names.add(str(representation))
             else:
                 path = f"{name}/{representation}"
                 unused.append(Unused(path, "made by an older version of its backbone", store.files.size(path)))
         for representation_name in store.files.folders(f"{name}/runs"):
             path = f"{name}/runs/{representation_name}"
-            if representation_name not in kept and store.files.size(path):
+            if representation_name not in names and store.files.size(path):
                 unused.append(Unused(path, "trained on a representation that is gone", store.files.size(path)))
     return unused
 

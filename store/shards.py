@@ -220,10 +220,10 @@ class ShardWriter:
         stored: Array,
     ) -> ShardRecord:
         """Write a shard with its new rows and those already ``stored``, which ``before`` records; then its record."""
-        whole = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        whole[: len(stored)] = stored
-        whole[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
-        self._check_again(shard.index, whole)
+        block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
+        block[: len(stored)] = stored
+        block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        self._check_again(shard.index, block)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
         earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
@@ -231,15 +231,15 @@ class ShardWriter:
         skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
         array = self._writable()
         with Disk(self._show()):
-            array[shard.first : shard.last] = whole
-            file = self._sync(shard.index, whole)
+            array[shard.first : shard.last] = block
+            file = self._sync(shard.index, block)
         record = ShardRecord(
             rows=(shard.first, shard.last),
             clips=self._keys.hash(shard.first, shard.last),
-            values=hash_values(whole),
+            values=hash_values(block),
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
-            layers=tuple(map(hash_values, np.moveaxis(whole, 1, 0))) if has_layers(self.shape) else (),
+            layers=tuple(map(hash_values, np.moveaxis(block, 1, 0))) if has_layers(self.shape) else (),
             file=file,
         )
         content = json.dumps(record.as_json()).encode()

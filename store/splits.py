@@ -79,7 +79,7 @@ def keep_splits(
     dataset: str,
     songs: pa.StringArray,
     splits: Mapping[str, Parts],
-    seen: str | None,
+    mark_before: str | None,
     *,
     revision: int,
     anew: bool = False,
@@ -90,7 +90,7 @@ def keep_splits(
 
     Parameters
     ----------
-    seen : `splits_mark` from before it was looked up what is kept.
+    mark_before : `splits_mark` from before it was looked up what is kept.
     revision : of the rule by which splits that are not kept yet were dealt.
     anew : forget everything that was kept before.
 
@@ -122,7 +122,7 @@ def keep_splits(
         columns[name] = pa.array(values)
     record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
     metadata = {**_VERSION, _DEALINGS: record.encode()}
-    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), seen):
+    if not store.replace_table(_name(dataset), pa.table(columns).replace_schema_metadata(metadata), mark_before):
         raise StoreError(
             f"another run kept splits of {dataset} in {store.files.url} at the same moment; run the same command again"
         )
@@ -165,9 +165,9 @@ def _read(store: Store, dataset: str) -> pa.Table:
     if None not in version.values() and version != _VERSION:
         raise RequestError(f"{store.files.show(name)} was written by a newer Encore; read it with that one")
     types = {field.name: field.type for field in table.schema}
-    whole = version == _VERSION and table.column_names[:1] == [_KEY]
-    whole = whole and types.pop(_KEY) == pa.string() and set(types.values()) <= {pa.int8()}
-    if not whole or any(table.column(i).null_count for i in range(table.num_columns)):
+    is_sound = version == _VERSION and table.column_names[:1] == [_KEY]
+    is_sound = is_sound and types.pop(_KEY) == pa.string() and set(types.values()) <= {pa.int8()}
+    if not is_sound or any(table.column(i).null_count for i in range(table.num_columns)):
         raise _damaged(store, dataset)
     return table
 

@@ -152,8 +152,8 @@ class RepresentationWriter(ShardWriter):
             for index, record in self._unfinished():
                 if index not in self._damaged or self._read_numbers(record) is not None:  # or encoded again since
                     self._records[index] = record
-            done = all(self._is_committed(shard) for shard in self._shards())
-            if not done or any(record.rows[1] > len(self.catalog) for record in self._records.values()):
+            is_complete = all(self._is_committed(shard) for shard in self._shards())
+            if not is_complete or any(record.rows[1] > len(self.catalog) for record in self._records.values()):
                 return None
             return self._finish()
 

@@ -72,12 +72,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.study", description=__doc__.splitlines()[0])
     parser.add_argument("backbones", nargs="*", metavar="BACKBONE", help=", ".join(PLANS))
     parser.add_argument("--out", type=Path, default=Path("data", "study"), help="where everything is kept")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.backbones) - set(PLANS):
+    options = parser.parse_args(arguments)
+    if unknown := set(options.backbones) - set(PLANS):
         parser.error(f"no study of {', '.join(sorted(unknown))}; have: {', '.join(PLANS)}")
-    found = {name: study(name, PLANS[name], given.out) for name in given.backbones or PLANS}
-    (given.out / "study.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(describe(found, controls(Store(str(given.out / "store")), max(PLANS[name].seeds for name in found))))
+    studies = {name: study(name, PLANS[name], options.out) for name in options.backbones or PLANS}
+    (options.out / "study.json").write_text(json.dumps(studies, indent=1) + "\n")
+    print(describe(studies, controls(Store(str(options.out / "store")), max(PLANS[name].seeds for name in studies))))
     return 0
 
 
@@ -107,7 +107,7 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
         log = torch.load(end, weights_only=True)["log"]
         losses.append([line["loss"] for line in log])
         for state, weights in (("untrained", start), ("trained", end)):
-            found = embed(
+            summary = embed(
                 "demo",
                 {"data": out / "demo", "songs": _TARGET_SONGS},
                 store=store,
@@ -121,11 +121,11 @@ def study(name: str, plan: Plan, out: Path) -> dict[str, Any]:
                 strict=True,
                 part=(1, 1),
             )
-            data = opening.load(store, "demo", found.representation)
-            got = score(data, seed)
-            note(f"{name}, seed {seed}, {state}: micro F1 {got['micro_f1']:.3f}, ROC-AUC {got['roc_auc']:.3f}")
+            data = opening.load(store, "demo", summary.representation)
+            result = score(data, seed)
+            note(f"{name}, seed {seed}, {state}: micro F1 {result['micro_f1']:.3f}, ROC-AUC {result['roc_auc']:.3f}")
             for metric in _METRICS:
-                scores[state][metric].append(got[metric])
+                scores[state][metric].append(result[metric])
     assert report is not None
     return {**dataclasses.asdict(plan), "parameters": report.parameters, "losses": losses, **scores}
 
@@ -141,12 +141,12 @@ def _save_start(name: str, plan: Plan, seed: int, path: Path) -> None:
 
 def score(data: Collection, seed: int) -> dict[str, float]:
     """Test scores of a song-only head, mean over five folds: every song is in one test part, and 400 songs are few."""
-    found = []
+    results = []
     for part in data.parts(_REGIME, seed):
         trained = train(Song, data, part, Song.Config(), _HEAD, seed=seed, device=torch.device("cpu"))
-        found.append(evaluate(trained.prediction, data, part))
-        found[-1]["tuned_f1"] = tuned_f1(data.labels, trained.prediction.score, part)
-    return {metric: float(np.mean([scores[metric] for scores in found])) for metric in _METRICS}
+        results.append(evaluate(trained.prediction, data, part))
+        results[-1]["tuned_f1"] = tuned_f1(data.labels, trained.prediction.score, part)
+    return {metric: float(np.mean([scores[metric] for scores in results])) for metric in _METRICS}
 
 
 def tuned_f1(truth: NDArray[np.bool_], score: NDArray[np.float32], part: Split) -> float:
@@ -163,38 +163,38 @@ def controls(store: Store, seeds: int) -> dict[str, Scores]:
     """What the same head makes of vectors that say nothing, and the best answer that is the same for every clip."""
     catalog = store.read_catalog("demo")
     plain = opening.from_catalog(catalog)
-    found = {"random vectors": _none(), "one answer": _none()}
+    chance = {"random vectors": _none(), "one answer": _none()}
     for seed in range(seeds):
         noise = torch.randn(len(plain), 128, generator=torch.Generator().manual_seed(seed))
-        got = score(dataclasses.replace(plain, x=noise), seed)
+        result = score(dataclasses.replace(plain, x=noise), seed)
         constant = [
             _one_answer(plain.labels[part == 0], plain.labels[part == 2]) for part in plain.parts(_REGIME, seed)
         ]
         for metric in _METRICS:
-            found["random vectors"][metric].append(got[metric])
+            chance["random vectors"][metric].append(result[metric])
         for metric in ("micro_f1", "tuned_f1"):
-            found["one answer"][metric].append(float(np.mean(constant)))
-        found["one answer"]["roc_auc"].append(0.5)
-    return found
+            chance["one answer"][metric].append(float(np.mean(constant)))
+        chance["one answer"]["roc_auc"].append(0.5)
+    return chance
 
 
 def _one_answer(known: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """The highest micro F1 of saying the k most frequent labels of every clip."""
     order = np.argsort(-known.sum(axis=0))
     right = truth[:, order].sum(axis=0).cumsum()
-    said = len(truth) * (1 + np.arange(len(order)))
-    return float((2 * right / (truth.sum() + said)).max())
+    answers = len(truth) * (1 + np.arange(len(order)))
+    return float((2 * right / (truth.sum() + answers)).max())
 
 
 def _none() -> Scores:
     return {metric: [] for metric in _METRICS}
 
 
-def describe(found: dict[str, dict[str, Any]], chance: dict[str, Scores]) -> str:
+def describe(studies: dict[str, dict[str, Any]], chance: dict[str, Scores]) -> str:
     """One table: each score untrained and trained, and training's loss, first and lowest epoch, mean over the seeds."""
     head = ["song-only head", "F1", "trained", "tuned F1", "trained", "ROC-AUC", "trained", "loss"]
     rows = [[name, *(cell for m in _METRICS for cell in (_text(s[m]), "-")), "-"] for name, s in chance.items()]
-    for name, line in found.items():
+    for name, line in studies.items():
         cells = [_text(line[state][metric]) for metric in _METRICS for state in ("untrained", "trained")]
         first, least = (np.mean([pick(losses) for losses in line["losses"]]) for pick in (lambda x: x[0], min))
         rows.append([name, *cells, f"{first:.2f}-{least:.2f}"])

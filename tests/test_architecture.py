@@ -112,16 +112,16 @@ def imports_of(module: str, *, on_import: bool = False) -> set[str]:
 def _imports(module: str, *, on_import: bool) -> tuple[tuple[str, str | None], ...]:
     """Each imported module, with the name that is taken from it, where that is no module."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    found: list[tuple[str, str | None]] = []
+    imports: list[tuple[str, str | None]] = []
     for node in _run_on_import(tree) if on_import else ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, None) for alias in node.names]
+            imports += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} imports by a relative name"
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.append((whole, None) if whole in FILES else (node.module or "", alias.name))
-    return tuple(found)
+                dotted = f"{node.module}.{alias.name}"
+                imports.append((dotted, None) if dotted in FILES else (node.module or "", alias.name))
+    return tuple(imports)
 
 
 def _run_on_import(node: ast.AST) -> Iterator[ast.AST]:
@@ -158,11 +158,11 @@ def test_private_names_stay_at_home() -> None:
     """No ``from other import _name``; a ``_module`` is imported by its own folder alone."""
     wrong = []
     for module in OURS:
-        for name, taken in _imports(module, on_import=False):
+        for name, member in _imports(module, on_import=False):
             if name.split(".")[0] not in TOP_LEVEL:
                 continue
-            if taken is not None and taken.startswith("_"):
-                wrong.append(f"{module} takes {taken} from {name}")
+            if member is not None and member.startswith("_"):
+                wrong.append(f"{module} takes {member} from {name}")
             parts = name.split(".")
             hidden = next((i for i, part in enumerate(parts) if part.startswith("_")), None)
             if hidden is not None and not is_within(module, ".".join(parts[:hidden])):

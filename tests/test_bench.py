@@ -16,15 +16,15 @@ CPU = torch.device("cpu")
 @pytest.mark.slow
 def test_the_gpus_encoding_runs_on_any_device() -> None:
     small = {"musicbert": {"size": "tiny", "notes": 64}, "cola": {"size": "tiny", "max_segments": 2}}
-    found = gpu.encoding(CPU, count=10, times=1, size=5, settings=small)
-    assert set(found) == {f"gpu-{name}-{PRECISIONS[0]}" for name in gpu.BACKBONES}
-    assert all(line["ours"] > 0 and "busy" in line["note"] for line in found.values())
+    entries = gpu.encoding(CPU, count=10, times=1, size=5, settings=small)
+    assert set(entries) == {f"gpu-{name}-{PRECISIONS[0]}" for name in gpu.BACKBONES}
+    assert all(line["ours"] > 0 and "busy" in line["note"] for line in entries.values())
 
 
 def test_the_gpus_heads_run_on_any_device() -> None:
-    found = gpu.heads(CPU, collection(clips=300, dim=8, artists=20), epochs=2, side=64)
-    assert set(found) == {"gpu-modes", "gpu-rate-16", "gpu-rate-512"}
-    assert all(mode in found["gpu-modes"]["note"] for mode in gpu.MODES)
+    entries = gpu.heads(CPU, collection(clips=300, dim=8, artists=20), epochs=2, side=64)
+    assert set(entries) == {"gpu-modes", "gpu-rate-16", "gpu-rate-512"}
+    assert all(mode in entries["gpu-modes"]["note"] for mode in gpu.MODES)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

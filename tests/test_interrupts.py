@@ -40,5 +40,5 @@ WORK = {
 @pytest.mark.parametrize("work", WORK)
 def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
     code = CTRL_C_WHILE_FORKING.replace("{work}", WORK[work])
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("stopped\n", 0), done.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr

@@ -63,13 +63,13 @@ def draw_songs(rng: np.random.Generator, begin: int, count: int) -> dict[str, So
     return songs
 
 
-def by_song(held: Catalog, part: np.ndarray) -> dict[str, int]:
-    live = ~held.retired()
-    found: dict[str, set[int]] = {}
-    for song, number in zip(np.array(held.strings("song_id"))[live], part[live].tolist(), strict=True):
-        found.setdefault(song, set()).add(number)
-    assert all(len(numbers) == 1 for numbers in found.values()), "a song stands in two parts"
-    return {song: numbers.pop() for song, numbers in found.items()}
+def by_song(songs: Catalog, part: np.ndarray) -> dict[str, int]:
+    live = ~songs.retired()
+    parts: dict[str, set[int]] = {}
+    for song, number in zip(np.array(songs.strings("song_id"))[live], part[live].tolist(), strict=True):
+        parts.setdefault(song, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in parts.values()), "a song stands in two parts"
+    return {song: numbers.pop() for song, numbers in parts.items()}
 
 
 def check_nothing_straddles(songs: dict[str, Song], part: dict[str, int], regime: str) -> None:
@@ -93,8 +93,8 @@ def test_songs_keep_their_part_and_nothing_straddles(seed: int, steps: list[tupl
     songs = draw_songs(rng, 0, 200)
     stored, _ = merge(None, catalog(songs))
     for regime in REGIMES:
-        fresh, kept = KeptSplits(stored), KeptSplits(stored, store)
-        for one, other in zip(fresh.parts(regime, 0), kept.parts(regime, 0), strict=True):
+        fresh, splits = KeptSplits(stored), KeptSplits(stored, store)
+        for one, other in zip(fresh.parts(regime, 0), splits.parts(regime, 0), strict=True):
             np.testing.assert_array_equal(one, other)
     for grown, corrected in steps:
         before = {regime: by_song(stored, KeptSplits(stored, store).parts(regime, 0)[0]) for regime in REGIMES}
@@ -132,8 +132,8 @@ def test_shares_hold_while_a_collection_grows(regime: str, step: int) -> None:
         song.recording = None
     names = list(every)
     for end in range(50, 301, step):
-        held = catalog({name: every[name] for name in names[:end]})
-        (part,) = KeptSplits(held, store).parts(regime, 0)
+        collection = catalog({name: every[name] for name in names[:end]})
+        (part,) = KeptSplits(collection, store).parts(regime, 0)
     share = np.bincount(part[::2], minlength=3) / end
     assert np.abs(share - [0.8, 0.1, 0.1]).max() < (0.02 if regime == "random" else 0.06)
 
@@ -141,9 +141,9 @@ def test_shares_hold_while_a_collection_grows(regime: str, step: int) -> None:
 def test_a_correction_that_joins_two_parts_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path)
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
-    held = catalog(songs)
-    (part,) = KeptSplits(held, store).parts("artist", 0)
-    of_song = by_song(held, part)
+    collection = catalog(songs)
+    (part,) = KeptSplits(collection, store).parts("artist", 0)
+    of_song = by_song(collection, part)
     one = next(name for name in songs if of_song[name] == 0)
     other = next(name for name in songs if of_song[name] == 2)
     capsys.readouterr()
@@ -169,8 +169,8 @@ def test_what_only_looks_keeps_nothing(tmp_path: Path) -> None:
 def test_embedding_settles_what_is_possible(tmp_path: Path) -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
     KeptSplits(catalog(songs), Store(tmp_path)).settle()
-    held = Store(tmp_path).read_table("own/splits.parquet")
-    assert held.column_names == ["song_id", "random-0", "artist-0"]
+    table = Store(tmp_path).read_table("own/splits.parquet")
+    assert table.column_names == ["song_id", "random-0", "artist-0"]
     with pytest.raises(RequestError, match="known album"):
         KeptSplits(catalog(songs), Store(tmp_path)).parts("album", 0)
 
@@ -186,10 +186,10 @@ def test_a_split_dealt_by_an_earlier_rule_stays_until_it_is_dealt_anew(tmp_path:
     older = np.array([of_song[name] for name in sorted(songs)], dtype=np.int8)
     keep_splits(store, "own", pa.array(sorted(songs)), {"artist-0": older}, None, revision=1)
     with_guests = with_others(stored, {"s000": ["a1"]})
-    kept = KeptSplits(with_guests, store)
-    np.testing.assert_array_equal(kept.parts("artist", 0)[0], by_seed_one)
-    assert kept.dealing("artist", 0).revision == 1
-    dealings, impossible = kept.redeal()
+    splits = KeptSplits(with_guests, store)
+    np.testing.assert_array_equal(splits.parts("artist", 0)[0], by_seed_one)
+    assert splits.dealing("artist", 0).revision == 1
+    dealings, impossible = splits.redeal()
     assert (list(dealings), impossible) == (["artist-0"], [])
     (again,) = KeptSplits(with_guests, store).parts("artist", 0)
     assert not np.array_equal(again, by_seed_one)
@@ -233,15 +233,16 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
     songs = {f"s{i:03d}": Song(f"a{i % 50}", f"b{i % 100}", None, ["rock"]) for i in range(300)}
     free = {f"u{i:03d}": Song(f"a{i}", f"b{i}" if i % 2 else None, None, []) for i in range(80)}
     songs["s000"].recording = free["u079"].recording = "r"
-    held = catalog(songs | free)
-    side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in held.strings("song_id")]
-    index = held.table.schema.get_field_index("split_official")
-    held = Catalog(INFO, held.table.set_column(index, held.table.schema.field(index), [side]))
-    division = KeptSplits(held)
+    collection = catalog(songs | free)
+    names = collection.strings("song_id")
+    side = [PARTS[int(name[1:]) % 3] if name < "s250" or name[0] == "u" else None for name in names]
+    index = collection.table.schema.get_field_index("split_official")
+    collection = Catalog(INFO, collection.table.set_column(index, collection.table.schema.field(index), [side]))
+    division = KeptSplits(collection)
     (part,) = division.parts(regime, 0)
-    data = from_catalog(held)
-    assert {str(name)[0] for name in np.array(held.strings("song_id"))[data.rows]} == {"s"}
-    labelled, every = by_song(held, part), by_song(held, division.with_unlabelled(part, regime))
+    data = from_catalog(collection)
+    assert {str(name)[0] for name in np.array(collection.strings("song_id"))[data.rows]} == {"s"}
+    labelled, every = by_song(collection, part), by_song(collection, division.with_unlabelled(part, regime))
     assert all(labelled[name] == -1 for name in free)
     assert all(every[name] == labelled[name] for name in songs if labelled[name] >= 0)
     for name, song in free.items():
@@ -257,17 +258,17 @@ def test_unlabelled_songs_are_trained_on_where_no_test_song_is_akin(regime: str)
 
 
 def test_where_nothing_is_labelled_every_song_is_divided() -> None:
-    held = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
-    (part,) = KeptSplits(held).parts("random", 0)
+    collection = catalog({f"s{i:03d}": Song(f"a{i % 50}", None, None, []) for i in range(200)})
+    (part,) = KeptSplits(collection).parts("random", 0)
     assert np.bincount(part[::2]).tolist() == [160, 20, 20]
 
 
-def with_others(held: Catalog, others: dict[str, list[str]]) -> Catalog:
+def with_others(collection: Catalog, others: dict[str, list[str]]) -> Catalog:
     """The catalog with artists who are not named first, by song."""
-    index = held.table.schema.get_field_index("other_artist_ids")
-    field = held.table.schema.field(index)
-    column = pa.array([others.get(str(name)) for name in held.strings("song_id")], type=field.type)
-    return Catalog(held.info, held.table.set_column(index, field, column))
+    index = collection.table.schema.get_field_index("other_artist_ids")
+    field = collection.table.schema.field(index)
+    column = pa.array([others.get(str(name)) for name in collection.strings("song_id")], type=field.type)
+    return Catalog(collection.info, collection.table.set_column(index, field, column))
 
 
 @settings(max_examples=30)
@@ -301,10 +302,10 @@ def test_songs_that_share_any_artist_stand_together(seed: int, featured: int) ->
         assert shared["shared_any_artist"] == len(crossing)
 
 
-def _sides(held: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) -> dict[str, set[int]]:
+def _sides(collection: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) -> dict[str, set[int]]:
     """The parts of the regime artist that each artist's songs stand in, however the artist is named."""
     sides: dict[str, set[int]] = {}
-    for name, number in by_song(held, KeptSplits(held).parts("artist", 0)[0]).items():
+    for name, number in by_song(collection, KeptSplits(collection).parts("artist", 0)[0]).items():
         for artist in (songs[name].artist, *others.get(name, ())):
             if artist is not None:
                 sides.setdefault(artist, set()).add(number)
@@ -314,11 +315,11 @@ def _sides(held: Catalog, songs: dict[str, Song], others: dict[str, list[str]]) 
 def test_unlabelled_songs_of_a_featured_test_artist_are_not_trained_on() -> None:
     songs = {f"s{i:03d}": Song(f"a{i % 50}", None, None, ["rock"]) for i in range(200)}
     free = {f"u{i:03d}": Song(None, None, None, []) for i in range(50)}
-    held = catalog(songs | free)
-    held = with_others(held, {name: [f"a{int(name[1:])}"] for name in free})
-    division = KeptSplits(held)
+    collection = catalog(songs | free)
+    collection = with_others(collection, {name: [f"a{int(name[1:])}"] for name in free})
+    division = KeptSplits(collection)
     (part,) = division.parts("artist", 0)
-    every = by_song(held, division.with_unlabelled(part, "artist"))
+    every = by_song(collection, division.with_unlabelled(part, "artist"))
     assert all(every[f"u{i:03d}"] == every[f"s{i:03d}"] for i in range(50))
     assert len({every[name] for name in free}) == 3
 
@@ -337,8 +338,8 @@ def test_songs_that_artists_join_are_said(joined: int, capsys: pytest.CaptureFix
             KeptSplits(stored).parts("artist", 0)
     assert (line in capsys.readouterr().err) == (joined < len(songs))
     audited = audit(stored)
-    told = [*audited.regimes["artist"]["remarks"]] if joined < len(songs) else [audited.impossible["artist"]]
-    assert any(line in text and "--first-artist" in text for text in told)
+    remarks = [*audited.regimes["artist"]["remarks"]] if joined < len(songs) else [audited.impossible["artist"]]
+    assert any(line in text and "--first-artist" in text for text in remarks)
     assert not any(line in text for text in audited.regimes["random"]["remarks"])
     capsys.readouterr()
     KeptSplits(Catalog(replace(INFO, first_artist=True), stored.table)).parts("artist", 0)

@@ -80,7 +80,7 @@ def test_every_target_has_its_line_of_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"),
+    ("line", "expected"),
     [
         ("embed DATASET=mtg", "encore embed 'mtg'"),
         ("head MODE=dropedge", "encore head 'demo' --mode 'dropedge'"),
@@ -94,8 +94,8 @@ def test_every_target_has_its_line_of_help() -> None:
         ("compare MODE=gnn,song", "encore compare 'demo' --modes 'gnn,song'"),
     ],
 )
-def test_make_is_a_thin_line_over_encore(line: str, wanted: str) -> None:
-    said = subprocess.run(
+def test_make_is_a_thin_line_over_encore(line: str, expected: str) -> None:
+    output = subprocess.run(
         ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", *line.split()],
         cwd=ROOT,
         capture_output=True,
@@ -103,7 +103,7 @@ def test_make_is_a_thin_line_over_encore(line: str, wanted: str) -> None:
         check=True,
         env={key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))},
     ).stdout
-    assert re.sub(r" +", " ", said).strip().endswith(wanted)
+    assert re.sub(r" +", " ", output).strip().endswith(expected)
 
 
 def tree_paths() -> set[str]:

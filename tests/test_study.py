@@ -19,16 +19,16 @@ def test_it_compares_a_network_with_what_it_began_with(tmp_path: Path, monkeypat
         study.PLANS["musicbert"], songs=40, seeds=1, training={"steps": "2", "batch": "4", "warmup": "0"}
     )
     monkeypatch.setattr(study, "_TARGET_SONGS", 40)
-    found = study.study("musicbert", plan, tmp_path)
+    result = study.study("musicbert", plan, tmp_path)
     start, end = (tmp_path / f"musicbert-0-{state}.pt" for state in ("start", "end"))
     before, after = read_state_dict(start), read_state_dict(end)
     moved = max(float((after[key] - before[key]).abs().max()) for key in before)
     assert 0 < moved < 0.01  # two updates from there
     chance = study.controls(Store(str(tmp_path / "store")), seeds=1)
-    text = study.describe({"musicbert": found}, chance)
+    text = study.describe({"musicbert": result}, chance)
     assert max(map(len, text.splitlines())) <= 80
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["random", "one", "musicbert"]
-    assert torch.isfinite(torch.tensor(found["losses"])).all()
+    assert torch.isfinite(torch.tensor(result["losses"])).all()
 
 
 def test_a_tuned_threshold_is_that_of_the_validation_part() -> None:

@@ -158,13 +158,13 @@ def clip_dataset(
 
     stored, encoded = _encoded(store, name, backbone)
     label_names, labels = columns.labels(store.read_catalog(name))
-    chosen = encoded if rows is None else np.asarray(rows, dtype=np.int64)
-    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(labels):
-        raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {chosen.max():,} is none of them")
-    chosen = chosen[np.isin(chosen, encoded)]
+    selection = encoded if rows is None else np.asarray(rows, dtype=np.int64)
+    if len(selection) and not 0 <= selection.min() <= selection.max() < len(labels):
+        raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {selection.max():,} is none of them")
+    selection = selection[np.isin(selection, encoded)]
     used: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
     names = tuple(label for label, has in zip(label_names, used.tolist(), strict=True) if has)
-    return ClipDataset(Rows(stored), chosen, labels[chosen][:, used], names)
+    return ClipDataset(Rows(stored), selection, labels[selection][:, used], names)
 
 
 def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:
@@ -283,8 +283,8 @@ def restore(
     from store.runs import RunFolder, run_name
 
     reads_songs = registry.find("head", mode).READS_SONGS
-    wanted, layer = split_layer(backbone)
-    representation = named(str(store.find(name, wanted)), layer) if reads_songs else None
+    base, layer = split_layer(backbone)
+    representation = named(str(store.find(name, base)), layer) if reads_songs else None
     folder = RunFolder(name, representation, mode, regime, inductive, target)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)

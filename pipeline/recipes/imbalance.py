@@ -24,13 +24,13 @@ def _prepare(data: Path, work: Path) -> None:
     for tags in songs:
         for tag in tags:
             counts[tag] = counts.get(tag, 0) + 1
-    kept = [[tag for tag in tags if counts[tag] >= _LEAST] for tags in songs]
-    if not any(kept):
+    tag_lists = [[tag for tag in tags if counts[tag] >= _LEAST] for tags in songs]
+    if not any(tag_lists):
         raise RequestError(f"{data / 'ClassicHit_labels.csv'} has no column genius_tags with tags of {_LEAST} songs")
     with (work / "tags.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["song", "tags"])
-        writer.writerows([f"row-{row:06}", "|".join(tags)] for row, tags in enumerate(kept) if tags)
+        writer.writerows([f"row-{row:06}", "|".join(tags)] for row, tags in enumerate(tag_lists) if tags)
 
 
 RECIPE = Recipe(

@@ -260,7 +260,7 @@ class OpenHead:
         from stages.splits.regimes import PARTS
 
         predictor = self.predictor
-        whole = self._labels(predictor.decide(scores, self._by))[0]
+        song_answer = self._labels(predictor.decide(scores, self._by))[0]
         parts = {int(part) for part in predictor.split[song.clips]}
         return SongPrediction(
             file=song.file.name,
@@ -272,8 +272,8 @@ class OpenHead:
             clips=len(stretches),
             neighbours=None if scores.neighbours is None else int(scores.neighbours.max()),
             trust=None if scores.trust is None else float(scores.trust.mean()),
-            labels=whole[0],
-            scores=whole[1],
+            labels=song_answer[0],
+            scores=song_answer[1],
             segments=tuple(
                 Segment(start_s, duration_s, *answer)
                 for (start_s, duration_s), answer in zip(stretches, self._labels(scores.prediction), strict=True)

@@ -235,12 +235,12 @@ class Service:
         """A song to look at."""
         from stages.embed.picture import picture
 
-        drawn: dict[str, Any] = await asyncio.wrap_future(self._decoders.submit(picture, path, self.most_s))
-        return drawn
+        drawing: dict[str, Any] = await asyncio.wrap_future(self._decoders.submit(picture, path, self.most_s))
+        return drawing
 
-    async def look(self, function: Any, *arguments: Any, **named: Any) -> Any:
+    async def look(self, function: Any, *arguments: Any, **options: Any) -> Any:
         """Call what reads the whole collection, one at a time."""
-        call = self._looking.submit(function, *arguments, **named)
+        call = self._looking.submit(function, *arguments, **options)
         return await asyncio.wrap_future(call)
 
     def _look_up(self, path: Path, name: str, artist: str | None) -> tuple[Opened, Song]:

@@ -164,15 +164,15 @@ def restore_backbone(settings: Mapping[str, Any], weights: str | None, what: str
     backbone.precision = settings.get("precision", "32")
     if mark == f"{RANDOM}-{_SEED}":
         return backbone, mark
-    wanted = f"{what} was made with the weights whose SHA-256 begins with {str(mark)[:12]}"
+    message = f"{what} was made with the weights whose SHA-256 begins with {str(mark)[:12]}"
     if weights is None:
-        raise RequestError(f"{wanted}; where they lie is not known here: --weights FILE")
+        raise RequestError(f"{message}; where they lie is not known here: --weights FILE")
     path = Path(weights).expanduser()
     if not path.exists():
-        raise RequestError(f"{wanted}, and there is no {weights}; give them by --weights FILE")
+        raise RequestError(f"{message}, and there is no {weights}; give them by --weights FILE")
     actual = hash_weights(path)
     if actual != mark:
-        raise RequestError(f"{wanted}, and {weights} holds others ({actual[:12]}); give the same by --weights FILE")
+        raise RequestError(f"{message}, and {weights} holds others ({actual[:12]}); give the same by --weights FILE")
     load_weights(backbone, path)
     return backbone, mark
 

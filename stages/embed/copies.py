@@ -40,15 +40,15 @@ def join_copies(catalog: Catalog) -> Catalog:
     root = Path(catalog.info.data_root or ".")
     same = _equal_files(root, {path for clip in clips for path in clip[:2] if path is not None})
     groups = _Groups()
-    whole: dict[tuple[str, str | None], str] = {}
+    first_songs: dict[tuple[str, str | None], str] = {}
     first: dict[Clip, str] = {}
     keys = [(same.get(path, path), midi and same.get(midi, midi), start, end) for path, midi, start, end in clips]
     for key, song in zip(keys, songs, strict=True):
         groups.join(song, first.setdefault(key, song))
         if key[2:] == (None, None):
-            whole.setdefault(key[:2], song)
+            first_songs.setdefault(key[:2], song)
     for key, song in zip(keys, songs, strict=True):
-        groups.join(song, whole.get(key[:2], song))
+        groups.join(song, first_songs.get(key[:2], song))
     copies = groups.count()
     if not copies:
         return catalog

@@ -125,8 +125,8 @@ def _examined(kind: type[Backbone], path: Path, settings: Mapping[str, str]) -> 
     if not path.exists():
         return {"fits": False, "problem": f"there is no {path}"}
     try:
-        given = {**kind.settings_of(path), **settings}
-        backbone = kind(configure(kind.Config(), given, f"the backbone {kind.NAME}"))
+        values = {**kind.settings_of(path), **settings}
+        backbone = kind(configure(kind.Config(), values, f"the backbone {kind.NAME}"))
         backbone.load(path)
         backbone.to(torch.device("cpu"))
         if probe(backbone, torch.device("cpu")) is None:

@@ -200,8 +200,8 @@ class Work:
         values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
         failures: list[Failure] = []
         notes: list[Failure] = []
-        done = 0
-        while done < len(place):
+        position = 0
+        while position < len(place):
             batch, representations = next(encoded)
             rows, numbers, errors = _clips_of(backbone, batch, representations)
             values[[place[row] for row in rows]] = numbers
@@ -210,7 +210,7 @@ class Work:
             if self.strict and errors:
                 row, kind, reason = errors[0]
                 raise EncoreError(f"{self.clips.paths[row]}: {kind}: {reason}")
-            done += len(batch)
+            position += len(batch)
             advance(len(batch))
         failed = {row for row, _, _ in failures}
         self.writer.check_room(values.nbytes)
@@ -255,9 +255,9 @@ def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (
     if shards:
         writer.begin()
     with task(f"encoding {writer.dataset} by {writer.name.backbone}", total, "clips") as advance:
-        for done in run(shards, advance):
-            writer.take_over(done.index, done.values)
-            failures += done.failures
+        for result in run(shards, advance):
+            writer.take_over(result.index, result.values)
+            failures += result.failures
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
 

@@ -175,18 +175,18 @@ class _Resumed:
             )
         total = None if announced is None else announced // _MIB + 1
         with self.partial.open("ab" if have else "wb") as file, task(f"fetching {self.label}", total, "MiB") as advance:
-            done = have // _MIB
-            advance(done)
+            mebibytes = have // _MIB
+            advance(mebibytes)
             for piece in response.iter_content(_PIECE_BYTES):
                 file.write(piece)
-                advance(file.tell() // _MIB - done)
-                done = file.tell() // _MIB
-        whole = response.headers.get("Content-Range", "").rpartition("/")[2]
-        if have and whole.isdigit() and self.partial.stat().st_size != int(whole):
+                advance(file.tell() // _MIB - mebibytes)
+                mebibytes = file.tell() // _MIB
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if have and size.isdigit() and self.partial.stat().st_size != int(size):
             arrived = self.partial.stat().st_size
             self._forget()
             raise EncoreError(
-                f"{response.url}: {arrived:,} bytes came where {int(whole):,} had been announced; they were thrown "
+                f"{response.url}: {arrived:,} bytes came where {int(size):,} had been announced; they were thrown "
                 f"away, run the command again"
             )
 

@@ -57,18 +57,18 @@ def read_song(path: Path, reader: Input | None, cutting: tuple[int, float], most
     if reader is None:
         return ReadSong(artist, None, [], np.full(1, np.nan), np.full(1, np.nan))
     stretches = stretches_of(check_length(path, most_s), *cutting)
-    windows, whole, errors = [], [], []
+    windows, numbers, errors = [], [], []
     for number, (start_s, duration_s) in enumerate(stretches):
         try:
             windows.append(reader.load(Clip(clip_id="song", path=path, start_s=start_s, duration_s=duration_s)))
-            whole.append(number)
+            numbers.append(number)
         except ClipError as error:
             errors.append(error)
         except OSError as error:
             errors.append(ClipError("unreadable", error.strerror or str(error)))
     if not windows:
         raise errors[0]
-    starts, durations = np.array([stretches[number] for number in whole], dtype=np.float64).T
+    starts, durations = np.array([stretches[number] for number in numbers], dtype=np.float64).T
     return ReadSong(artist, np.concatenate(windows), [len(each) for each in windows], starts, durations)
 
 

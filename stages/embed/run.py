@@ -39,12 +39,12 @@ class Prepared:
 
     Attributes
     ----------
-    seen : `Store.catalog_mark` from before the files were looked at.
+    catalog_mark : `Store.catalog_mark` from before the files were looked at.
     weights : what the fingerprint says of the weights; None without any.
     file : the weights' file or folder; None without any, or with random ones.
     """
 
-    seen: str | None
+    catalog_mark: str | None
     files: Catalog
     backbone: Backbone
     weights: str | None
@@ -64,13 +64,13 @@ def prepare(
     # A backbone that someone named is refused before the collection is read, or generated; a default one before its
     # songs are opened.
     choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
-    seen = store.catalog_mark(options.get("name") or name)
+    catalog_mark = store.catalog_mark(options.get("name") or name)
     opened = open_catalog(name, options, store)
     choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
     files = mark_sources(opened)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
-    return Prepared(seen, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
+    return Prepared(catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,9 @@ def embed(
     prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
     files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
     check_writable(store)
-    catalog, growth = update(store, files, prepared.seen, lambda: mark_sources(open_catalog(name, options, store)))
+    catalog, growth = update(
+        store, files, prepared.catalog_mark, lambda: mark_sources(open_catalog(name, options, store))
+    )
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -174,10 +176,10 @@ def embed(
                 threads=torch.get_num_threads(),
                 run=secrets.token_hex(8),
             )
-            done = collect(writer, partial(engine.run, job), part)
+            outcome = collect(writer, partial(engine.run, job), part)
         else:
             assert device is not None
-            done = encode(
+            outcome = encode(
                 writer,
                 catalog,
                 backbone,
@@ -187,7 +189,7 @@ def embed(
                 strict=strict,
                 part=part,
             )
-        encoded, complete = done.clips, done.complete
+        encoded, complete = outcome.clips, outcome.complete
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)

@@ -54,12 +54,12 @@ def scan(root: Path, paths: Sequence[str], *, follow_links: bool) -> list[Song]:
     file = _cache_file(root)
     cache = _read(file)
     begun = time.time_ns()
-    kept: dict[str, tuple[State, Song]] = {}
+    entries: dict[str, tuple[State, Song]] = {}
     states = [_state(root, path, follow_links=follow_links) for path in paths]
     unread = []
     for path, state in zip(paths, states, strict=True):
         if state is not None and path in cache and cache[path][0] == state:
-            kept[path] = cache[path]
+            entries[path] = cache[path]
         else:
             unread.append((path, state))
     with task("reading tags", len(unread), "files") as advance:
@@ -73,10 +73,10 @@ def scan(root: Path, paths: Sequence[str], *, follow_links: bool) -> list[Song]:
             songs = dict(zip((path for path, _ in unread), pool.map(read, unread), strict=True))
     for path, state in unread:
         if state is not None and songs[path].mark is not None and begun - max(state[1:]) > _FRESH_NS:
-            kept[path] = state, songs[path]
-    if unread or len(kept) != len(cache):
-        _write(file, kept)
-    return [songs[path] if path in songs else kept[path][1] for path in paths]
+            entries[path] = state, songs[path]
+    if unread or len(entries) != len(cache):
+        _write(file, entries)
+    return [songs[path] if path in songs else entries[path][1] for path in paths]
 
 
 def _state(root: Path, path: str, *, follow_links: bool) -> State | None:

@@ -87,10 +87,10 @@ def find_songs(
         raise RequestError("name the files, or folders of files, to be judged")
     songs: dict[Path, SongFile] = {}
     for name in files:
-        given = Path(name).expanduser()
-        if not name or not given.exists():
+        root = Path(name).expanduser()
+        if not name or not root.exists():
             raise RequestError(f"there is no file or folder {name or repr(name)}")
-        for path in _under(given, kind) if given.is_dir() else [given]:
+        for path in _under(root, kind) if root.is_dir() else [root]:
             song = SongFile(path.absolute(), str(path), artist)
             songs.setdefault(song.path, song)
     return [song if artist is not None else replace(song, artist=read_artist(song.path)) for song in songs.values()]
@@ -284,17 +284,17 @@ def encode_songs(
     workers = 0 if len(clips) <= _FEW else default_workers(device)
     values, failed = encode_unstored(clips, backbone, device=device, batch=_BATCH, workers=workers)
     song = np.array(readable)[np.array(clips.strings("song_id"), dtype=np.int64)]
-    kept = np.ones(len(clips), dtype=bool)
-    kept[[row for row, _, _ in failed]] = False
+    mask = np.ones(len(clips), dtype=bool)
+    mask[[row for row, _, _ in failed]] = False
     failures: dict[int, str] = {}
     for row, why, reason in failed:
         failures.setdefault(int(song[row]), f"{why}: {reason}")
-    without = {number: why for number, why in failures.items() if number not in set(song[kept].tolist())}
+    without = {number: why for number, why in failures.items() if number not in set(song[mask].tolist())}
     if len(without) < len(failures):
         note(f"{plural(len(failed), 'clip')} could not be encoded; the songs are judged by their other clips")
     start_s, duration_s = (clips.column(name).to_numpy() for name in ("start_s", "duration_s"))
     return EncodedSongs(
-        values[kept], song[kept], start_s[kept], duration_s[kept], dict(sorted({**others, **without}.items()))
+        values[mask], song[mask], start_s[mask], duration_s[mask], dict(sorted({**others, **without}.items()))
     )
 
 
@@ -325,8 +325,8 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
     answers = []
     for number, song in enumerate(songs):
         own = np.flatnonzero(owner == number)
-        whole = np.array([row not in reasons for row in own.tolist()])
-        failures = {} if whole.any() else {0: reasons[int(own[0])]}
-        clips = np.zeros(int(whole.sum()), dtype=np.int64)
-        answers.append(EncodedSongs(values[own[whole]], clips, song.start_s[whole], song.duration_s[whole], failures))
+        mask = np.array([row not in reasons for row in own.tolist()])
+        failures = {} if mask.any() else {0: reasons[int(own[0])]}
+        clips = np.zeros(int(mask.sum()), dtype=np.int64)
+        answers.append(EncodedSongs(values[own[mask]], clips, song.start_s[mask], song.duration_s[mask], failures))
     return answers

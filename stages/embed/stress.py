@@ -77,15 +77,15 @@ def open_subject(
     check_writable(store)
     catalog = store.read_catalog(dataset)
     beside = check_name(f"{dataset}{_BESIDE}")
-    seen = store.catalog_mark(beside)
-    before = set() if seen is None else set(store.read_catalog(beside).live().strings("clip_id"))
-    chosen = np.zeros(len(catalog), dtype=bool)
-    chosen[list(rows)] = True
-    chosen |= np.array([clip in before for clip in catalog.strings("clip_id")]) & ~catalog.retired()
+    mark = store.catalog_mark(beside)
+    before = set() if mark is None else set(store.read_catalog(beside).live().strings("clip_id"))
+    selection = np.zeros(len(catalog), dtype=bool)
+    selection[list(rows)] = True
+    selection |= np.array([clip in before for clip in catalog.strings("clip_id")]) & ~catalog.retired()
     info = replace(catalog.info, name=beside, title=f"{catalog.info.title}: deformed clips")
-    current = Catalog(info, catalog.table.take(pa.array(np.flatnonzero(chosen))).combine_chunks())
-    clips, _ = update(store, current, seen, lambda: current)
-    of_clip = {clip: row for row, clip in enumerate(catalog.strings("clip_id")) if chosen[row]}
+    current = Catalog(info, catalog.table.take(pa.array(np.flatnonzero(selection))).combine_chunks())
+    clips, _ = update(store, current, mark, lambda: current)
+    of_clip = {clip: row for row, clip in enumerate(catalog.strings("clip_id")) if selection[row]}
     live = clips.live().strings("clip_id")
     return Subject(
         store=store,

@@ -88,9 +88,9 @@ def train(
     fabric.launch()
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         files = CheckpointFiles(out, dict(about))
-        done = files.finished()
-        if done is not None:
-            return Trained(done["log"], done["best_epoch"], resumed=len(done["log"]), unread=0)
+        result = files.finished()
+        if result is not None:
+            return Trained(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
         run = _Run(fabric, objective, clips, train_rows, validation_rows, carried, settings, workers)
         with torch.enable_grad():
             return run.to_the_end(backbone, files)

@@ -137,7 +137,7 @@ def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) 
 def near(store: Store, name: str, backbone: str | None, cosine: float | None) -> dict[str, Any]:
     """`near_copies` of a stored representation, in the splits of seed 0 that this collection can have."""
     names = [str(representation) for representation in store.complete(name)]
-    data = load(store, name, backbone or default_backbone(store, name, names), held=False)
+    data = load(store, name, backbone or default_backbone(store, name, names), in_memory=False)
     splits, _ = _splits(data)
     return near_copies(data, splits, COSINE if cosine is None else cosine)
 
@@ -205,7 +205,7 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
         return {"test_with_neighbour": None, "test_with_training_neighbour": None}
     known = artist >= 0
     artists = int(artist.max(initial=-1)) + 1
-    every, train = (np.bincount(artist[known & chosen], minlength=artists) for chosen in (part > -2, part == 0))
+    every, train = (np.bincount(artist[known & mask], minlength=artists) for mask in (part > -2, part == 0))
     of_tests = artist[known & tested]
     return {
         "test_with_neighbour": float((every[of_tests] > 1).sum() / tested.sum()),

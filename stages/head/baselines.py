@@ -127,10 +127,10 @@ def _run(
 ) -> tuple[dict[str, float], float]:
     """The test metrics with the best setting, and the seconds that all settings took."""
     started = time.perf_counter()
-    train, whole = features(data, split, inputs, seed, inductive)
+    train, matrix = features(data, split, inputs, seed, inductive)
     best: tuple[float, dict[str, float]] = -1.0, {}
     for setting in classifier.settings:
-        score = _scores(data, split, classifier, setting, train, whole)
+        score = _scores(data, split, classifier, setting, train, matrix)
         validation = split == 1
         threshold = data.task.thresholds(settings.threshold, data.labels[validation], score[validation])
         prediction: Prediction = data.task.decide(score, threshold)
@@ -154,18 +154,18 @@ def features(
         mean, square = graph.mean(x.double()), graph.mean(x.double().square())
         deviation = (square - mean.square()).clamp(min=0).sqrt()
         parts += [mean.numpy(), deviation.numpy(), np.log1p(graph.degree.numpy())[:, None]]
-    whole = np.concatenate(parts, axis=1)
+    matrix = np.concatenate(parts, axis=1)
     if inputs != "labels":
-        return whole[train], whole
+        return matrix[train], matrix
     counts, songs = others_labels(data.masked(split), split)
     hidden = np.random.default_rng(seed).random(len(data.artist_ids) + 1)[data.artist] < 0.5  # the last is unknown
-    shown = np.where(hidden, 0, 1)
+    mask = np.where(hidden, 0, 1)
     prior = data.task.prior(data.labels[train])
     both = []
-    for factor in (shown, np.ones_like(shown)):
+    for factor in (mask, np.ones_like(mask)):
         known = songs * factor
         share = (counts * factor[:, None] + prior) / (known + 1)[:, None]
-        both.append(np.concatenate([whole, share, np.log1p(known)[:, None]], axis=1))
+        both.append(np.concatenate([matrix, share, np.log1p(known)[:, None]], axis=1))
     return both[0][train], both[1]
 
 
@@ -183,24 +183,24 @@ def others_labels(data: Collection, split: Split) -> tuple[NDArray[np.float64], 
 
 
 def _scores(
-    data: Collection, split: Split, classifier: Classifier, setting: float, train: Features, whole: Features
+    data: Collection, split: Split, classifier: Classifier, setting: float, train: Features, matrix: Features
 ) -> NDArray[np.float32]:
     """[clips, labels] in [0, 1]."""
     truth = data.labels[split == 0]
-    score = np.tile(data.task.prior(truth).astype(np.float32), (len(whole), 1))
+    score = np.tile(data.task.prior(truth).astype(np.float32), (len(matrix), 1))
     if data.task.HAS_THRESHOLDS:
         mixed = truth.any(axis=0) & ~truth.all(axis=0)
         for label in np.flatnonzero(mixed):
-            score[:, label] = _fitted(classifier, setting, train, truth[:, label], whole)[:, -1]
+            score[:, label] = _fitted(classifier, setting, train, truth[:, label], matrix)[:, -1]
     elif (truth.sum(axis=0) > 0).sum() > 1:
         classes = np.flatnonzero(truth.any(axis=0))
         score[:] = 0
-        score[:, classes] = _fitted(classifier, setting, train, truth.argmax(axis=1), whole)
+        score[:, classes] = _fitted(classifier, setting, train, truth.argmax(axis=1), matrix)
     return score
 
 
 def _fitted(
-    classifier: Classifier, setting: float, train: Features, truth: NDArray[Any], whole: Features
+    classifier: Classifier, setting: float, train: Features, truth: NDArray[Any], matrix: Features
 ) -> NDArray[np.float64]:
     """[clips, classes] probabilities, or what a machine without them has: how far a clip lies from the border."""
     from scipy.special import expit, softmax
@@ -213,7 +213,7 @@ def _fitted(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train, truth)
     if hasattr(model, "predict_proba"):
-        probability: NDArray[np.float64] = model.predict_proba(whole)
+        probability: NDArray[np.float64] = model.predict_proba(matrix)
         return probability
-    margin = model.decision_function(whole)
+    margin = model.decision_function(matrix)
     return np.stack([expit(-margin), expit(margin)], axis=1) if margin.ndim == 1 else softmax(margin, axis=1)

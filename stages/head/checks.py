@@ -40,17 +40,17 @@ def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) ->
             note(f"{plural(count, 'clip')} left out: {reason}{see if reason == 'failed' else ''}")
     if data.x is not None:
         note_silent(silent(data.x), data)
-    chosen = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
-    lost = [head for head in configs if head not in chosen]
+    heads = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
+    lost = [head for head in configs if head not in heads]
     if lost:
         verb, verbs = ("needs", "is left out") if len(lost) == 1 else ("need", "are left out")
-        if not chosen:
+        if not heads:
             raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
         note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
-    notes = [text for head in chosen for key, text in head.notes(data, configs[head]).items() if key in changes]
+    notes = [text for head in heads for key, text in head.notes(data, configs[head]).items() if key in changes]
     for text in dict.fromkeys(notes):
         note(text)
-    return chosen
+    return heads
 
 
 def _check_labels(data: Collection, changes: Mapping[str, str]) -> None:

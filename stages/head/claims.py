@@ -261,8 +261,8 @@ def _slope(regime: str, findings: Sequence[Finding]) -> Finding:
         return _of_all(regime, None, None, why)
     gains = np.stack([finding.resampled for finding in known if finding.resampled is not None])
     figure = float(_slopes(x[:, None], np.array([[finding.figure] for finding in known], dtype=np.float64))[0])
-    drawn = np.random.default_rng(0).integers(len(known), size=gains.shape)
-    slopes = _slopes(x[drawn], np.take_along_axis(gains, drawn, axis=0))
+    draws = np.random.default_rng(0).integers(len(known), size=gains.shape)
+    slopes = _slopes(x[draws], np.take_along_axis(gains, draws, axis=0))
     return _of_all(regime, figure, slopes[np.isfinite(slopes)])
 
 

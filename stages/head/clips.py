@@ -40,7 +40,7 @@ class ClipDataset(Dataset[Example]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
         """A batch at once, which is how PyTorch's ``DataLoader`` asks."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        vectors = torch.from_numpy(self.reader.take(self.rows[chosen]).astype(np.float32, copy=False))
-        targets = torch.from_numpy(self._targets[chosen].astype(np.float32))
+        clips = np.asarray(indices, dtype=np.int64)
+        vectors = torch.from_numpy(self.reader.take(self.rows[clips]).astype(np.float32, copy=False))
+        targets = torch.from_numpy(self._targets[clips].astype(np.float32))
         return list(zip(vectors, targets, strict=True))

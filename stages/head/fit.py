@@ -83,15 +83,15 @@ def fit(
     networks: list[training.Trained] = []
     tuned: Mapping[str, Any] = {}
     if issubclass(head, TrainedHead):
-        chosen, networks = _tuned(head, collection, split, config, settings, seed, device, stretches, checkpoint, fixed)
-        settings, tuned = chosen.settings, chosen.values
+        choice, networks = _tuned(head, collection, split, config, settings, seed, device, stretches, checkpoint, fixed)
+        settings, tuned = choice.settings, choice.values
         advance(settings.epochs if networks else 0)
         for member in range(1 if networks else 0, settings.members):
             trained = training.train(
                 head,
                 collection,
                 split,
-                chosen.config,
+                choice.config,
                 settings,
                 seed=network_seed(seed, member),
                 device=device,
@@ -144,8 +144,8 @@ def _tuned(
         stretches=stretches,
         checkpoint=checkpoint(settings.members) if checkpoint else None,
     )
-    chosen = choose(head, stretches, split, tried, epochs=len(plain.history), seed=seed, device=device)
-    return chosen, [plain, *plain.others] if chosen is tried[0] else []
+    choice = choose(head, stretches, split, tried, epochs=len(plain.history), seed=seed, device=device)
+    return choice, [plain, *plain.others] if choice is tried[0] else []
 
 
 def count(head: type[Head], collection: Collection, split: Split, config: Any) -> tuple[dict[str, Prediction], Spec]:

@@ -62,41 +62,43 @@ def map_of(store: Store, data: Collection, seed: int = SEED) -> Map:
         raise ValueError("this collection was loaded without representations")
     file = f"{data.info.name}/{data.backbone}/map.parquet"
     mark = _mark(data, seed)
-    kept = _read(store, file, mark)
-    if kept is not None:
-        return kept
-    chosen = _sample(len(data), MOST_CLIPS, seed)
-    note(f"drawing the map of {plural(len(chosen), 'clip')} of {data.backbone}, once")
-    rows = data.rows[chosen]
+    cache = _read(store, file, mark)
+    if cache is not None:
+        return cache
+    sample = _sample(len(data), MOST_CLIPS, seed)
+    note(f"drawing the map of {plural(len(sample), 'clip')} of {data.backbone}, once")
+    rows = data.rows[sample]
     x = _reduced(data.stored.read(rows))
     place, how = layout(x, seed)
     sampled = (
-        "" if len(chosen) == len(data) else f" of {plural(len(chosen), 'clip')} drawn at random from {len(data):,}"
+        "" if len(sample) == len(data) else f" of {plural(len(sample), 'clip')} drawn at random from {len(data):,}"
     )
     order = np.argsort(rows)
-    made = Map(rows[order], place[order], f"{how}{sampled}; seed {seed}")
-    _write(store, file, mark, made)
-    return made
+    result = Map(rows[order], place[order], f"{how}{sampled}; seed {seed}")
+    _write(store, file, mark, result)
+    return result
 
 
 def layout(x: Floats, seed: int = SEED, landmarks: int = LANDMARKS) -> tuple[Floats, str]:
     """[points, 2] where points ``x`` [points, dim] lie, each axis in [0, 1], and in words how they were laid out."""
     from sklearn.manifold import TSNE
 
-    drawn = _sample(len(x), landmarks, seed)
-    if len(drawn) < 4:
+    sample = _sample(len(x), landmarks, seed)
+    if len(sample) < 4:
         place = np.stack([np.arange(len(x)), np.zeros(len(x))], axis=1).astype(np.float32)
         return _unit(place), "too few clips for t-SNE: side by side"
-    chosen = x[drawn]
-    tsne = TSNE(perplexity=min(30.0, (len(drawn) - 1) / 3), init=_start(chosen), random_state=seed, method="barnes_hut")
+    points = x[sample]
+    tsne = TSNE(
+        perplexity=min(30.0, (len(sample) - 1) / 3), init=_start(points), random_state=seed, method="barnes_hut"
+    )
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # clips that are all alike have no spread to divide by
         warnings.simplefilter("ignore")
-        place = tsne.fit_transform(chosen).astype(np.float32)
+        place = tsne.fit_transform(points).astype(np.float32)
     place = np.nan_to_num(place)
-    if len(drawn) == len(x):
+    if len(sample) == len(x):
         return _unit(place), "t-SNE"
-    how = f"t-SNE of {plural(len(drawn), 'clip')} drawn at random, the others between their {NEAREST} nearest of these"
-    return _unit(_between(x, chosen, place)), how
+    how = f"t-SNE of {plural(len(sample), 'clip')} drawn at random, the others between their {NEAREST} nearest of these"
+    return _unit(_between(x, points, place)), how
 
 
 def _start(x: Floats) -> Floats:
@@ -173,12 +175,12 @@ def _read(store: Store, file: str, mark: str) -> Map | None:
     return Map(table.column("row").to_numpy().astype(np.int64), place, metadata.get(b"method", b"").decode())
 
 
-def _write(store: Store, file: str, mark: str, made: Map) -> None:
+def _write(store: Store, file: str, mark: str, picture: Map) -> None:
     """Keep a map; a store that cannot be written does without."""
     import pyarrow as pa
 
-    table = pa.table({"row": made.rows, "x": made.place[:, 0], "y": made.place[:, 1]})
+    table = pa.table({"row": picture.rows, "x": picture.place[:, 0], "y": picture.place[:, 1]})
     try:
-        store.write_table(file, table.replace_schema_metadata({"mark": mark, "method": made.method}))
+        store.write_table(file, table.replace_schema_metadata({"mark": mark, "method": picture.method}))
     except StoreError as error:
         note(f"the map is not kept: {error}")

@@ -38,7 +38,7 @@ def open_collection(
     changes: Mapping[str, str],
     *,
     target: str | None = None,
-    held: bool = True,
+    in_memory: bool = True,
 ) -> tuple[Collection, Settings, Configs]:
     """A stored collection with what the heads read of it, and the settings of their training and of each of them.
 
@@ -46,23 +46,29 @@ def open_collection(
     ----------
     changes : the settings that differ from those of the backbone, as text.
     target : the numeric target that heads learn; None for the labels.
-    held : whether representations are read into memory at once.
+    in_memory : whether representations are read into memory at once.
     """
     resolve(heads, changes)  # refuses wrong settings before anything large is read
-    data = _load(store, dataset, backbone, heads, target, held=held)
+    data = _load(store, dataset, backbone, heads, target, in_memory=in_memory)
     # The representation's own name tells the backbone: the request may name none, or a part of it.
     preset = settings_for(dataset, (data.backbone or "").rpartition("-")[0])
     return data, *resolve(heads, changes, preset)
 
 
 def _load(
-    store: Store, dataset: str, backbone: str | None, heads: Sequence[type[Head]], target: str | None, *, held: bool
+    store: Store,
+    dataset: str,
+    backbone: str | None,
+    heads: Sequence[type[Head]],
+    target: str | None,
+    *,
+    in_memory: bool,
 ) -> Collection:
     if any(head.READS_SONGS for head in heads):
         stored = [str(name) for name in store.complete(dataset)]
         name, layer = split_layer(backbone)
         representation = layers.named(name or default_backbone(store, dataset, stored), layer)
-        return load(store, dataset, representation, target=target, held=held)
+        return load(store, dataset, representation, target=target, in_memory=in_memory)
     return from_catalog(store.read_catalog(dataset), store, target=target)
 
 
@@ -85,7 +91,7 @@ def from_catalog(
 
 
 def load(
-    store: Store, dataset: str, backbone: str | None, *, target: str | None = None, held: bool = True
+    store: Store, dataset: str, backbone: str | None, *, target: str | None = None, in_memory: bool = True
 ) -> Collection:
     """The clips of a stored collection with their representations, one vector a clip.
 
@@ -93,7 +99,7 @@ def load(
     ----------
     backbone : may end in the layer to read (``mert@7``, ``mert@mix``); see `stages.head.layers`.
     target : the numeric target that is asked for; None for the labels.
-    held : whether these are read into memory at once; else `Collection.take` reads some of them.
+    in_memory : whether these are read into memory at once; else `Collection.take` reads some of them.
 
     Raises
     ------
@@ -103,8 +109,8 @@ def load(
         where what is there does not hold what it should.
     """
     catalog = store.read_catalog(dataset)
-    wanted, layer = split_layer(backbone)
-    representations = Representations(store, catalog, store.find(dataset, wanted))
+    base, layer = split_layer(backbone)
+    representations = Representations(store, catalog, store.find(dataset, base))
     name = str(representations.name)
     layer = layers.choose(name, representations.shape, layer)
     stored = Stored(representations, _read_as(layer))
@@ -118,7 +124,7 @@ def load(
         collection.left_out["failed"] -= late
     trained_on, regime = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
     collection = replace(collection, stored=stored, trained_on=trained_on, trained_in=regime)
-    return collection.held() if held else collection
+    return collection.held() if in_memory else collection
 
 
 def _read_as(layer: str | None) -> int | Literal["mean"] | None:

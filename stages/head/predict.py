@@ -95,7 +95,7 @@ class Predictor:
         if folder.representation is None:
             self.collection = from_catalog(store.read_catalog(folder.dataset), store, target=folder.target)
         else:
-            self.collection = load(store, folder.dataset, folder.representation, target=folder.target, held=False)
+            self.collection = load(store, folder.dataset, folder.representation, target=folder.target, in_memory=False)
         self.split = self._split(record.regime, record.seed, record.fold, record.catalog)
         self._rows = len(store.read_catalog(folder.dataset))
 
@@ -135,8 +135,8 @@ class Predictor:
         if self.head.head_type.NEEDS_COLLECTION:
             part = np.arange(len(stored))
         else:
-            asked = {artist for artist in clips.artists if artist is not None}
-            numbers = [number for number, artist in enumerate(stored.artist_ids) if artist in asked]
+            artists = {artist for artist in clips.artists if artist is not None}
+            numbers = [number for number, artist in enumerate(stored.artist_ids) if artist in artists]
             part = np.flatnonzero(np.isin(stored.artist, numbers))
         known = clips.same >= 0
         part = part[~np.isin(stored.song[part], stored.song[clips.same[known]])]
@@ -180,7 +180,7 @@ class Predictor:
         return ClipScores(prediction, neighbours, self.head.trust(collection, split, self.device))
 
 
-def _join(stored: Collection, new: NewClips, whole: Collection, first_row: int) -> Collection:
+def _join(stored: Collection, new: NewClips, collection: Collection, first_row: int) -> Collection:
     """Some stored clips of the whole collection and new ones behind them; songs that are new carry no labels."""
     count = len(new.artists)
     if stored.x is not None and (new.x is None or new.x.shape[1:] != stored.x.shape[1:]):
@@ -192,8 +192,8 @@ def _join(stored: Collection, new: NewClips, whole: Collection, first_row: int) 
     artists = np.array([-1 if artist is None else number[artist] for artist in new.artists], dtype=np.int64)
     unknown = np.full(count, -1, dtype=np.int64)
     known = new.same >= 0
-    labels = whole.labels[new.same] & known[:, None]
-    song = np.where(known, whole.song[new.same], whole.song.max(initial=-1) + 1 + new.songs)
+    labels = collection.labels[new.same] & known[:, None]
+    song = np.where(known, collection.song[new.same], collection.song.max(initial=-1) + 1 + new.songs)
 
     def behind(values: NDArray[Any] | None, more: NDArray[Any]) -> NDArray[Any] | None:
         return None if values is None else np.concatenate([values, more.astype(values.dtype)])
@@ -202,8 +202,8 @@ def _join(stored: Collection, new: NewClips, whole: Collection, first_row: int) 
         "rows": behind(stored.rows, first_row + np.arange(count)),
         "labels": behind(stored.labels, labels),
         "numbers": None
-        if whole.numbers is None
-        else behind(stored.numbers, np.where(known, whole.numbers[new.same], 0)),
+        if collection.numbers is None
+        else behind(stored.numbers, np.where(known, collection.numbers[new.same], 0)),
         "song": behind(stored.song, song),
         "album": behind(stored.album, unknown),
         "artist": behind(stored.artist, artists),

@@ -39,19 +39,19 @@ def bits(stream: int | Tensor, number: int | Tensor) -> Tensor:
     return state.bitwise_xor_((state >> 31).bitwise_and_(2**33 - 1))
 
 
-def uniform(drawn: Tensor) -> Tensor:
+def uniform(words: Tensor) -> Tensor:
     """The upper 53 bits as float64 in [0, 1)."""
-    return (drawn >> 11).bitwise_and_(2**53 - 1).double() * 2.0**-53
+    return (words >> 11).bitwise_and_(2**53 - 1).double() * 2.0**-53
 
 
-def normal(drawn: Tensor) -> Tensor:
+def normal(words: Tensor) -> Tensor:
     """Standard normals as float64: the distribution inverted at `uniform`."""
-    numbers: Tensor = torch.special.ndtri(uniform(drawn).clamp(min=2.0**-54))
+    numbers: Tensor = torch.special.ndtri(uniform(words).clamp(min=2.0**-54))
     return numbers
 
 
-def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:
-    """How many of ``n`` [batch] come, each with probability ``p``: the distribution inverted at ``drawn``, to 2^-48."""
+def binomial(n: Tensor, p: float, words: Tensor) -> Tensor:
+    """How many of ``n`` [batch] come, each with probability ``p``: the distribution inverted at ``words``, to 2^-48."""
     import numpy as np
     from scipy.special import bdtr
 
@@ -62,7 +62,7 @@ def binomial(n: Tensor, p: float, drawn: Tensor) -> Tensor:
     come = np.arange(len(owner)) - begin[owner]
     # One table of all n, each distribution 2^48 above the one before; integers, so that its place changes nothing.
     table = torch.from_numpy((owner << 48) + np.floor(bdtr(come, counts[owner] - 1, p) * 2.0**48).astype(np.int64))
-    place = torch.searchsorted(table.to(n.device), (row << 48) + (drawn >> 16).bitwise_and_(2**48 - 1), right=True)
+    place = torch.searchsorted(table.to(n.device), (row << 48) + (words >> 16).bitwise_and_(2**48 - 1), right=True)
     return place - torch.from_numpy(begin).to(n.device)[row]
 
 

@@ -189,8 +189,8 @@ def report(
 def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
     """The k-fold versions of a regime that there are runs of, those of the fewest folds first."""
     folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
-    found = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
-    return sorted(found, key=lambda name: (len(name), name))
+    regimes = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
+    return sorted(regimes, key=lambda name: (len(name), name))
 
 
 def report_on(tested: Tested) -> Report:
@@ -359,8 +359,8 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
     others: dict[Mode, dict[str, Any]] = {}
     for name in dict.fromkeys(name for values in trained.values() for name in values if name != "inductive"):
         by_mode = {mode: values[name] for mode, values in trained.items() if name in values}
-        shown = [repr(value) for value in by_mode.values()]
-        usual = max(dict.fromkeys(shown), key=shown.count, default=None)
+        texts = [repr(value) for value in by_mode.values()]
+        usual = max(dict.fromkeys(texts), key=texts.count, default=None)
         for mode, value in by_mode.items():
             if repr(value) != usual:
                 others.setdefault(mode, {})[name] = value
@@ -372,9 +372,9 @@ def representation_of(store: Store, dataset: str, backbone: str | None) -> str |
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)
     name = name or default_backbone(store, dataset, [each for each in names if layer in (None, split_layer(each)[1])])
-    chosen = match(names, named(name, layer))
-    if len(chosen) > 1:
-        raise RequestError(f"{dataset} has runs of {', '.join(chosen)}; name one by --backbone (and --layer)")
-    if backbone is not None and not chosen:
+    matches = match(names, named(name, layer))
+    if len(matches) > 1:
+        raise RequestError(f"{dataset} has runs of {', '.join(matches)}; name one by --backbone (and --layer)")
+    if backbone is not None and not matches:
         raise RequestError(f"{dataset} has no runs of {backbone!r}; have: {', '.join(names) or 'none'}")
-    return chosen[0] if chosen else None
+    return matches[0] if matches else None

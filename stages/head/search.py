@@ -166,9 +166,9 @@ def _suggest(trial: Trial, name: str, search: Search, default: Any) -> Any:
             return trial.suggest_float(name, default / factor, default * factor, log=True)
 
 
-def _tried(drawn: Mapping[str, Any]) -> dict[str, Any]:
+def _tried(values: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of two digits, as a person would set them: what is tried is what is printed."""
-    return {name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in drawn.items()}
+    return {name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _identity(head: type[TrainedHead], data: Collection, part: Split, base: _Base, defaults: Mapping[str, Any]) -> str:

@@ -41,18 +41,18 @@ class Stored:
         """[rows, dim] float32 of some catalog rows, which lie in few runs; FormatError for one that is not finite."""
         order = np.argsort(rows, kind="stable")
         runs = np.split(order, np.flatnonzero(np.diff(rows[order]) > _GAP) + 1)
-        whole = len(runs) == 1 and len(rows) > 0 and bool((np.diff(rows) == 1).all())
-        x = self._read(int(rows[0]), int(rows[-1]) + 1) if whole else torch.empty(len(rows), self.dim)
-        for run in () if whole or not len(rows) else runs:
+        is_one_run = len(runs) == 1 and len(rows) > 0 and bool((np.diff(rows) == 1).all())
+        x = self._read(int(rows[0]), int(rows[-1]) + 1) if is_one_run else torch.empty(len(rows), self.dim)
+        for run in () if is_one_run or not len(rows) else runs:
             first = int(rows[run[0]])
             block = self._read(first, int(rows[run[-1]]) + 1)
             x[torch.from_numpy(run)] = block[torch.from_numpy(rows[run] - first)]
         # What is not finite makes their sum so; a fiftieth of the time that looking at each number takes.
         if not x.sum().isfinite() and not (finite := torch.isfinite(x).all(dim=1)).all():
-            row, held = int(rows[int((~finite).nonzero()[0])]), self.representations
+            row, source = int(rows[int((~finite).nonzero()[0])]), self.representations
             raise FormatError(
-                f"{held.dataset}/{held.name} holds numbers that are not finite, first in catalog row {row}; "
-                f"check it: encore store verify {held.dataset}"
+                f"{source.dataset}/{source.name} holds numbers that are not finite, first in catalog row {row}; "
+                f"check it: encore store verify {source.dataset}"
             )
         return x
 

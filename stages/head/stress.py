@@ -89,15 +89,15 @@ class Subjects:
         place = np.full(int(max(rows.max(), self.collection.rows.max())) + 1, -1, dtype=np.int64)
         place[rows[encoded]] = np.flatnonzero(encoded)
         deformed = layers.read(values, split_layer(self.tested.representation)[1])
-        kept = [place[self.collection.rows[places]] >= 0 for places in self.tested.clips]
-        if not any(some.any() for some in kept):
+        masks = [place[self.collection.rows[places]] >= 0 for places in self.tested.clips]
+        if not any(some.any() for some in masks):
             raise RequestError("none of the deformed clips could be encoded")
-        clips = np.concatenate([places[some] for places, some in zip(self.tested.clips, kept, strict=True)])
+        clips = np.concatenate([places[some] for places, some in zip(self.tested.clips, masks, strict=True)])
         truth, artist = self.collection.truth[clips], self.collection.artist[clips]
         scores = {}
         for mode in self.modes:
             chosen = [[], []]  # type: ignore[var-annotated]
-            for number, (places, some) in enumerate(zip(self.tested.clips, kept, strict=True)):
+            for number, (places, some) in enumerate(zip(self.tested.clips, masks, strict=True)):
                 tested = places[some]
                 x = deformed[place[self.collection.rows[tested]]]
                 chosen[0].append(self.tested.runs[mode][number].chosen[some])

@@ -91,7 +91,7 @@ def train_heads(
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     if baselines and target is not None:
         raise RequestError("--baselines are classifiers, and --target asks for a number; leave out one of them")
-    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, held=False)
+    data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, in_memory=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
     heads = trainable(data, configs, changes)
@@ -267,11 +267,11 @@ class _Command:
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
-        done = journal.done(target, name)
-        if done is not None:
-            advance(self.settings.epochs * self.settings.members if done.settings else 0)
+        record = journal.done(target, name)
+        if record is not None:
+            advance(self.settings.epochs * self.settings.members if record.settings else 0)
             stored = read_run(self.store, target, name) if journal.writes else None
-            return [(done, None if stored is None else self._tally(split, stored.chosen))]
+            return [(record, None if stored is None else self._tally(split, stored.chosen))]
         checkpoint = partial(journal.checkpoint, target, name)
         rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
         runs: list[_Run] = [

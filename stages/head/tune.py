@@ -61,8 +61,8 @@ def candidates(head: type[TrainedHead], config: Any, settings: Settings, fixed: 
                 values = search.values
             if values and field.name not in fixed:
                 space[field.name] = list(dict.fromkeys((getattr(part, field.name), *values)))
-    drawn = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    return [Candidate(_changed(config, values), _changed(settings, values), values) for values in drawn]
+    grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    return [Candidate(_changed(config, values), _changed(settings, values), values) for values in grid]
 
 
 def _changed(part: Any, values: dict[str, Any]) -> Any:

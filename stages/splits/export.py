@@ -44,7 +44,7 @@ def export_splits(
     odd = next((song for song in ids[rows] if set(song) & set("\t\r\n")), None)
     if odd is not None:
         raise RequestError(f"the song id {odd!r} holds a tab or a line break, and a plain table cannot hold that")
-    written: list[Path] = []
+    paths: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for regime in regimes or REGIMES:
@@ -62,7 +62,7 @@ def export_splits(
                     songs = zip(ids[rows].tolist(), part[rows].tolist(), strict=True)
                     lines = [f"{song}\t{PARTS[which]}\n" for song, which in songs if which >= 0]
                     path.write_text("".join(["song_id\tsplit\n", *lines]), encoding="utf-8")
-                    written.append(path)
+                    paths.append(path)
     except OSError as error:
         raise StoreError(f"the splits cannot be written to {folder}: {error}") from error
-    return written
+    return paths

@@ -86,14 +86,14 @@ class KeptSplits:
             raise ValueError("splits that are not kept in a store are dealt anew each time")
         name = self.catalog.info.name
         with self.store.lock(name):
-            seen = splits_mark(self.store, name)
+            mark = splits_mark(self.store, name)
             before = read_dealings(self.store, name)
             if not before:
                 raise RequestError(f"no split of {name} is kept yet; the first encore embed or head deals them")
             names = [column.rpartition("-") for column in before]
             splits = [(regime, int(seed)) for regime, _, seed in names if seed.isdecimal()]
             _, parts, _ = self._dealt(splits, {}, possible_only=True)
-            after = keep_splits(self.store, name, self._songs, parts, seen, revision=REVISION, anew=True)
+            after = keep_splits(self.store, name, self._songs, parts, mark, revision=REVISION, anew=True)
         self._dealings.update(after)
         return after, [column for column in before if column not in after]
 
@@ -131,8 +131,8 @@ class KeptSplits:
         """[rows] the part that a row has all the same: in the official split, or since it was dealt one earlier."""
         if base == "official":
             return columns.official(self.catalog)
-        kept = self._kept([(regime, 0)]).get(f"{regime}-0")
-        return np.full(len(self.catalog), -1, dtype=np.int8) if kept is None else kept.part[self.song]
+        entry = self._kept([(regime, 0)]).get(f"{regime}-0")
+        return np.full(len(self.catalog), -1, dtype=np.int8) if entry is None else entry.part[self.song]
 
     def mark(self, first: int) -> str:
         """A hash of which of the ``first`` rows are live and labelled, their labels, and which of them are of one song,
@@ -161,20 +161,20 @@ class KeptSplits:
 
     def _numbers(self, splits: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
         """The part or fold of each row in several splits, -1 where it has none; what is new is kept."""
-        kept = self._kept(splits)
-        numbers, changes, moves = self._dealt(splits, kept, possible_only)
+        entries = self._kept(splits)
+        numbers, changes, moves = self._dealt(splits, entries, possible_only)
         if self.store is not None and self.keeps and changes:
             name = self.catalog.info.name
             with self.store.lock(name):
-                seen = splits_mark(self.store, name)
+                mark = splits_mark(self.store, name)
                 now = self._kept(splits)
                 # Another process may have kept some meanwhile.
-                if now.keys() != kept.keys() or any((now[column].part != kept[column].part).any() for column in now):
-                    kept = now
-                    numbers, changes, moves = self._dealt(splits, kept, possible_only)
-                dealings = keep_splits(self.store, name, self._songs, changes, seen, revision=REVISION)
+                if now.keys() != entries.keys() or any((now[name].part != entries[name].part).any() for name in now):
+                    entries = now
+                    numbers, changes, moves = self._dealt(splits, entries, possible_only)
+                dealings = keep_splits(self.store, name, self._songs, changes, mark, revision=REVISION)
             self._dealings.update(dealings)
-        self._dealings.update({column: split.dealing for column, split in kept.items()})
+        self._dealings.update({column: split.dealing for column, split in entries.items()})
         for column in changes:
             self._dealings.setdefault(column, Dealing(REVISION))  # which is kept nowhere, and so needs no mark
         for column, count in moves.items():
@@ -191,7 +191,7 @@ class KeptSplits:
         return read_splits(self.store, self.catalog.info.name, [f"{r}-{seed}" for r, seed in splits], self._songs)
 
     def _dealt(
-        self, splits: Sequence[tuple[str, int]], kept: Mapping[str, StoredSplit], possible_only: bool
+        self, splits: Sequence[tuple[str, int]], entries: Mapping[str, StoredSplit], possible_only: bool
     ) -> tuple[list[Split], dict[str, Split], dict[str, int]]:
         """The part or fold of each row in several splits; by column, what of it is new [songs] and how many moved."""
         numbers, changes, moves = [], {}, {}
@@ -199,36 +199,36 @@ class KeptSplits:
             column = f"{regime}-{seed}"
             number = np.full(len(self.catalog), -1, dtype=np.int8)
             try:
-                number[self._rows] = self._deal(regime, seed, kept.get(column))
+                number[self._rows] = self._deal(regime, seed, entries.get(column))
             except RequestError:
                 if possible_only:
                     continue
                 raise
             numbers.append(number)
-            before = kept[column].part if column in kept else np.full(len(self._songs), -1, dtype=np.int8)
+            before = entries[column].part if column in entries else np.full(len(self._songs), -1, dtype=np.int8)
             after = np.full(len(self._songs), -1, dtype=np.int8)
             after[self.song[self._rows]] = number[self._rows]
-            if column not in kept or ((after >= 0) & (after != before)).any():
+            if column not in entries or ((after >= 0) & (after != before)).any():
                 changes[column] = after
             count = int(((before >= 0) & (after >= 0) & (before != after)).sum())
             if count:
                 moves[column] = count
         return numbers, changes, moves
 
-    def _deal(self, regime: str, seed: int, kept: StoredSplit | None) -> Split:
+    def _deal(self, regime: str, seed: int, entry: StoredSplit | None) -> Split:
         """[divided rows] their part or fold."""
         base, folds = parse(regime)
         arrays = self._arrays
-        if base != "artist" or (kept is not None and kept.dealing.revision < 2):  # which knew the first artist alone
+        if base != "artist" or (entry is not None and entry.dealing.revision < 2):  # which knew the first artist alone
             arrays["related"] = None
-        if kept is None:
+        if entry is None:
             before = None
         else:
-            _check(f"{regime}-{seed}", kept.part, folds or len(PARTS))
-            before = kept.part[self.song[self._rows]]
+            _check(f"{regime}-{seed}", entry.part, folds or len(PARTS))
+            before = entry.part[self.song[self._rows]]
         joined = "" if arrays["related"] is None else self.joined_by_artists
         try:
-            part = dealt(regime, seed, **arrays, kept=before)
+            part = dealt(regime, seed, **arrays, part_before=before)
         except RequestError as error:
             raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
         if joined and joined not in self._notes:

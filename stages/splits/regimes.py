@@ -68,7 +68,7 @@ def dealt(
     related: Ids | None = None,
     recording: Ids | None = None,
     labels: NDArray[np.bool_] | None = None,
-    kept: Split | None = None,
+    part_before: Split | None = None,
 ) -> Split:
     """The part of each clip in ``random``, ``album`` or ``artist``, or its fold (from 0) in a k-fold version of these.
 
@@ -87,7 +87,7 @@ def dealt(
     related : [clips] what ``artist`` keeps together instead of the songs of each artist; -1 where unknown.
     recording : [clips] a number that copies and versions of one recording share; they stay together.
     labels : [clips, labels] the labels of each clip; None where they do not matter.
-    kept : [clips] the part that each clip was dealt before, -1 for new clips.
+    part_before : [clips] the part that each clip was dealt before, -1 for new clips.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def dealt(
     group = _groups(base, song=song, album=album, artist=artist if related is None else related, recording=recording)
     fellow = {"random": song, "album": album, "artist": artist}[base]
     shares = SHARES if k is None else [1 / k] * k
-    part = _deal(group, fellow, labels, song, shares, seed, kept)
+    part = _deal(group, fellow, labels, song, shares, seed, part_before)
     _complain_of_empty(part, len(shares))
     return part
 
@@ -186,7 +186,7 @@ def _deal(
     song: Ids,
     shares: Sequence[float],
     seed: int,
-    kept: Split | None,
+    part_before: Split | None,
 ) -> Split:
     """[clips] the part of each clip's group; ``fellow`` [clips] are the artists or albums whose size is shared out."""
     _, group = np.unique(group, return_inverse=True)
@@ -194,7 +194,7 @@ def _deal(
     songs = np.bincount(group[first_clip], minlength=int(group.max()) + 1)
     fellows = songs_beside(fellow[first_clip])
     traits = count_traits(group[first_clip], None if labels is None else labels[first_clip], fellows)
-    before = None if kept is None else _first_part(group, kept, len(songs))
+    before = None if part_before is None else _first_part(group, part_before, len(songs))
     part: Split = deal(songs, traits, shares, np.random.default_rng(seed), before)[group]
     return part
 
@@ -205,11 +205,11 @@ def songs_beside(ids: Ids) -> Ids:
     return np.where(ids >= 0, counts[ids], 1)
 
 
-def _first_part(group: Ids, kept: Split, groups: int) -> Split:
+def _first_part(group: Ids, part_before: Split, groups: int) -> Split:
     """[groups] the first of the parts that a group's clips were dealt, -1 where none was."""
     none = MAX_FOLDS
     first = np.full(groups, none, dtype=np.int8)
-    np.minimum.at(first, group[kept >= 0], kept[kept >= 0])
+    np.minimum.at(first, group[part_before >= 0], part_before[part_before >= 0])
     first[first == none] = -1
     return first
 

@@ -32,7 +32,7 @@ def deal(
     traits: csr_array,
     shares: Sequence[float],
     rng: np.random.Generator,
-    kept: NDArray[np.int8] | None = None,
+    part_before: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int8]:
     """The part of each group.
 
@@ -54,9 +54,9 @@ def deal(
     songs : [groups] number of songs in each group.
     traits : [groups, traits] number of songs of each group that have a trait.
     shares : share of the songs for each part; they sum to 1.
-    kept : [groups] the part of a group that has been dealt before and stays there, -1 for a new group.
+    part_before : [groups] the part of a group that has been dealt before and stays there, -1 for a new group.
     """
-    part = np.full(len(songs), -1, dtype=np.int8) if kept is None else kept.copy()
+    part = np.full(len(songs), -1, dtype=np.int8) if part_before is None else part_before.copy()
     order = rng.permutation(len(shares))  # ties go to the first part, so chance decides which one is first
     table = _Table(songs, traits, np.asarray(shares)[order], np.argsort(order)[part], part >= 0)
     new = rng.permutation(np.flatnonzero(part < 0))

@@ -32,13 +32,13 @@ def median_seconds(
 
     Where all run on one thread the processor's time, its clock on a machine that does nothing else, bears others.
     """
-    taken: list[list[float]] = [[] for _ in works]
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        for work, seconds in zip(works, taken, strict=True):
+        for work, seconds in zip(works, times, strict=True):
             started = clock()
             work()
             seconds.append(clock() - started)
-    return [statistics.median(seconds) for seconds in taken]
+    return [statistics.median(seconds) for seconds in times]
 
 
 def processor_seconds() -> float:

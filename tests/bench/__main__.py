@@ -18,27 +18,27 @@ from pipeline.output import table
 from store.errors import unknown
 
 
-def main(wanted: list[str]) -> int:
+def main(names: list[str]) -> int:
     have = sorted(module.name for module in pkgutil.iter_modules(tests.bench.__path__) if module.name[0] != "_")
-    for name in wanted:
+    for name in names:
         if name not in have:
             print(unknown("benchmark", name, have), file=sys.stderr)
             return 2
-    found: dict[str, Any] = {}
-    for name in wanted or have:
+    lines: dict[str, Any] = {}
+    for name in names or have:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         module = importlib.import_module(f"tests.bench.{name}")
         measured = module.measure()
         if not measured:
             print(f"{name} is left out: it wants {module.WANTS}, and there is none here", file=sys.stderr, flush=True)
-        found |= measured
-    rows = [[name, *_cells(line)] for name, line in found.items()]
+        lines |= measured
+    rows = [[name, *_cells(line)] for name, line in lines.items()]
     print(table(["benchmark", "ours", "peer", "unit", "ratio", "target", ""], rows))
-    for name, line in found.items():
+    for name, line in lines.items():
         print(f"{name}: {line['note']}")
-    if not wanted:
-        Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(_short(line) for line in found.values()))
+    if not names:
+        Path("bench.json").write_text(json.dumps(lines, indent=1) + "\n")
+    return int(any(_short(line) for line in lines.values()))
 
 
 def _cells(line: dict[str, Any]) -> list[str]:

@@ -92,7 +92,7 @@ def _mel(catalog: Catalog) -> dict[str, Any]:
     ours()
     between = processor_seconds()
     loop()
-    ours_ms, peer_ms = (1e3 * taken / songs for taken in (between - started, processor_seconds() - between))
+    ours_ms, peer_ms = (1e3 * seconds / songs for seconds in (between - started, processor_seconds() - between))
     ours_s, peer_s = best_seconds(ours, loop)
     return entry(
         songs / ours_s,

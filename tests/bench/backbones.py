@@ -47,13 +47,13 @@ def new_stores(folder: Path) -> Iterator[Store]:
 
 def songs(folder: Path, count: int, times: int = 1) -> Catalog:
     """The demo's songs, each as one clip of its whole length, and all of them ``times`` times."""
-    found = Demo(data=folder / "songs", songs=count).catalog()
-    table = found.table.take(list(range(0, len(found), 2)) * times)
+    catalog = Demo(data=folder / "songs", songs=count).catalog()
+    table = catalog.table.take(list(range(0, len(catalog), 2)) * times)
     columns = {name: table.column(name).to_pylist() for name in ("artist_id", "labels", "path", "midi_path")}
     for name in ("clip_id", "song_id"):
         columns[name] = [f"{own}-{i // count}" for i, own in enumerate(table.column(name).to_pylist())]
     columns |= {"start_s": [0.0] * len(table), "duration_s": [SONG_S] * len(table)}
-    return Catalog.build(found.info, columns)
+    return Catalog.build(catalog.info, columns)
 
 
 def clips(
@@ -117,11 +117,11 @@ class Busy:
         self._calls: list[tuple[Any, Any]] = []
 
     def during(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def marked(given: Any) -> Any:
+        def marked(batch: Any) -> Any:
             began = self._mark()
-            done = work(given)
+            result = work(batch)
             self._calls.append((began, self._mark()))
-            return done
+            return result
 
         return marked
 

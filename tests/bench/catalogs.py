@@ -71,18 +71,18 @@ def measure() -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "songs.csv"
         write_songs(table)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _WORK, table, Path(folder) / "store"], capture_output=True, text=True, check=True
         )
-    found = json.loads(done.stdout)
+    figures = json.loads(process.stdout)
     note = (
-        f"{SONGS:,} songs, no peer but the limit; the catalog alone {found['built_s']:.1f} s; read back, with five "
-        f"folds more, {found['read_s']:.1f} s"
+        f"{SONGS:,} songs, no peer but the limit; the catalog alone {figures['built_s']:.1f} s; read back, with five "
+        f"folds more, {figures['read_s']:.1f} s"
     )
-    memory = f"peak of the process, {found['base_gib']:.2f} GiB of it before the first song"
+    memory = f"peak of the process, {figures['base_gib']:.2f} GiB of it before the first song"
     return {
-        "catalog with splits": entry(found["whole_s"], LIMIT_S, 1.0, "s", note),
-        "catalog with splits, memory": entry(found["peak_gib"], LIMIT_GIB, 1.0, "GiB", memory),
+        "catalog with splits": entry(figures["whole_s"], LIMIT_S, 1.0, "s", note),
+        "catalog with splits, memory": entry(figures["peak_gib"], LIMIT_GIB, 1.0, "GiB", memory),
     }
 
 

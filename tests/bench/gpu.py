@@ -73,10 +73,10 @@ def heads(device: torch.device, data: Collection, epochs: int, side: int) -> dic
             count(head, data, part, head.Config())
         seconds[mode] = time.perf_counter() - started
     what = f"{len(data):,} x {data.dim:,} on {machine(device)}"
-    told = ", ".join(f"{mode} {took:.1f}" for mode, took in seconds.items())
-    found = {
+    text = ", ".join(f"{mode} {took:.1f}" for mode, took in seconds.items())
+    entries = {
         "gpu-modes": entry(
-            sum(seconds.values()), WITHIN_S, 1.0, "s", f"{what}, {epochs} epochs each: {told}; peer: {WITHIN_S:g} s"
+            sum(seconds.values()), WITHIN_S, 1.0, "s", f"{what}, {epochs} epochs each: {text}; peer: {WITHIN_S:g} s"
         )
     }
     peer = _product_rate(device, side)
@@ -85,8 +85,8 @@ def heads(device: torch.device, data: Collection, epochs: int, side: int) -> dic
         note = (
             f"{what}: training gnn as wide as the representation, batch {batch}; peer: product of {side:,} x {side:,}"
         )
-        found[f"gpu-rate-{batch}"] = entry(ours, peer, None, "Tflop/s", note, less_is_better=False)
-    return found
+        entries[f"gpu-rate-{batch}"] = entry(ours, peer, None, "Tflop/s", note, less_is_better=False)
+    return entries
 
 
 def _product_rate(device: torch.device, side: int) -> float:

@@ -68,16 +68,16 @@ def _memory() -> dict[str, dict[str, Any]]:
     if not lines:
         return {}
     dim = _WIDE if free > _ROOM_GIB else _NARROW
-    found = {}
+    entries = {}
     for head in (Gnn, Gated):
         command = [sys.executable, "-m", __name__, head.NAME, str(dim)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         note = (
             f"{_SIZES[-1]:,} x {dim:,}, one artist of {_SIZES[-1] // 20:,}, beyond the features: the graph, an epoch's "
             f"draws, what every clip's scoring reads of its neighbours; peer: {_LIMIT_GIB:g} GiB"
         )
-        found[f"memory-{head.NAME}"] = entry(float(told), _LIMIT_GIB, 1.0, "GiB", note)
-    return found
+        entries[f"memory-{head.NAME}"] = entry(float(output), _LIMIT_GIB, 1.0, "GiB", note)
+    return entries
 
 
 def _peak_beyond_features(head_type: type[TrainedHead], dim: int) -> float:
@@ -107,8 +107,8 @@ def _growth() -> dict[str, dict[str, Any]]:
     try:
         for size in _SIZES:
             works = _works(_collection(size, _WIDTH))
-            for name, taken in zip(works, median_seconds(*works.values(), repeats=3), strict=True):
-                seconds[name].append(taken)
+            for name, duration in zip(works, median_seconds(*works.values(), repeats=3), strict=True):
+                seconds[name].append(duration)
     finally:
         torch.set_num_threads(threads)
     what = {
@@ -117,12 +117,12 @@ def _growth() -> dict[str, dict[str, Any]]:
         "epoch": f"an epoch of gnn, width 2 x {_WIDTH}, 8 neighbours, batch {Settings().batch}",
     }
     _draw(seconds, what)
-    found = {}
+    entries = {}
     for name, line in seconds.items():
-        points = ", ".join(f"{size:,}: {taken:.4f} s" for size, taken in zip(_SIZES, line, strict=True))
+        points = ", ".join(f"{size:,}: {duration:.4f} s" for size, duration in zip(_SIZES, line, strict=True))
         note = f"{what[name]}, an artist of N / 20, one thread's time; peer: 1, linear; {points}"
-        found[f"growth-{name}"] = entry(_exponent(line), 1.0, None, "power of N", note)
-    return found
+        entries[f"growth-{name}"] = entry(_exponent(line), 1.0, None, "power of N", note)
+    return entries
 
 
 def _works(data: Collection) -> dict[str, Callable[[], Any]]:

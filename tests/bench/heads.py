@@ -59,11 +59,11 @@ def measure() -> dict[str, dict[str, Any]]:
     keep_freed_memory()  # for both sides
     try:
         data = collection()
-        found = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data) | _linear(data)
+        entries = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data) | _linear(data)
     finally:
         torch.set_num_threads(threads)
     del data
-    return found | _stored() | _help()
+    return entries | _stored() | _help()
 
 
 def collection(clips: int = _CLIPS, dim: int = _DIM, artists: int = _ARTISTS) -> Collection:
@@ -166,7 +166,7 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
         "script": "the same with PyTorch's own dropout and Adam as they come",
     }
     targets = {("products", 512): 0.9, ("dgl", 16): 3.0, ("script", 16): 3.0}
-    found = {
+    entries = {
         f"train-{batch}-{name}": entry(
             rate["ours"],
             rate[name],
@@ -179,19 +179,19 @@ def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, A
         if name in rate
     }
     if "dgl" in rate:
-        found[f"load-{batch}-dgl"] = _loading(data, binder.any(), nodes, batch, what)
-    return found
+        entries[f"load-{batch}-dgl"] = _loading(data, binder.any(), nodes, batch, what)
+    return entries
 
 
 def _plain_step(data: Collection) -> Step:
     """The step as PyTorch's users write it."""
     song, neighbours, output = nn.Linear(_DIM, _DIM), nn.Linear(_DIM, _DIM), nn.Linear(2 * _DIM, _LABELS)
     optimizer = torch.optim.Adam(nn.ModuleList([song, neighbours, output]).parameters(), lr=4e-4)
-    wanted = torch.from_numpy(data.labels).float()
+    truth = torch.from_numpy(data.labels).float()
 
     def step(inputs: tuple[Tensor, ...], part: Tensor) -> None:
         hidden = torch.relu(torch.cat([song(inputs[0]), neighbours(inputs[1])], dim=1))
-        loss = F.binary_cross_entropy_with_logits(output(F.dropout(hidden)), wanted[part])
+        loss = F.binary_cross_entropy_with_logits(output(F.dropout(hidden)), truth[part])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -257,20 +257,20 @@ def _stored() -> dict[str, dict[str, Any]]:
         store = Store(folder)
         x = np.random.default_rng(0).standard_normal((_CLIPS, _DIM), dtype=np.float32)
         _write(store, x)
-        whole = Path(folder) / "whole.npy"
-        np.save(whole, x)
+        file = Path(folder) / "whole.npy"
+        np.save(file, x)
         name = store.find("bench", "fcn")
         opened = Representations(store, store.read_catalog("bench"), name)
         what = f"{_CLIPS:,} x {_DIM:,} float32, files in the page cache, each checked against its hash"
         (ours, peer, loading) = median_seconds(
             opened.read,
-            lambda: np.load(whole),
+            lambda: np.load(file),
             lambda: load(store, "bench", "fcn"),
             repeats=9,
             clock=time.perf_counter,
         )
-        alone, theirs = median_seconds(opened.read, lambda: np.load(whole))
-        found = {
+        alone, theirs = median_seconds(opened.read, lambda: np.load(file))
+        entries = {
             "read-stored": entry(
                 ours,
                 peer,
@@ -292,7 +292,7 @@ def _stored() -> dict[str, dict[str, Any]]:
             f"`encore head`, {_CLIPS:,} x {_DIM:,}, from the command to its first training step, {processor:.1f} s of "
             "them a processor's; peer: 5 s"
         )
-        return found | {"start-head": entry(start, 5.0, 1.0, "s", note)}
+        return entries | {"start-head": entry(start, 5.0, 1.0, "s", note)}
 
 
 def _write(store: Store, x: np.ndarray[Any, Any]) -> None:
@@ -334,6 +334,6 @@ def _command(*arguments: str) -> tuple[float, float]:
 
 
 def _python(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
+    process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {process.stderr}")

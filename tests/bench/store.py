@@ -116,8 +116,8 @@ def _dask(folder: Path) -> dict[str, Any]:
         process = Process(SMALL_SHARDS, *embed(table, folder / name, *options))
         began = 0.0
         while process.returncode is None:
-            done = len(list((folder / name).glob("hits/*/shards/*.json")))
-            began = began or (time.monotonic() if done else 0.0)
+            records = len(list((folder / name).glob("hits/*/shards/*.json")))
+            began = began or (time.monotonic() if records else 0.0)
             time.sleep(0.01)
         took[name] = time.monotonic() - began
         assert process.communicate() is not None

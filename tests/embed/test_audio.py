@@ -103,10 +103,10 @@ def test_resampling_is_librosas(tmp_path: Path) -> None:
 def test_a_stretch_holds_exactly_its_own_samples(tmp_path: Path, name: str, rate_hz: int, options: dict) -> None:
     path = tmp_path / name
     soundfile.write(path, music(rate_hz, 12.0), rate_hz, **options)
-    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
     for start_s in (0.0, 0.013, 0.71, 3.3337, 7.0, 10.999):
         first = round(start_s * rate_hz)
-        cut = (whole[first : first + rate_hz].sum(axis=1) / 2).astype(np.float32)
+        cut = (samples[first : first + rate_hz].sum(axis=1) / 2).astype(np.float32)
         expected = soxr.resample(cut, rate_hz, RATE_HZ)
         window = SECOND.load(clip(path, start_s, 1.0))
         np.testing.assert_allclose(window, expected[None, :RATE_HZ], atol=1e-6)
@@ -246,11 +246,11 @@ def test_a_stretch_outside_the_song_is_short(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "rate_hz"), [("a.mp3", 44_100), ("a.flac", 44_100), ("a.ogg", 44_100)])
 def test_a_file_that_was_cut_off(tmp_path: Path, name: str, rate_hz: int) -> None:
-    whole, cut = tmp_path / f"whole-{name}", tmp_path / name
-    soundfile.write(whole, music(rate_hz, 20.0), rate_hz)
-    data = whole.read_bytes()
+    original, cut = tmp_path / f"whole-{name}", tmp_path / name
+    soundfile.write(original, music(rate_hz, 20.0), rate_hz)
+    data = original.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
-    np.testing.assert_array_equal(SECOND.load(clip(cut, 4.0, 1.0)), SECOND.load(clip(whole, 4.0, 1.0)))
+    np.testing.assert_array_equal(SECOND.load(clip(cut, 4.0, 1.0)), SECOND.load(clip(original, 4.0, 1.0)))
     assert kind_of(cut, start_s=15.0) in ("short", "damaged")
     if name != "a.flac":  # whose header is no guess: it says that half of the song is gone
         assert np.isfinite(SECOND.load(clip(cut))).all()
@@ -294,6 +294,6 @@ def test_real_songs_are_cut_exactly(shared_data: Path) -> None:
     assert len(songs) == 5
     for path in songs:
         assert path.suffix in AUDIO_SUFFIXES
-        whole, rate_hz = soundfile.read(path, dtype="float32", frames=60 * 44_100)
-        expected = soxr.resample(whole[30 * rate_hz : 59 * rate_hz].mean(axis=1), rate_hz, RATE_HZ)
+        samples, rate_hz = soundfile.read(path, dtype="float32", frames=60 * 44_100)
+        expected = soxr.resample(samples[30 * rate_hz : 59 * rate_hz].mean(axis=1), rate_hz, RATE_HZ)
         np.testing.assert_allclose(reader.load(clip(path, 30.0, 29.0)), expected[None], atol=1e-6)

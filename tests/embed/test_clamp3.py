@@ -21,26 +21,26 @@ DIM, LAYERS = 64, 2
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names, with those of the other towers."""
-    drawn = Drawn(0.2)
-    drawn.linear("symbolic_model.patch_embedding", 64 * 128, DIM)
+    tensors = Drawn(0.2)
+    tensors.linear("symbolic_model.patch_embedding", 64 * 128, DIM)
     base = "symbolic_model.base"
     for name, rows in (("word", 1), ("position", 512), ("token_type", 2)):
-        drawn.tensor(f"{base}.embeddings.{name}_embeddings.weight", rows, DIM)
-    drawn.norm(f"{base}.embeddings.LayerNorm", DIM)
+        tensors.tensor(f"{base}.embeddings.{name}_embeddings.weight", rows, DIM)
+    tensors.norm(f"{base}.embeddings.LayerNorm", DIM)
     for i in range(LAYERS):
         name = f"{base}.encoder.layer.{i}"
         for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
-            drawn.linear(f"{name}.{part}", DIM, DIM)
-        drawn.norm(f"{name}.attention.output.LayerNorm", DIM)
-        drawn.linear(f"{name}.intermediate.dense", DIM, 4 * DIM)
-        drawn.linear(f"{name}.output.dense", 4 * DIM, DIM)
-        drawn.norm(f"{name}.output.LayerNorm", DIM)
-    drawn.linear(f"{base}.pooler.dense", DIM, DIM)
-    drawn.linear("symbolic_proj", DIM, DIM)
+            tensors.linear(f"{name}.{part}", DIM, DIM)
+        tensors.norm(f"{name}.attention.output.LayerNorm", DIM)
+        tensors.linear(f"{name}.intermediate.dense", DIM, 4 * DIM)
+        tensors.linear(f"{name}.output.dense", 4 * DIM, DIM)
+        tensors.norm(f"{name}.output.LayerNorm", DIM)
+    tensors.linear(f"{base}.pooler.dense", DIM, DIM)
+    tensors.linear("symbolic_proj", DIM, DIM)
     for tower in ("text", "audio"):
-        drawn.linear(f"{tower}_proj", 4, DIM)
-        drawn.tensor(f"{tower}_model.embeddings.LayerNorm.weight", 4)
-    return drawn.state
+        tensors.linear(f"{tower}_proj", 4, DIM)
+        tensors.tensor(f"{tower}_model.embeddings.LayerNorm.weight", 4)
+    return tensors.state
 
 
 def published(path: Path, state: dict[str, Tensor] | None = None) -> Path:

@@ -70,8 +70,8 @@ EXTRACTOR = {
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names."""
-    drawn = Drawn()
-    state, draw, linear, norm = drawn.state, drawn.draw, drawn.linear, drawn.norm
+    tensors = Drawn()
+    state, draw, linear, norm = tensors.state, tensors.draw, tensors.linear, tensors.norm
     root = "audio_model.audio_encoder"
     norm(f"{root}.batch_norm", BANDS)
     state[f"{root}.batch_norm.running_mean"] = draw(BANDS) - 40

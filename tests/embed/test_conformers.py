@@ -53,37 +53,37 @@ CONFIG = {
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names, with what training leaves beside them."""
-    drawn = Drawn()
+    tensors = Drawn()
     for i, size in enumerate((1, CHANNELS)):
         for n, inner in ((1, size), (2, CHANNELS), (3, size)):
             name = f"model.conv.conv.{i}"
-            drawn.tensor(f"{name}.conv{n}.weight", CHANNELS, inner, 3, 3)
-            drawn.tensor(f"{name}.conv{n}.bias", CHANNELS)
-            drawn.batch_norm(f"{name}.bn{n}", CHANNELS)
-    drawn.linear("model.conv.linear", CHANNELS * 32, DIM)
+            tensors.tensor(f"{name}.conv{n}.weight", CHANNELS, inner, 3, 3)
+            tensors.tensor(f"{name}.conv{n}.bias", CHANNELS)
+            tensors.batch_norm(f"{name}.bn{n}", CHANNELS)
+    tensors.linear("model.conv.linear", CHANNELS * 32, DIM)
     for i in range(LAYERS):
         name = f"model.conformer.layers.{i}"
         for part in ("ffn1", "ffn2"):
-            drawn.norm(f"{name}.{part}_layer_norm", DIM)
-            drawn.linear(f"{name}.{part}.intermediate_dense", DIM, WIDE)
-            drawn.linear(f"{name}.{part}.output_dense", WIDE, DIM)
-        drawn.norm(f"{name}.self_attn_layer_norm", DIM)
+            tensors.norm(f"{name}.{part}_layer_norm", DIM)
+            tensors.linear(f"{name}.{part}.intermediate_dense", DIM, WIDE)
+            tensors.linear(f"{name}.{part}.output_dense", WIDE, DIM)
+        tensors.norm(f"{name}.self_attn_layer_norm", DIM)
         for part in ("linear_q", "linear_k", "linear_v", "linear_out"):
-            drawn.linear(f"{name}.self_attn.{part}", DIM, DIM)
-        drawn.norm(f"{name}.conv_module.layer_norm", DIM)
-        drawn.tensor(f"{name}.conv_module.pointwise_conv1.weight", 2 * DIM, DIM, 1)
-        drawn.tensor(f"{name}.conv_module.depthwise_conv.weight", DIM, 1, TAPS)
-        drawn.batch_norm(f"{name}.conv_module.batch_norm", DIM)
-        drawn.tensor(f"{name}.conv_module.pointwise_conv2.weight", DIM, DIM, 1)
-        drawn.norm(f"{name}.final_layer_norm", DIM)
-    drawn.norm("model.conformer.layer_norm", DIM)
-    drawn.state["model.conformer.embed_positions.inv_freq"] = 10_000.0 ** (-torch.arange(0, 8, 2) / 8)
-    drawn.tensor("model.conformer.pos_conv_embed.conv.weight_v", DIM, 1, 128)
-    drawn.tensor("model.quantizer_melspec_2048_0.codebook", 8, 16)
-    drawn.tensor("model.preprocessor_melspec_2048.mel_stft.spectrogram.window", 2048)
-    drawn.linear("model.linear", DIM, 8)
-    drawn.tensor("model.cls_token", DIM)
-    return drawn.state
+            tensors.linear(f"{name}.self_attn.{part}", DIM, DIM)
+        tensors.norm(f"{name}.conv_module.layer_norm", DIM)
+        tensors.tensor(f"{name}.conv_module.pointwise_conv1.weight", 2 * DIM, DIM, 1)
+        tensors.tensor(f"{name}.conv_module.depthwise_conv.weight", DIM, 1, TAPS)
+        tensors.batch_norm(f"{name}.conv_module.batch_norm", DIM)
+        tensors.tensor(f"{name}.conv_module.pointwise_conv2.weight", DIM, DIM, 1)
+        tensors.norm(f"{name}.final_layer_norm", DIM)
+    tensors.norm("model.conformer.layer_norm", DIM)
+    tensors.state["model.conformer.embed_positions.inv_freq"] = 10_000.0 ** (-torch.arange(0, 8, 2) / 8)
+    tensors.tensor("model.conformer.pos_conv_embed.conv.weight_v", DIM, 1, 128)
+    tensors.tensor("model.quantizer_melspec_2048_0.codebook", 8, 16)
+    tensors.tensor("model.preprocessor_melspec_2048.mel_stft.spectrogram.window", 2048)
+    tensors.linear("model.linear", DIM, 8)
+    tensors.tensor("model.cls_token", DIM)
+    return tensors.state
 
 
 def published_muq(folder: Path, state: dict[str, Tensor] | None = None, **changes: Any) -> Path:

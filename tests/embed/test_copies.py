@@ -126,11 +126,11 @@ def test_tags_are_no_music(tmp_path: Path) -> None:
         "c.flac": b"fLaC\0\0\0\x22" + bytes(34) + b"some frames",
         "d.flac": b"fLaC\0\0\0\x22" + bytes(34) + b"more frames",
     }
-    told = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://tags")))
-    same = {name: told[name] for name in ("plain.mp3", "id3v2.mp3", "id3v1.mp3", "all.MP3")}
+    recording_of = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://tags")))
+    same = {name: recording_of[name] for name in ("plain.mp3", "id3v2.mp3", "id3v1.mp3", "all.MP3")}
     assert set(same.values()) == {"all.MP3"}
-    assert told["a.flac"] == told["b.flac"] == "a.flac"
-    assert {told[name] for name in ("other.mp3", "torn.mp3", "c.flac", "d.flac")} == {None}
+    assert recording_of["a.flac"] == recording_of["b.flac"] == "a.flac"
+    assert {recording_of[name] for name in ("other.mp3", "torn.mp3", "c.flac", "d.flac")} == {None}
 
 
 def test_tags_of_real_encoders(tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_tags_of_real_encoders(tmp_path: Path) -> None:
             file.write(wave if name != "c.flac" else wave[::-1])
         files[name] = (tmp_path / name).read_bytes()
     assert files["a.flac"] != files["b.flac"]
-    told = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://flac")))
-    assert told == {"a.flac": "a.flac", "b.flac": "a.flac", "c.flac": None}
+    recording_of = recordings(open_catalog("folder", folder(tmp_path, files), Store("memory://flac")))
+    assert recording_of == {"a.flac": "a.flac", "b.flac": "a.flac", "c.flac": None}

@@ -185,21 +185,21 @@ class TestGeneration:
     def test_an_interrupted_generation_goes_on(
         self, generated: tuple[Path, Catalog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        make, made = files._make, []
+        make, songs = files._make, []
 
         def stop_at_third(root: Path, song: Song) -> None:
-            if len(made) == 3:
+            if len(songs) == 3:
                 raise KeyboardInterrupt
-            made.append(song)
+            songs.append(song)
             make(root, song)
 
         monkeypatch.setattr(files, "_make", stop_at_third)
         with pytest.raises(KeyboardInterrupt):
             Demo(data=tmp_path, songs=SONGS).catalog()
         assert not json.loads((tmp_path / "demo.json").read_text())["complete"]
-        monkeypatch.setattr(files, "_make", lambda root, song: (made.append(song), make(root, song))[1])
+        monkeypatch.setattr(files, "_make", lambda root, song: (songs.append(song), make(root, song))[1])
         Demo(data=tmp_path, songs=SONGS).catalog()
-        assert len(made) == SONGS
+        assert len(songs) == SONGS
         assert bytes_of(tmp_path) == bytes_of(generated[0])
 
     def test_a_lost_file_is_made_again(self, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def test_two_processes_make_the_weights_of_one(songs: Catalog, tmp_path: Path) -
     assert weights.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(weights[key], value, atol=1e-5, rtol=1e-5)
-    held = torch.load(tmp_path / "both.pt", weights_only=True)
-    for ours, theirs in zip(held["log"], alone.log, strict=True):
+    checkpoint = torch.load(tmp_path / "both.pt", weights_only=True)
+    for ours, theirs in zip(checkpoint["log"], alone.log, strict=True):
         assert all(abs(ours[name] - theirs[name]) < 1e-4 for name in ours)
     assert {path.name for path in tmp_path.glob("wrote-*")} == {"wrote-0"}
     assert {path.name for path in tmp_path.glob("both*")} == {"both.pt", "both.pt.csv"}

@@ -54,10 +54,10 @@ class Told:
     NUMBERS: ClassVar[dict[str, float | Exception | list[float]]] = {}
 
     def load(self, clip: Clip) -> np.ndarray[Any, Any]:
-        told = self.NUMBERS[clip.clip_id]
-        if isinstance(told, Exception):
-            raise told
-        return np.asarray(told, dtype=np.float32).reshape(-1, 1)
+        number = self.NUMBERS[clip.clip_id]
+        if isinstance(number, Exception):
+            raise number
+        return np.asarray(number, dtype=np.float32).reshape(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def run(store: Store, numbers: list[float | Exception | list[float]], backbone: 
     return encode(open_writer(store, few(), backbone, None), few(), backbone, device=CPU, batch=4, workers=0)
 
 
-def held(store: Store, backbone: Backbone) -> tuple[list[float], list[str | None]]:
+def contents(store: Store, backbone: Backbone) -> tuple[list[float], list[str | None]]:
     """The stored numbers, and the kind of failure of each clip."""
     opened = Representations(store, few(), representation_name(backbone, None))
     assert opened.verify() == []
@@ -114,7 +114,7 @@ def held(store: Store, backbone: Backbone) -> tuple[list[float], list[str | None
 def test_a_backbone_may_compute_in_any_precision(tmp_path: Path, kind: torch.dtype) -> None:
     store, backbone = Store(tmp_path), Same(kind)
     run(store, [1.0, -2.0, [3.0, 4.0, 8.0], 256.0], backbone)
-    assert held(store, backbone) == ([1.0, -2.0, 5.0, 256.0], [None] * 4)
+    assert contents(store, backbone) == ([1.0, -2.0, 5.0, 256.0], [None] * 4)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_the_store_cannot_hold_is_a_failure(
     store, backbone = Store(tmp_path), Same(dtype=dtype)
     result = run(store, numbers, backbone)
     assert [(row, kind) for row, kind, _ in result.failures] == [(2, "not-finite"), (3, "not-finite")]
-    values, kinds = held(store, backbone)
+    values, kinds = contents(store, backbone)
     atol = 0.5 if np.dtype(dtype).kind in "iu" else 0
     np.testing.assert_allclose(values[:good], numbers[:good], rtol=1e-6, atol=atol)  # type: ignore[arg-type]
     assert kinds == [None, None, "not-finite", "not-finite"]
@@ -143,7 +143,7 @@ def test_what_the_store_cannot_hold_is_a_failure(
 def test_whole_numbers_are_rounded_and_not_cut(tmp_path: Path) -> None:
     store, backbone = Store(tmp_path), Same(dtype="int16")
     run(store, [127.99, -127.99, [1.0, 2.0, 2.0], 2.5], backbone)
-    assert held(store, backbone) == ([128.0, -128.0, 2.0, 2.0], [None] * 4)
+    assert contents(store, backbone) == ([128.0, -128.0, 2.0, 2.0], [None] * 4)
 
 
 class Linear(Same):
@@ -247,16 +247,16 @@ def test_what_is_no_fault_of_the_file_is_tried_again(tmp_path: Path) -> None:
     result = run(store, [gone, disk, ClipError("damaged", "torn"), gone], backbone)
     assert result.complete
     assert (result.clips, len(result.failures)) == (0, 4)
-    assert held(store, backbone)[1] == ["missing", "unreadable", "damaged", "missing"]
+    assert contents(store, backbone)[1] == ["missing", "unreadable", "damaged", "missing"]
     again = run(store, [1.0, disk, 3.0, 4.0], backbone)
     assert again.complete
     # The last one's file was never seen; the catalog will say when it is.
     assert (again.clips, len(again.failures)) == (1, 1)
-    values, kinds = held(store, backbone)
+    values, kinds = contents(store, backbone)
     assert kinds == [None, "unreadable", "damaged", "missing"]
     assert values[0] == 1.0
     assert run(store, [9.0, 2.0, 9.0, 9.0], backbone).clips == 1
-    values, kinds = held(store, backbone)
+    values, kinds = contents(store, backbone)
     assert values[:2] == [1.0, 2.0]
     assert kinds == [None, None, "damaged", "missing"]
     assert run(store, [9.0] * 4, backbone).clips == 0
@@ -336,9 +336,9 @@ class Broken:
     ],
 )
 def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type[EncoreError], words: str) -> None:
-    with pytest.raises(EncoreError, match=words) as told:
+    with pytest.raises(EncoreError, match=words) as error:
         list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
-    assert told.type is kind
+    assert error.type is kind
 
 
 class Collecting:
@@ -378,19 +378,19 @@ def test_workers_do_not_collect_what_this_process_has_let_go_of() -> None:
 @pytest.mark.parametrize("ahead", [0, 1, 3, 9])
 def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
     Told.NUMBERS.update(zip(IDS, [1.0, ClipError("empty", "-"), 3.0, [4.0, 6.0]], strict=True))
-    told: list[str] = []
+    events: list[str] = []
 
     class Noted(Same):
         def encode(self, batch: Tensor) -> Tensor:
-            told.append("start")
+            events.append("start")
             return super().encode(batch)
 
     backbone = Noted()
     loaded = load_in_workers(ClipTable(few(), backbone.input), [[0], [1], [2], [3]], 0, pin=False)
     outcome = []
     for batch, numbers in encode_ahead(backbone, loaded, CPU, ahead=ahead):
-        told.append("done")
+        events.append("done")
         outcome.append((batch.rows, None if numbers is None else numbers.flatten().tolist()))
     assert outcome == [([0], [1.0]), ([], None), ([2], [3.0]), ([3], [4.0, 6.0])]
-    started = told.index("done")
+    started = events.index("done")
     assert started == min(ahead + 1, 4) - (ahead > 0)  # the second batch holds nothing to start

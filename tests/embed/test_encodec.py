@@ -54,13 +54,13 @@ RATIOS = (2, 4)  # of the encoder
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names: kernels as a length and a direction."""
-    drawn = Drawn()
+    tensors = Drawn()
 
     def conv(name: str, size: int, out: int, taps: int, *, transposed: bool = False) -> None:
         shape = (size, out) if transposed else (out, size)
-        drawn.state[f"{name}.conv.weight_g"] = 0.5 + drawn.draw(shape[0], 1, 1).abs()
-        drawn.tensor(f"{name}.conv.weight_v", *shape, taps)
-        drawn.tensor(f"{name}.conv.bias", out)
+        tensors.state[f"{name}.conv.weight_g"] = 0.5 + tensors.draw(shape[0], 1, 1).abs()
+        tensors.tensor(f"{name}.conv.weight_v", *shape, taps)
+        tensors.tensor(f"{name}.conv.bias", out)
 
     def residual(name: str, size: int) -> None:
         conv(f"{name}.block.1", size, size // 2, 3)
@@ -70,8 +70,8 @@ def weights() -> dict[str, Tensor]:
     def lstm(name: str, size: int) -> None:
         for layer in range(2):
             for part in ("ih", "hh"):
-                drawn.tensor(f"{name}.lstm.weight_{part}_l{layer}", 4 * size, size)
-                drawn.tensor(f"{name}.lstm.bias_{part}_l{layer}", 4 * size)
+                tensors.tensor(f"{name}.lstm.weight_{part}_l{layer}", 4 * size, size)
+                tensors.tensor(f"{name}.lstm.bias_{part}_l{layer}", 4 * size)
 
     conv("encoder.layers.0", 1, 4, 7)
     residual("encoder.layers.1", 4)
@@ -89,11 +89,11 @@ def weights() -> dict[str, Tensor]:
     conv("decoder.layers.9", 4, 1, 7)
     for i in range(2):  # 12 kbit/s in 3,000 frames of 2 bits
         book = f"quantizer.layers.{i}.codebook"
-        drawn.state[f"{book}.inited"] = torch.ones(1)
-        drawn.tensor(f"{book}.cluster_size", 4)
-        drawn.tensor(f"{book}.embed", 4, 16)
-        drawn.tensor(f"{book}.embed_avg", 4, 16)
-    return drawn.state
+        tensors.state[f"{book}.inited"] = torch.ones(1)
+        tensors.tensor(f"{book}.cluster_size", 4)
+        tensors.tensor(f"{book}.embed", 4, 16)
+        tensors.tensor(f"{book}.embed_avg", 4, 16)
+    return tensors.state
 
 
 def published(folder: Path, state: dict[str, Tensor] | None = None, **changes: Any) -> None:

@@ -234,7 +234,7 @@ def test_a_job_that_is_queued_again_goes_on(job: Job, monkeypatch: pytest.Monkey
     assert isinstance(results, list)
     assert encoded == [1]
     assert results[:1] == first
-    assert sorted(done.index for done in results) == [0, 1]
+    assert sorted(result.index for result in results) == [0, 1]
 
 
 def test_what_goes_wrong_in_a_job_is_given_back(job: Job) -> None:

@@ -71,7 +71,7 @@ def musicnn_scores(state: State, wave: Tensor) -> Tensor:
 REFERENCE = {Fcn: fcn_scores, Musicnn: musicnn_scores}
 
 
-def drawn(tagger: type[Any]) -> Any:
+def random_tagger(tagger: type[Any]) -> Any:
     """A tagger with weights and statistics drawn so that every layer matters; some scales are negative."""
     torch.manual_seed(0)
     backbone = tagger(tagger.Config())
@@ -94,7 +94,7 @@ def noise(backbone: Any, batch: int) -> Tensor:
 
 @pytest.mark.parametrize("tagger", TAGGERS)
 def test_a_saved_checkpoint_gives_the_scores_computed_from_its_keys(tagger: type[Any], tmp_path: Path) -> None:
-    source = drawn(tagger)
+    source = random_tagger(tagger)
     torch.save(source.module.state_dict(), tmp_path / "w.pth")
     backbone = tagger(tagger.Config())
     backbone.load(tmp_path / "w.pth")
@@ -111,7 +111,7 @@ def test_a_saved_checkpoint_gives_the_scores_computed_from_its_keys(tagger: type
 
 @pytest.mark.parametrize("tagger", TAGGERS)
 def test_a_window_alone_is_the_same_as_in_any_batch(tagger: type[Any]) -> None:
-    backbone = drawn(tagger)
+    backbone = random_tagger(tagger)
     backbone.to(CPU)
     wave = noise(backbone, 3)
     wave[1] = 0
@@ -123,7 +123,7 @@ def test_a_window_alone_is_the_same_as_in_any_batch(tagger: type[Any]) -> None:
 
 
 def test_training_and_inference_run_the_same_layers() -> None:
-    backbone = drawn(Fcn)
+    backbone = random_tagger(Fcn)
     backbone.to(CPU)
     wave = noise(backbone, 1)
     expected = backbone.module(wave)
@@ -164,7 +164,7 @@ def test_windows_of_no_length_are_refused(config: Any, window_s: float) -> None:
 @pytest.mark.parametrize("tagger", TAGGERS)
 def test_a_foreign_checkpoint_is_refused(tagger: type[Any], tmp_path: Path) -> None:
     other = next(one for one in TAGGERS if one is not tagger)
-    torch.save(drawn(other).module.state_dict(), tmp_path / "other.pth")
+    torch.save(random_tagger(other).module.state_dict(), tmp_path / "other.pth")
     with pytest.raises(RequestError, match=r"other\.pth: '.*; give a checkpoint of \w+'s own layout"):
         tagger(tagger.Config()).load(tmp_path / "other.pth")
 
@@ -186,10 +186,10 @@ def test_published_weights_on_real_songs(tagger: type[Any], shared_data: Path) -
         path = songs / "mp3" / row["file"]
         wave = torch.from_numpy(backbone.input.load(Clip(clip_id="c", path=path, start_s=30.0, duration_s=29.0)))
         assert wave.shape == (1, backbone.input.window_samples)
-        got = backbone.tags(backbone.encode(wave))
+        tags = backbone.tags(backbone.encode(wave))
         if len(scores) < 2:
-            torch.testing.assert_close(got, REFERENCE[tagger](state, wave), atol=1e-5, rtol=0)
-        scores[row["genre"], row["title"]] = got.mean(0)
+            torch.testing.assert_close(tags, REFERENCE[tagger](state, wave), atol=1e-5, rtol=0)
+        scores[row["genre"], row["title"]] = tags.mean(0)
     every = torch.stack(list(scores.values()))
     assert every.shape == (5, 50)
     assert ((every > 0) & (every < 1)).all()

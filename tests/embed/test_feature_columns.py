@@ -56,9 +56,9 @@ def test_what_counts_rows_or_repeats_the_label_is_none(tmp_path: Path, name: str
     catalog = read(tmp_path / "t.parquet", {name: values, "a": NOISE})
     assert catalog.info.features == ("a",)
     assert catalog.info.notes[0].startswith(f"no features: {name} ({why}); if they are, name them")
-    named = read(tmp_path / "t.parquet", {name: values, "a": NOISE}, columns=f"features={name}|a")
+    table = read(tmp_path / "t.parquet", {name: values, "a": NOISE}, columns=f"features={name}|a")
     numbers = [f"{name}[0]", f"{name}[1]"] if name.startswith("of_") else [name]
-    assert named.info.features == (*numbers, "a")
+    assert table.info.features == (*numbers, "a")
 
 
 @settings(max_examples=60)
@@ -139,7 +139,7 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
     }
     catalog = read(tmp_path / "t.parquet", columns)
     assert catalog.info.features == ("a",)
-    (said,) = catalog.info.notes
+    (note,) = catalog.info.notes
     for words in (
         "when holds timestamp[",
         "tree holds struct",
@@ -147,7 +147,7 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
         "words holds text",
         "bytes holds bytes that are not UTF-8, in row 1 (from 0) first",
     ):
-        assert words in said
+        assert words in note
     for role, name, words in (
         ("artist", "tree", r"the column 'tree' holds struct<leaf: int64>, in row 0 \(from 0\) first"),
         ("artist", "bytes", r"row 1 \(from 0\): the column 'bytes' holds bytes that are not UTF-8"),
@@ -203,8 +203,8 @@ def test_arrays_beside_a_table(tmp_path: Path) -> None:
 
 def test_names_with_commas_and_bars(tmp_path: Path) -> None:
     columns = {"a, b": NOISE, "c|d": -NOISE, 'e "f"': 2 * NOISE, "Genre, main": LABELS}
-    given = 'features="a, b"|"c|d"|"e ""f""",labels="Genre, main"'
-    catalog = read(tmp_path / "t.parquet", columns, columns=given)
+    option = 'features="a, b"|"c|d"|"e ""f""",labels="Genre, main"'
+    catalog = read(tmp_path / "t.parquet", columns, columns=option)
     assert catalog.info.features == ("a, b", "c|d", 'e "f"')
 
 
@@ -213,9 +213,9 @@ def test_labels_in_columns_of_0_and_1(tmp_path: Path) -> None:
     catalog = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_*", unlabelled=True)
     assert catalog.column("labels").to_pylist() == [["rock"], ["rock", "jazz"], []]
     assert catalog.info.features == ("a",)
-    named = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_rock")
-    assert named.column("labels").to_pylist() == [["genre_rock"], ["genre_rock"]]
-    assert named.info.notes[-1] == "1 of 3 songs left out: genre_rock has no label for it"
+    rock = read(tmp_path / "t.csv", text.replace("True", "1"), labels_onehot="genre_rock")
+    assert rock.column("labels").to_pylist() == [["genre_rock"], ["genre_rock"]]
+    assert rock.info.notes[-1] == "1 of 3 songs left out: genre_rock has no label for it"
     with pytest.raises(RequestError, match="line 3: genre_rock is '2', and a column of --labels-onehot holds 0 or 1"):
         read(tmp_path / "t.csv", text.replace("True", "2"), labels_onehot="genre_*")
     with pytest.raises(RequestError, match=r"has no column 'style_\*' for --labels-onehot"):
@@ -277,8 +277,8 @@ def test_numbered_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     songs = {f"{genre}.{song:05d}" for genre in ("blues", "rock") for song in range(3)}
     assert set(together.strings("song_id")) == songs
     assert "pieces" not in capsys.readouterr().err
-    whole = "filename,label,a\n" + "".join(f"{g}.{i:05d}.wav,{g},{i}.5\n" for g in ("blues", "rock") for i in range(9))
-    read(tmp_path / "t.csv", whole, columns="labels=label,song=filename")
+    table = "filename,label,a\n" + "".join(f"{g}.{i:05d}.wav,{g},{i}.5\n" for g in ("blues", "rock") for i in range(9))
+    read(tmp_path / "t.csv", table, columns="labels=label,song=filename")
     assert "pieces" not in capsys.readouterr().err  # the songs of a genre, counted
     with pytest.raises(RequestError, match="line 2: song is 'x', and with --segments every name ends in the number"):
         read(tmp_path / "t.csv", "song,labels,a\nx,y,1\n", segments=True)
@@ -307,11 +307,11 @@ def test_what_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = [("nan", "rock"), ("None", "rock"), ("A;B", "pop"), ("C;D", "pop"), ("BEYONCE", "Pop"), ("Beyoncé", "pop")]
     text = "artist,labels,a\n" + "".join(f"{artist},{label},{i}.5\n" for i, (artist, label) in enumerate(rows))
     catalog = read(tmp_path / "t.csv", text)
-    said = capsys.readouterr().err
-    assert "artist 2 (nan 1, None 1); where that is a name: --not-missing nan" in said
-    assert "artist: 2 of 4 cells look like lists ('A;B', 'C;D')" in said
-    assert "--separator 'artist=;'" in said
-    assert "('BEYONCE' and 'Beyoncé' are the first)" in said
+    message = capsys.readouterr().err
+    assert "artist 2 (nan 1, None 1); where that is a name: --not-missing nan" in message
+    assert "artist: 2 of 4 cells look like lists ('A;B', 'C;D')" in message
+    assert "--separator 'artist=;'" in message
+    assert "('BEYONCE' and 'Beyoncé' are the first)" in message
     assert catalog.strings("artist_id").count(None) == 2
     merged = read(tmp_path / "t.csv", text, merge_spellings=True, separator=";", not_missing="None")
     artists = dict(zip(merged.strings("song_id"), merged.strings("artist_id"), strict=True))

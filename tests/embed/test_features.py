@@ -92,12 +92,12 @@ def test_large_hdf5_blocks_are_read_row_by_row(tmp_path: Path, monkeypatch: pyte
         file["tempo"] = np.arange(40, dtype=">i4")
     columns = ["vector[4]", "tempo", "vector[0]"]
     expected = np.stack([numbers[:, 4], np.arange(40), numbers[:, 0]], axis=1).astype(np.float32)
-    held = FeatureRows(path, columns)
+    features = FeatureRows(path, columns)
     monkeypatch.setattr(module, "MOST_BYTES", 0)
     read = FeatureRows(path, columns)
     assert read._whole is None
     for rows in (slice(0, 40), slice(7, 9), [3], [39, 0, 3, 3]):
-        assert np.array_equal(held.take(rows), expected[rows])
+        assert np.array_equal(features.take(rows), expected[rows])
         assert np.array_equal(read.take(rows), expected[rows])
     with pytest.raises(RequestError, match="unknown column"):
         FeatureRows(path, ["vector[5]"])

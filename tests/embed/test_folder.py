@@ -306,9 +306,9 @@ def test_labels_and_artists_beside_the_songs(keyed: Path, capsys: pytest.Capture
     assert [rows[clip]["artist_id"] for clip in ("one.mp3", "sub/two.mp3", "sub/three.ogg")] == ["A", "B", None]
     assert rows["one.mp3"]["other_artist_ids"] == ["G"]
     assert [rows[clip]["split_official"] for clip in rows] == ["train", "test", "validation"]
-    said = capsys.readouterr().err
-    assert "1 of 4 songs left out: labels.json" in said
-    assert "labels.json has labels for 1 more song that is not here ('other' is the first)" in said
+    message = capsys.readouterr().err
+    assert "1 of 4 songs left out: labels.json" in message
+    assert "labels.json has labels for 1 more song that is not here ('other' is the first)" in message
     assert catalog.info.notes == ("1 of 4 songs left out: labels.json has no label for it",)
 
 
@@ -426,10 +426,10 @@ def test_names_that_differ_by_case_only_are_told(tmp_path: Path, capsys: pytest.
     songs(tmp_path, "a.mp3", "sub dir/Über.mp3")
     rows = "a.mp3,x,rock\nA.mp3,x,Rock\nsub dir/über.mp3,x,rock\ngone.mp3,x,pop\n"
     read(tmp_path, "file,artist,labels\n" + rows)
-    said = capsys.readouterr().err
-    assert "3 files are not under" in said
-    assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in said
-    assert "1 label is written like another but for case, blanks, accents or punctuation ('Rock' and 'rock'" in said
+    message = capsys.readouterr().err
+    assert "3 files are not under" in message
+    assert "('A.mp3' is the first; there is 'a.mp3': letters differ by case)" in message
+    assert "1 label is written like another but for case, blanks, accents or punctuation ('Rock' and 'rock'" in message
 
 
 def test_links_out_of_the_folder_are_not_opened(tmp_path: Path) -> None:
@@ -482,12 +482,12 @@ def test_one_file_never_refuses_the_rest(tmp_path: Path, capsys: pytest.CaptureF
     text = "file,artist,labels\n" + "".join(f"{name},x,rock\n" for name in names)
     catalog = read(tmp_path / "in", text)
     assert sorted(catalog.strings("path")) == sorted(names)
-    said = capsys.readouterr().err
-    assert "1 file is there through links out of" in said
-    assert "('link.mp3' is the first), and not followed; --follow-links" in said
-    assert "1 file is of no format that is read ('cover.jpg' is the first)" in said
-    assert "2 files are not under" in said
-    assert "1 path leads out of" in said
+    message = capsys.readouterr().err
+    assert "1 file is there through links out of" in message
+    assert "('link.mp3' is the first), and not followed; --follow-links" in message
+    assert "1 file is of no format that is read ('cover.jpg' is the first)" in message
+    assert "2 files are not under" in message
+    assert "1 path leads out of" in message
     followed = read(tmp_path / "in", text, follow_links=True)
     assert followed.info.follow_links
     assert "through links" not in capsys.readouterr().err
@@ -524,13 +524,13 @@ def test_linked_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (root / "labels.csv").write_text(labels)
     catalog = Folder(data=root, labels="labels.csv", name="own", unlabelled=True).catalog()
     assert sorted(catalog.strings("path")) == ["again/a.mp3", "again/b.mp3", "rock/a.mp3", "rock/b.mp3"]
-    said = capsys.readouterr().err
-    assert "1 link to a folder out of" in said
-    assert "not followed: 'jazz'; --follow-links" in said
-    assert "2 more songs that are behind links that are not followed ('jazz/n.mp3' is the first)" in said
-    assert "1 more song that is here, and of no format that is read ('odd' is the first)" in said
-    assert "1 file is of no format that is read: 1 .xyz" in said
-    assert "1 more song that is not here ('gone' is the first)" in said
+    message = capsys.readouterr().err
+    assert "1 link to a folder out of" in message
+    assert "not followed: 'jazz'; --follow-links" in message
+    assert "2 more songs that are behind links that are not followed ('jazz/n.mp3' is the first)" in message
+    assert "1 more song that is here, and of no format that is read ('odd' is the first)" in message
+    assert "1 file is of no format that is read: 1 .xyz" in message
+    assert "1 more song that is not here ('gone' is the first)" in message
     assert any("not followed: 'jazz'" in text for text in catalog.info.notes)
     followed = Folder(data=root, labels="labels.csv", name="own", follow_links=True).catalog()
     assert sorted(followed.strings("path")) == ["jazz/deep/m.mp3", "jazz/n.mp3", "rock/a.mp3"]
@@ -545,9 +545,9 @@ def test_names_that_are_no_text_are_left_out_by_name(tmp_path: Path, capsys: pyt
     os.mkdir(os.fsencode(tmp_path) + b"/\xff")
     catalog = Folder(data=tmp_path, name="own", unlabelled=True).catalog()
     assert catalog.strings("path") == ["a.mp3"]
-    said = capsys.readouterr().err
-    assert "2 files or folders are left out, because the name is not UTF-8; rename:" in said
-    assert r"'mod\x85.mp3'" in said
+    message = capsys.readouterr().err
+    assert "2 files or folders are left out, because the name is not UTF-8; rename:" in message
+    assert r"'mod\x85.mp3'" in message
     assert any("UTF-8" in text for text in catalog.info.notes)
     with pytest.raises(RequestError, match=r"the name of the folder .*\\xff is not UTF-8"):
         Folder(data=Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), name="own", unlabelled=True).catalog()

@@ -89,14 +89,14 @@ def opened(folder: Path) -> Hf:
 
 
 def expected(name: str, model: Any, extractor: Any, waves: np.ndarray) -> torch.Tensor:
-    said = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    inputs = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
     with torch.inference_mode():
         if name == "clap":
-            output = model.get_audio_features(**said)
+            output = model.get_audio_features(**inputs)
             return output if isinstance(output, torch.Tensor) else output.pooler_output
         if name == "ast":
-            return model(**said).pooler_output
-        return torch.stack([model(row[None]).last_hidden_state.mean(1)[0] for row in said.input_values])
+            return model(**inputs).pooler_output
+        return torch.stack([model(row[None]).last_hidden_state.mean(1)[0] for row in inputs.input_values])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -191,22 +191,22 @@ def test_a_model_of_the_hub_is_fetched_by_the_hubs_library(
     saved("hubert", tmp_path / "hub")
     if not safe:
         (tmp_path / "hub" / "model.safetensors").unlink()
-    asked: list[tuple[str, list[str]]] = []
+    requests: list[tuple[str, list[str]]] = []
 
     def snapshot_download(model: str, *, allow_patterns: list[str]) -> str:
-        asked.append((model, allow_patterns))
+        requests.append((model, allow_patterns))
         if model == "nobody/nothing":
             raise OSError("401 Client Error.\nRepository Not Found")
         return str(tmp_path / "hub")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert Hf.fetch("own/hubert") == tmp_path / "hub"
-    assert [patterns[-1] for _, patterns in asked] == ["model.safetensors", "pytorch_model.bin"][: 2 - safe]
+    assert [patterns[-1] for _, patterns in requests] == ["model.safetensors", "pytorch_model.bin"][: 2 - safe]
     if safe:
         info = CatalogInfo(name="n", title="", version="1", licence="", citation="", backbone="hf")
-        named, mark = make_backbone(find_backbone("hf:own/hubert", None), {"window_s": "1.0"}, info)
+        remote, mark = make_backbone(find_backbone("hf:own/hubert", None), {"window_s": "1.0"}, info)
         local, same = make_backbone(find_backbone("hf", str(tmp_path / "hub")), {"window_s": "1.0"}, info)
-        assert representation_name(named, mark) == representation_name(local, same)
+        assert representation_name(remote, mark) == representation_name(local, same)
         with pytest.raises(RequestError, match="names its weights"):
             find_backbone("hf:own/hubert", "w")
         with pytest.raises(RequestError, match="fcn has no published models to name"):

@@ -143,10 +143,10 @@ def test_what_is_not_known_is_said(lakh: Path, capsys: pytest.CaptureFixture[str
     (lakh / "lmd_full" / MD5[0][0] / f"{MD5[0]}.mid").unlink()
     catalog = Lakh(data=lakh, clips=0).catalog()
     assert set(catalog.strings("artist_id")) == {None}
-    said = capsys.readouterr().err
-    assert "1 of 4 labelled files not under" in said
-    assert "versions of one recording is not known" in said
-    assert "no artist is known: put match_scores.json and msd_summary_file.h5" in said
+    message = capsys.readouterr().err
+    assert "1 of 4 labelled files not under" in message
+    assert "versions of one recording is not known" in message
+    assert "no artist is known: put match_scores.json and msd_summary_file.h5" in message
 
 
 @pytest.mark.parametrize(
@@ -274,10 +274,10 @@ def test_linked_folders_and_names_that_are_no_text(
     (lakh / "lmd_full").rename(elsewhere / "lmd_full")
     (lakh / "lmd_full").symlink_to(elsewhere / "lmd_full")
     Lakh(data=lakh, clips=0).catalog()
-    said = capsys.readouterr().err
-    assert "1 link to a folder out of" in said
-    assert "not followed: 'lmd_full'; --follow-links" in said
-    assert "4 of 4 labelled files not under" in said
+    message = capsys.readouterr().err
+    assert "1 link to a folder out of" in message
+    assert "not followed: 'lmd_full'; --follow-links" in message
+    assert "4 of 4 labelled files not under" in message
     followed = Lakh(data=lakh, clips=0, follow_links=True).catalog()
     assert followed.info.follow_links
     assert "not under" not in capsys.readouterr().err
@@ -299,8 +299,8 @@ def test_titles_of_the_clean_subset_that_are_not_read(lakh: Path, capsys: pytest
         pytest.skip("this file system holds no names but UTF-8")
     catalog = Lakh(data=lakh, subset="clean", clips=0).catalog()
     assert catalog.strings("path") == ["clean_midi/ABBA/One.mid"]
-    said = capsys.readouterr().err
-    assert "1 file is a link out of" in said
-    assert r"'clean_midi/ABBA/mod\x85.mid'" in said
+    message = capsys.readouterr().err
+    assert "1 file is a link out of" in message
+    assert r"'clean_midi/ABBA/mod\x85.mid'" in message
     followed = Lakh(data=lakh, subset="clean", clips=0, follow_links=True).catalog()
     assert followed.strings("path") == ["clean_midi/ABBA/Link.mid", "clean_midi/ABBA/One.mid"]

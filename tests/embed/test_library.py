@@ -158,11 +158,11 @@ def test_what_the_tags_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     song(tmp_path, "b.mp3", 1, "ACDC", TIT2="Two", TALB="Hits", TDRC="1980")
     song(tmp_path, "c.mp3", 2, None, None)
     catalog = read(tmp_path)
-    said = capsys.readouterr().err
-    assert "tags of 3 songs: 2 artists, 1 genre (Rock 2)" in said
-    assert "songs whose tags lack it: artist 1, genre 1, album 2, title 1, year 2" in said
-    assert "1 song without a genre left out; --unlabelled keeps such songs" in said
-    assert "1 artist is written like another" in said
+    message = capsys.readouterr().err
+    assert "tags of 3 songs: 2 artists, 1 genre (Rock 2)" in message
+    assert "songs whose tags lack it: artist 1, genre 1, album 2, title 1, year 2" in message
+    assert "1 song without a genre left out; --unlabelled keeps such songs" in message
+    assert "1 artist is written like another" in message
     assert len(catalog) == 2
     assert len(read(tmp_path, unlabelled=True)) == 3
 
@@ -191,8 +191,8 @@ def test_tags_are_no_part_of_the_music(tmp_path: Path, name: str) -> None:
 
 def rescan(root: Path, old: Catalog | None = None) -> tuple[Catalog, tuple[int, int, int, int]]:
     """The catalog after another look at the library, and clips added, kept, retired and revived."""
-    found = mark_sources(open_catalog("library", {"data": root, "name": "mine"}, Store("memory://lib")))
-    catalog, growth = merge(old, found)
+    current = mark_sources(open_catalog("library", {"data": root, "name": "mine"}, Store("memory://lib")))
+    catalog, growth = merge(old, current)
     return catalog, (growth.added, growth.kept, growth.retired, growth.revived)
 
 

@@ -17,7 +17,7 @@ from tests.embed.trees import TRACKS, write_matches, write_roll, write_summary
 MD5 = [f"{i}" * 32 for i in range(4)]
 
 
-def held(root: Path, place: str, seconds: int = 40) -> None:
+def write_song(root: Path, place: str, seconds: int = 40) -> None:
     roll = np.zeros((48 * seconds, 128), dtype=np.uint8)
     roll[:, 60] = 90
     write_roll(root / place, [roll] * 5, [120.0] * len(roll))
@@ -31,7 +31,7 @@ def folder_of(track: str) -> str:
 def lpd(tmp_path: Path) -> Path:
     """Three cleansed rolls, two of them with labels by recording, and two full ones of one recording."""
     for md5, track in zip(MD5[:3], TRACKS, strict=False):
-        held(tmp_path, f"lpd_5/lpd_5_cleansed/{folder_of(track)}/{md5}.npz")
+        write_song(tmp_path, f"lpd_5/lpd_5_cleansed/{folder_of(track)}/{md5}.npz")
     (tmp_path / "cleansed_ids.txt").write_text("".join(f"{m}    {t}\n" for m, t in zip(MD5[:3], TRACKS, strict=False)))
     lists = tmp_path / "id_lists" / "amg"
     lists.mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_label_files_by_recording(lpd: Path) -> None:
 
 def test_the_full_rolls(lpd: Path) -> None:
     for md5 in MD5:
-        held(lpd, f"lpd_5/lpd_5_full/{md5[0]}/{md5}.npz")
+        write_song(lpd, f"lpd_5/lpd_5_full/{md5[0]}/{md5}.npz")
     write_matches(lpd / "match_scores.json", {TRACKS[0]: {MD5[0]: 0.9, MD5[3]: 0.5}})
     (lpd / "midi_genre_map.json").write_text(json.dumps({"topmagd": {MD5[0]: ["Rap"], MD5[3]: ["Rap"]}}))
     catalog = Lpd(data=lpd, subset="full", labels="midi_genre_map.json:topmagd", clips=0).catalog()

@@ -238,14 +238,14 @@ def test_what_is_no_mert_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_revision_of_a_model_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def snapshot_download(model: str, *, allow_patterns: list[str], revision: str = "") -> str:
-        asked.append((model, revision))
+        requests.append((model, revision))
         return str(tmp_path)
 
     (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert Hf.fetch("own/model@abc123") == tmp_path
     assert Mert.fetch("own/model") == tmp_path
-    assert asked == [("own/model", "abc123"), ("own/model", "")]
+    assert requests == [("own/model", "abc123"), ("own/model", "")]

@@ -44,40 +44,40 @@ CONFIG = {
 
 def weights() -> State:
     """Drawn weights under the published names."""
-    drawn = Drawn()
-    drawn.tensor("feature_extractor.mel_mean", 128)
-    drawn.state["feature_extractor.mel_std"] = 20 + drawn.draw(128)
-    drawn.tensor("feature_extractor.spectrogram.window", 2048)
-    drawn.tensor("feature_extractor.mel_scale.fb", 1025, 128)
+    tensors = Drawn()
+    tensors.tensor("feature_extractor.mel_mean", 128)
+    tensors.state["feature_extractor.mel_std"] = 20 + tensors.draw(128)
+    tensors.tensor("feature_extractor.spectrogram.window", 2048)
+    tensors.tensor("feature_extractor.mel_scale.fb", 1025, 128)
     for i, (size, out, depth) in enumerate(zip((128, *WIDTHS), WIDTHS, DEPTHS, strict=False)):
         name = f"subsampling_module.{i}"
         if i:
-            drawn.norm(f"{name}.resampling_layer.0", size)
-            drawn.tensor(f"{name}.resampling_layer.2.weight", out, size, 2)
-            drawn.tensor(f"{name}.resampling_layer.2.bias", out)
+            tensors.norm(f"{name}.resampling_layer.0", size)
+            tensors.tensor(f"{name}.resampling_layer.2.weight", out, size, 2)
+            tensors.tensor(f"{name}.resampling_layer.2.bias", out)
         for j in range(depth):
             layer = f"{name}.convnext_layers.{j}"
-            drawn.tensor(f"{layer}.depthwise_block.1.weight", out, 1, 7)
-            drawn.tensor(f"{layer}.depthwise_block.1.bias", out)
-            drawn.norm(f"{layer}.pointwise_block.0", out)
-            drawn.linear(f"{layer}.pointwise_block.1", out, 4 * out)
-            drawn.tensor(f"{layer}.pointwise_block.3.weight", 1, 1, 4 * out)
-            drawn.tensor(f"{layer}.pointwise_block.3.bias", 1, 1, 4 * out)
-            drawn.linear(f"{layer}.pointwise_block.4", 4 * out, out)
+            tensors.tensor(f"{layer}.depthwise_block.1.weight", out, 1, 7)
+            tensors.tensor(f"{layer}.depthwise_block.1.bias", out)
+            tensors.norm(f"{layer}.pointwise_block.0", out)
+            tensors.linear(f"{layer}.pointwise_block.1", out, 4 * out)
+            tensors.tensor(f"{layer}.pointwise_block.3.weight", 1, 1, 4 * out)
+            tensors.tensor(f"{layer}.pointwise_block.3.bias", 1, 1, 4 * out)
+            tensors.linear(f"{layer}.pointwise_block.4", 4 * out, out)
     for i in range(LAYERS):
         name = f"layers.{i}"
         for part in ("ffn1", "ffn2"):
-            drawn.norm(f"{name}.{part}_layer_norm", DIM)
-            drawn.linear(f"{name}.{part}.w_1", DIM, WIDE)
-            drawn.linear(f"{name}.{part}.w_2", WIDE, DIM)
+            tensors.norm(f"{name}.{part}_layer_norm", DIM)
+            tensors.linear(f"{name}.{part}.w_1", DIM, WIDE)
+            tensors.linear(f"{name}.{part}.w_2", WIDE, DIM)
         for part in ("query_proj", "key_proj", "value_proj", "out_proj"):
-            drawn.linear(f"{name}.attn.{part}", DIM, DIM)
+            tensors.linear(f"{name}.attn.{part}", DIM, DIM)
         for part in ("attn_layer_norm", "conv_module.layer_norm", "conv_module.conv_block.4.1", "final_layer_norm"):
-            drawn.norm(f"{name}.{part}", DIM)
-        drawn.tensor(f"{name}.conv_module.conv_block.1.weight", 2 * DIM, DIM, 1)
-        drawn.tensor(f"{name}.conv_module.conv_block.3.weight", DIM, 1, TAPS)
-        drawn.tensor(f"{name}.conv_module.conv_block.6.weight", DIM, DIM, 1)
-    return drawn.state
+            tensors.norm(f"{name}.{part}", DIM)
+        tensors.tensor(f"{name}.conv_module.conv_block.1.weight", 2 * DIM, DIM, 1)
+        tensors.tensor(f"{name}.conv_module.conv_block.3.weight", DIM, 1, TAPS)
+        tensors.tensor(f"{name}.conv_module.conv_block.6.weight", DIM, DIM, 1)
+    return tensors.state
 
 
 def published(folder: Path, state: State | None = None, **changes: Any) -> Path:

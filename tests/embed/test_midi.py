@@ -297,22 +297,22 @@ class TestRoll:
                 share = max(0.0, min(right, end) - max(left, begin)) / cell_s
                 expected[TRACKS.index(track), pitch - 20, frame] += velocity * share
                 anything |= share > 1e-9
-        got = settings_.roll(song(*rows), start_s, length_s)
+        roll = settings_.roll(song(*rows), start_s, length_s)
         if anything:
-            np.testing.assert_allclose(got, np.clip(expected, 0, 127), atol=0.5 + 1e-6)
+            np.testing.assert_allclose(roll, np.clip(expected, 0, 127), atol=0.5 + 1e-6)
         else:
-            assert got is None or not got.any()
+            assert roll is None or not roll.any()
 
     def test_the_stretch_is_cut_exactly(self, tmp_path: Path) -> None:
         path = tmp_path / "song.mid"
         path.write_bytes(midi(SCALE))  # C from 0 to 0.5 s, E to 1 s
-        whole = PianoRollInput(frames=2).load(Clip(clip_id="c", path=path))
-        assert whole.shape == (1, 5, 84, 2)
-        assert whole.dtype == np.uint8
+        roll = PianoRollInput(frames=2).load(Clip(clip_id="c", path=path))
+        assert roll.shape == (1, 5, 84, 2)
+        assert roll.dtype == np.uint8
         piano = TRACKS.index("piano")
-        np.testing.assert_array_equal(whole[0, piano, [60 - 24, 64 - 24]], [[90, 0], [0, 90]])
+        np.testing.assert_array_equal(roll[0, piano, [60 - 24, 64 - 24]], [[90, 0], [0, 90]])
         later = PianoRollInput(frames=2).load(Clip(clip_id="c", path=path, start_s=0.25, duration_s=0.5))
-        np.testing.assert_array_equal(later, whole)
+        np.testing.assert_array_equal(later, roll)
         half = PianoRollInput(frames=1).load(Clip(clip_id="c", path=path, start_s=0.375, duration_s=0.5))
         np.testing.assert_array_equal(half[0, piano, [60 - 24, 64 - 24], 0], [22, 68])  # 22.5 to the even, 67.5
         beyond = PianoRollInput(frames=2).load(Clip(clip_id="c", path=path, start_s=0.0, duration_s=2.0))

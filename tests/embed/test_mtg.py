@@ -160,10 +160,10 @@ def test_the_official_lists(shared_data: Path, genres: str, songs: int, artists:
 def test_no_official_split_shares_an_artist(shared_data: Path, number: int) -> None:
     """Every split whose lists are at hand, in the repository's layout; bare lists are those of split 0."""
     repository = shared_data / "mtg-jamendo"
-    held = (repository / f"data/splits/split-{number}").is_dir()
-    if not held and number:
+    is_there = (repository / f"data/splits/split-{number}").is_dir()
+    if not is_there and number:
         pytest.skip(f"the lists of split-{number} are not at hand")
-    data = from_catalog(Mtg(data=repository, split=number if held else None, genres="all").catalog())
+    data = from_catalog(Mtg(data=repository, split=number if is_there else None, genres="all").catalog())
     assert len(data) == 55_094
     shared = data.overlap(data.split("official", 0))["shared"]
     assert shared == {pair: {"songs": 0, "albums": 0, "artists": 0} for pair in shared}

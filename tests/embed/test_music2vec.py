@@ -40,26 +40,26 @@ CONFIG = {
 
 def weights() -> dict[str, Tensor]:
     """Drawn weights under the published names."""
-    drawn = Drawn()
-    drawn.tensor("masked_spec_embed", 16)
+    tensors = Drawn()
+    tensors.tensor("masked_spec_embed", 16)
     for i, (channels, taps) in enumerate(zip((1, 8, 8), (10, 3, 2), strict=True)):
-        drawn.tensor(f"feature_extractor.conv_layers.{i}.conv.weight", 8, channels, taps)
-        drawn.norm(f"feature_extractor.conv_layers.{i}.layer_norm", 8)
-    drawn.norm("feature_projection.layer_norm", 8)
-    drawn.linear("feature_projection.projection", 8, 16)
+        tensors.tensor(f"feature_extractor.conv_layers.{i}.conv.weight", 8, channels, taps)
+        tensors.norm(f"feature_extractor.conv_layers.{i}.layer_norm", 8)
+    tensors.norm("feature_projection.layer_norm", 8)
+    tensors.linear("feature_projection.projection", 8, 16)
     for i in range(3):
-        drawn.tensor(f"encoder.pos_conv_embed.layers.{i}.conv.weight", 16, 4, 5)
-        drawn.tensor(f"encoder.pos_conv_embed.layers.{i}.conv.bias", 16)
-    drawn.norm("encoder.layer_norm", 16)
+        tensors.tensor(f"encoder.pos_conv_embed.layers.{i}.conv.weight", 16, 4, 5)
+        tensors.tensor(f"encoder.pos_conv_embed.layers.{i}.conv.bias", 16)
+    tensors.norm("encoder.layer_norm", 16)
     for i in range(2):
         name = f"encoder.layers.{i}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            drawn.linear(f"{name}.attention.{part}", 16, 16)
-        drawn.norm(f"{name}.layer_norm", 16)
-        drawn.linear(f"{name}.feed_forward.intermediate_dense", 16, 24)
-        drawn.linear(f"{name}.feed_forward.output_dense", 24, 16)
-        drawn.norm(f"{name}.final_layer_norm", 16)
-    return drawn.state
+            tensors.linear(f"{name}.attention.{part}", 16, 16)
+        tensors.norm(f"{name}.layer_norm", 16)
+        tensors.linear(f"{name}.feed_forward.intermediate_dense", 16, 24)
+        tensors.linear(f"{name}.feed_forward.output_dense", 24, 16)
+        tensors.norm(f"{name}.final_layer_norm", 16)
+    return tensors.state
 
 
 def published(folder: Path, state: dict[str, Tensor] | None = None, **changes: Any) -> None:

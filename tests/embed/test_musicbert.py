@@ -113,8 +113,14 @@ def as_published(tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.M
     settings = config.DictConfig()
     settings.content = {"model": argparse.Namespace(arch="musicbert_small"), "kind": int}
     settings.cache = collections.defaultdict(dict, a={})
-    held = {"cfg": settings, "args": None, "model": state, "extra_state": {"epoch": 3}, "last_optimizer_state": None}
-    torch.save(held, tmp_path / "checkpoint.pt")
+    checkpoint = {
+        "cfg": settings,
+        "args": None,
+        "model": state,
+        "extra_state": {"epoch": 3},
+        "last_optimizer_state": None,
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
     monkeypatch.delitem(sys.modules, config.__name__)
     monkeypatch.delitem(sys.modules, "omegaconf")
     return tmp_path / "checkpoint.pt"

@@ -20,7 +20,7 @@ from stages.embed.objectives import Labels
 FIFTY = Labels(tuple(f"{i}" for i in range(50)), np.eye(50, dtype=bool))
 
 
-def made(kind: type[Any]) -> Any:
+def build(kind: type[Any]) -> Any:
     torch.manual_seed(0)
     backbone = kind(kind.Config())
     backbone.to(torch.device("cpu"))
@@ -39,17 +39,17 @@ def parameters(module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.Conv1
 
 def shapes(backbone: Any, layers: list[nn.Module]) -> list[tuple[int, ...]]:
     """What comes out of each layer for one window."""
-    seen: list[tuple[int, ...]] = []
-    hooks = [layer.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[1:]))) for layer in layers]
+    sizes: list[tuple[int, ...]] = []
+    hooks = [layer.register_forward_hook(lambda *call: sizes.append(tuple(call[2].shape[1:]))) for layer in layers]
     backbone.encode(waves(backbone, 1))
     for hook in hooks:
         hook.remove()
-    return seen
+    return sizes
 
 
 def test_samplecnn_is_the_papers_table() -> None:
     """Lee, Park, Kim, Nam 2017, table 1: output and parameters of every layer, 1.9 million in all."""
-    backbone = made(Samplecnn)
+    backbone = build(Samplecnn)
     assert backbone.input.window_samples == 59_049
     assert shapes(backbone, list(backbone.module.blocks)) == [
         (128, 19_683),
@@ -73,7 +73,7 @@ def test_samplecnn_is_the_papers_table() -> None:
 
 def test_fcn4_is_the_papers_table() -> None:
     """Choi, Fazekas, Sandler 2016, table 1: channels and pools, from 96 x 1,366 to 2,048 x 1 x 1."""
-    backbone = made(Fcn4)
+    backbone = build(Fcn4)
     assert backbone.module.spec(waves(backbone, 1)).shape == (1, 96, fcn4.FRAMES) == (1, 96, 1_366)
     blocks = [(128, 48, 341), (384, 12, 68), (768, 4, 8), (2_048, 1, 1)]
     assert shapes(backbone, list(backbone.module.blocks)) == blocks
@@ -84,13 +84,13 @@ def test_fcn4_is_the_papers_table() -> None:
 
 
 def test_cnn1d_leaves_three_positions_of_64_channels() -> None:
-    backbone = made(Cnn1d)
+    backbone = build(Cnn1d)
     assert shapes(backbone, list(backbone.module.blocks)) == [(32, 155), (32, 18), (64, 3)]
     assert parameters(backbone.module) == [32 * (8 * 128 + 1), 32 * (8 * 32 + 1), 64 * (4 * 32 + 1), 64 * (192 + 1)]
 
 
 def test_cnn1d_reads_log10_of_one_plus_ten_times_mel_power() -> None:
-    backbone = made(Cnn1d)
+    backbone = build(Cnn1d)
     wave = waves(backbone, 1)
     power = librosa.feature.melspectrogram(y=wave[0].numpy(), sr=22_050, n_fft=1_024, hop_length=512, n_mels=128)
     level = cnn1d.log_one_plus(backbone.module.spec(wave))[0]
@@ -98,7 +98,7 @@ def test_cnn1d_reads_log10_of_one_plus_ten_times_mel_power() -> None:
 
 
 def test_mfcc_cnn_halves_20_coefficients_and_1231_frames_six_times() -> None:
-    backbone = made(MfccCnn)
+    backbone = build(MfccCnn)
     assert backbone.module.coefficients(waves(backbone, 1)).shape == (1, 20, 1_231)
     sizes = [(10, 616), (5, 308), (3, 154), (2, 77), (1, 39), mfcc_cnn.REMAINING]
     channels = (64, 160, 128, 128, 128, 128)
@@ -109,7 +109,7 @@ def test_mfcc_cnn_halves_20_coefficients_and_1231_frames_six_times() -> None:
 
 
 def test_cnn1d_learns_to_tell_a_low_tone_from_a_high_one() -> None:
-    backbone = made(Cnn1d)
+    backbone = build(Cnn1d)
     backbone.module.requires_grad_(True).train()
     objective = backbone.objectives()["supervised"](Labels(("low", "high"), np.eye(2, dtype=bool)))
     time_s = torch.arange(backbone.input.window_samples) / backbone.input.rate_hz

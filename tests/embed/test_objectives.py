@@ -58,14 +58,14 @@ def test_supervised_losses_by_hand() -> None:
     one = labels([1, 0, 0], [0, 0, 1])
     several = labels([1, 1, 0], [0, 0, 1])
     windows = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]]])
-    for given in (one, several):
-        objective = Supervised(nn.Identity(), 3, given, Training())
+    for truth in (one, several):
+        objective = Supervised(nn.Identity(), 3, truth, Training())
         with torch.no_grad():
             objective.output.weight.copy_(torch.eye(3))
             objective.output.bias.zero_()
-        carried = torch.from_numpy(given.carried).float()
+        carried = torch.from_numpy(truth.carried).float()
         result = objective(windows, carried).item()
-        if given is one:
+        if truth is one:
             expected = ((math.log(math.e + 2) - 1) + math.log(math.e**2 + 2)) / 2
         else:
             up, down = (lambda x: math.log1p(math.exp(-x))), (lambda x: math.log1p(math.exp(x)))
@@ -106,19 +106,19 @@ def test_of_the_chosen_80_per_cent_are_masked_and_10_drawn() -> None:
     assert abs(picks.float().mean() - 0.15) < 4 * math.sqrt(0.15 * 0.85 / 200_000)
     assert torch.equal(result[~picks], tokens[~picks])
     for field in (0, 1):
-        held = result[picks[:, field], field]
-        masked, same = (held == -2), (held == tokens[0, field])
-        spread = 4 / math.sqrt(len(held))
+        values = result[picks[:, field], field]
+        masked, same = (values == -2), (values == tokens[0, field])
+        spread = 4 / math.sqrt(len(values))
         assert abs(masked.float().mean() - 0.8) < 0.4 * spread
         assert abs(same.float().mean() - 0.1 * (1 + 1 / sizes[field])) < 0.3 * spread
-        drawn = held[~masked & ~same]
-        assert drawn.min() == 0
-        assert drawn.max() == sizes[field] - 1
+        replacements = values[~masked & ~same]
+        assert replacements.min() == 0
+        assert replacements.max() == sizes[field] - 1
 
 
 def test_the_rate_rises_and_falls() -> None:
-    given = Training(learning_rate=2.0, warmup=4, schedule="linear")
-    assert [given.rate(step, 14) for step in (0, 3, 4, 9, 14)] == pytest.approx([0.5, 2.0, 2.0, 1.0, 0.0])
+    training = Training(learning_rate=2.0, warmup=4, schedule="linear")
+    assert [training.rate(step, 14) for step in (0, 3, 4, 9, 14)] == pytest.approx([0.5, 2.0, 2.0, 1.0, 0.0])
     cosine = Training(learning_rate=2.0)
     assert [cosine.rate(step, 10) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0])
     assert Training(schedule="constant").rate(999, 1000) == Training().learning_rate

@@ -239,10 +239,10 @@ class TestWindows:
         path = tmp_path / "song.mid"
         path.write_bytes(midi([on(240 if i else 0, 30 + i) + off(240, 30 + i) for i in range(40)]))  # two in a second
         reader = OctupleInput(notes=16)
-        whole = reader.load(Clip(clip_id="c", path=path))
-        assert whole.shape == (3, 16, len(FIELDS))
-        assert whole.dtype == np.int16
-        assert whole[:, 0, 3].tolist() == [30, 42, 54]
+        windows = reader.load(Clip(clip_id="c", path=path))
+        assert windows.shape == (3, 16, len(FIELDS))
+        assert windows.dtype == np.int16
+        assert windows[:, 0, 3].tolist() == [30, 42, 54]
         part = reader.load(Clip(clip_id="c", path=path, start_s=4.0, duration_s=2.5))
         assert part.shape == (1, 16, len(FIELDS))
         assert part[0, :5, 3].tolist() == [38, 39, 40, 41, 42]

@@ -31,12 +31,12 @@ def test_bytes_around_a_recording_are_no_part_of_it(tmp_path: Path, suffix: str,
     assume(ffmpeg.find_reader(lead[:16].ljust(16, b"\0")) is None and not lead.startswith(other))  # of another format
     path = tmp_path / f"a.{suffix}"
     data = write(path, WAVE)
-    whole, _ = load(path)
+    expected, _ = load(path)
     path.write_bytes(lead + data + tail)
-    windows, told = load(path)
-    np.testing.assert_array_equal(windows, whole)
+    windows, notes = load(path)
+    np.testing.assert_array_equal(windows, expected)
     is_odd = lead and lead[:3] != b"ID3" and suffix != "mp3"
-    assert told == (["mended"] if is_odd else [])
+    assert notes == (["mended"] if is_odd else [])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,10 +44,10 @@ def test_bytes_around_a_recording_are_no_part_of_it(tmp_path: Path, suffix: str,
 def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     data = write(path, WAVE)
-    whole, _ = load(path, 0.0, 1.0)
+    expected, _ = load(path, 0.0, 1.0)
     path.write_bytes(data[: int(share * len(data))])
     try:
-        _, told = load(path)
+        _, notes = load(path)
     except ClipError as error:
         assert error.kind in {"empty", "damaged", "short", "silent"}  # noqa: PT017
         return
@@ -55,9 +55,9 @@ def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path,
         seconds = opened.recount() / opened.rate_hz
     assert seconds <= 3.05
     if suffix != "ogg" and not 2.4 < seconds < 2.6:  # Ogg has no header that tells; half a second is not told
-        assert told == (["truncated"] if seconds < 2.5 else [])
+        assert notes == (["truncated"] if seconds < 2.5 else [])
     if suffix not in ("mp3", "ogg") and seconds > 1:
-        np.testing.assert_array_equal(load(path, 0.0, 1.0)[0], whole)
+        np.testing.assert_array_equal(load(path, 0.0, 1.0)[0], expected)
 
 
 @pytest.mark.parametrize("suffix", ["au", "snd", "wav", "flac", "ogg", "mp3"])

@@ -16,7 +16,7 @@ from stages.embed.objectives import Labels
 from store.errors import RequestError
 
 
-def made(frames: int = 64) -> PianoRollCnn:
+def build(frames: int = 64) -> PianoRollCnn:
     torch.manual_seed(0)
     backbone = PianoRollCnn(PianoRollCnn.Config(frames=frames))
     backbone.to(torch.device("cpu"))
@@ -31,14 +31,14 @@ def rolls(count: int, frames: int = 64, seed: int = 0) -> Tensor:
 
 def test_it_is_found_and_has_six_and_six_layers() -> None:
     assert registry.find("backbone", "pianoroll-cnn") is PianoRollCnn
-    objective = made().objectives()["supervised"](Labels(("a", "b"), np.eye(2, dtype=bool)))
+    objective = build().objectives()["supervised"](Labels(("a", "b"), np.eye(2, dtype=bool)))
     assert sum(isinstance(module, nn.Conv2d) for module in objective.modules()) == 6
     assert sum(isinstance(module, nn.Linear) for module in objective.modules()) == 6
 
 
 @pytest.mark.parametrize("frames", [64, 100, 256])
 def test_shapes(frames: int) -> None:
-    backbone = made(frames)
+    backbone = build(frames)
     assert backbone.input.shape == (5, 128, frames)
     assert backbone.encode(rolls(2, frames)).shape == (2, *backbone.shape) == (2, DIM)
 
@@ -46,11 +46,11 @@ def test_shapes(frames: int) -> None:
 def test_wrong_settings_are_refused() -> None:
     for frames in (63, 1 << 20):
         with pytest.raises(RequestError, match="frames"):
-            made(frames)
+            build(frames)
 
 
 def test_alone_as_in_any_batch() -> None:
-    backbone, batch = made(), rolls(9)
+    backbone, batch = build(), rolls(9)
     # Statistics as they are after training; those of a new network hide differences.
     backbone.module.train()
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_alone_as_in_any_batch() -> None:
 
 
 def test_checkpoints(tmp_path: Path) -> None:
-    backbone, other = made(), PianoRollCnn(PianoRollCnn.Config(frames=64))
+    backbone, other = build(), PianoRollCnn(PianoRollCnn.Config(frames=64))
     torch.save(backbone.module.state_dict(), tmp_path / "weights.pt")
     other.load(tmp_path / "weights.pt")
     other.to(torch.device("cpu"))
@@ -75,7 +75,7 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 
 def test_it_learns_which_track_plays() -> None:
-    backbone = made()
+    backbone = build()
     backbone.module.requires_grad_(True).train()
     objective = backbone.objectives()["supervised"](Labels(("drums", "bass"), np.eye(2, dtype=bool)))
     carried = torch.eye(2).repeat(12, 1)
@@ -94,7 +94,7 @@ def test_it_learns_which_track_plays() -> None:
 
 
 def test_real_songs(shared_data: Path) -> None:
-    backbone = made(256)
+    backbone = build(256)
     for path in sorted((shared_data / "lakh" / "midi").glob("*.mid"))[:3]:
         window = backbone.input.load(Clip(clip_id="c", path=path, start_s=10.0, duration_s=15.0))
         vector = backbone.encode(torch.from_numpy(window))

@@ -29,10 +29,10 @@ needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg
 
 def load(path: Path, start_s: float | None = None, length_s: float | None = None) -> tuple[np.ndarray, list[str]]:
     """Windows and the kinds of remarks on them."""
-    with remarks() as told:
+    with remarks() as notes:
         windows = WINDOWS.load(Clip(clip_id="c", path=path, start_s=start_s, duration_s=length_s))
-    assert all("\n" not in reason for _, reason in told)
-    return windows, [kind for kind, _ in told]
+    assert all("\n" not in reason for _, reason in notes)
+    return windows, [kind for kind, _ in notes]
 
 
 def refusal(path: Path) -> ClipError:
@@ -59,17 +59,17 @@ def test_a_view_is_its_prefix_and_a_stretch_of_the_file(
     path.write_bytes(body)
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, len(body)))
-    whole = prefix + body[start:end]
+    expected = prefix + body[start:end]
     with View(path, prefix, start, end) as view:
-        assert view.seek(0, os.SEEK_END) == len(whole)
+        assert view.seek(0, os.SEEK_END) == len(expected)
         view.seek(0)
-        assert view.read() == whole
+        assert view.read() == expected
         for _ in range(5):
-            at, count = data.draw(st.integers(0, len(whole) + 5)), data.draw(st.integers(1, 30))
+            at, count = data.draw(st.integers(0, len(expected) + 5)), data.draw(st.integers(1, 30))
             view.seek(at)
             piece = view.read(count)
-            assert piece == whole[at : at + len(piece)]
-            assert piece or not whole[at : at + count]
+            assert piece == expected[at : at + len(piece)]
+            assert piece or not expected[at : at + count]
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_files_that_were_joined_are_read_to_their_end(tmp_path: Path, name: str,
     path = tmp_path / f"joined-{name}"
     path.write_bytes(b"".join(parts))
     assert duration_s(path) == pytest.approx(12.0, abs=0.1)
-    windows, told = load(path)
+    windows, notes = load(path)
     assert len(windows) == 12
-    assert not told
+    assert not notes
     for i, hz in enumerate(tones):
         assert pitch_hz(windows[4 * i + 1]) == pytest.approx(hz, abs=2)
         assert pitch_hz(load(path, 4.0 * i + 1.5, 1.0)[0][0]) == pytest.approx(hz, abs=2)
@@ -109,12 +109,12 @@ def test_files_of_other_rates_cannot_be_joined(tmp_path: Path) -> None:
 def test_an_mp3_index_that_counts_too_few_frames(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.mp3"
     data = bytearray(write(path, music(RATE_HZ, 12.0), bitrate_mode=mode))
-    whole, _ = load(path)
+    expected, _ = load(path)
     at = max(data.find(b"Info"), data.find(b"Xing"))
     count = int.from_bytes(data[at + 8 : at + 12], "big")
     data[at + 8 : at + 12] = (count // 3).to_bytes(4, "big")
     path.write_bytes(data)
-    np.testing.assert_array_equal(load(path)[0], whole)
+    np.testing.assert_array_equal(load(path)[0], expected)
 
 
 def test_an_mp3_without_an_index_whose_first_frames_are_large(tmp_path: Path) -> None:
@@ -159,13 +159,13 @@ def wav_length(length: int, riff: int | None = None) -> object:
 def test_lengths_that_are_not_known(tmp_path: Path, name: str, change: object) -> None:
     path = tmp_path / name
     data = write(path, music(RATE_HZ, 6.0))
-    whole, stretch = load(path)[0], load(path, 4.0, 1.5)[0]
+    expected, stretch = load(path)[0], load(path, 4.0, 1.5)[0]
     path.write_bytes(change(data))  # type: ignore[operator]
     assert duration_s(path) == 6.0
-    windows, told = load(path)
-    np.testing.assert_array_equal(windows, whole)
+    windows, notes = load(path)
+    np.testing.assert_array_equal(windows, expected)
     np.testing.assert_array_equal(load(path, 4.0, 1.5)[0], stretch)
-    assert not told
+    assert not notes
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
@@ -186,9 +186,9 @@ def test_a_file_that_ends_early_is_read_and_noted(tmp_path: Path, name: str) -> 
     data = write(path, music(RATE_HZ, 20.0))
     stretch = load(path, 2.0, 3.0)[0]
     path.write_bytes(data[: len(data) // 2])
-    windows, told = load(path)
+    windows, notes = load(path)
     assert 8 <= len(windows) <= 12
-    assert told == ["truncated"]
+    assert notes == ["truncated"]
     np.testing.assert_array_equal(load(path, 2.0, 3.0)[0], stretch)
 
 
@@ -278,10 +278,10 @@ def test_formats_that_ffmpeg_decodes(tmp_path: Path, name: str) -> None:
     except subprocess.CalledProcessError:
         pytest.skip(f"this ffmpeg does not write {name}")
     assert duration_s(path) == pytest.approx(4.0, abs=0.1)
-    windows, told = load(path, 0.5)
+    windows, notes = load(path, 0.5)
     assert pitch_hz(windows[1]) == pytest.approx(440, abs=2)
     assert np.abs(windows[1]).max() == pytest.approx(0.25, abs=0.05)  # the mean of both channels
-    assert not told
+    assert not notes
     assert len(load(path, 2.5, 1.0)[0]) == 1
 
 
@@ -335,9 +335,9 @@ def test_a_decoder_that_never_ends_is_stopped(tmp_path: Path, monkeypatch: pytes
 def test_a_decoder_that_fails_half_way_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "half.wav", sine(RATE_HZ, 2.0), subtype="FLOAT")
     path = fake_ffmpeg(tmp_path / "bin", monkeypatch, f"cat '{tmp_path}/half.wav'; exit 1")
-    windows, told = load(path)
+    windows, notes = load(path)
     assert len(windows) == 2
-    assert told == ["truncated"]
+    assert notes == ["truncated"]
 
 
 def test_without_ffmpeg_formats_are_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,14 +69,14 @@ def test_notes_draw_the_roll_again(tmp_path_factory: pytest.TempPathFactory, see
     for i in range(len(notes)):
         which = track[bool(notes.is_drum[i]), int(notes.program[i])]
         again[which][first[i] : last[i], notes.pitch[i]] = notes.velocity[i]
-    for drawn, held in zip(again, rolls, strict=True):
-        np.testing.assert_array_equal(drawn, held)
+    for result, original in zip(again, rolls, strict=True):
+        np.testing.assert_array_equal(result, original)
 
 
 def test_the_piano_roll_backbone_reads_it(tmp_path: Path) -> None:
     rolls = [roll() for _ in range(5)]
-    for track, held in enumerate(rolls):
-        held[:, 40 + track] = 60 + track
+    for track, cells in enumerate(rolls):
+        cells[:, 40 + track] = 60 + track
     path = tmp_path / "a.npz"
     write_roll(path, rolls, [120.0] * 96)
     window = PianoRollInput(frames=8).load(Clip(clip_id="a", path=path))[0]
@@ -120,9 +120,9 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
 )
 def test_damaged_rolls(tmp_path: Path, member: str, data: bytes | None) -> None:
     path = tmp_path / "a.npz"
-    held = roll()
-    held[3, 60] = 1
-    write_roll(path, [held], [120.0] * 96)
+    cells = roll()
+    cells[3, 60] = 1
+    write_roll(path, [cells], [120.0] * 96)
     rewrite(path, member, data)
     with pytest.raises(ClipError, match="damaged"):
         read_notes(path)

@@ -33,10 +33,10 @@ def notes(score: Score) -> Counter[Note]:
 def read(tmp_path: Path):
     def score(data: bytes, *, every_note: bool = False) -> tuple[Counter[Note], list[str]]:
         (tmp_path / "song.mid").write_bytes(data)
-        with remarks() as told:
+        with remarks() as mends:
             counts = notes(read_score(tmp_path / "song.mid", every_note=every_note))
-        assert all(kind == "mended" for kind, _ in told)
-        return counts, [reason for _, reason in told]
+        assert all(kind == "mended" for kind, _ in mends)
+        return counts, [reason for _, reason in mends]
 
     return score
 
@@ -77,16 +77,16 @@ def test_odd_files_hold_the_notes_of_the_plain_one(read, oddity: str) -> None:
     expected, none = read(SONG)
     assert not none
     assert len(expected) == 9
-    counts, told = read(ODDITIES[oddity])
+    counts, reasons = read(ODDITIES[oddity])
     assert counts == expected
-    assert told or "text" in oddity  # which symusic reads as it is
+    assert reasons or "text" in oddity  # which symusic reads as it is
 
 
 def test_values_above_127_are_clamped_as_mido_clamps_them(read) -> None:
     data = midi([b"\0\xb0\x07\xc8", on(0, 60, 200), off(480, 60), on(0, 0xF5), off(480, 0xF5)])
-    counts, told = read(data)
+    counts, reasons = read(data)
     assert counts == Counter({(0, 480, 60, 127, False): 1, (480, 960, 127, 90, False): 1})
-    assert "Get control_value=200" in told[0]
+    assert "Get control_value=200" in reasons[0]
 
 
 EVENT = st.one_of(
@@ -216,13 +216,13 @@ def test_real_files_that_the_parser_refuses(shared_data: Path) -> None:
         except (EOFError, OSError, ValueError):
             struck = 0
         try:
-            with remarks() as told:
+            with remarks() as reasons:
                 score = read_score(path)
         except ClipError as error:
             kinds.add(error.kind)
             assert not struck
             continue
-        assert told[0][0] == "mended"
+        assert reasons[0][0] == "mended"
         assert not struck or 0.99 * struck <= len(score) <= struck
         read += 1
     assert read >= 22
@@ -265,13 +265,13 @@ def test_odd_wrapping_counts_and_lengths_together(
         assume(not lead.startswith((b"ID3", b"\x1f\x8b")) and lead[4:8] != b"ftyp")
         data = lead + data
     try:
-        counts, told = read(data)
+        counts, reasons = read(data)
     except ClipError as error:
         assert error.kind == "truncated"  # noqa: PT017
         assert longer > 0
         return
     assert counts == read(SONG)[0]
-    assert bool(told) == bool(is_riff or lead or more or longer or counted < 3)
+    assert bool(reasons) == bool(is_riff or lead or more or longer or counted < 3)
 
 
 @pytest.mark.parametrize("every_note", [False, True])
@@ -279,8 +279,8 @@ def test_notes_that_nothing_ends_are_not_looked_for(read, monkeypatch: pytest.Mo
     """However many there are: going through a file event by event takes seconds for each MiB."""
     monkeypatch.setattr(score_module, "rewritten", lambda *_, **__: pytest.fail("went through the events"))
     data = midi([on(0, 60, 50), off(10, 60), *(on(1, 60 + i % 3, 64) for i in range(20_000))])
-    counts, told = read(data, every_note=every_note)
-    assert (sum(counts.values()), told) == (1, [])
+    counts, reasons = read(data, every_note=every_note)
+    assert (sum(counts.values()), reasons) == (1, [])
 
 
 def test_a_track_whose_header_says_that_it_is_empty(tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ def test_features_are_named_or_all_numbers(tmp_path: Path, capsys: pytest.Captur
     text = ",artist,labels,a,b,mostly,mixed\n0,A,x,1,,1,q\n1,A,x,2,nan,2,3\n2,B,y,3,5,none today,r\n"
     catalog = read(tmp_path / "t.csv", text)
     assert catalog.info.features == ("a", "b")  # no column without a name, none with text
-    said, nameless = catalog.info.notes
-    assert "mostly" in said
-    assert "line 4" in said
+    note, nameless = catalog.info.notes
+    assert "mostly" in note
+    assert "line 4" in note
     assert nameless.startswith("columns to which the header of t.csv gives no name are left out: 1;")
-    assert f"{said}\n{nameless}\n" in capsys.readouterr().err
+    assert f"{note}\n{nameless}\n" in capsys.readouterr().err
     assert read(tmp_path / "t.csv", columns="features=b|a").info.features == ("b", "a")
     with pytest.raises(RequestError, match="line 4: mostly is 'none today'"):
         read(tmp_path / "t.csv", columns="features=a|mostly")
@@ -170,10 +170,10 @@ def test_another_choice_of_features_is_no_other_song(tmp_path: Path) -> None:
     changed = by_song(read(path, TEXT.replace("120.5", "121"), columns="features=year"))
     assert [song for song, row in changed.items() if row["source"] != rows[song]["source"]] == ["row-000000"]
     # A column with another role may be corrected, unless it is named as a feature too.
-    for columns, seen in (("labels=year,features=tempo", []), ("labels=year,features=year", ["row-000002"])):
+    for columns, changes in (("labels=year,features=tempo", []), ("labels=year,features=year", ["row-000002"])):
         before = by_song(read(path, TEXT, columns=columns))
         after = by_song(read(path, TEXT.replace("1980", "1981"), columns=columns))
-        assert [song for song, row in after.items() if row["source"] != before[song]["source"]] == seen
+        assert [song for song, row in after.items() if row["source"] != before[song]["source"]] == changes
 
 
 def test_songs_may_have_ids_and_splits(tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_a_table_is_looked_for_here_and_then_in_data(tmp_path: Path, monkeypatch
     (tmp_path / "data").mkdir()
     (tmp_path / "data/t.csv").write_text(TEXT)
     monkeypatch.chdir(tmp_path)
-    found = FeatureTable(table="t.csv", data=Path("data"), name="own").catalog()
-    assert found.info.data_root == str(tmp_path / "data")
+    catalog = FeatureTable(table="t.csv", data=Path("data"), name="own").catalog()
+    assert catalog.info.data_root == str(tmp_path / "data")
     (tmp_path / "t.csv").write_text(TEXT)
     assert FeatureTable(table="t.csv", data=Path("data"), name="own").catalog().info.data_root == str(tmp_path)
     with pytest.raises(RequestError, match=r"there is no table: no\.csv and no data/no\.csv"):

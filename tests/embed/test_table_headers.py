@@ -56,8 +56,8 @@ def test_a_header_of_levels_is_joined(tmp_path: Path, levels: int, groups: list[
     ]
     (tmp_path / "t.csv").write_text("\n".join([*lines, *map(",".join, cells)]) + "\n")
     table = read_table(tmp_path / "t.csv")
-    named = [] if style == "index" else ["artist", "labels"][: len(own)]
-    assert table.names == [*named, *map(".".join, columns)]
+    first = [] if style == "index" else ["artist", "labels"][: len(own)]
+    assert table.names == [*first, *map(".".join, columns)]
     assert table.rows == count
     for j, names in enumerate(columns):
         assert table.floats(".".join(names))[0].tolist() == [float(f"{i}.{j}1") for i in range(count)]

@@ -145,9 +145,9 @@ def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objec
     toy.load(tmp_path / "toy.pt")
     assert same(toy.module.state_dict(), weights)
     assert read_about(tmp_path / "toy.pt") == ABOUT
-    held = torch.load(tmp_path / "toy.pt", weights_only=True)
-    assert {"output.weight", "projection.0.weight"} & set(held["output"])
-    assert not {key for key in held["output"] if key.startswith("network")}
+    state = torch.load(tmp_path / "toy.pt", weights_only=True)
+    assert {"output.weight", "projection.0.weight"} & set(state["output"])
+    assert not {key for key in state["output"] if key.startswith("network")}
     log = (tmp_path / "toy.pt.csv").read_text().splitlines()
     assert log[0].startswith("epoch,loss,validation_loss")
     assert len(log) == 1 + len(training.log)
@@ -158,7 +158,7 @@ def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objec
 def test_a_stopped_training_goes_on_to_the_same_weights(
     songs: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    whole, expected = run(songs, tmp_path / "whole.pt")
+    reference, expected = run(songs, tmp_path / "whole.pt")
     stops = {"left": 3 if moment == "after an epoch" else 12 if moment == "in an epoch" else 4}
 
     def stop(real: Any) -> Any:
@@ -180,12 +180,12 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             run(songs, tmp_path / "part.pt")
     assert (tmp_path / "part.pt.resume").exists()
-    done, weights = run(songs, tmp_path / "part.pt")
-    assert 1 <= done.resumed < len(done.log)
-    assert done.log == whole.log
+    rest, weights = run(songs, tmp_path / "part.pt")
+    assert 1 <= rest.resumed < len(rest.log)
+    assert rest.log == reference.log
     assert same(weights, expected)
     again, _ = run(songs, tmp_path / "part.pt")
-    assert again.resumed == len(again.log) == len(whole.log)
+    assert again.resumed == len(again.log) == len(reference.log)
 
 
 def test_bf16_is_refused_on_a_cpu(songs: Catalog, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def saved(tmp_path: Path, held: Any, **options: Any) -> Path:
-    torch.save(held, tmp_path / "weights.pth", **options)
+def saved(tmp_path: Path, content: Any, **options: Any) -> Path:
+    torch.save(content, tmp_path / "weights.pth", **options)
     return tmp_path / "weights.pth"
 
 
@@ -76,9 +76,9 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(RequestError, match="not a PyTorch checkpoint"):
             read_state_dict(path)
-    for held in ([1, 2], {}, torch.zeros(3), {"a": 1}, {"a": torch.zeros(2).to_sparse()}, {1: torch.zeros(2)}):
+    for content in ([1, 2], {}, torch.zeros(3), {"a": 1}, {"a": torch.zeros(2).to_sparse()}, {1: torch.zeros(2)}):
         with pytest.raises(RequestError, match="save a network's"):
-            read_state_dict(saved(tmp_path, held))
+            read_state_dict(saved(tmp_path, content))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(1 << 24))
     with pytest.raises(RequestError, match="compressed archive"):

@@ -23,7 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def made(name: str, **settings: Any) -> Any:
+def build(name: str, **settings: Any) -> Any:
     torch.manual_seed(0)
     kind = registry.find("backbone", name)
     backbone = kind(kind.Config(**settings))
@@ -45,7 +45,7 @@ def test_every_backbone_with_the_option_stands_here() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_gain_leaves_the_representation_unchanged(name: str) -> None:
-    backbone = made(name, **SETTINGS[name], zero_mean=True)
+    backbone = build(name, **SETTINGS[name], zero_mean=True)
     x = wave(backbone)
     vector = backbone.encode(x)
     for gain_db in (-20.0, 20.0):
@@ -55,7 +55,7 @@ def test_a_gain_leaves_the_representation_unchanged(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cnn1d", "cola", "musicnn"])
 def test_without_it_a_gain_is_heard(name: str) -> None:
-    backbone = made(name, **SETTINGS[name])
+    backbone = build(name, **SETTINGS[name])
     vector, louder = (backbone.encode(gain * wave(backbone)) for gain in (1.0, 10.0))
     assert float((louder - vector).abs().max()) > 1e-2 * float(vector.abs().max())
 
@@ -74,12 +74,12 @@ def test_filters_sum_to_zero_and_stay_so_in_training(conv: Any) -> None:
 
 
 def test_it_has_a_fingerprint_of_its_own_and_weights_of_its_own(tmp_path: Any) -> None:
-    plain, constrained = made("fcn"), made("fcn", zero_mean=True)
+    plain, constrained = build("fcn"), build("fcn", zero_mean=True)
     assert representation_name(plain, "w") != representation_name(constrained, "w")
     torch.save(plain.module.state_dict(), tmp_path / "w.pt")
     with pytest.raises(RequestError, match=r"w\.pt: '.*' is missing"):
         constrained.load(tmp_path / "w.pt")
     torch.save(constrained.module.state_dict(), tmp_path / "w.pt")
-    other = made("fcn", zero_mean=True)
+    other = build("fcn", zero_mean=True)
     other.load(tmp_path / "w.pt")
     assert torch.equal(other.encode(wave(other)), constrained.encode(wave(other)))

@@ -60,10 +60,10 @@ def write_roll(path: Path, rolls: Sequence[np.ndarray], tempo: Sequence[float], 
     arrays: dict[str, np.ndarray] = {"tempo": np.asarray(tempo), "downbeat": np.zeros(len(tempo), dtype=bool)}
     info: dict[str, object] = {"beat_resolution": resolution, "name": path.stem}
     for number, (roll, (name, program, is_drum)) in enumerate(zip(rolls, LPD5, strict=False)):
-        held = csc_matrix(roll)
-        for part, values in (("data", held.data), ("indices", held.indices), ("indptr", held.indptr)):
+        matrix = csc_matrix(roll)
+        for part, values in (("data", matrix.data), ("indices", matrix.indices), ("indptr", matrix.indptr)):
             arrays[f"pianoroll_{number}_csc_{part}"] = values
-        arrays[f"pianoroll_{number}_csc_shape"] = np.array(held.shape)
+        arrays[f"pianoroll_{number}_csc_shape"] = np.array(matrix.shape)
         info[str(number)] = {"program": program, "is_drum": is_drum, "name": name}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]

@@ -52,10 +52,10 @@ def bound(head: str | type[Any], collection: Collection, split: Split, **changes
 
 
 @pytest.fixture(scope="session")
-def made() -> Collection:
+def dataset() -> Collection:
     return make_collection()
 
 
 @pytest.fixture
-def arrays(made: Collection) -> dict[str, Any]:
-    return {"song": made.song, "album": made.album, "artist": made.artist, "official": made.official}
+def arrays(dataset: Collection) -> dict[str, Any]:
+    return {"song": dataset.song, "album": dataset.album, "artist": dataset.artist, "official": dataset.official}

@@ -25,11 +25,11 @@ def test_steps_are_those_of_pytorch() -> None:
             network[: 3 if step % 2 else 4](x).square().sum().backward()  # the last layer has a gradient now and then
             optimizer.step()
         if step == 2:  # a training that is taken up again
-            kept = copy.deepcopy(here.state_dict())
+            state = copy.deepcopy(here.state_dict())
             here = Adam(ours.parameters(), 0.01)
-            here.load_state_dict(kept)
-        for mine, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(mine, wanted, atol=0, rtol=0)
+            here.load_state_dict(state)
+        for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine, reference, atol=0, rtol=0)
 
 
 def test_weight_decay_is_that_of_adamw_on_matrices() -> None:
@@ -50,8 +50,8 @@ def test_weight_decay_is_that_of_adamw_on_matrices() -> None:
             optimizer.zero_grad()
             network(x).square().sum().backward()
             optimizer.step()
-    for mine, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, wanted, atol=1e-6, rtol=1e-5)
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, reference, atol=1e-6, rtol=1e-5)
 
 
 def test_no_compiler_is_imported() -> None:

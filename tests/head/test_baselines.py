@@ -18,14 +18,14 @@ def test_neighbours_are_the_artists_other_clips(inductive: bool) -> None:
     data = make_collection(songs=60, artists=8)
     split = data.split("random", 0)
     assert data.x is not None
-    _, whole = baselines.features(data, split, "neighbours", 0, inductive)
-    own, mean, deviation = np.split(whole[:, :-1], 3, axis=1)
+    _, rows = baselines.features(data, split, "neighbours", 0, inductive)
+    own, mean, deviation = np.split(rows[:, :-1], 3, axis=1)
     train, _ = baselines.features(data, split, "song", 0)
     np.testing.assert_allclose(train, own[split == 0])
     for clip in range(len(data)):
         others = (data.artist == data.artist[clip]) & (data.artist >= 0) & (np.arange(len(data)) != clip)
         others &= (split == 0) | (not inductive)
-        assert whole[clip, -1] == pytest.approx(np.log1p(others.sum()))
+        assert rows[clip, -1] == pytest.approx(np.log1p(others.sum()))
         if others.any():
             np.testing.assert_allclose(mean[clip], own[others].mean(axis=0), atol=1e-6)
             np.testing.assert_allclose(deviation[clip], own[others].std(axis=0), atol=1e-5)
@@ -34,8 +34,8 @@ def test_neighbours_are_the_artists_other_clips(inductive: bool) -> None:
 def test_labels_are_those_of_other_training_songs_and_half_of_the_artists_are_hidden() -> None:
     data = make_collection(songs=200)
     split = data.split("random", 0)
-    train, whole = baselines.features(data, split, "labels", 0)
-    songs = np.expm1(whole[:, -1])
+    train, rows = baselines.features(data, split, "labels", 0)
+    songs = np.expm1(rows[:, -1])
     for clip in range(len(data)):
         others = (data.artist == data.artist[clip]) & (data.artist >= 0) & (split == 0)
         assert songs[clip] == pytest.approx(len(np.unique(data.song[others & (data.song != data.song[clip])])))
@@ -47,7 +47,7 @@ def test_labels_are_those_of_other_training_songs_and_half_of_the_artists_are_hi
     other = data.labels.copy()
     other[split != 0] = ~other[split != 0]
     for one, two in zip(
-        (train, whole), baselines.features(replace(data, labels=other), split, "labels", 0), strict=True
+        (train, rows), baselines.features(replace(data, labels=other), split, "labels", 0), strict=True
     ):
         np.testing.assert_array_equal(one, two)
 

@@ -96,8 +96,8 @@ def test_on_neighbours_that_dgl_samples(name: str, k: int) -> None:
     order = torch.argsort(target, stable=True)
     source, target = block.srcdata["_ID"][source[order]], target[order]
     count = torch.bincount(target, minlength=len(seeds))
-    wanted = case.graph.degree[case.nodes]
-    assert torch.equal(count, wanted.clamp(max=k) if k > 0 else wanted)
+    degree = case.graph.degree[case.nodes]
+    assert torch.equal(count, degree.clamp(max=k) if k > 0 else degree)
     ours = case.ours(source, count.cumsum(0) - count)
     torch.testing.assert_close(by_dgl(case, block), ours, **CLOSE)
     torch.testing.assert_close(by_pyg(case, source, target), ours, **CLOSE)

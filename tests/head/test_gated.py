@@ -47,10 +47,10 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
     for mode in ("song", "artist", "gated"):
         head = registry.find("head", mode)
         if mode == "artist":
-            found = count(head, two_kinds, part, head.Config())[0]["most frequent"]
+            prediction = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
-            found = train(head, two_kinds, part, **QUICK).prediction
-        hits = (found.chosen == two_kinds.labels).all(axis=1)
+            prediction = train(head, two_kinds, part, **QUICK).prediction
+        hits = (prediction.chosen == two_kinds.labels).all(axis=1)
         right[mode] = float(hits[tested & faithful].mean()), float(hits[tested & ~faithful].mean())
     assert right["gated"][0] > right["artist"][0] - 0.02 > right["song"][0] + 0.1
     assert right["gated"][1] > right["song"][1] - 0.05 > right["artist"][1] + 0.1
@@ -119,8 +119,8 @@ def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection
         before = network(*head.inputs(nodes))
         network.gate[-1].bias += 100.0
         torch.testing.assert_close(network(*head.inputs(nodes)), before, atol=1e-4, rtol=0)
-        seen = torch.from_numpy(np.flatnonzero(part == 0)[:5])
-        assert float(network(*head.inputs(seen)).abs().max()) > 10
+        clips = torch.from_numpy(np.flatnonzero(part == 0)[:5])
+        assert float(network(*head.inputs(clips)).abs().max()) > 10
 
 
 @pytest.mark.parametrize("inductive", [False, True])
@@ -135,10 +135,10 @@ def test_mean_and_deviation_are_those_of_the_artists_other_clips(inductive: bool
     for clip, artist in enumerate(MIXED):
         among = (data.artist == artist) & (artist >= 0) & (np.arange(len(x)) != clip) & ((part == 0) | (not inductive))
         others = x[torch.from_numpy(among)]
-        wanted = others if len(others) else torch.zeros_like(x[:1])
+        expected = others if len(others) else torch.zeros_like(x[:1])
         assert degree[clip] == len(others)
-        torch.testing.assert_close(mean[clip], wanted.mean(dim=0), atol=1e-6, rtol=0)
-        torch.testing.assert_close(deviation[clip], wanted.std(dim=0, unbiased=False), atol=1e-6, rtol=0)
+        torch.testing.assert_close(mean[clip], expected.mean(dim=0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(deviation[clip], expected.std(dim=0, unbiased=False), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("regime", "share"), [("random", 0.05), ("artist", 0.95)])
@@ -164,9 +164,9 @@ def test_training_hides_the_labels_of_some_artists_anew_in_each_epoch(two_kinds:
         hidden = torch.zeros(ARTISTS, dtype=torch.bool)
         hidden[artist[songs == 0]] = True
         assert 0.3 < float(hidden.float().mean()) < 0.7
-        shown = (~hidden[artist]).float()  # all clips of an artist alike
-        assert torch.equal(songs, known[-1] * shown)
-        assert torch.equal(counts, known[-2] * shown.unsqueeze(1))
+        visible = (~hidden[artist]).float()  # all clips of an artist alike
+        assert torch.equal(songs, known[-1] * visible)
+        assert torch.equal(counts, known[-2] * visible.unsqueeze(1))
         for one, other in zip(head.inputs(nodes), known, strict=True):
             assert torch.equal(one, other)
         epochs.append(hidden)
@@ -249,5 +249,5 @@ def test_counts_are_those_of_other_songs_whatever_the_catalog_holds(clips: list[
         songs = [targets[others & (song == other)].any(axis=0) for other in np.unique(song[others])]
         assert head.songs[clip] == len(songs)
         np.testing.assert_array_equal(head.counts[clip], np.sum(songs, axis=0) if songs else np.zeros(3))
-    for found in count(Artist, data, part.astype(np.int8), Artist.Config())[0].values():
-        assert ((found.score >= 0) & (found.score <= 1)).all()
+    for prediction in count(Artist, data, part.astype(np.int8), Artist.Config())[0].values():
+        assert ((prediction.score >= 0) & (prediction.score <= 1)).all()

@@ -42,20 +42,20 @@ def slow_mean(artist: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def test_mean_is_the_mean_over_all_neighbours(artist: list[int]) -> None:
     graph = graph_of(artist)
     x = torch.randn(len(artist), 5)
-    wanted = slow_mean(graph.artist, x)
-    torch.testing.assert_close(graph.mean(x), wanted, atol=1e-5, rtol=1e-5)
+    expected = slow_mean(graph.artist, x)
+    torch.testing.assert_close(graph.mean(x), expected, atol=1e-5, rtol=1e-5)
     nodes = torch.arange(len(artist)).flip(0)
-    torch.testing.assert_close(graph.means(x)(nodes), wanted[nodes], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(graph.means(x)(nodes), expected[nodes], atol=1e-5, rtol=1e-5)
     flat, offsets = graph.all_neighbours(torch.arange(len(artist)))
-    torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(neighbour_mean(x, flat, offsets), expected, atol=1e-5, rtol=1e-5)
 
 
 @needs_dgl
 def test_sums_by_dgl_and_by_torch_are_the_same() -> None:
     graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 3)
     torch.testing.assert_close(graph._sums_by_dgl(x), graph._sums(x))
-    wanted = torch.stack([x[graph.artist == a].sum(dim=0) for a in range(graph.artists)])
-    torch.testing.assert_close(graph.sums(x), wanted)
+    expected = torch.stack([x[graph.artist == a].sum(dim=0) for a in range(graph.artists)])
+    torch.testing.assert_close(graph.sums(x), expected)
     torch.testing.assert_close(graph.sums(x, squared=True), graph.sums(x * x))
 
 
@@ -63,21 +63,21 @@ def test_sums_by_dgl_and_by_torch_are_the_same() -> None:
 def test_mean_is_two_hops_over_the_heterograph() -> None:
     """DGL alone: clip to artist and back, each hop a sum."""
     function, graph = _dgl.load().function, graph_of(ARTISTS)
-    x, held = torch.randn(len(ARTISTS), 3), graph.heterograph
-    held.nodes["clip"].data["x"] = x
-    held.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
-    held.update_all(function.copy_u("sum", "m"), function.sum("m", "total"), etype="made")
+    x, heterograph = torch.randn(len(ARTISTS), 3), graph.heterograph
+    heterograph.nodes["clip"].data["x"] = x
+    heterograph.update_all(function.copy_u("x", "m"), function.sum("m", "sum"), etype="by")
+    heterograph.update_all(function.copy_u("sum", "m"), function.sum("m", "total"), etype="made")
     degree = graph.degree.unsqueeze(1)
-    wanted = (held.nodes["clip"].data["total"] - x) / degree.clamp(min=1) * (degree > 0)
-    torch.testing.assert_close(graph.mean(x), wanted)
+    expected = (heterograph.nodes["clip"].data["total"] - x) / degree.clamp(min=1) * (degree > 0)
+    torch.testing.assert_close(graph.mean(x), expected)
 
 
 def test_mean_by_blocks_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, x = graph_of(ARTISTS), torch.randn(len(ARTISTS), 4, dtype=torch.float64)
-    whole = graph.mean(x)
+    expected = graph.mean(x)
     monkeypatch.setattr("stages.head.graph.cliques._IN_CACHE", 3 * 4)
-    torch.testing.assert_close(graph.mean(x), whole, atol=0, rtol=0)
-    torch.testing.assert_close(whole, slow_mean(graph.artist, x))
+    torch.testing.assert_close(graph.mean(x), expected, atol=0, rtol=0)
+    torch.testing.assert_close(expected, slow_mean(graph.artist, x))
 
 
 def test_mean_leaves_the_features_alone() -> None:
@@ -102,9 +102,9 @@ def test_dgl_sage_conv_on_expanded_cliques() -> None:
     with torch.no_grad():
         conv.fc_self.weight.copy_(torch.cat([song.weight, torch.zeros(4, 6)]))
         conv.fc_neigh.weight.copy_(torch.cat([torch.zeros(4, 6), neighbours.weight]))
-        wanted = conv(graph.clique(), x) + torch.cat([song.bias, neighbours.bias])
+        expected = conv(graph.clique(), x) + torch.cat([song.bias, neighbours.bias])
         ours = torch.cat([song(x), neighbours(graph.mean(x))], dim=1)
-    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pyg_sage_conv_on_expanded_cliques() -> None:
@@ -116,18 +116,18 @@ def test_pyg_sage_conv_on_expanded_cliques() -> None:
     with torch.no_grad():
         conv.lin_r.weight.copy_(torch.cat([song.weight, torch.zeros(4, 6)]))
         conv.lin_l.weight.copy_(torch.cat([torch.zeros(4, 6), neighbours.weight]))
-        wanted = conv(x, torch.stack(graph.clique_edges())) + torch.cat([song.bias, neighbours.bias])
+        expected = conv(x, torch.stack(graph.clique_edges())) + torch.cat([song.bias, neighbours.bias])
         ours = torch.cat([song(x), neighbours(graph.mean(x))], dim=1)
-    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 @needs_dgl
 def test_the_heterograph_has_one_edge_a_known_clip() -> None:
     graph = graph_of(ARTISTS)
-    held = graph.heterograph
+    heterograph = graph.heterograph
     known = sum(a >= 0 for a in ARTISTS)
-    assert held.num_edges("by") == held.num_edges("made") == known
-    assert held.num_nodes("clip") == len(ARTISTS)
+    assert heterograph.num_edges("by") == heterograph.num_edges("made") == known
+    assert heterograph.num_nodes("clip") == len(ARTISTS)
     assert graph.clique().num_edges() == 2 * graph.edges
     assert graph.edges == sum(n * (n - 1) // 2 for n in np.bincount([a for a in ARTISTS if a >= 0]).tolist())
 
@@ -140,10 +140,10 @@ def test_a_sample_holds_distinct_neighbours_and_as_many_as_there_are(artist: lis
     table = graph.sample(nodes, k, bits(seed, nodes))
     assert (table >= 0).sum(dim=1).tolist() == graph.degree.clamp(max=k).tolist()
     for node, row in enumerate(table.tolist()):
-        drawn = [clip for clip in row if clip >= 0]
-        assert len(set(drawn)) == len(drawn)
-        assert node not in drawn
-        assert all(graph.artist[clip] == graph.artist[node] for clip in drawn)
+        neighbours = [clip for clip in row if clip >= 0]
+        assert len(set(neighbours)) == len(neighbours)
+        assert node not in neighbours
+        assert all(graph.artist[clip] == graph.artist[node] for clip in neighbours)
 
 
 def test_samples_are_uniform() -> None:
@@ -151,27 +151,27 @@ def test_samples_are_uniform() -> None:
     rounds, k = 20_000, 3
     table = graph.sample(torch.full((rounds,), 2), k, bits(0, torch.arange(rounds)))
     share = torch.bincount(table.flatten(), minlength=10).double() / rounds
-    wanted = torch.tensor([0.5, 0.5, 0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0], dtype=torch.float64)
+    expected = torch.tensor([0.5, 0.5, 0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0], dtype=torch.float64)
     # The deviation of a share of 20,000 draws is 0.0035; five of them make a false alarm one in a million.
-    assert (share - wanted).abs().max() < 0.018
+    assert (share - expected).abs().max() < 0.018
 
 
 def test_drop_edge_drops_at_its_rate_and_anew() -> None:
     graph = CliqueGraph(torch.zeros(101, dtype=torch.int64))
     nodes = torch.arange(101).repeat(40)
     streams = bits(0, torch.arange(len(nodes)))
-    whole = graph.sample(nodes, 100, streams, drop_edge=0.3)
-    kept = (whole >= 0).double().mean()
-    assert abs(float(kept) - 0.7) < 0.005  # 404,000 edges: a deviation of 0.0007
-    assert not torch.equal(whole, graph.sample(nodes, 100, bits(1, torch.arange(len(nodes))), drop_edge=0.3))
+    samples = graph.sample(nodes, 100, streams, drop_edge=0.3)
+    rate = (samples >= 0).double().mean()
+    assert abs(float(rate) - 0.7) < 0.005  # 404,000 edges: a deviation of 0.0007
+    assert not torch.equal(samples, graph.sample(nodes, 100, bits(1, torch.arange(len(nodes))), drop_edge=0.3))
     # With few neighbours wanted, the number left is min(k, Binomial(degree, 0.7)).
     few = CliqueGraph(torch.zeros(6, dtype=torch.int64))
     left = (few.sample(torch.zeros(40_000, dtype=torch.int64), 4, bits(0, torch.arange(40_000)), 0.3) >= 0).sum(dim=1)
     binomial = torch.distributions.Binomial(5, torch.tensor(0.7))
     odds = binomial.log_prob(torch.arange(6.0)).exp()
-    wanted = torch.cat([odds[:4], odds[4:].sum().unsqueeze(0)])
-    found = torch.bincount(left, minlength=5) / len(left)
-    assert (found - wanted).abs().max() < 0.0125
+    expected = torch.cat([odds[:4], odds[4:].sum().unsqueeze(0)])
+    shares = torch.bincount(left, minlength=5) / len(left)
+    assert (shares - expected).abs().max() < 0.0125
     flat, offsets = graph.all_neighbours(nodes, 0.3, streams)
     assert abs(len(flat) / (len(nodes) * 100) - 0.7) < 0.005
     assert len(offsets) == len(nodes)
@@ -197,23 +197,23 @@ def test_homophily_is_the_mean_over_edges(clips: list[tuple[int, set[int]]]) -> 
     artist = np.array([a for a, _ in clips])
     targets = np.array([[label in labels for label in range(4)] for _, labels in clips])
     edges = [(x, y) for i, (a, x) in enumerate(clips) for j, (b, y) in enumerate(clips) if i != j and a == b and a >= 0]
-    found = homophily(artist, targets)
+    result = homophily(artist, targets)
     if not edges:
-        assert found == {"exact": None, "jaccard": None, "any": None}
+        assert result == {"exact": None, "jaccard": None, "any": None}
         return
-    assert found["exact"] == pytest.approx(np.mean([x == y for x, y in edges]))
-    assert found["jaccard"] == pytest.approx(np.mean([len(x & y) / len(x | y) if x | y else 1 for x, y in edges]))
-    assert found["any"] == pytest.approx(np.mean([bool(x & y) for x, y in edges]))
+    assert result["exact"] == pytest.approx(np.mean([x == y for x, y in edges]))
+    assert result["jaccard"] == pytest.approx(np.mean([len(x & y) / len(x | y) if x | y else 1 for x, y in edges]))
+    assert result["any"] == pytest.approx(np.mean([bool(x & y) for x, y in edges]))
 
 
 def test_homophily_of_one_large_artist() -> None:
     """5,000 songs of one artist with many sets of labels, against DGL-free counting of equal pairs."""
     rng = np.random.default_rng(0)
     targets = rng.random((5000, 12)) < 0.3
-    found = homophily(np.zeros(5000, dtype=np.int64), targets)
+    result = homophily(np.zeros(5000, dtype=np.int64), targets)
     codes = targets @ (1 << np.arange(12))
     same = sum(n * (n - 1) for n in np.bincount(codes).tolist())
-    assert found["exact"] == pytest.approx(same / (5000 * 4999))
+    assert result["exact"] == pytest.approx(same / (5000 * 4999))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -228,16 +228,16 @@ def test_only_sources_are_neighbours(seed: int) -> None:
         (artist[:, None] == artist[None]) & (artist >= 0)[:, None] & sources[None] & ~torch.eye(60, dtype=torch.bool)
     )
     np.testing.assert_array_equal(graph.degree, alike.sum(dim=1))
-    wanted = (alike.float() @ x) / alike.sum(dim=1, keepdim=True).clamp(min=1)
-    torch.testing.assert_close(graph.mean(x), wanted)
+    expected = (alike.float() @ x) / alike.sum(dim=1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(graph.mean(x), expected)
     if _dgl.is_there():
         torch.testing.assert_close(graph._sums_by_dgl(x), graph._sums(x))
     nodes = torch.arange(60)
-    torch.testing.assert_close(graph.means(x)(nodes), wanted)
+    torch.testing.assert_close(graph.means(x)(nodes), expected)
     flat, offsets = graph.all_neighbours(nodes)
-    torch.testing.assert_close(neighbour_mean(x, flat, offsets), wanted)
+    torch.testing.assert_close(neighbour_mean(x, flat, offsets), expected)
     table = graph.sample(nodes, 3, bits(seed, nodes))
-    for node, drawn in enumerate(table.tolist()):
-        held = [clip for clip in drawn if clip >= 0]
-        assert len(held) == len(set(held)) == min(3, int(alike[node].sum()))
-        assert all(alike[node, clip] for clip in held)
+    for node, row in enumerate(table.tolist()):
+        neighbours = [clip for clip in row if clip >= 0]
+        assert len(neighbours) == len(set(neighbours)) == min(3, int(alike[node].sum()))
+        assert all(alike[node, clip] for clip in neighbours)

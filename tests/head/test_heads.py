@@ -57,12 +57,12 @@ def test_it_is_better_than_guessing(name: str, multi: bool) -> None:
     """But for the control."""
     data = make_collection(multi=multi)
     part = data.split("random", 0)
-    found = predict(name, data, part)
+    prediction = predict(name, data, part)
     if not multi:
-        assert (found.chosen.sum(axis=1) <= 1).all()
+        assert (prediction.chosen.sum(axis=1) <= 1).all()
     main = data.task.main.name
     nothing = data.task.baseline(data.labels[part == 0], len(data))
-    gain = evaluate(found, data, part)[main] - evaluate(nothing, data, part)[main]
+    gain = evaluate(prediction, data, part)[main] - evaluate(nothing, data, part)[main]
     assert gain < 0.1 if name == "random-features" else gain > 0.1
 
 
@@ -77,18 +77,20 @@ def test_artist_only_is_a_decision_tree() -> None:
     """With one label a song, a decision tree over the artist's id says what our table says."""
     data = make_collection(multi=False, clips=1)
     part = data.split("random", 0)
-    found = count(Artist, data, part, Artist.Config())[0]["most frequent"]
-    seen = np.isin(data.artist, data.artist[(part == 0) & (data.artist >= 0)]) & (data.artist >= 0)
+    prediction = count(Artist, data, part, Artist.Config())[0]["most frequent"]
+    clips = np.isin(data.artist, data.artist[(part == 0) & (data.artist >= 0)]) & (data.artist >= 0)
     onehot = np.eye(int(data.artist.max()) + 1)
     known = data.artist >= 0
     truth = data.labels.argmax(axis=1)
     train = (part == 0) & known
     tree = DecisionTreeClassifier(random_state=0).fit(onehot[data.artist[train]], truth[train])
-    share = tree.predict_proba(onehot[data.artist[seen]])
-    np.testing.assert_allclose(found.score[seen][:, tree.classes_], share, atol=1e-6)
+    share = tree.predict_proba(onehot[data.artist[clips]])
+    np.testing.assert_allclose(prediction.score[clips][:, tree.classes_], share, atol=1e-6)
     clear = np.sort(share, axis=1)[:, -1] > np.sort(share, axis=1)[:, -2] + 1e-9
-    np.testing.assert_array_equal(found.chosen[seen][clear].argmax(axis=1), tree.classes_[share[clear].argmax(axis=1)])
-    assert not found.chosen[~seen].any()
+    np.testing.assert_array_equal(
+        prediction.chosen[clips][clear].argmax(axis=1), tree.classes_[share[clear].argmax(axis=1)]
+    )
+    assert not prediction.chosen[~clips].any()
 
 
 def test_artist_only_by_hand() -> None:
@@ -104,68 +106,68 @@ def test_artist_only_by_hand() -> None:
         artist_ids=("one", "two"),
     )
     part = np.repeat(np.array([0, 0, 0, 2, 0], dtype=np.int8), 2)
-    found = count(Artist, data, part, Artist.Config())[0]
+    predictions = count(Artist, data, part, Artist.Config())[0]
     # Artist 0's songs carry a twice and b twice; over all training songs a and b tie too, so a comes first.
-    assert found["most frequent"].chosen[0].tolist() == [True, False, False]
-    assert found["at least half"].chosen[0].tolist() == [True, True, False]
-    assert found["most frequent"].score[0].tolist() == pytest.approx([2 / 3, 2 / 3, 0])
-    for rule in found.values():
+    assert predictions["most frequent"].chosen[0].tolist() == [True, False, False]
+    assert predictions["at least half"].chosen[0].tolist() == [True, True, False]
+    assert predictions["most frequent"].score[0].tolist() == pytest.approx([2 / 3, 2 / 3, 0])
+    for rule in predictions.values():
         assert not rule.chosen[6:].any()  # an artist without training songs, and an unknown one
 
 
-def test_unseen_artists_have_the_zero_vector(made: Collection) -> None:
-    part = made.split("artist", 0)
-    head = bound("artist-embedding", made, part, **QUICK)
+def test_unseen_artists_have_the_zero_vector(dataset: Collection) -> None:
+    part = dataset.split("artist", 0)
+    head = bound("artist-embedding", dataset, part, **QUICK)
     network = head.build(head.spec)
     assert (head.vector[part != 0] == 0).all()
-    assert (head.vector[(part == 0) & (made.artist >= 0)] > 0).all()
+    assert (head.vector[(part == 0) & (dataset.artist >= 0)] > 0).all()
     assert not network.artist(head.vector[part != 0]).any()
 
 
-def test_all_neighbours_in_training_are_the_exact_mean(made: Collection) -> None:
-    part = made.split("random", 0)
-    head = bound(Gnn, made, part, neighbours=None)
-    nodes = torch.arange(len(made))
+def test_all_neighbours_in_training_are_the_exact_mean(dataset: Collection) -> None:
+    part = dataset.split("random", 0)
+    head = bound(Gnn, dataset, part, neighbours=None)
+    nodes = torch.arange(len(dataset))
     head.start_epoch(nodes, Draw(0, head.rows))
     for ours, exact in zip(head.training_inputs(nodes, nodes), head.inputs(nodes), strict=True):
         torch.testing.assert_close(ours, exact)
-    capped = bound(Gnn, made, part, neighbours_inference=10_000)
+    capped = bound(Gnn, dataset, part, neighbours_inference=10_000)
     torch.testing.assert_close(capped.inputs(nodes), head.inputs(nodes))
-    two = bound(Gnn, made, part, neighbours_inference=2).inputs(nodes)[1]
+    two = bound(Gnn, dataset, part, neighbours_inference=2).inputs(nodes)[1]
     assert not torch.allclose(two, head.inputs(nodes)[1])
 
 
-def test_drop_edge_changes_training_and_not_scoring(made: Collection) -> None:
-    part = made.split("random", 0)
-    head = bound("dropedge", made, part, neighbours=1000, drop_edge=0.3)
+def test_drop_edge_changes_training_and_not_scoring(dataset: Collection) -> None:
+    part = dataset.split("random", 0)
+    head = bound("dropedge", dataset, part, neighbours=1000, drop_edge=0.3)
     nodes = torch.arange(300)
     draws = []
     for epoch in range(2):
         head.start_epoch(nodes, Draw(epoch, head.rows))
         draws.append(head.training_inputs(nodes, nodes)[1])
     assert not torch.equal(draws[0], draws[1])
-    torch.testing.assert_close(head.inputs(nodes)[1], bound(Gnn, made, part).inputs(nodes)[1])
+    torch.testing.assert_close(head.inputs(nodes)[1], bound(Gnn, dataset, part).inputs(nodes)[1])
 
 
-def test_early_stopping_keeps_the_best_epoch(made: Collection) -> None:
-    part = made.split("random", 0)
+def test_early_stopping_keeps_the_best_epoch(dataset: Collection) -> None:
+    part = dataset.split("random", 0)
     changes = {**QUICK, "epochs": 60, "patience": 3, "learning_rate": 0.05, "threshold": "fixed"}
-    trained = train(registry.find("head", "song"), made, part, **changes)
+    trained = train(registry.find("head", "song"), dataset, part, **changes)
     scores = [(epoch["validation"], -epoch["validation_loss"]) for epoch in trained.history]
     assert trained.best_epoch == 1 + scores.index(max(scores))
     assert len(scores) - trained.best_epoch >= 3
     assert len(scores) < 60
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
-    best = evaluate(trained.prediction, made, np.where(part == 1, 2, -1))["micro_f1"]
+    best = evaluate(trained.prediction, dataset, np.where(part == 1, 2, -1))["micro_f1"]
     assert best == pytest.approx(max(scores)[0])
 
 
-def test_checkpoints_of_one_training_are_its_best_epochs(made: Collection, tmp_path: Path) -> None:
+def test_checkpoints_of_one_training_are_its_best_epochs(dataset: Collection, tmp_path: Path) -> None:
     """They cost no other epoch, and come back from the files of a run as the networks of an ensemble do."""
-    part = made.split("random", 0)
+    part = dataset.split("random", 0)
     changes = {**QUICK, "epochs": 12, "learning_rate": 0.05, "threshold": "fixed"}
-    alone = train(registry.find("head", "song"), made, part, **changes)
-    trained = train(registry.find("head", "song"), made, part, **changes, checkpoints=3)
+    alone = train(registry.find("head", "song"), dataset, part, **changes)
+    trained = train(registry.find("head", "song"), dataset, part, **changes, checkpoints=3)
     assert trained.history == alone.history
     assert torch.equal(trained.state["song.weight"], alone.state["song.weight"])
     ranks = [(epoch["validation"], -epoch["validation_loss"]) for epoch in trained.history]
@@ -173,12 +175,12 @@ def test_checkpoints_of_one_training_are_its_best_epochs(made: Collection, tmp_p
     assert [each.best_epoch - 1 for each in (trained, *trained.others)] == order[:3]
     head = registry.find("head", "song")
     settings, configs = resolve([head], {"epochs": "4", "hidden": "8", "checkpoints": "3"})
-    (fitted,) = fit(head, made, part, configs[head], settings, 0, CPU)
+    (fitted,) = fit(head, dataset, part, configs[head], settings, 0, CPU)
     assert len(fitted.networks) == 3
     scores = np.mean([network.prediction.score for network in fitted.networks], axis=0)
     np.testing.assert_allclose(fitted.prediction.score, scores, atol=1e-6)
-    restored = through_a_store(tmp_path, head, made, part, fitted)
-    np.testing.assert_allclose(restored.score(made, part).score, fitted.prediction.score, atol=1e-6)
+    restored = through_a_store(tmp_path, head, dataset, part, fitted)
+    np.testing.assert_allclose(restored.score(dataset, part).score, fitted.prediction.score, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
@@ -199,10 +201,10 @@ def test_dropout_keeps_its_rate_and_the_mean(rate: float) -> None:
     assert Dropout(rate).eval()(ones) is ones
 
 
-def test_standard_is_that_of_the_training_part(made: Collection) -> None:
-    assert made.x is not None
-    nodes = np.flatnonzero(made.split("random", 0) == 0)
-    x = torch.cat([made.x * 1000 + 5, torch.full((len(made), 1), 3.3)], dim=1)
+def test_standard_is_that_of_the_training_part(dataset: Collection) -> None:
+    assert dataset.x is not None
+    nodes = np.flatnonzero(dataset.split("random", 0) == 0)
+    x = torch.cat([dataset.x * 1000 + 5, torch.full((len(dataset), 1), 3.3)], dim=1)
     shift, scale = stretches.standard(stretches.moments(x, nodes), len(nodes))
     inside = ((x - shift) * scale)[nodes]
     torch.testing.assert_close(inside[:, :-1].mean(dim=0), torch.zeros(16), atol=1e-4, rtol=0)
@@ -241,13 +243,13 @@ def test_gradients_of_each_step_take_the_memory_of_the_last() -> None:
     assert during.heap_bytes - after.heap_bytes < size
 
 
-def test_training_that_cannot_be(made: Collection) -> None:
+def test_training_that_cannot_be(dataset: Collection) -> None:
     song = registry.find("head", "song")
-    part = made.split("random", 0)
+    part = dataset.split("random", 0)
     with pytest.raises(RequestError, match="validation part of this split is empty"):
-        train(song, made, np.where(part == 1, 0, part).astype(np.int8), **QUICK)
+        train(song, dataset, np.where(part == 1, 0, part).astype(np.int8), **QUICK)
     with pytest.raises(EncoreError, match="a lower learning rate"):
-        train(song, made, part, **{**QUICK, "learning_rate": 1e30})
+        train(song, dataset, part, **{**QUICK, "learning_rate": 1e30})
     wrong: tuple[dict[str, Any], ...] = (
         {"batch": 0},
         {"learning_rate": 0.0},

@@ -42,17 +42,17 @@ def test_labels_outside_training_are_never_learned(name: str, multi: bool) -> No
     """Other test labels change nothing at all; other validation labels no more than which epoch is kept."""
     data, head = DATA[multi], registry.find("head", name)
     part = data.split("random", 0)
-    (found, losses), (other, _) = (learn(head, one, part) for one in (data, turned(data, part == 2)))
-    np.testing.assert_array_equal(found.score, other.score)
-    np.testing.assert_array_equal(found.chosen, other.chosen)
+    (prediction, losses), (other, _) = (learn(head, one, part) for one in (data, turned(data, part == 2)))
+    np.testing.assert_array_equal(prediction.score, other.score)
+    np.testing.assert_array_equal(prediction.chosen, other.chosen)
     validated = turned(data, part == 1)
     _, others = learn(head, validated, part)
     assert others == losses
     # One epoch, and so nothing to choose among.
-    (found, _), (other, _) = (learn(head, one, part, epochs=1) for one in (data, validated))
-    np.testing.assert_array_equal(found.score, other.score)
+    (prediction, _), (other, _) = (learn(head, one, part, epochs=1) for one in (data, validated))
+    np.testing.assert_array_equal(prediction.score, other.score)
     relearned, _ = learn(head, turned(data, part == 0), part, epochs=1)
-    assert not np.array_equal(found.score, relearned.score)
+    assert not np.array_equal(prediction.score, relearned.score)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -60,22 +60,22 @@ def test_a_head_sees_no_label_outside_training(name: str, monkeypatch: pytest.Mo
     """Neither when it learns its facts, nor when it is bound."""
     data, head = DATA[True], registry.find("head", name)
     part = data.split("artist", 0)
-    seen: list[Collection] = []
+    collections: list[Collection] = []
     learns, binds = head.learn, head.__init__
 
     def learning(collection: Collection, *rest: object) -> object:
-        seen.append(collection)
+        collections.append(collection)
         return learns(collection, *rest)
 
     def binding(self: Head, collection: Collection, *rest: object) -> None:
-        seen.append(collection)
+        collections.append(collection)
         binds(self, collection, *rest)
 
     monkeypatch.setattr(head, "learn", learning)
     monkeypatch.setattr(head, "__init__", binding)
     learn(head, data, part, epochs=1)
-    assert len(seen) == 2
-    for masked in seen:
+    assert len(collections) == 2
+    for masked in collections:
         assert not masked.labels[part != 0].any()
         np.testing.assert_array_equal(masked.labels[part == 0], data.labels[part == 0])
         assert masked.splits is None

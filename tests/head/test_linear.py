@@ -77,34 +77,34 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(multi: bool, l2: float) ->
     )
 
 
-def test_the_penalty_is_that_of_the_least_validation_loss(made: Collection) -> None:
-    trained = train(Linear, made, made.split("random", 0))
+def test_the_penalty_is_that_of_the_least_validation_loss(dataset: Collection) -> None:
+    trained = train(Linear, dataset, dataset.split("random", 0))
     losses = [epoch["validation_loss"] for epoch in trained.history]
     assert trained.best_epoch == 1 + int(np.argmin(losses))
     assert 1 < trained.best_epoch < len(losses)
     l2 = Linear.penalties(Linear.Config())[trained.best_epoch - 1]
-    alone = train(Linear, made, made.split("random", 0), l2=l2)
+    alone = train(Linear, dataset, dataset.split("random", 0), l2=l2)
     np.testing.assert_allclose(alone.prediction.score, trained.prediction.score, atol=2e-3)
 
 
-def test_stretches_have_the_same_solution(made: Collection) -> None:
-    part = made.split("random", 0)
-    whole = train(Linear, made, part)
-    parts = train(Linear, made, part, stretches=Stretches(stored(made), most=200))
-    np.testing.assert_allclose(parts.prediction.score, whole.prediction.score, atol=1e-3)
+def test_stretches_have_the_same_solution(dataset: Collection) -> None:
+    part = dataset.split("random", 0)
+    full = train(Linear, dataset, part)
+    parts = train(Linear, dataset, part, stretches=Stretches(stored(dataset), most=200))
+    np.testing.assert_allclose(parts.prediction.score, full.prediction.score, atol=1e-3)
 
 
-def test_a_label_that_all_clips_carry_or_none(made: Collection) -> None:
-    labels = made.labels.copy()
+def test_a_label_that_all_clips_carry_or_none(dataset: Collection) -> None:
+    labels = dataset.labels.copy()
     labels[:, 0], labels[:, 1] = True, False
-    scores = train(Linear, replace(made, labels=labels), made.split("random", 0)).prediction.score
+    scores = train(Linear, replace(dataset, labels=labels), dataset.split("random", 0)).prediction.score
     assert (scores[:, 0] > 0.9).all()
     assert (scores[:, 1] < 0.1).all()
 
 
-def test_representations_that_say_nothing(made: Collection) -> None:
+def test_representations_that_say_nothing(dataset: Collection) -> None:
     """The labels' shares are left."""
-    assert made.x is not None
-    part = made.split("random", 0)
-    score = train(Linear, replace(made, x=torch.ones_like(made.x)), part).prediction.score
-    np.testing.assert_allclose(score, np.tile(made.labels[part == 0].mean(axis=0), (len(made), 1)), atol=1e-3)
+    assert dataset.x is not None
+    part = dataset.split("random", 0)
+    score = train(Linear, replace(dataset, x=torch.ones_like(dataset.x)), part).prediction.score
+    np.testing.assert_allclose(score, np.tile(dataset.labels[part == 0].mean(axis=0), (len(dataset), 1)), atol=1e-3)

@@ -52,7 +52,7 @@ def test_pairs_are_those_of_all_cosines(seed: int, clips: int, block: int) -> No
         part[song == number] = rng.integers(-1, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK_CLIPS", block)
-        told = near_copies(collection(x, song), {"random": part}, 0.999)
+        report = near_copies(collection(x, song), {"random": part}, 0.999)
     scale = x.std(axis=0)
     unit = (x - x.mean(axis=0)) / np.where(scale > 0, scale, 1)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -65,9 +65,9 @@ def test_pairs_are_those_of_all_cosines(seed: int, clips: int, block: int) -> No
     of_song = dict(zip(song.tolist(), part.tolist(), strict=True))
     divided = [(of_song[a], of_song[b]) for a, b in pairs if of_song[a] >= 0 and of_song[b] >= 0]
     tested = {t for a, b in pairs for t, o in ((a, b), (b, a)) if (of_song[t], of_song[o]) == (2, 0)}
-    assert (told["pairs"], told["songs"]) == (len(pairs), len({each for pair in pairs for each in pair}))
+    assert (report["pairs"], report["songs"]) == (len(pairs), len({each for pair in pairs for each in pair}))
     share = np.mean([a != b for a, b in divided]) if divided else None
-    assert told["regimes"]["random"] == {"pairs_in_two_parts": share, "test_songs_near_train": len(tested)}
+    assert report["regimes"]["random"] == {"pairs_in_two_parts": share, "test_songs_near_train": len(tested)}
 
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

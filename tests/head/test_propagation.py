@@ -35,10 +35,10 @@ def dense(artist: list[int]) -> torch.Tensor:
 @given(artists, st.floats(0.05, 0.95))
 def test_propagation_is_the_inverse(artist: list[int], alpha: float) -> None:
     graph, y = graph_of(artist), torch.rand(len(artist), 3, dtype=torch.float64)
-    wanted = (1 - alpha) * torch.linalg.solve(torch.eye(len(artist)).double() - alpha * dense(artist), y)
+    expected = (1 - alpha) * torch.linalg.solve(torch.eye(len(artist)).double() - alpha * dense(artist), y)
     alone = graph.degree == 0
-    wanted[alone] = y[alone]
-    torch.testing.assert_close(graph.propagate(y, alpha), wanted)
+    expected[alone] = y[alone]
+    torch.testing.assert_close(graph.propagate(y, alpha), expected)
 
 
 def test_powers_with_self_loops_are_one_mean() -> None:
@@ -64,12 +64,12 @@ def test_correct_and_smooth_is_that_of_pyg() -> None:
     linked = graph.degree > 0  # a clip without neighbours fades there, and keeps its score here
     size = correct_and_smooth.mean_error(score, labels, train)
     corrected = correct_and_smooth.correct(graph, score, labels, train, size, 0.9)
-    wanted = theirs.correct(score, labels[train], train, edges)
-    torch.testing.assert_close(corrected[linked], wanted[linked], **WEIGHTS)
+    expected = theirs.correct(score, labels[train], train, edges)
+    torch.testing.assert_close(corrected[linked], expected[linked], **WEIGHTS)
     torch.testing.assert_close(corrected[~linked & ~train], score[~linked & ~train])
     smoothed = correct_and_smooth.smooth(graph, corrected.clamp(0, 1), labels, train, 0.8)
-    wanted = theirs.smooth(corrected.clamp(0, 1), labels[train], train, edges)
-    torch.testing.assert_close(smoothed[linked], wanted[linked], **WEIGHTS)
+    expected = theirs.smooth(corrected.clamp(0, 1), labels[train], train, edges)
+    torch.testing.assert_close(smoothed[linked], expected[linked], **WEIGHTS)
     torch.testing.assert_close(smoothed[~linked & ~train], score[~linked & ~train])
 
 
@@ -91,9 +91,9 @@ def test_label_propagation_is_the_artists_share_of_its_training_clips() -> None:
     share = next(iter(count(Artist, data, part, Artist.Config())[0].values()))
     taught = np.unique(data.artist[(part == 0) & (data.artist >= 0)])
     reached = np.isin(data.artist, taught)
-    asked = part != 0
-    np.testing.assert_allclose(spread.score[asked & reached], share.score[asked & reached], atol=1e-6)
-    left = spread.score[asked & ~reached]
+    others = part != 0
+    np.testing.assert_allclose(spread.score[others & reached], share.score[others & reached], atol=1e-6)
+    left = spread.score[others & ~reached]
     assert len(left)
     np.testing.assert_allclose(left, np.broadcast_to(data.labels[part == 0].mean(axis=0), left.shape), atol=1e-6)
 
@@ -107,20 +107,20 @@ def test_label_propagation_is_that_over_the_graph(clips: int) -> None:
     labels = torch.from_numpy(data.labels) & train
     spread = data.graph.propagate(torch.cat([labels, train], dim=1).double(), 0.9)
     reached = spread[:, -1] > 0
-    wanted = spread[reached, :-1] / spread[reached, -1:]
-    found = count(LabelPropagation, data, part, LabelPropagation.Config())[0][""].score[reached.numpy()]
-    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
+    expected = spread[reached, :-1] / spread[reached, -1:]
+    scores = count(LabelPropagation, data, part, LabelPropagation.Config())[0][""].score[reached.numpy()]
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-6)
     assert not reached.all()
 
 
-def test_random_features_belong_to_the_clip_and_know_nothing(made: Collection) -> None:
-    assert made.x is not None
-    part = made.split("random", 0)
-    one = bound(RandomFeatures, made, part).x
-    torch.testing.assert_close(bound(RandomFeatures, replace(made, x=made.x * 2 + 1), part).x, one)
-    half = np.arange(0, len(made), 2)
-    torch.testing.assert_close(bound(RandomFeatures, made.select(half), part[half]).x, one[::2])
-    correlation = np.corrcoef(one.T.numpy(), made.x.T.numpy())[:16, 16:]
+def test_random_features_belong_to_the_clip_and_know_nothing(dataset: Collection) -> None:
+    assert dataset.x is not None
+    part = dataset.split("random", 0)
+    one = bound(RandomFeatures, dataset, part).x
+    torch.testing.assert_close(bound(RandomFeatures, replace(dataset, x=dataset.x * 2 + 1), part).x, one)
+    half = np.arange(0, len(dataset), 2)
+    torch.testing.assert_close(bound(RandomFeatures, dataset.select(half), part[half]).x, one[::2])
+    correlation = np.corrcoef(one.T.numpy(), dataset.x.T.numpy())[:16, 16:]
     assert np.abs(correlation).max() < 0.2  # 1,000 clips: a deviation of 0.03
 
 
@@ -131,8 +131,8 @@ def test_works_where_no_artist_is_known(name: str) -> None:
     data = make_collection(songs=120)
     data = replace(data, artist=np.full(len(data), -1))
     part = data.split("random", 0)
-    found = predict(name, data, part)
-    assert np.isfinite(found.score).all()
+    prediction = predict(name, data, part)
+    assert np.isfinite(prediction.score).all()
     if name == "correct-and-smooth":
         song = predict("song", data, part)
-        np.testing.assert_allclose(found.score[part != 0], song.score[part != 0], atol=1e-6)
+        np.testing.assert_allclose(prediction.score[part != 0], song.score[part != 0], atol=1e-6)

@@ -15,14 +15,20 @@ from tests.head.test_graph import artists, graph_of
 
 def test_the_generator_is_splitmix64() -> None:
     """Against the first outputs of the reference implementation (Vigna, splitmix64.c) for the seed 1234567."""
-    wanted = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     numbers = torch.arange(5)
-    for found in (
+    for values in (
         bits(1234567, numbers),
         bits(torch.full((5,), 1234567), numbers),
         torch.stack([bits(torch.tensor(1234567), i) for i in range(5)]),
     ):
-        assert [number % 2**64 for number in found.tolist()] == wanted
+        assert [number % 2**64 for number in values.tolist()] == expected
 
 
 def test_streams_are_uniform_and_apart() -> None:
@@ -40,8 +46,8 @@ def test_streams_are_uniform_and_apart() -> None:
 
 
 def test_normals_are_normal() -> None:
-    found = normal(bits(key("normal"), torch.arange(200_000)))
-    assert stats.kstest(found.numpy(), "norm").pvalue > 1e-4
+    numbers = normal(bits(key("normal"), torch.arange(200_000)))
+    assert stats.kstest(numbers.numpy(), "norm").pvalue > 1e-4
     ends = normal(torch.tensor([0, -1]))  # all bits clear, all bits set
     assert ends.isfinite().all()
     assert float(ends[0]) < -8 < 8 < float(ends[1])
@@ -50,13 +56,14 @@ def test_normals_are_normal() -> None:
 @pytest.mark.parametrize("p", [0.1, 0.7, 0.999])
 def test_binomial_is_its_distribution(p: float) -> None:
     sizes = torch.tensor([0, 1, 5, 40])
-    found = binomial(sizes.repeat(50_000), p, bits(7, torch.arange(200_000))).view(-1, 4)
-    for n, counts in zip(sizes.tolist(), found.T, strict=True):
-        wanted = stats.binom.pmf(range(n + 1), n, p) * len(counts)
-        seen = torch.bincount(counts, minlength=n + 1).numpy()
-        common = wanted > 5
-        assert stats.chisquare([*seen[common], seen[~common].sum() + 1], [*wanted[common], wanted[~common].sum() + 1],
-                               sum_check=False).pvalue > 1e-4  # fmt: skip
+    draws = binomial(sizes.repeat(50_000), p, bits(7, torch.arange(200_000))).view(-1, 4)
+    for n, counts in zip(sizes.tolist(), draws.T, strict=True):
+        expected = stats.binom.pmf(range(n + 1), n, p) * len(counts)
+        observed = torch.bincount(counts, minlength=n + 1).numpy()
+        common = expected > 5
+        rare = ~common
+        frequencies = [*observed[common], observed[rare].sum() + 1], [*expected[common], expected[rare].sum() + 1]
+        assert stats.chisquare(*frequencies, sum_check=False).pvalue > 1e-4
 
 
 @settings(max_examples=30)
@@ -65,9 +72,9 @@ def test_a_clip_draws_the_same_in_any_batch(artist: list[int], k: int, drop_edge
     graph = graph_of(artist)
     nodes = torch.arange(len(artist))
     streams = bits(0, nodes)
-    whole = graph.sample(nodes, k, streams, drop_edge)
+    table = graph.sample(nodes, k, streams, drop_edge)
     some = torch.tensor(random.sample(range(len(artist)), len(artist)))[: len(artist) // 2 + 1]  # type: ignore[attr-defined]
-    assert torch.equal(graph.sample(some, k, streams[some], drop_edge), whole[some])
+    assert torch.equal(graph.sample(some, k, streams[some], drop_edge), table[some])
     alone = [graph.all_neighbours(node, drop_edge, streams[node])[0] for node in some.split(1)]
     assert torch.equal(graph.all_neighbours(some, drop_edge, streams[some])[0], torch.cat(alone))
 
@@ -75,9 +82,9 @@ def test_a_clip_draws_the_same_in_any_batch(artist: list[int], k: int, drop_edge
 def test_an_artist_draws_the_same_in_a_part_of_the_collection() -> None:
     artist = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
     names = torch.arange(13) * 3
-    whole, part = CliqueGraph(artist), CliqueGraph(artist[5:])
+    graph, part = CliqueGraph(artist), CliqueGraph(artist[5:])
     nodes = torch.arange(5, 13)
     for drop_edge in (0.0, 0.4):
-        found = part.sample(nodes - 5, 3, bits(1, names[nodes]), drop_edge)
-        wanted = whole.sample(nodes, 3, bits(1, names[nodes]), drop_edge)
-        assert torch.equal(torch.where(found >= 0, found + 5, -1), wanted)
+        samples = part.sample(nodes - 5, 3, bits(1, names[nodes]), drop_edge)
+        expected = graph.sample(nodes, 3, bits(1, names[nodes]), drop_edge)
+        assert torch.equal(torch.where(samples >= 0, samples + 5, -1), expected)

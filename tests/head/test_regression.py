@@ -35,13 +35,13 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def made() -> Collection:
+def dataset() -> Collection:
     return make_collection(songs=150, artists=20, number=True)
 
 
-def numbers_of(made: Collection) -> np.ndarray:
-    assert made.numbers is not None
-    return made.numbers
+def numbers_of(dataset: Collection) -> np.ndarray:
+    assert dataset.numbers is not None
+    return dataset.numbers
 
 
 pairs = arrays(np.float64, (12, 2), elements=st.floats(-50, 50).map(lambda value: round(value, 1)))
@@ -104,82 +104,86 @@ def test_scores_are_in_the_own_unit_of_a_scaled_target(scale: str) -> None:
     assert REGRESSION.fitted(np.full((3, 1), 7.0), scale).activate(torch.zeros(1, 1)).item() == 7.0
 
 
-def test_linear_is_ridge_regression(made: Collection) -> None:
-    split = made.split("random", 0)
+def test_linear_is_ridge_regression(dataset: Collection) -> None:
+    split = dataset.split("random", 0)
     settings, configs = resolve([Linear], {"l2": "0.1"})
-    (fitted,) = fit(Linear, made, split, configs[Linear], settings, 0, CPU)
-    assert made.x is not None
-    train, numbers = split == 0, numbers_of(made)
-    x = made.x.numpy().astype(np.float64)
+    (fitted,) = fit(Linear, dataset, split, configs[Linear], settings, 0, CPU)
+    assert dataset.x is not None
+    train, numbers = split == 0, numbers_of(dataset)
+    x = dataset.x.numpy().astype(np.float64)
     x = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
     origin, unit = numbers[train].mean(), numbers[train].std()
     ridge = Ridge(alpha=0.1 * train.sum() / 2).fit(x[train], (numbers[train] - origin) / unit)
     np.testing.assert_allclose(fitted.prediction.score[:, 0], origin + unit * ridge.predict(x), rtol=1e-3)
 
 
-def test_the_artist_is_the_mean_of_its_training_songs(made: Collection) -> None:
-    split = made.split("random", 0)
+def test_the_artist_is_the_mean_of_its_training_songs(dataset: Collection) -> None:
+    split = dataset.split("random", 0)
     settings, configs = resolve([Artist], {})
-    (fitted,) = fit(Artist, made, split, configs[Artist], settings, 0, CPU)
+    (fitted,) = fit(Artist, dataset, split, configs[Artist], settings, 0, CPU)
     assert fitted.rule is None
-    numbers, train = numbers_of(made), split == 0
+    numbers, train = numbers_of(dataset), split == 0
     for artist in range(-1, 20):
-        clips = made.artist == artist
+        clips = dataset.artist == artist
         known = train & clips if artist >= 0 else np.zeros_like(train)
-        _, first = np.unique(made.song[known], return_index=True)
+        _, first = np.unique(dataset.song[known], return_index=True)
         mean = numbers[known][first].mean() if known.any() else numbers[train].mean()
         np.testing.assert_allclose(fitted.prediction.score[clips, 0], mean, rtol=1e-5)
 
 
-def test_numbers_spread_over_an_artist_to_the_mean_of_its_training_clips(made: Collection) -> None:
-    split = made.split("random", 0)
+def test_numbers_spread_over_an_artist_to_the_mean_of_its_training_clips(dataset: Collection) -> None:
+    split = dataset.split("random", 0)
     settings, configs = resolve([LabelPropagation], {})
-    (fitted,) = fit(LabelPropagation, made, split, configs[LabelPropagation], settings, 0, CPU)
-    numbers, train = numbers_of(made), split == 0
-    for clip in np.flatnonzero((split == 2) & (made.artist >= 0)):
-        known = train & (made.artist == made.artist[clip])
+    (fitted,) = fit(LabelPropagation, dataset, split, configs[LabelPropagation], settings, 0, CPU)
+    numbers, train = numbers_of(dataset), split == 0
+    for clip in np.flatnonzero((split == 2) & (dataset.artist >= 0)):
+        known = train & (dataset.artist == dataset.artist[clip])
         mean = numbers[known].mean() if known.any() else numbers[train].mean()
         assert fitted.prediction.score[clip, 0] == pytest.approx(mean, rel=1e-5)
 
 
-def test_a_correction_is_the_mean_error_of_the_artist(made: Collection) -> None:
-    split = made.split("random", 0)
-    truth, train = torch.from_numpy(made.truth), torch.from_numpy(split == 0)
+def test_a_correction_is_the_mean_error_of_the_artist(dataset: Collection) -> None:
+    split = dataset.split("random", 0)
+    truth, train = torch.from_numpy(dataset.truth), torch.from_numpy(split == 0)
     score = torch.zeros_like(truth)
-    corrected = correct(made.graph, score, truth, train, torch.tensor(1.0), 0.9)
-    clip = int(np.flatnonzero((split == 2) & (made.artist == 0))[0])
-    known = (split == 0) & (made.artist == 0)
-    assert float(corrected[clip]) == pytest.approx(numbers_of(made)[known].mean())
+    corrected = correct(dataset.graph, score, truth, train, torch.tensor(1.0), 0.9)
+    clip = int(np.flatnonzero((split == 2) & (dataset.artist == 0))[0])
+    known = (split == 0) & (dataset.artist == 0)
+    assert float(corrected[clip]) == pytest.approx(numbers_of(dataset)[known].mean())
 
 
-def test_no_label_is_seen_where_a_number_is_asked_for(made: Collection) -> None:
-    masked = made.masked(made.split("random", 0))
+def test_no_label_is_seen_where_a_number_is_asked_for(dataset: Collection) -> None:
+    masked = dataset.masked(dataset.split("random", 0))
     assert not masked.labels.any()
     assert "number" not in masked.targets
 
 
-def test_a_mark_knows_the_target_and_its_numbers(made: Collection) -> None:
-    marks = {made.mark(), replace(made, numbers=numbers_of(made) + 1).mark(), replace(made, target="other").mark()}
-    assert len({*marks, replace(made, target=None, numbers=None).mark()}) == 4
+def test_a_mark_knows_the_target_and_its_numbers(dataset: Collection) -> None:
+    marks = {
+        dataset.mark(),
+        replace(dataset, numbers=numbers_of(dataset) + 1).mark(),
+        replace(dataset, target="other").mark(),
+    }
+    assert len({*marks, replace(dataset, target=None, numbers=None).mark()}) == 4
 
 
 @given(arrays(np.float32, st.integers(1, 60), elements=st.floats(0, 100, width=32)), st.floats(0.1, 2))
 def test_crowded_stretches_are_thinned_out(numbers: np.ndarray, most: float) -> None:
     streams = torch.arange(len(numbers)).flip(0)
-    kept = crowd_out(torch.from_numpy(numbers), streams, most)
-    assert torch.equal(kept, kept.unique())
+    rest = crowd_out(torch.from_numpy(numbers), streams, most)
+    assert torch.equal(rest, rest.unique())
     place = np.minimum((numbers - numbers.min()) / max(float(np.ptp(numbers)), 1e-30) * 20, 19).astype(int)
-    before, after = (np.bincount(place[some], minlength=20) for some in (slice(None), kept.numpy()))
+    before, after = (np.bincount(place[some], minlength=20) for some in (slice(None), rest.numpy()))
     limit = max(1, round(most * len(numbers) / int((before > 0).sum())))
     np.testing.assert_array_equal(after, np.minimum(before, limit))
 
 
-def test_under_sampling_is_a_setting_of_the_training(made: Collection) -> None:
-    split = made.split("random", 0)
+def test_under_sampling_is_a_setting_of_the_training(dataset: Collection) -> None:
+    split = dataset.split("random", 0)
     scores = []
     for changes in ({"epochs": "2"}, {"epochs": "2", "undersample": "0.5"}):
         settings, configs = resolve([Song], changes)
-        (fitted,) = fit(Song, made, split, configs[Song], settings, 0, CPU)
+        (fitted,) = fit(Song, dataset, split, configs[Song], settings, 0, CPU)
         scores.append(fitted.prediction.score)
     assert not np.array_equal(*scores)
 
@@ -196,18 +200,18 @@ def test_under_sampling_is_a_setting_of_the_training(made: Collection) -> None:
     ],
 )
 def test_what_cannot_be_learnt_is_refused(changes: dict[str, str], numbers: str, message: str) -> None:
-    made = make_collection(songs=60, artists=8, multi=False, number=True)
-    assert made.x is not None
-    place = made.labels.argmax(axis=1)
+    dataset = make_collection(songs=60, artists=8, multi=False, number=True)
+    assert dataset.x is not None
+    place = dataset.labels.argmax(axis=1)
     others = {
-        "constant": np.full(len(made), 7.0),
-        "feature": made.x[:, 3].double().numpy(),
+        "constant": np.full(len(dataset), 7.0),
+        "feature": dataset.x[:, 3].double().numpy(),
         "label": place.astype(np.float64),
-        "": numbers_of(made),
+        "": numbers_of(dataset),
     }
     names = tuple(map(str, range(5)))
     with pytest.raises(RequestError, match=message):
-        trainable(replace(made, numbers=others[numbers], label_names=names), {Song: Song.Config()}, changes)
+        trainable(replace(dataset, numbers=others[numbers], label_names=names), {Song: Song.Config()}, changes)
 
 
 def test_a_setting_of_numbers_is_refused_for_labels() -> None:

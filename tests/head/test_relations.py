@@ -53,9 +53,9 @@ def test_a_listed_graph_is_its_edges(clips: int, edges: set[tuple[int, int]], k:
     torch.testing.assert_close(graph.mean(x), neighbour_mean(x, flat, offsets))
     table = graph.sample(nodes, k, bits(0, nodes))
     assert (table >= 0).sum(dim=1).tolist() == graph.degree.clamp(max=k).tolist()
-    drawn = [(node, clip) for node, row in enumerate(table.tolist()) for clip in row if clip >= 0]
-    assert len(set(drawn)) == len(drawn)
-    assert set(drawn) <= edges
+    samples = [(node, clip) for node, row in enumerate(table.tolist()) for clip in row if clip >= 0]
+    assert len(set(samples)) == len(samples)
+    assert set(samples) <= edges
 
 
 def from_mean(x: torch.Tensor, train: int) -> torch.Tensor:
@@ -70,10 +70,10 @@ def test_nearest_are_those_of_sklearn(block: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(neighbours, "_BLOCK", block)
     torch.manual_seed(0)
     unit = from_mean(torch.randn(60, 8) + 3, 40)
-    found = nearest(unit, 5)
+    graph = nearest(unit, 5)
     model = NearestNeighbors(n_neighbors=5, metric="cosine").fit(unit.numpy())
-    wanted = model.kneighbors(return_distance=False)
-    assert edges_of(found, 60) == {(i, int(j)) for i in range(60) for j in wanted[i]}
+    expected = model.kneighbors(return_distance=False)
+    assert edges_of(graph, 60) == {(i, int(j)) for i in range(60) for j in expected[i]}
     assert edges_of(nearest(unit[:3], 5), 3) == {(i, j) for i in range(3) for j in range(3) if i != j}
     assert not edges_of(nearest(unit[:1], 5), 1)
 
@@ -89,16 +89,16 @@ def test_the_approximate_index_finds_nearly_all() -> None:
     clips, k = 3000, 16
     unit = clustered(clips)
     threads = torch.get_num_threads()
-    found, wanted = nearly_nearest(unit, k), nearest(unit, k)
+    graph, expected = nearly_nearest(unit, k), nearest(unit, k)
     assert torch.get_num_threads() == threads
-    assert (found.degree <= k).all()
-    edges = edges_of(found, clips)
+    assert (graph.degree <= k).all()
+    edges = edges_of(graph, clips)
     assert all(i != j for i, j in edges)
-    assert len(edges) == len(found.source)
-    assert len(edges & edges_of(wanted, clips)) / (clips * k) > 0.97
+    assert len(edges) == len(graph.source)
+    assert len(edges & edges_of(expected, clips)) / (clips * k) > 0.97
     again = nearly_nearest(unit, k)
-    assert torch.equal(again.source, found.source)
-    assert torch.equal(again.degree, found.degree)
+    assert torch.equal(again.source, graph.source)
+    assert torch.equal(again.degree, graph.degree)
     order = torch.randperm(clips, generator=torch.Generator().manual_seed(1))
     moved = nearly_nearest(unit[order], k, order.argsort())  # the same clips in the same order, lying elsewhere
     assert {(int(order[i]), int(order[j])) for i, j in edges_of(moved, clips)} == edges
@@ -112,12 +112,12 @@ def test_the_approximate_index_of_few_clips(clips: int) -> None:
     assert edges_of(nearly_nearest(silent, 16), clips) <= everyone
 
 
-def test_knn_says_how_it_searched(made: Collection) -> None:
-    remarks = {index: remark_of("knn", made, index=index) for index in ("exact", "approximate")}
+def test_knn_says_how_it_searched(dataset: Collection) -> None:
+    remarks = {index: remark_of("knn", dataset, index=index) for index in ("exact", "approximate")}
     assert remarks == {"exact": "nearest clips found exactly", "approximate": "nearest clips found approximately"}
-    assert remark_of("knn", made) == remarks["exact"]
-    assert remark_of("knn", made, many=len(made)) == remarks["approximate"]
-    assert remark_of("gnn", made) == ""
+    assert remark_of("knn", dataset) == remarks["exact"]
+    assert remark_of("knn", dataset, many=len(dataset)) == remarks["approximate"]
+    assert remark_of("gnn", dataset) == ""
 
 
 @pytest.mark.parametrize("block", [1, 100, 2**24])
@@ -127,40 +127,40 @@ def test_similar_edges_are_same_artist_edges_above_the_threshold(block: int, mon
     graph, clips = graph_of(ARTISTS), len(ARTISTS)
     unit = from_mean(torch.randn(clips, 4), clips)
     cosine = unit @ unit.T
-    wanted = {(i, j) for i, j in edges_of(graph, clips) if cosine[i, j] > 0.2}
-    assert edges_of(similar(graph, unit, 0.2, 100), clips) == wanted
+    expected = {(i, j) for i, j in edges_of(graph, clips) if cosine[i, j] > 0.2}
+    assert edges_of(similar(graph, unit, 0.2, 100), clips) == expected
     few = edges_of(similar(graph, unit, 0.2, 3), clips)
     for i in range(clips):
-        best = sorted((j for a, j in wanted if a == i), key=lambda j: -float(cosine[i, j]))[:3]
+        best = sorted((j for a, j in expected if a == i), key=lambda j: -float(cosine[i, j]))[:3]
         assert {j for a, j in few if a == i} == set(best)
 
 
-def test_cluster_edges_are_the_artists_within_clusters(made: Collection) -> None:
-    assert made.x is not None
-    head = head_of("cluster-edges", made)
+def test_cluster_edges_are_the_artists_within_clusters(dataset: Collection) -> None:
+    assert dataset.x is not None
+    head = head_of("cluster-edges", dataset)
     graph = head.graph
-    cell = neighbours.closest(made.x, head.facts["centroids"])
+    cell = neighbours.closest(dataset.x, head.facts["centroids"])
     assert 1 < len(cell.unique()) <= 8
-    whole = edges_of(made.graph, len(made))
-    assert edges_of(graph, len(made)) == {(i, j) for i, j in whole if cell[i] == cell[j]}
+    edges = edges_of(dataset.graph, len(dataset))
+    assert edges_of(graph, len(dataset)) == {(i, j) for i, j in edges if cell[i] == cell[j]}
 
 
-def test_clusters_are_those_of_sklearn(made: Collection) -> None:
+def test_clusters_are_those_of_sklearn(dataset: Collection) -> None:
     from sklearn.cluster import MiniBatchKMeans
 
-    assert made.x is not None
+    assert dataset.x is not None
     model = MiniBatchKMeans(8, batch_size=4096, n_init=3, random_state=0)
-    labels = model.fit_predict(made.x.numpy())
-    centroids = neighbours.clusters(made.x, torch.arange(len(made)), 8)
-    np.testing.assert_array_equal(neighbours.closest(made.x, centroids), labels)
+    labels = model.fit_predict(dataset.x.numpy())
+    centroids = neighbours.clusters(dataset.x, torch.arange(len(dataset)), 8)
+    np.testing.assert_array_equal(neighbours.closest(dataset.x, centroids), labels)
 
 
-def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFixture[str]) -> None:
-    album = codes(column(made, "album"))
-    assert ((album < 0) == (made.album < 0)).all()
+def test_side_edges_join_equal_values(dataset: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    album = codes(column(dataset, "album"))
+    assert ((album < 0) == (dataset.album < 0)).all()
     for code in np.unique(album[album >= 0])[:20]:
-        assert len(np.unique(made.album[album == code])) == 1
-    bpm = np.linspace(60, 200, len(made))
+        assert len(np.unique(dataset.album[album == code])) == 1
+    bpm = np.linspace(60, 200, len(dataset))
     bpm[:7] = np.nan
     code = codes(binned(bpm, bin_edges(bpm, 16)))
     assert (code[:7] == -1).all()
@@ -168,20 +168,20 @@ def test_side_edges_join_equal_values(made: Collection, capsys: pytest.CaptureFi
     size = np.bincount(code[7:])
     assert len(size) == 16
     assert size.max() - size.min() <= 2
-    equal = np.full(len(made), 120.0)
+    equal = np.full(len(dataset), 120.0)
     assert (codes(binned(equal, bin_edges(equal, 16))) == 0).all()
-    sided = replace(made, targets={"bpm": bpm})
+    sided = replace(dataset, targets={"bpm": bpm})
     assert len(head_of("side-edges", sided, side="bpm", bins=4).facts["edges"]) == 3
     with pytest.raises(RequestError, match="Did you mean bpm"):
         head_of("side-edges", sided, side="bmp")
     for nowhere in (
-        head_of("side-edges", replace(made, album=np.full(len(made), -1))),
-        head_of("side-edges", replace(made, targets={"bpm": np.full(len(made), np.nan)}), side="bpm"),
+        head_of("side-edges", replace(dataset, album=np.full(len(dataset), -1))),
+        head_of("side-edges", replace(dataset, targets={"bpm": np.full(len(dataset), np.nan)}), side="bpm"),
     ):
         assert not nowhere.inputs(torch.arange(5))[1].any()
-    told = capsys.readouterr().err
-    assert "has no album" in told
-    assert "has no bpm" in told
+    message = capsys.readouterr().err
+    assert "has no album" in message
+    assert "has no bpm" in message
 
 
 def test_sides_are_read_from_the_catalog() -> None:
@@ -199,9 +199,9 @@ def test_sides_are_read_from_the_catalog() -> None:
         def __len__(self) -> int:
             return len(self.targets)
 
-    found = targets(Catalog([[("bpm", 1.0)], None, [("bpm", 100.0), ("year", 1990.0)], [], [("year", 2000.0)]]))
-    np.testing.assert_array_equal(found["bpm"], [np.nan, 100, np.nan, np.nan])
-    np.testing.assert_array_equal(found["year"], [np.nan, 1990, np.nan, 2000])
+    sides = targets(Catalog([[("bpm", 1.0)], None, [("bpm", 100.0), ("year", 1990.0)], [], [("year", 2000.0)]]))
+    np.testing.assert_array_equal(sides["bpm"], [np.nan, 100, np.nan, np.nan])
+    np.testing.assert_array_equal(sides["year"], [np.nan, 1990, np.nan, 2000])
     assert targets(Catalog([None, None, None])) == {}
 
 
@@ -232,11 +232,11 @@ def test_gcnii_is_that_of_pyg_on_expanded_cliques() -> None:
             theirs.load_state_dict(layer.state_dict())
             theirs.beta = layer.beta
             hidden = torch.relu(theirs(hidden, first, edges, weight))
-        wanted = network.classify(hidden)
+        expected = network.classify(hidden)
         everything = torch.arange(len(data))
-        torch.testing.assert_close(network(*head.inputs(everything)), wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(network(*head.inputs(everything)), expected, atol=1e-5, rtol=1e-5)
         some = torch.tensor([5, 70, 3])  # out of order, a part of their artists
-        torch.testing.assert_close(network(*head.inputs(some)), wanted[some], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(network(*head.inputs(some)), expected[some], atol=1e-5, rtol=1e-5)
 
 
 def test_gat_sees_its_drawn_neighbours_and_no_others() -> None:
@@ -251,8 +251,8 @@ def test_gat_sees_its_drawn_neighbours_and_no_others() -> None:
     with torch.no_grad():
         ours = network(*head.inputs(everything))
         edges = torch.stack(data.graph.clique_edges())
-        wanted = network.classify(network.song(data.x), network.attend((data.x, data.x), edges))
-    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+        expected = network.classify(network.song(data.x), network.attend((data.x, data.x), edges))
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gat", "gcnii", "gnn", "knn"])
@@ -265,9 +265,9 @@ def test_all_neighbours_in_training_are_those_of_scoring(name: str, k: int | Non
     nodes = torch.tensor([4, 90, 17])
     head.start_epoch(nodes, Draw(0, head.rows))
     with torch.no_grad():
-        drawn = network(*head.training_inputs(nodes, torch.arange(3)))
-        whole = network(*head.inputs(nodes))
-    assert torch.allclose(drawn, whole, atol=1e-5) == (k is None)
+        training = network(*head.training_inputs(nodes, torch.arange(3)))
+        scoring = network(*head.inputs(nodes))
+    assert torch.allclose(training, scoring, atol=1e-5) == (k is None)
 
 
 @pytest.mark.parametrize("name", [n for n in registry.names("head") if hasattr(registry.find("head", n), "build")])
@@ -278,9 +278,9 @@ def test_a_clip_alone_scores_as_among_others(name: str) -> None:
         head = head_of(name, one)
         network = head.build(head.spec).eval()
         with torch.no_grad():
-            whole = network(*head.inputs(torch.arange(len(one))))
+            expected = network(*head.inputs(torch.arange(len(one))))
             alone = torch.cat([network(*head.inputs(torch.tensor([i]))) for i in (0, 50, len(one) - 1)])
-        torch.testing.assert_close(alone, whole[[0, 50, -1]], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone, expected[[0, 50, -1]], atol=1e-5, rtol=1e-5)
 
 
 def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
@@ -288,9 +288,9 @@ def test_an_artist_graph_without_artists_has_no_similar_edges() -> None:
     assert not edges_of(similar(graph, torch.randn(4, 2), 0.0, 8), 4)
 
 
-def test_attention_tells_where_it_looks_at_some_neighbours(made: Collection) -> None:
-    crowd = replace(made, artist=np.sort(np.arange(len(made)) // 100))
+def test_attention_tells_where_it_looks_at_some_neighbours(dataset: Collection) -> None:
+    crowd = replace(dataset, artist=np.sort(np.arange(len(dataset)) // 100))
     assert remark_of("gat", crowd) == "a clip looks at 64 neighbours at most"
     assert remark_of("gat", crowd, neighbours_inference=80) == ""
-    few = replace(made, artist=np.sort(np.arange(len(made)) // 10))
+    few = replace(dataset, artist=np.sort(np.arange(len(dataset)) // 10))
     assert remark_of("gat", few) == ""

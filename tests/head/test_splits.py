@@ -61,27 +61,27 @@ def test_the_official_split_is_taken_as_it_is(arrays: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("regime", ["random", "album", "artist"])
-def test_folds_test_each_song_once(made: Collection, regime: str) -> None:
-    parts = made.parts(f"{regime}-5fold", 1)
+def test_folds_test_each_song_once(dataset: Collection, regime: str) -> None:
+    parts = dataset.parts(f"{regime}-5fold", 1)
     tested = np.stack([part == 2 for part in parts])
     assert (tested.sum(axis=0) == 1).all()
     for i, part in enumerate(parts):
         assert set(np.unique(part)) == {0, 1, 2}
         np.testing.assert_array_equal(part == 1, tested[(i + 1) % 5])
-        shared = made.overlap(part)
+        shared = dataset.overlap(part)
         assert shared["shared_songs"] == 0
         if regime != "random":
             assert shared[f"shared_{regime}s"] == 0
-    np.testing.assert_array_equal(parts[0], made.parts(f"{regime}-5fold", 1)[0])
-    assert len(made.parts(regime, 1)) == 1
+    np.testing.assert_array_equal(parts[0], dataset.parts(f"{regime}-5fold", 1)[0])
+    assert len(dataset.parts(regime, 1)) == 1
 
 
-def test_labels_are_shared_out_alike(made: Collection, arrays: dict[str, Any]) -> None:
+def test_labels_are_shared_out_alike(dataset: Collection, arrays: dict[str, Any]) -> None:
     """Every label, rare ones too, has its 8:1:1 to a song or two where songs are dealt, and near it by artist."""
-    labels = made.labels.copy()
+    labels = dataset.labels.copy()
     labels[:, 4] = False
-    labels[np.isin(made.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
-    _, first = np.unique(made.song, return_index=True)
+    labels[np.isin(dataset.song, np.arange(0, 500, 25)), :] = [False, False, False, False, True]  # 20 songs
+    _, first = np.unique(dataset.song, return_index=True)
     for seed in range(5):
         part = split("random", **arrays, labels=labels, seed=seed)[first]
         rare = labels[first][:, 4]
@@ -149,8 +149,8 @@ def test_parts_have_the_distribution_of_group_sizes(songs: Songs, shares: Sequen
     for least in 2 ** np.arange(int(np.log2(sizes.max())), -1, -1):
         of_size = sizes[(sizes >= least) & (sizes < 2 * least)]
         most = np.maximum(of_size.max(initial=0), most - of_size.sum() * np.array(shares))
-        got = np.bincount(part[sizes[songs.group] >= least], minlength=len(shares))
-        over = got - got.sum() * np.array(shares)
+        counts = np.bincount(part[sizes[songs.group] >= least], minlength=len(shares))
+        over = counts - counts.sum() * np.array(shares)
         if len(sizes) >= 3 * len(shares):  # of fewer groups one may have been moved so that no part is empty
             assert (over <= most + 1e-6).all()
             assert (-over <= most.sum() - most + 1e-6).all()
@@ -165,8 +165,8 @@ def test_parts_have_the_distribution_of_labels(songs: Songs, shares: Sequence[fl
     """A part's share of each label is right to a few times the largest group, which alone can fill a part."""
     part = songs.deal(shares, seed)
     for label in songs.label.T:
-        got = np.bincount(part[label], minlength=len(shares))
-        assert np.abs(got - label.sum() * np.array(shares)).max() <= 3 * songs.sizes.max() + 2, got
+        counts = np.bincount(part[label], minlength=len(shares))
+        assert np.abs(counts - label.sum() * np.array(shares)).max() <= 3 * songs.sizes.max() + 2, counts
 
 
 @pytest.mark.parametrize("regime", ["artist", "artist-5fold"])
@@ -206,20 +206,20 @@ def test_what_was_dealt_stays(songs: Songs, seed: int) -> None:
         assert again >= songs.sizes[before < 0].sum() - 2 * songs.sizes.max()
 
 
-def test_regimes_that_are_none(made: Collection, arrays: dict[str, Any]) -> None:
+def test_regimes_that_are_none(dataset: Collection, arrays: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="an official split is one split"):
-        made.parts("official-5fold", 0)
+        dataset.parts("official-5fold", 0)
     with pytest.raises(RequestError, match=r"random-2fold: folds are 3 to 100"):
-        made.parts("random-2fold", 0)
+        dataset.parts("random-2fold", 0)
     with pytest.raises(RequestError, match="Did you mean artist"):
-        made.parts("artists-5fold", 0)
+        dataset.parts("artists-5fold", 0)
     with pytest.raises(RequestError, match="too few groups"):
-        folds("artist-5fold", 0, of=arrays | {"artist": made.artist % 2})
+        folds("artist-5fold", 0, of=arrays | {"artist": dataset.artist % 2})
 
 
-def test_versions_of_a_recording_stay_together(made: Collection, arrays: dict[str, Any]) -> None:
+def test_versions_of_a_recording_stay_together(dataset: Collection, arrays: dict[str, Any]) -> None:
     """Even where they are said to be by different artists or on different albums."""
-    recording = np.where(made.song < 20, made.song // 2, made.song)
+    recording = np.where(dataset.song < 20, dataset.song // 2, dataset.song)
     for regime in ("random", "album", "artist"):
         part = split(regime, **arrays, recording=recording, seed=0)
         for number in np.unique(recording):

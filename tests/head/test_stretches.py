@@ -50,7 +50,7 @@ def stored(data: Collection) -> Collection:
 def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], size: int, most: int | None) -> None:
     codes = np.array(sorted(artist))
     data = replace(make_collection(songs=len(codes), clips=1), artist=codes)
-    held: list[int] = []
+    clips: list[int] = []
     for rank in range(size):
         try:
             stretches = Stretches(data, ProcessGroup(rank, size), most).stretches
@@ -60,44 +60,44 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
             return
         for stretch in stretches:
             assert stretch.first <= stretch.begin <= stretch.end <= stretch.last
-            held += range(stretch.begin, stretch.end)
+            clips += range(stretch.begin, stretch.end)
             inside = codes[stretch.begin : stretch.end]
             for one in set(inside[inside >= 0].tolist()):
                 assert (inside == one).sum() == (codes == one).sum()
             if most is not None and size == 1 and stretch.end - stretch.begin > most:
                 assert len(set(inside.tolist())) == 1
-    assert sorted(held) == list(range(len(codes)))
+    assert sorted(clips) == list(range(len(codes)))
 
 
 @pytest.mark.parametrize("name", BY_ARTIST)
 def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    whole = binder_of(name, data, part, **QUICK)
+    binder = binder_of(name, data, part, **QUICK)
     parts = binder_of(name, data, part, Stretches(stored(data), ProcessGroup(), 60), **QUICK)
-    assert whole.standardised is not None
+    assert binder.standardised is not None
     assert parts.standardised is not None
-    for one, other in zip(parts.standardised, whole.standardised, strict=True):
+    for one, other in zip(parts.standardised, binder.standardised, strict=True):
         torch.testing.assert_close(one, other)
     assert len(parts.stretches.stretches) > 3
     torch.manual_seed(0)
-    network = whole.head_type.build(whole.spec).eval()
+    network = binder.head_type.build(binder.spec).eval()
     torch.manual_seed(0)
     twin = parts.head_type.build(parts.spec)
     for one, other in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     rows = torch.from_numpy(data.rows)
     nodes = torch.from_numpy(np.flatnonzero(part == 0))
-    whole.any().start_epoch(nodes, Draw(5, rows))
+    binder.any().start_epoch(nodes, Draw(5, rows))
     for i, stretch in enumerate(parts.stretches.stretches):
         head, clips = parts(i), torch.arange(stretch.begin, stretch.end)
         mine = nodes[(nodes >= stretch.begin) & (nodes < stretch.end)]
         head.start_epoch(mine - stretch.begin, Draw(5, rows[stretch.begin : stretch.end]))
         with torch.no_grad():
-            here, there = head.inputs(clips - stretch.begin), whole.any().inputs(clips)
+            here, there = head.inputs(clips - stretch.begin), binder.any().inputs(clips)
             torch.testing.assert_close(network(*here), network(*there), atol=1e-5, rtol=1e-5)
             ours = network(*head.training_inputs(mine - stretch.begin, torch.arange(len(mine))))
-            theirs = network(*whole.any().training_inputs(mine, torch.searchsorted(nodes, mine)))
+            theirs = network(*binder.any().training_inputs(mine, torch.searchsorted(nodes, mine)))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -106,10 +106,10 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
     data = make_collection(songs=200)
     part = data.split("random", 0)
     changes = {**QUICK, "epochs": 15, "batch": 32}
-    kept = stored(data)
-    trained = train(TRAINED[name], kept, part, **changes, stretches=Stretches(kept, most=90))
-    assert kept.stored is not None
-    assert 0 < kept.stored.most <= 90  # type: ignore[attr-defined]
+    source = stored(data)
+    trained = train(TRAINED[name], source, part, **changes, stretches=Stretches(source, most=90))
+    assert source.stored is not None
+    assert 0 < source.stored.most <= 90  # type: ignore[attr-defined]
     assert trained.prediction.score.shape == data.labels.shape
     at_once = train(TRAINED[name], data, part, **changes)
     reached = [evaluate(one.prediction, data, np.where(part == 0, 2, -1))["micro_f1"] for one in (trained, at_once)]
@@ -119,11 +119,11 @@ def test_training_in_stretches_holds_few_clips_and_learns(name: str) -> None:
 def test_one_stretch_is_the_whole_collection() -> None:
     data = make_collection(songs=120)
     part = data.split("random", 0)
-    kept = stored(data)
-    one = train(TRAINED["gnn"], kept, part, **QUICK, stretches=Stretches(kept, most=10**6))
-    whole = train(TRAINED["gnn"], data, part, **QUICK)
-    np.testing.assert_array_equal(one.prediction.score, whole.prediction.score)
-    assert one.history == whole.history
+    source = stored(data)
+    one = train(TRAINED["gnn"], source, part, **QUICK, stretches=Stretches(source, most=10**6))
+    expected = train(TRAINED["gnn"], data, part, **QUICK)
+    np.testing.assert_array_equal(one.prediction.score, expected.prediction.score)
+    assert one.history == expected.history
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - set(BY_ARTIST)))

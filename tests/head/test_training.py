@@ -97,12 +97,12 @@ def test_the_seconds_before_a_stop_count(small: Collection, tmp_path: Path, monk
     monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
     place = Checkpoint(Files(tmp_path), "unfinished.pt", "a training")
     part = small.split("random", 0)
-    whole = train(Song, small, part, **QUICK, checkpoint=place)
+    reference = train(Song, small, part, **QUICK, checkpoint=place)
     state = place.load()
     assert state is not None
-    assert 0 < state["progress"]["seconds"] <= whole.seconds
+    assert 0 < state["progress"]["seconds"] <= reference.seconds
     state["progress"]["seconds"] += 1000.0
     place.save(state)
     again = train(Song, small, part, **QUICK, checkpoint=place)
-    assert again.history == whole.history
+    assert again.history == reference.history
     assert again.seconds > 1000.0

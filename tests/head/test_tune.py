@@ -48,37 +48,37 @@ def test_what_is_tried() -> None:
 
 
 @pytest.mark.parametrize("regime", ["random", "artist"])
-def test_a_small_validation_part_gives_way_to_folds_of_the_training_part(made: Collection, regime: str) -> None:
+def test_a_small_validation_part_gives_way_to_folds_of_the_training_part(dataset: Collection, regime: str) -> None:
     """Each training clip is validated on once, no other clip is touched, and artists stay apart where they were."""
-    split = made.split(regime, 0)
-    parts = tune.inner_splits(made, split, 0)
+    split = dataset.split(regime, 0)
+    parts = tune.inner_splits(dataset, split, 0)
     assert len(parts) == 3
     times = np.sum([part == 1 for part in parts], axis=0)
     np.testing.assert_array_equal(times, split == 0)
     for part in parts:
         assert (part[split != 0] == -1).all()
-        train, validation = (set(made.artist[(part == i) & (made.artist >= 0)].tolist()) for i in (0, 1))
+        train, validation = (set(dataset.artist[(part == i) & (dataset.artist >= 0)].tolist()) for i in (0, 1))
         assert (regime == "artist") == train.isdisjoint(validation)
 
 
-def test_a_large_validation_part_decides_itself(made: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = made.split("random", 0)
+def test_a_large_validation_part_decides_itself(dataset: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = dataset.split("random", 0)
     monkeypatch.setattr(tune, "_ENOUGH_SONGS", 5)
-    (part,) = tune.inner_splits(made, split, 0)
+    (part,) = tune.inner_splits(dataset, split, 0)
     assert part is split
 
 
-def test_test_labels_decide_nothing(made: Collection) -> None:
-    split = made.split("artist", 0)
-    flipped = replace(made, labels=np.where((split == 2)[:, None], ~made.labels, made.labels))
-    one, other = tuned(made, split), tuned(flipped, split)
+def test_test_labels_decide_nothing(dataset: Collection) -> None:
+    split = dataset.split("artist", 0)
+    flipped = replace(dataset, labels=np.where((split == 2)[:, None], ~dataset.labels, dataset.labels))
+    one, other = tuned(dataset, split), tuned(flipped, split)
     assert one.tuned == other.tuned
     assert set(one.tuned) == {"weight_decay"}
     np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
 
 @pytest.mark.parametrize("enough", [5, 300])  # on the validation part, and in folds
-def test_quick_costs_at_most_three_trainings(made: Collection, monkeypatch: pytest.MonkeyPatch, enough: int) -> None:
+def test_quick_costs_at_most_three_trainings(dataset: Collection, monkeypatch: pytest.MonkeyPatch, enough: int) -> None:
     """Counted in clips that were trained on, where a training takes long enough for a search to have epochs."""
     clips: list[int] = []
     epoch_of = Loop._epoch
@@ -89,30 +89,30 @@ def test_quick_costs_at_most_three_trainings(made: Collection, monkeypatch: pyte
 
     monkeypatch.setattr(Loop, "_epoch", counted)
     monkeypatch.setattr(tune, "_ENOUGH_SONGS", enough)
-    split = made.split("random", 0)
+    split = dataset.split("random", 0)
     once = {"epochs": 40, "patience": 40}
-    tuned(made, split, **once, tune="off")
+    tuned(dataset, split, **once, tune="off")
     plain = sum(clips)
     clips.clear()
-    tuned(made, split, **once)
+    tuned(dataset, split, **once)
     assert plain < sum(clips) <= 3 * plain
 
 
-def test_settings_as_they_are_give_the_plain_training(made: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_as_they_are_give_the_plain_training(dataset: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the first candidate wins, its training on the way is the one that is kept."""
     monkeypatch.setattr(fitting, "choose", lambda _head, _stretches, _split, tried, **_rest: tried[0])
-    split = made.split("random", 0)
-    chosen, plain = tuned(made, split), tuned(made, split, tune="off")
-    np.testing.assert_array_equal(chosen.prediction.score, plain.prediction.score)
-    assert chosen.tuned == {"weight_decay": 0.0}
+    split = dataset.split("random", 0)
+    result, plain = tuned(dataset, split), tuned(dataset, split, tune="off")
+    np.testing.assert_array_equal(result.prediction.score, plain.prediction.score)
+    assert result.tuned == {"weight_decay": 0.0}
     assert plain.tuned == {}
 
 
-def test_the_candidate_that_learns_wins(made: Collection) -> None:
+def test_the_candidate_that_learns_wins(dataset: Collection) -> None:
     """Also against one whose loss does not stay finite."""
-    split = made.split("random", 0)
+    split = dataset.split("random", 0)
     config, settings = options(Song, **SHORT, tune="quick")
     rates = (1e-9, 1e30, 0.01)
     tried = [tune.Candidate(config, replace(settings, learning_rate=rate), {"rate": rate}) for rate in rates]
-    chosen = tune.choose(Song, Stretches(made), split, tried, epochs=40, seed=0, device=CPU)
-    assert chosen.values == {"rate": 0.01}
+    choice = tune.choose(Song, Stretches(dataset), split, tried, epochs=40, seed=0, device=CPU)
+    assert choice.values == {"rate": 0.01}

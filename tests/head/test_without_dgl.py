@@ -23,10 +23,10 @@ sys.exit(pytest.main(["tests/head/test_graph.py", "-k", chosen, "-q", "-p", "no:
 
 
 def test_the_graph_without_dgl() -> None:
-    done = subprocess.run([sys.executable, "-c", HIDDEN], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"[0-9]+ passed, [0-9]+ skipped", done.stdout), done.stdout
-    assert "DGL's packages end at Python 3.11" in done.stdout
+    process = subprocess.run([sys.executable, "-c", HIDDEN], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout
+    assert re.search(r"[0-9]+ passed, [0-9]+ skipped", process.stdout), process.stdout
+    assert "DGL's packages end at Python 3.11" in process.stdout
 
 
 def test_what_needs_dgl_names_what_there_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,17 +101,17 @@ def test_an_audit_reads_the_kept_splits_and_keeps_none_of_files(encore: Encore, 
     fresh = encore("audit", *own, "--json").json
     assert not encore.store.exists()
     encore("embed", *own)
-    kept = pq.read_table(encore.store / "own" / "splits.parquet")
-    assert kept.column_names == ["song_id", "random-0", "artist-0"]
+    table = pq.read_table(encore.store / "own" / "splits.parquet")
+    assert table.column_names == ["song_id", "random-0", "artist-0"]
     assert encore("audit", *own, "--json").json == fresh
-    swapped = kept.set_column(1, "random-0", pa.array((2 - kept.column("random-0").to_numpy()).astype(np.int8)))
+    swapped = table.set_column(1, "random-0", pa.array((2 - table.column("random-0").to_numpy()).astype(np.int8)))
     pq.write_table(swapped, encore.store / "own" / "splits.parquet")
     for args in (own, ("own",)):
         document = encore("audit", *args, "--json").json["regimes"]["random"]
         assert (document["train"]["songs"], document["test"]["songs"]) == (40, 320)
     encore("audit", "own", "--export", encore.store / "tsv", "--regimes", "random", "--seeds", 2)
-    kept = pq.read_table(encore.store / "own" / "splits.parquet")
-    assert kept.column_names == ["song_id", "random-0", "artist-0", "random-1"]
+    table = pq.read_table(encore.store / "own" / "splits.parquet")
+    assert table.column_names == ["song_id", "random-0", "artist-0", "random-1"]
     assert (encore.store / "tsv" / "own-random-seed0.tsv").read_text().count("\ttest") == 320
     rows = encore("head", "own", "--mode", "artist", "--json").json
     assert rows[0]["dataset"] == "own"

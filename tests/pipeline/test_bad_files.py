@@ -47,9 +47,9 @@ def test_what_is_no_file_is_never_opened(encore: Encore, tmp_path: Path) -> None
     (root / "songs.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n")
     report = encore("embed", "folder", "--data", root, "--table", "songs.csv", "--name", "own", "--json").json
     assert report["failed"] == {"not-a-file": 2}
-    shown = encore("store", "show", "own").out
-    assert "pipe.mid: not-a-file: is a pipe" in shown
-    assert "loop.mid: not-a-file: is a link" in shown
+    output = encore("store", "show", "own").out
+    assert "pipe.mid: not-a-file: is a pipe" in output
+    assert "loop.mid: not-a-file: is a link" in output
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,19 @@ def test_nobody_in_particular_joins_no_songs(
     lines = [f"söng {i}.mid,{name},rock" for i, name in enumerate(names)]
     (midi_folder / "various.csv").write_text("\n".join(["file,artist,labels", *lines]) + "\n", encoding="utf-8")
     args = ("folder", "--data", midi_folder, "--table", "various.csv", "--name", "own", "--clips", 1)
-    found = encore("audit", *args, *option, "--json").json
-    assert found["artists"] == len(known)
-    assert found["unknown_artist"] == 24 - 8 * len(known)
-    assert found["edges"] == 28 * len(known)
+    report = encore("audit", *args, *option, "--json").json
+    assert report["artists"] == len(known)
+    assert report["unknown_artist"] == 24 - 8 * len(known)
+    assert report["edges"] == 28 * len(known)
 
 
 def test_more_clips_than_a_catalog_holds(encore: Encore, midi_folder: Path) -> None:
     """Refused by what the request could make, not by what fits in memory."""
     own = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "own", "--clip-s", "1e-9")
-    said = encore(*own, "--clips", "99999999", code=2).err
-    assert "error: --clips 99,999,999 could cut 2,399,999,976 clips from 24 songs, and 50,000,000 are the most" in said
+    message = encore(*own, "--clips", "99999999", code=2).err
+    assert (
+        "error: --clips 99,999,999 could cut 2,399,999,976 clips from 24 songs, and 50,000,000 are the most" in message
+    )
 
 
 def test_a_store_behind_a_url_that_opens_nothing(tmp_path: Path) -> None:
@@ -201,10 +203,10 @@ def test_failed_rows_of_a_table_can_be_traced(encore: Encore, tmp_path: Path) ->
     encore("embed", "table", "--name", "own", "--table", tmp_path / "t.csv")
     clips = encore("store", "show", "own", "--failures", "--json").json["clips"]
     assert [clip["clip_id"] for clip in clips] == [f"row-{i:06d}" for i in range(5, 120, 12)]
-    shown = encore("store", "show", "own").out
-    assert "row-000005 (t.csv): not-finite: no finite number in a" in shown
-    assert "all: encore store show own --failures" in shown
-    assert "every clip of own is encoded" not in shown
+    output = encore("store", "show", "own").out
+    assert "row-000005 (t.csv): not-finite: no finite number in a" in output
+    assert "all: encore store show own --failures" in output
+    assert "every clip of own is encoded" not in output
 
 
 def test_songs_that_all_are_links_out_of_the_folder(encore: Encore, tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def table_of(path: Path, songs: int = 80, **columns: Callable[[int], object]) ->
 def compare(encore: Encore, *args: object, code: int = 0) -> dict[str, list[float | None]]:
     """All modes; the metrics of each by name (rules of one mode one behind the other)."""
     ran = encore("compare", "hits", "--json", *QUICK, *args, code=code)
-    found: dict[str, list[float | None]] = {}
+    scores: dict[str, list[float | None]] = {}
     for result in ran.json:
-        found.setdefault(result["mode"], []).extend(value["mean"] for value in result["metrics"].values())
-    return found
+        scores.setdefault(result["mode"], []).extend(value["mean"] for value in result["metrics"].values())
+    return scores
 
 
 def chunk_of(encore: Encore) -> Path:
@@ -73,14 +73,14 @@ def test_numbers_that_are_not_finite(encore: Encore, tmp_path: Path, number: flo
     chunk.write_bytes(values.tobytes())
     assert "do not hold the numbers that were committed" in encore("head", "hits", *QUICK, code=1).err
     (manifest,) = encore.store.rglob("manifest.json")
-    held = json.loads(manifest.read_text())
-    held["shards"][0]["values"] = hash_values(values[: 3 * 80])
-    manifest.write_text(json.dumps(held))
+    content = json.loads(manifest.read_text())
+    content["shards"][0]["values"] = hash_values(values[: 3 * 80])
+    manifest.write_text(json.dumps(content))
     for mode, head in HEADS.items():
         if head.READS_SONGS:
-            said = encore("head", "hits", "--mode", mode, *QUICK, code=1).err
-            assert "holds numbers that are not finite, first in catalog row 20" in said
-            assert "encore store verify hits" in said
+            message = encore("head", "hits", "--mode", mode, *QUICK, code=1).err
+            assert "holds numbers that are not finite, first in catalog row 20" in message
+            assert "encore store verify hits" in message
         else:
             encore("head", "hits", "--mode", mode, *QUICK)
 
@@ -102,25 +102,25 @@ def test_a_label_that_a_part_lacks(encore: Encore, tmp_path: Path) -> None:
     for weights in ("none", "balanced"):
         for mode, metrics in compare(encore, "--set", f"class_weights={weights}").items():
             assert all(value is None or 0 <= value <= 1 for value in metrics), mode
-    said = encore("compare", "hits", "--modes", "artist", "--seeds", 2).err
-    assert "no test clip carries" in said
-    assert "rare" in said
-    assert re.search("macro scores leave (it|them) out there", said)
+    message = encore("compare", "hits", "--modes", "artist", "--seeds", 2).err
+    assert "no test clip carries" in message
+    assert "rare" in message
+    assert re.search("macro scores leave (it|them) out there", message)
 
 
 def test_a_single_label(encore: Encore, tmp_path: Path) -> None:
     embed_table(encore, table_of(tmp_path / "t.csv", genre=lambda i: "jazz"))
     for mode in HEADS:
-        said = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
-        assert "every clip of hits has the same label, 'jazz': there is nothing to learn" in said
+        message = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
+        assert "every clip of hits has the same label, 'jazz': there is nothing to learn" in message
     assert "1 label," in encore("audit", "hits").out
 
 
 def test_no_artist_is_known(encore: Encore, tmp_path: Path) -> None:
     embed_table(encore, table_of(tmp_path / "t.csv", artist=lambda i: ""))
     for mode in READ_ARTISTS:
-        said = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
-        assert f"no song of hits has a known artist, which {mode} needs" in said
+        message = encore("head", "hits", "--mode", mode, *QUICK, code=2).err
+        assert f"no song of hits has a known artist, which {mode} needs" in message
     ran = encore("compare", "hits", "--json", *QUICK)
     assert {result["mode"] for result in ran.json} == HEADS.keys() - READ_ARTISTS
     assert "no song of hits has a known artist: " in ran.err
@@ -138,16 +138,16 @@ def test_no_song_has_a_neighbour(encore: Encore, tmp_path: Path) -> None:
         assert all(value is not None and 0 <= value <= 1 for value in metrics), mode
 
 
-@pytest.mark.parametrize("given", [100_000_000, "all"])
-def test_more_neighbours_than_exist(encore: Encore, tmp_path: Path, given: object) -> None:
+@pytest.mark.parametrize("neighbours", [100_000_000, "all"])
+def test_more_neighbours_than_exist(encore: Encore, tmp_path: Path, neighbours: object) -> None:
     embed_table(encore, table_of(tmp_path / "t.csv"))
-    inference = ("--set", f"neighbours_inference={given}")
-    found = compare(encore, "--neighbours", given, *inference)
-    for mode, metrics in found.items():
+    inference = ("--set", f"neighbours_inference={neighbours}")
+    scores = compare(encore, "--neighbours", neighbours, *inference)
+    for mode, metrics in scores.items():
         assert all(value is not None and 0 <= value <= 1 for value in metrics), mode
-    if given != "all":
-        said = encore("head", "hits", "--neighbours", given, *QUICK).err
-        assert "no clip of hits has more than 7 others by its artist; where there are fewer, all are taken" in said
+    if neighbours != "all":
+        message = encore("head", "hits", "--neighbours", neighbours, *QUICK).err
+        assert "no clip of hits has more than 7 others by its artist; where there are fewer, all are taken" in message
 
 
 def grow(encore: Encore) -> None:
@@ -208,20 +208,20 @@ def test_a_store_that_changes_while_it_is_read(
 ) -> None:
     """What changes between the catalog's reading and the representation's is noticed, or does no harm."""
     embed_table(encore, table_of(tmp_path / "t.csv"))
-    code, wanted = CHANGES[change]
-    read, done = Store.read_catalog, []
+    code, pattern = CHANGES[change]
+    read, calls = Store.read_catalog, []
 
     def then_change(self: Store, dataset: str) -> Catalog:
         catalog = read(self, dataset)
-        if not done:
-            done.append(True)
+        if not calls:
+            calls.append(True)
             change(encore)
         return catalog
 
     monkeypatch.setattr(Store, "read_catalog", then_change)
-    said = encore("head", "hits", *QUICK, code=code)
-    assert done
-    assert re.search(wanted, said.err), said.err
+    ran = encore("head", "hits", *QUICK, code=code)
+    assert calls
+    assert re.search(pattern, ran.err), ran.err
 
 
 @pytest.mark.parametrize("change", [lose_numbers, damage_numbers, lose_all], ids=lambda change: change.__name__)
@@ -234,16 +234,16 @@ def test_a_store_that_changes_during_a_training(
     read, reads = Stored.read, []
 
     def then_change(self: Stored, rows: np.ndarray) -> torch.Tensor:
-        found = read(self, rows)
+        values = read(self, rows)
         reads.append(len(rows))
         if len(reads) == 10:
             change(encore)
-        return found
+        return values
 
     monkeypatch.setattr(Stored, "read", then_change)
-    said = encore("head", "hits", *QUICK, "--memory", "0.005", code=1).err
+    message = encore("head", "hits", *QUICK, "--memory", "0.005", code=1).err
     assert len(reads) == 10
-    assert re.search("rows 0-79 (cannot be read|do not hold the numbers that were committed)", said), said
+    assert re.search("rows 0-79 (cannot be read|do not hold the numbers that were committed)", message), message
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -271,8 +271,8 @@ def test_what_is_no_file_is_not_read(encore: Encore, tmp_path: Path, name: str, 
     }
     for args, reads_not in commands.items():
         if name not in reads_not:
-            said = encore(*args, code=1).err
-            assert re.search("it is a folder, a pipe or a device|Is a directory", said), (args, said)
+            message = encore(*args, code=1).err
+            assert re.search("it is a folder, a pipe or a device|Is a directory", message), (args, message)
 
 
 def test_representations_far_from_those_of_the_training_part(encore: Encore, tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def test_representations_far_from_those_of_the_training_part(encore: Encore, tmp
     parts = ["train"] * 60 + ["validation"] * 10 + ["test"] * 10
     far = table_of(tmp_path / "t.csv", split=lambda i: parts[i], b=lambda i: 3e38 if i >= 70 else i % 7 / 1000)
     embed_table(encore, far)
-    said = encore("head", "hits", "--mode", "song", "--regime", "official", *QUICK, code=1).err
-    assert "error: song gave 10 of 80 clips scores that are not in [0, 1]" in said, said
+    message = encore("head", "hits", "--mode", "song", "--regime", "official", *QUICK, code=1).err
+    assert "error: song gave 10 of 80 clips scores that are not in [0, 1]" in message, message
 
 
 def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
     """Numbers of 1e-9, and of 1e-30, tell as much as the same ones before they were scaled."""
-    found = []
+    accuracies = []
     for scale in ("", "e-9", "e-30"):
         columns = {
             name: lambda i, which=which, scale=scale: f"{(i * 37 + which * 11) % 23}{scale}"
@@ -295,12 +295,12 @@ def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
         columns["genre"] = lambda i: f"genre {int(i * 37 % 23 > 11)}"  # which the numbers tell
         embed_table(encore, table_of(tmp_path / "t.csv", **columns))
         ran = encore("head", "hits", "--mode", "song", "--set", "epochs=30", "--json")
-        found.append(ran.json[0]["metrics"]["accuracy"]["mean"])
-    assert found == [1.0] * 3
+        accuracies.append(ran.json[0]["metrics"]["accuracy"]["mean"])
+    assert accuracies == [1.0] * 3
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         (("--set", "index=exact"), "gnn does not read index; leave out --set index"),
         (("--set", "drop_edge=0.5"), "gnn does not read drop_edge"),
@@ -310,9 +310,11 @@ def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
         (("--set", "learning_rate=1", "--set", "learning-rate=2"), "--set gives learning_rate twice"),
     ],
 )
-def test_settings_without_effect_or_bounds(encore: Encore, tmp_path: Path, given: tuple[str, ...], said: str) -> None:
+def test_settings_without_effect_or_bounds(
+    encore: Encore, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
     embed_table(encore, table_of(tmp_path / "t.csv"))
-    assert said in encore("head", "hits", "--mode", "gnn", *given, code=2).err
+    assert message in encore("head", "hits", "--mode", "gnn", *options, code=2).err
 
 
 def test_dropout_of_nearly_all(encore: Encore, tmp_path: Path) -> None:
@@ -324,12 +326,12 @@ def test_missing_labels_are_counted_label_by_label(encore: Encore, tmp_path: Pat
     """Each with the splits that lack it, not with those that lack any."""
     genres = {0: "rare", 1: "seldom", 2: "seldom"}
     embed_table(encore, table_of(tmp_path / "t.csv", genre=lambda i: genres.get(i, f"genre {i % 2}")))
-    said = encore("compare", "hits", "--modes", "song", *QUICK, "--seeds", 4).err
-    (line,) = (line for line in said.splitlines() if "no test clip carries" in line)
-    told = dict(re.findall(r"(rare|seldom) in (\d)", line))
+    message = encore("compare", "hits", "--modes", "song", *QUICK, "--seeds", 4).err
+    (line,) = (line for line in message.splitlines() if "no test clip carries" in line)
+    counts = dict(re.findall(r"(rare|seldom) in (\d)", line))
     assert "of 4 splits" in line
     data = from_catalog(Store(encore.store).read_catalog("hits"), Store(encore.store))
     for label in ("rare", "seldom"):
         column = data.labels[:, data.label_names.index(label)]
         lacking = sum(not column[data.split("random", seed) == 2].any() for seed in range(4))
-        assert int(told.get(label, 0)) == lacking
+        assert int(counts.get(label, 0)) == lacking

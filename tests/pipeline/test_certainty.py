@@ -33,8 +33,8 @@ def test_small_collections_are_compared_in_folds(encore: Encore, features_csv: P
     assert "regime artist-3fold, 6 seeds" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "regime random-5fold" in encore("report", "hits").out  # there are no others
-    whole = encore(*modes, "--seeds", 1, "--folds", "off", "--json")
-    assert {row["regime"] for row in whole.json} == {"random"}
+    one_part = encore(*modes, "--seeds", 1, "--folds", "off", "--json")
+    assert {row["regime"] for row in one_part.json} == {"random"}
     assert "regime random\n" in encore("report", "hits").out
     three = encore(*modes, "--seeds", 1, "--folds", 3, "--json").json
     assert {(row["regime"], row["seeds"]) for row in three} == {("random-3fold", 1)}
@@ -65,13 +65,13 @@ def test_intervals_stand_where_a_command_goes_on(
 
     from stages.head.runs.resume import Journal
 
-    whole, calls = Journal.whole, []
+    finish, calls = Journal.whole, []
 
     def stop(self: Journal, folder: object) -> None:
         calls.append(folder)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        whole(self, folder)  # type: ignore[arg-type]
+        finish(self, folder)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "whole", stop)

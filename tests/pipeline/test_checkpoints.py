@@ -30,7 +30,7 @@ TRAINED = (
 INFO = CatalogInfo(name="x", title="", version="1", licence="", citation="", backbone="fcn", data_root=".")
 
 
-def made(name: str) -> Backbone:
+def build(name: str) -> Backbone:
     kind = registry.find("backbone", name)
     backbone: Backbone = kind(kind.Config())
     return backbone
@@ -42,7 +42,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("weights")
     paths = {name: folder / f"{name}.pt" for name in TRAINED}
     for name, path in paths.items():
-        torch.save(made(name).module.state_dict(), path)
+        torch.save(build(name).module.state_dict(), path)
     return paths
 
 
@@ -53,7 +53,7 @@ def test_every_backbone_with_checkpoint_files_stands_here() -> None:
 
 @pytest.mark.parametrize(("owner", "other"), [*itertools.pairwise([*TRAINED, TRAINED[0]])])
 def test_another_backbones_checkpoint(checkpoints: dict[str, Path], owner: str, other: str) -> None:
-    backbone = made(other)
+    backbone = build(other)
     assert backbone.module is not None
     before = {key: value.clone() for key, value in backbone.module.state_dict().items()}
     first = next(iter(before))
@@ -65,7 +65,7 @@ def test_another_backbones_checkpoint(checkpoints: dict[str, Path], owner: str, 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_wrong_shapes_and_foreign_names(checkpoints: dict[str, Path], tmp_path: Path, name: str) -> None:
-    path, backbone = tmp_path / "w.pt", made(name)
+    path, backbone = tmp_path / "w.pt", build(name)
     state = torch.load(checkpoints[name], weights_only=True)
     weights = [key for key, value in state.items() if value.dim() > 1]
     middle = weights[len(weights) // 2]
@@ -80,7 +80,7 @@ def test_wrong_shapes_and_foreign_names(checkpoints: dict[str, Path], tmp_path: 
 def test_a_checkpoint_of_nobody_is_told_by_its_first_key(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(3, 4).state_dict(), tmp_path / "w.pt")
     with pytest.raises(RequestError, match=r"w\.pt: 'spec\.\S+' is missing; give a checkpoint of [^.]*layout$"):
-        load_weights(made("fcn"), tmp_path / "w.pt")
+        load_weights(build("fcn"), tmp_path / "w.pt")
 
 
 def test_a_checkpoint_that_says_whose_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def test_a_store_without_a_name() -> None:
 
 def test_head_leaves_checkpoint_scores_and_settings(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    said = encore("head", "hits", "--mode", "dropedge", "--seeds", 2, *QUICK)
-    folder = Path(said.out.split("checkpoint, scores and settings: ")[1].strip())
+    ran = encore("head", "hits", "--mode", "dropedge", "--seeds", 2, *QUICK)
+    folder = Path(ran.out.split("checkpoint, scores and settings: ")[1].strip())
     assert sorted(p.name for p in folder.iterdir()) == [
         f"seed-{seed}.{kind}" for seed in range(2) for kind in ("json", "parquet", "pt")
     ]
-    held = json.loads((folder / "seed-1.json").read_text())
-    assert (held["mode"], held["seed"], held["settings"]["epochs"]) == ("dropedge", 1, 4)
-    assert len(held["history"]) == 4
+    record = json.loads((folder / "seed-1.json").read_text())
+    assert (record["mode"], record["seed"], record["settings"]["epochs"]) == ("dropedge", 1, 4)
+    assert len(record["history"]) == 4
     checkpoint = torch.load(folder / "seed-0.pt", weights_only=True)
     assert checkpoint["labels"] == [f"genre {i}" for i in range(4)]
 
@@ -80,22 +80,22 @@ def test_tables_and_reports_fit_a_terminal(encore: Encore, midi_folder: Path) ->
     text += encore("report", "midi").out
     assert "95 % intervals" in text
     assert max(map(len, text.splitlines())) <= 80
-    found = encore("report", "midi", "--modes", "song,gnn", "--json").json
-    assert set(found["modes"]) == {"song", "gnn"}
-    assert found["seeds"] == [0, 1]
-    low, high = found["modes"]["gnn"]["interval"]
-    assert low <= found["modes"]["gnn"]["score"] <= high
-    told = found["modes"]["gnn"]
-    assert told["against"].keys() == {"mode", "difference", "interval", "p"}
-    assert told["against"]["mode"] == "song"
-    tested = sum(sum(counts) for counts in told["confusion"])
+    report = encore("report", "midi", "--modes", "song,gnn", "--json").json
+    assert set(report["modes"]) == {"song", "gnn"}
+    assert report["seeds"] == [0, 1]
+    low, high = report["modes"]["gnn"]["interval"]
+    assert low <= report["modes"]["gnn"]["score"] <= high
+    gnn = report["modes"]["gnn"]
+    assert gnn["against"].keys() == {"mode", "difference", "interval", "p"}
+    assert gnn["against"]["mode"] == "song"
+    tested = sum(sum(counts) for counts in gnn["confusion"])
     assert tested > 0
-    assert [len(counts) for counts in told["confusion"]] == [len(found["labels"]) + 1] * len(found["labels"])
+    assert [len(counts) for counts in gnn["confusion"]] == [len(report["labels"]) + 1] * len(report["labels"])
     for key in ("by_genres_of_artist", "by_songs_of_artist"):
         assert key.removeprefix("by_").replace("_", " ").replace("of artist", "the artist has") in text
-        assert {bucket["clips"] > 0 and 0 <= bucket["score"] <= 1 for bucket in told[key].values()} == {True}
-    scores = [bucket["score"] for bucket in told["by_genres_of_artist"].values()]
-    assert told["deviation_over_genres"] == pytest.approx(np.std(scores))
+        assert {bucket["clips"] > 0 and 0 <= bucket["score"] <= 1 for bucket in gnn[key].values()} == {True}
+    scores = [bucket["score"] for bucket in gnn["by_genres_of_artist"].values()]
+    assert gnn["deviation_over_genres"] == pytest.approx(np.std(scores))
     assert "no runs in regime artist" in encore("report", "midi", "--regime", "artist", code=2).err
 
 
@@ -158,10 +158,10 @@ def test_stores_are_listed_for_a_terminal(encore: Encore, features_csv: Path, tm
     assert [line.index("features-") for line in listed[2:4]] == [listed[0].index("representation")] * 2
     assert listed[0].split()[-3:] == ["MiB", "runs", "MiB"]
     assert [line[:20] for line in listed[2:4]] == ["a                400", "a-longer-name  1,200"]
-    shown = encore("store", "show", "a-longer-name").out
-    assert "clips: 1,200 of 1,200 songs by 40 artists\n" in shown
-    assert ": 1,200 x 3 float32" in shown
-    assert max(map(len, [*listed, *(line for line in shown.splitlines() if not line.startswith("files: "))])) <= 80
+    output = encore("store", "show", "a-longer-name").out
+    assert "clips: 1,200 of 1,200 songs by 40 artists\n" in output
+    assert ": 1,200 x 3 float32" in output
+    assert max(map(len, [*listed, *(line for line in output.splitlines() if not line.startswith("files: "))])) <= 80
 
 
 def test_other_settings_lie_beside(encore: Encore, midi_folder: Path) -> None:
@@ -196,9 +196,9 @@ def test_runs_are_listed_and_removed(encore: Encore, features_csv: Path) -> None
     listed = encore("store", "ls").out
     assert re.search(rf"{name} +\S+ +2 +\S+\n", listed)
     assert re.search(r"metadata +- +2 +\S+\n", listed)
-    shown = encore("store", "show", "hits").out
-    assert re.search(rf"trained heads on {name}: 2 runs, .*\n  random: song 2\n", shown)
-    assert "\n  columns=tempo, energy, loudness\n" in shown
+    output = encore("store", "show", "hits").out
+    assert re.search(rf"trained heads on {name}: 2 runs, .*\n  random: song 2\n", output)
+    assert "\n  columns=tempo, energy, loudness\n" in output
     refused = encore("store", "remove", "hits", "--backbone", "features", code=2).err
     assert re.search(r"this removes /.*/hits/features-\S+ \(\S+ MiB\); say --yes", refused)
     gone = encore("store", "remove", "hits", "--backbone", "features", "--yes").out
@@ -225,16 +225,16 @@ def test_runs_that_count(encore: Encore, features_csv: Path) -> None:
 def test_a_store_that_is_not_there_is_named(encore: Encore, features_csv: Path) -> None:
     assert f"there is no store {encore.store} (--store or ENCORE_STORE names another)" in encore("store", "ls").out
     embed_table(encore, features_csv)
-    said = encore("head", "hit", code=2).err
-    assert f"unknown data set 'hit' in the store {encore.store} (--store or ENCORE_STORE names another)" in said
-    assert "have: hits. Did you mean hits? If not, encode it first: encore embed hit" in said
+    message = encore("head", "hit", code=2).err
+    assert f"unknown data set 'hit' in the store {encore.store} (--store or ENCORE_STORE names another)" in message
+    assert "have: hits. Did you mean hits? If not, encode it first: encore embed hit" in message
     assert "Encode it first: encore embed gtzan" in encore("head", "gtzan", code=2).err
 
 
 def test_a_backbone_that_is_not_stored_is_sought_among_those_that_are(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    said = encore("head", "hits", "--backbone", "fma-feature", code=2).err
-    assert "Did you mean features? If not, make it: encore embed hits --backbone fma-feature" in said
+    message = encore("head", "hits", "--backbone", "fma-feature", code=2).err
+    assert "Did you mean features? If not, make it: encore embed hits --backbone fma-feature" in message
     assert "Make it: encore embed hits --backbone mfcc" in encore("head", "hits", "--backbone", "mfcc", code=2).err
 
 
@@ -252,8 +252,8 @@ def test_swapping_heads_opens_no_song(encore: Encore, midi_folder: Path) -> None
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     shutil.rmtree(midi_folder)
     for mode in registry.names("head"):
-        found = encore("head", "midi", "--mode", mode, "--json", "--set", "epochs=4").json
-        assert found[0]["metrics"]["micro_f1"]["mean"] >= 0
+        answer = encore("head", "midi", "--mode", mode, "--json", "--set", "epochs=4").json
+        assert answer[0]["metrics"]["micro_f1"]["mean"] >= 0
 
 
 def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: Path) -> None:
@@ -263,9 +263,9 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
     assert "3 clips could not be encoded (1 damaged, 1 missing, 1 silent); which: encore store show own" in (
         encore(*args).out
     )
-    shown = encore("store", "show", "own").out
-    assert "3 clips could not be encoded (1 damaged, 1 missing, 1 silent):" in shown
-    assert "missing.wav: missing" in shown
+    output = encore("store", "show", "own").out
+    assert "3 clips could not be encoded (1 damaged, 1 missing, 1 silent):" in output
+    assert "missing.wav: missing" in output
     store = Store(encore.store)
     opened = Representations(store, store.read_catalog("own"), store.find("own", None))
     assert opened.encoded().sum() == 4
@@ -279,7 +279,7 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
 
 
 @pytest.mark.parametrize(
-    ("args", "wanted"),
+    ("args", "pattern"),
     [
         (
             ("embed", "mtgg"),
@@ -306,9 +306,9 @@ def test_songs_that_cannot_be_encoded_are_counted(encore: Encore, audio_folder: 
         (("store", "remove", "nowhere"), r"unknown data set 'nowhere': there is no store"),
     ],
 )
-def test_wrong_requests(encore: Encore, args: tuple[str, ...], wanted: str) -> None:
+def test_wrong_requests(encore: Encore, args: tuple[str, ...], pattern: str) -> None:
     ran = encore(*args, code=2)
-    assert re.search(wanted, ran.err), ran.err
+    assert re.search(pattern, ran.err), ran.err
     assert ran.out == ""
 
 
@@ -318,12 +318,12 @@ def test_a_song_that_came_back_is_no_failure_and_a_damaged_catalog_is_told(encor
     song.unlink()
     embed = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "own")
     encore(*embed)
-    (held,) = encore("store", "show", "own", "--json").json["representations"]
-    assert [failure["kind"] for failure in held["first_failures"]] == ["missing"]
+    (entry,) = encore("store", "show", "own", "--json").json["representations"]
+    assert [failure["kind"] for failure in entry["first_failures"]] == ["missing"]
     song.write_bytes(data)
     encore(*embed)
-    (held,) = encore("store", "show", "own", "--json").json["representations"]
-    assert (held["failures"], held["first_failures"]) == (0, [])
+    (entry,) = encore("store", "show", "own", "--json").json["representations"]
+    assert (entry["failures"], entry["first_failures"]) == (0, [])
     (encore.store / "own" / "catalog.parquet").write_text("no catalog")
     for dataset in ([], ["own"]):
         ran = encore("store", "verify", *dataset, code=1)
@@ -333,7 +333,7 @@ def test_a_song_that_came_back_is_no_failure_and_a_damaged_catalog_is_told(encor
 
 def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Path, midi_folder: Path) -> None:
     embed_table(encore, features_csv)
-    for args, wanted in (
+    for args, message in (
         (("head", "hits", "--regime", "artists"), "regime 'artists'; have: album, album-5fold, artist, artist-5fold"),
         (("head", "hits", "--regime", "official"), "no official split"),
         (("head", "hits", "--backbone", "fcn"), "no representation 'fcn'; have: features-"),
@@ -345,7 +345,7 @@ def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Pat
         (("embed", "hits", "--backbone", "features", "--weights", "x"), "has no weights"),
         (("embed", "hits", "--table", str(features_csv)), "is in the store already"),
     ):
-        assert wanted in encore(*args, code=2).err
+        assert message in encore(*args, code=2).err
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     assert "has no audio files" in encore("embed", "midi", "--backbone", "fcn", "--weights", "random", code=2).err
     assert "holds songs" in encore("embed", "midi", "--backbone", "features", code=2).err
@@ -356,10 +356,10 @@ def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_cs
     embed_table(encore, features_csv)
     representation = encore.store / "hits" / encore("store", "ls", "--json").json[0]["representations"][0]["name"]
     manifest = representation / "manifest.json"
-    whole = manifest.read_text()
-    manifest.write_text(re.sub(r'"format": \d+', '"format": 7', whole))
+    content = manifest.read_text()
+    manifest.write_text(re.sub(r'"format": \d+', '"format": 7', content))
     assert "manifest was written in format 7" in encore("head", "hits", code=2).err
-    manifest.write_text(whole[:50])
+    manifest.write_text(content[:50])
     assert "remove it and encode again" in encore("head", "hits", code=1).err
     manifest.unlink()
     assert "not complete" in encore("head", "hits", code=2).err
@@ -384,14 +384,14 @@ def test_an_unwritable_store(tmp_path: Path, features_csv: Path) -> None:
 
 def test_audit_keys_and_text(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    found = encore("audit", "hits", "--json").json
-    assert {"songs", "clips", "artists", "edges", "homophily", "regimes", "baselines"} <= set(found)
-    assert set(found["homophily"]) == {"exact", "jaccard", "any"}
-    assert set(found["regimes"]) == {"random", "artist"}
+    report = encore("audit", "hits", "--json").json
+    assert {"songs", "clips", "artists", "edges", "homophily", "regimes", "baselines"} <= set(report)
+    assert set(report["homophily"]) == {"exact", "jaccard", "any"}
+    assert set(report["regimes"]) == {"random", "artist"}
     assert {"train", "validation", "test", "shared_artists", "shared_albums", "shared_songs"} <= set(
-        found["regimes"]["random"]
+        report["regimes"]["random"]
     )
-    assert found["regimes"]["artist"]["shared_artists"] == 0
+    assert report["regimes"]["artist"]["shared_artists"] == 0
     text = encore("audit", "hits").out
     assert "train and test share no artist" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -414,8 +414,8 @@ main()
 
 def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
     """Ctrl-C and SIGKILL between the catalog and the first shard; what follows is as if nothing had stopped it."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Encore(whole)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    Encore(reference)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
     arguments = ["embed", "table", "--table", str(features_csv), "--name", "hits", "--columns", COLUMNS]
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = Process(STOPPED.format(stop=int(stop)), *arguments, "--store", broken)
@@ -424,7 +424,7 @@ def test_a_killed_embed_goes_on(tmp_path: Path, features_csv: Path) -> None:
         assert "Traceback" not in err
         assert (broken / "hits" / "catalog.parquet").exists()
     Encore(broken)("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
-    assert _tree(broken) == _tree(whole)
+    assert _tree(broken) == _tree(reference)
 
 
 def _tree(root: Path) -> dict[str, bytes]:
@@ -457,9 +457,9 @@ def test_parts_run_at_the_same_time(tmp_path: Path, midi_folder: Path) -> None:
     embed = ("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi", "--json")
     options = ("--clips", 6, "--clip-s", 3, "--workers", 0, "--set", "frames=256")
     both = [Process(COMMAND, *embed, *options, "--part", part, environment=environment) for part in ("1/2", "2/2")]
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    reports = [json.loads(out) for out, _ in said]
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    reports = [json.loads(out) for out, _ in outputs]
     assert sorted(report["encoded"] for report in reports) == [64, 80]
     assert {report["added"] for report in reports} == {0, 144}
     assert any(report["complete"] for report in reports)
@@ -481,20 +481,20 @@ def test_help_names_every_plug_in(encore: Encore) -> None:
 
 def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    found = encore("head", "hits", "--regime", "artist-3fold", "--neighbours", "train", "--json", *QUICK).json[0]
-    assert (found["regime"], found["seeds"], found["transductive"], found["neighbours"]) == (
+    result = encore("head", "hits", "--regime", "artist-3fold", "--neighbours", "train", "--json", *QUICK).json[0]
+    assert (result["regime"], result["seeds"], result["transductive"], result["neighbours"]) == (
         "artist-3fold",
         1,
         False,
         "train",
     )
-    assert sorted(p.name for p in Path(found["saved"]).iterdir()) == [
+    assert sorted(p.name for p in Path(result["saved"]).iterdir()) == [
         f"seed-0-fold-{fold}.{kind}" for fold in range(1, 4) for kind in ("json", "parquet", "pt")
     ]
-    assert found["saved"].endswith("gnn-artist-3fold-inductive")
+    assert result["saved"].endswith("gnn-artist-3fold-inductive")
     modes = ("--modes", "song,gnn")
-    backbone = Path(found["saved"]).parent.name
-    for asked, wanted in (
+    backbone = Path(result["saved"]).parent.name
+    for options, proposal in (
         ((), "--regimes random"),
         (("--modes", "song,gnn", "--neighbours", "train"), "--modes song,gnn --regimes random --neighbours train"),
         (
@@ -502,9 +502,9 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
             "--modes song --regimes random --neighbours train",
         ),
     ):
-        for given in ((), ("--backbone", backbone)):
-            proposed = " ".join(["encore compare hits", *given, wanted])
-            assert f"make some: {proposed}\n" in encore("report", "hits", *asked, *given, code=2).err
+        for option in ((), ("--backbone", backbone)):
+            proposed = " ".join(["encore compare hits", *option, proposal])
+            assert f"make some: {proposed}\n" in encore("report", "hits", *options, *option, code=2).err
     every = encore("report", "hits", "--neighbours", "train", code=2).err.partition("make some: encore ")[2]
     assert "gnn" in every
     assert "cluster-edges" not in every  # which compare would refuse
@@ -519,10 +519,10 @@ def test_folds_and_inductive_runs(encore: Encore, features_csv: Path) -> None:
     assert encore("report", "hits", "--json").json["modes"].keys() == {"song"}
     assert "gnn*" in encore("compare", "hits", *modes, "--seeds", 1, *QUICK).out
     reports = {which: encore("report", "hits", "--neighbours", which, "--json").json for which in ("all", "train")}
-    for which, told in reports.items():
-        assert told["neighbours"] == which
-        assert told["modes"].keys() == {"song", "gnn"}
-        assert told["other_settings"] == {}
+    for which, entry in reports.items():
+        assert entry["neighbours"] == which
+        assert entry["modes"].keys() == {"song", "gnn"}
+        assert entry["other_settings"] == {}
     assert len({report["modes"]["song"]["score"] for report in reports.values()}) == 1
     runs = encore.store / "hits" / "runs" / backbone
     scores = [
@@ -543,13 +543,13 @@ def test_every_backbone_has_the_same_splits(encore: Encore, audio_folder: Path) 
     from stages.head.open import from_catalog, load
 
     store = Store(encore.store)
-    whole, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
-    assert (len(whole), len(part)) == (44, 4)
+    collection, part = from_catalog(store.read_catalog("own")), load(store, "own", None)
+    assert (len(collection), len(part)) == (44, 4)
     for regime in ("random", "artist"):
-        sides = dict(zip(whole.rows.tolist(), whole.split(regime, 3).tolist(), strict=True))
+        sides = dict(zip(collection.rows.tolist(), collection.split(regime, 3).tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.split(regime, 3).tolist()
-        folds = whole.parts("random-4fold", 1)[2]
-        sides = dict(zip(whole.rows.tolist(), folds.tolist(), strict=True))
+        folds = collection.parts("random-4fold", 1)[2]
+        sides = dict(zip(collection.rows.tolist(), folds.tolist(), strict=True))
         assert [sides[row] for row in part.rows.tolist()] == part.parts("random-4fold", 1)[2].tolist()
 
 
@@ -558,16 +558,16 @@ def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: st
     """A closed or full standard output costs at most the exit code."""
     embed_table(encore, features_csv)
     command = f"'{sys.executable}' -m pipeline.cli store show hits --store '{encore.store}' {stdout}"
-    done = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    assert ("standard output: cannot be written or read: No space" in done.stderr) == (code == 1)
+    process = subprocess.run(["/bin/sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == code
+    assert "Traceback" not in process.stderr
+    assert ("standard output: cannot be written or read: No space" in process.stderr) == (code == 1)
 
 
 def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     command = [sys.executable, "-m", "pipeline.cli", "compare", "hits", "--modes", "artist", "--seeds", "2"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([*command, "--store", str(encore.store)], cwd=ROOT, env=environment, capture_output=True)
-    assert done.returncode == 0
-    assert b"?" in done.stdout
+    process = subprocess.run([*command, "--store", str(encore.store)], cwd=ROOT, env=environment, capture_output=True)
+    assert process.returncode == 0
+    assert b"?" in process.stdout

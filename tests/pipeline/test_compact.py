@@ -17,9 +17,9 @@ def test_a_collection_is_written_anew(encore: Encore, features_csv: Path) -> Non
     assert "say --yes to do it" in encore("store", "compact", "hits", code=2).err
     assert "encore store remove hits --runs" in encore("store", "compact", "hits", "--yes", code=2).err
     encore("store", "remove", "hits", "--runs", "--yes")
-    done = encore("store", "compact", "hits", "--yes", "--json").json
-    assert (done["rows_before"], done["rows"]) == (401, 300)
-    assert done["bytes"] < done["bytes_before"]
+    result = encore("store", "compact", "hits", "--yes", "--json").json
+    assert (result["rows_before"], result["rows"]) == (401, 300)
+    assert result["bytes"] < result["bytes_before"]
     assert encore("store", "verify", "--json").json["wrong"] == []
     again = encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, "--json").json
     assert (again["encoded"], again["already_there"], again["clips"]) == (0, True, 300)

@@ -82,12 +82,12 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, daemon=True)
+    instance = Server()
+    thread = threading.Thread(target=instance.http.serve_forever, daemon=True)
     thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+    yield instance
+    instance.http.shutdown()
+    instance.http.server_close()
     thread.join()
 
 
@@ -117,7 +117,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None
         assert place_of(remote, tmp_path) is None
     assert fetch(remote, tmp_path).read_bytes() == SONG
     assert server.asked[0] is None
-    assert all(asked and asked.startswith("bytes=") for asked in server.asked[1:])
+    assert all(header and header.startswith("bytes=") for header in server.asked[1:])
     assert server.sent <= len(SONG) + 2 * (1 << 16)  # but for the last piece of each, nothing was sent twice
     assert leftovers(tmp_path / "sub") == []
     assert fetch(remote, tmp_path).read_bytes() == SONG

@@ -55,13 +55,13 @@ def run(file: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
 @pytest.mark.parametrize("mode", NETWORKS)
 def test_every_network_is_exported(hits: Encore, tmp_path: Path, mode: str) -> None:
     file = tmp_path / "head.onnx"
-    written = hits("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
-    assert written["difference"] <= exporter.TOLERANCE
-    assert written["clips"] == 20
-    assert list(written["inputs"]) == [each.name for each in registry.find("head", mode).INPUTS]
+    summary = hits("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
+    assert summary["difference"] <= exporter.TOLERANCE
+    assert summary["clips"] == 20
+    assert list(summary["inputs"]) == [each.name for each in registry.find("head", mode).INPUTS]
     model = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_modelmeta()
     about = model.custom_metadata_map
-    assert json.loads(about["labels"]) == written["labels"] == [f"genre {i}" for i in range(4)]
+    assert json.loads(about["labels"]) == summary["labels"] == [f"genre {i}" for i in range(4)]
     assert (about["mode"], about["dataset"], about["task"]) == (mode, "hits", "single-label")
 
 
@@ -81,17 +81,17 @@ def test_a_program_without_encore_gathers_what_it_takes(hits: Encore, tmp_path: 
             dtype=np.float32,
         )[representation.rows]
         training = api.split(store, "hits", "random")[representation.rows] == "train"
-        given: dict[str, list[Any]] = {name: [] for name in ("mean", "deviation", "degree", "counts", "songs")}
+        columns: dict[str, list[Any]] = {name: [] for name in ("mean", "deviation", "degree", "counts", "songs")}
         for clip, artist in enumerate(artists):
             others = np.flatnonzero((artists == artist) & (np.arange(len(artists)) != clip)) if artist else []
             known = [other for other in others if training[other]]
-            given["mean"].append(x[others].mean(axis=0) if len(others) else np.full(3, np.nan))
-            given["deviation"].append(x[others].std(axis=0) if len(others) else np.full(3, np.nan))
-            given["degree"].append(len(others))
-            given["counts"].append(labels[known].sum(axis=0))
-            given["songs"].append(len(known))
-        takes = {"song": (), "gnn": ("mean",), "gated": tuple(given)}[mode]
-        inputs = {name: np.array(given[name], dtype=np.float32) for name in takes}
+            columns["mean"].append(x[others].mean(axis=0) if len(others) else np.full(3, np.nan))
+            columns["deviation"].append(x[others].std(axis=0) if len(others) else np.full(3, np.nan))
+            columns["degree"].append(len(others))
+            columns["counts"].append(labels[known].sum(axis=0))
+            columns["songs"].append(len(known))
+        takes = {"song": (), "gnn": ("mean",), "gated": tuple(columns)}[mode]
+        inputs = {name: np.array(columns[name], dtype=np.float32) for name in takes}
         np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x, **inputs), expected, atol=1e-4, rtol=0)
         one = {name: values[:1] for name, values in inputs.items()}
         np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
@@ -112,8 +112,8 @@ def test_a_number_is_in_its_own_unit(encore: Encore, tmp_path: Path) -> None:
     columns = "artist=artist,labels=genre,title=title,targets=heat"
     encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
     encore("head", "warm", "--target", "heat", "--mode", "song", "--seeds", 1, *QUICK)
-    written = encore("export", "head", "warm/song+heat", "--onnx", tmp_path / "head.onnx", "--json").json
-    assert written["labels"] == ["heat"]
+    summary = encore("export", "head", "warm/song+heat", "--onnx", tmp_path / "head.onnx", "--json").json
+    assert summary["labels"] == ["heat"]
     x = api.representation(api.open_store(encore.store), "warm").values.astype(np.float32)
     assert run(tmp_path / "head.onnx", x=x).mean() == pytest.approx(50, abs=10)
 

@@ -25,7 +25,7 @@ COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "rep
 
 
 @pytest.mark.parametrize(
-    ("args", "wanted"),
+    ("args", "pattern"),
     [
         (
             ("train", "mfcc", "--dataset", "demo"),
@@ -48,7 +48,7 @@ COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "rep
     ],
 )
 def test_a_request_is_refused_before_a_collection_is_read(
-    encore: Encore, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], wanted: str
+    encore: Encore, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], pattern: str
 ) -> None:
     def read(*_args: Any) -> None:
         raise AssertionError("the collection was read")
@@ -59,30 +59,30 @@ def test_a_request_is_refused_before_a_collection_is_read(
     monkeypatch.setattr(collections, "make_dataset", read)
     for kind in registry.load("backbone")[0].values():
         monkeypatch.setattr(kind, "__init__", build)
-    assert re.search(wanted, encore(*args, code=2).err)
+    assert re.search(pattern, encore(*args, code=2).err)
 
 
-@pytest.mark.parametrize("named", [("--backbone", "features"), ()])
+@pytest.mark.parametrize("options", [("--backbone", "features"), ()])
 def test_a_backbone_is_looked_up_once(
-    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    asked: list[str] = []
+    lookups: list[str] = []
 
     def find(name: str, *args: Any) -> Choice:
-        asked.append(name)
+        lookups.append(name)
         return find_backbone(name, *args)
 
     monkeypatch.setattr("stages.embed.run.find_backbone", find)
-    encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, *named)
-    assert asked == ["features"]
+    encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, *options)
+    assert lookups == ["features"]
 
 
 def test_the_default_backbone_is_told(encore: Encore, audio_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By `encore data`, and where it needs weights: then before the songs are looked at."""
     monkeypatch.setattr("stages.embed.run.mark_sources", None)
     own = ("embed", "folder", "--data", audio_folder, "--table", "songs.csv", "--name", "own")
-    said = encore(*own, code=2).err
-    assert "fcn, the default of own, needs weights: --weights FILE" in said
+    message = encore(*own, code=2).err
+    assert "fcn, the default of own, needs weights: --weights FILE" in message
     assert "default backbone: fcn\n" in CliRunner().invoke(app, ["data", "mtg"]).output
     assert (
         "default backbone: fcn; pianoroll where the songs are MIDI"
@@ -118,8 +118,8 @@ def test_what_follows_a_training_is_printed_and_runs(encore: Encore, tmp_path: P
     """The commands as they stand: same songs, same store, the regime of the training; the warning names it too."""
     demo = ("--songs", 30, "--data", tmp_path / "demo songs", "--seed", 0)
     train = ("train", "pianoroll-cnn", "--dataset", "demo", *demo, "--out", tmp_path / "p.pt", "--regime", "artist")
-    said = encore(*train, "--set", "steps=2", "--set", "batch=4", "--workers", 0).out
-    joined = said.split("in the same split:\n")[1].replace("\\\n", " ")
+    output = encore(*train, "--set", "steps=2", "--set", "batch=4", "--workers", 0).out
+    joined = output.split("in the same split:\n")[1].replace("\\\n", " ")
     embed, head = (shlex.split(line) for line in joined.splitlines())
     assert embed[:3] == ["encore", "embed", "demo"]
     assert embed[embed.index("--data") + 1] == str(tmp_path / "demo songs")

@@ -39,12 +39,12 @@ def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -
     stored = Representations(store, catalog, store.find(dataset, backbone)).read()
     assert np.isfinite(stored).all()
     assert (stored.std(axis=0) > 0).any()
-    made, _ = make_backbone(find_backbone(backbone, weights), {}, catalog.info)
-    made.to(torch.device("cpu"))
-    clips = ClipTable(catalog, made.input)
+    encoder, _ = make_backbone(find_backbone(backbone, weights), {}, catalog.info)
+    encoder.to(torch.device("cpu"))
+    clips = ClipTable(catalog, encoder.input)
     for row in (0, len(stored) - 1):
         with torch.inference_mode():
-            alone = made.encode(torch.from_numpy(made.input.load(clips.clip(row)))).mean(dim=0).numpy()
+            alone = encoder.encode(torch.from_numpy(encoder.input.load(clips.clip(row)))).mean(dim=0).numpy()
         np.testing.assert_allclose(stored[row], alone, atol=1e-5 * np.abs(stored).max(), rtol=0)
     return stored
 
@@ -62,10 +62,10 @@ def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Pa
     assert "epoch 1: loss" in ran.err
     assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)
     embed = ("embed", "demo", *demo, "--backbone", backbone, "--weights", out, *SHARED_OUT, "--json")
-    found = encore(*embed).json
-    assert (found["encoded"], found["failed"]) == (found["clips"], {})
+    summary = encore(*embed).json
+    assert (summary["encoded"], summary["failed"]) == (summary["clips"], {})
     assert encore(*embed).json["already_there"]
-    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == found["clips"] == 20
+    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == summary["clips"] == 20
 
 
 def test_fine_tuning_goes_on_from_pre_training(encore: Encore, demo: tuple[object, ...], tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         options = ("--epochs", 8, "--set", "patience=8", "--set", "batch=8", "--workers", 0, "--out", out)
         return list(map(str, ("train", "pianoroll-cnn", "--dataset", "demo", *demo, *options)))
 
-    whole, part = tmp_path / "whole.pt", tmp_path / "part.pt"
-    expected = encore(*command(whole), "--json").json
+    reference, part = tmp_path / "whole.pt", tmp_path / "part.pt"
+    expected = encore(*command(reference), "--json").json
     killed = Process(KILLED, *command(part), "--store", encore.store)
     _, err = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, err
@@ -117,9 +117,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert (report["resumed"], report["epochs"]) == (2, 8)
     same = ("epochs", "best_epoch", "loss", "validation_loss")
     assert [report[key] for key in same] == [expected[key] for key in same]
-    one, other = read_state_dict(whole), read_state_dict(part)
+    one, other = read_state_dict(reference), read_state_dict(part)
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert whole.with_name("whole.pt.csv").read_bytes() == part.with_name("part.pt.csv").read_bytes()
+    assert reference.with_name("whole.pt.csv").read_bytes() == part.with_name("part.pt.csv").read_bytes()
 
 
 def test_two_processes_leave_one_checkpoint_and_one_report(encore: Encore, tmp_path: Path) -> None:

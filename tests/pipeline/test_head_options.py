@@ -32,8 +32,8 @@ def several(encore: Encore, several_csv: Path) -> Encore:
     return encore
 
 
-def held(said: list[dict[str, object]], name: str = "seed-0") -> tuple[dict[str, object], Path]:
-    folder = Path(str(said[0]["saved"]))
+def record_of(results: list[dict[str, object]], name: str = "seed-0") -> tuple[dict[str, object], Path]:
+    folder = Path(str(results[0]["saved"]))
     return json.loads((folder / f"{name}.json").read_text()), folder
 
 
@@ -43,12 +43,12 @@ def scores(folder: Path, name: str = "seed-0") -> np.ndarray:
 
 def test_neighbours(several: Encore) -> None:
     """They are the training's; the thesis's or the default number where none is named."""
-    found = {}
-    for given in (("--neighbours", 1), ("--neighbours", "all"), ()):
-        about, folder = held(several("head", "hits", *given, *BOTH).json)
-        found[about["config"]["neighbours"]] = scores(folder)
-    assert set(found) == {1, None, 8}
-    assert not np.array_equal(found[1], found[None])
+    scores_by_neighbours = {}
+    for options in (("--neighbours", 1), ("--neighbours", "all"), ()):
+        about, folder = record_of(several("head", "hits", *options, *BOTH).json)
+        scores_by_neighbours[about["config"]["neighbours"]] = scores(folder)
+    assert set(scores_by_neighbours) == {1, None, 8}
+    assert not np.array_equal(scores_by_neighbours[1], scores_by_neighbours[None])
     assert "song does not read neighbours" in several("head", "hits", "--mode", "song", "--neighbours", 3, code=2).err
     assert "neighbours is 0" in several("head", "hits", "--neighbours", 0, code=2).err
     assert "neighbours takes a whole number, not 'few'" in several("head", "hits", "--neighbours", "few", code=2).err
@@ -58,24 +58,24 @@ def test_neighbours(several: Encore) -> None:
 
 
 def test_thresholds(several: Encore) -> None:
-    said = several("compare", "hits", "--modes", "song,artist", "--threshold", "tuned", "--seeds", 1, *QUICK)
-    assert "labels are chosen above one threshold, that of the best micro F1 on validation" in said.out
-    assert max(map(len, said.out.splitlines())) <= 80
-    found = {}
+    ran = several("compare", "hits", "--modes", "song,artist", "--threshold", "tuned", "--seeds", 1, *QUICK)
+    assert "labels are chosen above one threshold, that of the best micro F1 on validation" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    thresholds = {}
     for how in ("fixed", "tuned", "per-label"):
         result = several("head", "hits", "--mode", "song", "--threshold", how, *BOTH).json
         assert result[0]["threshold"] == how
-        about, folder = held(result)
-        found[how] = about["threshold"]
-        assert torch.load(folder / "seed-0.pt", weights_only=True)["threshold"] == found[how]
+        about, folder = record_of(result)
+        thresholds[how] = about["threshold"]
+        assert torch.load(folder / "seed-0.pt", weights_only=True)["threshold"] == thresholds[how]
         table = pq.read_table(folder / "seed-0.parquet")
         chosen = np.array(table.column("chosen").to_pylist())
-        np.testing.assert_array_equal(chosen, scores(folder) > np.array(found[how]))
+        np.testing.assert_array_equal(chosen, scores(folder) > np.array(thresholds[how]))
         assert result[0]["metrics"]["roc_auc"]["mean"] == pytest.approx(about["metrics"]["roc_auc"])
-    assert found["fixed"] == [0.5] * 5
-    assert len(set(found["tuned"])) == 1
-    assert found["tuned"] != found["fixed"]
-    assert found["per-label"] != found["fixed"]
+    assert thresholds["fixed"] == [0.5] * 5
+    assert len(set(thresholds["tuned"])) == 1
+    assert thresholds["tuned"] != thresholds["fixed"]
+    assert thresholds["per-label"] != thresholds["fixed"]
     rules = several("head", "hits", "--mode", "artist", "--json").json
     assert [result["threshold"] for result in rules] == [None, None]
     wrong = several("head", "hits", "--threshold", "best", code=2).err
@@ -93,7 +93,7 @@ def test_one_label_a_clip_has_no_threshold(encore: Encore, features_csv: Path) -
 def test_losses(several: Encore) -> None:
     losses = set()
     for changes in ((), ("--set", "loss=focal"), ("--set", "class_weights=balanced")):
-        about, _ = held(several("head", "hits", "--mode", "song", *changes, *BOTH).json)
+        about, _ = record_of(several("head", "hits", "--mode", "song", *changes, *BOTH).json)
         losses.add(about["history"][0]["loss"])
     assert len(losses) == 3
     wrong = several("head", "hits", "--set", "loss=hinge", code=2).err
@@ -103,13 +103,13 @@ def test_losses(several: Encore) -> None:
 def test_members(several: Encore) -> None:
     """The score of several networks is the mean of theirs; the first is the one that is trained alone."""
     args = ("head", "hits", "--mode", "song", "--seeds", 2)
-    _, folder = held(several(*args, *BOTH).json)
+    _, folder = record_of(several(*args, *BOTH).json)
     alone = torch.load(folder / "seed-1.pt", weights_only=True)["network"]
-    said = several(*args, "--members", 3, *QUICK).out
-    assert "mean scores of 3 networks" in said
+    output = several(*args, "--members", 3, *QUICK).out
+    assert "mean scores of 3 networks" in output
     result = several(*args, "--members", 3, *BOTH).json
     assert result[0]["members"] == 3
-    about, folder = held(result, "seed-1")
+    about, folder = record_of(result, "seed-1")
     assert len(about["other_members"]) == 2
     names = [f"seed-1{which}.pt" for which in ("", "-member-2", "-member-3")]
     states = [torch.load(folder / name, weights_only=True)["network"] for name in names]
@@ -140,17 +140,17 @@ def _song_scores(checkpoint: dict[str, object], x: torch.Tensor) -> np.ndarray:
 def test_an_ensemble_of_modes(several: Encore) -> None:
     several("compare", "hits", "--modes", "song,gnn,artist", "--seeds", 2, *QUICK, "--threshold", "fixed")
     args = ("report", "hits", "--modes", "song,gnn,artist", "--ensemble", "song,gnn")
-    found = several(*args, "--json").json
-    assert found["ensemble"] == ["song", "gnn"]
+    report = several(*args, "--json").json
+    assert report["ensemble"] == ["song", "gnn"]
     data = from_catalog(Store(several.store).read_catalog("hits"))
-    truth, said = [], []
+    truth, answers = [], []
     for seed in range(2):
-        runs = Path(several.store) / "hits" / "runs" / str(found["representation"])
+        runs = Path(several.store) / "hits" / "runs" / str(report["representation"])
         mean = np.mean([scores(runs / f"{mode}-random", f"seed-{seed}") for mode in ("song", "gnn")], axis=0)
-        said.append(mean > 0.5)
+        answers.append(mean > 0.5)
         truth.append(data.labels[data.split("random", seed) == 2])
-    wanted = micro_f1(np.concatenate(truth), np.concatenate(said))
-    assert found["modes"]["ensemble"]["score"] == pytest.approx(wanted)
+    expected = micro_f1(np.concatenate(truth), np.concatenate(answers))
+    assert report["modes"]["ensemble"]["score"] == pytest.approx(expected)
     text = several(*args).out
     assert "\nensemble " in text
     assert "ensemble: mean scores of song, gnn" in text
@@ -181,14 +181,14 @@ def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.M
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
     (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
     one = runs / "song-random" / "seed-1.json"
-    whole = one.read_text()
-    one.write_text(whole.replace('"batch": 512', '"batch": 16'))
+    content = one.read_text()
+    one.write_text(content.replace('"batch": 512', '"batch": 16'))
     assert "have different settings" in several("report", "hits", code=2).err
     one.write_text("{")
     assert "is damaged; run the head again" in several("report", "hits", code=1).err
     one.unlink()
     assert "the head runs at this moment, or did not end" in several("report", "hits", code=1).err
-    one.write_text(whole)
+    one.write_text(content)
     moved = runs / "song-random" / "seed-1.parquet"
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
@@ -212,8 +212,8 @@ def test_runs_of_other_labels_or_songs(encore: Encore, several_csv: Path) -> Non
         other("compare", "hits", "--modes", "song,artist", "--seeds", 1, *QUICK)
         several_csv.write_text("\n".join(changed) + "\n")
         embed_table(other, several_csv)
-        said = other("report", "hits", code=0 if name == "growth" else 2)
-        assert ("before the collection's labels or songs changed" in said.err) == (name != "growth"), name
+        ran = other("report", "hits", code=0 if name == "growth" else 2)
+        assert ("before the collection's labels or songs changed" in ran.err) == (name != "growth"), name
 
 
 def test_a_report_names_other_settings(several: Encore) -> None:
@@ -221,9 +221,9 @@ def test_a_report_names_other_settings(several: Encore) -> None:
     assert several("report", "hits", "--json").json["other_settings"] == {}
     assert "other settings" not in several("report", "hits").out
     several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)
-    said = several("report", "hits")
-    assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in said.out
-    assert max(map(len, said.out.splitlines())) <= 80
+    ran = several("report", "hits")
+    assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("labels", ["polka", "jazz|polka"])
@@ -233,14 +233,14 @@ def test_a_report_on_a_collection_of_which_songs_failed(encore: Encore, midi_fol
     table = (midi_folder / "songs.csv").read_text(encoding="utf-8").replace("rock|pop", "rock")
     (midi_folder / "songs.csv").write_text(f"{table}broken.mid,artist 0,{labels}\n", encoding="utf-8")
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "mine", "--clips", 1)
-    given = ("--modes", "song,gnn", "--regimes", "random", "--seeds", 2)
-    runs = encore("compare", "mine", *given, *QUICK, "--json").json
-    found = encore("report", "mine", "--ensemble", "song,gnn", "--json").json
-    assert found["metric"] == "accuracy"
-    assert found["labels"] == ["folk", "jazz", "polka", "rock"]
+    options = ("--modes", "song,gnn", "--regimes", "random", "--seeds", 2)
+    runs = encore("compare", "mine", *options, *QUICK, "--json").json
+    report = encore("report", "mine", "--ensemble", "song,gnn", "--json").json
+    assert report["metric"] == "accuracy"
+    assert report["labels"] == ["folk", "jazz", "polka", "rock"]
     for run in runs:
-        assert found["modes"][run["mode"]]["score"] == pytest.approx(run["metrics"]["accuracy"]["mean"])
-    confusion = np.array(found["modes"]["song"]["confusion"])
+        assert report["modes"][run["mode"]]["score"] == pytest.approx(run["metrics"]["accuracy"]["mean"])
+    confusion = np.array(report["modes"]["song"]["confusion"])
     assert confusion.shape == (4, 5)
     assert not confusion[2].any()
     assert not confusion[:, 2].any()
@@ -256,12 +256,12 @@ def test_a_report_shows_the_thesis_beside_it(several: Encore, monkeypatch: pytes
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
     assert "thesis" not in several("report", "hits").out  # it had another backbone
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own", backbone="features"))
-    told = several("report", "hits", "--json").json["modes"]
-    assert told["gnn"]["paper"] == {"deviation_over_genres": 0.1649}
-    assert told["gated"]["paper"] is None
+    modes = several("report", "hits", "--json").json["modes"]
+    assert modes["gnn"]["paper"] == {"deviation_over_genres": 0.1649}
+    assert modes["gated"]["paper"] is None
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, "--neighbours", "train")
     inductive = several("report", "hits", "--neighbours", "train", "--json").json["modes"]
-    assert inductive["song"]["paper"] == told["song"]["paper"] == {"deviation_over_genres": 0.1478}
+    assert inductive["song"]["paper"] == modes["song"]["paper"] == {"deviation_over_genres": 0.1478}
     assert inductive["gnn"]["paper"] is None
     text = several("report", "hits").out
     assert re.search(r"^genres the artist has .*deviation +thesis$", text, re.MULTILINE)
@@ -279,9 +279,9 @@ def test_the_thesis_stands_beside_its_own_version_alone(several: Encore, monkeyp
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own"))
     assert "thesis" not in several(*command).out  # it had another backbone
     monkeypatch.setitem(PAPER, "hits", replace(PAPER["lakh"], versions="own", backbone="features"))
-    said = several(*command).out
-    assert re.search(r"^song .* 76\.1 ", said, re.MULTILINE)
-    assert "thesis: micro F1 with features" in said
+    output = several(*command).out
+    assert re.search(r"^song .* 76\.1 ", output, re.MULTILINE)
+    assert "thesis: micro F1 with features" in output
     assert [run["paper"] for run in several(*command, "--json").json] == [
         {"micro_f1": 0.761, "backbone": "features"},
         None,
@@ -293,16 +293,16 @@ def test_one_artist_has_no_interval(encore: Encore, several_csv: Path) -> None:
     several_csv.write_text("\n".join([lines[0], *("one," + line.partition(",")[2] for line in lines[1:])]) + "\n")
     embed_table(encore, several_csv)
     encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
-    found = encore("report", "hits", "--json").json["modes"]["gnn"]
-    assert (found["interval"], found["against"]["interval"], found["against"]["p"]) == (None, None, None)
+    gnn = encore("report", "hits", "--json").json["modes"]["gnn"]
+    assert (gnn["interval"], gnn["against"]["interval"], gnn["against"]["p"]) == (None, None, None)
     assert re.search(r"^gnn +[0-9.]+ +- +[+-][0-9.]+ +-$", encore("report", "hits").out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("hidden", [10**12, 10**18, 10**19])
 def test_a_network_that_no_memory_holds(several: Encore, hidden: int) -> None:
-    said = several("head", "hits", "--set", f"hidden={hidden}", code=1).err
-    assert "error: out of memory; a smaller hidden, batch or neighbours" in said
-    assert "defect" not in said
+    message = several("head", "hits", "--set", f"hidden={hidden}", code=1).err
+    assert "error: out of memory; a smaller hidden, batch or neighbours" in message
+    assert "defect" not in message
 
 
 @pytest.mark.parametrize("command", ["head", "compare", "audit"])
@@ -312,11 +312,11 @@ def test_more_seeds_than_anyone_waits_for(several: Encore, command: str) -> None
 
 def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    said = encore("compare", "hits", "--modes", "artist", "--seeds", 3, "--json").json[0]
+    result = encore("compare", "hits", "--modes", "artist", "--seeds", 3, "--json").json[0]
     data = from_catalog(Store(encore.store).read_catalog("hits"))
-    assert said["overlap"] == [data.overlap(data.split("random", seed)) for seed in range(3)]
-    shared = [overlap["shared_artists"] for overlap in said["overlap"]]
-    artists = [overlap["test"]["artists"] for overlap in said["overlap"]]
+    assert result["overlap"] == [data.overlap(data.split("random", seed)) for seed in range(3)]
+    shared = [overlap["shared_artists"] for overlap in result["overlap"]]
+    artists = [overlap["test"]["artists"] for overlap in result["overlap"]]
     assert len(set(shared)) > 1
     text = encore("compare", "hits", "--modes", "artist", "--seeds", 3).out
     line = f"{min(shared)}-{max(shared)} of the {min(artists)}-{max(artists)} test artists are also in train"
@@ -328,42 +328,42 @@ def test_the_overlap_is_that_of_all_splits(encore: Encore, features_csv: Path) -
 
 def test_options_stand_in_the_settings_too(encore: Encore, features_csv: Path) -> None:
     encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS)
-    found = encore("head", "hits", "--mode", "song", "--set", "members=2", *BOTH).json[0]
-    assert found["members"] == 2
+    result = encore("head", "hits", "--mode", "song", "--set", "members=2", *BOTH).json[0]
+    assert result["members"] == 2
     assert "members is 0" in encore("head", "hits", "--set", "members=0", code=2).err
 
 
 def test_nearest_clips(several: Encore) -> None:
     """The output says how they were found."""
     for index in ("exact", "approximate"):
-        given = ("--set", f"index={index}", *QUICK)
+        options = ("--set", f"index={index}", *QUICK)
         how = "exactly" if index == "exact" else "approximately"
-        assert f"knn: nearest clips found {how}" in several("compare", "hits", "--modes", "knn,song", *given).out
-        assert several("head", "hits", "--mode", "knn", *given, "--json").json[0]["remark"].endswith(how)
+        assert f"knn: nearest clips found {how}" in several("compare", "hits", "--modes", "knn,song", *options).out
+        assert several("head", "hits", "--mode", "knn", *options, "--json").json[0]["remark"].endswith(how)
 
 
 def test_seeds_that_are_replaced_or_left_out_are_told(several: Encore) -> None:
     several("compare", "hits", "--modes", "song,gnn", "--seeds", 2, *QUICK)
-    said = several("head", "hits", "--mode", "gnn", *QUICK).err
-    assert "gnn, random: this command's runs replace all earlier ones, also seed-1" in said
-    said = several("report", "hits", "--modes", "song,gnn").err
-    assert "left out: seed 1, not run for gnn" in said
+    message = several("head", "hits", "--mode", "gnn", *QUICK).err
+    assert "gnn, random: this command's runs replace all earlier ones, also seed-1" in message
+    message = several("report", "hits", "--modes", "song,gnn").err
+    assert "left out: seed 1, not run for gnn" in message
 
 
 def test_an_empty_test_part_is_not_scored(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the songs of the only test artist could not be decoded."""
     parts = head._parts
-    monkeypatch.setattr(head, "_parts", lambda *given: [(fold, part.clip(max=1)) for fold, part in parts(*given)])
-    said = several("head", "hits", *QUICK, code=2).err
-    assert "regime random, seed 0: of the test songs none is encoded" in said
+    monkeypatch.setattr(head, "_parts", lambda *args: [(fold, part.clip(max=1)) for fold, part in parts(*args)])
+    message = several("head", "hits", *QUICK, code=2).err
+    assert "regime random, seed 0: of the test songs none is encoded" in message
 
 
 @pytest.mark.parametrize("device", ["mps", "mps:0"])
 def test_a_device_without_64_bit_floats_is_refused(several: Encore, device: str) -> None:
     """Wherever it is there or not."""
-    said = several("head", "hits", "--device", device, *QUICK, code=2).err
-    assert f"device '{device}' cannot be used: it has no 64-bit floats" in said
-    assert "take auto, cpu or cuda" in said
+    message = several("head", "hits", "--device", device, *QUICK, code=2).err
+    assert f"device '{device}' cannot be used: it has no 64-bit floats" in message
+    assert "take auto, cpu or cuda" in message
 
 
 def test_what_splits_share_is_counted_once_a_regime(several: Encore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,14 +90,14 @@ def test_heads_are_compared(collection: Collection) -> None:
     assert all(0 <= row["metrics"]["accuracy"]["mean"] <= 1 for row in rows)
 
 
-@pytest.mark.parametrize("given", ["a table", "folders"])
-def test_a_head_answers_for_every_song_or_says_why_not(collection: Collection, given: str) -> None:
+@pytest.mark.parametrize("source", ["a table", "folders"])
+def test_a_head_answers_for_every_song_or_says_why_not(collection: Collection, source: str) -> None:
     """Of a table, for each of its rows; of a folder, for what lies there and is called as songs are."""
     collection.encore("head", "own", "--mode", "song", "--set", "epochs=2", "--json")
     root = collection.folder / "songs"
     artists = ("--table", collection.folder / "songs.csv", "--columns", _COLUMNS.rpartition(",targets")[0])
     ran = collection.encore(
-        *("predict", root, "--head", "own/song", "--json"), *(artists if given == "a table" else ()), code=1
+        *("predict", root, "--head", "own/song", "--json"), *(artists if source == "a table" else ()), code=1
     )
     songs = {
         unicodedata.normalize("NFC", Path(song["file"]).relative_to(root).as_posix()) for song in ran.json["songs"]
@@ -106,12 +106,12 @@ def test_a_head_answers_for_every_song_or_says_why_not(collection: Collection, g
         unicodedata.normalize("NFC", Path(file).relative_to(root).as_posix()): reason
         for file, reason in ran.json["failures"].items()
     }
-    named = [song for song in collection.songs if given == "a table" or plague.kind(song) not in _NO_FILES]
-    assert len(songs) + len(reasons) == len(named)
-    assert songs == {song.path for song in named if song.fate in ("encoded", "not-followed")}  # links of one's own
+    candidates = [song for song in collection.songs if source == "a table" or plague.kind(song) not in _NO_FILES]
+    assert len(songs) + len(reasons) == len(candidates)
+    assert songs == {song.path for song in candidates if song.fate in ("encoded", "not-followed")}  # links of one's own
     fates = Counter(reason.partition(":")[0] for reason in reasons.values())
-    assert fates == Counter(song.fate for song in named if song.path not in songs)
-    assert {song["artist"] for song in ran.json["songs"]} <= {None, *(s.artists[0] for s in named if s.artists)}
+    assert fates == Counter(song.fate for song in candidates if song.path not in songs)
+    assert {song["artist"] for song in ran.json["songs"]} <= {None, *(s.artists[0] for s in candidates if s.artists)}
 
 
 def test_a_folder_without_a_table(collection: Collection) -> None:

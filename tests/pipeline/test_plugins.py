@@ -20,7 +20,7 @@ from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import ONE_PART, Encore
-from tests.pipeline.test_resume import KILLED, ROOT, embed, held, runs_of
+from tests.pipeline.test_resume import KILLED, ROOT, contents, embed, runs_of
 
 MAIN = "from pipeline.cli import main\nmain()"
 
@@ -136,12 +136,12 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
     listed = run(site, "audit", "--help")
     assert listed.returncode == 0
     assert "[fine] how many tunes" in " ".join(listed.stdout.split())
-    done = run(site, "audit", "fine", "--tunes", "3", "--json")
-    assert done.returncode == 0
-    assert '"songs": 3' in done.stdout
-    said = done.stderr.splitlines()
-    assert len(said) == 8
-    assert "printed by clash" in said  # and not within the document
+    process = run(site, "audit", "fine", "--tunes", "3", "--json")
+    assert process.returncode == 0
+    assert '"songs": 3' in process.stdout
+    lines = process.stderr.splitlines()
+    assert len(lines) == 8
+    assert "printed by clash" in lines  # and not within the document
     for words in (
         "left out: the dataset 'called' offers no options: ValueError: --help is an option of the command itself",
         "left out: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: ",
@@ -151,10 +151,10 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
         "left out: the dataset 'another-type' offers no options: ValueError: --clip_s is of another type",
         "left out: the dataset 'unhelpful' offers no options: KeyError: 'help'",
     ):
-        assert [line for line in said if line.startswith(words)], words
-    asked = run(site, "audit", "torn", "--quiet")
-    assert asked.returncode == 1
-    assert asked.stderr.partition("printed by clash\n")[2].startswith(
+        assert [line for line in lines if line.startswith(words)], words
+    refusal = run(site, "audit", "torn", "--quiet")
+    assert refusal.returncode == 1
+    assert refusal.stderr.partition("printed by clash\n")[2].startswith(
         "error: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: "
     )
 
@@ -176,8 +176,8 @@ def test_what_is_broken_is_refused_when_it_is_asked_for(installed: None) -> None
         registry.find("head", "number")
     with pytest.raises(RequestError, match=r"unknown backbone 'torn-nut'; .* Did you mean torn-net\?"):
         registry.find("backbone", "torn-nut")
-    found, left_out = registry.load("head")
-    assert {"song", "gnn"} <= set(found)
+    heads, left_out = registry.load("head")
+    assert {"song", "gnn"} <= set(heads)
     assert len(left_out) == 2
 
 
@@ -198,9 +198,9 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
     registry.load.cache_clear()
     with pytest.raises(EncoreError, match=r"the head 'gcnii' of stages\.head\.heads\.gcnii cannot be loaded"):
         registry.find("head", "gcnii")
-    found, left_out = registry.load("head")
+    heads, left_out = registry.load("head")
     registry.load.cache_clear()
-    assert "gcnii" not in found
+    assert "gcnii" not in heads
     assert len(left_out) == 1
 
 
@@ -219,12 +219,12 @@ def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
     (site / "songs.csv").write_text("\n".join(lines) + "\n")
     store = ("--store", str(tmp_path / "stores"))
     embed = ("embed", "folder", "--data", str(site), "--table", "songs.csv", "--name", "own", "--backbone", "loudness")
-    done = run(site, *embed, "--set", "seconds=2", *store)
-    assert done.returncode == 0, done.stderr
+    process = run(site, *embed, "--set", "seconds=2", *store)
+    assert process.returncode == 0, process.stderr
     head = ("head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
-    done = run(site, *head, "--set", "noise=0.2")
-    assert done.returncode == 0, done.stderr
-    assert "artist-mean*" in done.stdout
+    process = run(site, *head, "--set", "noise=0.2")
+    assert process.returncode == 0, process.stderr
+    assert "artist-mean*" in process.stdout
     refused = run(site, *head, "--set", "noise=-1")
     assert refused.returncode == 2
     assert "noise is -1.0; it must be at least 0" in refused.stderr
@@ -282,9 +282,9 @@ def test_a_head_that_draws_from_torchs_generators_is_repeatable(tmp_path: Path, 
             path = os.pathsep.join((str(site), str(ROOT)))
             environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
             words = [sys.executable, "-c", script, *command, "--store", str(encore.store)]
-            done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-            assert (done.returncode != 0) == (script != MAIN), done.stderr
-        return held(runs_of(encore, "noisy"))
+            process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+            assert (process.returncode != 0) == (script != MAIN), process.stderr
+        return contents(runs_of(encore, "noisy"))
 
     once = trained("once", MAIN)
     assert once == trained("again", MAIN)

@@ -114,8 +114,8 @@ def test_every_mode_gives_a_stored_song_its_stored_answer_whatever_else_is_asked
         assert (first["song_id"], first["part"], first["clips"]) == (song, "test", 2), mode
         labels = sorted(first["scores"])
         for row, segment in zip(rows, first["segments"], strict=True):
-            given = [segment["scores"][label] for label in labels]
-            np.testing.assert_allclose(given, scores[row], atol=1e-5, rtol=0, err_msg=mode)
+            answers = [segment["scores"][label] for label in labels]
+            np.testing.assert_allclose(answers, scores[row], atol=1e-5, rtol=0, err_msg=mode)
         mean = np.mean([scores[row] for row in rows], axis=0)
         np.testing.assert_allclose([first["scores"][label] for label in labels], mean, atol=1e-5, rtol=0)
 
@@ -209,10 +209,10 @@ def test_the_head_is_the_best_by_validation_or_the_newest_or_the_one_named(train
         for record in records
         if record["history"]
     )
-    chosen = trained.predict(song, head="mine")["head"]
-    (record,) = (record for record in records if record["mode"] == chosen["mode"])
+    choice = trained.predict(song, head="mine")["head"]
+    (record,) = (record for record in records if record["mode"] == choice["mode"])
     assert max(epoch["validation"] for epoch in record["history"]) == best[0]
-    assert "validation" in chosen["chosen"]
+    assert "validation" in choice["chosen"]
     half, top = (
         runs / "metadata" / "artist-random" / f"seed-0-{rule}.json" for rule in ("at-least-half", "most-frequent")
     )

@@ -70,12 +70,12 @@ def test_representations_that_hardly_vary_are_learned_from() -> None:
     )
     part = np.where(clips % 10 == 9, 2, np.where(clips % 10 == 8, 1, 0)).astype(np.int8)
     settings, configs = resolve([Song], {}, settings_for("mine", "cola"))
-    done = train(Song, data, part, configs[Song], settings, seed=0, device=torch.device("cpu"))
-    assert evaluate(done.prediction, data, part)["micro_f1"] > 0.8
+    result = train(Song, data, part, configs[Song], settings, seed=0, device=torch.device("cpu"))
+    assert evaluate(result.prediction, data, part)["micro_f1"] > 0.8
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "expected"),
     [
         ({}, {"micro_f1": 0.5099, "backbone": "cola"}),
         ({"regime": "random"}, {"micro_f1": 0.5099, "backbone": "cola"}),
@@ -89,9 +89,9 @@ def test_representations_that_hardly_vary_are_learned_from() -> None:
         ({"neighbours": "train"}, None),
     ],
 )
-def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], wanted: dict[str, Any] | None) -> None:
+def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], expected: dict[str, Any] | None) -> None:
     """On the same backbone, in a single split, with neighbours from the whole collection."""
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "backbone": "cola-0123456789ab",
         "mode": "gnn",
         "rule": None,
@@ -99,7 +99,7 @@ def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], wante
         "neighbours": "all",
         **changes,
     }
-    made["mode"] = Mode(made["mode"], made.pop("rule"))
+    fields["mode"] = Mode(fields["mode"], fields.pop("rule"))
     rest = {
         "task": MULTI_LABEL,
         "dataset": "mtg",
@@ -109,4 +109,4 @@ def test_the_thesis_stands_beside_runs_as_its_own(changes: dict[str, Any], wante
         "threshold": None,
         "remark": "",
     }
-    assert Result(**made, **rest, overlap=[], thesis=PAPER["mtg"]).paper() == wanted
+    assert Result(**fields, **rest, overlap=[], thesis=PAPER["mtg"]).paper() == expected

@@ -37,24 +37,24 @@ def test_every_function_has_an_example_that_runs(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "song.mp3").write_bytes(b"which the mode artist does not hear")
     finder = doctest.DocTestFinder(exclude_empty=False)
-    found = {test.name: test for test in finder.find(api)}
+    examples = {test.name: test for test in finder.find(api)}
     lacking = [name for name in api.__all__ if callable(getattr(api, name)) and name.islower()]
-    assert [name for name in lacking if name != "open_store" and not found[f"encore.{name}"].examples] == []
+    assert [name for name in lacking if name != "open_store" and not examples[f"encore.{name}"].examples] == []
     runner = doctest.DocTestRunner(verbose=False)
     shared: dict[str, object] = {}
     be_quiet(True)
-    order = sorted(lacking, key=lambda name: found[f"encore.{name}"].lineno or 0)  # as they stand on the page
+    order = sorted(lacking, key=lambda name: examples[f"encore.{name}"].lineno or 0)  # as they stand on the page
     for name in ("encore", *(f"encore.{name}" for name in order)):
-        found[name].globs = shared
-        runner.run(found[name], clear_globs=False)
+        examples[name].globs = shared
+        runner.run(examples[name], clear_globs=False)
     be_quiet(False)
     assert runner.summarize(verbose=False).failed == 0
 
 
 def test_nothing_heavy_is_imported_with_it() -> None:
     code = "import sys; sys.path.insert(0, 'pipeline/python'); import encore; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {"numpy", "pyarrow", "torch", "zarr", "typer", "fsspec"} & set(done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"numpy", "pyarrow", "torch", "zarr", "typer", "fsspec"} & set(process.stdout.split())
 
 
 def test_what_is_not_there_is_told_in_words(encore: Encore, features_csv: Path, tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_heads_that_are_not_there(encore: Encore, features_csv: Path) -> None:
 def test_a_data_set_reads_the_same_numbers_in_any_order(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     store = api.open_store(encore.store)
-    whole = api.representation(store, "hits")
+    representation = api.representation(store, "hits")
     rows = np.random.default_rng(0).permutation(400)
     clips = api.clip_dataset(store, "hits", rows=rows)
     loader = torch.utils.data.DataLoader(clips, batch_size=64, num_workers=2)
     vectors, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
-    assert torch.equal(vectors, torch.from_numpy(whole.values)[rows])
+    assert torch.equal(vectors, torch.from_numpy(representation.values)[rows])
     carried = [[clips.labels[i] for i in row.nonzero().flatten()] for row in labels]
     assert carried == api.catalog(store, "hits").column("labels").take(rows).to_pylist()

@@ -20,13 +20,13 @@ from tests.test_readme import STAGE_ONE
 
 
 def test_mtg_jamendo_is_the_thesis_to_the_digit(encore: Encore, shared_data: Path) -> None:
-    found = encore("audit", "mtg", "--data", shared_data / "mtg-jamendo", "--json").json
-    assert (found["songs"], found["artists"], found["edges"]) == (48_590, 3_297, 1_966_399)
-    assert round(100 * found["homophily"]["exact"], 2) == 27.39
-    assert found["regimes"]["official"]["shared_artists"] == 0
-    assert found["baselines"]["official"]["artist (most frequent)"]["micro_f1"] == 0.0
-    assert found["regimes"]["random"]["shared_artists"] == 1_598
-    assert found["baselines"]["random"]["artist (at least half)"]["micro_f1"] == pytest.approx(0.7003, abs=1e-4)
+    report = encore("audit", "mtg", "--data", shared_data / "mtg-jamendo", "--json").json
+    assert (report["songs"], report["artists"], report["edges"]) == (48_590, 3_297, 1_966_399)
+    assert round(100 * report["homophily"]["exact"], 2) == 27.39
+    assert report["regimes"]["official"]["shared_artists"] == 0
+    assert report["baselines"]["official"]["artist (most frequent)"]["micro_f1"] == 0.0
+    assert report["regimes"]["random"]["shared_artists"] == 1_598
+    assert report["baselines"]["random"]["artist (at least half)"]["micro_f1"] == pytest.approx(0.7003, abs=1e-4)
 
 
 def test_stored_vectors_of_real_songs_give_the_published_scores(
@@ -84,8 +84,8 @@ def test_real_midi_goes_all_the_way(encore: Encore, shared_data: Path) -> None:
     args = ("embed", "folder", "--name", "lakh64", "--data", lakh / "midi", "--artists", lakh / "artists.tsv")
     report = encore(*args, "--labels", f"{lakh / 'midi_genre_map.json'}:topmagd", "--json").json
     assert (report["songs"], report["clips"], report["artists"], report["failed"]) == (56, 224, 13, {})
-    found = encore("head", "lakh64", "--mode", "gnn", "--set", "epochs=5", "--json").json
-    assert found[0]["metrics"]["micro_f1"]["mean"] > 0
+    results = encore("head", "lakh64", "--mode", "gnn", "--set", "epochs=5", "--json").json
+    assert results[0]["metrics"]["micro_f1"]["mean"] > 0
 
 
 def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
@@ -93,8 +93,8 @@ def test_classic_hits_in_all_modes(encore: Encore, shared_data: Path) -> None:
     columns = "artist=Artist,labels=Genre,title=Track"
     report = encore("embed", "table", "--name", "hits", "--table", table, "--columns", columns, "--json").json
     assert (report["songs"], report["artists"]) == (15_150, 3_083)
-    found = encore("compare", "hits", "--seeds", 1, "--set", "epochs=1", "--json").json
-    accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in found}
+    results = encore("compare", "hits", "--seeds", 1, "--set", "epochs=1", "--json").json
+    accuracy = {result["mode"]: result["metrics"]["accuracy"]["mean"] for result in results}
     assert accuracy["artist"] > 0.75
     assert all(score > 0.2 for score in accuracy.values())
 
@@ -113,13 +113,13 @@ def test_the_readme_tells_what_audits_count(
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     commands = section.split("```")[1].strip().splitlines()
     for row, command in zip(rows, commands, strict=True):
-        found = encore(*command.split()[1:], "--json").json
-        exact = found["homophily"]["exact"]
-        regimes = [found["regimes"].get(regime) for regime in ("random", "official")]
-        wanted = [
-            *(f"{found[key]:,}" for key in ("songs", "clips", "artists")),
-            f"{len(found['labels'])}",
+        report = encore(*command.split()[1:], "--json").json
+        exact = report["homophily"]["exact"]
+        regimes = [report["regimes"].get(regime) for regime in ("random", "official")]
+        expected = [
+            *(f"{report[key]:,}" for key in ("songs", "clips", "artists")),
+            f"{len(report['labels'])}",
             "" if exact is None else f"{100 * exact:.2f}",
             *("" if r is None else f"{r['shared_artists']:,} of {r['test']['artists']:,}" for r in regimes),
         ]
-        assert row[1:] == wanted, row[0]
+        assert row[1:] == expected, row[0]

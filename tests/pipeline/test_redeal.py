@@ -35,8 +35,8 @@ def test_splits_stay_until_they_are_dealt_anew(hits: Encore) -> None:
     path = hits.store / "hits" / "splits.parquet"
     before = pq.read_table(path)
     assert hits("store", "show", "hits", "--json").json["splits"] == {"random-0": 1, "artist-0": 1}
-    shown = hits("store", "show", "hits").out
-    assert "splits dealt by revision 1: random-0, artist-0; deal anew: encore store redeal" in " ".join(shown.split())
+    output = hits("store", "show", "hits").out
+    assert "splits dealt by revision 1: random-0, artist-0; deal anew: encore store redeal" in " ".join(output.split())
     hits("head", "hits", "--mode", "song", *QUICK)
     audit = hits("audit", "hits")
     assert "dealt by an earlier rule (revision 1); deal anew: encore store redeal hits" in " ".join(audit.out.split())
@@ -44,8 +44,8 @@ def test_splits_stay_until_they_are_dealt_anew(hits: Encore) -> None:
     refused = hits("store", "redeal", "hits", code=2).err
     assert "2 splits of hits anew; 1 run of trained heads will refer to the older ones" in " ".join(refused.split())
     assert pq.read_table(path).equals(before)
-    done = hits("store", "redeal", "hits", "--yes", "--json").json
-    assert done == {"dataset": "hits", "splits": {"random-0": 2, "artist-0": 2}, "impossible": [], "runs": 1}
+    result = hits("store", "redeal", "hits", "--yes", "--json").json
+    assert result == {"dataset": "hits", "splits": {"random-0": 2, "artist-0": 2}, "impossible": [], "runs": 1}
     assert not pq.read_table(path).equals(before)
     assert "deal anew" not in hits("store", "show", "hits").out + hits("audit", "hits").out
     assert "encore store remove hits --runs" in " ".join(hits("store", "redeal", "hits", "--yes").out.split())
@@ -104,10 +104,10 @@ def test_what_is_unusual_of_a_part_is_said(encore: Encore, tmp_path: Path) -> No
     assert 0 < audit["one_song_artists"]["train"] < 0.5
     assert audit["largest_artist"]["train"] > 0.8
     train = f"one artist has {100 * audit['largest_artist']['train']:.0f} % of the train songs"
-    shown = " ".join(encore("audit", "hits").out.split())
+    output = " ".join(encore("audit", "hits").out.split())
     for line in ("a single song carries rare", "no test clip carries rare", train):
         assert any(line in remark for remark in audit["remarks"]), line
-        assert line in shown
+        assert line in output
         assert line in encore("head", "hits", "--mode", "song", "--regime", "artist", *QUICK).err
-    assert "songs of one-song artists: " in shown
-    assert "% of train, 100.0 % of validation, 100.0 % of test" in shown
+    assert "songs of one-song artists: " in output
+    assert "% of train, 100.0 % of validation, 100.0 % of test" in output

@@ -88,9 +88,9 @@ def test_a_page_of_numbers(warm: Encore, tmp_path: Path) -> None:
 
 
 def test_search_by_validation(warm: Encore) -> None:
-    found = warm("search", "warm", "--target", "heat", "--mode", "song", "--trials", 2, "--json", *QUICK).json
-    assert found["metric"] == "r2"
-    assert "--target heat" in found["command"]
+    result = warm("search", "warm", "--target", "heat", "--mode", "song", "--trials", 2, "--json", *QUICK).json
+    assert result["metric"] == "r2"
+    assert "--target heat" in result["command"]
 
 
 def test_a_head_of_numbers_from_python(warm: Encore) -> None:

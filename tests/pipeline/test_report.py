@@ -29,10 +29,10 @@ def test_a_mode_to_test_against_that_was_not_run(encore: Encore, features_csv: P
         assert "to -" not in ran.out
         assert " p\n" not in ran.out
         assert "test clips of seed 0 pooled; 95 % intervals over resampled artists" in ran.out
-    for against, shown in (("label-propagation", "label-propagation"), ("artist", "artist (half)")):
+    for against, title in (("label-propagation", "label-propagation"), ("artist", "artist (half)")):
         ran = encore("report", "hits", "--against", against)
         assert "no runs of" not in ran.err
-        assert f"to {shown}" in ran.out
+        assert f"to {title}" in ran.out
     assert "--ensemble names nothing" in encore("report", "hits", "--ensemble", "", code=2).err
 
 

@@ -53,13 +53,13 @@ print(json.dumps(errors))
 def test_every_head_of_the_folder_comes_back_in_another_process(encore: Encore, several_csv: Path) -> None:
     embed_table(encore, several_csv)
     modes = registry.names("head")
-    given = ("--threshold", "per-label", "--members", 2)
-    encore("compare", "hits", "--modes", ",".join(modes), "--regimes", "artist", "--seeds", 2, *QUICK, *given)
+    options = ("--threshold", "per-label", "--members", 2)
+    encore("compare", "hits", "--modes", ",".join(modes), "--regimes", "artist", "--seeds", 2, *QUICK, *options)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", RESTORED, str(encore.store), ",".join(modes)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    errors = json.loads(done.stdout)
+    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    errors = json.loads(process.stdout)
     assert set(errors) == set(modes)
     assert all(error <= 1e-6 for error in errors.values()), errors
 
@@ -76,16 +76,16 @@ def test_a_song_of_the_store_gets_its_stored_answer_among_new_ones(trained: tupl
     """A small collection of an artist's stored clips: the same scores, without the rest of the collection."""
     store, folder = trained
     (run,) = read_runs(store, folder)
-    whole = load(store, "hits", None)
-    split = whole.split("random", 0)
+    data = load(store, "hits", None)
+    split = data.split("random", 0)
     head = restore(store, folder, "seed-0")
-    assert head.labels == whole.label_names
+    assert head.labels == data.label_names
     for artist in range(5):
-        clips = np.flatnonzero(whole.artist == artist)
-        found = head.score(whole.select(clips), split[clips])
-        for clip, score in zip(clips.tolist(), found.score, strict=True):
+        clips = np.flatnonzero(data.artist == artist)
+        prediction = head.score(data.select(clips), split[clips])
+        for clip, score in zip(clips.tolist(), prediction.score, strict=True):
             if split[clip] == 2:
-                stored = run.score[run.rows.index(int(whole.rows[clip]))]
+                stored = run.score[run.rows.index(int(data.rows[clip]))]
                 np.testing.assert_allclose(score, stored, atol=1e-5, rtol=0)
 
 

@@ -82,9 +82,9 @@ def torchrun(*module: object) -> str:
     """What a module writes to standard error that ``torchrun`` starts in two processes."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
-    done = subprocess.run([*command, *map(str, module)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    process = subprocess.run([*command, *map(str, module)], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stderr
 
 
 def embed(encore: Encore, table: Path) -> None:
@@ -96,15 +96,15 @@ def runs_of(encore: Encore, mode: str) -> Path:
     return folder
 
 
-def held(folder: Path) -> dict[str, object]:
+def contents(folder: Path) -> dict[str, object]:
     """What lies in a folder of runs, as far as no clock has a part in it."""
-    found: dict[str, object] = {path.name: pq.read_table(path).to_pydict() for path in folder.glob("*.parquet")}
+    files: dict[str, object] = {path.name: pq.read_table(path).to_pydict() for path in folder.glob("*.parquet")}
     for path in folder.glob("*.pt"):
         state = torch.load(path, weights_only=True)
         facts = {name: value if isinstance(value, list) else value.tolist() for name, value in state["facts"].items()}
         weights = {name: value.tolist() for name, value in (state["network"] or {}).items()}
-        found[path.name] = {"facts": facts, "weights": weights}
-    return found
+        files[path.name] = {"facts": facts, "weights": weights}
+    return files
 
 
 def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
@@ -124,15 +124,15 @@ def watched_epochs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]
 def test_a_killed_comparison_goes_on_to_the_same_bits(
     tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, features_csv)
     memory = ("--memory", "0.005") if streamed else ()
     monkeypatch.setattr(head, "_COPIES", 3000)  # with --memory 400 clips of 3 numbers are a large collection
     command = ("compare", "hits", "--modes", "song,gnn", "--seeds", "2", *ONE_PART, *QUICK, *memory)
-    said = whole(*command)
-    assert ("are read in" in said.err) == streamed
-    wanted = said.out
+    ran = reference(*command)
+    assert ("are read in" in ran.err) == streamed
+    expected = ran.out
     process = Process(
         f"from stages.head import train; train._COPIES = 3000\n{KILLED}", *command, "--store", killed.store
     )
@@ -146,10 +146,10 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
     assert "song, random, seed-1 was done before" in again.err
     assert epochs == [("gnn", 0, 5), ("gnn", 0, 6), *(("gnn", 1, epoch) for epoch in range(1, 7))]
     # All but the last column, the seconds.
-    columns = [[line.rpartition("  ")[0].split() for line in text.splitlines()] for text in (again.out, wanted)]
+    columns = [[line.rpartition("  ")[0].split() for line in text.splitlines()] for text in (again.out, expected)]
     assert columns[0] == columns[1]
     for mode in ("song", "gnn"):
-        assert held(runs_of(killed, mode)) == held(runs_of(whole, mode))
+        assert contents(runs_of(killed, mode)) == contents(runs_of(reference, mode))
         assert not [path for path in runs_of(killed, mode).iterdir() if path.suffix not in (".json", ".parquet", ".pt")]
 
     epochs.clear()
@@ -160,11 +160,11 @@ def test_a_killed_comparison_goes_on_to_the_same_bits(
 def test_of_several_networks_those_that_are_done_are_kept(
     tmp_path: Path, features_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, features_csv)
     command = ("head", "hits", "--mode", "gnn", "--members", "3", *QUICK)
-    whole(*command)
+    reference(*command)
     process = Process(KILLED_MEMBER, *command, "--store", killed.store)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
@@ -172,7 +172,7 @@ def test_of_several_networks_those_that_are_done_are_kept(
     killed(*command)
     seeds = [network_seed(0, member) for member in (1, 2)]
     assert epochs == [("gnn", seed, epoch) for seed in seeds for epoch in range(1, 7)]
-    assert held(runs_of(killed, "gnn")) == held(runs_of(whole, "gnn"))
+    assert contents(runs_of(killed, "gnn")) == contents(runs_of(reference, "gnn"))
     assert len(list(runs_of(killed, "gnn").glob("*.pt"))) == 3
     assert not list(runs_of(killed, "gnn").glob("*.resume"))
 
@@ -199,9 +199,9 @@ def test_another_command_does_not_go_on(encore: Encore, features_csv: Path, monk
     assert "song, random, seed-0 was done before" in encore(*command).err
     assert not list(encore.store.glob("hits/runs/*/*/unfinished"))
     assert not list(encore.store.glob("hits/runs/*/*.unfinished"))
-    before = held(runs_of(encore, "gnn"))
+    before = contents(runs_of(encore, "gnn"))
     stop()
-    assert held(runs_of(encore, "gnn")) == before
+    assert contents(runs_of(encore, "gnn")) == before
     assert set(encore("report", "hits", "--json").json["modes"]) == {"song", "gnn"}
 
 
@@ -222,10 +222,10 @@ def test_two_commands_that_train_the_same_take_turns(tmp_path: Path, features_cs
         first.kill()
     first.communicate()
     assert (first.returncode != 0) == killed
-    said = second.communicate()[1]
-    assert second.returncode == 0, said
-    assert "was done before" not in said
-    assert held(runs_of(both, "gnn")) == held(runs_of(alone, "gnn"))
+    message = second.communicate()[1]
+    assert second.returncode == 0, message
+    assert "was done before" not in message
+    assert contents(runs_of(both, "gnn")) == contents(runs_of(alone, "gnn"))
     assert [path.name for path in runs_of(both, "gnn").parent.iterdir() if path.is_dir()] == ["gnn-random"]
 
 
@@ -236,13 +236,13 @@ def test_a_folder_that_another_command_took_over(
     embed(encore, features_csv)
     forget = Journal.forget
 
-    def taken(journal: Journal, folder: RunFolder, name: str) -> None:
+    def take_over(journal: Journal, folder: RunFolder, name: str) -> None:
         forget(journal, folder, name)
         journal.store.files.write(f"{folder.path}/unfinished", b"another")
 
-    monkeypatch.setattr(Journal, "forget", taken)
-    said = encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK, code=1).err
-    assert "was removed or begun anew by another command while this one trained gnn, random" in said
+    monkeypatch.setattr(Journal, "forget", take_over)
+    message = encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK, code=1).err
+    assert "was removed or begun anew by another command while this one trained gnn, random" in message
     monkeypatch.undo()
     encore("compare", "hits", "--modes", "gnn", "--seeds", 2, *QUICK)
 
@@ -304,11 +304,11 @@ def test_silent_songs_of_a_collection_larger_than_memory(
     features_csv.write_text("\n".join(lines) + "\n")
     embed(encore, features_csv)
     monkeypatch.setattr(head, "_COPIES", 3000)
-    told = f"all zero: {len(lines[1::9])} of 400 representations; heads cannot tell these clips apart"
+    remark = f"all zero: {len(lines[1::9])} of 400 representations; heads cannot tell these clips apart"
     for more in ((), ("--memory", "0.005")):
-        said = encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, *more).err
-        assert ("are read in" in said) == bool(more)
-        assert said.count(told) == 1
+        message = encore("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK, *more).err
+        assert ("are read in" in message) == bool(more)
+        assert message.count(remark) == 1
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -> None:
@@ -317,11 +317,11 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, some_unknown: Path) -
         embed(encore, some_unknown)
     modes = "song,artist,gnn,dropedge,gated,artist-embedding,gat,gcnii,sgc,correct-and-smooth,random-features"
     command = ("compare", "hits", "--modes", modes, "--seeds", "1", "--json", *ONE_PART, *QUICK)
-    wanted = one(*command).json
+    expected = one(*command).json
     code, out, err = together(COMMAND, *command, "--store", two.store)
     assert code == 0, err
-    found = json.loads(out)  # one document: the first process speaks alone
-    assert [run["mode"] for run in found] == [run["mode"] for run in wanted]
+    results = json.loads(out)  # one document: the first process speaks alone
+    assert [run["mode"] for run in results] == [run["mode"] for run in expected]
     for mode in modes.split(","):
         for path in sorted(runs_of(one, mode).glob("*.parquet")):
             ours, theirs = (pq.read_table(runs_of(e, mode) / path.name) for e in (two, one))
@@ -334,11 +334,11 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     """To the bits that two processes come to which nobody stops; a silent song is told of once."""
     with some_unknown.open("a") as file:
         file.write("artist 0,silence,genre 0,0,0,0\n")
-    whole, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
-    for encore in (whole, killed):
+    reference, killed = Encore(tmp_path / "whole"), Encore(tmp_path / "killed")
+    for encore in (reference, killed):
         embed(encore, some_unknown)
     command = ("head", "hits", "--mode", "gnn", *QUICK)
-    err = torchrun("pipeline.cli", *command, "--store", whole.store)
+    err = torchrun("pipeline.cli", *command, "--store", reference.store)
     assert err.count("all zero: 1 of 401 representations; heads cannot tell these clips apart") == 1
     code, _, _ = together(KILLED, *command, "--store", killed.store)
     assert code == -signal.SIGKILL
@@ -346,5 +346,5 @@ def test_two_processes_that_are_killed_go_on(tmp_path: Path, some_unknown: Path)
     assert not list(killed.store.glob("hits/runs/*/gnn-random"))
     code, out, err = together(COUNTED, *command, "--store", killed.store)
     assert code == 0, err
-    assert held(runs_of(killed, "gnn")) == held(runs_of(whole, "gnn"))
+    assert contents(runs_of(killed, "gnn")) == contents(runs_of(reference, "gnn"))
     assert re.findall(r"epoch ([0-9]+)", out) == ["5", "6"]

@@ -132,19 +132,19 @@ def test_two_that_grow_one_catalog(faults: s3.Faults) -> None:
     """Whoever comes second is refused, however close they are: the service compares while it writes."""
     one, two = Store(f"{URL}/both"), Store(f"{URL}/both")
     update(one, few("a"), None, lambda: few("a"))
-    seen = two.catalog_mark("few")
+    state = two.catalog_mark("few")
     mark = Store.catalog_mark
     with pytest.MonkeyPatch.context() as between:
 
         def then_the_other(self: Store, dataset: str) -> str | None:
-            found = mark(self, dataset)
+            current = mark(self, dataset)
             between.undo()
-            update(one, few("a", "b"), found, lambda: few("a", "b"))
-            return found
+            update(one, few("a", "b"), current, lambda: few("a", "b"))
+            return current
 
         between.setattr(Store, "catalog_mark", then_the_other)
         with pytest.raises(StoreError, match=r"another run wrote the catalog of few .* run the same command again"):
-            update(two, few("a", "c"), seen, lambda: few("a", "c"))
+            update(two, few("a", "c"), state, lambda: few("a", "c"))
     assert Store(f"{URL}/both").read_catalog("few").strings("clip_id") == ["a", "b"]  # and its seal holds
     update(two, few("a", "b", "c"), two.catalog_mark("few"), lambda: few("a", "b", "c"))
     assert Store(f"{URL}/both").read_catalog("few").strings("clip_id") == ["a", "b", "c"]

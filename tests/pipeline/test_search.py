@@ -35,9 +35,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     train = training.train
 
-    def spy(*args: Any, **given: Any) -> Trained:
+    def spy(*args: Any, **options: Any) -> Trained:
         calls.append(args)
-        return train(*args, **given)
+        return train(*args, **options)
 
     monkeypatch.setattr(training, "train", spy)
     return calls
@@ -46,25 +46,25 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_a_search_and_its_command(encore: Encore, several_csv: Path, watched: list[tuple[Any, ...]]) -> None:
     embed_table(encore, several_csv)
     search = ("search", "hits", "--mode", "dropedge", *QUICK)
-    found = encore(*search, "--trials", 6, "--json").json
-    assert (found["trials"], found["failed"], found["metric"]) == (6, 0, "micro_f1")
+    answer = encore(*search, "--trials", 6, "--json").json
+    assert (answer["trials"], answer["failed"], answer["metric"]) == (6, 0, "micro_f1")
     searched = {"hidden", "dropout", "learning_rate", "decay", "weight_decay", "batch", "neighbours", "drop_edge"}
-    assert set(found["settings"]) == set(found["defaults"]) == searched
-    assert found["validation"] >= found["default_validation"]
+    assert set(answer["settings"]) == set(answer["defaults"]) == searched
+    assert answer["validation"] >= answer["default_validation"]
     for _, data, part, _, _ in watched:  # no label of a test clip was ever there to be looked at
         assert data.labels[part <= 1].any()
         assert not data.labels[part == 2].any()
     text = encore(*search, "--trials", 6).out
     assert max(len(line) for line in text.splitlines() if "--store" not in line) <= 80  # a path is not broken
     command = text.partition("\ntest scores, in place of")[2].partition(":\n")[2].replace("\\\n", " ")
-    assert " ".join(command.split()) == found["command"]
-    _, *args = shlex.split(found["command"])
+    assert " ".join(command.split()) == answer["command"]
+    _, *args = shlex.split(answer["command"])
     assert args[-2:] == ["--store", str(encore.store)]
     result = encore(*args[:-2], "--json").json[0]
-    held = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
-    assert held["history"][held["best_epoch"] - 1]["validation"] == pytest.approx(found["validation"], abs=0)
-    assert {name: {**held["settings"], **held["config"]}[name] for name in searched} == found["settings"]
-    assert held["settings"]["epochs"] == 3
+    record = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
+    assert record["history"][record["best_epoch"] - 1]["validation"] == pytest.approx(answer["validation"], abs=0)
+    assert {name: {**record["settings"], **record["config"]}[name] for name in searched} == answer["settings"]
+    assert record["settings"]["epochs"] == 3
 
 
 def test_a_search_goes_on(encore: Encore, several_csv: Path, watched: list[tuple[Any, ...]]) -> None:
@@ -94,26 +94,26 @@ def test_what_is_finished_stays(encore: Encore, several_csv: Path, monkeypatch: 
     embed_table(encore, several_csv)
     train, calls = training.train, []
 
-    def stopped(*args: Any, **given: Any) -> Trained:
+    def stopped(*args: Any, **options: Any) -> Trained:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
         if len(calls) == 4:
             raise EncoreError("the training loss of song became nan in epoch 1")
-        return train(*args, **given)
+        return train(*args, **options)
 
     monkeypatch.setattr(training, "train", stopped)
     search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 4)
     assert "the same command goes on from there" in encore(*search, code=130).err
-    said = encore(*search)
-    assert "2 trials were made before" in said.err
-    assert "song: 4 trials, 1 with a loss that did not stay finite" in said.out
+    ran = encore(*search)
+    assert "2 trials were made before" in ran.err
+    assert "song: 4 trials, 1 with a loss that did not stay finite" in ran.out
     assert len(calls) == 5
 
 
 def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embed_table(encore, several_csv)
-    for args, wanted in (
+    for args, expected in (
         (("--mode", "artist"), "artist counts and is not trained"),
         (("--mode", "sing"), "unknown mode 'sing'"),
         (("--regime", "random-5fold"), "search in random"),
@@ -123,20 +123,20 @@ def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch:
             "is given",
         ),
     ):
-        assert wanted in encore("search", "hits", *args, code=2).err
+        assert expected in encore("search", "hits", *args, code=2).err
     encore("search", "hits", "--mode", "song", "--trials", 1, *QUICK)
     with journal(encore).open("a") as file:
         file.write("no line of a journal\n{}\n")
-    said = encore("search", "hits", "--mode", "song", *QUICK, code=1).err
-    assert "is damaged" in said
-    assert "remove it to begin the search anew" in said
+    message = encore("search", "hits", "--mode", "song", *QUICK, code=1).err
+    assert "is damaged" in message
+    assert "remove it to begin the search anew" in message
 
-    def diverged(*args: Any, **given: Any) -> Trained:
+    def diverged(*args: Any, **options: Any) -> Trained:
         raise EncoreError("nan")
 
     monkeypatch.setattr(training, "train", diverged)
-    said = encore("search", "hits", "--mode", "gnn", "--trials", 2, code=1).err
-    assert "no trial ended with a finite loss" in said
+    message = encore("search", "hits", "--mode", "gnn", "--trials", 2, code=1).err
+    assert "no trial ended with a finite loss" in message
 
 
 def test_a_store_that_is_no_folder(several_csv: Path) -> None:
@@ -195,8 +195,8 @@ def test_a_full_disk_costs_one_trial(encore: Encore, several_csv: Path, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(JournalFileBackend, "append_logs", torn)
-        said = encore(*search, 4, code=1).err
-    assert "a trial cannot be written to the store: [Errno 28] No space left on device" in said
+        message = encore(*search, 4, code=1).err
+    assert "a trial cannot be written to the store: [Errno 28] No space left on device" in message
     assert "2 trials were made before" in encore(*search, 3).err
     assert "3 trials were made before" in encore(*search, 3).err
 
@@ -208,9 +208,9 @@ def test_a_line_that_another_search_writes_is_not_torn(
     embed_table(encore, several_csv)
     search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 2)
     encore(*search)
-    whole = journal(encore).read_bytes()
-    journal(encore).write_bytes(whole[:-10])
-    rest, acquire = [whole[-10:]], JournalFileSymlinkLock.acquire
+    content = journal(encore).read_bytes()
+    journal(encore).write_bytes(content[:-10])
+    rest, acquire = [content[-10:]], JournalFileSymlinkLock.acquire
 
     def waits(self: JournalFileSymlinkLock) -> bool:
         with journal(encore).open("ab") as file:
@@ -219,7 +219,7 @@ def test_a_line_that_another_search_writes_is_not_torn(
 
     monkeypatch.setattr(JournalFileSymlinkLock, "acquire", waits)
     assert "2 trials were made before" in encore(*search).err
-    assert journal(encore).read_bytes().startswith(whole)
+    assert journal(encore).read_bytes().startswith(content)
 
 
 def test_a_journal_that_is_no_file(encore: Encore, several_csv: Path) -> None:

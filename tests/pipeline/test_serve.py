@@ -103,8 +103,8 @@ def test_neighbours_and_pictures(mine: Encore, server: Serving, tmp_path: Path) 
 def test_songs_are_found_and_heard(mine: Encore, server: Serving) -> None:
     every = server.get("/songs", count=5, first=2).json()
     assert (every["count"], len(every["songs"])) == (SONGS, 5)
-    found = server.get("/songs", search="ARTIST 2").json()["songs"]
-    assert {song["artist"] for song in found} == {"artist 2"}
+    songs = server.get("/songs", search="ARTIST 2").json()["songs"]
+    assert {song["artist"] for song in songs} == {"artist 2"}
     content = song_file(mine, 3).read_bytes()
     answer = server.get("/listen", {"Range": "bytes=10-19"}, song="3.wav")
     assert (answer.status_code, answer.content) == (206, content[10:20])
@@ -128,14 +128,14 @@ def test_many_at_once_each_get_their_own_answer(server: Serving, tmp_path: Path)
 
 
 def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp_path: Path) -> None:
-    whole = write_recording(tmp_path / "whole.wav", 103)
+    recording = write_recording(tmp_path / "whole.wav", 103)
     long = write_recording(tmp_path / "long.wav", 104, seconds=61)
     files = {
         "text.mp3": b"this is no audio",
         "empty.wav": b"",
         "song.mid": b"MThd",
         "song.exe": b"MZ",
-        "cut.wav": whole.read_bytes()[:60],
+        "cut.wav": recording.read_bytes()[:60],
     }
     messages = {
         "text.mp3": "damaged: is no audio",
@@ -150,7 +150,7 @@ def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp
         assert (answer.status_code, messages[name] in answer.json()["error"]) == (422, True), answer.text
     answer = server.post(long)
     assert (answer.status_code, "outside: is 1.0 minutes long, and 1 minute are the most" in answer.text) == (422, True)
-    assert server.predict(whole)["song"]["clips"] == 1
+    assert server.predict(recording)["song"]["clips"] == 1
 
 
 @pytest.mark.parametrize(
@@ -350,8 +350,8 @@ def test_requests_that_are_refused_before_anything_is_opened(encore: Encore) -> 
         (("--host", "no such host", "--token", TOKEN), "cannot listen on no such host"),
     ):
         assert message in encore("serve", *words, code=2).err
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "--port 0 takes a free one" in encore("serve", "--port", taken.getsockname()[1], code=2).err
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert "--port 0 takes a free one" in encore("serve", "--port", listener.getsockname()[1], code=2).err
     assert "there is no store" in encore("serve", "--port", 0, code=2).err
 
 

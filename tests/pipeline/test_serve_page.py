@@ -33,7 +33,7 @@ def test_a_person_drops_a_song_and_goes_on_to_its_neighbour(mine: Encore, tmp_pa
         browser.ask("document.forms.upload.elements.artist.value = 'artist 1'")
         browser.choose_file("#upload input[type=file]", new)
         browser.wait_for(f"{ANSWERED} === '1'")
-        shown = browser.ask(
+        view = browser.ask(
             _TEXTS
             + """
             const bars = [...document.querySelectorAll("#genres .track")].map(track =>
@@ -45,22 +45,22 @@ def test_a_person_drops_a_song_and_goes_on_to_its_neighbour(mine: Encore, tmp_pa
         )
         expected = server.predict(new, artist="artist 1", similar=8)
         scores, alone = expected["song"]["scores"], expected["song"]["alone"]
-        assert shown["title"] == new.name
-        assert shown["genres"] == list(scores)
-        assert shown["values"] == [f"{score:.2f}" for score in scores.values()]
-        for parts, (label, score) in zip(shown["bars"], scores.items(), strict=True):
+        assert view["title"] == new.name
+        assert view["genres"] == list(scores)
+        assert view["values"] == [f"{score:.2f}" for score in scores.values()]
+        for parts, (label, score) in zip(view["bars"], scores.items(), strict=True):
             widths = dict(parts)
             assert widths["alone"] == pytest.approx(100 * min(score, alone[label]), abs=0.01)
             assert widths.get("added", 0) == pytest.approx(100 * max(0, score - alone[label]), abs=0.01)
-        assert "artist 1: 4 other clips" in shown["basis"]
-        assert shown["near"] == [entry["title"] for entry in expected["similar"]["songs"]["similar"]]
-        assert shown["artists"] == [entry["artist"] for entry in expected["similar"]["artists"]["similar"]]
-        assert shown["hidden"] == [False, False]
+        assert "artist 1: 4 other clips" in view["basis"]
+        assert view["near"] == [entry["title"] for entry in expected["similar"]["songs"]["similar"]]
+        assert view["artists"] == [entry["artist"] for entry in expected["similar"]["artists"]["similar"]]
+        assert view["hidden"] == [False, False]
         # By keyboard alone: on to the nearest song, and hear another.
         browser.ask("document.querySelector('#near-songs button.name').focus()")
         browser.press("Enter", 13)
         browser.wait_for(f"{ANSWERED} === '2'")
-        assert browser.ask(f"{_TEXTS} return texts('#title')[0]") == shown["near"][0]
+        assert browser.ask(f"{_TEXTS} return texts('#title')[0]") == view["near"][0]
         browser.ask("document.querySelector('#near-songs .listen').focus()")
         browser.press("Enter", 13)
         browser.wait_for("document.getElementById('audio').duration > 2.9")

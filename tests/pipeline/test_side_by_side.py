@@ -24,7 +24,7 @@ from store.layout import Store
 from tests import PATIENCE_S
 from tests.head.conftest import make_collection
 from tests.pipeline.conftest import ONE_PART, Encore
-from tests.pipeline.test_resume import KILLED, QUICK, embed, held, runs_of
+from tests.pipeline.test_resume import KILLED, QUICK, contents, embed, runs_of
 from tests.processes import COMMAND, Process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux copies processes for this")
@@ -138,7 +138,7 @@ def test_two_at_once_give_the_bits_of_one_also_after_a_kill(tmp_path: Path, feat
     assert process.returncode == 0, err
     assert "was done before" in err
     for mode in ("song", "gnn", "cluster-edges", "knn", "label-propagation"):
-        assert held(runs_of(two, mode)) == held(runs_of(one, mode)), mode
+        assert contents(runs_of(two, mode)) == contents(runs_of(one, mode)), mode
 
 
 # Started in the background of a script, Python would leave Ctrl-C alone.

@@ -43,13 +43,13 @@ def test_songs_near_to_a_song(hits: Encore, monkeypatch: pytest.MonkeyPatch) -> 
     for query in ("song 7", own["song_id"], f"{own['artist_name']} - song 7", "SONG 7"):
         answer = hits("similar", query, "--dataset", "hits", "--count", 5, "--json").json
         assert [song["title"] for song in answer["similar"]] == [song["title"] for song in others[:5]]
-        given = [song["similarity"] for song in answer["similar"]]
-        np.testing.assert_allclose(given, [song["cosine"] for song in others[:5]], atol=1e-5, rtol=0)
+        similarities = [song["similarity"] for song in answer["similar"]]
+        np.testing.assert_allclose(similarities, [song["cosine"] for song in others[:5]], atol=1e-5, rtol=0)
         assert answer["compared"] == 399
     monkeypatch.setattr(similar, "_CHUNK_BYTES", 1)
     row_by_row = hits("similar", "song 7", "--dataset", "hits", "--count", 5, "--json").json["similar"]
     assert [song["title"] for song in row_by_row] == [song["title"] for song in others[:5]]
-    np.testing.assert_allclose([song["similarity"] for song in row_by_row], given, atol=1e-6, rtol=0)
+    np.testing.assert_allclose([song["similarity"] for song in row_by_row], similarities, atol=1e-6, rtol=0)
     words = ("--not-same-artist", "--filter", "label=genre 2")
     fitting = [s["title"] for s in others if s["artist_id"] != own["artist_id"] and "genre 2" in s["labels"]]
     answer = hits("similar", "song 7", "--dataset", "hits", *words, "--count", 1000, "--json").json
@@ -68,8 +68,8 @@ def test_artists_near_to_an_artist(hits: Encore) -> None:
     for query in ("artist 3", "artist:Artist 3"):
         answer = hits("similar", query, "--dataset", "hits", "--artists", "--count", 6, "--json").json
         assert [artist["artist"] for artist in answer["similar"]] == [artist for _, artist in means]
-        given = [artist["similarity"] for artist in answer["similar"]]
-        np.testing.assert_allclose(given, [mean for mean, _ in means], atol=1e-5, rtol=0)
+        similarities = [artist["similarity"] for artist in answer["similar"]]
+        np.testing.assert_allclose(similarities, [mean for mean, _ in means], atol=1e-5, rtol=0)
 
 
 def test_an_artist_of_a_collection_where_some_songs_have_none(encore: Encore, tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_numbers_of_any_size_are_standardised(encore: Encore, tmp_path: Path) ->
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     answer = encore("similar", api.catalog(store, "wide").to_pylist()[0]["song_id"], "--dataset", "wide", "--json").json
-    given = [song["similarity"] for song in answer["similar"]]
-    np.testing.assert_allclose(given, np.sort(x[1:] @ x[0])[::-1][:10], atol=1e-3, rtol=0)
+    similarities = [song["similarity"] for song in answer["similar"]]
+    np.testing.assert_allclose(similarities, np.sort(x[1:] @ x[0])[::-1][:10], atol=1e-3, rtol=0)
 
 
 def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:
@@ -167,8 +167,8 @@ def test_beyond_what_is_compared_whole_an_index_finds_the_same(
     assert "building an index of 400 clips, once" in ran.err
     assert ran.json["recall"] >= index.RECALL
     assert [song["id"] for song in ran.json["similar"]] == [song["id"] for song in exact["similar"]]
-    given = [song["similarity"] for song in ran.json["similar"]]
-    np.testing.assert_allclose(given, [song["similarity"] for song in exact["similar"]], atol=1e-5, rtol=0)
+    similarities = [song["similarity"] for song in ran.json["similar"]]
+    np.testing.assert_allclose(similarities, [song["similarity"] for song in exact["similar"]], atol=1e-5, rtol=0)
     again = hits("similar", *words)
     assert "building" not in again.err
     assert ("by an index that finds" in again.out) == (ran.json["recall"] < 1)
@@ -199,7 +199,7 @@ def test_one_layer_of_several(hits: Encore) -> None:
         words = ("song 7", "--dataset", "hits", "--backbone", "mert", "--count", 4, "--json")
         answer = hits("similar", *words, *(() if layer is None else ("--layer", layer))).json
         assert [song["title"] for song in answer["similar"]] == [titles[row] for row in nearest]
-        given = [song["similarity"] for song in answer["similar"]]
-        np.testing.assert_allclose(given, cosines[nearest], atol=1e-5, rtol=0)
+        similarities = [song["similarity"] for song in answer["similar"]]
+        np.testing.assert_allclose(similarities, cosines[nearest], atol=1e-5, rtol=0)
     wrong = ("song 7", "--dataset", "hits", "--backbone", "mert", "--layer", 7)
     assert "has no layer '7'" in hits("similar", *wrong, code=2).err

@@ -31,10 +31,10 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     report = encore(*train, "--set", "steps=3", "--json").json
     assert (report["backbone"], report["objective"], report["epochs"]) == ("cola", "contrastive", 1)
     assert report["parameters"] == 4_006_972
-    held = torch.load(out, weights_only=True)["about"]
-    assert held["settings"] == {"max_segments": "2"}
+    about = torch.load(out, weights_only=True)["about"]
+    assert about["settings"] == {"max_segments": "2"}
     catalog = encore("audit", "demo", *demo, "--json").json
-    assert len(held["train_songs"]) == catalog["regimes"]["random"]["train"]["songs"]
+    assert len(about["train_songs"]) == catalog["regimes"]["random"]["train"]["songs"]
     assert "already trained; nothing was done" in encore(*train, "--set", "steps=3").out
     refused = encore(*train, "--set", "steps=4", code=2).err
     assert "belongs to another training" in refused
@@ -136,6 +136,6 @@ def test_a_split_is_advised_only_where_it_has_no_song_trained_on(encore: Encore,
     assert "with seed 0, has none (--regime artist --seeds 1)" in encore("head", "hits", *quick).err
     knows(np.concatenate([train, songs[data.split("random", 0) == 0]]))
     for regime in ("random", "artist"):
-        said = encore("head", "hits", "--seeds", 2, "--regime", regime, *quick).err
-        assert f"of the test songs of {regime}, seed 1: scores there are too good\n" in said
-        assert "has none" not in said
+        message = encore("head", "hits", "--seeds", 2, "--regime", regime, *quick).err
+        assert f"of the test songs of {regime}, seed 1: scores there are too good\n" in message
+        assert "has none" not in message

@@ -77,13 +77,13 @@ def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], e
         if starts > 200:
             return Line(f"chaos, {engine}", f"{starts} starts", "it comes to no end")
     seconds = time.monotonic() - started
-    written = len(count.read_text().split()) if count.exists() else 0
-    again = written - len(set(count.read_text().split())) if count.exists() else 0
+    writes = len(count.read_text().split()) if count.exists() else 0
+    again = writes - len(set(count.read_text().split())) if count.exists() else 0
     wrong = "" if files_of(store) == expected else "the bytes are not those of an unbroken run"
     if again > kills:
         wrong = f"{again} shards were written again"
     what = (
         f"{len(expected)} files, 4 workers, {kills} SIGKILLs, {starts} starts, {seconds:.0f} s "
-        f"(unbroken, one process: {alone_s:.0f} s)" + (f", {again} shards written again" if written else "")
+        f"(unbroken, one process: {alone_s:.0f} s)" + (f", {again} shards written again" if writes else "")
     )
     return Line(f"chaos, {engine}", what, wrong)

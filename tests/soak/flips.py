@@ -20,13 +20,13 @@ Damage = tuple[str, Callable[[Path], object]]
 def run(short: bool) -> Iterator[Line]:
     bits = 4 if short else 500
     with tempfile.TemporaryDirectory() as name:
-        whole, copy = Path(name) / "whole", Path(name) / "copy"
-        make_whole(whole)
-        shutil.copytree(whole, copy)
-        expected = read_all(Store(whole))
-        paths = sorted(path for path in whole.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+        source, copy = Path(name) / "whole", Path(name) / "copy"
+        make_whole(source)
+        shutil.copytree(source, copy)
+        expected = read_all(Store(source))
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
         for original in paths:
-            where = original.relative_to(whole)
+            where = original.relative_to(source)
             count, wrong, silent = 0, "", 0
             for what, damage in _damages(original, paths, bits):
                 damage(copy / where)

@@ -123,13 +123,13 @@ def _many(folder: Path, path: Path, count: int) -> Line:
         ours.send(victim)
         if ours.poll(_MOST_S * 6 if number == 0 else _MOST_S):  # the first imports the libraries
             with contextlib.suppress(EOFError):
-                kind, said, peak = ours.recv()
+                kind, message, peak = ours.recv()
                 if kind in outcomes:
                     outcomes[kind] += 1
                     slowest = max(slowest, time.monotonic() - started if number else 0.0)
                     victim.unlink()
                     continue
-                wrong = f"{said} at {victim.name}"
+                wrong = f"{message} at {victim.name}"
                 continue
             wrong = f"its process ended at {victim.name}"
         else:

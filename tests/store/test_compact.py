@@ -29,36 +29,38 @@ def collection(songs: Songs, **columns: Any) -> Catalog:
 
 def grown(store: Store, states: list[Songs]) -> Catalog:
     """A collection that was these songs one after another, each state encoded; a song's numbers are its own."""
-    held, _ = merge(None, collection(states[0]))
+    current, _ = merge(None, collection(states[0]))
     for state in states:
-        held, _ = merge(held, collection(state))
-        write(store, held, vectors(held), failures_of(held))
-    return held
+        current, _ = merge(current, collection(state))
+        write(store, current, vectors(current), failures_of(current))
+    return current
 
 
-def vectors(held: Catalog) -> Array:
-    return np.stack([np.frombuffer(f"{name:>28}".encode(), dtype="<u4").astype(np.float32) for name in ids(held)])
+def vectors(current: Catalog) -> Array:
+    return np.stack([np.frombuffer(f"{name:>28}".encode(), dtype="<u4").astype(np.float32) for name in ids(current)])
 
 
-def ids(held: Catalog) -> list[str]:
-    return [name or "" for name in held.strings("clip_id")]
+def ids(current: Catalog) -> list[str]:
+    return [name or "" for name in current.strings("clip_id")]
 
 
-def failures_of(held: Catalog) -> dict[int, str]:
+def failures_of(current: Catalog) -> dict[int, str]:
     """Every fifth song is damaged."""
-    return {row: "torn" for row, name in enumerate(ids(held)) if int(name[5:]) % 5 == 3 and not held.retired()[row]}
+    return {
+        row: "torn" for row, name in enumerate(ids(current)) if int(name[5:]) % 5 == 3 and not current.retired()[row]
+    }
 
 
 def state_of(store: Store) -> dict[str, tuple[Any, ...]]:
     """What the store says of each live song: artist, numbers, failure."""
-    held = store.read_catalog("few")
-    stored = Representations(store, held, NAME)
+    current = store.read_catalog("few")
+    stored = Representations(store, current, NAME)
     failed = {entry["row"]: entry["reason"] for entry in stored.failures().to_pylist()}
-    artists, values = held.strings("artist_id"), stored.read()
+    artists, values = current.strings("artist_id"), stored.read()
     return {
         name: (artists[row], values[row].tobytes(), failed.get(row))
-        for row, name in enumerate(ids(held))
-        if not held.retired()[row]
+        for row, name in enumerate(ids(current))
+        if not current.retired()[row]
     }
 
 
@@ -73,13 +75,13 @@ def test_every_live_song_keeps_what_it_has(tmp_path_factory: pytest.TempPathFact
     store = Store(tmp_path_factory.mktemp("store"))
     grown(store, states)
     before = state_of(store)
-    done = compact(store, "few")
+    summary = compact(store, "few")
     after = store.read_catalog("few")
     assert state_of(store) == before
     assert verify(store, "few")[1] == []
     assert not after.retired().any()
     assert after.strings("artist_id") == sorted(after.strings("artist_id"))  # type: ignore[type-var]
-    assert (done.rows, done.representations) == (len(before), [str(NAME)])
+    assert (summary.rows, summary.representations) == (len(before), [str(NAME)])
     assert open_writer(store, after, vectors(after)).is_complete
     assert compact(store, "few").moved == 0  # it is as it should be
 
@@ -166,13 +168,13 @@ def test_what_cannot_go_along_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     two_states(store)
     before = files_of(tmp_path)
-    held, _ = merge(store.read_catalog("few"), collection({"song-00020": "a"}))
+    current, _ = merge(store.read_catalog("few"), collection({"song-00020": "a"}))
     with pytest.raises(RequestError, match="unknown data set 'fewer'"):
         compact(store, "fewer")
-    store.write_catalog(held)
+    store.write_catalog(current)
     with pytest.raises(RequestError, match=f"few/{NAME} is not up to date; finish it"):
         compact(store, "few")
-    store.write_catalog(merge(held, collection({f"song-{i:05d}": "ab"[i % 2] for i in range(3, 14)}))[0])
+    store.write_catalog(merge(current, collection({f"song-{i:05d}": "ab"[i % 2] for i in range(3, 14)}))[0])
     runs = tmp_path / "few" / "runs" / str(NAME) / "gnn-random"
     runs.mkdir(parents=True)
     (runs / "seed-0.parquet").write_bytes(b"scores")
@@ -196,9 +198,9 @@ def test_damage_is_not_carried_along(tmp_path: Path) -> None:
 
 def test_layers_go_along(tmp_path: Path) -> None:
     store, values = Store(tmp_path), numbers(12, 6).reshape(12, 3, 2)
-    held = catalog([f"song-{i:05d}" for i in range(12)], artist_id=["ba"[i % 2] for i in range(12)])
-    old, _ = merge(held, held.__class__(held.info, held.table.slice(3)))
-    write(store, held, values)
+    current = catalog([f"song-{i:05d}" for i in range(12)], artist_id=["ba"[i % 2] for i in range(12)])
+    old, _ = merge(current, current.__class__(current.info, current.table.slice(3)))
+    write(store, current, values)
     store.write_catalog(old)
     compact(store, "few")
     stored = Representations(store, store.read_catalog("few"), NAME)

@@ -33,10 +33,10 @@ def look(folder: Path) -> Catalog:
 
 
 def embed(store: Store, folder: Path) -> None:
-    seen = store.catalog_mark("few")
-    held, _ = update(store, look(folder), seen, lambda: look(folder))
-    values = vectors(held.strings("clip_id"))
-    writer = open_writer(store, held, values)
+    mark = store.catalog_mark("few")
+    current, _ = update(store, look(folder), mark, lambda: look(folder))
+    values = vectors(current.strings("clip_id"))
+    writer = open_writer(store, current, values)
     for shard in writer.pending:
         writer.commit(shard, values[list(shard.rows)])
     writer.finish()
@@ -67,8 +67,8 @@ def go(*processes: Process) -> None:
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), errors
 
 
 def test_two_runs_that_grow_a_collection_lose_nothing(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_two_runs_that_grow_a_collection_lose_nothing(tmp_path: Path) -> None:
     root = tmp_path / "store"
     go(*(start(GROW, name, root, folder) for name in ("one", "two")))
     store = Store(root)
-    held = store.read_catalog("few")
-    assert sorted(held.strings("clip_id")) == sorted(os.listdir(folder))  # type: ignore[type-var]
-    assert len(held) == 2 * ROUNDS
-    assert not held.retired().any()
-    opened = Representations(store, held, NAME)
-    assert opened.rows == len(held)
+    current = store.read_catalog("few")
+    assert sorted(current.strings("clip_id")) == sorted(os.listdir(folder))  # type: ignore[type-var]
+    assert len(current) == 2 * ROUNDS
+    assert not current.retired().any()
+    opened = Representations(store, current, NAME)
+    assert opened.rows == len(current)
     assert opened.verify() == []
-    np.testing.assert_array_equal(opened.read(), vectors(held.strings("clip_id")))
+    np.testing.assert_array_equal(opened.read(), vectors(current.strings("clip_id")))
 
 
 def test_songs_that_came_while_another_run_looked_are_not_retired(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_songs_that_came_while_another_run_looked_are_not_retired(tmp_path: Path
     folder = tmp_path / "songs"
     folder.mkdir()
     (folder / "a").touch()
-    seen = store.catalog_mark("few")
+    mark = store.catalog_mark("few")
     early = look(folder)
     (folder / "b").touch()
     embed(store, folder)
-    held, growth = update(store, early, seen, lambda: look(folder))
+    current, growth = update(store, early, mark, lambda: look(folder))
     assert growth.retired == 0
-    assert held.strings("clip_id") == ["a", "b"]
-    assert not held.retired().any()
+    assert current.strings("clip_id") == ["a", "b"]
+    assert not current.retired().any()
 
 
 def test_a_retry_while_another_run_grows_the_collection(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_a_retry_while_another_run_grows_the_collection(tmp_path: Path) -> None:
     grown.commit(grown.pending[0], values[[1, 3, 4]], unread)
     grown.finish()
     retry.commit(retry.pending[0], values[[1]])
-    held = retry.finish()
-    assert held is not None
-    assert held.rows == 5
+    manifest = retry.finish()
+    assert manifest is not None
+    assert manifest.rows == 5
     again = open_writer(store, catalog(names(5)), values)
     assert [shard.rows for shard in again.pending] == [(1,)]
     again.commit(again.pending[0], values[[1]])
@@ -133,7 +133,7 @@ def test_behind_a_url_the_second_of_two_writers_is_refused() -> None:
     root = "memory://encore-test/two-writers"
     store, other = Store(root), Store(root)
     update(store, catalog(["a"]), store.catalog_mark("few"), lambda: catalog(["a"]))
-    seen = store.catalog_mark("few")
+    mark = store.catalog_mark("few")
 
     def slow() -> Catalog:
         """Another run comes while this one looks again."""
@@ -142,10 +142,10 @@ def test_behind_a_url_the_second_of_two_writers_is_refused() -> None:
 
     with pytest.raises(StoreError, match=r"another run wrote the catalog of few .* run the same command again"):
         update(store, catalog(["a", "c"]), "older", slow)
-    assert seen != store.catalog_mark("few")
+    assert mark != store.catalog_mark("few")
     assert store.read_catalog("few").strings("clip_id") == ["a", "b"]
-    held, _ = update(store, catalog(["a", "c"]), store.catalog_mark("few"), lambda: catalog(["a", "c"]))
-    assert held.strings("clip_id") == ["a", "b", "c"]
+    current, _ = update(store, catalog(["a", "c"]), store.catalog_mark("few"), lambda: catalog(["a", "c"]))
+    assert current.strings("clip_id") == ["a", "b", "c"]
     store.files.remove("few")
 
 
@@ -219,9 +219,9 @@ writer.finish()
 def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     """Numbers without a record count for nothing; the next run encodes them again, and ends with the same bytes."""
     rows = 3 * shard_rows((WIDTH,), "float32") + 5
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Store(whole).write_catalog(catalog(names(rows)))
-    go(start(PART, whole, rows, 0, 1))
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    Store(reference).write_catalog(catalog(names(rows)))
+    go(start(PART, reference, rows, 0, 1))
     process = start(BETWEEN, broken, rows, 1)
     process.communicate("\n")
     assert process.returncode == -signal.SIGKILL
@@ -232,7 +232,7 @@ def test_a_kill_between_a_chunk_and_its_record(tmp_path: Path) -> None:
     again = open_writer(Store(broken), catalog(names(rows)), numbers(rows))
     assert [shard.index for shard in again.pending] == [1, 2, 3]
     go(start(PART, broken, rows, 0, 1))
-    assert tree(broken) == tree(whole)
+    assert tree(broken) == tree(reference)
 
 
 def test_the_layout_of_the_files_is_written_out(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_layout_of_the_files_is_written_out(tmp_path: Path) -> None:
     values = numbers(10)
     writer = open_writer(store, catalog(names(10)), values)
     writer.commit(writer.pending[0], values)
-    told = json.loads((tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json").read_text())
-    assert told["zarr_format"] == 3
-    assert told["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-    assert told["codecs"] == [{"name": "bytes", "configuration": {"endian": "little"}}]
+    metadata = json.loads((tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json").read_text())
+    assert metadata["zarr_format"] == 3
+    assert metadata["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+    assert metadata["codecs"] == [{"name": "bytes", "configuration": {"endian": "little"}}]

@@ -19,12 +19,12 @@ __all__ = ["whole"]  # a fixture
 
 def test_to_a_url_and_back_after_a_kill(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, there, back = Store(whole), Store(f"memory://copies-{uuid.uuid4().hex}"), Store(tmp_path / "back")
-    write, written = Files.write, []
+    write, writes = Files.write, []
 
     def stop(self: Files, name: str, data: bytes, **how: bool) -> None:
-        if len(written) == 4:
+        if len(writes) == 4:
             raise KeyboardInterrupt
-        written.append(name)
+        writes.append(name)
         write(self, name, data, **how)
 
     monkeypatch.setattr(Files, "write", stop)

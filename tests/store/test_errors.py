@@ -24,10 +24,10 @@ from store.errors import FormatError, is_out_of_memory
 )
 def test_memory_that_was_refused_is_known_also_as_a_cause(error: Exception) -> None:
     assert is_out_of_memory(error)
-    told = FormatError("the table is damaged")
-    assert not is_out_of_memory(told)
-    told.__cause__ = error
-    assert is_out_of_memory(told)
+    wrapper = FormatError("the table is damaged")
+    assert not is_out_of_memory(wrapper)
+    wrapper.__cause__ = error
+    assert is_out_of_memory(wrapper)
 
 
 def test_other_errors_are_not() -> None:

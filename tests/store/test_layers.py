@@ -83,9 +83,9 @@ def test_a_collection_of_layers_grows(tmp_path: Path) -> None:
     write(store, catalog(names(200)), values)
     stored = Representations(store, store.read_catalog("few"), NAME)
     expected = values[:, 2].copy()
-    got = stored.read(layer=2)
-    np.testing.assert_array_equal(got[4:], expected[4:])
-    np.testing.assert_array_equal(got, stored.read()[:, 2])
+    numbers = stored.read(layer=2)
+    np.testing.assert_array_equal(numbers[4:], expected[4:])
+    np.testing.assert_array_equal(numbers, stored.read()[:, 2])
 
 
 def test_a_layer_is_part_of_a_name() -> None:

@@ -119,11 +119,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _encode(self) -> None:
         store = self.store
-        seen = store.catalog_mark("few")
-        held, _ = update(store, self.folder(), seen, self.folder)
+        mark = store.catalog_mark("few")
+        songs, _ = update(store, self.folder(), mark, self.folder)
         self.cataloged = dict(self.songs)
-        writer = _writer(store, held)
-        values = _vectors(held)
+        writer = _writer(store, songs)
+        values = _vectors(songs)
         for shard in writer.pending:
             writer.commit(shard, values[list(shard.rows)])
         assert writer.finish() is not None
@@ -146,10 +146,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def repair(self) -> None:
         store = self.store
-        held = store.read_catalog("few")
-        wrong = sorted(Representations(store, held, NAME).damaged())
+        songs = store.read_catalog("few")
+        wrong = sorted(Representations(store, songs, NAME).damaged())
         assert wrong
-        writer, values = _writer(store, held, wrong), _vectors(held)
+        writer, values = _writer(store, songs, wrong), _vectors(songs)
         for shard in writer.pending:
             writer.commit(shard, values[list(shard.rows)])
         writer.finish()
@@ -181,29 +181,29 @@ class StoreMachine(RuleBasedStateMachine):
         if self.encoded is None:
             return
         store = self.store
-        held = store.read_catalog("few")
-        live = {name for name, gone in zip(held.strings("clip_id"), held.retired(), strict=True) if not gone}
+        songs = store.read_catalog("few")
+        live = {name for name, gone in zip(songs.strings("clip_id"), songs.retired(), strict=True) if not gone}
         assert live == set(self.cataloged)
-        stored = Representations(store, held, NAME)
+        stored = Representations(store, songs, NAME)
         assert bool(verify(store, "few")[1]) == self.damaged
         if self.damaged:
             return
-        values, encoded, expected = stored.read(), stored.encoded(), _vectors(held)
+        values, encoded, expected = stored.read(), stored.encoded(), _vectors(songs)
         np.testing.assert_array_equal(values[encoded], expected[: stored.rows][encoded])
-        names, sources = held.strings("clip_id"), held.strings("source")
+        names, sources = songs.strings("clip_id"), songs.strings("source")
         readable = {(names[row], sources[row]) for row in np.flatnonzero(encoded)}
         assert {(name, f"version {version}") for name, version in self.encoded.items()} <= readable
 
 
-def _writer(store: Store, held: Catalog, damaged: list[int] | None = None) -> RepresentationWriter:
+def _writer(store: Store, songs: Catalog, damaged: list[int] | None = None) -> RepresentationWriter:
     return RepresentationWriter(
-        store, held, NAME, settings={"backbone": "fcn"}, shape=(3,), dtype="float32", damaged=damaged or ()
+        store, songs, NAME, settings={"backbone": "fcn"}, shape=(3,), dtype="float32", damaged=damaged or ()
     )
 
 
-def _vectors(held: Catalog) -> Array:
+def _vectors(songs: Catalog) -> Array:
     """Each row's numbers, which its song and the song's version decide."""
-    names, sources = held.strings("clip_id"), held.strings("source")
+    names, sources = songs.strings("clip_id"), songs.strings("source")
     rows = [[int((name or "")[5:]), int((source or "")[8:]), 1] for name, source in zip(names, sources, strict=True)]
     return np.array(rows, dtype=np.float32)
 

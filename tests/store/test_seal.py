@@ -106,7 +106,7 @@ def damages(root: Path) -> Iterator[tuple[Path, Callable[[Path], object], str]]:
         yield path, lambda p: p.unlink(), "lost"
 
 
-def told(read: Callable[[], object], expected: object, where: str) -> str | None:
+def message_of(read: Callable[[], object], expected: object, where: str) -> str | None:
     """The message of the error that ``read`` ends with; None where it ends with what is expected."""
     try:
         result = read()
@@ -125,11 +125,11 @@ def test_nothing_goes_unnoticed(whole: Path, tmp_path: Path) -> None:
         path = root / original.relative_to(whole)
         damage(path)
         where = f"{path.relative_to(root)}: {what}"
-        message = told(lambda: read_all(Store(root)), expected, where)
+        message = message_of(lambda: read_all(Store(root)), expected, where)
         assert message is not None or "/c/" in str(path), f"{where}: not noticed"  # bytes that hold no number
-        named = (path.name, f"few/{NAME}", "seal.json")
-        assert message is None or any(name in message for name in named), f"{where}: {message}"
-        told(lambda: bool(verify(Store(root), "few")[1]), True, f"{where}, by verify")
+        places = (path.name, f"few/{NAME}", "seal.json")
+        assert message is None or any(name in message for name in places), f"{where}: {message}"
+        message_of(lambda: bool(verify(Store(root), "few")[1]), True, f"{where}, by verify")
         shutil.copy2(original, path)
     assert read_all(Store(root)) == expected
 

@@ -69,10 +69,10 @@ def test_a_damaged_file_is_not_dealt_over(tmp_path: Path) -> None:
 
 def test_behind_a_url_the_second_of_two_dealers_is_refused() -> None:
     store = Store("memory://encore-test/two-dealers")
-    seen = splits_mark(store, "own")
-    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)}, seen, revision=2)
+    mark = splits_mark(store, "own")
+    keep_splits(store, "own", songs("a", "b"), {"random-0": parts(0, 2)}, mark, revision=2)
     with pytest.raises(StoreError, match=r"another run kept splits of own .* run the same command again"):
-        keep_splits(store, "own", songs("a", "c"), {"random-1": parts(2, 0)}, seen, revision=2)
+        keep_splits(store, "own", songs("a", "c"), {"random-1": parts(2, 0)}, mark, revision=2)
     keep_splits(store, "own", songs("a", "c"), {"random-1": parts(2, 0)}, splits_mark(store, "own"), revision=2)
     splits = read_splits(store, "own", ["random-0", "random-1"], songs("a", "b", "c"))
     assert {name: split.part.tolist() for name, split in splits.items()} == {

@@ -34,8 +34,15 @@ NAME = RepresentationName("fcn", "0123456789ab")
 
 
 def info(**changes: Any) -> CatalogInfo:
-    told = {"name": "few", "title": "A few songs", "version": "1", "licence": "CC0", "citation": "-", "backbone": "fcn"}
-    return CatalogInfo(**(told | changes))
+    fields = {
+        "name": "few",
+        "title": "A few songs",
+        "version": "1",
+        "licence": "CC0",
+        "citation": "-",
+        "backbone": "fcn",
+    }
+    return CatalogInfo(**(fields | changes))
 
 
 def catalog(ids: list[str], **columns: Any) -> Catalog:
@@ -50,10 +57,10 @@ def catalog(ids: list[str], **columns: Any) -> Catalog:
     return Catalog.build(info(), base | columns)
 
 
-def write(store: Store, held: Catalog, values: Array, failures: dict[int, str] | None = None) -> Manifest:
+def write(store: Store, songs: Catalog, values: Array, failures: dict[int, str] | None = None) -> Manifest:
     """Commit ``values`` for all pending shards."""
-    store.write_catalog(held)
-    writer = open_writer(store, held, values)
+    store.write_catalog(songs)
+    writer = open_writer(store, songs, values)
     for shard in writer.pending:
         lost = [(row, "damaged", why) for row, why in (failures or {}).items() if row in shard.rows]
         writer.commit(shard, values[list(shard.rows)], lost)
@@ -62,9 +69,9 @@ def write(store: Store, held: Catalog, values: Array, failures: dict[int, str] |
     return manifest
 
 
-def open_writer(store: Store, held: Catalog, values: Array) -> RepresentationWriter:
+def open_writer(store: Store, songs: Catalog, values: Array) -> RepresentationWriter:
     return RepresentationWriter(
-        store, held, NAME, settings={"backbone": "fcn"}, shape=values.shape[1:], dtype=str(values.dtype)
+        store, songs, NAME, settings={"backbone": "fcn"}, shape=values.shape[1:], dtype=str(values.dtype)
     )
 
 
@@ -88,8 +95,8 @@ def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: int, dim: int, dtype: str, first: int, length: int
 ) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
-    held, values = catalog(names(rows)), numbers(rows, dim, dtype)
-    write(store, held, values)
+    songs, values = catalog(names(rows)), numbers(rows, dim, dtype)
+    write(store, songs, values)
     opened = Representations(store, store.read_catalog("few"), NAME)
     np.testing.assert_array_equal(opened.read(), values)
     np.testing.assert_array_equal(opened.read(first, first + length), values[first : first + length])
@@ -202,24 +209,24 @@ def test_a_catalog_survives_its_file(
     store = Store(tmp_path_factory.mktemp("store"))
     labels = [data.draw(st.lists(st.sampled_from(["a", "b", "ü"]), max_size=3)) for _ in ids]
     artists = [data.draw(st.none() | st.text(max_size=5)) for _ in ids]
-    held = catalog(ids, labels=labels, artist_id=artists, targets=[[("bpm", 1.5)]] * len(ids))
-    store.write_catalog(held)
+    songs = catalog(ids, labels=labels, artist_id=artists, targets=[[("bpm", 1.5)]] * len(ids))
+    store.write_catalog(songs)
     read = store.read_catalog("few")
-    assert read.table.equals(held.table)
-    assert read.info == held.info
+    assert read.table.equals(songs.table)
+    assert read.info == songs.info
 
 
 def test_catalog_rows_are_sorted_by_artist_with_the_unknown_last() -> None:
-    held = catalog(["c", "b", "a", "d"], artist_id=["y", None, "y", "x"])
-    assert held.strings("artist_id") == ["x", "y", "y", None]
-    assert held.strings("clip_id") == ["d", "a", "c", "b"]
+    songs = catalog(["c", "b", "a", "d"], artist_id=["y", None, "y", "x"])
+    assert songs.strings("artist_id") == ["x", "y", "y", None]
+    assert songs.strings("clip_id") == ["d", "a", "c", "b"]
 
 
 def test_numbers_are_read_to_where_copying_is_fast(tmp_path: Path) -> None:
     """numpy's own large arrays begin 16 bytes into a page."""
-    store, held, values = Store(tmp_path), catalog(names(3000)), numbers(3000, 128)
-    write(store, held, values)
-    read = Representations(store, held, NAME).read()
+    store, songs, values = Store(tmp_path), catalog(names(3000)), numbers(3000, 128)
+    write(store, songs, values)
+    read = Representations(store, songs, NAME).read()
     np.testing.assert_array_equal(read, values)
     assert read.ctypes.data % 64 == 0
     assert read.flags.c_contiguous
@@ -243,8 +250,8 @@ def test_a_catalog_refuses_what_breaks_its_rules() -> None:
 
 def test_a_store_behind_a_url() -> None:
     store = Store("memory://encore-test/stores")
-    held, values = catalog(names(3000)), numbers(3000)
-    write(store, held, values, {17: "torn"})
+    songs, values = catalog(names(3000)), numbers(3000)
+    write(store, songs, values, {17: "torn"})
     opened = Representations(Store("memory://encore-test/stores"), store.read_catalog("few"), NAME)
     np.testing.assert_array_equal(opened.read(), values)
     assert opened.verify() == []
@@ -256,9 +263,9 @@ def test_a_store_behind_a_url() -> None:
 
 def test_failures_are_recorded_and_marked(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    held = catalog(names(10))
-    write(store, held, numbers(10), {3: "torn", 7: "gone"})
-    opened = Representations(store, held, NAME)
+    songs = catalog(names(10))
+    write(store, songs, numbers(10), {3: "torn", 7: "gone"})
+    opened = Representations(store, songs, NAME)
     assert np.flatnonzero(~opened.encoded()).tolist() == [3, 7]
     rows = opened.failures().to_pylist()
     assert [(row["row"], row["clip_id"], row["reason"]) for row in rows] == [
@@ -330,21 +337,21 @@ def test_a_file_that_went_is_retired_and_not_appended() -> None:
 )
 def test_rows_never_move(states: list[dict[str, str]]) -> None:
     """Whatever comes, goes, changes: a row keeps its clip and content, and the live rows are the last state."""
-    held: Catalog | None = None
+    current: Catalog | None = None
     for state in states:
         ids = sorted(state)
-        before = held
+        before = current
         now = catalog(ids, source=[state[name] for name in ids])
-        held, _ = merge(before, now)
-        held.check()
-        same, growth = merge(held, now)
-        assert same.table.equals(held.table)
+        current, _ = merge(before, now)
+        current.check()
+        same, growth = merge(current, now)
+        assert same.table.equals(current.table)
         assert (growth.added, growth.retired, growth.corrected) == (0, 0, 0)
-        content = list(zip(held.strings("clip_id"), held.strings("source"), strict=True))
+        content = list(zip(current.strings("clip_id"), current.strings("source"), strict=True))
         if before is not None:
             old = list(zip(before.strings("clip_id"), before.strings("source"), strict=True))
             assert content[: len(old)] == old
-        live = {c for c, retired in zip(content, held.column("retired").to_pylist(), strict=True) if not retired}
+        live = {c for c, retired in zip(content, current.column("retired").to_pylist(), strict=True) if not retired}
         assert live == set(state.items())
 
 
@@ -352,13 +359,13 @@ def test_rows_never_move(states: list[dict[str, str]]) -> None:
 def test_a_shard_without_its_record_is_done_again(tmp_path: Path, dtype: str) -> None:
     store = Store(tmp_path)
     step = shard_rows((7,), dtype)
-    held, values = catalog(names(3 * step)), numbers(3 * step, dtype=dtype)
-    store.write_catalog(held)
-    writer = open_writer(store, held, values)
+    songs, values = catalog(names(3 * step)), numbers(3 * step, dtype=dtype)
+    store.write_catalog(songs)
+    writer = open_writer(store, songs, values)
     writer.commit(writer.pending[0], values[:step])
     with pytest.raises(RequestError, match="not complete"):
-        Representations(store, held, NAME)
-    again = open_writer(store, held, values)
+        Representations(store, songs, NAME)
+    again = open_writer(store, songs, values)
     assert [shard.index for shard in again.pending] == [1, 2]
     assert again.finish() is None
     # A record whose numbers were torn (power went before they reached the disk) is not believed.
@@ -366,20 +373,20 @@ def test_a_shard_without_its_record_is_done_again(tmp_path: Path, dtype: str) ->
     torn = bytearray(chunk.read_bytes())
     torn[100] ^= 1
     chunk.write_bytes(torn)
-    assert [shard.index for shard in open_writer(store, held, values).pending] == [0, 1, 2]
+    assert [shard.index for shard in open_writer(store, songs, values).pending] == [0, 1, 2]
 
 
 def test_parts_by_several_writers_make_one_representation(tmp_path: Path) -> None:
     store = Store(tmp_path)
     step = shard_rows((7,), "float32")
-    held, values = catalog(names(3 * step + 1)), numbers(3 * step + 1)
-    store.write_catalog(held)
-    writers = [open_writer(store, held, values) for _ in range(2)]
+    songs, values = catalog(names(3 * step + 1)), numbers(3 * step + 1)
+    store.write_catalog(songs)
+    writers = [open_writer(store, songs, values) for _ in range(2)]
     for part, writer in enumerate(writers):
         for shard in writer.pending[part::2]:
             writer.commit(shard, values[list(shard.rows)])
     assert writers[0].finish() is not None
-    np.testing.assert_array_equal(Representations(store, held, NAME).read(), values)
+    np.testing.assert_array_equal(Representations(store, songs, NAME).read(), values)
 
 
 def test_a_writer_reads_what_others_committed_once_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,8 +464,8 @@ writer.finish()
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = 5 * shard_rows((7,), "float32") + 3
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = Process(WORKER, whole, rows)
+    reference, broken = tmp_path / "whole", tmp_path / "broken"
+    process = Process(WORKER, reference, rows)
     process.communicate()
     assert process.returncode == 0
     with Process(WORKER, broken, rows) as process:
@@ -468,7 +475,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> No
     process = Process(WORKER, broken, rows)
     out, _ = process.communicate()
     assert out.split()[1::2] == ["1", "2", "3", "4", "5"]
-    assert tree(broken) == tree(whole)
+    assert tree(broken) == tree(reference)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -478,8 +485,8 @@ def tree(root: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("unsealed")
 def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    held = catalog(names(100))
-    write(store, held, numbers(100))
+    songs = catalog(names(100))
+    write(store, songs, numbers(100))
     manifest = tmp_path / "few" / str(NAME) / "manifest.json"
     good = manifest.read_bytes()
 
@@ -488,52 +495,52 @@ def test_the_reader_checks_what_it_opens(tmp_path: Path) -> None:
 
     change(shape=[8])
     with pytest.raises(FormatError, match=r"the manifest says 100 x \(8,\)"):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
     change(rows=99)
     with pytest.raises(FormatError, match="shards are not those of 99 rows"):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
     change(format=3)
     with pytest.raises(RequestError, match=r"manifest was written in format 3, .* format 2; update Encore"):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
     change(fingerprint="ffffffffffff")
     with pytest.raises(
         FormatError, match=r"holds the representation fcn-f{12}, so it was renamed; name the folder fcn-f{12} again"
     ):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
     manifest.write_text("{")
     with pytest.raises(FormatError, match="cannot be read"):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
     manifest.write_bytes(good)
     with pytest.raises(FormatError, match="belongs to other clips"):
         Representations(store, catalog([f"x{name}" for name in names(100)]), NAME)
     with pytest.raises(FormatError, match="100 rows and the catalog 50"):
         Representations(store, catalog(names(50)), NAME)
     chunk = tmp_path / "few" / str(NAME) / "representations.zarr" / "c" / "0" / "0"
-    whole = chunk.read_bytes()
-    chunk.write_bytes(whole[:999])
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:999])
     with pytest.raises(FormatError, match="cut short"):
-        Representations(store, held, NAME).read()
-    chunk.write_bytes(whole[:40] + b"\x00\x00\x80\x3f" + whole[44:])
-    opened = Representations(store, held, NAME)
+        Representations(store, songs, NAME).read()
+    chunk.write_bytes(content[:40] + b"\x00\x00\x80\x3f" + content[44:])
+    opened = Representations(store, songs, NAME)
     assert len(opened.verify()) == 1
     for rows in ((0, 100), (3, 5), (90, 100)):  # also where the damage lies among rows that nobody asked for
         with pytest.raises(FormatError, match="rows 0-99 do not hold the numbers that were committed"):
             opened.read(*rows)
     (tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json").write_text("nonsense")
     with pytest.raises(FormatError, match="damaged"):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
 
 
 @pytest.mark.usefixtures("unsealed")
 def test_a_catalog_of_another_format_or_damaged(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    held = catalog(names(3))
-    store.write_catalog(held)
+    songs = catalog(names(3))
+    store.write_catalog(songs)
     path = tmp_path / "few" / "catalog.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(FormatError, match=r"damaged.*; put a copy of catalog\.parquet back, or encode again"):
         store.read_catalog("few")
-    other = held.to_arrow()
+    other = songs.to_arrow()
     text = other.schema.metadata[b"encore"].replace(b'"format": 1', b'"format": 9')
     store.write_table("few/catalog.parquet", other.replace_schema_metadata({b"encore": text}))
     with pytest.raises(RequestError, match=r"catalog was written in format 9, .* format 1; update Encore"):
@@ -562,8 +569,8 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_nothing_complete_is_lost_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    held, values = catalog(names(20)), numbers(30)
-    write(store, held, values[:20])
+    songs, values = catalog(names(20)), numbers(30)
+    write(store, songs, values[:20])
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -596,9 +603,9 @@ def test_the_layout_is_asked_for_and_no_library_s_default(tmp_path: Path, dtype:
 def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     """But for what may be at work, and for nothing that is whole."""
     store = Store(tmp_path)
-    held = catalog(names(3))
-    write(store, held, numbers(3))
-    whole = tree(tmp_path)
+    songs = catalog(names(3))
+    write(store, songs, numbers(3))
+    files = tree(tmp_path)
     (tmp_path / "gone.0123abcd.removed" / "deep").mkdir(parents=True)
     (tmp_path / "few" / f"{NAME}.0123abcd.removed").mkdir()
     (tmp_path / "few" / f"{NAME}.0123abcd.removed" / "manifest.json").write_bytes(b"{}")
@@ -611,12 +618,12 @@ def test_what_was_left_half_done_is_swept(tmp_path: Path) -> None:
     for path in (old, of_zarr):
         os.utime(path, (0, 0))
     store.files.sweep("few")
-    assert tree(tmp_path) == whole | {"few/.splits.parquet.3-4.partial": b"half"}
+    assert tree(tmp_path) == files | {"few/.splits.parquet.3-4.partial": b"half"}
     assert (tmp_path / "gone.0123abcd.removed").is_dir()
     for path in (new, anew.parent):
         os.utime(path, (0, 0))
     store.files.sweep()
-    assert tree(tmp_path) == whole
+    assert tree(tmp_path) == files
     assert {path.name for path in tmp_path.iterdir()} == {"few"}
     Files("memory://nowhere").sweep()
 
@@ -656,8 +663,8 @@ def test_a_name_means_the_same_everywhere() -> None:
 
 def test_find_says_what_there_is(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    held = catalog(names(4))
-    write(store, held, numbers(4))
+    songs = catalog(names(4))
+    write(store, songs, numbers(4))
     assert store.find("few", None) == store.find("few", "fcn") == store.find("few", "fcn-0123") == NAME
     with pytest.raises(RequestError, match="no representation 'cola'; have: fcn-0123456789ab"):
         store.find("few", "cola")
@@ -731,43 +738,43 @@ def test_a_source_tag_sees_content_not_place(tmp_path: Path) -> None:
 
 
 def test_a_catalog_from_before_a_column_was_added() -> None:
-    held = catalog(["a", "b"], title=["x", None])
-    older = held.to_arrow().drop_columns(["recording_id"])
-    assert Catalog.from_arrow(older).table.equals(held.table)
-    described = json.loads(held.to_arrow().schema.metadata[b"encore"])
+    songs = catalog(["a", "b"], title=["x", None])
+    older = songs.to_arrow().drop_columns(["recording_id"])
+    assert Catalog.from_arrow(older).table.equals(songs.table)
+    described = json.loads(songs.to_arrow().schema.metadata[b"encore"])
     less = json.dumps({key: value for key, value in described.items() if key not in ("keep_copies", "first_artist")})
-    assert Catalog.from_arrow(held.table.replace_schema_metadata({b"encore": less.encode()})).info == held.info
+    assert Catalog.from_arrow(songs.table.replace_schema_metadata({b"encore": less.encode()})).info == songs.info
     with pytest.raises(FormatError, match="columns are not those"):
-        Catalog.from_arrow(held.to_arrow().drop_columns(["song_id"]))
+        Catalog.from_arrow(songs.to_arrow().drop_columns(["song_id"]))
 
 
 @pytest.mark.usefixtures("unsealed")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [((r"little", "big"), "bytes swapped"), ((r'("chunk_shape": \[\s*)', r"\g<1>1"), "tells of chunks of")],
 )
-def test_verify_sees_another_layout(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+def test_verify_sees_another_layout(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     """Encore reads its files as it wrote them; other programs go by ``zarr.json``."""
-    store, held = Store(tmp_path), catalog(names(300))
-    write(store, held, numbers(300))
+    store, songs = Store(tmp_path), catalog(names(300))
+    write(store, songs, numbers(300))
     described = tmp_path / "few" / str(NAME) / "representations.zarr" / "zarr.json"
     text = described.read_text()
     changed = re.sub(*change, text)
     assert changed != text
     described.write_text(changed)
-    (line,) = Representations(store, held, NAME).verify()
-    assert said in line
+    (line,) = Representations(store, songs, NAME).verify()
+    assert message in line
 
 
 @pytest.mark.usefixtures("unsealed")
 def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    held = catalog(names(100))
+    songs = catalog(names(100))
     values = numbers(100)
     values[7] = np.nan
-    write(store, held, values, {7: "no header"})
+    write(store, songs, values, {7: "no header"})
     folder = tmp_path / "few" / str(NAME)
-    opened = Representations(store, held, NAME)
+    opened = Representations(store, songs, NAME)
     assert opened.verify() == []
     table = store.read_table(f"few/{NAME}/failures.parquet")
     (folder / "failures.parquet").write_bytes(b"PAR1 nonsense")
@@ -785,11 +792,11 @@ def test_verify_sees_lost_failures_and_short_padding(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["manifest.json", "representations.zarr/zarr.json"])
 def test_deeply_nested_json_is_damage(tmp_path: Path, file: str) -> None:
     store = Store(tmp_path)
-    held = catalog(names(100))
-    write(store, held, numbers(100))
+    songs = catalog(names(100))
+    write(store, songs, numbers(100))
     (tmp_path / "few" / str(NAME) / file).write_text("[" * 200_000)
     with pytest.raises(FormatError):
-        Representations(store, held, NAME)
+        Representations(store, songs, NAME)
 
 
 def test_one_bit_of_a_table_is_not_another_table(tmp_path: Path) -> None:
@@ -797,10 +804,10 @@ def test_one_bit_of_a_table_is_not_another_table(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     table = pa.table({"song_id": [f"song {i}" for i in range(500)], "part": [i % 3 for i in range(500)]})
     store.write_table("t.parquet", table)
-    whole = (tmp_path / "t.parquet").read_bytes()
+    content = (tmp_path / "t.parquet").read_bytes()
     refused = 0
-    for place in range(4, len(whole) - 1000, 23):
-        damaged = bytearray(whole)
+    for place in range(4, len(content) - 1000, 23):
+        damaged = bytearray(content)
         damaged[place] ^= 1
         (tmp_path / "t.parquet").write_bytes(damaged)
         try:
@@ -870,11 +877,11 @@ def test_a_manifest_of_nested_nonsense(tmp_path: Path, nested: str) -> None:
 @pytest.mark.parametrize("field", ["name", "title", "data_root", "synthetic", "features", "notes"])
 def test_a_catalog_says_of_itself_what_its_format_says(field: str) -> None:
     table = catalog(names(3)).to_arrow()
-    held = json.loads(table.schema.metadata[b"encore"])
+    facts = json.loads(table.schema.metadata[b"encore"])
     for wrong in (7, [[1]], {"a": 1}):
-        said = json.dumps(held | {field: wrong}).encode()
+        metadata = json.dumps(facts | {field: wrong}).encode()
         with pytest.raises(FormatError, match=f"its {field} is"):
-            Catalog.from_arrow(table.replace_schema_metadata({b"encore": said}))
-    said = json.dumps({"format": 1, "name": "few"}).encode()
+            Catalog.from_arrow(table.replace_schema_metadata({b"encore": metadata}))
+    metadata = json.dumps({"format": 1, "name": "few"}).encode()
     with pytest.raises(FormatError, match="lacks something"):
-        Catalog.from_arrow(table.replace_schema_metadata({b"encore": said}))
+        Catalog.from_arrow(table.replace_schema_metadata({b"encore": metadata}))

@@ -97,8 +97,8 @@ class Conformer(Backbone):
         RequestError
             as `load_into`.
         """
-        named = {key.removeprefix(_PREFIX): value for key, value in state.items()}
-        read = {key: value for key, value in named.items() if not key.startswith(_UNREAD)}
+        tensors = {key.removeprefix(_PREFIX): value for key, value in state.items()}
+        read = {key: value for key, value in tensors.items() if not key.startswith(_UNREAD)}
         load_into(self.module, read, what, optional=("*num_batches_tracked", "*.inv_freq"))
 
     def to(self, device: torch.device) -> None:

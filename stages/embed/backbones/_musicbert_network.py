@@ -27,10 +27,10 @@ _DROPOUT = 0.1  # the authors also drop attention weights, which on a CPU costs 
 class Places:
     """The positions of the t tokens in [b, l], computed once: on a GPU, doing so waits for all queued work."""
 
-    def __init__(self, seen: Bool[Tensor, "b l"]) -> None:
-        self.seen = seen
-        self._at = seen.flatten().nonzero().squeeze(1)
-        self.all = len(self._at) == seen.numel()
+    def __init__(self, mask: Bool[Tensor, "b l"]) -> None:
+        self.mask = mask
+        self._at = mask.flatten().nonzero().squeeze(1)
+        self.all = len(self._at) == mask.numel()
 
     def gather(self, x: Tensor) -> Tensor:
         """From [b, l, ...] to [t, ...]."""
@@ -39,8 +39,8 @@ class Places:
 
     def spread(self, x: Float[Tensor, "t w"]) -> Float[Tensor, "b l w"]:
         """From [t, w] to [b, l, w], 0 in the padding."""
-        flat = x if self.all else x.new_zeros(self.seen.numel(), x.shape[1]).index_copy(0, self._at, x)
-        return flat.view(*self.seen.shape, -1)
+        flat = x if self.all else x.new_zeros(self.mask.numel(), x.shape[1]).index_copy(0, self._at, x)
+        return flat.view(*self.mask.shape, -1)
 
 
 class SelfAttention(nn.Module):
@@ -54,10 +54,10 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "t w"], places: Places) -> Float[Tensor, "t w"]:
         q, k, v = (
-            places.spread(part(x)).view(*places.seen.shape, self.heads, -1).transpose(1, 2)
+            places.spread(part(x)).view(*places.mask.shape, self.heads, -1).transpose(1, 2)
             for part in (self.q_proj, self.k_proj, self.v_proj)
         )
-        mask = None if places.all else places.seen[:, None, None, :]
+        mask = None if places.all else places.mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, mask)
         out: Tensor = self.out_proj(places.gather(mixed.transpose(1, 2).flatten(2)))
         return out
@@ -119,8 +119,8 @@ class MusicBertNetwork(nn.Module):
 
     def forward(self, windows: Int[Tensor, "b n f"]) -> Float[Tensor, "b dim"]:
         """The pooled vectors, concatenated as `MusicBert` describes."""
-        states, seen = self.states(windows)
-        notes = seen[:, 2:]  # a mask of as many columns as there are notes, which begin at token 1
+        states, mask = self.states(windows)
+        notes = mask[:, 2:]  # a mask of as many columns as there are notes, which begin at token 1
         share = (notes / notes.sum(dim=1, keepdim=True)).unsqueeze(1)
         means = [(share @ states[tap][:, 1:-1]).squeeze(1) for tap in self.taps]
         last = states[-1]
@@ -133,16 +133,16 @@ class MusicBertNetwork(nn.Module):
         ``l`` is the length of the longest window, however long the padding of the batch; vectors in the padding are 0.
         """
         words = self.words(windows)
-        seen = words[..., 0] != _PADDING
-        places = Places(seen)
-        position = places.gather(torch.arange(seen.shape[1], device=seen.device).expand(seen.shape)) + _PADDING + 1
+        mask = words[..., 0] != _PADDING
+        places = Places(mask)
+        position = places.gather(torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)) + _PADDING + 1
         x = self.downsampling(self.embed_tokens(places.gather(words)).flatten(1))
         x = self.dropout(self.emb_layer_norm(x + self.embed_positions(position)))
         states = [places.spread(x)]
         for layer in self.layers:
             x = layer(x, places)
             states.append(places.spread(x))
-        return states, seen
+        return states, mask
 
     def words(self, windows: Int[Tensor, "b n f"]) -> Int[Tensor, "b l f"]:
         """Indices into the published vocabulary, with a start before each window's notes and an end after them."""

@@ -100,15 +100,15 @@ def _statistics(weights: Path) -> Path:
 
 def _sizes(state: Mapping[str, Tensor], weights: Path) -> dict[str, Any]:
     """What decides the network, as far as the shapes of weights tell it."""
-    named = {key.removeprefix("model."): value for key, value in state.items()}
-    layers = {key.split(".")[2] for key in named if key.startswith("conformer.layers.")}
+    tensors = {key.removeprefix("model."): value for key, value in state.items()}
+    layers = {key.split(".")[2] for key in tensors if key.startswith("conformer.layers.")}
     try:
-        dim, channels = len(named["conv.linear.bias"]), len(named["conv.conv.0.conv1.bias"])
-        wide = len(named["conformer.layers.0.ffn1.intermediate_dense.bias"])
-        taps = named["conformer.layers.0.conv_module.depthwise_conv.weight"].shape[-1]
+        dim, channels = len(tensors["conv.linear.bias"]), len(tensors["conv.conv.0.conv1.bias"])
+        wide = len(tensors["conformer.layers.0.ffn1.intermediate_dense.bias"])
+        taps = tensors["conformer.layers.0.conv_module.depthwise_conv.weight"].shape[-1]
     except (KeyError, IndexError, TypeError) as error:
         raise RequestError(f"{weights}: {error} is missing; give a checkpoint of MusicFM") from error
-    frequencies = named.get("conformer.embed_positions.inv_freq")
+    frequencies = tensors.get("conformer.embed_positions.inv_freq")
     head = _HEAD if frequencies is None else 2 * len(frequencies)
     conformer = {"num_attention_heads": dim // head, "intermediate_size": wide, "conv_depthwise_kernel_size": taps}
     return {

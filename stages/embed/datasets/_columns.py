@@ -102,7 +102,7 @@ def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, list[str]
     RequestError
         where the text is not of this form, or a role is none of ``roles`` or stands twice.
     """
-    chosen: dict[str, list[str]] = {}
+    columns_of: dict[str, list[str]] = {}
     for part in _AT_COMMA.split(text or ""):
         if not part.strip():
             continue
@@ -114,11 +114,11 @@ def parse_columns(text: str | None, roles: Sequence[str]) -> dict[str, list[str]
             )
         if role not in roles:
             raise unknown("role in --columns", role, roles)
-        if role in chosen:
+        if role in columns_of:
             raise RequestError(f"--columns names {role} twice")
         parts = _AT_BAR.split(names) if role in MANY_COLUMNS else [names]
-        chosen[role] = [name for part in parts if (name := _unquoted(part))]
-    return chosen
+        columns_of[role] = [name for part in parts if (name := _unquoted(part))]
+    return columns_of
 
 
 def choose(
@@ -151,9 +151,9 @@ def choose(
                 f"{table.path}: the column {name!r} for {role} holds vectors of numbers; write texts there, or say "
                 f"that it is something else: --columns {role}="
             )
-    named = {role: names[0] for role, names in names_of.items() if names and role in roles}
+    names_by_role = {role: names[0] for role, names in names_of.items() if names and role in roles}
     free = {role: role for role in roles if role not in names_of and role in table.types}
-    absent = [role for role in (*required, *expected) if role not in named and role not in free]
+    absent = [role for role in (*required, *expected) if role not in names_by_role and role not in free]
     missing = [role for role in absent if role in required or (role not in names_of and _likely(role, table))]
     if missing:
         advice = ",".join(f"{role}={_quoted(_likely(role, table) or '...')}" for role in missing)
@@ -163,17 +163,17 @@ def choose(
             f"{table.path} has no column named {' or '.join(missing)}; it has: {listing(table)}. "
             f"Say which it is: --columns {advice}{where_none}"
         )
-    return {**free, **named}
+    return {**free, **names_by_role}
 
 
 def common_columns(
     table: Table,
-    chosen: Mapping[str, str],
+    choice: Mapping[str, str],
     targets: Sequence[str] = (),
     *,
     separator: str | None,
 ) -> dict[str, Any]:
-    """The catalog columns that every table can have, as far as ``chosen`` holds their roles.
+    """The catalog columns that every table can have, as far as ``choice`` holds their roles.
 
     Raises
     ------
@@ -182,30 +182,30 @@ def common_columns(
     """
     patterns = lists.separators(separator, LIST_ROLES)
     columns: dict[str, Any] = {}
-    if "artist" in chosen:
-        columns.update(artist_columns(table.lists(chosen["artist"], patterns.get("artist"))))
-    if "labels" in chosen:
-        columns["labels"] = table.lists(chosen["labels"], patterns.get("labels"))
+    if "artist" in choice:
+        columns.update(artist_columns(table.lists(choice["artist"], patterns.get("artist"))))
+    if "labels" in choice:
+        columns["labels"] = table.lists(choice["labels"], patterns.get("labels"))
     for role, column in (("album", "album_id"), ("recording", "recording_id")):
-        if role in chosen:
-            columns[column] = table.strings(chosen[role])
-    if "title" in chosen:  # a song may well be called None
-        columns["title"] = table.text(chosen["title"]).to_pylist()
-    if "split" in chosen:
-        words = table.strings(chosen["split"])
+        if role in choice:
+            columns[column] = table.strings(choice[role])
+    if "title" in choice:  # a song may well be called None
+        columns["title"] = table.text(choice["title"]).to_pylist()
+    if "split" in choice:
+        words = table.strings(choice["split"])
         for row, word in enumerate(words):
             if word is not None and word.lower() not in SPLIT_WORDS:
                 raise RequestError(
-                    f"{table.where(row)}: {chosen['split']} {word!r} is no split; have: {', '.join(SPLIT_WORDS)}, or "
+                    f"{table.where(row)}: {choice['split']} {word!r} is no split; have: {', '.join(SPLIT_WORDS)}, or "
                     f"leave it empty"
                 )
         columns["split_official"] = [word and SPLIT_WORDS[word.lower()] for word in words]
     if targets:
         columns["targets"] = _targets(table, targets)
-    _tell_of_missing(table, {role: column for role, column in chosen.items() if role != "title"})
+    _tell_of_missing(table, {role: column for role, column in choice.items() if role != "title"})
     for role in LIST_ROLES:
-        if role in chosen and role not in patterns:
-            _tell_of_lists(table, role, chosen[role])
+        if role in choice and role not in patterns:
+            _tell_of_lists(table, role, choice[role])
     return columns
 
 
@@ -345,18 +345,18 @@ def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]
     return [[(name, v) for name, v in zip(values, row, strict=True) if v - v == 0] for row in rows]  # finite ones
 
 
-def _tell_of_missing(table: Table, chosen: Mapping[str, str]) -> None:
+def _tell_of_missing(table: Table, choice: Mapping[str, str]) -> None:
     """Say how many cells hold no value where a word or a number that is none says so."""
     counts = []
     words: Counter[str] = Counter()
     for role in ("artist", "labels", "album", "recording", "song", "split"):
-        if role not in chosen:
+        if role not in choice:
             continue
-        here = table.words_for_missing(chosen[role])
+        here = table.words_for_missing(choice[role])
         words += here
         if here:
             each = ", ".join(f"{word} {count:,}" for word, count in here.most_common(3))
-            counts.append(f"{chosen[role]} {sum(here.values()):,} ({each})")
+            counts.append(f"{choice[role]} {sum(here.values()):,} ({each})")
     if counts:
         note(
             f"cells of {table.path.name} that say that there is no value: {'; '.join(counts)}; where that is a name: "
@@ -393,7 +393,7 @@ def _shown(value: Any) -> Any:
     return "|".join(sorted(set(value))) if isinstance(value, list) else value
 
 
-def texts(names: Iterable[str], shown: int = 20) -> str:
+def texts(names: Iterable[str], most: int = 20) -> str:
     """Names for a message, not more of them than one can read."""
     every = list(names)
-    return ", ".join(every[:shown]) + (f" and {len(every) - shown:,} more" if len(every) > shown else "")
+    return ", ".join(every[:most]) + (f" and {len(every) - most:,} more" if len(every) > most else "")

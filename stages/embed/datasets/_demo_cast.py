@@ -61,15 +61,15 @@ def cast(seed: int, songs: int) -> list[Song]:
     nobodies = round(_UNKNOWN * songs)
     left = {split: share * songs for split, share in _SHARES.items()}
     names: set[str] = set()
-    made: list[Song] = []
-    while len(made) < songs:
-        known = songs - nobodies - len(made)
+    result: list[Song] = []
+    while len(result) < songs:
+        known = songs - nobodies - len(result)
         count = min(_songs_of_an_artist(rng), known) if known > 0 else 1
         split = max(left, key=lambda name: left[name])
-        new = _songs(rng, _Artist(rng, names), known > 0, count, split, (seed, len(made)))
+        new = _songs(rng, _Artist(rng, names), known > 0, count, split, (seed, len(result)))
         left[split] -= len(new)
-        made += new
-    return made
+        result += new
+    return result
 
 
 class _Artist:
@@ -96,14 +96,14 @@ class _Artist:
 def _songs(rng: Generator, artist: _Artist, known: bool, count: int, split: str, seed: tuple[int, int]) -> list[Song]:
     """``count`` songs of one artist, spread over albums; ``seed`` is the first song's."""
     album, room, habits = 0, 0, artist.habits
-    made = []
+    result = []
     for number in range(seed[1], seed[1] + count):
         if room == 0:
             album, room = album + 1, int(rng.integers(2, 7))
             habits = _draw(rng, (artist.main, artist.second), artist.habits, _HABITS_ON_ALBUM)
         room -= 1
         labels = artist.labels(rng)
-        made.append(
+        result.append(
             Song(
                 # Other songs than those of another seed: a backbone that was trained on the one never heard the other.
                 song_id=f"song-{number:04d}" if seed[0] == 0 else f"song-{seed[0]}-{number:04d}",
@@ -117,19 +117,19 @@ def _songs(rng: Generator, artist: _Artist, known: bool, count: int, split: str,
                 seed=(seed[0], number),
             )
         )
-    return made
+    return result
 
 
 def _draw(
     rng: Generator, genres: Sequence[str], habits: Mapping[str, Choice] | None = None, from_habits: float = 0.0
 ) -> dict[str, Any]:
     """One choice for each aspect of a recipe, each on its own from the habits or from the style of one genre."""
-    drawn: dict[str, Any] = {}
+    traits: dict[str, Any] = {}
     for aspect in ASPECTS:
         options = STYLES[str(rng.choice(genres))][aspect]
         choice = options[int(rng.integers(len(options)))]
-        drawn[aspect] = habits[aspect] if habits is not None and rng.random() < from_habits else choice
-    return drawn
+        traits[aspect] = habits[aspect] if habits is not None and rng.random() < from_habits else choice
+    return traits
 
 
 def _songs_of_an_artist(rng: Generator) -> int:

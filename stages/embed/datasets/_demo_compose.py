@@ -67,7 +67,7 @@ class _Song:
 
     def parts(self) -> list[Part]:
         recipe = self.recipe
-        made = [
+        band = [
             Part("comp", recipe.comp_program, False, self.chords(COMPS[recipe.comp], "comp")),
             Part("bass", recipe.bass_program, False, self.bass()),
             Part("lead", recipe.lead_program, False, self.lead()),
@@ -77,8 +77,8 @@ class _Song:
         if pad < 0 and recipe.comp == "none":  # no bar of any song is silent
             pad = _STRINGS
         if pad >= 0:
-            made.append(Part("pad", pad, False, self.chords(COMPS["whole"], "pad")))
-        return [part for part in made if len(part.notes)]
+            band.append(Part("pad", pad, False, self.chords(COMPS["whole"], "pad")))
+        return [part for part in band if len(part.notes)]
 
     def theme(self, bar: int) -> int:
         return int(self.form[bar // _PHRASE % len(self.form)] == "B")
@@ -112,9 +112,9 @@ class _Song:
                 pitches = sorted({self.pitch(root + tone, lowest) for tone in tones})
             rising = [*pitches, pitches[0] + 12]
             for count, (step, length, symbol) in enumerate(_hits(pattern)):
-                chosen = pitches if symbol == "x" else [rising[count % len(rising)]]
+                notes_of_chord = pitches if symbol == "x" else [rising[count % len(rising)]]
                 at, velocity = self.when(bar, step), self.velocity(10 if role == "comp" else 25, step == 0)
-                notes += [(at, length / 4, pitch, velocity) for pitch in chosen]
+                notes += [(at, length / 4, pitch, velocity) for pitch in notes_of_chord]
         return _rows(notes)
 
     def bass(self) -> Array:

@@ -103,8 +103,8 @@ def numbered(table: Table, name: str) -> list[str]:
 def describe_features(features: Sequence[str]) -> str:
     """Notes on which columns are features where none were named."""
     columns = Counter(_NUMBERED.sub("", name) for name in features)
-    shown = (name if count == 1 else f"{name} ({count:,} numbers)" for name, count in columns.items())
-    return f"features: every column of numbers that is named nothing else: {texts(shown)}"
+    words = (name if count == 1 else f"{name} ({count:,} numbers)" for name, count in columns.items())
+    return f"features: every column of numbers that is named nothing else: {texts(words)}"
 
 
 def _why_no_feature(table: Table, name: str, groups: Mapping[str, NDArray[np.int64]]) -> str | None:
@@ -179,19 +179,19 @@ def onehot_columns(table: Table, patterns: str) -> dict[str, str]:
     RequestError
         where no column has such a name.
     """
-    chosen: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for pattern in filter(None, map(str.strip, patterns.split("|"))):
         before, star, after = pattern.partition("*")
         if not star:
             if pattern not in table.types:
                 raise RequestError(f"{table.path} has no column {pattern!r} for --labels-onehot")
-            chosen[pattern] = pattern
+            label_of[pattern] = pattern
             continue
         fits = [n for n in table.types if n.startswith(before) and n.endswith(after) and len(n) > len(before + after)]
         if not fits:
             raise RequestError(f"{table.path} has no column {pattern!r} for --labels-onehot")
-        chosen |= {name: name[len(before) : len(name) - len(after)].strip() for name in fits}
-    return chosen
+        label_of |= {name: name[len(before) : len(name) - len(after)].strip() for name in fits}
+    return label_of
 
 
 def onehot_labels(table: Table, columns: dict[str, str]) -> list[list[str]]:

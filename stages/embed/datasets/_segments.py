@@ -89,18 +89,18 @@ def merge_rows(columns: Mapping[str, Any], marks: Sequence[str], table: Table) -
     labels: dict[int, dict[str, None]] = {}
     for row, key in enumerate(zip(songs, marks, strict=True)):
         labels.setdefault(first.setdefault(key, row), {}).update(dict.fromkeys(columns["labels"][row]))
-    kept = list(first.values())
-    clips = {name: [values[row] for row in kept] for name, values in columns.items()}
-    clips["labels"] = [list(labels[row]) for row in kept]
+    firsts = list(first.values())
+    clips = {name: [values[row] for row in firsts] for name, values in columns.items()}
+    clips["labels"] = [list(labels[row]) for row in firsts]
     clips = complete_songs(clips)
     check_songs(clips, lambda row: table.where(clips["source_row"][row]))
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     clips["clip_id"] = []
     for song in clips["song_id"]:
-        seen[song] = seen.get(song, -1) + 1
-        clips["clip_id"].append(f"{song}#{seen[song]}" if seen[song] else song)
-    merged = len(songs) - len(kept)
-    notes = [f"{plural(len(seen), 'song')} in {plural(len(songs), 'row')}: the rows of a song are its clips"]
+        counts[song] = counts.get(song, -1) + 1
+        clips["clip_id"].append(f"{song}#{counts[song]}" if counts[song] else song)
+    merged = len(songs) - len(firsts)
+    notes = [f"{plural(len(counts), 'song')} in {plural(len(songs), 'row')}: the rows of a song are its clips"]
     if merged:
         rows = plural(merged, "row repeats", "rows repeat")
         notes.append(f"{rows} the features of another row of the same song: one clip, with the labels of both")

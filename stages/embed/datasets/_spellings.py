@@ -13,8 +13,8 @@ _ACCENTS = range(0x300, 0x370)  # of Latin, Greek and Cyrillic letters; elsewher
 def plain(name: str) -> str:
     """What all spellings of a name have in common; the name itself where it is punctuation alone (``!!!``)."""
     letters = (c for c in unicodedata.normalize("NFKD", name) if ord(c) not in _ACCENTS)
-    kept = "".join(c for c in letters if unicodedata.category(c)[0] in "LNM")
-    return unicodedata.normalize("NFC", kept.casefold()) or name
+    characters = "".join(c for c in letters if unicodedata.category(c)[0] in "LNM")
+    return unicodedata.normalize("NFC", characters.casefold()) or name
 
 
 def spellings(names: Iterable[str | None]) -> dict[str, str]:

@@ -105,11 +105,11 @@ class Fma(Dataset):
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
         broken = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
-        whole = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
-        kept = [row for row in whole if labels[row] or self.unlabelled]
-        if not any(labels[row] for row in kept):
+        usable_rows = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
+        selection = [row for row in usable_rows if labels[row] or self.unlabelled]
+        if not any(labels[row] for row in selection):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(whole) - len(kept), self.genres)
+        notes = _notes(columns["clip_id"], broken, len(usable_rows) - len(selection), self.genres)
         if len(rows) != SUBSETS[self.subset]:
             notes.append(
                 f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "
@@ -130,8 +130,8 @@ class Fma(Dataset):
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        chosen = {name: [values[row] for row in kept] for name, values in columns.items()}
-        return Catalog.build(info, self.known(chosen))
+        values_of = {name: [values[row] for row in selection] for name, values in columns.items()}
+        return Catalog.build(info, self.known(values_of))
 
     def _data(self) -> Path:
         if self.data is None:
@@ -186,12 +186,12 @@ def _read(tracks: Table, subsets: tuple[str, ...]) -> tuple[Columns, list[int]]:
     """Catalog columns of every song, and the rows of the songs in ``subsets``."""
     songs, artists, albums = (tracks.strings(name) for name in ("track_id", "artist.id", "album.id"))
     splits, subset_of = tracks.strings("set.split"), tracks.strings("set.subset")
-    seen: dict[str, int] = {}
+    row_of: dict[str, int] = {}
     for row, (song, split, subset) in enumerate(zip(songs, splits, subset_of, strict=True)):
         if song is None or not song.isascii() or not song.isdigit() or len(song) > 6:
             raise RequestError(f"{tracks.where(row)}: track_id is {song!r}, and no song of FMA has such an id")
-        if seen.setdefault(song, row) != row:
-            raise RequestError(f"{tracks.where(row)}: song {song} stands in {tracks.where(seen[song])} already")
+        if row_of.setdefault(song, row) != row:
+            raise RequestError(f"{tracks.where(row)}: song {song} stands in {tracks.where(row_of[song])} already")
         if split not in _SPLITS:
             raise RequestError(f"{tracks.where(row)}: set.split is {split!r}; FMA has {', '.join(_SPLITS)}")
         if subset not in SUBSETS:
@@ -241,8 +241,8 @@ def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
 def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[str]:
     notes = []
     if broken:
-        named = ", ".join(songs[row] for row in broken)
-        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {named}")
+        names = ", ".join(songs[row] for row in broken)
+        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {names}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
         notes.append(f"{plural(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")

@@ -136,7 +136,7 @@ class Folder(Dataset):
     def _from_table(self) -> tuple[Path, Columns]:
         """The folder, and the catalog columns of each row of the table."""
         assert self.table is not None
-        given = parse_columns(self.columns, (*_ROLES, "targets"))
+        names_of = parse_columns(self.columns, (*_ROLES, "targets"))
         path = locate(self.table, self.data, "table")
         root = root_folder(self.data if self.data is not None else path.parent)
         table = open_table(path, self.not_missing)
@@ -146,22 +146,22 @@ class Folder(Dataset):
         required = [role for role in needed if role in roles]
         expected = [role for role in LIST_ROLES if role in roles and role not in required]
         optional = [role for role in roles if role not in (*required, *expected)]
-        chosen = choose(table, given, required, expected, optional)
+        choice = choose(table, names_of, required, expected, optional)
         columns: Columns = common_columns(
             table,
-            chosen,
-            given.get("targets", ()),
+            choice,
+            names_of.get("targets", ()),
             separator=self.separator,
         )
-        if "artist" not in chosen and "artist" in roles:
+        if "artist" not in choice and "artist" in roles:
             note(f"{path.name} has no column of artists: every artist is unknown, and modes that read them have none")
         columns.setdefault("artist_id", [None] * table.rows)
-        columns["path"] = named_songs(table, chosen["file"], root, follow_links=self.follow_links)
-        own = table.strings(chosen["song"]) if "song" in chosen else [None] * table.rows
+        columns["path"] = named_songs(table, choice["file"], root, follow_links=self.follow_links)
+        own = table.strings(choice["song"]) if "song" in choice else [None] * table.rows
         columns["song_id"] = [song or stable_id(path) for song, path in zip(own, columns["path"], strict=True)]
-        columns["start_s"] = table.seconds(chosen["start_s"]) if "start_s" in chosen else [None] * table.rows
+        columns["start_s"] = table.seconds(choice["start_s"]) if "start_s" in choice else [None] * table.rows
         columns["duration_s"] = (
-            table.seconds(chosen["duration_s"], above=True) if "duration_s" in chosen else [None] * table.rows
+            table.seconds(choice["duration_s"], above=True) if "duration_s" in choice else [None] * table.rows
         )
         return root, _merge_repeats(table, columns)
 
@@ -347,11 +347,11 @@ def in_segments(
     root = Path(catalog.info.data_root or ".").resolve()
     paths = catalog.strings("path")
     clips = zip(catalog.column("start_s").to_pylist(), catalog.column("duration_s").to_pylist(), strict=True)
-    whole = dict(enumerate(clips))
+    bounds = dict(enumerate(clips))
     stretches = [
         (row, *stretch)
         for row in rows.tolist()
-        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, whole[row])
+        for stretch in stretches_along(root / (paths[row] or ""), segments_s, hop_s, bounds[row])
     ]
     owner, starts, lengths = zip(*stretches, strict=True)
     table = catalog.table.take(pa.array(owner))

@@ -162,13 +162,13 @@ class Lpd(Dataset):
 
     def _labels(self, root: Path, matches: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """MD5 -> labels."""
-        given = self.labels or next((place for place in _ID_LISTS if (root / place).is_dir()), f"{GENRE_MAP}:topmagd")
-        for place in (Path(given), root / given):
+        source = self.labels or next((place for place in _ID_LISTS if (root / place).is_dir()), f"{GENRE_MAP}:topmagd")
+        for place in (Path(source), root / source):
             if place.is_dir():
                 return by_file(matches, _read_lists(place))
             if place.is_file() and place.suffix in (".cls", ".txt"):
                 return by_file(matches, read_assignments(place))
-        return read_keyed(given, self.data, "labels").values
+        return read_keyed(source, self.data, "labels").values
 
     def _artists(
         self, root: Path, songs: list[str], paths: Mapping[str, str], tracks: list[str | None]

@@ -165,7 +165,7 @@ def _read(
     """
     tag = f"{category}---[^\\t]+"
     cells = [*_COLUMNS.values(), f"{tag}(?:\\t{tag})*"]
-    whole = re.compile("\\t".join(f"({cell})" for cell in cells))
+    pattern = re.compile("\\t".join(f"({cell})" for cell in cells))
     columns: dict[str, list[Any]] = {
         name: []
         for name in ("clip_id", "song_id", "artist_id", "album_id", "path", "length_s", "labels", "split_official")
@@ -174,7 +174,7 @@ def _read(
     for side, name in zip(SPLITS, names, strict=True):
         path = folder / name
         for line, text in _lines(path):
-            match = whole.fullmatch(text)
+            match = pattern.fullmatch(text)
             if match is None:
                 raise _malformed(path, line, text, cells)
             song, artist, album, file, length, tags = match.groups()
@@ -235,7 +235,7 @@ def _on_disk(root: Path, paths: list[str]) -> list[str]:
         if not (root / folder).is_dir():
             continue
         for suffix in (".mp3", ".low.mp3"):
-            named = [folder + path.removesuffix(".mp3") + suffix for path in paths]
-            if any(os.path.isfile(f"{root}/{path}") for path in named):
-                return named
+            files = [folder + path.removesuffix(".mp3") + suffix for path in paths]
+            if any(os.path.isfile(f"{root}/{path}") for path in files):
+                return files
     return paths

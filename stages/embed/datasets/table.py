@@ -94,34 +94,34 @@ class FeatureTable(Dataset):
         if self.table is None:
             raise RequestError("table needs a table of features: --table FILE")
         path = locate(self.table, self.data, "table").resolve()
-        given = parse_columns(self.columns, (*_EXPECTED, *_OPTIONAL, *MANY_COLUMNS))
-        table = with_arrays(open_table(path, self.not_missing), given.get("features", ()))
+        names_of = parse_columns(self.columns, (*_EXPECTED, *_OPTIONAL, *MANY_COLUMNS))
+        table = with_arrays(open_table(path, self.not_missing), names_of.get("features", ()))
         onehot = {} if self.labels_onehot is None else onehot_columns(table, self.labels_onehot)
         beside = {"artist": self.artists, "labels": self.labels or self.labels_onehot, "split": self.splits}
-        given |= {role: [] for role, file in beside.items() if file is not None}
-        chosen = choose(table, given, (), _EXPECTED, _OPTIONAL)
-        targets = given.get("targets", [])
+        names_of |= {role: [] for role, file in beside.items() if file is not None}
+        choice = choose(table, names_of, (), _EXPECTED, _OPTIONAL)
+        targets = names_of.get("targets", [])
         columns = common_columns(
             table,
-            chosen,
+            choice,
             targets,
             separator=self.separator,
         )
         if onehot:
             columns["labels"] = onehot_labels(table, onehot)
-        columns["song_id"] = song_ids(table, chosen.get("song"), segments=self.segments)
-        labels_from = self._look_up(columns) or self.labels_onehot or chosen.get("labels")
+        columns["song_id"] = song_ids(table, choice.get("song"), segments=self.segments)
+        labels_from = self._look_up(columns) or self.labels_onehot or choice.get("labels")
         _complete(columns, table)
-        others = [*chosen.values(), *targets, *onehot]
+        others = [*choice.values(), *targets, *onehot]
         every, passed = all_features(table, others, *(columns[n] for n in ("labels", "artist_id", "song_id")))
         features, notes = every, passed
-        if "features" in given:
-            features, notes = named_features(table, given["features"]), []
+        if "features" in names_of:
+            features, notes = named_features(table, names_of["features"]), []
         elif features:
             note(describe_features(every))
         if not features:
             raise RequestError(
-                f"{path} has no column of numbers besides {', '.join(chosen.values())}. {' '.join(passed)}".strip()
+                f"{path} has no column of numbers besides {', '.join(choice.values())}. {' '.join(passed)}".strip()
             )
         columns["source_row"] = list(range(table.rows))
         columns["path"] = [path.name] * table.rows
@@ -130,7 +130,7 @@ class FeatureTable(Dataset):
         clips, of_songs = merge_rows(columns, marks, table)
         notes += of_songs
         if not self.segments:
-            _tell_of_segments(table, chosen.get("song"), columns["song_id"], columns["labels"])
+            _tell_of_segments(table, choice.get("song"), columns["song_id"], columns["labels"])
         for text in notes:
             note(text)
         if labels_from is not None:
@@ -190,8 +190,8 @@ def _complete(columns: dict[str, list[object]], table: Table) -> None:
 
 def _tell_of_segments(table: Table, column: str | None, songs: Sequence[str], labels: Sequence[Sequence[str]]) -> None:
     """Say where songs, or the cells of a column that is not named as ``song``, look like pieces of songs."""
-    named = [column] if column is not None else [n for n in table.types if table.why_no_numbers(n) == "holds text"]
-    for name in named:
+    candidates = [column] if column is not None else [n for n in table.types if table.why_no_numbers(n) == "holds text"]
+    for name in candidates:
         cells = songs if name == column else table.strings(name)
         if len(set(cells)) == len(cells) and look_numbered(cells, labels):
             note(

@@ -109,15 +109,15 @@ def deformations(reader: Input, names: list[str] | None = None) -> list[Deformat
     kinds = KINDS.get(reader.KIND)
     if kinds is None:
         raise RequestError("songs are deformed, and this collection holds ready-made features")
-    chosen = []
+    result = []
     for name in names if names is not None else kinds:
         kind, sign, amount = name.partition("=")
         if kind not in kinds:
             raise unknown("deformation", kind, kinds)
         amounts = kinds[kind].amounts if not sign else (_amount(kinds[kind], name, amount),)
-        chosen += [Deformation(content=reader.KIND, kind=kind, amount=float(each)) for each in amounts]
-    audio.check_codecs({each.kind for each in chosen if each.content == "audio"})
-    return chosen
+        result += [Deformation(content=reader.KIND, kind=kind, amount=float(each)) for each in amounts]
+    audio.check_codecs({each.kind for each in result if each.content == "audio"})
+    return result
 
 
 def _amount(kind: Kind, name: str, text: str) -> float:

@@ -37,9 +37,9 @@ def tempo(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG
         score.tempos.insert(0, symusic.Tempo(time=0, qpm=120.0))
     for change in score.tempos:
         change.qpm = change.qpm * amount
-    written = _written(clip, score, file)
+    copy = _written(clip, score, file)
     start_s, duration_s = (None if value is None else value / amount for value in (clip.start_s, clip.duration_s))
-    return replace(written, start_s=start_s, duration_s=duration_s)
+    return replace(copy, start_s=start_s, duration_s=duration_s)
 
 
 def drop_tracks(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:

@@ -150,8 +150,8 @@ def open_job(job: Job) -> Work:
 
 def catalog_hash(catalog: Catalog) -> str:
     """A hash of what shards depend on: the clips of each row, whether they are retired, whether their file was seen."""
-    retired, seen = catalog.column("retired").to_pylist(), catalog.column("source").is_valid().to_pylist()
-    rows = zip(catalog.row_keys(), retired, seen, strict=True)
+    retired, presence = catalog.column("retired").to_pylist(), catalog.column("source").is_valid().to_pylist()
+    rows = zip(catalog.row_keys(), retired, presence, strict=True)
     return hash_ids(f"{key}\n{int(gone)}{int(there)}" for key, gone, there in rows)
 
 

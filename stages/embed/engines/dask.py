@@ -124,21 +124,21 @@ class Dask(Engine):
         hand_over()
         for future in running:
             try:
-                done: Done = future.result()
+                result: Done = future.result()
             except self._distributed.KilledWorker as error:
                 raise EncoreError(
                     f"workers were ended from outside, again and again, at the shard {future.key} (out of memory? a "
                     f"smaller --batch needs less); what was committed is kept"
                 ) from error
-            advance(done.clips)
-            yield done
+            advance(result.clips)
+            yield result
             hand_over()
 
 
 def _encode(job: Job, shard: Shard) -> Done:
     """Encode one shard; runs in a worker."""
-    (done,) = open_job(job).run([shard], workers=0)
-    return done
+    (result,) = open_job(job).run([shard], workers=0)
+    return result
 
 
 def _check_threads(client: Any, job: Job) -> None:

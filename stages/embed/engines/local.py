@@ -112,8 +112,8 @@ def _encode(job: Job, queue: Any, loaders: int | None, results: Any) -> None:
     try:
         work = open_job(job)
         workers = default_workers(work.device) if loaders is None else loaders
-        for done in work.run(iter(queue.get, None), workers=workers, advance=results.send):
-            results.send(done)
+        for result in work.run(iter(queue.get, None), workers=workers, advance=results.send):
+            results.send(result)
         results.send(None)
     except Exception as error:  # to be raised where a person sees it
         results.send(error if isinstance(error, EncoreError) else EncoreError(f"{type(error).__name__}: {error}"))

@@ -75,9 +75,9 @@ class Share:
 
         try:
             work = open_job(self.job)
-            done = {result.index for result in self.results}
+            indices = {result.index for result in self.results}
             waiting = []
-            for shard in (shard for shard in self.shards if shard.index not in done):
+            for shard in (shard for shard in self.shards if shard.index not in indices):
                 record = work.writer.committed(shard)
                 if record is None:
                     waiting.append(shard)
@@ -150,9 +150,9 @@ class Slurm(Engine):
                     continue
                 if isinstance(results, EncoreError):
                     raise results
-                for done in results:
-                    advance(done.clips)
-                    yield done
+                for result in results:
+                    advance(result.clips)
+                    yield result
         if lost:
             raise EncoreError(
                 f"{len(lost)} of {plural(len(jobs), 'job')} ended before all was done ({lost[0].paths.stderr} says "

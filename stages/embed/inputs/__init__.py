@@ -123,7 +123,7 @@ def draw(reader: Input, clip: Clip, count: int, rng: np.random.Generator) -> np.
     """
     anywhere = getattr(reader, "draw", None)
     if anywhere is not None:
-        drawn: np.ndarray[Any, Any] = anywhere(clip, count, rng)
-        return drawn
+        sample: np.ndarray[Any, Any] = anywhere(clip, count, rng)
+        return sample
     windows = reader.load(clip)
     return windows[rng.choice(len(windows), count, replace=len(windows) < count)]

@@ -132,9 +132,9 @@ class FfmpegRecording:
             left, rest = MAX_SAMPLES, b""
             while data := output.read(_BLOCK_BYTES):
                 data = rest + data
-                whole = len(data) - len(data) % (4 * channels)
-                rest = data[whole:]
-                samples = np.frombuffer(data[:whole], dtype="<f4").reshape(-1, channels)
+                end = len(data) - len(data) % (4 * channels)
+                rest = data[end:]
+                samples = np.frombuffer(data[:end], dtype="<f4").reshape(-1, channels)
                 left -= samples.size
                 if left < 0:
                     raise ClipError("outside", f"more than {MAX_SAMPLES:,} samples to decode; cut it into files")

@@ -38,8 +38,8 @@ def median(x: Float[Tensor, "batch bins frames"], dim: int) -> Float[Tensor, "ba
         return _padded(x, dim).unfold(dim, KERNEL, 1).median(dim=-1).values
     import bottleneck
 
-    whole = _padded(x, dim).numpy()
-    medians: np.ndarray[Any, Any] = bottleneck.move_median(whole, KERNEL, axis=dim)
+    values = _padded(x, dim).numpy()
+    medians: np.ndarray[Any, Any] = bottleneck.move_median(values, KERNEL, axis=dim)
     return torch.from_numpy(medians).narrow(dim, KERNEL - 1, x.shape[dim])
 
 

@@ -69,8 +69,8 @@ class MtfInput:
         counts = np.minimum(PATCHES, len(table) - firsts)
         firsts[-1] = max(0, len(table) - PATCHES)
         if len(firsts) > self.segments:
-            chosen = np.linspace(0, len(firsts) - 1, self.segments).round().astype(int)
-            firsts, counts = firsts[chosen], counts[chosen]
+            picks = np.linspace(0, len(firsts) - 1, self.segments).round().astype(int)
+            firsts, counts = firsts[picks], counts[picks]
         window = np.zeros((1, self.segments, PATCHES + 1, CHARACTERS), dtype=np.uint8)
         for segment, first, count in zip(window[0], firsts.tolist(), counts.tolist(), strict=False):
             part = table[first : first + PATCHES]

@@ -190,8 +190,8 @@ def _in_force(ticks: Ints, score: Score, steps: int) -> tuple[Ints, Ints]:
     """The steps below ``steps`` at which a change of tempo or time signature takes force, and which one it is."""
     at = _steps(ticks, score)
     last_at_its_step = np.append(at[1:] != at[:-1], True)[: len(at)]
-    kept = np.flatnonzero(last_at_its_step & (at < steps))
-    return at[kept], kept
+    places = np.flatnonzero(last_at_its_step & (at < steps))
+    return at[places], places
 
 
 def _bars(step: Ints, meter_at: Ints, meters: list[int], steps: int) -> tuple[Ints, Ints]:
@@ -208,8 +208,8 @@ def _bars(step: Ints, meter_at: Ints, meters: list[int], steps: int) -> tuple[In
         at, bar = at + count * length, bar + count
     run_at, run_bar, run_length = np.asarray(runs, dtype=np.int64).reshape(-1, 3).T
     run = np.searchsorted(run_at, step, side="right") - 1
-    whole, position = np.divmod(step - run_at[run], run_length[run])
-    return run_bar[run] + whole, position
+    bars, position = np.divmod(step - run_at[run], run_length[run])
+    return run_bar[run] + bars, position
 
 
 def _lay_out(bars: list[int], first: list[list[int]], last: list[list[int]]) -> tuple[Ints, Ints]:

@@ -79,9 +79,9 @@ def _notes(archive: zipfile.ZipFile) -> Columns:
         columns["end_s"].append(times_s[track["end"]])
         columns["program"].append(np.full(count, program, dtype=np.uint8))
         columns["is_drum"].append(np.full(count, bool(about["is_drum"])))
-    whole = {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in columns.items()}
-    order = np.argsort(whole["start_s"], kind="stable")
-    return {name: values[order] for name, values in whole.items()}
+    arrays = {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in columns.items()}
+    order = np.argsort(arrays["start_s"], kind="stable")
+    return {name: values[order] for name, values in arrays.items()}
 
 
 def _runs(archive: zipfile.ZipFile, number: int) -> Columns:

@@ -213,10 +213,10 @@ def _with_hidden_tracks(score: Any, data: bytes, *, every_note: bool) -> Any | N
     if not is_odd or len(data) > MAX_REWRITTEN_BYTES:
         return None
     try:
-        whole = _symusic(rewritten(data, close_all=every_note))
+        full_score = _symusic(rewritten(data, close_all=every_note))
     except ClipError:
         return None
-    return whole if whole.note_num() > score.note_num() else None
+    return full_score if full_score.note_num() > score.note_num() else None
 
 
 def _symusic(data: bytes) -> Any:

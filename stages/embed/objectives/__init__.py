@@ -67,8 +67,9 @@ class Training:
         """The learning rate of update ``step``, counted from 0, of ``total`` at most."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
-        factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        share = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
+        factors = {"constant": 1.0, "linear": 1 - share, "cosine": (1 + math.cos(math.pi * share)) / 2}
+        factor = factors[self.schedule]
         return self.learning_rate * factor
 
 

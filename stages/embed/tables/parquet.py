@@ -43,9 +43,9 @@ def open_parquet(path: Path) -> Table:
     ragged = {name: why for name, column in vectors.items() if (why := column.why_not())}
     blocks = {name: Block(column.width, column.take) for name, column in vectors.items() if name not in ragged}
     unreadable = ragged | {name: f"holds {kind}" for name, kind in types.items() if _is_nested(kind)}
-    kept = {name: kind for name, kind in types.items() if name not in blocks}
+    columns = {name: kind for name, kind in types.items() if name not in blocks}
     nameless = schema.names.count("")
-    return Table(path, file.metadata.num_rows, kept, read, blocks, unreadable, nameless)
+    return Table(path, file.metadata.num_rows, columns, read, blocks, unreadable, nameless)
 
 
 class _Vectors:

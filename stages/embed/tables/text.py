@@ -228,10 +228,10 @@ def _levels(rows: list[list[str]]) -> tuple[list[str], int] | None:
     rows = [row for row in rows[: _HEADER_LINES + 1] if len(row) == len(first)]
     for end in range(1, len(rows)):
         index = {i for i in range(len(first)) if not any(_named(row[i]) for row in rows[:end])} | {0}
-        named = {i for i, cell in enumerate(rows[end]) if cell.strip()}
-        if 0 in named and named <= index:
+        places = {i for i, cell in enumerate(rows[end]) if cell.strip()}
+        if 0 in places and places <= index:
             names = _joined(rows[:end])
-            return [rows[end][i].strip() if i in named else name for i, name in enumerate(names)], end + 1
+            return [rows[end][i].strip() if i in places else name for i, name in enumerate(names)], end + 1
     times = Counter(first)
     for end in range(2, len(rows)):
         empty = [i for i in range(len(first)) if not any(_named(row[i]) for row in rows[1:end])]

@@ -50,7 +50,7 @@ class Graph(ABC):
         return self.mean(x).__getitem__
 
     @abstractmethod
-    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+    def _to_clips(self, nodes: Int[Tensor, " batch"], picks: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
         """From the number of a neighbour (from 0, -1 for none) to its clip."""
 
     def sample(
@@ -68,14 +68,14 @@ class Graph(ABC):
         k = min(k, self.most)  # a table is no wider than any clip can fill it
         left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
         count = left.clamp(max=k)
-        chosen = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
-        drawn = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
+        picks = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
+        draws = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):
             last = degree - count + i
-            pick = (drawn[:, i] * (last + 1)).long()
-            is_repeated = (chosen[:, :i] == pick.unsqueeze(1)).any(dim=1)
-            chosen[:, i] = torch.where(i < count, torch.where(is_repeated, last, pick), -1)
-        return self._to_clips(nodes, chosen)
+            pick = (draws[:, i] * (last + 1)).long()
+            is_repeated = (picks[:, :i] == pick.unsqueeze(1)).any(dim=1)
+            picks[:, i] = torch.where(i < count, torch.where(is_repeated, last, pick), -1)
+        return self._to_clips(nodes, picks)
 
     def all_neighbours(
         self, nodes: Int[Tensor, " batch"], drop_edge: float = 0.0, streams: Int[Tensor, " batch"] | None = None
@@ -138,9 +138,9 @@ class CliqueGraph(Graph):
         """The graph in DGL: node types ``clip`` and ``artist``, edge types ``by`` and ``made``, one edge a clip."""
         dgl = _dgl.load()
         clips, artists = self.order, self.artist[self.order]
-        made = clips if self.sources is None else (self.artist >= 0).nonzero().squeeze(1)
+        sources = clips if self.sources is None else (self.artist >= 0).nonzero().squeeze(1)
         return dgl.heterograph(
-            {("clip", "by", "artist"): (clips, artists), ("artist", "made", "clip"): (self.artist[made], made)},
+            {("clip", "by", "artist"): (clips, artists), ("artist", "made", "clip"): (self.artist[sources], sources)},
             num_nodes_dict={"clip": self.clips, "artist": self.artists},
         )
 
@@ -211,8 +211,8 @@ class CliqueGraph(Graph):
         distance from it. A clip without neighbours keeps all it has.
         """
         pooled = self.pooled(y)
-        kept = (1 - alpha) / (1 + alpha / self.degree.clamp(min=1))
-        return pooled + kept.to(y.dtype).unsqueeze(1) * (y - pooled)
+        share = (1 - alpha) / (1 + alpha / self.degree.clamp(min=1))
+        return pooled + share.to(y.dtype).unsqueeze(1) * (y - pooled)
 
     def _sums_by_dgl(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "artists dim"]:
         function = _dgl.load().function
@@ -227,14 +227,14 @@ class CliqueGraph(Graph):
         """The same in torch alone; run by run, so that it comes out the same each time on a GPU too."""
         return F.embedding_bag(self.order, x, self.begin, mode="sum")
 
-    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+    def _to_clips(self, nodes: Int[Tensor, " batch"], picks: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
         """From the number of a neighbour (from 0, the node itself left out, -1 for none) to its clip."""
-        begin = self.begin[self.artist[nodes].clamp(min=0)].unsqueeze(1) if self.artists else chosen
-        place = begin + chosen
+        begin = self.begin[self.artist[nodes].clamp(min=0)].unsqueeze(1) if self.artists else picks
+        place = begin + picks
         place = place + (place >= self.place[nodes].unsqueeze(1))
         if not len(self.order):
-            return chosen
-        return torch.where(chosen >= 0, self.order[place.clamp(min=0, max=len(self.order) - 1)], -1)
+            return picks
+        return torch.where(picks >= 0, self.order[place.clamp(min=0, max=len(self.order) - 1)], -1)
 
 
 def ragged(table: Int[Tensor, "batch k"]) -> tuple[Int[Tensor, " total"], Int[Tensor, " batch"]]:

@@ -31,11 +31,11 @@ class ListedGraph(Graph):
     def mean(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips dim"]:
         return neighbour_mean(x, self.source, self.begin)
 
-    def _to_clips(self, nodes: Int[Tensor, " batch"], chosen: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
+    def _to_clips(self, nodes: Int[Tensor, " batch"], picks: Int[Tensor, "batch k"]) -> Int[Tensor, "batch k"]:
         if not len(self.source):
-            return chosen
-        place = (self.begin[nodes].unsqueeze(1) + chosen).clamp(min=0, max=len(self.source) - 1)
-        return torch.where(chosen >= 0, self.source[place], -1)
+            return picks
+        place = (self.begin[nodes].unsqueeze(1) + picks).clamp(min=0, max=len(self.source) - 1)
+        return torch.where(picks >= 0, self.source[place], -1)
 
 
 def centre(x: Float[Tensor, "clips dim"] | None, split: Split) -> Float[Tensor, " dim"]:

@@ -68,8 +68,8 @@ class Artist(CountedHead):
         top &= (songs > 0)[:, None]
         artist = self.collection.artist
         return {
-            rule: Prediction(_of_clips(share.astype(np.float32), artist), _of_clips(chosen, artist))
-            for rule, chosen in (("most frequent", top), ("at least half", half))
+            rule: Prediction(_of_clips(share.astype(np.float32), artist), _of_clips(decisions, artist))
+            for rule, decisions in (("most frequent", top), ("at least half", half))
         }
 
 

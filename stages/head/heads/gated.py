@@ -141,16 +141,16 @@ class Gated(TrainedHead):
         thinned = uniform(bits(key(draw.key, "thinned artists"), artists)) < _THINNED
         share = torch.where(thinned, uniform(bits(key(draw.key, "neighbours shown"), artists)), 1.0)
         clips = torch.arange(len(self.x), device=self.x.device)
-        shown = uniform(draw.streams(clips, "shown as a neighbour")) < share[self.graph.artist]
+        sources = uniform(draw.streams(clips, "shown as a neighbour")) < share[self.graph.artist]
         if self.graph.sources is not None:
-            shown &= self.graph.sources
-        self._shown = CliqueGraph(self.graph.artist, shown)
+            sources &= self.graph.sources
+        self._shown = CliqueGraph(self.graph.artist, sources)
         self._shown_sums = self._shown.sums(self.x), self._shown.sums(self.x, squared=True)
 
     def training_inputs(self, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
-        shown = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry
+        visible = (~self._hidden[self.graph.artist[nodes]]).float()  # an unknown artist's -1 picks the last entry
         around = self._neighbourhood(nodes, self._shown, self._shown_sums)
-        return *around, self.counts[nodes] * shown.unsqueeze(1), self.songs[nodes] * shown
+        return *around, self.counts[nodes] * visible.unsqueeze(1), self.songs[nodes] * visible
 
     def inputs(self, nodes: Tensor) -> tuple[Tensor, ...]:
         return *self._neighbourhood(nodes, self.graph, self.sums), self.counts[nodes], self.songs[nodes]

@@ -78,8 +78,8 @@ class LabelPropagation(CountedHead):
         alone = (row < 0).unsqueeze(1)
         clips = torch.cat([facts["clips"].double(), torch.ones(1, dtype=torch.float64)])[row].unsqueeze(1)
         mean = torch.where(alone, own, torch.cat([counts, counts.new_zeros(1, counts.shape[1])])[row] / clips)
-        kept = (1 - alpha) / (1 + alpha / (clips - 1).clamp(min=1))
-        spread = mean + kept * (own - mean)
+        share = (1 - alpha) / (1 + alpha / (clips - 1).clamp(min=1))
+        spread = mean + share * (own - mean)
         reached = spread[:, -1:] > 0
         score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
         return {"": self.spec.task.decide(self.spec.task.bounded(score).float().numpy())}

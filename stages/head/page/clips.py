@@ -75,14 +75,14 @@ def only(clips: NDArray[np.int64], document: Document) -> Document:
     views = []
     for view in document["views"]:
         tested = np.array(view.get("tested", []), np.int64)
-        kept = np.flatnonzero(place[tested] >= 0).tolist()
+        places = np.flatnonzero(place[tested] >= 0).tolist()
         part = view.get("part", [])
         views.append(
             {
                 **view,
                 "part": [part[clip] for clip in clips.tolist()] if part else [],
-                "tested": place[tested[kept]].tolist(),
-                "given": {mode: [sets[i] for i in kept] for mode, sets in view.get("given", {}).items()},
+                "tested": place[tested[places]].tolist(),
+                "given": {mode: [sets[i] for i in places] for mode, sets in view.get("given", {}).items()},
             }
         )
     return {

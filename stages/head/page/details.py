@@ -41,14 +41,14 @@ def of_mode(tested: Tested, mode: Mode, describe: Describe) -> Document:
 def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
     """[labels] precision, recall, F1 (None where not defined) and support of each label, from [clips, labels]."""
     hits = (truth & chosen).sum(axis=0)
-    support, given = truth.sum(axis=0), chosen.sum(axis=0)
+    support, answers = truth.sum(axis=0), chosen.sum(axis=0)
 
-    def share(part: int, whole: int) -> float | None:
-        return round(part / whole, 4) if whole else None
+    def share(part: int, total: int) -> float | None:
+        return round(part / total, 4) if total else None
 
     return [
         [share(h, g), share(h, s), share(2 * h, g + s) if s else None, s]
-        for h, s, g in zip(hits.tolist(), support.tolist(), given.tolist(), strict=True)
+        for h, s, g in zip(hits.tolist(), support.tolist(), answers.tolist(), strict=True)
     ]
 
 

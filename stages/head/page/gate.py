@@ -37,7 +37,7 @@ def by_agreement(store: Store, tested: Tested, mode: Mode) -> list[list[Any]]:
     inductive = tested.inductive and reads_neighbours(mode.name)
     folder = RunFolder(tested.data.info.name, tested.representation, mode.name, tested.regime, inductive)
     try:
-        data = load(store, folder.dataset, tested.representation, held=False)
+        data = load(store, folder.dataset, tested.representation, in_memory=False)
         if 4 * data.dim * len(data) > MOST_BYTES:
             return []
         data, part = data.held(), data.parts(tested.regime, seed)[max(fold - 1, 0)]

@@ -110,9 +110,9 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         todo += "" if request.target is None else f" --target {shlex.quote(request.target)}"
     contents = audit(catalog, store)
     scored = [{**document, "resampled": document.pop("resampled")} for document in documents if "scores" in document]
-    drawn = match(names, request.backbone) if draws else []
-    maps = _maps(store, data, drawn)
-    shown = np.unique(np.concatenate([np.empty(0, np.int64), *(np.array(of["clip"], np.int64) for of in maps)]))
+    backbones = match(names, request.backbone) if draws else []
+    maps = _maps(store, data, backbones)
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(np.array(of["clip"], np.int64) for of in maps)]))
     return Story(
         name=dataset,
         title=catalog.info.title,
@@ -122,7 +122,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         scores=tables.of_scores(scored),
         views=views,
         data=only(
-            shown,
+            rows,
             {
                 "labels": list(data.label_names),
                 "metric": data.task.main.title,
@@ -144,16 +144,16 @@ def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[st
     """
     counts = count_by_mode(store, info.name)
     names = [name for name in counts if name != "metadata" and any(counts[name].values())]
-    chosen: list[str | None] = [
+    representations: list[str | None] = [
         *sorted(match(names, request.backbone), key=lambda name: not match([name], info.backbone))
     ]
-    if request.backbone is not None and not chosen and names:
+    if request.backbone is not None and not representations and names:
         raise RequestError(f"{info.name} has no runs of {request.backbone!r}; have: {', '.join(names)}")
     unread = counts.get("metadata", {})
-    if not chosen and any(unread.values()):
-        chosen = [None]
+    if not representations and any(unread.values()):
+        representations = [None]
     pairs = []
-    for name in chosen:
+    for name in representations:
         folders = [folder for folder, count in {**unread, **counts[name or "metadata"]}.items() if count]
         regimes = {regime for folder in folders for regime in _regimes(folder, request)}
         order = sorted(regimes, key=lambda r: (_REGIMES.index(r.partition("-")[0]), r))
@@ -279,8 +279,8 @@ def _genres_per_artist(data: Collection) -> dict[str, int]:
     np.logical_or.at(carried, data.artist[known], data.labels[known])
     counts = np.bincount(carried.sum(axis=1))[1:11].tolist() if len(carried) else []
     more = len(carried) - sum(counts)
-    named = {str(genres): int(count) for genres, count in enumerate(counts, start=1)}
-    return named | ({"11+": more} if more else {})
+    entries = {str(genres): int(count) for genres, count in enumerate(counts, start=1)}
+    return entries | ({"11+": more} if more else {})
 
 
 def _on_map(tested: Tested, clips: Clips) -> Document:
@@ -291,8 +291,8 @@ def _on_map(tested: Tested, clips: Clips) -> Document:
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
     runs = tested.runs if tested.task.CHOOSES else {}
-    given = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
-    return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": given}
+    answers = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
+    return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": answers}
 
 
 def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document]:
@@ -300,7 +300,7 @@ def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document
     maps = []
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     for name in names:
-        of = map_of(store, load(store, data.info.name, name, held=False))
+        of = map_of(store, load(store, data.info.name, name, in_memory=False))
         grid = np.rint(of.place * 4095).astype(np.int64)
         known = [row in place for row in of.rows.tolist()]
         maps.append(

@@ -122,12 +122,12 @@ class Journal:
         """All runs of a folder that was filled are there: they take the place of what stood before."""
         self._check(folder)
         if self.writes and folder.unfinished:
-            whole = replace(folder, unfinished=False)
-            lost = set(self._runs(whole)) - set(self._runs(folder))
+            finished_folder = replace(folder, unfinished=False)
+            lost = set(self._runs(finished_folder)) - set(self._runs(folder))
             if lost:
                 others = ", ".join(sorted(lost))
                 note(f"{folder.mode}, {folder.regime}: this command's runs replace all earlier ones, also {others}")
-            self.store.move(folder.path, whole.path)
+            self.store.move(folder.path, finished_folder.path)
         self._leave(replace(folder, unfinished=False))
 
     def _runs(self, folder: RunFolder) -> list[str]:
@@ -142,12 +142,12 @@ class Journal:
     def end(self) -> None:
         """The command has come to its end."""
         for folder, mark in self._marks.items() if self.writes else ():
-            whole = replace(folder, unfinished=False)
-            give_back = self.store.files.take(whole.lock, 0)
+            finished_folder = replace(folder, unfinished=False)
+            give_back = self.store.files.take(finished_folder.lock, 0)
             if give_back is None:
                 continue  # another command fills it now, maybe the same one: the mark is its own to remove
-            if self._read_mark(whole) == mark:
-                self.store.files.remove(whole.mark)
+            if self._read_mark(finished_folder) == mark:
+                self.store.files.remove(finished_folder.mark)
             give_back()
 
     def _read(self, path: str) -> bytes | None:

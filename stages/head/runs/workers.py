@@ -57,10 +57,10 @@ def in_order(
         for job in jobs:
             yield work(job, advance)
         return
-    waiting, running, done = deque(enumerate(jobs)), dict[Connection, tuple[int, BaseProcess]](), dict[int, Done]()
+    waiting, running, results = deque(enumerate(jobs)), dict[Connection, tuple[int, BaseProcess]](), dict[int, Done]()
     try:
         for number in range(len(jobs)):
-            while number not in done:
+            while number not in results:
                 while waiting and len(running) < at_once:
                     following, job = waiting.popleft()
                     with interrupts.deferred():
@@ -77,10 +77,10 @@ def in_order(
                         raise value
                     else:
                         ended, process = running.pop(pipe)
-                        done[ended] = value
+                        results[ended] = value
                         process.join()
                         pipe.close()
-            yield done.pop(number)
+            yield results.pop(number)
     finally:
         for _, process in running.values():
             process.terminate()

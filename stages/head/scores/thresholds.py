@@ -53,8 +53,8 @@ def best(truth: Bools, score: Floats) -> float:
         return FIXED
     order = np.argsort(-score, kind="stable")
     ranked = np.append(score[order].astype(np.float64), 0.0)
-    chosen = np.arange(1, len(order) + 1)
-    f1 = 2 * np.cumsum(truth[order]) / (truth.sum() + chosen)
+    counts = np.arange(1, len(order) + 1)
+    f1 = 2 * np.cumsum(truth[order]) / (truth.sum() + counts)
     cut = np.flatnonzero(ranked[:-1] > ranked[1:])  # equal scores are chosen together, those of 0 never
     if not len(cut):
         return FIXED

@@ -62,5 +62,5 @@ class Adam:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, values in self.state_dict().items():
-            for mine, kept in zip(values, state[name], strict=True):
-                mine.copy_(kept)
+            for mine, value in zip(values, state[name], strict=True):
+                mine.copy_(value)

@@ -48,14 +48,14 @@ class Average:
     @torch.no_grad()
     def _swap(self) -> None:
         for weight, mean in zip(self.weights, self._mean, strict=bool(self.keep)):
-            kept = weight.detach().clone()
+            copy = weight.detach().clone()
             weight.copy_(mean)
-            mean.copy_(kept)
+            mean.copy_(copy)
 
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self._mean, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._steps = state["steps"]
-        for mean, kept in zip(self._mean, state["mean"], strict=True):
-            mean.copy_(kept)
+        for mean, value in zip(self._mean, state["mean"], strict=True):
+            mean.copy_(value)

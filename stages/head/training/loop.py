@@ -116,25 +116,25 @@ def train(
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
-    best, *others = (_trained(binder, network, kept, config, device) for kept in progress.kept)
+    best, *others = (_trained(binder, network, entry, config, device) for entry in progress.kept)
     return replace(best, history=progress.history, seconds=time.perf_counter() - loop.started, others=tuple(others))
 
 
-def _trained(binder: Binder, network: nn.Module, kept: dict[str, Any], config: Any, device: torch.device) -> Trained:
+def _trained(binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device) -> Trained:
     """The network as it was after one of its epochs, and its scores."""
-    network.load_state_dict(kept["network"])
+    network.load_state_dict(entry["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
-    remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(kept["network"])
+    remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(entry["network"])
     return Trained(
         spec=binder.spec,
-        state={name: value.cpu() for name, value in kept["network"].items()},
+        state={name: value.cpu() for name, value in entry["network"].items()},
         shift=shift.cpu(),
         scale=scale.cpu(),
         prediction=binder.spec.task.decide(binder.refined(scores).cpu().numpy()),
         history=[],
-        best_epoch=kept["epoch"],
+        best_epoch=entry["epoch"],
         seconds=0.0,
         remark="; ".join(filter(None, remarks)),
     )
@@ -191,8 +191,8 @@ class Loop:
     def _undersampled(self, train: Tensor, most: float) -> Tensor:
         """Those of the sorted training clips that are trained on, drawn by the seed and their catalog rows."""
         streams = bits(key(self.seed, "undersample"), self.rows[train])
-        kept = crowd_out(self.truth[train].squeeze(1).cpu(), streams.cpu(), most)
-        return train[kept.to(self.device)]
+        rest = crowd_out(self.truth[train].squeeze(1).cpu(), streams.cpu(), most)
+        return train[rest.to(self.device)]
 
     def run(self, on_epoch: Callable[[int], None], checkpoint: Checkpoint | None) -> Progress:
         settings, progress = self.settings, self._resumed(checkpoint)
@@ -232,14 +232,14 @@ class Loop:
 
     def _keep(self, progress: Progress, score: tuple[float, float]) -> bool:
         """Keep the weights where this epoch is one of the best so far; whether it is the best, of equals the first."""
-        kept, rank = progress.kept, self._rank(score)
+        entries, rank = progress.kept, self._rank(score)
         if math.isnan(sum(rank)):
             rank = -math.inf, -math.inf
-        place: int = sum(each["rank"] >= rank for each in kept)
+        place: int = sum(each["rank"] >= rank for each in entries)
         if place < self.settings.checkpoints:
             weights = copy.deepcopy(self.network.state_dict())
-            kept.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
-            del kept[self.settings.checkpoints :]
+            entries.insert(place, {"epoch": progress.epoch, "rank": rank, "network": weights})
+            del entries[self.settings.checkpoints :]
         return bool(place == 0)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
