@@ -285,9 +285,9 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
 def test_a_file_without_an_ending_is_read_by_its_content(
     trained: Trained, new_song: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    named, bare = new_song(50), tmp_path / "bare"
-    bare.write_bytes(named.read_bytes())
-    first, second = (trained.predict(path)["songs"][0] for path in (named, bare))
+    original, bare = new_song(50), tmp_path / "bare"
+    bare.write_bytes(original.read_bytes())
+    first, second = (trained.predict(path)["songs"][0] for path in (original, bare))
     assert first["clips"] == second["clips"] == 2
     assert first["scores"] == second["scores"]
 

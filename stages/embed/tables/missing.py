@@ -22,9 +22,9 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Missing:
-    """Which trimmed texts mean that there is no value: `WORDS` but for the spellings in ``kept``."""
+    """Which trimmed texts mean that there is no value: `WORDS` but for the spellings in ``exceptions``."""
 
-    kept: frozenset[str] = frozenset()
+    exceptions: frozenset[str] = frozenset()
 
     @classmethod
     def but(cls, names: str | None) -> Missing:
@@ -32,13 +32,13 @@ class Missing:
         return cls(frozenset(name.strip() for name in (names or "").split("|") if name.strip()))
 
     def __contains__(self, text: str) -> bool:
-        return not text or (text.lower() in WORDS and text not in self.kept)
+        return not text or (text.lower() in WORDS and text not in self.exceptions)
 
     def mask(self, text: Any) -> Any:
         """[rows] whether a trimmed text of an Arrow array stands for no value; False for null."""
         words = pc.or_(pc.equal(text, ""), pc.is_in(pc.utf8_lower(text), value_set=pa.array(WORDS)))
-        if self.kept:
-            words = pc.and_not(words, pc.is_in(text, value_set=pa.array(sorted(self.kept))))
+        if self.exceptions:
+            words = pc.and_not(words, pc.is_in(text, value_set=pa.array(sorted(self.exceptions))))
         return pc.fill_null(words, False)
 
     def nulled(self, text: Any) -> Any:
