@@ -43,9 +43,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
-export_app = typer.Typer(
-    help="Write representations and trained heads as files that other programs read.", no_args_is_help=True
-)
+export_app = typer.Typer(help="Representations and trained heads as files for other programs.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {

@@ -22,7 +22,7 @@ def compact(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Write a collection anew in artist order, without the rows of retired songs.
+    """Put a collection in artist order, without retired songs.
 
     Nothing is encoded. What was written is compared with what was there, and put in its place at one moment. Songs that
     were retired are encoded again if they come back. Trained heads are bound to rows: remove them first.

@@ -62,9 +62,9 @@ def main(arguments: Sequence[str]) -> None:
     folder, out = map(Path, arguments)
     replace = files._replace
 
-    def noted(path: Path, data: bytes) -> None:
+    def noted(path: Path, data: bytes, durable: bool) -> None:
         out.with_name(f"wrote-{os.environ['RANK']}").touch()
-        replace(path, data)
+        replace(path, data, durable)
 
     files._replace = noted
     run(tones(folder), out, SETTINGS, kind=Even)

@@ -63,7 +63,7 @@ def chunk_of(encore: Encore) -> Path:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite(encore: Encore, tmp_path: Path, number: float) -> None:
     """In a table such a song is counted as one that cannot be encoded; in a store it is damage, committed or not."""
-    table = table_of(tmp_path / "t.csv", a=lambda i: number if i == 7 else i % 5)
+    table = table_of(tmp_path / "t.csv", a=lambda i: number if i == 7 else i % 7)
     embed_table(encore, table)
     assert compare(encore).keys() == HEADS.keys()
     assert "1 clip left out: failed (why: encore store show hits)" in encore("head", "hits", *QUICK).err
