@@ -103,7 +103,7 @@ def test_what_goes_wrong_is_told(mine: Encore, browser: Chromium, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "script", ["echo no such library >&2; exit 127", "exec 3>&- 4>&-; echo no such library; sleep 60"]
+    "script", ["echo no such library >&2; exit 127", "exec 3>&- 4>&-; echo no such library; sleep 2"]
 )
 def test_a_browser_that_does_not_start_skips_its_test(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
