@@ -15,8 +15,9 @@ from store.seal import Seals
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
 
-# No test depends on the clock.
-settings.register_profile("encore", deadline=None)
+# No test depends on the clock or on chance; ``--hypothesis-profile explore`` draws other examples each time.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("encore", deadline=None, derandomize=True)
 settings.load_profile("encore")
 
 # A plug-in author's contract test says which values differ, as any other test does.
