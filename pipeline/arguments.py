@@ -15,13 +15,21 @@ _FIRST_MODES = ("song", "artist", "artist-embedding", "gnn", "dropedge", "gated"
 _PART_DIGITS = 9  # more would be more parts than any store has shards, and int() refuses thousands of them
 
 
-def open_store(place: str) -> Store:
-    """The store that ``--store`` names; nothing is created yet."""
+def open_store(place: str, *datasets: str) -> Store:
+    """The store that ``--store`` names; nothing is created yet.
+
+    Parameters
+    ----------
+    datasets : collections that must be in it, looked for before anything slow is imported.
+    """
     from store.layout import Store
 
     if not place.strip():
         raise RequestError("--store is empty; name a folder, or an fsspec URL")
-    return Store(place)
+    store = Store(place)
+    for dataset in datasets:
+        store.check_there(dataset)
+    return store
 
 
 def split_names(text: str, option: str) -> list[str]:

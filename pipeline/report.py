@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stages.head.report import Report
     from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
+    from store.layout import Store
 
 _BELOW = "<"
 _MODES_A_TABLE = 3  # where cells hold two numbers
@@ -76,11 +77,12 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
+    names = list(dict.fromkeys(datasets or ["demo"]))
+    place = open_store(store, *names)
     from pipeline import plot as picture
     from stages.head import report as work
     from stages.head.layers import named
 
-    names = list(dict.fromkeys(datasets or ["demo"]))
     heads = read_modes(modes)
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
@@ -104,19 +106,19 @@ def report(
             inductive=neighbours == "train",
             audio=audio_base,
         )
-        _tell(names, store, html, form, request)
+        _tell(names, place, html, form, request)
         return
     if claims:
         if plot is not None:
             raise RequestError("--claims draws nothing; give --plot without it")
-        _judge(names, store, named(backbone, layer), json)
+        _judge(names, place, named(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
     if plot is not None:
         picture.check(plot)
     scores = work.report(
-        open_store(store),
+        place,
         names[0],
         backbone=named(backbone, layer),
         modes=heads,
@@ -135,7 +137,7 @@ def report(
         print(describe(scores))
 
 
-def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
+def _tell(names: Sequence[str], store: Store, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
@@ -146,8 +148,7 @@ def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None,
         render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
-    place = open_store(store)
-    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
+    stories = [gather.story(store, name, request, draws=html is not None) for name in names]
     if html is not None:
         render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
@@ -155,11 +156,11 @@ def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None,
         print(formats.tables_as(form, stories))
 
 
-def _judge(names: Sequence[str], store: str, backbone: str | None, json: bool) -> None:
+def _judge(names: Sequence[str], store: Store, backbone: str | None, json: bool) -> None:
     """Print which claims hold."""
     from stages.head import claims
 
-    findings = claims.claims(open_store(store), names, backbone=backbone)
+    findings = claims.claims(store, names, backbone=backbone)
     if json:
         print_json(
             [

@@ -42,12 +42,13 @@ def search(
 ) -> None:
     """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
     check_mode(mode)
+    where = open_store(store, dataset)
     from stages.devices import find_device
     from stages.head import search as work
 
     options = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
     best = work.search(
-        open_store(store),
+        where,
         dataset,
         backbone=backbone,
         mode=mode,

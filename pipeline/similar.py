@@ -50,7 +50,7 @@ def similar(
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
     answer = find_similar(
-        open_store(store),
+        open_store(store, dataset),
         query,
         dataset,
         backbone=backbone,

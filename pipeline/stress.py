@@ -68,6 +68,7 @@ def stress(
     json: JsonOption = False,
 ) -> None:
     """Deform the test songs, encode them, ask trained heads. What was deformed once is kept in the store."""
+    where = open_store(store, dataset)
     from pipeline import plot as picture
     from stages.devices import find_device
     from stages.embed.stress import open_subject
@@ -81,21 +82,21 @@ def stress(
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if plot is not None:
         picture.check(plot)
-    place, where = open_store(store), find_device(device)
+    place = find_device(device)
     subjects = open_subjects(
-        place,
+        where,
         dataset,
         backbone=named(backbone, layer),
         modes=modes,
         regime=regime,
         target=target,
         inductive=neighbours == "train",
-        device=where,
+        device=place,
     )
-    songs = open_subject(place, dataset, place.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
+    songs = open_subject(where, dataset, where.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
     kinds = songs.deformations(None if deform == "all" else split_names(deform, "--deform"))
     progress.note(f"{plural(len(subjects.rows), 'test clip')} in {plural(len(kinds), 'deformation')}")
-    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, where, workers))) for each in kinds]
+    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, place, workers))) for each in kinds]
     stressed = Stressed(subjects, scores)
     if plot is not None:
         picture.save(lambda: figure(stressed), plot)

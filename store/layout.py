@@ -146,10 +146,14 @@ class Store:
     def has_catalog(self, dataset: str) -> bool:
         return self.exists(f"{check_name(dataset)}/catalog.parquet")
 
-    def read_catalog(self, dataset: str) -> Catalog:
-        """The catalog of a collection; RequestError where there is none."""
+    def check_there(self, dataset: str) -> None:
+        """RequestError, with the names that there are, where the store has no such collection."""
         if not self.has_catalog(dataset):
             raise self._no_data_set(dataset)
+
+    def read_catalog(self, dataset: str) -> Catalog:
+        """The catalog of a collection; RequestError where there is none."""
+        self.check_there(dataset)
         try:
             table = self.read_table(f"{dataset}/catalog.parquet")
             self.seals.check_present(dataset, table)
