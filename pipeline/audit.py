@@ -102,8 +102,8 @@ def describe(result: Audit) -> str:
 def _regime_text(result: Audit, regime: str) -> list[str]:
     """What the parts of a regime share, and the baselines there."""
     overlap, metrics = result.regimes[regime], result.task.METRICS
-    known = {"artists": result.artists, "albums": result.albums}  # where none are known, nothing is said of them
-    kinds = [kind for kind in overlap["shared"]["train-test"] if known.get(kind, 1)]
+    totals = {"artists": result.artists, "albums": result.albums}  # where none are known, nothing is said of them
+    kinds = [kind for kind in overlap["shared"]["train-test"] if totals.get(kind, 1)]
     shared = [
         [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
         for pair, counts in overlap["shared"].items()

@@ -154,13 +154,13 @@ def describe(report: EmbedReport) -> str:
         f"{report.dataset}{kind}: {plural(report.clips, 'clip')}, {plural(report.songs, 'song')}, "
         f"{plural(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
-    encoded = f"{plural(report.encoded, 'clip')} encoded"
+    clips = f"{plural(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
-        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
+        lines.append(f"{report.representation}: {clips}; other parts are still missing")
     else:
-        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
+        lines.append(f"{report.representation}: {clips} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
         failed = plural(sum(report.failed.values()), "clip")

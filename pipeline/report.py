@@ -221,7 +221,7 @@ def _head(report: Report, base: Mode | None) -> list[str]:
 
 
 def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
-    tested = [] if base is None else [f"to {base}", "p"]
+    columns = [] if base is None else [f"to {base}", "p"]
     rows = []
     for mode, entry in report.modes.items():
         score = entry.others.get(metric.name, entry.overall)
@@ -229,9 +229,9 @@ def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
         if score.against is not None:
             p = score.against.p
             row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
-        rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
+        rows.append([*row, *["-"] * (3 + len(columns) - len(row))])
     best = {(place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best}
-    return table(["mode", metric.title, "interval", *tested], rows, best)
+    return table(["mode", metric.title, "interval", *columns], rows, best)
 
 
 def _interval(metric: Metric, score: Score) -> str:

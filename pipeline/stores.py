@@ -114,7 +114,7 @@ def list_text(collections: list[dict[str, Any]]) -> str:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
         name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
-        trained = {
+        runs = {
             run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])]
             for run in entry["runs"]
         }
@@ -122,11 +122,11 @@ def list_text(collections: list[dict[str, Any]]) -> str:
             [
                 f"{r['name']}{'' if r['complete'] else ' (not complete)'}",
                 mib(r["bytes"]),
-                *trained.pop(r["name"], ["-", "-"]),
+                *runs.pop(r["name"], ["-", "-"]),
             ]
             for r in entry["representations"]
         ] or [["no representation", "-", "-", "-"]]
-        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in trained.items()]
+        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in runs.items()]
         for i, part in enumerate(parts):
             rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", *part])
     return table(["data set", "clips", "representation", "MiB", "runs", "MiB"], rows)

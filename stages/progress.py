@@ -60,7 +60,7 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
     count = 0
-    started = last = time.monotonic()
+    start_s = last = time.monotonic()
 
     def advance(n: int) -> None:
         nonlocal count, last
@@ -69,9 +69,9 @@ def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
         if now - last < _LOG_EVERY_S:
             return
         last = now
-        rate = count / (now - started)
+        rate = count / (now - start_s)
         of = f"{count:,}/{total:,}" if total is not None else f"{count:,}"
-        left = f", {(total - count) / rate:,.0f} s left" if total is not None and rate > 0 else ""
-        print(f"{label}: {of} {unit} ({rate:,.1f}/s{left})".replace("  ", " "), file=sys.stderr, flush=True)
+        remaining = f", {(total - count) / rate:,.0f} s left" if total is not None and rate > 0 else ""
+        print(f"{label}: {of} {unit} ({rate:,.1f}/s{remaining})".replace("  ", " "), file=sys.stderr, flush=True)
 
     return advance

@@ -42,9 +42,9 @@ def appearances(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]
         return None
     ids = pa.concat_arrays([catalog.column("artist_id").combine_chunks(), names])
     rows = np.concatenate([np.arange(len(catalog)), pc.list_parent_indices(others).to_numpy()])
-    known = ids.is_valid().to_numpy(zero_copy_only=False)
+    has_id = ids.is_valid().to_numpy(zero_copy_only=False)
     number = pc.index_in(ids, value_set=pc.unique(ids).drop_null().sort()).drop_null().to_numpy()
-    return rows[known], number.astype(np.int64)
+    return rows[has_id], number.astype(np.int64)
 
 
 def labels(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:

@@ -127,14 +127,14 @@ class Store:
             )
         if not complete:
             partial = [str(name) for name in self.representations(dataset)]
-            begun = f" ({', '.join(partial)} is not complete)" if partial else ""
+            remark = f" ({', '.join(partial)} is not complete)" if partial else ""
             strange = [name for name in self.files.folders(dataset) if not _REPRESENTATION.fullmatch(name)]
             for folder in (f"{dataset}/{name}" for name in strange):
                 if self.files.exists(f"{folder}/manifest.json"):
                     manifest = Manifest.from_json(self.files.read(f"{folder}/manifest.json"))
                     true_name = f"{manifest.backbone}-{manifest.fingerprint}"
                     raise self._renamed(folder, f"the representation {true_name}", true_name)
-            raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
+            raise RequestError(f"{dataset} has no representations yet{remark}; make them: encore embed {dataset}")
         near = nearest(text or "", {name.backbone for name in complete.values()})
         make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {text}"
         raise RequestError(f"{dataset} has no representation {text!r}; have: {', '.join(complete)}.{make}")

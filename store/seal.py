@@ -96,10 +96,10 @@ class Seals:
         mark = self.files.mark(name)
         if mark is None:
             return None
-        known = self._read.get(dataset)
-        if known is None or known[0] != mark:
-            known = self._read[dataset] = mark, self._parse(dataset, self.files.read(name))
-        return known[1]
+        entry = self._read.get(dataset)
+        if entry is None or entry[0] != mark:
+            entry = self._read[dataset] = mark, self._parse(dataset, self.files.read(name))
+        return entry[1]
 
     def _parse(self, dataset: str, data: bytes) -> dict[str, Accepted]:
         where = self.files.show(f"{dataset}/{SEAL}")

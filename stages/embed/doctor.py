@@ -89,7 +89,7 @@ def diagnose(name: str, weights: str | None, settings: Mapping[str, str]) -> Dia
         raise RequestError(f"{name} has no weights; leave out --weights")
     if weights is not None and model:
         raise RequestError(f"{name}:{model} names its weights; leave out --weights")
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "backbone": name,
         "title": kind.TITLE,
         "licence": kind.LICENSE,
@@ -98,9 +98,9 @@ def diagnose(name: str, weights: str | None, settings: Mapping[str, str]) -> Dia
         "wants": kind.FILES or (() if kind.WEIGHTS is None else ("a checkpoint",)),
     }
     if weights is None and not model:
-        return Diagnosis(**known)
+        return Diagnosis(**facts)
     path = kind.fetch(model) if model else Path(weights or "").expanduser()
-    return Diagnosis(**known, files=tuple(_files(kind, path)), **_examined(kind, path, settings))
+    return Diagnosis(**facts, files=tuple(_files(kind, path)), **_examined(kind, path, settings))
 
 
 def _files(kind: type[Backbone], path: Path) -> list[FileState]:

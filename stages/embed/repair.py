@@ -55,21 +55,19 @@ def repair(
         store.find(dataset, backbone_name)  # raises with the list of what there is
     repairs = []
     for name in names:
-        stored = Representations(store, catalog, complete[name])
-        damaged = stored.damaged()
-        encoded = 0
+        representations = Representations(store, catalog, complete[name])
+        damaged = representations.damaged()
+        clips = 0
         if damaged:
-            rows = [stored.manifest.shards[index].rows for index in damaged]
+            rows = [representations.manifest.shards[index].rows for index in damaged]
             _check_files(catalog, rows)
             choice = find_backbone(complete[name].backbone, weights, precision)
             backbone, mark = make_backbone(choice, settings, catalog.info)
             _check_name(representation_name(backbone, mark), complete[name], dataset)
             writer = open_writer(store, catalog, backbone, mark, damaged)
             device = find_device(device_name)
-            encoded = encode(
-                writer, catalog, backbone, device=device, batch=batch, workers=default_workers(device)
-            ).clips
-        repairs.append(Repair(representation=name, damaged=len(damaged), encoded=encoded))
+            clips = encode(writer, catalog, backbone, device=device, batch=batch, workers=default_workers(device)).clips
+        repairs.append(Repair(representation=name, damaged=len(damaged), encoded=clips))
     return repairs
 
 

@@ -319,8 +319,8 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         rows = list(range(first, min(first + _BATCH, len(windows))))
         counts = [len(windows[row]) for row in rows]
         batch = LoadedBatch(rows, counts, torch.from_numpy(np.concatenate([windows[row] for row in rows])), [])
-        encoded, numbers, failed = encode_loaded(backbone, batch, device)
-        values[encoded] = numbers
+        places, numbers, failed = encode_loaded(backbone, batch, device)
+        values[places] = numbers
         reasons |= {row: f"{kind}: {reason}" for row, kind, reason in failed}
     answers = []
     for number, song in enumerate(songs):

@@ -160,7 +160,7 @@ class _Run:
         with task(f"training {backbone.NAME}", self.total, "updates") as advance:
             advance(state.step)
             while not self._ends(state):
-                started = time.perf_counter()
+                start_s = time.perf_counter()
                 epoch = len(state.log) + 1
                 loss = self._epoch(epoch, state, advance)
                 validation = self._validate()
@@ -176,7 +176,7 @@ class _Run:
                     state.best_epoch, state.best_loss = epoch, validation
                 if self.fabric.global_rank == 0:
                     files.save(backbone, self.objective, self.plain, state, better=better)
-                    seconds = time.perf_counter() - started
+                    seconds = time.perf_counter() - start_s
                     note(f"epoch {epoch}: loss {loss:.4f}, validation {validation:.4f} ({seconds:.1f} s)")
                 self.fabric.barrier()
         if self.fabric.global_rank == 0:

@@ -90,7 +90,7 @@ def train_backbone(
     segments_s, hop_s : train on stretches of so many seconds, one every so many seconds of each clip (one behind the
         other by default), instead of on whole clips. Stretches of a song are all in one part.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     check_segments(segments_s, hop_s)
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
@@ -143,7 +143,7 @@ def train_backbone(
         part, carried = part[owner], carried[owner]
         train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
         note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
-    trained = train(
+    training = train(
         backbone,
         objective,
         ClipTable(clips, backbone.input),
@@ -156,7 +156,7 @@ def train_backbone(
         device=device,
         workers=default_workers(device) if workers is None else workers,
     )
-    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+    return _report(backbone, catalog, about, training, part, out, time.perf_counter() - start_s)
 
 
 def _trainable(name: str) -> type[Backbone]:
@@ -213,13 +213,13 @@ def _report(
     backbone: Backbone,
     catalog: Catalog,
     about: Mapping[str, Any],
-    trained: Trained,
+    training: Trained,
     part: splits.Split,
     out: Path,
     seconds: float,
 ) -> TrainReport:
     assert backbone.module is not None
-    best = trained.log[trained.best_epoch - 1]
+    best = training.log[training.best_epoch - 1]
     return TrainReport(
         backbone=backbone.NAME,
         objective=about["objective"],
@@ -229,10 +229,10 @@ def _report(
         parameters=sum(p.numel() for p in backbone.module.parameters()),
         clips=int((part == 0).sum()),
         validation_clips=int((part == 1).sum()),
-        unread=trained.unread,
-        epochs=len(trained.log),
-        best_epoch=trained.best_epoch,
-        resumed=trained.resumed,
+        unread=training.unread,
+        epochs=len(training.log),
+        best_epoch=training.best_epoch,
+        resumed=training.resumed,
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         path=str(out),

@@ -254,14 +254,14 @@ def _slope(regime: str, findings: Sequence[Finding]) -> Finding:
 
     Collections are resampled too: what a line through a few of them says of others is as uncertain as which they are.
     """
-    known = [finding for finding in findings if finding.homophily is not None]
-    x = np.array([finding.homophily for finding in known], dtype=np.float64)
-    if len(known) < _FEWEST_COLLECTIONS or np.ptp(x) == 0:
+    points = [finding for finding in findings if finding.homophily is not None]
+    x = np.array([finding.homophily for finding in points], dtype=np.float64)
+    if len(points) < _FEWEST_COLLECTIONS or np.ptp(x) == 0:
         why = f"it takes {_FEWEST_COLLECTIONS} collections that differ in homophily"
         return _of_all(regime, None, None, why)
-    gains = np.stack([finding.resampled for finding in known if finding.resampled is not None])
-    figure = float(_slopes(x[:, None], np.array([[finding.figure] for finding in known], dtype=np.float64))[0])
-    draws = np.random.default_rng(0).integers(len(known), size=gains.shape)
+    gains = np.stack([finding.resampled for finding in points if finding.resampled is not None])
+    figure = float(_slopes(x[:, None], np.array([[finding.figure] for finding in points], dtype=np.float64))[0])
+    draws = np.random.default_rng(0).integers(len(points), size=gains.shape)
     slopes = _slopes(x[draws], np.take_along_axis(gains, draws, axis=0))
     return _of_all(regime, figure, slopes[np.isfinite(slopes)])
 

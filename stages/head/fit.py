@@ -79,7 +79,7 @@ def fit(
     checkpoint : gives the place where each of the networks, from 0, is kept while it is trained.
     fixed : settings that the user named, which are never tuned.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     networks: list[training.Trained] = []
     tuned: Mapping[str, Any] = {}
     if issubclass(head, TrainedHead):
@@ -108,7 +108,7 @@ def fit(
         predictions, spec = count(head, collection, split, config)
     for rule, prediction in predictions.items():
         _check_prediction(head, collection, rule, prediction)
-    total = sum(trained.seconds for trained in networks) if networks and not tuned else time.perf_counter() - started
+    total = sum(trained.seconds for trained in networks) if networks and not tuned else time.perf_counter() - start_s
     seconds = total / len(predictions)
     return [
         _decided(collection, split, settings, rule, spec, prediction, seconds, networks, tuned)

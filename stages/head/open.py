@@ -65,9 +65,9 @@ def _load(
     in_memory: bool,
 ) -> Collection:
     if any(head.READS_SONGS for head in heads):
-        stored = [str(name) for name in store.complete(dataset)]
+        complete = [str(name) for name in store.complete(dataset)]
         name, layer = split_layer(backbone)
-        representation = layers.named(name or default_backbone(store, dataset, stored), layer)
+        representation = layers.named(name or default_backbone(store, dataset, complete), layer)
         return load(store, dataset, representation, target=target, in_memory=in_memory)
     return from_catalog(store.read_catalog(dataset), store, target=target)
 

@@ -355,10 +355,10 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
 
     Whether runs are inductive is the user's choice, and no difference.
     """
-    trained = {mode: values for mode, values in settings.items() if values}
+    own = {mode: values for mode, values in settings.items() if values}
     others: dict[Mode, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for values in trained.values() for name in values if name != "inductive"):
-        by_mode = {mode: values[name] for mode, values in trained.items() if name in values}
+    for name in dict.fromkeys(name for values in own.values() for name in values if name != "inductive"):
+        by_mode = {mode: values[name] for mode, values in own.items() if name in values}
         texts = [repr(value) for value in by_mode.values()]
         usual = max(dict.fromkeys(texts), key=texts.count, default=None)
         for mode, value in by_mode.items():

@@ -111,14 +111,16 @@ def search(
     def validation(trial: Trial) -> float:
         changed = base.changed(_tried(_draw(trial, space, defaults)))
         try:
-            trained = training.train(head, data, part, changed.config, changed.settings, seed=SEED, device=device)
+            training_result = training.train(
+                head, data, part, changed.config, changed.settings, seed=SEED, device=device
+            )
         except RequestError:
             raise
         except EncoreError as error:  # the loss did not stay finite
             from optuna import TrialPruned
 
             raise TrialPruned from error
-        return trained.history[trained.best_epoch - 1]["validation"]
+        return training_result.history[training_result.best_epoch - 1]["validation"]
 
     _go_on(study, validation, trials, defaults, f"searching on {dataset}")
     return _found(study, data, head, regime, defaults, changes, options)

@@ -265,10 +265,10 @@ class Space:
         mask = self.usable.copy()
         for kind, value in filters.items():
             if kind == "label":
-                names, carried = columns.labels(self.catalog)
+                names, matrix = columns.labels(self.catalog)
                 if value not in names:
                     raise unknown("label", value, names)
-                mask &= carried[:, names.index(value)]
+                mask &= matrix[:, names.index(value)]
             else:
                 ids = ("artist_id", "artist_name") if kind == "artist" else ("album_id",)
                 hits = [pc.equal(self.catalog.column(name), value).fill_null(False).to_numpy() for name in ids]

@@ -98,7 +98,7 @@ def train_heads(
     if stretches is not None:
         stretches.check(*heads)
     results: list[Result] = []
-    started = time.monotonic()
+    start_s = time.monotonic()
     splits = _splits(data, regimes, seeds, folds)
     overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
     modes_of = [
@@ -139,7 +139,7 @@ def train_heads(
         add_intervals([result for result in results if result.regime == regime], artist)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
         note_silent(stretches.silent(device), data)
-    note(f"done in {time.monotonic() - started:.1f} s")
+    note(f"done in {time.monotonic() - start_s:.1f} s")
     return results
 
 
@@ -270,8 +270,8 @@ class _Command:
         record = journal.done(target, name)
         if record is not None:
             advance(self.settings.epochs * self.settings.members if record.settings else 0)
-            stored = read_run(self.store, target, name) if journal.writes else None
-            return [(record, None if stored is None else self._tally(split, stored.chosen))]
+            finished = read_run(self.store, target, name) if journal.writes else None
+            return [(record, None if finished is None else self._tally(split, finished.chosen))]
         checkpoint = partial(journal.checkpoint, target, name)
         rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
         runs: list[_Run] = [

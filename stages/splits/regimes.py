@@ -264,5 +264,5 @@ def overlap(
 
 
 def _known(ids: Ids) -> Ids:
-    known: Ids = np.unique(ids[ids >= 0])
-    return known
+    distinct: Ids = np.unique(ids[ids >= 0])
+    return distinct

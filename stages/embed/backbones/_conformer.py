@@ -98,8 +98,8 @@ class Conformer(Backbone):
             as `load_into`.
         """
         tensors = {key.removeprefix(_PREFIX): value for key, value in state.items()}
-        read = {key: value for key, value in tensors.items() if not key.startswith(_UNREAD)}
-        load_into(self.module, read, what, optional=("*num_batches_tracked", "*.inv_freq"))
+        weights = {key: value for key, value in tensors.items() if not key.startswith(_UNREAD)}
+        load_into(self.module, weights, what, optional=("*num_batches_tracked", "*.inv_freq"))
 
     def to(self, device: torch.device) -> None:
         super().to(device)

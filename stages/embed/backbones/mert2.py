@@ -86,13 +86,13 @@ class Mert2(Backbone):
         """The settings that the folder decides; RequestError where it describes another network."""
         if not weights.is_dir():
             raise RequestError(f"{weights} is no folder; mert2 takes by --weights the folder of a published model")
-        described = read_json(weights / "config.json")
-        if described.get("model_type") != "mert2":
-            raise RequestError(f"{weights}: mert2 reads mert2, not {described.get('model_type')!r}")
+        description = read_json(weights / "config.json")
+        if description.get("model_type") != "mert2":
+            raise RequestError(f"{weights}: mert2 reads mert2, not {description.get('model_type')!r}")
         for name, value in _FRONT_END.items():
-            if described.get(name, value) != value:
-                raise RequestError(f"{weights}: mert2 reads {name} {value}, and this model's is {described[name]}")
-        decides = {name: described.get(name, value) for name, value in _PUBLISHED.items()}
+            if description.get(name, value) != value:
+                raise RequestError(f"{weights}: mert2 reads {name} {value}, and this model's is {description[name]}")
+        decides = {name: description.get(name, value) for name, value in _PUBLISHED.items()}
         return {"architecture": json.dumps(decides, sort_keys=True)}
 
     def __init__(self, config: Mert2Config) -> None:

@@ -159,11 +159,11 @@ def _agreement(values: NDArray[np.floating[Any]], group: NDArray[np.int64]) -> t
     values : [rows, width].
     group : [rows], -1 for none.
     """
-    known = np.isfinite(values).all(axis=1) & (group >= 0)
-    if not known.any():
+    complete = np.isfinite(values).all(axis=1) & (group >= 0)
+    if not complete.any():
         return 0, 0.0
-    _, value, count = np.unique(values[known], axis=0, return_inverse=True, return_counts=True)
-    _, first, place = np.unique(group[known], return_index=True, return_inverse=True)
+    _, value, count = np.unique(values[complete], axis=0, return_inverse=True, return_counts=True)
+    _, first, place = np.unique(group[complete], return_index=True, return_inverse=True)
     value = value.ravel()  # some versions of numpy keep the axes
     if len(count) == 1 or (value != value[first][place]).any():
         return 0, 0.0

@@ -173,8 +173,8 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
 def song_columns(summary: Path, tracks: Sequence[str | None]) -> dict[str, list[str | None]]:
     """Artist, album and title of each song by its track, as catalog columns; nulls where the summary is not there."""
     names = {track for track in tracks if track}
-    known = read_summary(summary, names) if names and summary.is_file() else {}
-    songs = [known.get(track) if track else None for track in tracks]
+    details = read_summary(summary, names) if names and summary.is_file() else {}
+    songs = [details.get(track) if track else None for track in tracks]
     return {
         name: [getattr(song, name) if song else None for song in songs]
         for name in ("artist_id", "artist_name", "album_id", "title")

@@ -122,8 +122,8 @@ class Gtzan(Dataset):
             text = f"no artist is known: put {INDEX} into {self.data}, or give --artists FILE"
             return [None] * len(songs), [None] * len(songs), [text]
         index = _read_index(self.data / INDEX)
-        known = [index.get(song, ("", "")) for song in songs]
-        return [artist or None for artist, _ in known], [title or None for _, title in known], []
+        entries = [index.get(song, ("", "")) for song in songs]
+        return [artist or None for artist, _ in entries], [title or None for _, title in entries], []
 
 
 def _songs(data: Path, folder: str) -> dict[str, str]:

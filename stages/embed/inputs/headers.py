@@ -117,11 +117,11 @@ def layout(path: Path) -> Layout:
             return _flac(path, file, begin, size)
         if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
             return _wav(path, file, begin, size)
-        claimed = _claimed_bytes(file, begin, magic, size)
+        stated = _claimed_bytes(file, begin, magic, size)
         if begin and magic[:4] in (b"FORM", b"caff"):
-            return Layout((View(path, b"", begin, size),), header_share=max(1.0, claimed / (size - begin)))
-        if begin + claimed > size:
-            return Layout(header_share=claimed / (size - begin))
+            return Layout((View(path, b"", begin, size),), header_share=max(1.0, stated / (size - begin)))
+        if begin + stated > size:
+            return Layout(header_share=stated / (size - begin))
         is_mpeg = not begin and _is_mpeg(magic)
         if magic[:4] == b"OggS":
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -206,11 +206,11 @@ def _wav(path: Path, file: Any, begin: int, size: int) -> Layout:
     parts: list[tuple[bytes, int, int]] = []
     share, at = 1.0, begin
     while at < size and len(parts) <= MAX_LINKS:
-        part, end, claimed = _riff(file, at, size)
+        part, end, stated = _riff(file, at, size)
         if part is None:
             break
         parts.append(part)
-        share = max(share, claimed)
+        share = max(share, stated)
         at = end
     if not parts:
         return Layout()
@@ -273,19 +273,19 @@ def _flac(path: Path, file: Any, begin: int, size: int) -> Layout:
     if len(head) < 42 or head[4] & 0x7F != 0:
         return Layout((View(path, b"", begin, size),) if begin else ())
     packed = int.from_bytes(head[18:26], "big")
-    claimed = packed & _FLAC_SAMPLES
+    stated = packed & _FLAC_SAMPLES
     file.seek(max(begin + 42, size - _FLAC_TAIL_BYTES))
-    there = _flac_samples(file.read(_FLAC_TAIL_BYTES), int.from_bytes(head[8:10], "big"), claimed)
-    if not 0 < there < (claimed or _FLAC_SAMPLES):
+    there = _flac_samples(file.read(_FLAC_TAIL_BYTES), int.from_bytes(head[8:10], "big"), stated)
+    if not 0 < there < (stated or _FLAC_SAMPLES):
         return Layout((View(path, b"", begin, size),) if begin else ())
     prefix = head[:18] + (packed & ~_FLAC_SAMPLES | there).to_bytes(8, "big") + head[26:]
-    return Layout((View(path, prefix, begin + 42, size),), header_share=max(1.0, claimed / there))
+    return Layout((View(path, prefix, begin + 42, size),), header_share=max(1.0, stated / there))
 
 
-def _flac_samples(tail: bytes, block_samples: int, claimed: int) -> int:
+def _flac_samples(tail: bytes, block_samples: int, stated: int) -> int:
     """Samples up to the end of the last whole frame in the file's last bytes; 0 where there is none.
 
-    Behind the frame that ends with the ``claimed`` sample there may be anything.
+    Behind the frame that ends with the ``stated`` sample there may be anything.
     """
     if tail[-128:-125] == b"TAG":
         tail = tail[:-128]
@@ -298,8 +298,8 @@ def _flac_samples(tail: bytes, block_samples: int, claimed: int) -> int:
         if header is None:
             continue
         # A checksum with the two bytes that give it is 0.
-        if sum(header) == claimed and 0 in islice(_crcs(tail[at:], 0x8005, 16), 7, None):
-            return claimed
+        if sum(header) == stated and 0 in islice(_crcs(tail[at:], 0x8005, 16), 7, None):
+            return stated
         if _crc(tail[at:end], 0x8005, 16) == 0:
             return sum(header)
         end = at
@@ -414,8 +414,8 @@ def _mp3(path: Path, data: mmap.mmap) -> Layout:
         (*_with_index(data, stream, start), end)
         for stream, start, end in zip(streams, bounds, bounds[1:], strict=False)
     ]
-    claimed = sum(stream.frames if stream.indexed is None else stream.indexed for stream in streams)
-    return _joined(path, parts, max(1.0, claimed / max(sum(stream.frames for stream in streams), 1)))
+    stated = sum(stream.frames if stream.indexed is None else stream.indexed for stream in streams)
+    return _joined(path, parts, max(1.0, stated / max(sum(stream.frames for stream in streams), 1)))
 
 
 def _with_index(data: mmap.mmap, stream: _Stream, start: int) -> tuple[bytes, int]:
@@ -452,11 +452,11 @@ def _mp3_streams(data: mmap.mmap) -> list[_Stream]:
     indices = sorted(at for name in (b"Xing", b"Info") for at in _places(data, name))
     streams: list[_Stream] = []
     at, size, junk, next_index = 0, len(data), 0, 0
-    known: dict[bytes, tuple[int, int]] = {}
+    cache: dict[bytes, tuple[int, int]] = {}
     steady, kind = False, -1
     while at + 4 <= size and junk < _MAX_CHUNKS:
         header = data[at : at + 3]
-        length, this = known.get(header) or known.setdefault(header, _frame(header))
+        length, this = cache.get(header) or cache.setdefault(header, _frame(header))
         if not length or not (steady or _frame_follows(data, at + length)):
             steady = False
             at, is_junk = _behind_tag(data, at)
@@ -483,7 +483,7 @@ def _mp3_streams(data: mmap.mmap) -> list[_Stream]:
         stream.end, steady = at, True
         # Until the next index, frame after frame of one kind: nothing to look at but their headers.
         until = min(indices[next_index] if next_index < len(indices) else size, size) - _MAX_FRAME_BYTES
-        count, get = 0, known.get
+        count, get = 0, cache.get
         while at < until:
             length, this = get(data[at : at + 3], _NO_FRAME)
             if not length or this != kind:

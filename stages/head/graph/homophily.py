@@ -26,8 +26,8 @@ def homophily(
     artist : [clips], -1 where unknown.
     labels : [clips, labels].
     """
-    known = artist >= 0
-    artist, labels = artist[known], labels[known]
+    has_artist = artist >= 0
+    artist, labels = artist[has_artist], labels[has_artist]
     sizes = np.bincount(artist) if len(artist) else np.zeros(1, dtype=np.int64)
     pairs = int((sizes * (sizes - 1)).sum())
     if not pairs:

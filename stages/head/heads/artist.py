@@ -76,8 +76,8 @@ class Artist(CountedHead):
 def _of_clips(values: NDArray[Any], artist: NDArray[np.int64]) -> NDArray[Any]:
     """[clips, labels] the row of each clip's artist in ``values`` [artists, labels]; zeros for an unknown artist."""
     rows = np.zeros((len(artist), values.shape[1]), dtype=values.dtype)
-    known = artist >= 0
-    rows[known] = values[artist[known]]
+    has_artist = artist >= 0
+    rows[has_artist] = values[artist[has_artist]]
     return rows
 
 
@@ -130,8 +130,11 @@ def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
 def artist_counts(collection: Collection, facts: Facts) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """[artists, labels] and [artists], the counts of `count_songs` for the artists of a collection, maybe another."""
     place = collection.artists_among(facts["artists"])
-    known = place >= 0
+    has_place = place >= 0
     carrying = np.zeros((len(place), facts["carrying"].shape[1]))
     songs = np.zeros(len(place), dtype=np.int64)
-    carrying[known], songs[known] = facts["carrying"].numpy()[place[known]], facts["songs"].numpy()[place[known]]
+    carrying[has_place], songs[has_place] = (
+        facts["carrying"].numpy()[place[has_place]],
+        facts["songs"].numpy()[place[has_place]],
+    )
     return carrying, songs

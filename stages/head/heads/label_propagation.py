@@ -51,8 +51,8 @@ class LabelPropagation(CountedHead):
         [outputs] `Task.prior` of all training clips.
         """
         artist, truth = collection.artist, collection.truth
-        known = artist >= 0
-        train = known & (split == 0)
+        has_artist = artist >= 0
+        train = has_artist & (split == 0)
         count = len(collection.artist_ids)
         carrying = np.zeros((count, truth.shape[1]))
         np.add.at(carrying, artist[train], truth[train])
@@ -60,7 +60,7 @@ class LabelPropagation(CountedHead):
         artists = np.flatnonzero(training)
         return {
             "artists": [collection.artist_ids[number] for number in artists.tolist()],
-            "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
+            "clips": torch.from_numpy(np.bincount(artist[has_artist], minlength=count)[artists]),
             "training": torch.from_numpy(training[artists]),
             "carrying": torch.from_numpy(carrying[artists]),
             "frequency": torch.from_numpy(collection.task.prior(truth[split == 0])),

@@ -69,15 +69,15 @@ def agreement_with_artist(artist: NDArray[np.int64], labels: NDArray[np.bool_], 
     """
     trains = (part == 0) & (artist >= 0)
     artists = int(artist.max(initial=-1)) + 1
-    carried = np.zeros((artists, labels.shape[1]))
-    np.add.at(carried, artist[trains], labels[trains])
+    labels_of_artist = np.zeros((artists, labels.shape[1]))
+    np.add.at(labels_of_artist, artist[trains], labels[trains])
     clips = np.bincount(artist[trains], minlength=artists).astype(np.float64)
-    known = np.flatnonzero(artist >= 0)
-    own = trains[known].astype(np.float64)
-    beside = carried[artist[known]] - own[:, None] * labels[known]
-    count = (clips[artist[known]] - own) * labels[known].sum(axis=1)
+    has_artist = np.flatnonzero(artist >= 0)
+    own = trains[has_artist].astype(np.float64)
+    beside = labels_of_artist[artist[has_artist]] - own[:, None] * labels[has_artist]
+    count = (clips[artist[has_artist]] - own) * labels[has_artist].sum(axis=1)
     shares = np.full(len(artist), np.nan)
-    shares[known] = np.divide(
-        (beside * labels[known]).sum(axis=1), count, out=np.full(len(known), np.nan), where=count > 0
+    shares[has_artist] = np.divide(
+        (beside * labels[has_artist]).sum(axis=1), count, out=np.full(len(has_artist), np.nan), where=count > 0
     )
     return shares

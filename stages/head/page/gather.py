@@ -274,11 +274,11 @@ def _thesis(tested: Tested) -> dict[str, float]:
 
 def _genres_per_artist(data: Collection) -> dict[str, int]:
     """How many artists have songs of one label, of two, ..."""
-    known = data.artist >= 0
-    carried = np.zeros((int(data.artist.max(initial=-1)) + 1, data.labels.shape[1]), dtype=bool)
-    np.logical_or.at(carried, data.artist[known], data.labels[known])
-    counts = np.bincount(carried.sum(axis=1))[1:11].tolist() if len(carried) else []
-    more = len(carried) - sum(counts)
+    has_artist = data.artist >= 0
+    genres_of_artist = np.zeros((int(data.artist.max(initial=-1)) + 1, data.labels.shape[1]), dtype=bool)
+    np.logical_or.at(genres_of_artist, data.artist[has_artist], data.labels[has_artist])
+    counts = np.bincount(genres_of_artist.sum(axis=1))[1:11].tolist() if len(genres_of_artist) else []
+    more = len(genres_of_artist) - sum(counts)
     entries = {str(genres): int(count) for genres, count in enumerate(counts, start=1)}
     return entries | ({"11+": more} if more else {})
 
