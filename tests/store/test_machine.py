@@ -211,6 +211,19 @@ def _vectors(songs: Catalog) -> Array:
     return np.array(rows, dtype=np.float32)
 
 
+def test_a_shard_that_a_killed_run_wrote_and_did_not_record_is_no_damage() -> None:
+    for writes in range(14):
+        machine = SmallShards()
+        try:
+            machine.begin({"song-00", "song-01"})
+            machine.encode()
+            machine.add("song-09", "a")
+            machine.kill(writes)
+            machine.readers_find_what_was_encoded()
+        finally:
+            machine.teardown()
+
+
 @contextmanager
 def _dying_after(writes: int) -> Iterator[None]:
     left, write = writes, Files.write
