@@ -85,8 +85,8 @@ def embed(
 
         where = open_store(store)
         changes = read_settings(settings)
-        prepared = work.prepare(dataset, options, where, backbone, weights, changes, precision)
-        explanation = explain_request(where, prepared)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        explanation = explain_request(where, setup)
         if json:
             print_json(dataclasses.asdict(explanation))
         else:

@@ -59,13 +59,13 @@ def head(
     """Train one head on stored representations; opens no song."""
     where = open_store(store, dataset)
     from pipeline.results import results_text
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
 
     check_mode(mode)
     results = _train(
         where,
         dataset,
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
@@ -114,15 +114,15 @@ def compare(
     """Train several heads and print one table a regime. The thesis's figures stand beside ours."""
     where = open_store(store, dataset)
     from pipeline.results import layers_text, results_text
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
 
     heads = read_modes(modes)
     changes = read_settings(
         settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
     )
-    backbones = [named(backbone, layer)]
+    backbones = [with_layer(backbone, layer)]
     if layers is not None:
-        backbones, heads = _each_layer(where, dataset, named(backbone, layer), layers, heads)
+        backbones, heads = _each_layer(where, dataset, with_layer(backbone, layer), layers, heads)
     results = [
         result
         for each in backbones

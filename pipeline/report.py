@@ -81,7 +81,7 @@ def report(
     place = open_store(store, *names)
     from pipeline import plot as picture
     from stages.head import report as work
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
 
     heads = read_modes(modes)
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
@@ -111,7 +111,7 @@ def report(
     if claims:
         if plot is not None:
             raise RequestError("--claims draws nothing; give --plot without it")
-        _judge(names, place, named(backbone, layer), json)
+        _judge(names, place, with_layer(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
@@ -120,7 +120,7 @@ def report(
     scores = work.report(
         place,
         names[0],
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=heads,
         regime=regime or "random",
         target=target,

@@ -72,7 +72,7 @@ def stress(
     from pipeline import plot as picture
     from stages.devices import find_device
     from stages.embed.stress import open_subject
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
     from stages.head.stress import open_subjects
 
     modes = split_names(mode, "--mode")
@@ -86,7 +86,7 @@ def stress(
     subjects = open_subjects(
         where,
         dataset,
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=modes,
         regime=regime,
         target=target,
@@ -109,15 +109,15 @@ def stress(
 
 def as_json(stressed: Stressed) -> dict[str, Any]:
     """The scores under their stable keys."""
-    tested = stressed.subjects.tested
+    pool = stressed.subjects.pool
     return {
-        "dataset": tested.data.info.name,
-        "synthetic": tested.data.info.synthetic,
-        "representation": tested.representation,
-        "regime": tested.regime,
-        "target": tested.data.target,
-        "seeds": sorted({seed for seed, _ in tested.keys}),
-        "metric": tested.task.main.name,
+        "dataset": pool.data.info.name,
+        "synthetic": pool.data.info.synthetic,
+        "representation": pool.representation,
+        "regime": pool.regime,
+        "target": pool.data.target,
+        "seeds": sorted({seed for seed, _ in pool.keys}),
+        "metric": pool.task.main.name,
         "deformations": [
             {
                 "kind": deformation.kind,
@@ -132,14 +132,14 @@ def as_json(stressed: Stressed) -> dict[str, Any]:
 
 def describe(stressed: Stressed) -> str:
     """A table a mode, of at most 80 columns."""
-    tested = stressed.subjects.tested
-    metric = tested.task.main
-    kind = " (synthetic)" if tested.data.info.synthetic else ""
-    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in tested.keys))
+    pool = stressed.subjects.pool
+    metric = pool.task.main
+    kind = " (synthetic)" if pool.data.info.synthetic else ""
+    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in pool.keys))
     lines = [
-        f"{tested.data.info.name}{kind}, {tested.representation}, regime {tested.regime}",
+        f"{pool.data.info.name}{kind}, {pool.representation}, regime {pool.regime}",
         *wrapped(
-            f"{metric.title}{'' if tested.data.target is None else f' of {tested.data.target}'} on deformed test clips "
+            f"{metric.title}{'' if pool.data.target is None else f' of {pool.data.target}'} on deformed test clips "
             f"of seed {seeds}, and how far above the clean ones; 95 % intervals and p over resampled artists"
         ),
     ]
@@ -164,7 +164,7 @@ def figure(stressed: Stressed) -> Any:
     """A panel for each kind: every mode's score by amount, with its interval, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    metric = stressed.subjects.tested.task.main
+    metric = stressed.subjects.pool.task.main
     kinds = list(dict.fromkeys(deformation.kind for deformation, _ in stressed.scores))
     columns = min(3, len(kinds))
     rows = -(-len(kinds) // columns)

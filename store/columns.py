@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from store.schema import SPLITS, Catalog
 
 
-def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
+def ids_and_codes(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
     """The distinct ids of a column, sorted, and the number of each row's id among them, -1 for null: [rows]."""
     column = catalog.column(name).combine_chunks()
     values = pc.unique(column).drop_null().sort()
@@ -20,7 +20,7 @@ def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.in
 
 def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
     """A column of ids as numbers in the order of the sorted ids, -1 for null: [rows]."""
-    return numbered(catalog, name)[1]
+    return ids_and_codes(catalog, name)[1]
 
 
 def recordings(catalog: Catalog) -> NDArray[np.int64] | None:

@@ -276,7 +276,7 @@ def restore(
         if its files are damaged, or of another version of Encore.
     """
     from stages import registry
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
     from stages.head.restore import restore as read_head
     from stages.splits.regimes import parse
     from store.layout import split_layer
@@ -284,7 +284,7 @@ def restore(
 
     reads_songs = registry.find("head", mode).READS_SONGS
     base, layer = split_layer(backbone)
-    representation = named(str(store.find(name, base)), layer) if reads_songs else None
+    representation = with_layer(str(store.find(name, base)), layer) if reads_songs else None
     folder = RunFolder(name, representation, mode, regime, inductive, target)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)

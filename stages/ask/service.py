@@ -94,7 +94,7 @@ class Opened:
 
         from store import columns
 
-        ids, number = columns.numbered(self.catalog, "song_id")
+        ids, number = columns.ids_and_codes(self.catalog, "song_id")
         rows = np.flatnonzero(~self.catalog.retired())
         rows = rows[np.argsort(number[rows], kind="stable")]
         codes, first = np.unique(number[rows], return_index=True)

@@ -35,7 +35,7 @@ def find_similar(
     from stages.head import layers
     from stages.head.similar import Space
 
-    space = Space(store, dataset, layers.named(backbone, layer))
+    space = Space(store, dataset, layers.with_layer(backbone, layer))
     subject, vectors = _subject(store, space, query, weights, device)
     return nearest_to(
         space, subject, vectors, count=count, artists=artists, not_same_artist=not_same_artist, filters=filters
@@ -69,7 +69,7 @@ def nearest_to(
         recall, ranked = nearly_nearest(space, among, vectors, count)
     if ranked is None:
         cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
-        recall, ranked = 1.0, space.ranked(cosines, among, column, count)
+        recall, ranked = 1.0, space.rank(cosines, among, column, count)
     items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
     return SimilarTo(subject.title, space.catalog.info.name, space.name, int(np.count_nonzero(among)), recall, items)
 
@@ -120,7 +120,7 @@ def _words(space: Space, query: str) -> str | None:
         or Path(query).expanduser().is_file()
     ):
         return None
-    return query.strip() if space.named(query) is None else None
+    return query.strip() if space.by_name(query) is None else None
 
 
 def _encode_words(store: Store, space: Space, words: str, weights: str | None) -> tuple[Query, NDArray[np.floating]]:

@@ -56,13 +56,13 @@ class Explanation:
     stored: list[Stored]
 
 
-def explain(store: Store, prepared: Prepared) -> Explanation:
+def explain(store: Store, setup: Prepared) -> Explanation:
     """Say what `embed` would encode, and why; nothing is written."""
-    name = prepared.files.info.name
+    name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None
-    catalog, growth = merge(before, prepared.files)
-    writer = open_writer(store, catalog, prepared.backbone, prepared.weights)
-    settings = decides(prepared.backbone, prepared.weights)
+    catalog, growth = merge(before, setup.files)
+    writer = open_writer(store, catalog, setup.backbone, setup.weights)
+    settings = decides(setup.backbone, setup.weights)
     stored = []
     for other in store.representations(name):
         manifest = store.read_manifest(name, other)

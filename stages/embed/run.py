@@ -65,9 +65,9 @@ def prepare(
     # songs are opened.
     choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
     catalog_mark = store.catalog_mark(options.get("name") or name)
-    opened = open_catalog(name, options, store)
-    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
-    files = mark_sources(opened)
+    catalog = open_catalog(name, options, store)
+    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info)
+    files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
     return Prepared(catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
@@ -134,15 +134,13 @@ def embed(
     EncoreError
         if a clip fails and ``strict`` is set, or the store cannot be written.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     here_name = device_name if engine is None else engine.encodes_here(device_name)
     device = None if here_name is None else find_device(here_name)
-    prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
-    files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
+    setup = prepare(name, options, store, backbone_name, weights, settings, precision)
+    files, backbone, mark = setup.files, setup.backbone, setup.weights
     check_writable(store)
-    catalog, growth = update(
-        store, files, prepared.catalog_mark, lambda: mark_sources(open_catalog(name, options, store))
-    )
+    catalog, growth = update(store, files, setup.catalog_mark, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -168,7 +166,7 @@ def embed(
                 store=address(store),
                 dataset=catalog.info.name,
                 settings=json.dumps(decides(backbone, mark)),
-                weights=None if prepared.file is None else str(prepared.file),
+                weights=None if setup.file is None else str(setup.file),
                 catalog=catalog_hash(catalog),
                 device=device_name,
                 batch=batch,
@@ -211,7 +209,7 @@ def embed(
         noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,
         complete=complete,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start_s,
     )
 
 

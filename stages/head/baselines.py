@@ -100,7 +100,7 @@ def baselines(
     """
     if data.x is None and data.stored is None:
         raise RequestError("baselines read representations, and none of the modes does; name another one too: song")
-    data = data.held()
+    data = data.in_memory()
     for name in CLASSIFIERS:
         for inputs in INPUTS:
             rows = [_run(data, split, seed, CLASSIFIERS[name], inputs, settings, inductive) for seed, split in splits]

@@ -132,7 +132,7 @@ def _tuned(
     tried = candidates(head, config, settings, fixed)
     if len(tried) == 1:
         return tried[0], []
-    stretches = stretches or Stretches(collection.held())
+    stretches = stretches or Stretches(collection.in_memory())
     plain = training.train(
         head,
         collection,
@@ -152,7 +152,7 @@ def count(head: type[Head], collection: Collection, split: Split, config: Any) -
     """The predictions of a head that counts by each of its rules, and what it has learnt, from part 0 alone."""
     assert issubclass(head, CountedHead)
     masked, task = collection.masked(split), collection.task
-    x = collection.held().x if head.READS_SONGS else None
+    x = collection.in_memory().x if head.READS_SONGS else None
     dim = collection.dim if head.READS_SONGS else 0
     spec = Spec(dim, task.outputs(collection.outputs), task, config, head.learn(masked, x, split, config))
     return head(masked, split, spec).score(), spec

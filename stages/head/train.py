@@ -174,8 +174,8 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int, folds: Folds) 
 def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[str, list[_Split]]:
     """The regime that is trained in, which may be a k-fold version of the one asked for, and its splits."""
     base, k = parse_regime(regime)
-    expected = round(SHARES[2] * len(np.unique(data.song)))
-    if folds is None or k is not None or base == "official" or (folds == "auto" and expected >= _FEW_SONGS):
+    test_songs = round(SHARES[2] * len(np.unique(data.song)))
+    if folds is None or k is not None or base == "official" or (folds == "auto" and test_songs >= _FEW_SONGS):
         return regime, _splits_of(data, regime, seeds)
     if folds != "auto":
         return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
@@ -185,7 +185,7 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
     except RequestError:
         return regime, _splits_of(data, regime, seeds)
     note(
-        f"regime {regime}: one test part would hold {plural(expected, 'song')}, too few to tell modes apart; "
+        f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
         f"{folded} tests every song instead (--folds off: one part)"
     )
     return folded, of_regime
@@ -365,7 +365,7 @@ def share(data: Collection, processes: ProcessGroup, device: torch.device, memor
     # Free memory differs from process to process.
     most = processes.broadcast(max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES))))
     if processes.size == 1 and len(data) <= most:
-        return Stretches(data.held())
+        return Stretches(data.in_memory())
     stretches = Stretches(data, processes, most)
     if len(stretches.stretches) > 1:
         note(

@@ -121,8 +121,8 @@ class KeptSplits:
         after = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
         for rows, ids in kinds:
             latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
-            divided = (part[rows] >= 0) & (ids >= 0)
-            np.maximum.at(latest, ids[divided], part[rows[divided]])
+            in_parts = (part[rows] >= 0) & (ids >= 0)
+            np.maximum.at(latest, ids[in_parts], part[rows[in_parts]])
             others = free[rows] & (ids >= 0)
             np.maximum.at(after, rows[others], latest[ids[others]])
         return after
@@ -150,13 +150,13 @@ class KeptSplits:
         rows = np.flatnonzero(~self.catalog.retired() & self.labels.any(axis=1))
         rows = rows[: np.searchsorted(rows, first)]
         labels = self.labels[rows]
-        used = np.flatnonzero(labels.any(axis=0))
-        digest = hashlib.sha256(repr([self.label_names[i] for i in used.tolist()]).encode())
+        labels_present = np.flatnonzero(labels.any(axis=0))
+        digest = hashlib.sha256(repr([self.label_names[i] for i in labels_present.tolist()]).encode())
         for ids in (self.song, self.album, self.artist):
             _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
             digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
         digest.update(rows.data)
-        digest.update(np.ascontiguousarray(labels[:, used]).data)
+        digest.update(np.ascontiguousarray(labels[:, labels_present]).data)
         return digest.hexdigest()[:32]
 
     def _numbers(self, splits: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
@@ -244,8 +244,8 @@ class KeptSplits:
     def _rows(self) -> Ids:
         """The rows that are divided."""
         alive = ~self.catalog.retired()
-        labelled = alive & self.labels.any(axis=1)
-        return np.flatnonzero(labelled if labelled.any() else alive)
+        has_labels = alive & self.labels.any(axis=1)
+        return np.flatnonzero(has_labels if has_labels.any() else alive)
 
     @cached_property
     def _divided_official(self) -> Split:
@@ -262,7 +262,7 @@ class KeptSplits:
 
     @cached_property
     def _numbered_songs(self) -> tuple[pa.StringArray, Ids]:
-        return columns.numbered(self.catalog, "song_id")
+        return columns.ids_and_codes(self.catalog, "song_id")
 
     @property
     def _songs(self) -> pa.StringArray:
@@ -298,8 +298,8 @@ class KeptSplits:
         if self._deciding is None:
             return None
         of_row, number = self._deciding
-        divided = np.isin(of_row, self._rows)
-        return together(of_row[divided], number[divided], len(self.catalog))
+        in_parts = np.isin(of_row, self._rows)
+        return together(of_row[in_parts], number[in_parts], len(self.catalog))
 
     @cached_property
     def joined_by_artists(self) -> str:

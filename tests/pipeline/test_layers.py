@@ -167,7 +167,7 @@ def test_songs_in_no_store_are_read_alike(songs: Encore, layer: str) -> None:
 
 
 def test_a_name_with_two_layers_is_refused() -> None:
-    assert layers.named(None, "mix") == "@mix"
-    assert layers.named("mert@mix", "mix") == "mert@mix"
+    assert layers.with_layer(None, "mix") == "@mix"
+    assert layers.with_layer("mert@mix", "mix") == "mert@mix"
     with pytest.raises(RequestError, match="names a layer already"):
-        layers.named("mert@1", "2")
+        layers.with_layer("mert@1", "2")

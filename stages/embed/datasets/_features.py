@@ -64,7 +64,7 @@ def all_features(
             continue
         why = _why_no_feature(table, name, groups)
         if why is None:
-            features += numbered(table, name)
+            features += feature_columns(table, name)
         else:
             passed[name] = why
     notes = []
@@ -92,10 +92,10 @@ def named_features(table: Table, names: Iterable[str]) -> list[str]:
     for name in names:
         if name in table.unreadable:
             raise RequestError(f"{table.path}: {name} is no feature: it {table.unreadable[name]}")
-    return [column for name in names for column in numbered(table, name)]
+    return [column for name in names for column in feature_columns(table, name)]
 
 
-def numbered(table: Table, name: str) -> list[str]:
+def feature_columns(table: Table, name: str) -> list[str]:
     """``name``, or the numbers of a column of vectors: ``name[0]``, ``name[1]``..."""
     return [f"{name}[{i}]" for i in range(table.blocks[name].width)] if name in table.blocks else [name]
 

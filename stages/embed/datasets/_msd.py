@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.datasets import Remote
-from stages.embed.tables.hdf5 import opened
+from stages.embed.tables.hdf5 import hdf5_file
 from store.errors import RequestError
 from store.words import plural
 
@@ -93,7 +93,7 @@ def read_summary(path: Path, tracks: Collection[str]) -> dict[str, Song]:
     """The songs of ``tracks`` in the dataset's summary (groups ``metadata`` and ``analysis``), read block by block."""
     names = np.array(sorted(tracks), dtype="S18")
     song_of_track: dict[str, Song] = {}
-    with opened(path) as file:
+    with hdf5_file(path) as file:
         songs = _table(path, file, "metadata/songs", ("artist_id", "artist_name", "release", "title"))
         analysis = _table(path, file, "analysis/songs", ("track_id",))
         if len(songs) != len(analysis):

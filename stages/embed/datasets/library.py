@@ -20,7 +20,7 @@ from stages.embed.datasets._credits import Credit, credit_of, identified
 from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._songs import check_stretches, cut_columns, is_midi, songs_under
 from stages.embed.datasets._spellings import plain
-from stages.embed.datasets._walk import FOLLOW_LINKS, named, root_folder
+from stages.embed.datasets._walk import FOLLOW_LINKS, first_few, root_folder
 from stages.embed.datasets.folder import CLIP_S, MIDI_CLIPS
 from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
@@ -117,9 +117,9 @@ class Library(Dataset):
             else:
                 by_mark.setdefault(file.mark, []).append(file)
         if unread:
-            notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {named(unread)}")
+            notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {first_few(unread)}")
         if not by_mark:
-            raise RequestError(f"none of the songs under {self.data} can be read: {named(unread)}")
+            raise RequestError(f"none of the songs under {self.data} can be read: {first_few(unread)}")
         songs = []
         for mark, copies in by_mark.items():
             copies.sort(key=lambda song: (not song.tags.genre, not song.tags.artist, song.path))

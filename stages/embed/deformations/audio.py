@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.inputs import Clip
-from stages.embed.inputs.recording import opened
+from stages.embed.inputs.recording import open_recording
 from store.errors import ClipError, RequestError
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -85,8 +85,8 @@ def pitch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG
     from librosa.effects import pitch_shift
 
     samples, rate_hz = _read(clip)
-    shifted = pitch_shift(samples, sr=rate_hz, n_steps=amount, res_type="soxr_hq")
-    return _written(clip, _as_loud(shifted, samples), rate_hz, file)
+    result = pitch_shift(samples, sr=rate_hz, n_steps=amount, res_type="soxr_hq")
+    return _written(clip, _as_loud(result, samples), rate_hz, file)
 
 
 def cut(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:
@@ -122,7 +122,7 @@ def _as_loud(samples: Samples, original: Samples) -> Samples:
 
 def _read(clip: Clip) -> tuple[Samples, int]:
     """The samples of the clip's stretch in one channel, and their rate."""
-    with opened(clip.path) as (recording, _):
+    with open_recording(clip.path) as (recording, _):
         rate_hz = recording.rate_hz
         first = round((clip.start_s or 0.0) * rate_hz)
         length_s = min(_LONGEST_S, _LONGEST_S if clip.duration_s is None else clip.duration_s)

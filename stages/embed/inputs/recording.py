@@ -60,7 +60,7 @@ class Recording(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Recording, float]]:
+def open_recording(path: Path) -> Iterator[tuple[Recording, float]]:
     """The recording, and how many times as long its header claims it to be (1.0 for an honest one).
 
     Raises

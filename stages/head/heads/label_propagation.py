@@ -80,6 +80,6 @@ class LabelPropagation(CountedHead):
         mean = torch.where(alone, own, torch.cat([counts, counts.new_zeros(1, counts.shape[1])])[row] / clips)
         share = (1 - alpha) / (1 + alpha / (clips - 1).clamp(min=1))
         spread = mean + share * (own - mean)
-        reached = spread[:, -1:] > 0
-        score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
+        has_label = spread[:, -1:] > 0
+        score = torch.where(has_label, spread[:, :-1] / spread[:, -1:].where(has_label, 1.0), facts["frequency"])
         return {"": self.spec.task.decide(self.spec.task.bounded(score).float().numpy())}

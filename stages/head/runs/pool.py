@@ -28,7 +28,7 @@ ENSEMBLE = Mode("ensemble")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class PooledRuns:
     """Stored runs of several modes on the same test clips, seeds and folds one behind the other.
 
     Attributes
@@ -55,7 +55,7 @@ class Tested:
         return task_of_run(next(iter(self.runs.values()))[0])
 
     @property
-    def pooled(self) -> NDArray[np.int64]:
+    def places(self) -> NDArray[np.int64]:
         """[test] the places of the test clips of all keys."""
         return np.concatenate(self.clips)
 
@@ -78,7 +78,7 @@ def gather(
     against: str | None,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
-) -> Tested | None:
+) -> PooledRuns | None:
     """The stored runs of some modes on one representation in one regime; None where there are none."""
     dataset = data.info.name
     names = list(dict.fromkeys((*modes, *ensemble)))
@@ -93,15 +93,15 @@ def gather(
     keys = common_keys(runs, dataset)
     if ensemble:
         runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
-    pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
-    return Tested(
+    of_mode = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
+    return PooledRuns(
         data=data,
         representation=representation,
         regime=regime,
         inductive=inductive,
         keys=keys,
-        runs=pooled,
-        clips=[clips_of(data, run) for run in next(iter(pooled.values()))],
+        runs=of_mode,
+        clips=[clips_of(data, run) for run in next(iter(of_mode.values()))],
         base=None if against is None else _base(runs, against, regime),
         ensemble=list(ensemble),
     )
