@@ -78,8 +78,6 @@ LIGHT = {
 }
 LONGEST = 400
 LONGER = {  # with the reason
-    "stages/embed/inputs/headers.py": "one parser a container of sound, each of which is short",
-    "stages/embed/encode.py": "the loop of stage one, with what its worker processes send",
     "pipeline/python/encore.py": "one function a question, each with an example that runs",
     "tests/store/test_store.py": "one claim of the format a test, on one set of fixtures",
     "tests/pipeline/test_cli.py": "one promise of the command line a test, on one set of fixtures",

@@ -184,7 +184,7 @@ class Service:
     def __init__(self, store: Store, request: str, *, weights: str | None, device: str, most_s: float) -> None:
         from stages.batching import Batcher
         from stages.embed.decoders import Decoders
-        from stages.embed.encode import default_workers
+        from stages.embed.loading import default_workers
 
         self._how = store, request, weights, device
         self._opened = Opened(*self._how)

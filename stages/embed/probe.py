@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from stages.embed.backbones import Backbone
-from stages.embed.encode import represent
 from stages.embed.inputs import Clip
+from stages.embed.represent import represent
 from store.errors import ClipError, RequestError
 from store.layout import Store
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from stages.devices import find_device
 from stages.embed.catalogs import mark_sources
 from stages.embed.choose import find_backbone, make_backbone
-from stages.embed.encode import default_workers, encode, open_writer, representation_name
+from stages.embed.encode import encode, open_writer, representation_name
+from stages.embed.loading import default_workers
 from store.errors import RequestError
 from store.layout import RepresentationName, Store, match
 from store.reader import Representations

@@ -19,8 +19,9 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
-from stages.embed.encode import collect, decides, default_batch, default_workers, encode, open_writer
+from stages.embed.encode import collect, decides, default_batch, encode, open_writer
 from stages.embed.engines import Engine, Job, address, catalog_hash
+from stages.embed.loading import default_workers
 from stages.embed.probe import check as check_probe
 from stages.embed.weights import read_about
 from stages.progress import note

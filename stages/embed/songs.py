@@ -19,10 +19,12 @@ from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.choose import rebuild_config, restore_backbone
 from stages.embed.datasets.folder import CLIP_S, Folder, along, clips_of, songs_in
-from stages.embed.encode import LoadedBatch, default_workers, encode_loaded, encode_unstored, representation_name
+from stages.embed.encode import representation_name
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import NOTE_SUFFIXES
+from stages.embed.loading import LoadedBatch, default_workers
 from stages.embed.reading import ReadSong, read_artist
+from stages.embed.represent import encode_loaded, encode_unstored
 from stages.progress import note
 from store.errors import RequestError
 from store.fingerprint import source_tag

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from stages.embed.backbones import Backbone, check_precision
 from stages.embed.checkpoint import CheckpointFiles, Log, State
-from stages.embed.encode import ClipTable, load_in_workers
 from stages.embed.examples import VALIDATION, Examples
+from stages.embed.loading import ClipTable, load_in_workers
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError

@@ -21,7 +21,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
 from stages.embed.datasets.folder import in_segments
-from stages.embed.encode import ClipTable, default_workers
+from stages.embed.loading import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.songs import check_segments
 from stages.embed.train import Trained, train

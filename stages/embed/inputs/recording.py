@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from stages.embed.inputs.ffmpeg import FFMPEG_SUFFIXES, FfmpegRecording, find_reader
-from stages.embed.inputs.headers import Layout, layout
+from stages.embed.inputs.headers import layout
+from stages.embed.inputs.views import Layout
 from store.errors import ClipError
 
 AUDIO_SUFFIXES = FFMPEG_SUFFIXES | {
