@@ -79,9 +79,6 @@ LIGHT = {
 LONGEST = 400
 LONGER = {  # with the reason
     "pipeline/python/encore.py": "one function a question, each with an example that runs",
-    "tests/store/test_store.py": "one claim of the format a test, on one set of fixtures",
-    "tests/pipeline/test_cli.py": "one promise of the command line a test, on one set of fixtures",
-    "tests/embed/test_folder.py": "one odd folder a test",
     "tests/pipeline/test_head_options.py": "one option a test",
 }
 SHARED_PRIVATELY = {

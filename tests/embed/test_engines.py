@@ -28,7 +28,7 @@ from store.schema import Catalog
 from tests import PATIENCE_S
 from tests.family import descendants, signal_all
 from tests.processes import COMMAND, Process
-from tests.store.test_store import tree
+from tests.store.build import tree
 
 COLUMNS = "labels=genre"
 SONGS = 120

@@ -20,8 +20,7 @@ from stages.head.runs import pool
 from stages.head.scores.metrics import micro_f1
 from stages.head.thesis import PAPER
 from store.layout import Store
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS, QUICK, embed_table
+from tests.pipeline.conftest import COLUMNS, QUICK, Encore, embed_table
 
 BOTH = ("--json", *QUICK)
 

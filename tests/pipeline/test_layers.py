@@ -21,8 +21,7 @@ from store.errors import RequestError
 from store.layout import RepresentationName, Store
 from store.writer import RepresentationWriter
 from tests.head.conftest import options
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 NAME = RepresentationName("mert", "0123456789ab")
 LONGER = ("--set", "epochs=40", "--set", "learning_rate=0.02", "--set", "hidden=16", "--set", "batch=64")

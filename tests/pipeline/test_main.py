@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.options import command
 from tests import PATIENCE_S
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, ROOT, embed_table
+from tests.pipeline.conftest import QUICK, ROOT, Encore, embed_table
 
 # Holds the import of the command line until Ctrl-C comes, as a slow disk would; nothing is written to its input.
 SLOW = """
