@@ -20,7 +20,7 @@ from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
@@ -119,19 +119,14 @@ class Fma(Dataset):
             note(text)
         columns["labels"] = labels
         columns["path"] = _paths(data, self.subset, columns["clip_id"])
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"{self.subset}, genres {self.genres}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root_folder(data)),
+        values_of = {name: [values[row] for row in selection] for name, values in columns.items()}
+        return self.build(
+            values_of,
+            root_folder(data),
+            f"{self.subset}, genres {self.genres}",
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        values_of = {name: [values[row] for row in selection] for name, values in columns.items()}
-        return Catalog.build(info, self.known(values_of))
 
     def _data(self) -> Path:
         if self.data is None:

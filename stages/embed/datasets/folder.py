@@ -116,18 +116,16 @@ class Folder(Dataset):
         columns, left_out = keep_labelled(columns, labels_from, unlabelled=self.unlabelled)
         notes = (*left_out, *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
-        info = CatalogInfo(
+        return self.build(
+            self._cut(root, own_albums(columns)),
+            root,
+            "own",
             name=name,
             title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
-            data_root=str(root),
             follow_links=self.follow_links,
             notes=notes,
         )
-        return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
     @property
     def _label_column(self) -> str:

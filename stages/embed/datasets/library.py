@@ -26,7 +26,7 @@ from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
 from stages.progress import note
 from store.errors import RequestError
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SEPARATORS = "artist=;|artist=feat.|artist=ft.|artist=featuring|labels=;|labels=/"
@@ -82,18 +82,16 @@ class Library(Dataset):
         counts = [self._clips(path) for path in columns["path"]]
         clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         midi = sum(map(is_midi, columns["path"]))
-        info = CatalogInfo(
+        return self.build(
+            clips,
+            root,
+            "own",
             name=name,
             title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
-            data_root=str(root),
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        return Catalog.build(info, self.known(clips))
 
     def _clips(self, path: str) -> int:
         if self.clips is not None:
