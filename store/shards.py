@@ -92,6 +92,10 @@ class ShardWriter:
         self._has_passed = has_passed
         self._lost = {index: self._records.pop(index) for index in self._again if index in self._records}
         self._has_all_rows = manifest is not None and manifest.rows == len(catalog)
+        self._plan()
+
+    def _plan(self) -> None:
+        """What `RepresentationWriter` does beside on opening."""
 
     def _begun_with(self) -> int:
         """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from stages.embed.backbones import Backbone
 from stages.embed.backbones._conformer import MEL, ConformerConfig
 from stages.embed.backbones.hf import fetch_model, read_json, read_weights
-from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import decibels, mel_spectrogram
 from stages.embed.weights import load_into
 from store.errors import RequestError
@@ -96,16 +95,9 @@ class Mert2(Backbone):
         return {"architecture": json.dumps(decides, sort_keys=True)}
 
     def __init__(self, config: Mert2Config) -> None:
-        architecture = json.loads(config.architecture)
-        if not architecture:
-            raise RequestError(f"mert2 has no layers without weights: --weights. {self.WEIGHTS}")
+        architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
-        self.input = AudioInput(
-            rate_hz=MEL.rate_hz,
-            window_samples=round(config.window_s * MEL.rate_hz),
-            max_windows=config.max_windows,
-            min_s=config.min_s,
-        )
+        self.input = config.audio()
         self.module = Mert2Network(architecture)
         self.shape = (architecture["num_hidden_layers"], architecture["hidden_size"])
         self._spectrogram = mel_spectrogram(MEL)
