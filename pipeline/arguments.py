@@ -53,8 +53,8 @@ def read_modes(text: str) -> list[str]:
         for mode in modes:
             check_mode(mode)
         return modes
-    heads, broken = registry.load("head")
-    for line in broken:
+    heads, errors = registry.load("head")
+    for line in errors:
         progress.note(f"left out: {line}")
     return sorted(heads, key=lambda mode: (_FIRST_MODES.index(mode) if mode in _FIRST_MODES else len(heads), mode))
 

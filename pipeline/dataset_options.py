@@ -27,10 +27,10 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     One option may belong to several data sets; its help then says of each what it does there.
     """
     signature = inspect.signature(function, eval_str=True)
-    datasets, broken = registry.load("dataset")
+    datasets, errors = registry.load("dataset")
     shared: dict[str, tuple[Any, dict[str, list[str]]]] = {}  # option -> its type, and line of help -> data sets
     reserved = own_options(signature)
-    failures = list(broken)
+    failures = list(errors)
     for name, dataset in datasets.items():
         try:
             options = _options_of(dataset, {option: kind for option, (kind, _) in shared.items()}, reserved)

@@ -163,8 +163,8 @@ def describe(report: EmbedReport) -> str:
         lines.append(f"{report.representation}: {clips} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = plural(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
+        failures = plural(sum(report.failed.values()), "clip")
+        lines.append(f"{failures} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
     if report.noted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))
         lines.append(f"notes on encoded clips: {kinds}; which: encore store show {report.dataset} --failures")

@@ -97,11 +97,11 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     for kind in ("songs", "recordings"):  # an official split is taken as it is
         twice = _range([overlap["shared"]["train-test"].get(kind, 0) for overlap in splits])
         leak += "" if twice == "0" else f"\n{kind} that stand in train and in test: {twice}"
-    featured = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
-    if shared == "0" and featured == "0":
+    guests = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
+    if shared == "0" and guests == "0":
         return f"{songs} songs; train and test share no artist{leak}"
     if shared == "0":
-        return f"{songs} songs; train and test share no first-named artist, but {featured} of all{leak}"
+        return f"{songs} songs; train and test share no first-named artist, but {guests} of all{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
     sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
     gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"

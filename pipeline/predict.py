@@ -147,8 +147,8 @@ def _basis(song: SongPrediction, hears: bool) -> str:
         if song.trust is not None:
             parts.append(f"weight of the artist's labels {song.trust:.2f}")
     if song.song_id is not None:
-        trained = ", which the head was trained on" if song.part == "train" else ""
-        parts.append(f"song {song.song_id} of the collection{trained}")
+        remark_on_part = ", which the head was trained on" if song.part == "train" else ""
+        parts.append(f"song {song.song_id} of the collection{remark_on_part}")
     return "; ".join(parts)
 
 

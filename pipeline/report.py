@@ -199,13 +199,13 @@ def describe(report: Report) -> str:
         lines += [_scores_table(report, base, metric), ""]
     best = [f"best beyond noise: {mode}" for mode, entry in report.modes.items() if entry.is_best]
     lines = [*lines[:-1], *best, *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
-    marked = False
+    has_mark = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
         lines += ["", body] if body else []
-        marked |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
+        has_mark |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
     mark = f"{report.task.within.title} is worse than that of" if report.target else "below"
-    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if marked else [])])
+    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if has_mark else [])])
 
 
 def _head(report: Report, base: Mode | None) -> list[str]:

@@ -71,7 +71,7 @@ def describe(best: Best) -> str:
     from stages.head.search import SEED
 
     kind = " (synthetic)" if best.synthetic else ""
-    failed = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
+    failures = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
     metric = METRICS[best.metric]
     rows = [
         [f"{metric.title}, validation", metric.text(best.default_validation), metric.text(best.validation)],
@@ -80,7 +80,7 @@ def describe(best: Best) -> str:
     return "\n".join(
         [
             f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
-            f"{best.mode}: {plural(best.trials, 'trial')}{failed}",
+            f"{best.mode}: {plural(best.trials, 'trial')}{failures}",
             "",
             table(["", "default", "best"], rows),
             "",

@@ -171,10 +171,10 @@ class Files:
         try:
             with _failing(f"cannot list {self.show(name)}"):
                 self.fs.invalidate_cache()
-                listed = self.fs.ls(self.at(name), detail=True)
+                entries = self.fs.ls(self.at(name), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in listed)
+        return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in entries)
 
     def size(self, name: str) -> int:
         """Bytes under ``name``."""
@@ -240,8 +240,8 @@ class Files:
 
     def sweep(self, name: str = "") -> None:
         """Remove what killed processes left half written or half removed under ``name`` (`left_over`)."""
-        for left in self.left_over(name):
-            path = self._local / left
+        for leftover in self.left_over(name):
+            path = self._local / leftover
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -253,19 +253,19 @@ class Files:
 
         What was touched within a day may be at work, and is left out. Behind a URL nothing is ever left so.
         """
-        left: list[str] = []
+        names: list[str] = []
         if self.local is None:
-            return left
+            return names
         for here, folders, files in os.walk(self.local / name):
             for folder in [name for name in folders if _REMOVED.fullmatch(name) or _is_abandoned(Path(here, name))]:
                 folders.remove(folder)
-                left.append(os.path.relpath(f"{here}/{folder}", self.local))
+                names.append(os.path.relpath(f"{here}/{folder}", self.local))
             for file in filter(_PARTIAL.fullmatch, files):
                 path = Path(here, file)
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > _AT_WORK_S:
-                        left.append(os.path.relpath(path, self.local))
-        return sorted(left)
+                        names.append(os.path.relpath(path, self.local))
+        return sorted(names)
 
     @property
     def _local(self) -> Path:

@@ -131,5 +131,5 @@ def list_failures(store: Store, dataset: str) -> Document:
 
 def _live_notes(representations: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
     """(row, kind, reason) of the notes on encoded clips whose songs are not retired."""
-    retired = catalog.retired()
-    return [note for note in representations.notes() if not retired[note[0]]]
+    is_retired = catalog.retired()
+    return [note for note in representations.notes() if not is_retired[note[0]]]

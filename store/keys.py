@@ -14,8 +14,8 @@ _LENGTH_BYTES = 4
 
 def texts(columns: list[pa.ChunkedArray]) -> pa.LargeStringArray:
     """Each row's values as Python writes them, with tabs between."""
-    joined = pc.binary_join_element_wise(*map(_text, columns), pa.scalar("\t", pa.large_string()))
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+    lines = pc.binary_join_element_wise(*map(_text, columns), pa.scalar("\t", pa.large_string()))
+    return lines.combine_chunks() if isinstance(lines, pa.ChunkedArray) else lines
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -118,9 +118,9 @@ def _with_retired(table: pa.Table, retired: bool) -> pa.Table:
 def _rows_that_differ(before: pa.Table, after: pa.Table) -> int:
     if before.equals(after):
         return 0
-    changed = np.zeros(before.num_rows, dtype=bool)
+    differs = np.zeros(before.num_rows, dtype=bool)
     for name in before.column_names:
         if not before.column(name).equals(after.column(name)):
             pairs = zip(before.column(name).to_pylist(), after.column(name).to_pylist(), strict=True)
-            changed |= np.fromiter((a != b for a, b in pairs), dtype=bool, count=before.num_rows)
-    return int(changed.sum())
+            differs |= np.fromiter((a != b for a, b in pairs), dtype=bool, count=before.num_rows)
+    return int(differs.sum())

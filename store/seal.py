@@ -70,8 +70,8 @@ class Change:
     def end(self, entries: dict[str, Accepted]) -> None:
         for path, value in self.hashes.items():
             before = self._before[path]
-            gone = {value} - {*before} if self._dropped else {*before} - {value}
-            accepted = tuple(entry for entry in entries.get(path, (None,)) if entry not in gone)
+            expired = {value} - {*before} if self._dropped else {*before} - {value}
+            accepted = tuple(entry for entry in entries.get(path, (None,)) if entry not in expired)
             entries.pop(path, None)
             if accepted and accepted != (None,):
                 entries[path] = accepted
@@ -165,13 +165,13 @@ class Seals:
             except FormatError:
                 before = {}
             after = self._scan(dataset)
-            changed = [
+            paths = [
                 path
                 for path in sorted(before.keys() | after.keys())
                 if before.get(path) != () and not set(after.get(path, (None,))) <= set(before.get(path, ()))
             ]
             self.files.write(f"{dataset}/{SEAL}", _to_json(after))
-        return changed
+        return paths
 
     def compare(self, dataset: str) -> dict[str, str]:
         """The files that do not hold what the seal says, each with what is wrong; all of them are read.

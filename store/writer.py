@@ -87,9 +87,9 @@ class RepresentationWriter(ShardWriter):
     def _shard(self, index: int, first: int, last: int) -> Shard:
         record = self._records.get(index)
         begin = record.rows[1] if record else first
-        failed = self._lacking(record, passing=True) if record else []
+        failed_rows = self._lacking(record, passing=True) if record else []
         new = begin + np.flatnonzero(~self._retired[begin:last])
-        return Shard(index, first, last, (*failed, *new.tolist()))
+        return Shard(index, first, last, (*failed_rows, *new.tolist()))
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)

@@ -162,9 +162,9 @@ def clip_dataset(
     if len(selection) and not 0 <= selection.min() <= selection.max() < len(labels):
         raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {selection.max():,} is none of them")
     selection = selection[np.isin(selection, encoded)]
-    used: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
-    names = tuple(label for label, has in zip(label_names, used.tolist(), strict=True) if has)
-    return ClipDataset(Rows(representations), selection, labels[selection][:, used], names)
+    present: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
+    names = tuple(label for label, has in zip(label_names, present.tolist(), strict=True) if has)
+    return ClipDataset(Rows(representations), selection, labels[selection][:, present], names)
 
 
 def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:

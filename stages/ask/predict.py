@@ -59,7 +59,7 @@ def predict_songs(
     answers = dict(zip(in_store, open_head.of_stored([songs[number] for number in in_store]), strict=True))
     failures: dict[str, str] = {}
     if new:
-        encoded = encode_songs(
+        clips = encode_songs(
             [songs[number].file for number in new],
             open_head.catalog,
             open_head.backbone,
@@ -67,8 +67,8 @@ def predict_songs(
             segments_s=segments_s,
             hop_s=hop_s,
         )
-        failures = {songs[new[number]].file.name: reason for number, reason in encoded.failures.items()}
-        of_new = open_head.of_new([songs[number] for number in new], encoded)
+        failures = {songs[new[number]].file.name: reason for number, reason in clips.failures.items()}
+        of_new = open_head.of_new([songs[number] for number in new], clips)
         answers |= {new[number]: answer for number, answer in of_new.items()}
     return PredictedSongs(open_head.about(), tuple(answers[number] for number in sorted(answers)), failures)
 
@@ -243,8 +243,10 @@ class OpenHead:
     def _artist(self, song: Song) -> str | None:
         """The artist of a song that is to be scored anew: as someone named it, else as the catalog has it."""
         if song.file.artist is None:
-            known: str | None = self.catalog.column("artist_id")[int(song.rows[0])].as_py() if len(song.rows) else None
-            return known
+            artist_id: str | None = (
+                self.catalog.column("artist_id")[int(song.rows[0])].as_py() if len(song.rows) else None
+            )
+            return artist_id
         return self.artists.find(song.file.artist)
 
     def _tell_of_another_artist(self, song: Song, artist: str | None) -> None:
@@ -286,12 +288,12 @@ class OpenHead:
         """For each clip the labels that are chosen, and all scores, the highest first."""
         answers = []
         for score, chosen in zip(prediction.score.tolist(), prediction.chosen.tolist(), strict=True):
-            ranked = sorted(zip(self.predictor.labels, score, chosen, strict=True), key=lambda entry: -entry[1])
+            by_score = sorted(zip(self.predictor.labels, score, chosen, strict=True), key=lambda entry: -entry[1])
             above = [
                 label
-                for label, value, is_chosen in ranked
+                for label, value, is_chosen in by_score
                 if self.predictor.head.task.CHOOSES
                 and (is_chosen if self._threshold is None else value >= self._threshold)
             ]
-            answers.append((tuple(above), {label: value for label, value, _ in ranked}))
+            answers.append((tuple(above), {label: value for label, value, _ in by_score}))
         return answers

@@ -64,13 +64,13 @@ def nearest_to(
     if subject.artist is not None and (not_same_artist or (artists and subject.song is None)):
         among &= ~pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
     column = "artist_id" if artists else "song_id"
-    recall, ranked = 1.0, None
+    recall, nearest = 1.0, None
     if not artists and not filters and not subject.plain and np.count_nonzero(among) > EXACT:
-        recall, ranked = nearly_nearest(space, among, vectors, count)
-    if ranked is None:
+        recall, nearest = nearly_nearest(space, among, vectors, count)
+    if nearest is None:
         cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
-        recall, ranked = 1.0, space.rank(cosines, among, column, count)
-    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
+        recall, nearest = 1.0, space.rank(cosines, among, column, count)
+    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in nearest)
     return SimilarTo(subject.title, space.catalog.info.name, space.name, int(np.count_nonzero(among)), recall, items)
 
 
@@ -97,13 +97,13 @@ def _subject(
     if space.usable[rows].any():
         subject = space.song(space.catalog.column("song_id")[int(rows[0])].as_py())
         return subject, space.vectors(subject.rows)
-    opened = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
-    encoded = encode_songs(songs, space.catalog, opened, find_device(device))
-    if encoded.failures:
-        raise EncoreError(f"{query}: {encoded.failures[0]}")
-    assert encoded.values is not None
+    backbone = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
+    clips = encode_songs(songs, space.catalog, backbone, find_device(device))
+    if clips.failures:
+        raise EncoreError(f"{query}: {clips.failures[0]}")
+    assert clips.values is not None
     nothing = np.empty(0, dtype=np.int64)
-    return Query(query, nothing, query, songs[0].artist), space.read(encoded.values)
+    return Query(query, nothing, query, songs[0].artist), space.read(clips.values)
 
 
 def _words(space: Space, query: str) -> str | None:

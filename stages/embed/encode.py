@@ -165,36 +165,36 @@ class Work:
             if a worker process ends unexpectedly, a clip fails under ``strict``, or the disk is about to be full.
         """
         cuda = self.device.type == "cuda"
-        begun: deque[Shard] = deque()
+        pending: deque[Shard] = deque()
 
         def batches() -> Iterator[tuple[int, ...]]:
             for shard in shards:
-                begun.append(shard)
+                pending.append(shard)
                 yield from (shard.rows[i : i + self.batch] for i in range(0, len(shard.rows), self.batch))
 
-        loaded = load_in_workers(self.clips, batches(), workers, pin=cuda)
-        encoded = encode_ahead(self.backbone, loaded, self.device, ahead=int(cuda))
+        batches_in_memory = load_in_workers(self.clips, batches(), workers, pin=cuda)
+        encoded = encode_ahead(self.backbone, batches_in_memory, self.device, ahead=int(cuda))
         for batch in encoded:
-            while not begun[0].rows:  # its songs are all retired: nothing of it is encoded, and it is committed
-                yield self._commit(begun.popleft(), iter(()), advance)
-            yield self._commit(begun.popleft(), chain([batch], encoded), advance)
-        while begun:
-            yield self._commit(begun.popleft(), iter(()), advance)
+            while not pending[0].rows:  # its songs are all retired: nothing of it is encoded, and it is committed
+                yield self._commit(pending.popleft(), iter(()), advance)
+            yield self._commit(pending.popleft(), chain([batch], encoded), advance)
+        while pending:
+            yield self._commit(pending.popleft(), iter(()), advance)
 
     def _commit(
         self,
         shard: Shard,
-        encoded: Iterator[tuple[LoadedBatch, torch.Tensor | None]],
+        stream: Iterator[tuple[LoadedBatch, torch.Tensor | None]],
         advance: Callable[[int], None],
     ) -> Done:
-        """Take a shard's batches from ``encoded``, and write it."""
+        """Take a shard's batches from ``stream``, and write it."""
         backbone, place = self.backbone, {row: i for i, row in enumerate(shard.rows)}
         values = np.full((len(place), *backbone.shape), fill_value(backbone.dtype), backbone.dtype)
         failures: list[Failure] = []
         notes: list[Failure] = []
         position = 0
         while position < len(place):
-            batch, representations = next(encoded)
+            batch, representations = next(stream)
             rows, numbers, errors = clips_of(backbone, batch, representations)
             values[[place[row] for row in rows]] = numbers
             failures += errors
@@ -204,9 +204,9 @@ class Work:
                 raise EncoreError(f"{self.clips.paths[row]}: {kind}: {reason}")
             position += len(batch)
             advance(len(batch))
-        failed = {row for row, _, _ in failures}
+        failed_rows = {row for row, _, _ in failures}
         self.writer.check_room(values.nbytes)
-        record = self.writer.commit(shard, values, failures, [entry for entry in notes if entry[0] not in failed])
+        record = self.writer.commit(shard, values, failures, [entry for entry in notes if entry[0] not in failed_rows])
         return Done(shard.index, record.values, len(place), tuple(failures))
 
 

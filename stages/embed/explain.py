@@ -63,19 +63,19 @@ def explain(store: Store, setup: Prepared) -> Explanation:
     catalog, growth = merge(before, setup.files)
     writer = open_writer(store, catalog, setup.backbone, setup.weights)
     settings = decides(setup.backbone, setup.weights)
-    stored = []
+    entries = []
     for other in store.representations(name):
         manifest = store.read_manifest(name, other)
         differs = None
         if manifest is not None and other.backbone == writer.name.backbone:
             differs = list(differences(manifest.settings, settings))
-        stored.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
+        entries.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
     why = _reasons(store, before, catalog, writer)
-    return _explanation(name, growth, writer, why, stored)
+    return _explanation(name, growth, writer, why, entries)
 
 
 def _explanation(
-    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], stored: list[Stored]
+    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], entries: list[Stored]
 ) -> Explanation:
     return Explanation(
         dataset=name,
@@ -88,7 +88,7 @@ def _explanation(
         shards=len(writer.pending),
         bytes=writer.pending_bytes,
         why=dict(why),
-        stored=stored,
+        stored=entries,
     )
 
 

@@ -84,15 +84,15 @@ def _check_name(name: RepresentationName, damaged: RepresentationName, dataset: 
 def _check_files(catalog: Catalog, ranges: list[tuple[int, int]]) -> None:
     """RequestError where files of songs in these rows are no longer as they were when they were encoded."""
     files = set(mark_sources(catalog.live()).row_keys())
-    keys, retired = catalog.row_keys(), catalog.retired()
-    changed = [
-        row for first, last in ranges for row in range(first, last) if not retired[row] and keys[row] not in files
+    keys, is_retired = catalog.row_keys(), catalog.retired()
+    rows = [
+        row for first, last in ranges for row in range(first, last) if not is_retired[row] and keys[row] not in files
     ]
     # A file that was absent from the start has no mark to compare.
-    changed = [row for row in changed if catalog.column("source")[row].is_valid]
-    if changed:
+    rows = [row for row in rows if catalog.column("source")[row].is_valid]
+    if rows:
         raise RequestError(
-            f"the files of {plural(len(changed), 'damaged clip')} changed or are gone (the first is "
-            f"{catalog.column('path')[changed[0]]}); bring the collection up to date first, by the encore embed "
+            f"the files of {plural(len(rows), 'damaged clip')} changed or are gone (the first is "
+            f"{catalog.column('path')[rows[0]]}); bring the collection up to date first, by the encore embed "
             f"command that made it"
         )

@@ -29,7 +29,7 @@ def represent(backbone: Backbone, windows: torch.Tensor) -> torch.Tensor:
 
 
 def encode_ahead(
-    backbone: Backbone, loaded: Iterable[LoadedBatch], device: torch.device, *, ahead: int
+    backbone: Backbone, batches: Iterable[LoadedBatch], device: torch.device, *, ahead: int
 ) -> Iterator[tuple[LoadedBatch, torch.Tensor | None]]:
     """Each batch with the representations of its windows in main memory, None if it has no windows.
 
@@ -37,7 +37,7 @@ def encode_ahead(
     copies its results, while this process stores the previous one.
     """
     queue: deque[tuple[LoadedBatch, Callable[[], torch.Tensor | None]]] = deque()
-    for batch in loaded:
+    for batch in batches:
         queue.append((batch, _start(backbone, batch.windows, device)))
         if len(queue) > ahead:
             batch, wait = queue.popleft()
@@ -50,10 +50,10 @@ def _start(backbone: Backbone, windows: torch.Tensor | None, device: torch.devic
     """Start encoding on the device; the function returned waits for the representations and returns them."""
     if windows is None:
         return lambda: None
-    encoded = represent(backbone, windows.to(device, non_blocking=True))
+    values = represent(backbone, windows.to(device, non_blocking=True))
     if device.type != "cuda":
-        return encoded.cpu
-    copy = encoded.to("cpu", non_blocking=True)  # into memory that torch pins, so that nothing waits here
+        return values.cpu
+    copy = values.to("cpu", non_blocking=True)  # into memory that torch pins, so that nothing waits here
     event = torch.cuda.current_stream(device).record_event()
 
     def wait() -> torch.Tensor:
@@ -64,27 +64,27 @@ def _start(backbone: Backbone, windows: torch.Tensor | None, device: torch.devic
 
 
 def clips_of(
-    backbone: Backbone, batch: LoadedBatch, encoded: torch.Tensor | None
+    backbone: Backbone, batch: LoadedBatch, values: torch.Tensor | None
 ) -> tuple[list[int], Array, list[Failure]]:
     """The rows of one batch, their representations [rows, *shape] in the dtype of the store, and the failures."""
-    if encoded is None:
+    if values is None:
         return [], np.empty((0, *backbone.shape), backbone.dtype), batch.failures
-    if encoded.dtype in (torch.bfloat16, torch.float16):  # numpy has no bfloat16, and sums in 16 bits lose digits
-        encoded = encoded.float()
-    numbers = encoded.numpy().reshape(len(encoded), *backbone.shape)
+    if values.dtype in (torch.bfloat16, torch.float16):  # numpy has no bfloat16, and sums in 16 bits lose digits
+        values = values.float()
+    numbers = values.numpy().reshape(len(values), *backbone.shape)
     counts = np.asarray(batch.counts)
     if len(numbers) > len(counts):
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(numbers.astype(np.float32), starts, axis=0)
         numbers = sums / counts.reshape(-1, *([1] * len(backbone.shape)))
-    stored, fits = _as_stored(numbers, np.dtype(backbone.dtype))
+    in_dtype, fits = _as_stored(numbers, np.dtype(backbone.dtype))
     failures = batch.failures + [
         (row, "not-finite", f"{backbone.NAME} gave numbers that are not finite, or beyond what {backbone.dtype} holds")
         for row, fit in zip(batch.rows, fits.tolist(), strict=True)
         if not fit
     ]
     rows = [row for row, fit in zip(batch.rows, fits.tolist(), strict=True) if fit]
-    return rows, stored[fits], failures
+    return rows, in_dtype[fits], failures
 
 
 def _as_stored(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, np.ndarray[Any, np.dtype[np.bool_]]]:
@@ -95,13 +95,13 @@ def _as_stored(numbers: Array, dtype: np.dtype[Any]) -> tuple[Array, np.ndarray[
     if dtype.kind != "f" and numbers.dtype.kind == "f":
         numbers = np.rint(numbers)
     with np.errstate(over="ignore", invalid="ignore"):
-        stored = numbers.astype(dtype)
+        values = numbers.astype(dtype)
     if dtype.kind == "f":
-        fits = np.isfinite(stored)
+        fits = np.isfinite(values)
     else:
         limits = np.iinfo(dtype)
         fits = (numbers >= limits.min) & (numbers < limits.max + 1)  # floats hold the powers of two exactly
-    return stored, fits.reshape(len(numbers), -1).all(axis=1)
+    return values, fits.reshape(len(numbers), -1).all(axis=1)
 
 
 def encode_loaded(

@@ -150,7 +150,7 @@ def embed(
         _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
         store.files.write(f"{writer.folder}/weights.txt", f"{Path(weights or '').resolve()}\n".encode())
     already_there = writer.is_complete
-    encoded, complete = 0, True
+    clips, complete = 0, True
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
@@ -188,7 +188,7 @@ def embed(
                 strict=strict,
                 part=part,
             )
-        encoded, complete = outcome.clips, outcome.complete
+        clips, complete = outcome.clips, outcome.complete
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)
@@ -205,7 +205,7 @@ def embed(
         added=growth.added,
         retired=growth.retired,
         corrected=growth.corrected,
-        encoded=encoded,
+        encoded=clips,
         failed=dict(Counter(failure["kind"] for failure in failures)),
         noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,

@@ -60,7 +60,7 @@ def train(
     *,
     train_rows: Rows,
     validation_rows: Rows,
-    carried: NDArray[np.bool_],
+    labels: NDArray[np.bool_],
     settings: Training,
     out: Path,
     about: Mapping[str, Any],
@@ -71,7 +71,7 @@ def train(
 
     Parameters
     ----------
-    carried : bool [rows, labels], the labels of each catalog row.
+    labels : bool [rows, labels], the labels of each catalog row.
     out : the checkpoint: ``weights`` (as `Backbone.load` reads them), ``output`` (the objective's other parameters) and
         ``about``. Beside it lie ``out.csv``, the log, and until the end ``out.resume``, the state from which an
         interrupted training continues.
@@ -91,7 +91,7 @@ def train(
         result = files.finished()
         if result is not None:
             return Trained(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
-        run = _Run(fabric, objective, clips, train_rows, validation_rows, carried, settings, workers)
+        run = _Run(fabric, objective, clips, train_rows, validation_rows, labels, settings, workers)
         with torch.enable_grad():
             return run.to_the_end(backbone, files)
 
@@ -120,13 +120,13 @@ class _Run:
         clips: ClipTable,
         train_rows: Rows,
         validation_rows: Rows,
-        carried: NDArray[np.bool_],
+        labels: NDArray[np.bool_],
         settings: Training,
         workers: int,
     ) -> None:
         self.fabric, self.objective, self.settings, self.workers = fabric, objective, settings, workers
         self.examples = Examples(clips, train_rows, objective.WINDOWS, settings.seed)
-        self.carried = torch.from_numpy(carried.astype(np.float32))
+        self.labels = torch.from_numpy(labels.astype(np.float32))
         minimum = objective.BATCH_LEAST * fabric.world_size
         size = min(settings.batch, len(train_rows))
         if size < minimum or len(validation_rows) < objective.BATCH_LEAST:
@@ -237,7 +237,7 @@ class _Run:
         for windows, rows, failures in load_in_workers(self.examples, batches, self.workers, pin=pin):
             self.unread |= {row for row, _, _ in failures}
             device = self.fabric.device
-            yield windows.to(device, non_blocking=True), self.carried[rows].to(device, non_blocking=True)
+            yield windows.to(device, non_blocking=True), self.labels[rows].to(device, non_blocking=True)
 
     def _summed(self, values: Tensor) -> Tensor:
         summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]

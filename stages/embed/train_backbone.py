@@ -136,11 +136,11 @@ def train_backbone(
         "labels": list(labels.names) if objective.LABELLED else [],
         "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
-    clips, carried = catalog, labels.carried
+    clips, label_matrix = catalog, labels.matrix
     if segments_s is not None and len(train_rows) + len(validation_rows):
         about["segments"] = [segments_s, hop_s or segments_s]
         clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
-        part, carried = part[owner], carried[owner]
+        part, label_matrix = part[owner], label_matrix[owner]
         train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
         note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
     training = train(
@@ -149,7 +149,7 @@ def train_backbone(
         ClipTable(clips, backbone.input),
         train_rows=train_rows,
         validation_rows=validation_rows,
-        carried=carried,
+        labels=label_matrix,
         settings=settings,
         out=out,
         about=about,
@@ -205,7 +205,7 @@ def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> s
     clips = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
     if labels is None:
         return clips
-    bits = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
+    bits = np.packbits(labels.matrix[(part == 0) | (part == 1)]).tobytes()
     return hashlib.sha256(clips.encode() + bits).hexdigest()[:32]
 
 

@@ -189,8 +189,8 @@ def _scores(
     truth = data.labels[split == 0]
     score = np.tile(data.task.prior(truth).astype(np.float32), (len(matrix), 1))
     if data.task.HAS_THRESHOLDS:
-        mixed = truth.any(axis=0) & ~truth.all(axis=0)
-        for label in np.flatnonzero(mixed):
+        has_both = truth.any(axis=0) & ~truth.all(axis=0)
+        for label in np.flatnonzero(has_both):
             score[:, label] = _fitted(classifier, setting, train, truth[:, label], matrix)[:, -1]
     elif (truth.sum(axis=0) > 0).sum() > 1:
         classes = np.flatnonzero(truth.any(axis=0))

@@ -87,7 +87,7 @@ def fit(
         settings, tuned = choice.settings, choice.values
         advance(settings.epochs if networks else 0)
         for member in range(1 if networks else 0, settings.members):
-            trained = training.train(
+            network = training.train(
                 head,
                 collection,
                 split,
@@ -99,16 +99,16 @@ def fit(
                 stretches=stretches,
                 checkpoint=checkpoint(member) if checkpoint else None,
             )
-            networks += [trained, *trained.others]
-            advance(settings.epochs - len(trained.history))
-        scores = np.stack([trained.prediction.score for trained in networks])
+            networks += [network, *network.others]
+            advance(settings.epochs - len(network.history))
+        scores = np.stack([network.prediction.score for network in networks])
         spec = networks[0].spec
         predictions = {"": collection.task.decide(scores.mean(axis=0, dtype=np.float32))}
     else:
         predictions, spec = count(head, collection, split, config)
     for rule, prediction in predictions.items():
         _check_prediction(head, collection, rule, prediction)
-    total = sum(trained.seconds for trained in networks) if networks and not tuned else time.perf_counter() - start_s
+    total = sum(network.seconds for network in networks) if networks and not tuned else time.perf_counter() - start_s
     seconds = total / len(predictions)
     return [
         _decided(collection, split, settings, rule, spec, prediction, seconds, networks, tuned)
@@ -129,9 +129,9 @@ def _tuned(
     fixed: Container[str],
 ) -> tuple[Candidate, list[training.Trained]]:
     """The settings chosen for this split, and the network that was trained on the way where it has these settings."""
-    tried = candidates(head, config, settings, fixed)
-    if len(tried) == 1:
-        return tried[0], []
+    choices = candidates(head, config, settings, fixed)
+    if len(choices) == 1:
+        return choices[0], []
     stretches = stretches or Stretches(collection.in_memory())
     plain = training.train(
         head,
@@ -144,8 +144,8 @@ def _tuned(
         stretches=stretches,
         checkpoint=checkpoint(settings.members) if checkpoint else None,
     )
-    choice = choose(head, stretches, split, tried, epochs=len(plain.history), seed=seed, device=device)
-    return choice, [plain, *plain.others] if choice is tried[0] else []
+    choice = choose(head, stretches, split, choices, epochs=len(plain.history), seed=seed, device=device)
+    return choice, [plain, *plain.others] if choice is choices[0] else []
 
 
 def count(head: type[Head], collection: Collection, split: Split, config: Any) -> tuple[dict[str, Prediction], Spec]:

@@ -140,11 +140,11 @@ class Predictor:
             part = np.flatnonzero(np.isin(collection.artist, numbers))
         has_artist = clips.same >= 0
         part = part[~np.isin(collection.song[part], collection.song[clips.same[has_artist]])]
-        joined = _join(collection.select(part), clips, collection, self._rows)
+        together = _join(collection.select(part), clips, collection, self._rows)
         own = np.where(has_artist, self.split[clips.same], UNSEEN).astype(self.split.dtype)
         split = np.concatenate([self.split[part], own])
-        order = np.argsort(joined.artist, kind="stable")  # the clips of an artist lie together
-        scores = self._score(joined.select(order), split[order])
+        order = np.argsort(together.artist, kind="stable")  # the clips of an artist lie together
+        scores = self._score(together.select(order), split[order])
         return scores[np.argsort(order)[len(part) :]]
 
     def decide(self, scores: ClipScores, by: str = "mean") -> Prediction:

@@ -245,13 +245,13 @@ class _TestClips:
 
 def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float]) -> dict[Mode, ModeReport]:
     task, modes, base = pool.task, list(pool.runs), pool.base
-    chosen = {mode: pool.chosen(mode) for mode in modes}
-    sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
+    decisions = {mode: pool.chosen(mode) for mode in modes}
+    sums = np.stack([task.tally(test.truth, of_mode) for of_mode in decisions.values()])
     of_main = summed(task, task.main, sums, test.artist)
     overall = compared(task.main, modes, of_main, base)
     best = best_beyond_noise(of_main.values, of_main.resampled)
     others = {
-        metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
+        metric.name: compared(metric, modes, _measured(task, metric, sums, test, decisions), base)
         for metric in task.TESTED
         if metric != task.main
     }
@@ -272,9 +272,9 @@ def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float
             by_kind=scores,
             deviation=float(np.std(over_genres)) if over_genres else None,
             thesis_deviation=thesis.get(str(mode)),
-            confusion=confusion(test.truth, chosen[mode]) if task.CHOOSES else None,
+            confusion=confusion(test.truth, decisions[mode]) if task.CHOOSES else None,
             others={name: of[mode] for name, of in others.items()},
-            by_label={} if task.CHOOSES else _by_label(pool.data.label_names, test, chosen[mode]),
+            by_label={} if task.CHOOSES else _by_label(pool.data.label_names, test, decisions[mode]),
             means=_means(pool, mode),
             is_best=place == best,
         )
@@ -287,13 +287,13 @@ def _means(pool: PooledRuns, mode: Mode) -> dict[str, float]:
 
 
 def _measured(
-    task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
+    task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, decisions: Mapping[Mode, NDArray[Any]]
 ) -> Values:
     """Any metric, on all test clips."""
     if metric.resample is None:
         return summed(task, metric, sums, test.artist)
-    values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
-    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
+    values = np.array([metric.measure(test.truth, of_mode) for of_mode in decisions.values()])
+    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(decisions.values()), test.artist))
 
 
 def _by_label(labels: Sequence[str], test: _TestClips, estimate: NDArray[Any]) -> dict[str, LabelError]:

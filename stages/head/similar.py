@@ -112,11 +112,11 @@ class Space:
         else:
             buffer = np.empty((_chunk_rows(self.dim), self.dim), dtype=np.float32)
             for first, chunk in self.chunks():
-                centred = np.subtract(chunk, shift, out=buffer[: len(chunk)])
-                np.dot(centred, weights, out=cosines[first : first + len(chunk)])
+                offsets = np.subtract(chunk, shift, out=buffer[: len(chunk)])
+                np.dot(offsets, weights, out=cosines[first : first + len(chunk)])
                 if not has_norms:
-                    centred *= scale
-                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+                    offsets *= scale
+                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", offsets, offsets))
         self._norms = norms
         cosines /= norms.clip(min=_LEAST)
         cosines[~self.usable] = np.nan

@@ -240,8 +240,8 @@ class HeadTests:
 
         with pytest.raises(KeyboardInterrupt):
             quick_fit(head, collection, split, advance=stop, checkpoint=place)
-        (resumed,) = quick_fit(head, collection, split, checkpoint=place)
-        np.testing.assert_array_equal(resumed.prediction.score, whole.prediction.score)
+        (second,) = quick_fit(head, collection, split, checkpoint=place)
+        np.testing.assert_array_equal(second.prediction.score, whole.prediction.score)
 
     def test_no_label_outside_training_is_learnt(self, head: type[Head], collection: Collection) -> None:
         """Other labels, or numbers, of test clips change nothing."""
@@ -273,8 +273,8 @@ class HeadTests:
         split = collection.split("random", 0)
         order = np.random.default_rng(0).permutation(len(collection))
         for fitted in quick_fit(head, collection, split):
-            restored = through_a_store(tmp_path, head, collection, split, fitted)
-            there = restored.score(renumbered(collection, order), split[order])
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+            there = restored_head.score(renumbered(collection, order), split[order])
             np.testing.assert_allclose(there.score, fitted.prediction.score[order], atol=1e-5, rtol=1e-6)
 
     def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], collection: Collection) -> None:
@@ -294,8 +294,8 @@ class HeadTests:
     ) -> None:
         split = collection.split("random", 0)
         for fitted in quick_fit(head, collection, split, members=members):
-            restored = through_a_store(tmp_path, head, collection, split, fitted)
-            _assert_close(restored.score(collection, split), fitted.prediction, 1e-6)
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+            _assert_close(restored_head.score(collection, split), fitted.prediction, 1e-6)
 
     def test_it_needs_the_clips_of_an_artist_alone_or_says_why_not(
         self, head: type[Head], collection: Collection, tmp_path: Path
@@ -306,7 +306,7 @@ class HeadTests:
             return
         split = collection.split("random", 0)
         for fitted in quick_fit(head, collection, split):
-            restored = through_a_store(tmp_path, head, collection, split, fitted)
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
             for artist in (-1, 0, 3, int(collection.artist.max())):
                 clips = np.flatnonzero(collection.artist == artist)
                 clips = clips[:1] if artist < 0 else clips
@@ -314,7 +314,7 @@ class HeadTests:
                 columns = np.flatnonzero(small.labels.any(axis=0))
                 labels = tuple(collection.label_names[i] for i in columns)
                 small = replace(small, labels=small.labels[:, columns], label_names=labels)
-                scores = restored.score(small, split[clips]).score
+                scores = restored_head.score(small, split[clips]).score
                 np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=1e-6)
 
 

@@ -295,8 +295,8 @@ class _Command:
         journal.forget(target, name)
         return runs
 
-    def _tally(self, split: Split, chosen: NDArray[Any]) -> NDArray[np.float64]:
-        return self.data.task.tally(self.data.truth[split == 2], chosen)
+    def _tally(self, split: Split, decision: NDArray[Any]) -> NDArray[np.float64]:
+        return self.data.task.tally(self.data.truth[split == 2], decision)
 
     def results(self, mode: _Mode, runs: Sequence[_Run]) -> list[Result]:
         """One result a rule, from a mode's runs; they take the place of those that stood before."""

@@ -226,14 +226,14 @@ class KeptSplits:
         else:
             _check(f"{regime}-{seed}", entry.part, folds or len(PARTS))
             before = entry.part[self.song[self._rows]]
-        joined = "" if arrays["related"] is None else self.joined_by_artists
+        remark = "" if arrays["related"] is None else self.joined_by_artists
         try:
             part = dealt(regime, seed, **arrays, part_before=before)
         except RequestError as error:
-            raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
-        if joined and joined not in self._notes:
-            self._notes.add(joined)
-            note(joined)
+            raise RequestError(f"{error}. {remark}" if remark else str(error)) from None
+        if remark and remark not in self._notes:
+            self._notes.add(remark)
+            note(remark)
         return part
 
     @cached_property

@@ -117,7 +117,7 @@ def run(
         ClipTable(songs, toy.input),
         train_rows=np.array(rows),
         validation_rows=np.arange(8),
-        carried=carried,
+        labels=carried,
         settings=settings,
         out=out,
         about=about or ABOUT,

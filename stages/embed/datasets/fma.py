@@ -104,12 +104,12 @@ class Fma(Dataset):
             labels = [[name] if name else [] for name in tracks.strings("track.genre_top")]
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
-        broken = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
+        faulty = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
         usable_rows = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
         selection = [row for row in usable_rows if labels[row] or self.unlabelled]
         if not any(labels[row] for row in selection):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(usable_rows) - len(selection), self.genres)
+        notes = _notes(columns["clip_id"], faulty, len(usable_rows) - len(selection), self.genres)
         if len(rows) != SUBSETS[self.subset]:
             notes.append(
                 f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "
@@ -233,11 +233,11 @@ def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
     return genre_lists
 
 
-def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[str]:
+def _notes(songs: list[str], faulty: list[int], bare: int, genres: str) -> list[str]:
     notes = []
-    if broken:
-        names = ", ".join(songs[row] for row in broken)
-        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {names}")
+    if faulty:
+        names = ", ".join(songs[row] for row in faulty)
+        notes.append(f"{plural(len(faulty), 'song')} left out, cut too late and so short or empty: {names}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
         notes.append(f"{plural(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")

@@ -177,10 +177,14 @@ class Lakh(Dataset):
             files = [file for file in titles if labels.get(file.md5) or self.unlabelled]
             if not any(labels.get(file.md5) for file in files):
                 raise RequestError(f"none of the files under {within} ({len(titles):,}) has a label. {self.FILES}")
-            left = len(titles) - len(files)
+            without_labels = len(titles) - len(files)
             return files, [
                 *notes,
-                *([f"{left:,} of {plural(len(titles), 'file')} left out: no label"] if left else []),
+                *(
+                    [f"{without_labels:,} of {plural(len(titles), 'file')} left out: no label"]
+                    if without_labels
+                    else []
+                ),
             ]
         paths = _named_by_md5(there, matches)
         files, absent = [], 0

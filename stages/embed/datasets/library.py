@@ -102,8 +102,8 @@ class Library(Dataset):
         """A genre as `plain` has it -> the user's own labels."""
         if self.genre_map is None:
             return {}
-        keyed = read_keyed(self.genre_map, self.data, "labels", Missing.but(self.not_missing))
-        return {plain(genre): labels for genre, labels in keyed.values.items()}
+        entries = read_keyed(self.genre_map, self.data, "labels", Missing.but(self.not_missing))
+        return {plain(genre): labels for genre, labels in entries.values.items()}
 
     def _one_each(self, files: Iterable[Song], notes: list[str]) -> list[tuple[str, Song]]:
         """The id and the file of each song: of files with equal music the one whose tags tell most, or each."""
@@ -204,7 +204,7 @@ def _summary(
         lines.append(f"songs whose tags lack it: {lacks}")
     if without["genre"] and not unlabelled:
         lines.append(f"{plural(without['genre'], 'song')} without a genre left out; --unlabelled keeps such songs")
-    broken = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
-    if broken:
-        lines.append(f"tags of {plural(len(broken), 'file')} cannot be read; the first: {broken[0]}")
+    faulty = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
+    if faulty:
+        lines.append(f"tags of {plural(len(faulty), 'file')} cannot be read; the first: {faulty[0]}")
     return lines

@@ -150,9 +150,9 @@ class FeatureTable(Dataset):
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
             return None
-        keyed = self._keyed(self.labels, "labels")
-        columns["labels"] = keyed.look_up(songs)
-        return keyed.path.name
+        entries = self._keyed(self.labels, "labels")
+        columns["labels"] = entries.look_up(songs)
+        return entries.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the table, read as a column of that role would be."""

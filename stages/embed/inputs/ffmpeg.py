@@ -129,14 +129,14 @@ class FfmpegRecording:
         """The whole recording, block by block, mean over the channels."""
         with _running(self._command) as (process, output, is_late):
             self.rate_hz, channels = _read_header(output)
-            left, rest = MAX_SAMPLES, b""
+            room, rest = MAX_SAMPLES, b""
             while data := output.read(_BLOCK_BYTES):
                 data = rest + data
                 end = len(data) - len(data) % (4 * channels)
                 rest = data[end:]
                 samples = np.frombuffer(data[:end], dtype="<f4").reshape(-1, channels)
-                left -= samples.size
-                if left < 0:
+                room -= samples.size
+                if room < 0:
                     raise ClipError("outside", f"more than {MAX_SAMPLES:,} samples to decode; cut it into files")
                 with np.errstate(invalid="ignore", over="ignore"):
                     yield samples.mean(axis=1, dtype=np.float32)

@@ -32,8 +32,8 @@ def homophily(
     pairs = int((sizes * (sizes - 1)).sum())
     if not pairs:
         return {"exact": None, "jaccard": None, "any": None}
-    packed = np.packbits(labels, axis=1)
-    sets, which = np.unique(packed, axis=0, return_inverse=True)
+    label_sets = np.packbits(labels, axis=1)
+    sets, which = np.unique(label_sets, axis=0, return_inverse=True)
     which = which.reshape(-1).astype(np.int64)
     codes, how_many = np.unique(artist * len(sets) + which, return_counts=True)
     owner, label_set = codes // len(sets), codes % len(sets)
@@ -54,8 +54,8 @@ def homophily(
         same = weight.diagonal().sum()
         sums[:, who] = same, (weight * _ratio(shared, union)).sum(), (weight * (shared > 0)).sum()
     if per_node:
-        joined = sizes > 1
-        means = (sums[:, joined] / (sizes[joined] - 1)).sum(axis=1) / sizes[joined].sum()
+        has_several = sizes > 1
+        means = (sums[:, has_several] / (sizes[has_several] - 1)).sum(axis=1) / sizes[has_several].sum()
     else:
         means = sums.sum(axis=1) / pairs
     return dict(zip(("exact", "jaccard", "any"), means.tolist(), strict=True))

@@ -27,21 +27,21 @@ Describe = Callable[[int], Document]  # a clip of the collection as a reader kno
 def of_mode(pool: PooledRuns, mode: Mode, describe: Describe) -> Document:
     """All details of a mode, as plain numbers and strings."""
     truth = pool.data.labels[pool.places]
-    score, chosen = pool.score(mode), pool.chosen(mode)
+    score, decision = pool.score(mode), pool.chosen(mode)
     return {
-        "labels": by_label(truth, chosen),
-        "confusion": _confusion(truth, chosen),
+        "labels": by_label(truth, decision),
+        "confusion": _confusion(truth, decision),
         "calibration": calibration(truth, score, single=not pool.task.HAS_THRESHOLDS),
         "curves": _curves(pool, mode),
-        "wrong": _surest_and_wrong(pool, score, chosen, describe),
+        "wrong": _surest_and_wrong(pool, score, decision, describe),
         "against": _unlike_base(pool, mode, describe),
     }
 
 
-def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
+def by_label(truth: Bools, decision: Bools) -> list[list[Any]]:
     """[labels] precision, recall, F1 (None where not defined) and support of each label, from [clips, labels]."""
-    hits = (truth & chosen).sum(axis=0)
-    support, answers = truth.sum(axis=0), chosen.sum(axis=0)
+    hits = (truth & decision).sum(axis=0)
+    support, answers = truth.sum(axis=0), decision.sum(axis=0)
 
     def share(part: int, total: int) -> float | None:
         return round(part / total, 4) if total else None
@@ -52,12 +52,12 @@ def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
     ]
 
 
-def _confusion(truth: Bools, chosen: Bools) -> Document:
+def _confusion(truth: Bools, decision: Bools) -> Document:
     """The counts [labels, labels + 1] among the most frequent labels; the last column is no label."""
     support = truth.sum(axis=0)
     most = np.sort(np.argsort(-support, kind="stable")[:MOST_LABELS])
     most = most[support[most] > 0]
-    counts = confusion(truth, chosen)
+    counts = confusion(truth, decision)
     return {"labels": most.tolist(), "counts": counts[np.ix_(most, np.append(most, counts.shape[1] - 1))].tolist()}
 
 
@@ -114,16 +114,16 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
-def _surest_and_wrong(pool: PooledRuns, score: Floats, chosen: Bools, describe: Describe) -> list[Document]:
+def _surest_and_wrong(pool: PooledRuns, score: Floats, decision: Bools, describe: Describe) -> list[Document]:
     """Clips with a label that the mode chose and that is not theirs, the highest score first."""
     truth = pool.data.labels[pool.places]
-    wrong = np.where(chosen & ~truth, score, -1.0)
+    wrong = np.where(decision & ~truth, score, -1.0)
     best = wrong.argmax(axis=1)
     value = wrong[np.arange(len(wrong)), best]
     order = np.argsort(-value, kind="stable")
     return [
         describe(int(pool.places[clip]))
-        | {"given": np.flatnonzero(chosen[clip]).tolist(), "score": round(float(value[clip]), 4)}
+        | {"given": np.flatnonzero(decision[clip]).tolist(), "score": round(float(value[clip]), 4)}
         for clip in _one_a_song(pool, order[value[order] >= 0])
     ]
 

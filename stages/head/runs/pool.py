@@ -193,11 +193,11 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
         raise RequestError(f"no seed was run for all of {', '.join(map(str, runs))}; run encore compare {dataset}")
-    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
-    if left:
-        lacking = [str(mode) for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
+    dropped = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if dropped:
+        lacking = [str(mode) for mode, by_key in runs.items() if not dropped <= {seed for seed, _ in by_key}]
         note(
-            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
+            f"left out: seed {', '.join(map(str, sorted(dropped)))}, not run for {', '.join(lacking)}; "
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:
@@ -240,8 +240,10 @@ def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
     record = replace(runs[0].record, rule=None, settings=None, config=None)
     task = task_of_run(runs[0])
-    chosen = task.decide(score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None)
-    return replace(runs[0], record=record, score=score, chosen=chosen.chosen)
+    prediction = task.decide(
+        score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None
+    )
+    return replace(runs[0], record=record, score=score, chosen=prediction.chosen)
 
 
 def _thresholds(run: StoredRun) -> NDArray[np.float64]:
@@ -280,11 +282,11 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
     columns = _columns(run, labels)
     shape = len(run.rows), len(labels)
-    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
-    score[:, columns], chosen[:, columns] = run.score, run.chosen
+    score, decision = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
+    score[:, columns], decision[:, columns] = run.score, run.chosen
     threshold = run.record.threshold
     if threshold is not None:
         threshold = [FIXED] * len(labels)
         for column, value in zip(columns, run.record.threshold or (), strict=True):
             threshold[column] = value
-    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=chosen)
+    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=decision)

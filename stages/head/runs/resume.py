@@ -123,9 +123,9 @@ class Journal:
         self._check(folder)
         if self.writes and folder.unfinished:
             finished_folder = replace(folder, unfinished=False)
-            lost = set(self._runs(finished_folder)) - set(self._runs(folder))
-            if lost:
-                others = ", ".join(sorted(lost))
+            missing = set(self._runs(finished_folder)) - set(self._runs(folder))
+            if missing:
+                others = ", ".join(sorted(missing))
                 note(f"{folder.mode}, {folder.regime}: this command's runs replace all earlier ones, also {others}")
             self.store.move(folder.path, finished_folder.path)
         self._leave(replace(folder, unfinished=False))
