@@ -22,6 +22,7 @@ from store import conditional
 from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
+_PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
@@ -68,6 +69,21 @@ class Files:
             self.check_file(name)
             data: bytes = self.fs.cat_file(self.at(name))
         return data
+
+    def pieces(self, name: str) -> Iterator[memoryview]:
+        """The bytes of ``name``, piece by piece, of which each is good until the next; errors are those of `read`.
+
+        A piece that is hashed at once still lies in the processor's cache, and no memory is asked for anew.
+        """
+        if self.local is None:
+            yield memoryview(self.read(name))
+            return
+        with _failing(f"cannot read {self.show(name)}"):
+            self.check_file(name)
+            buffer = memoryview(bytearray(_PIECE_BYTES))
+            with (self.local / name).open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    yield buffer[:count]
 
     def check_file(self, name: str) -> None:
         """OSError where ``name`` is there and no file: a pipe would be waited for, a device read for ever."""
