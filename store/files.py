@@ -86,7 +86,7 @@ class Files:
                     yield buffer[:count]
 
     def check_file(self, name: str) -> None:
-        """OSError where ``name`` is there and no file: a pipe would be waited for, a device read for ever."""
+        """OSError if ``name`` exists but is no regular file: a pipe would block, and a device might never end."""
         if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
@@ -230,9 +230,9 @@ class Files:
         self.remove(name)
 
     def exchange(self, name: str, other: str) -> None:
-        """Let two folders change places, both at once where the system can do so (Linux, on its usual file systems).
+        """Swap two folders, atomically where the system can (Linux, on its usual file systems).
 
-        Elsewhere there is a moment at which ``name`` is not there and ``other`` with `.before` behind it is.
+        Elsewhere there is a moment at which ``name`` does not exist and ``other`` is called ``<other>.before``.
         """
         one, two = self._local / name, self._local / other
         try:
@@ -331,7 +331,7 @@ _CLIENTS = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp", "as
 
 
 def is_of_service(error: BaseException) -> bool:
-    """Whether an error is what a client says of a service that is away, slow, or denies something."""
+    """Whether an error says that a service could not be reached, timed out, or denied access."""
     return isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 

@@ -168,13 +168,13 @@ class Store:
         return catalog
 
     def there_is_none(self) -> str | None:
-        """What to say where there is no store at all; None where there is one."""
+        """A message if there is no store at all; None if there is one."""
         if self.files.exists(""):
             return None
         return f"there is no store {self.where()}; fill one: encore embed demo"
 
     def where(self) -> str:
-        """The store's place, and how a person names another."""
+        """Where the store is, and how a user names another."""
         return f"{self.files.show('').rstrip('/')} (--store or ENCORE_STORE names another)"
 
     def _no_data_set(self, dataset: str) -> RequestError:
@@ -250,7 +250,7 @@ class Store:
         return True
 
     def exists(self, name: str) -> bool:
-        """Whether a file of a collection is there, or should be."""
+        """Whether a file of a collection exists, or should exist by the seal."""
         dataset, _, path = name.partition("/")
         if self.files.exists(name):
             return True

@@ -158,7 +158,7 @@ class Seals:
         self._update(dataset, seal)
 
     def accept(self, dataset: str) -> list[str]:
-        """Seal everything as it is; the paths whose content was not what the seal says, or that have come or gone."""
+        """Seal everything as it is now; the paths that were changed, added or removed since the last seal."""
         with self._lock(dataset):
             try:
                 before = self.entries(dataset) or {}

@@ -28,7 +28,7 @@ _SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other
 
 
 def may_have_passed(kind: str, reason: str) -> bool:  # noqa: ARG001
-    """Whether what made a clip fail may be over."""
+    """Whether a clip that failed for this reason may succeed now."""
     return kind in PASSING
 
 
@@ -207,7 +207,7 @@ class ShardWriter:
         return record
 
     def committed(self, shard: Shard) -> ShardRecord | None:
-        """The record of a shard that this or another process has committed since it was planned, None for no such."""
+        """The record of a shard that this or another process has committed since it was planned; else None."""
         record = self._read_record(shard.index)
         if record is None or record.rows[1] < shard.last or self._lacking(record, passing=True):
             return None

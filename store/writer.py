@@ -62,7 +62,7 @@ class RepresentationWriter(ShardWriter):
             self._writable()
 
     def take_over(self, index: int, values: str) -> None:
-        """Count a shard as done that another process has committed with numbers of this hash.
+        """Count a shard as done that another process has committed; ``values`` is the hash of its numbers.
 
         Raises
         ------

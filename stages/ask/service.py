@@ -138,7 +138,7 @@ class Snapshot:
         }
 
     def listed(self, search: str, first: int, count: int) -> dict[str, Any]:
-        """The songs whose title, artist or id holds some text, capital letters aside."""
+        """The songs whose title, artist or id contains a text, ignoring case."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -201,7 +201,7 @@ class Service:
         self._looking.shutdown()
 
     def snapshot(self) -> Snapshot:
-        """The head and its collection as they lie in the store now; opened again where they have changed."""
+        """The head and its collection, read again if they have changed in the store."""
         with self._opening:
             if not self._latest.is_current():
                 try:
@@ -211,7 +211,7 @@ class Service:
             return self._latest
 
     async def predict(self, path: Path, name: str, artist: str | None) -> tuple[Snapshot, Answer]:
-        """What the head says of a file that someone handed in."""
+        """What the head says of an uploaded file."""
         snapshot, song = await asyncio.to_thread(self._look_up, path, name, artist)
         if len(song.clips):
             return snapshot, await self._answer(_Job(snapshot, song, None))

@@ -21,12 +21,11 @@ _MATTERS = (".bin", ".json", ".onnx", ".pt", ".pth", ".safetensors", ".txt")  # 
 
 @dataclass(frozen=True, kw_only=True)
 class FileState:
-    """A file that was given.
+    """A file that the user named.
 
     Attributes
     ----------
-    published : whether it is the published file of that name, byte by byte as far as that is known; None where it is
-        not.
+    published : whether its hash is that of the published file; None if no published hash is known.
     """
 
     name: str

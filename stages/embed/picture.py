@@ -27,7 +27,7 @@ _RANGE_DB = 80.0
 
 
 def picture(path: Path, most_s: float) -> dict[str, Any]:
-    """A song as plain numbers.
+    """A song as numbers to draw.
 
     Returns
     -------

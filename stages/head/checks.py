@@ -22,7 +22,7 @@ def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) ->
     Parameters
     ----------
     configs : the heads, each with its own settings.
-    changes : the settings that were named.
+    changes : the settings that the user named.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _column_of(x: NDArray[np.float32], numbers: NDArray[np.float64]) -> int | No
 
 
 def note_silent(count: int, data: Collection) -> None:
-    """Say how many representations are all zero."""
+    """Note how many representations are all zero."""
     if count:
         note(f"all zero: {count:,} of {plural(len(data), 'representation')}; heads cannot tell these clips apart")
 

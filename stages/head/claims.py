@@ -33,7 +33,7 @@ _REGIMES = ("random", "artist")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence of the thesis as a difference of scores that is above zero where it holds.
+    """A claim of the thesis, as a difference of scores that is above zero if the claim holds.
 
     Attributes
     ----------

@@ -202,7 +202,7 @@ class Collection:
         return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
 
     def remarks(self, parts: Sequence[Split]) -> list[str]:
-        """What to know of the parts of some splits of one regime, one line each."""
+        """Remarks on the parts of some splits of one regime, one line each."""
         return remarks(parts, song=self.song, artist=self.artist, labels=self.labels, label_names=self.label_names)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:

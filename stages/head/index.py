@@ -46,7 +46,7 @@ class Index:
     _lists: Any
 
     def candidates(self, direction: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """The catalog rows of about so many clips that lie near to a unit vector [dim]."""
+        """The catalog rows of about ``count`` clips near to a unit vector [dim]."""
         rows: NDArray[np.int64] = self._lists.search(direction[None], max(count, self.least))[1][0]
         return rows[rows >= 0]
 

@@ -56,7 +56,7 @@ def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
 
 @dataclass(frozen=True)
 class RestoredHead:
-    """A trained head, one network or several.
+    """A trained head: one network, or several whose scores are averaged.
 
     Attributes
     ----------

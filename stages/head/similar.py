@@ -307,7 +307,7 @@ class Space:
 
     @cached_property
     def index(self) -> Index:
-        """Of a collection in which not all is compared."""
+        """The approximate index, for collections that are too large to compare every clip."""
         from stages.head.index import open_index
 
         return open_index(self)

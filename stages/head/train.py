@@ -232,7 +232,7 @@ class _Mode:
         return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive, data.target)
 
     def decides(self) -> dict[str, Any]:
-        """What decides the numbers of this mode and of no other."""
+        """What decides the numbers of this mode alone."""
         return {"config": self.config, "code": code_revision(self.head)}
 
     def representation(self, data: Collection) -> str | None:
@@ -263,7 +263,7 @@ class _Command:
     fixed: frozenset[str] = frozenset()
 
     def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
-        """Train one mode on one split; each rule's run, also where it was done before."""
+        """Train one mode on one split; the runs of all its rules, read back if they were finished before."""
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
@@ -299,7 +299,7 @@ class _Command:
         return self.data.task.tally(self.data.truth[split == 2], decision)
 
     def results(self, mode: _Mode, runs: Sequence[_Run]) -> list[Result]:
-        """One result a rule, from a mode's runs; they take the place of those that stood before."""
+        """The results of a mode's runs, one for each rule; the runs replace earlier ones in the store."""
         assert mode.target is not None
         self.journal.whole(mode.target)
         results: dict[str | None, Result] = {}

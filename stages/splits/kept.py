@@ -98,7 +98,7 @@ class KeptSplits:
         return after, [column for column in before if column not in after]
 
     def dealing(self, regime: str, seed: int) -> Dealing | None:
-        """How a split that `parts` has given was dealt; None for an official one."""
+        """How a split that `parts` returned was dealt; None for an official one."""
         return self._dealings.get(f"{regime}-{seed}")
 
     @cached_property
@@ -303,7 +303,7 @@ class KeptSplits:
 
     @cached_property
     def joined_by_artists(self) -> str:
-        """What to say where most songs are joined by artists that they share; empty where they are not."""
+        """A remark if shared artists join most songs into one group; empty otherwise."""
         if self.related is None:
             return ""
         _, first = np.unique(self.song[self._rows], return_index=True)

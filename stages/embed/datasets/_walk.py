@@ -1,7 +1,7 @@
 """Which files lie under a folder: links, names that are no text, and what there is to say of them.
 
-Links within the folder are followed. Those that lead out of it are followed only where that is asked for, and are
-otherwise named, never passed over in silence: a song behind one is there, and just not read.
+Links within the folder are followed. Links that lead out of it are followed only on request, and are listed otherwise:
+a song behind one exists, but is not read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Walk:
     undecodable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """What a person should know of what is not among ``files``."""
+        """What to tell the user about files that are not among ``files``."""
         notes = []
         if self.undecodable:
             those = plural(len(self.undecodable), "file or folder is", "files or folders are")
@@ -94,7 +94,7 @@ def is_text(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """A name as it can be printed: ``mod\\x85.wav``."""
+    """A name with unprintable characters escaped: ``mod\\x85.wav``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -26,7 +26,7 @@ _CODECS = {"mp3": ("MP3", "MPEG_LAYER_III"), "ogg": ("OGG", "VORBIS")}
 
 
 def check_codecs(kinds: Iterable[str]) -> None:
-    """RequestError where libsndfile writes no file of a codec that is asked for."""
+    """RequestError if libsndfile cannot write one of the codecs asked for."""
     import soundfile
 
     for kind, (form, subtype) in _CODECS.items():
@@ -90,7 +90,7 @@ def pitch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG
 
 
 def cut(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:
-    """A stretch of the share ``amount`` of the clip, from a place that is drawn."""
+    """A stretch with the share ``amount`` of the clip's length, at a random place."""
     samples, rate_hz = _read(clip)
     count = max(1, round(amount * len(samples)))
     first = int(rng.integers(0, len(samples) - count + 1))

@@ -92,7 +92,7 @@ class Share:
         return self.results
 
     def checkpoint(self) -> Any:
-        """What submitit queues again in this job's place."""
+        """What submitit queues again after this job was preempted."""
         return import_extra("submitit", Slurm.NAME).helpers.DelayedSubmission(self)
 
 

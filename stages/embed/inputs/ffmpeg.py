@@ -79,11 +79,11 @@ def has_come(reason: str) -> bool:
 
 
 class FfmpegRecording:
-    """A recording that ffmpeg decodes, from its start, however far that is.
+    """A recording that ffmpeg decodes, always from its beginning.
 
     Attributes
     ----------
-    rate_hz, frames : its sampling rate, and the frames that decode.
+    rate_hz, frames : sampling rate, and how many frames can be decoded.
     """
 
     def __init__(self, path: Path, reader: Reader) -> None:
@@ -122,7 +122,7 @@ class FfmpegRecording:
         return mono[: max(0, min(count, at - first))]
 
     def recount(self) -> int:
-        """The frames are counted already."""
+        """The number of frames, which was counted on opening."""
         return self.frames
 
     def _blocks(self) -> Iterator[Samples]:

@@ -21,14 +21,14 @@ from stages.splits.regimes import Split
 class Artist(CountedHead):
     """The decision tree over the artist alone: one leaf an artist, holding the labels of its training songs.
 
-    Two rules: ``most frequent`` says the one label that most of them carry (ties go to the label that is more
-    frequent in the training part, then to the first by name), ``at least half`` says every label that half of
-    them or more carry. Nothing is said of an artist that is unknown or has no training song. The score of a
-    label is the share of the artist's training songs that carry it. Songs are counted once, whatever the
-    number of their clips, with the labels of any of these that are trained on.
+    Two rules: ``most frequent`` predicts the one label that most of them carry (ties go to the label that is more
+    frequent in the training part, then to the first by name), ``at least half`` predicts every label that half of
+    them or more carry. For an unknown artist, or one without a training song, nothing is predicted. The score of a
+    label is the share of the artist's training songs that carry it. A song counts once, however many clips it has,
+    with the labels of all its training clips.
 
-    Where a number is asked for it is a regression tree: the mean of the artist's training songs, and for an artist
-    without any the mean of all. There is but one rule then, without a name.
+    With a numeric target this is a regression tree: the mean of the artist's training songs, or of all training songs
+    for an artist without any. There is only one rule then, without a name.
     """
 
     NAME = "artist"

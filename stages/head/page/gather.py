@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One representation in one regime: its tables, or why there are none."""
+    """One representation in one regime: its tables, or the reason why there are none."""
 
     representation: str | None
     regime: str

@@ -37,7 +37,7 @@ def save_run(
     device: torch.device,
     writes: bool = True,
 ) -> RunRecord:
-    """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
+    """Write one run to the store, unless another process ``writes``, and return its record."""
     networks = result.networks
     threshold = None if result.threshold is None else result.threshold.tolist()
     record = RunRecord(
@@ -128,6 +128,6 @@ def catalog_mark(splits: KeptSplits, target: str | None, rows: int | None = None
 
 
 def split_mark(splits: KeptSplits, regime: str, seed: int) -> str | None:
-    """What a run keeps of the split that it was trained on: `Dealing.mark`; None where that was not recorded."""
+    """The `Dealing.mark` of the split that a run was trained on; None if that was not recorded."""
     dealing = splits.dealing(regime, seed)
     return None if dealing is None else dealing.mark

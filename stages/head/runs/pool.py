@@ -158,7 +158,7 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
 
 
 def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regime: str) -> Runs:
-    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
+    """The runs on the splits that the store holds now; if none is, because splits were dealt anew, all of them."""
     marks = {column: dealing.mark for column, dealing in dealings.items()}
     older = [
         mode
@@ -176,12 +176,12 @@ def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regi
 
 
 def task_of_run(run: StoredRun) -> Task:
-    """The task that a run names; for a version that named none, the one that its metrics judge."""
+    """The task that a run records; for runs of 0.1.0, which record none, the one that its metrics belong to."""
     return TASKS.get(str(run.record.task)) or task_judged_by(run.record.metrics)
 
 
 def clips_of(data: Collection, run: StoredRun) -> NDArray[np.int64]:
-    """[test] the places in the collection of the clips that a run scored; -1 where it has them no more."""
+    """[test] where the clips that a run scored stand in the collection; -1 for those that it no longer has."""
     rows = np.asarray(run.rows, dtype=np.int64)
     order = np.argsort(data.rows)
     place = order[np.searchsorted(data.rows, rows, sorter=order).clip(max=len(order) - 1)]
@@ -210,7 +210,7 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
 
 
 def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
-    """The mode that a user names, whole or by its head; of several rules of a head the first."""
+    """The mode that a user names, with its rule or without; without, the first rule of the head."""
     modes = list(modes)
     return next((mode for mode in modes if name in (str(mode), mode.name)), None)
 

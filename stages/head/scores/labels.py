@@ -34,7 +34,7 @@ class _Labels(Task):
         return np.asarray(((score > -_ROUNDING) & (score < 1 + _ROUNDING)).all(axis=1))
 
     def agreement(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The highest share, and the entropy of all."""
+        """The largest of the shares [clips, labels], and their entropy: [clips] each."""
         return share.amax(dim=1), -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
 
     def of_songs(self, truth: Truth, first: NDArray[np.int64]) -> Truth:
@@ -124,7 +124,7 @@ class SingleLabel(_Labels):
         return score.log()
 
     def target(self, truth: Tensor) -> Tensor:
-        """[clips] the place of the label."""
+        """[clips] the index of the label."""
         return truth.long().argmax(dim=1)
 
     def loss(self, outputs: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
