@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages import progress, registry
@@ -22,6 +23,14 @@ def open_store(place: str) -> Store:
     if not place.strip():
         raise RequestError("--store is empty; name a folder, or an fsspec URL")
     return Store(place)
+
+
+def check_output(option: str, path: Path) -> None:
+    """RequestError where no file can be written there; before anything is computed."""
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{option} {path}: is there, and is no file")
+    if not path.parent.is_dir():
+        raise RequestError(f"{option} {path}: {path.parent} is no folder")
 
 
 def split_names(text: str, option: str) -> list[str]:
