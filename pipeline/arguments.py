@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages import progress, registry
@@ -30,6 +31,14 @@ def open_store(place: str, *datasets: str) -> Store:
     for dataset in datasets:
         store.check_there(dataset)
     return store
+
+
+def check_output(option: str, path: Path) -> None:
+    """RequestError where no file can be written there; before anything is computed."""
+    if path.exists() and not path.is_file():
+        raise RequestError(f"{option} {path}: is there, and is no file")
+    if not path.parent.is_dir():
+        raise RequestError(f"{option} {path}: {path.parent} is no folder")
 
 
 def split_names(text: str, option: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arguments import open_store
+from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, JsonOption, StoreOption
 from pipeline.output import print_json, wrapped
 from store.words import plural
@@ -40,6 +40,7 @@ def head(
     json: JsonOption = False,
 ) -> None:
     """Write a trained head as ONNX. Checked against onnxruntime on its test clips."""
+    check_output("--onnx", onnx)
     import torch
 
     from stages.head.onnx import export_head

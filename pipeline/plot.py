@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arguments import check_output
 from stages.head.report import Report
 from store.errors import EncoreError, RequestError
 
@@ -29,10 +30,7 @@ def check(path: Path) -> None:
     """RequestError where no picture can be written there; before anything is computed."""
     if path.suffix.lower() not in _ENDINGS:
         raise RequestError(f"--plot {path}: the name's ending says the format, one of {', '.join(_ENDINGS)}")
-    if path.exists() and not path.is_file():
-        raise RequestError(f"--plot {path}: is there, and is no file")
-    if not path.parent.is_dir():
-        raise RequestError(f"--plot {path}: {path.parent} is no folder")
+    check_output("--plot", path)
 
 
 def draw(report: Report, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arguments import open_store
+from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_json, table
 from stages.ask.answers import SimilarTo
@@ -49,6 +49,8 @@ def similar(
     """Find the nearest songs or artists. By the cosine of their representations; words where a backbone knows them."""
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
+    if m3u is not None:
+        check_output("--m3u", m3u)
     answer = find_similar(
         open_store(store, dataset),
         query,

@@ -128,10 +128,17 @@ class OpenHead:
         self.catalog = store.read_catalog(self.dataset)
         self.predictor = Predictor(store, self.run, self.device)
         self.artists = Artists(self.catalog, self.predictor.collection.artist_ids)
+        if weights is not None:
+            self._check_weights()
         if threshold is not None and not self.predictor.head.task.CHOOSES:
             raise RequestError(
                 f"{self.run.file} estimates {self.predictor.head.target}, a number: leave out --threshold"
             )
+
+    def _check_weights(self) -> None:
+        """Raise where the weights that someone gives are of no use; songs of the collection would be answered."""
+        if self.backbone is None:
+            raise RequestError(f"{self.run.file} reads no representation, so no weights; leave out --weights")
 
     @cached_property
     def backbone(self) -> Backbone | None:

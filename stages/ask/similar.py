@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.embed.backbones import Backbone
     from stages.head.similar import Query, Space
     from store.layout import Store
 
@@ -36,7 +38,16 @@ def find_similar(
     from stages.head.similar import Space
 
     space = Space(store, dataset, layers.with_layer(backbone, layer))
-    subject, vectors = _subject(store, space, query, weights, device)
+
+    @functools.cache
+    def backbone_of() -> Backbone:
+        from stages.embed.songs import open_backbone
+
+        return open_backbone(store, dataset, space.stored.name, weights)
+
+    if weights is not None:
+        backbone_of()  # raises where they are of no use, whatever the query needs
+    subject, vectors = _subject(space, query, backbone_of, device)
     return nearest_to(
         space, subject, vectors, count=count, artists=artists, not_same_artist=not_same_artist, filters=filters
     )
@@ -75,7 +86,7 @@ def nearest_to(
 
 
 def _subject(
-    store: Store, space: Space, query: str, weights: str | None, device: str
+    space: Space, query: str, open_backbone: Callable[[], Backbone], device: str
 ) -> tuple[Query, NDArray[np.floating]]:
     """What a query means, and the representations [clips, dim] of its clips."""
     import numpy as np
@@ -84,21 +95,20 @@ def _subject(
 
     words = _words(space, query)
     if words is not None:
-        return _encode_words(store, space, words, weights)
+        return _encode_words(words, open_backbone())
     if not Path(query).expanduser().is_file():
         there = query and Path(query).expanduser().exists()
         subject = space.find(query, ", and what lies there is no file" if there else ", and there is no such file")
         return subject, space.vectors(subject.rows)
     from stages.devices import find_device
-    from stages.embed.songs import encode_songs, find_songs, open_backbone, rows_of
+    from stages.embed.songs import encode_songs, find_songs, rows_of
 
     songs = find_songs([query])
     (rows,) = rows_of(space.catalog, songs)
     if space.usable[rows].any():
         subject = space.song(space.catalog.column("song_id")[int(rows[0])].as_py())
         return subject, space.vectors(subject.rows)
-    backbone = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
-    clips = encode_songs(songs, space.catalog, backbone, find_device(device))
+    clips = encode_songs(songs, space.catalog, open_backbone(), find_device(device))
     if clips.failures:
         raise EncoreError(f"{query}: {clips.failures[0]}")
     assert clips.values is not None
@@ -123,13 +133,11 @@ def _words(space: Space, query: str) -> str | None:
     return query.strip() if space.by_name(query) is None else None
 
 
-def _encode_words(store: Store, space: Space, words: str, weights: str | None) -> tuple[Query, NDArray[np.floating]]:
+def _encode_words(words: str, backbone: Backbone) -> tuple[Query, NDArray[np.floating]]:
     import numpy as np
 
-    from stages.embed.songs import open_backbone
     from stages.head.similar import Query
 
-    backbone = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
     vector = backbone.encode_text(words).numpy()[None]
     return Query(f"the words {words!r}", np.empty(0, dtype=np.int64), None, None, plain=True), vector
 

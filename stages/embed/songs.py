@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages import registry
 from stages.embed.backbones import Backbone
-from stages.embed.choose import rebuild_config, restore_backbone
+from stages.embed.choose import check_given_weights, rebuild_config, restore_backbone
 from stages.embed.datasets.folder import CLIP_S, Folder, along, clips_of, songs_in
 from stages.embed.encode import representation_name
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
@@ -187,12 +187,15 @@ def open_backbone(store: Store, dataset: str, name: RepresentationName, weights:
     Raises
     ------
     RequestError
-        where it reads no songs, its weights are not there, or this version of it gives other numbers.
+        where it reads no songs, its weights are not there, or this version of it gives other numbers; where
+        ``weights`` are given to one that has none of its own.
     """
     manifest = store.read_manifest(dataset, name)
     if manifest is None:
         raise RequestError(f"{dataset}/{name} is not complete; finish it: encore embed {dataset}")
     what = f"{dataset}/{name}"
+    if weights is not None:
+        check_given_weights(manifest.settings, weights, what)
     backbone, mark = restore_backbone(manifest.settings, weights or recorded_weights(store, dataset, name), what)
     if backbone.input.KIND == "features":
         raise RequestError(

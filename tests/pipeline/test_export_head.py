@@ -131,6 +131,12 @@ def test_what_cannot_be_exported(hits: Encore, tmp_path: Path, mode: str, messag
     assert not file.exists()
 
 
+def test_a_file_that_cannot_be_written_is_refused_first(hits: Encore, tmp_path: Path) -> None:
+    for place in (tmp_path / "no" / "head.onnx", tmp_path):
+        ran = hits("export", "head", "no such head", "--onnx", place, code=2)
+        assert f"--onnx {place}: " in ran.err
+
+
 def test_nothing_is_written_where_the_scores_differ(
     hits: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,7 @@ def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: 
     assert answer["legends"]["split"] == ["train", "validation", "test"]
     assert answer["legends"]["right"] == ["right", "wrong", "not tested"]
     assert len(answer["legends"]["artist"]) == 11  # two are =1+1: what follows a | is another artist
-    assert answer["status"] == "5 clips by 1 artists"
+    assert answer["status"] == "5 clips by 1 artist"
     assert not answer["hidden"]
     assert "</script><img src=x onerror=alert(1)> song" in answer["tip"]
     assert answer["images"] == 0

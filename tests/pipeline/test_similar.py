@@ -111,6 +111,7 @@ def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path
     assert lines[0] == "#EXTM3U"
     assert lines[2::2] == [song["file"] for song in answer["similar"]]
     assert all(Path(line).is_file() for line in lines[2::2])
+    assert "is no folder" in encore("similar", new, "--m3u", tmp_path / "no" / "near.m3u", code=2).err
     bad = tmp_path / "bad.mid"
     bad.write_bytes(b"")
     assert f"{bad}: " in encore("similar", bad, "--dataset", "mine", code=1).err

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stages.embed.inputs._silence import silenced
 from stages.embed.inputs.ffmpeg import FFMPEG_SUFFIXES, FfmpegRecording, find_reader
 from stages.embed.inputs.headers import layout
 from stages.embed.inputs.views import Layout
@@ -71,7 +72,7 @@ def open_recording(path: Path) -> Iterator[tuple[Recording, float]]:
         be counted. What decoding raises within the context becomes one too.
     """
     _check_file(path)
-    with ExitStack() as stack, _decoding():
+    with ExitStack() as stack, silenced(), _decoding():
         plan = layout(path)
         recording = _open(path, plan, stack)
         yield recording, plan.header_share

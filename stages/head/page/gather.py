@@ -300,7 +300,11 @@ def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document
     maps = []
     place = {row: clip for clip, row in enumerate(data.rows.tolist())}
     for name in names:
-        of = map_of(store, load(store, data.info.name, name, in_memory=False))
+        try:
+            of = map_of(store, load(store, data.info.name, name, in_memory=False))
+        except RequestError as error:  # all of its clips were retired, or lost their labels, since
+            note(f"{name} has no map: {error}")
+            continue
         grid = np.rint(of.place * 4095).astype(np.int64)
         is_on_map = [row in place for row in of.rows.tolist()]
         maps.append(

@@ -56,13 +56,18 @@ def how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Map
 
 
 def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
-    """A row for each mode, representation and regime; settings that all share stand in the note alone."""
-    settings_each = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
-    shared = dict(set.intersection(*(set(settings.items()) for settings in settings_each))) if settings_each else {}
+    """A row for each mode, representation and regime; settings that all share stand in the note alone.
+
+    Modes that read no representation stand beside every one, with the seeds that it shares with them: most count.
+    """
+    trained = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
+    shared = dict(set.intersection(*(set(settings.items()) for settings in trained))) if trained else {}
     rows: dict[tuple[Cell, ...], list[Cell]] = {}
     for row, settings in runs:
+        if len(str(row[3])) < len(str(rows.get(tuple(row[:3]), row)[3])):
+            continue
         own = ", ".join(f"{key}={value}" for key, value in settings.items() if shared.get(key) != str(value))
-        rows[tuple(row[:4])] = [*row[:5], own, *row[5:]]
+        rows[tuple(row[:3])] = [*row[:5], own, *row[5:]]
     titles = ["representation", "mode", "regime", "seeds", "training, s", "other settings", "command", "trained with"]
     common = ", ".join(f"{key}={value}" for key, value in sorted(shared.items()))
     notes = [f"Settings of all: {common}."] if common else []
