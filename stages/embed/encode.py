@@ -26,13 +26,14 @@ from stages import interrupts
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import Clip, Input, ffmpeg, remarks, song_file
 from stages.embed.weights import denormals_flushed
-from stages.progress import task
+from stages.progress import log, task
 from store.arrays import fill_value
 from store.errors import PASSING, ClipError, EncoreError, RequestError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
 from store.shards import Shard, ShardWriter
+from store.words import plural
 from store.writer import RepresentationWriter
 
 Array = np.ndarray[Any, Any]
@@ -258,8 +259,17 @@ def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (
         for result in run(shards, advance):
             writer.take_over(result.index, result.values)
             failures += result.failures
+            _log(writer, result)
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
+
+
+def _log(writer: RepresentationWriter, result: Done) -> None:
+    """Say in the log what of a shard was written, and what failed."""
+    for row, kind, reason in result.failures:
+        log(f"{writer.catalog.column('path')[row]}: {kind}: {reason}", "WARNING")
+    encoded = plural(result.clips - len(result.failures), "clip")
+    log(f"{writer.folder}: shard {result.index} is written, {encoded} of it encoded")
 
 
 @dataclass
