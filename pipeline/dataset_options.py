@@ -70,7 +70,14 @@ def own_options(signature: inspect.Signature) -> set[str]:
     options = (info for p in signature.parameters.values() for info in getattr(p.annotation, "__metadata__", ()))
     # Typer keeps the first name of an annotated option where a default value would be.
     flags = (name for info in options for name in (info.default, *(info.param_decls or ())) if isinstance(name, str))
-    return {*signature.parameters, *(flag.lstrip("-").replace("-", "_") for flag in flags), "quiet", "debug", "help"}
+    return {
+        *signature.parameters,
+        *(flag.lstrip("-").replace("-", "_") for flag in flags),
+        "quiet",
+        "debug",
+        "log",
+        "help",
+    }
 
 
 def _options_of(dataset: Any, others: Mapping[str, Any], reserved: Iterable[str]) -> dict[str, tuple[Any, str]]:

@@ -18,6 +18,7 @@ from pipeline.options import (
 )
 from pipeline.output import print_json
 from stages import registry
+from stages.progress import log
 from store.words import plural
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def embed(
         part=read_part(part),
         engine=find_engine(engine, settings_of_engine, workers),
     )
+    log(describe(report))
     if json:
         print_json(dataclasses.asdict(report))
     else:

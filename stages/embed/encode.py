@@ -20,13 +20,14 @@ from stages.embed.backbones import Backbone
 from stages.embed.inputs import ffmpeg
 from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_in_workers
 from stages.embed.represent import clips_of, encode_ahead
-from stages.progress import task
+from stages.progress import log, task
 from store.arrays import fill_value
 from store.errors import PASSING, EncoreError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
 from store.schema import Catalog
 from store.shards import Shard, ShardWriter
+from store.words import plural
 from store.writer import RepresentationWriter
 
 # Commits shards, wherever, and says so of each in any order; calls its second argument with the clips that are done.
@@ -250,8 +251,17 @@ def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (
         for result in run(shards, advance):
             writer.take_over(result.index, result.values)
             failures += result.failures
+            _log(writer, result)
     complete = writer.finish() is not None
     return Encoded(writer.name, total - len(failures), tuple(failures), complete)
+
+
+def _log(writer: RepresentationWriter, result: Done) -> None:
+    """Say in the log what of a shard was written, and what failed."""
+    for row, kind, reason in result.failures:
+        log(f"{writer.catalog.column('path')[row]}: {kind}: {reason}", "WARNING")
+    encoded = plural(result.clips - len(result.failures), "clip")
+    log(f"{writer.folder}: shard {result.index} is written, {encoded} of it encoded")
 
 
 def default_batch(device: torch.device) -> int:

@@ -16,12 +16,13 @@ from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
 from stages.head.results import numbers
 from stages.head.saved import SavedHead
+from stages.progress import log
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
 from store.columns import targets
 from store.fingerprint import canonical
 from store.layout import Store
-from store.runs import RunFolder, RunRecord, write_run
+from store.runs import RunFolder, RunRecord, run_name, write_run
 
 
 def save_run(
@@ -73,6 +74,7 @@ def save_run(
     prediction = result.prediction
     heads = [head.to_bytes() for head in _saved(folder, record, result, code)]
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
+    log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record
 
 
