@@ -18,6 +18,7 @@ from stages import progress, registry
 OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
 
 
+_WITHOUT = {"train": {"table"}}  # commands that have no use for a data set: a table holds no songs
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "DIR"}
 
 
@@ -27,7 +28,8 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     One option may belong to several data sets; its help then says of each what it does there.
     """
     signature = inspect.signature(function, eval_str=True)
-    datasets, errors = registry.load("dataset")
+    loaded, errors = registry.load("dataset")
+    datasets = {name: kind for name, kind in loaded.items() if name not in _WITHOUT.get(function.__name__, ())}
     shared: dict[str, tuple[Any, dict[str, list[str]]]] = {}  # option -> its type, and line of help -> data sets
     reserved = own_options(signature)
     failures = list(errors)
