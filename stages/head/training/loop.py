@@ -38,7 +38,7 @@ _AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network, and its scores for every clip.
 
     Attributes
@@ -61,7 +61,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
-    others: tuple[Trained, ...] = ()
+    others: tuple[TrainedNetwork, ...] = ()
 
 
 def train(
@@ -76,7 +76,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     stretches: Stretches | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal bits on one machine, also where the training was stopped and resumed (on a GPU for all
@@ -120,14 +120,16 @@ def train(
     return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
-def _trained(binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device) -> Trained:
+def _trained(
+    binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device
+) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
     remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(entry["network"])
-    return Trained(
+    return TrainedNetwork(
         spec=binder.spec,
         state={name: value.cpu() for name, value in entry["network"].items()},
         shift=shift.cpu(),
