@@ -31,7 +31,10 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     shared: dict[str, tuple[Any, dict[str, list[str]]]] = {}  # option -> its type, and line of help -> data sets
     reserved = own_options(signature)
     failures = list(broken)
+    trains = "objective" in signature.parameters
     for name, dataset in datasets.items():
+        if trains and getattr(dataset, "BACKBONE", None) == "features":
+            continue  # no backbone learns from ready-made features
         try:
             options = _options_of(dataset, {option: kind for option, (kind, _) in shared.items()}, reserved)
         except Exception as error:  # another package's plug-in must not keep anyone from the rest
