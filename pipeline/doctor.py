@@ -34,12 +34,12 @@ def doctor(
     if json:
         print_json(dataclasses.asdict(diagnosis))
     else:
-        print(described(diagnosis))
+        print(describe(diagnosis))
     if not diagnosis.is_well:
         raise typer.Exit(1)
 
 
-def described(diagnosis: Diagnosis) -> str:
+def describe(diagnosis: Diagnosis) -> str:
     """A diagnosis for a person."""
     lines = [f"{diagnosis.title} ({diagnosis.backbone})", *_wrapped(f"licence: {diagnosis.licence}")]
     lines += _wrapped(diagnosis.about)

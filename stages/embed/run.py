@@ -19,8 +19,9 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
-from stages.embed.encode import collect, decides, default_batch, default_workers, encode, open_writer
+from stages.embed.encode import collect, decides, default_batch, encode, open_writer
 from stages.embed.engines import Engine, Job, address, catalog_hash
+from stages.embed.loading import default_workers
 from stages.embed.probe import check as check_probe
 from stages.embed.weights import read_about
 from stages.progress import note
@@ -66,9 +67,9 @@ def prepare(
     # songs are opened.
     choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
     catalog_mark = store.catalog_mark(options.get("name") or name)
-    opened = open_catalog(name, options, store)
-    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
-    files = mark_sources(opened)
+    catalog = open_catalog(name, options, store)
+    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info)
+    files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
     # Not resolved: a link of the hub's cache tells the commit, and has MusicFM's statistics beside it.
@@ -138,15 +139,13 @@ def embed(
     EncoreError
         if a clip fails and ``strict`` is set, or the store cannot be written.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     here_name = device_name if engine is None else engine.encodes_here(device_name)
     device = None if here_name is None else find_device(here_name)
-    prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
-    files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
+    setup = prepare(name, options, store, backbone_name, weights, settings, precision)
+    files, backbone, mark = setup.files, setup.backbone, setup.weights
     check_writable(store)
-    catalog, growth = update(
-        store, files, prepared.catalog_mark, lambda: mark_sources(open_catalog(name, options, store))
-    )
+    catalog, growth = update(store, files, setup.catalog_mark, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
@@ -158,7 +157,7 @@ def embed(
         store.files.write(f"{writer.folder}/weights.txt", f"{prepared.file}\n".encode())
         store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
     already_there = writer.is_complete
-    encoded, complete = 0, True
+    clips, complete = 0, True
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
@@ -175,7 +174,7 @@ def embed(
                 store=address(store),
                 dataset=catalog.info.name,
                 settings=json.dumps(decides(backbone, mark)),
-                weights=None if prepared.file is None else str(prepared.file),
+                weights=None if setup.file is None else str(setup.file),
                 catalog=catalog_hash(catalog),
                 device=device_name,
                 batch=batch,
@@ -196,7 +195,7 @@ def embed(
                 strict=strict,
                 part=part,
             )
-        encoded, complete = outcome.clips, outcome.complete
+        clips, complete = outcome.clips, outcome.complete
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)
@@ -213,12 +212,12 @@ def embed(
         added=growth.added,
         retired=growth.retired,
         corrected=growth.corrected,
-        encoded=encoded,
+        encoded=clips,
         failed=dict(Counter(failure["kind"] for failure in failures)),
         noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,
         complete=complete,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start_s,
     )
 
 

@@ -31,9 +31,10 @@ from torch import Tensor
 from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
-from stages.embed.encode import represent, representation_name
+from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip, Kind
 from stages.embed.objectives import Labels
+from stages.embed.represent import represent
 from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store, check_name
 from store.schema import Catalog

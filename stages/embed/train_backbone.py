@@ -21,7 +21,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
 from stages.embed.datasets.folder import in_segments
-from stages.embed.encode import ClipTable, default_workers
+from stages.embed.loading import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.songs import check_segments
 from stages.embed.train import Trained, train
@@ -90,7 +90,7 @@ def train_backbone(
     segments_s, hop_s : train on stretches of so many seconds, one every so many seconds of each clip (one behind the
         other by default), instead of on whole clips. Stretches of a song are all in one part.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     check_segments(segments_s, hop_s)
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
@@ -136,27 +136,27 @@ def train_backbone(
         "labels": list(labels.names) if objective.LABELLED else [],
         "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
-    clips, carried = catalog, labels.carried
+    clips, label_matrix = catalog, labels.matrix
     if segments_s is not None and len(train_rows) + len(validation_rows):
         about["segments"] = [segments_s, hop_s or segments_s]
         clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
-        part, carried = part[owner], carried[owner]
+        part, label_matrix = part[owner], label_matrix[owner]
         train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
         note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
-    trained = train(
+    training = train(
         backbone,
         objective,
         ClipTable(clips, backbone.input),
         train_rows=train_rows,
         validation_rows=validation_rows,
-        carried=carried,
+        labels=label_matrix,
         settings=settings,
         out=out,
         about=about,
         device=device,
         workers=default_workers(device) if workers is None else workers,
     )
-    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+    return _report(backbone, catalog, about, training, part, out, time.perf_counter() - start_s)
 
 
 def _trainable(name: str) -> type[Backbone]:
@@ -205,7 +205,7 @@ def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> s
     clips = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
     if labels is None:
         return clips
-    bits = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
+    bits = np.packbits(labels.matrix[(part == 0) | (part == 1)]).tobytes()
     return hashlib.sha256(clips.encode() + bits).hexdigest()[:32]
 
 
@@ -213,13 +213,13 @@ def _report(
     backbone: Backbone,
     catalog: Catalog,
     about: Mapping[str, Any],
-    trained: Trained,
+    training: Trained,
     part: splits.Split,
     out: Path,
     seconds: float,
 ) -> TrainReport:
     assert backbone.module is not None
-    best = trained.log[trained.best_epoch - 1]
+    best = training.log[training.best_epoch - 1]
     return TrainReport(
         backbone=backbone.NAME,
         objective=about["objective"],
@@ -229,10 +229,10 @@ def _report(
         parameters=sum(p.numel() for p in backbone.module.parameters()),
         clips=int((part == 0).sum()),
         validation_clips=int((part == 1).sum()),
-        unread=trained.unread,
-        epochs=len(trained.log),
-        best_epoch=trained.best_epoch,
-        resumed=trained.resumed,
+        unread=training.unread,
+        epochs=len(training.log),
+        best_epoch=training.best_epoch,
+        resumed=training.resumed,
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         path=str(out),

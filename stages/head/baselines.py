@@ -100,7 +100,7 @@ def baselines(
     """
     if data.x is None and data.stored is None:
         raise RequestError("baselines read representations, and none of the modes does; name another one too: song")
-    data = data.held()
+    data = data.in_memory()
     for name in CLASSIFIERS:
         for inputs in INPUTS:
             rows = [_run(data, split, seed, CLASSIFIERS[name], inputs, settings, inductive) for seed, split in splits]
@@ -126,7 +126,7 @@ def _run(
     data: Collection, split: Split, seed: int, classifier: Classifier, inputs: str, settings: Settings, inductive: bool
 ) -> tuple[dict[str, float], float]:
     """The test metrics with the best setting, and the seconds that all settings took."""
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     train, matrix = features(data, split, inputs, seed, inductive)
     best: tuple[float, dict[str, float]] = -1.0, {}
     for setting in classifier.settings:
@@ -137,7 +137,7 @@ def _run(
         reached = data.task.main.measure(data.labels[validation], prediction.chosen[validation])
         if reached > best[0]:
             best = reached, evaluate(prediction, data, split)
-    return best[1], time.perf_counter() - started
+    return best[1], time.perf_counter() - start_s
 
 
 def features(
@@ -173,9 +173,9 @@ def others_labels(data: Collection, split: Split) -> tuple[NDArray[np.float64], 
     """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many there are."""
     training = training_songs(data, split)
     carrying, songs = artist_counts(data, count_songs(data, split))
-    known = data.artist >= 0
+    has_artist = data.artist >= 0
     counts, number = np.zeros(data.labels.shape), np.zeros(len(data))
-    counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
+    counts[has_artist], number[has_artist] = carrying[data.artist[has_artist]], songs[data.artist[has_artist]]
     own = training.of_clip >= 0
     counts[own] -= training.truth[training.of_clip[own]]
     number[own] -= 1
@@ -189,8 +189,8 @@ def _scores(
     truth = data.labels[split == 0]
     score = np.tile(data.task.prior(truth).astype(np.float32), (len(matrix), 1))
     if data.task.HAS_THRESHOLDS:
-        mixed = truth.any(axis=0) & ~truth.all(axis=0)
-        for label in np.flatnonzero(mixed):
+        has_both = truth.any(axis=0) & ~truth.all(axis=0)
+        for label in np.flatnonzero(has_both):
             score[:, label] = _fitted(classifier, setting, train, truth[:, label], matrix)[:, -1]
     elif (truth.sum(axis=0) > 0).sum() > 1:
         classes = np.flatnonzero(truth.any(axis=0))

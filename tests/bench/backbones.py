@@ -15,7 +15,9 @@ import torch
 from stages import registry
 from stages.embed.backbones import Backbone, Precision
 from stages.embed.datasets.demo import Demo
-from stages.embed.encode import ClipTable, default_workers, encode, load_in_workers, open_writer, represent
+from stages.embed.encode import encode, open_writer
+from stages.embed.loading import ClipTable, default_workers, load_in_workers
+from stages.embed.represent import represent
 from stages.progress import be_quiet
 from store.layout import Store
 from store.schema import Catalog

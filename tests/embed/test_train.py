@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from stages.embed import checkpoint, examples
 from stages.embed import train as training
 from stages.embed.backbones import Backbone
-from stages.embed.encode import ClipTable
 from stages.embed.inputs.audio import AudioInput
+from stages.embed.loading import ClipTable
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
@@ -117,7 +117,7 @@ def run(
         ClipTable(songs, toy.input),
         train_rows=np.array(rows),
         validation_rows=np.arange(8),
-        carried=carried,
+        labels=carried,
         settings=settings,
         out=out,
         about=about or ABOUT,

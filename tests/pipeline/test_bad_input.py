@@ -21,8 +21,7 @@ from stages.head.stored import Stored
 from store.fingerprint import hash_values
 from store.layout import Store
 from store.schema import Catalog
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS, embed_table
+from tests.pipeline.conftest import COLUMNS, Encore, embed_table
 
 QUICK = ("--seeds", 1, "--set", "epochs=2")
 HEADS = {name: registry.find("head", name) for name in registry.names("head")}

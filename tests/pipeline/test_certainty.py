@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.head.scores.bootstrap import RESAMPLES
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 
 def write_known_artists(path: Path, songs: int = 240) -> Path:

@@ -17,8 +17,7 @@ from pipeline.output import shell_lines
 from stages.head.training import loop as training
 from stages.head.training.loop import Trained
 from store.errors import EncoreError
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 
 QUICK = ("--set", "epochs=3")
 Train = Callable[..., Trained]

@@ -116,18 +116,16 @@ class Folder(Dataset):
         columns, left_out = keep_labelled(columns, labels_from, unlabelled=self.unlabelled)
         notes = (*left_out, *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
-        info = CatalogInfo(
+        return self.build(
+            self._cut(root, own_albums(columns)),
+            root,
+            "own",
             name=name,
             title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
-            data_root=str(root),
             follow_links=self.follow_links,
             notes=notes,
         )
-        return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
     @property
     def _label_column(self) -> str:
@@ -197,12 +195,12 @@ class Folder(Dataset):
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
             return None
-        keyed = self._keyed(self.labels, "labels")
-        columns["labels"] = keyed.look_up(songs)
-        for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
+        entries = self._keyed(self.labels, "labels")
+        columns["labels"] = entries.look_up(songs)
+        for what, strangers in _sort_strangers(entries.strangers(songs), there).items():
             more = plural(len(strangers), "more song that is", "more songs that are")
-            note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
-        return keyed.path.name
+            note(f"{entries.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
+        return entries.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the songs, read as a column of that role would be."""
@@ -241,8 +239,8 @@ def _passed_over(there: Walk) -> list[str]:
     others = {suffix: count for suffix, count in sorted(suffixes.items()) if suffix not in _BESIDE}
     if not others:
         return []
-    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
-    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
+    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
+    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {counts}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
@@ -283,14 +281,14 @@ def _merge_repeats(table: Table, columns: Columns) -> Columns:
             )
         labels.setdefault(before, {}).update(dict.fromkeys(columns["labels"][row] if "labels" in columns else ()))
     rows = list(labels)
-    merged = {name: [values[row] for row in rows] for name, values in columns.items()}
+    rows_merged = {name: [values[row] for row in rows] for name, values in columns.items()}
     if "labels" in columns:
-        merged["labels"] = [list(of_row) for of_row in labels.values()]
-    check_songs(merged, lambda place: table.where(rows[place]))
+        rows_merged["labels"] = [list(of_row) for of_row in labels.values()]
+    check_songs(rows_merged, lambda place: table.where(rows[place]))
     if len(rows) < table.rows:
         repeats = plural(table.rows - len(rows), "row repeats", "rows repeat")
         note(f"{repeats} the file and stretch of another row: one clip, with the labels of both")
-    return merged
+    return rows_merged
 
 
 def songs_in(folder: Path) -> list[Path]:

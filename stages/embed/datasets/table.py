@@ -48,7 +48,7 @@ from stages.embed.tables import Missing, Table, lists
 from stages.embed.tables.npy import with_arrays
 from stages.progress import note
 from store.errors import RequestError
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 _EXPECTED = ("artist", "labels")
@@ -137,18 +137,9 @@ class FeatureTable(Dataset):
             clips, left_out = keep_labelled(clips, labels_from, unlabelled=self.unlabelled)
             notes += left_out
         _tell_of_equals(clips["song_id"], clips["source"])
-        info = CatalogInfo(
-            name=name,
-            title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(path.parent),
-            features=tuple(features),
-            notes=tuple(notes),
+        return self.build(
+            own_albums(clips), path.parent, "own", name=name, title=name, features=tuple(features), notes=tuple(notes)
         )
-        return Catalog.build(info, self.known(own_albums(clips)))
 
     def _look_up(self, columns: dict[str, Any]) -> str | None:
         """Fill in what stands in files of their own; the name of the file of labels, where there is one."""
@@ -159,9 +150,9 @@ class FeatureTable(Dataset):
             columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
         if self.labels is None:
             return None
-        keyed = self._keyed(self.labels, "labels")
-        columns["labels"] = keyed.look_up(songs)
-        return keyed.path.name
+        entries = self._keyed(self.labels, "labels")
+        columns["labels"] = entries.look_up(songs)
+        return entries.path.name
 
     def _keyed(self, file: str, role: str) -> Keyed:
         """A file beside the table, read as a column of that role would be."""

@@ -93,6 +93,6 @@ def binned(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[n
 def codes(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """[clips] equal numbers for equal values, from 0 without gaps; -1 for NaN."""
     numbers = np.full(len(values), -1, dtype=np.int64)
-    known = ~np.isnan(values)
-    numbers[known] = np.unique(values[known], return_inverse=True)[1]
+    is_number = ~np.isnan(values)
+    numbers[is_number] = np.unique(values[is_number], return_inverse=True)[1]
     return numbers
