@@ -149,12 +149,12 @@ def embed(
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
-    if prepared.file is not None:
-        about = read_about(prepared.file)
+    if setup.file is not None:
+        about = read_about(setup.file)
         licence = OWN_WEIGHTS if about else backbone.LICENSE
         note(f"licence of the weights: {licence}")
         _remember_training(store, catalog.info.name, writer.folder, about)
-        store.files.write(f"{writer.folder}/weights.txt", f"{prepared.file}\n".encode())
+        store.files.write(f"{writer.folder}/weights.txt", f"{setup.file}\n".encode())
         store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
     already_there = writer.is_complete
     clips, complete = 0, True
