@@ -107,6 +107,8 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
         f"{head['dataset']}/{head['mode']}{rule}, regime {head['regime']}{inductive}, seed {head['seed']}{of}: "
         f"{head['chosen']}"
     )
+    if head["weights_licence"]:
+        lines += wrapped(f"licence of the backbone's weights: {head['weights_licence']}")
     for song in answer.songs:
         lines += [
             "",

@@ -177,6 +177,8 @@ def show_text(collection: dict[str, Any]) -> str:
         config = {name: value for name, value in entry["settings"].get("config", {}).items() if name != "REVISION"}
         if config:
             lines += wrapped(", ".join(f"{name}={_shown(value)}" for name, value in config.items()), "    ", "  ")
+        if entry["licence"]:
+            lines += wrapped(f"licence of the weights: {entry['licence']}", "    ", "  ")
         if entry["failures"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
             first = entry["first_failures"]

@@ -86,6 +86,8 @@ def describe_collection(store: Store, dataset: str) -> Document:
                 "shape": list(values.shape),
                 "dtype": values.manifest.dtype,
                 "settings": values.manifest.settings,
+                "weights": store.read_line(dataset, name, "weights.txt"),
+                "licence": store.read_line(dataset, name, "licence.txt"),
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),

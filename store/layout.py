@@ -9,6 +9,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
+    STORE/<dataset>/<backbone>-<fingerprint>/licence.txt              the licence of the weights
     STORE/<dataset>/<backbone>-<fingerprint>/probe.json               what a fixed clip gave when it was begun
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
@@ -223,6 +224,13 @@ class Store:
         if true_name != name:
             raise self._renamed(f"{dataset}/{name}", f"the representation {true_name}", str(true_name))
         return manifest
+
+    def read_line(self, dataset: str, name: RepresentationName, file: str) -> str | None:
+        """What ``weights.txt`` or ``licence.txt`` says of a representation; None where nobody wrote it down."""
+        try:
+            return self.files.read(f"{dataset}/{name}/{file}").decode(errors="replace").strip() or None
+        except FileNotFoundError:
+            return None
 
     def read_table(self, name: str) -> pa.Table:
         """A Parquet file; FormatError where it is damaged."""

@@ -158,6 +158,13 @@ class OpenHead:
             return None
         return Rows(Representations(self.store, self.catalog, self.representation))
 
+    @cached_property
+    def _licence(self) -> str | None:
+        """That of the backbone's weights; None without any."""
+        if self.representation is None:
+            return None
+        return self.store.read_line(self.dataset, self.representation, "licence.txt")
+
     def about(self) -> dict[str, Any]:
         """The run, as `PredictedSongs` tells it."""
         folder, record = self.run.folder, self.run.record
@@ -172,6 +179,7 @@ class OpenHead:
             "inductive": folder.inductive,
             "file": self.run.file,
             "chosen": self.reason,
+            "weights_licence": self._licence,
             **({} if folder.target is None else {"target": folder.target}),
         }
 

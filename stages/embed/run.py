@@ -31,6 +31,7 @@ from store.layout import RepresentationName, Store, check_writable
 from store.merge import update
 from store.schema import Catalog
 
+OWN_WEIGHTS = "your own: encore train made them"
 _WORTH_TELLING = 64 << 20  # bytes
 
 
@@ -71,7 +72,10 @@ def prepare(
     files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
-    return Prepared(catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
+    # Not resolved: a link of the hub's cache tells the commit, and has MusicFM's statistics beside it.
+    return Prepared(
+        catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").absolute()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +149,13 @@ def embed(
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
-    if weights not in (None, RANDOM):
-        note(f"licence of the weights: {backbone.LICENSE}")
-        _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
-        store.files.write(f"{writer.folder}/weights.txt", f"{Path(weights or '').resolve()}\n".encode())
+    if setup.file is not None:
+        about = read_about(setup.file)
+        licence = OWN_WEIGHTS if about else backbone.LICENSE
+        note(f"licence of the weights: {licence}")
+        _remember_training(store, catalog.info.name, writer.folder, about)
+        store.files.write(f"{writer.folder}/weights.txt", f"{setup.file}\n".encode())
+        store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
     already_there = writer.is_complete
     clips, complete = 0, True
     if not already_there:
@@ -214,9 +221,8 @@ def embed(
     )
 
 
-def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
+def _remember_training(store: Store, dataset: str, folder: str, about: Mapping[str, Any]) -> None:
     """Write down beside a representation which songs of this collection its backbone was trained on."""
-    about = read_about(weights)
     songs = about.get("train_songs")
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
         table = pa.table({"song_id": pa.array(songs, type=pa.string())}, metadata={"regime": str(about.get("regime"))})

@@ -229,10 +229,7 @@ def input_kind(store: Store, dataset: str, name: RepresentationName) -> str:
 
 def recorded_weights(store: Store, dataset: str, name: RepresentationName) -> str | None:
     """Where the weights lay with which a representation was last encoded; None where nobody knows."""
-    try:
-        return store.files.read(f"{dataset}/{name}/weights.txt").decode(errors="replace").strip() or None
-    except FileNotFoundError:
-        return None
+    return store.read_line(dataset, name, "weights.txt")
 
 
 def cutting(catalog: Catalog) -> tuple[int, float]:
