@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline import recipe as work
 from pipeline import recipes
 from pipeline.cli import app
 from pipeline.recipes import Figure, Need, Recipe, Step
