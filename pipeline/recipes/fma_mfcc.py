@@ -33,7 +33,7 @@ RECIPE = Recipe(
         Step(0.5, "embed demo --songs 40 --backbone mfcc-cnn --weights {work}/mfcc-cnn.pt"),
         Step(
             0.2,
-            "compare demo --backbone mfcc-cnn --modes song,gnn --seeds 1 --set epochs=3 --set steps=2 --checkpoints 2",
+            "compare demo --backbone mfcc-cnn --modes song,gnn --seeds 1 --folds off --set epochs=3 --set steps=2 --checkpoints 2",
         ),
         Step(0.2, "report demo --backbone mfcc-cnn --html {page}"),
     ),

@@ -62,11 +62,11 @@ RECIPE = Recipe(
         Step(1, f"report {' '.join(f'tags-{loss}-tuned' for loss in _LOSSES)} --html {{page}}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         *(
             Step(
                 0.2,
-                f"compare demo --modes song --backbone mfcc --seeds 1 --set epochs=2 --set steps=2 "
+                f"compare demo --modes song --backbone mfcc --seeds 1 --folds off --set epochs=2 --set steps=2 "
                 f"--threshold {threshold} {options}",
             )
             for options in _LOSSES.values()

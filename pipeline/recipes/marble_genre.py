@@ -75,11 +75,14 @@ RECIPE = Recipe(
         Step(5, "report gtzan mtg --regime official --html {page}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
-        Step(0.2, "compare demo --backbone mfcc --modes song,gnn,gated --seeds 1 --set epochs=2 --set steps=2"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(
             0.2,
-            "compare demo --backbone mfcc --modes gnn,gated --seeds 1 --set epochs=2 --set steps=2 --neighbours train",
+            "compare demo --backbone mfcc --modes song,gnn,gated --seeds 1 --folds off --set epochs=2 --set steps=2",
+        ),
+        Step(
+            0.2,
+            "compare demo --backbone mfcc --modes gnn,gated --seeds 1 --folds off --set epochs=2 --set steps=2 --neighbours train",
         ),
         Step(0.2, "report demo --backbone mfcc --html {page}"),
     ),

@@ -32,10 +32,10 @@ RECIPE = Recipe(
         Step(1, "report classichit --target Popularity --html {page}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(
             0.2,
-            f"compare demo --backbone mfcc --target bpm --modes {_MODES} --regimes random,artist --seeds 1 "
+            f"compare demo --backbone mfcc --target bpm --modes {_MODES} --regimes random,artist --seeds 1 --folds off "
             f"--set epochs=3 --set steps=2 {_DENSE}",
         ),
         Step(0.2, "report demo --backbone mfcc --target bpm --html {page}"),

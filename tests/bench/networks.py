@@ -1,7 +1,7 @@
 """A training step of the networks of published tables, beside the same layers written down plainly.
 
 Both get the same samples and read them through their own front end; the plain ones are torchaudio's transforms and a
-sequence of torch's layers, trained by torch's AdamW. Ours is what ``encore train`` does, clipping of gradients included.
+sequence of torch's layers, trained by torch's AdamW. Ours clips its gradients too, as ``encore train`` does.
 """
 
 from __future__ import annotations

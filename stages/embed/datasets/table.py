@@ -22,6 +22,7 @@ from stages.embed.datasets._columns import (
     LIST_ROLES,
     MANY_COLUMNS,
     artist_columns,
+    check_targets,
     choose,
     columns_option,
     common_columns,
@@ -117,6 +118,7 @@ class FeatureTable(Dataset):
         features, notes = every, passed
         if "features" in names_of:
             features, notes = named_features(table, names_of["features"]), []
+            check_targets(targets, features, "feature")
         elif features:
             note(describe_features(every))
         if not features:
