@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.output import table
-from pipeline.recipes import Recipe, Step
+from pipeline.recipes import QUICK, Recipe, Step
 from stages.head.report import report
 from stages.head.scores.compared import Score
 from store.errors import EncoreError, RequestError
@@ -81,8 +81,7 @@ RECIPE = Recipe(
         Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(
             0.3,
-            f"compare demo --backbone mfcc --modes {','.join(_MODES)} --regimes {','.join(_REGIMES)} --seeds 1 --folds off "
-            "--set epochs=2 --set steps=2",
+            f"compare demo --backbone mfcc --modes {','.join(_MODES)} --regimes {','.join(_REGIMES)} {QUICK}",
         ),
         Step(0.2, "report demo --backbone mfcc --html {page}"),
     ),
