@@ -39,6 +39,9 @@ def report(
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="those of compare --baselines too, as further modes")
+    ] = False,
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
     ] = None,
@@ -79,9 +82,10 @@ def report(
     from pipeline import plot as picture
     from stages.head import report as work
     from stages.head.layers import named
+    from stages.head.modes import BASELINES
 
     names = list(dict.fromkeys(datasets or ["demo"]))
-    heads = read_modes(modes)
+    heads = [*read_modes(modes), *(BASELINES if baselines else ())]
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)

@@ -36,8 +36,12 @@ def save_run(
     code: str,
     device: torch.device,
     writes: bool = True,
+    keeps_head: bool = True,
 ) -> RunRecord:
-    """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
+    """Leave one run in the store, and return its record; nothing is written where another process ``writes``.
+
+    ``keeps_head`` says whether the trained head stands beside its scores.
+    """
     networks = fitted.networks
     threshold = None if fitted.threshold is None else fitted.threshold.tolist()
     record = RunRecord(
@@ -71,7 +75,7 @@ def save_run(
         return record
     test = np.flatnonzero(split == 2)
     prediction = fitted.prediction
-    heads = [head.to_bytes() for head in _saved(folder, record, fitted, code)]
+    heads = [head.to_bytes() for head in _saved(folder, record, fitted, code)] if keeps_head else []
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
     return record
 
