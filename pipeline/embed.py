@@ -18,6 +18,7 @@ from pipeline.options import (
 )
 from pipeline.output import print_json
 from stages import registry
+from stages.progress import log
 from store.words import plural
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def embed(
 
         where = open_store(store)
         changes = read_settings(settings)
-        prepared = work.prepare(dataset, options, where, backbone, weights, changes, precision)
-        explanation = explain_request(where, prepared)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        explanation = explain_request(where, setup)
         if json:
             print_json(dataclasses.asdict(explanation))
         else:
@@ -110,6 +111,7 @@ def embed(
         part=read_part(part),
         engine=find_engine(engine, settings_of_engine, workers),
     )
+    log(describe(report))
     if json:
         print_json(dataclasses.asdict(report))
     else:
@@ -154,17 +156,17 @@ def describe(report: EmbedReport) -> str:
         f"{report.dataset}{kind}: {plural(report.clips, 'clip')}, {plural(report.songs, 'song')}, "
         f"{plural(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
-    encoded = f"{plural(report.encoded, 'clip')} encoded"
+    clips = f"{plural(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
-        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
+        lines.append(f"{report.representation}: {clips}; other parts are still missing")
     else:
-        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
+        lines.append(f"{report.representation}: {clips} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = plural(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
+        failures = plural(sum(report.failed.values()), "clip")
+        lines.append(f"{failures} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
     if report.noted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))
         lines.append(f"notes on encoded clips: {kinds}; which: encore store show {report.dataset} --failures")

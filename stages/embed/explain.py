@@ -56,26 +56,26 @@ class Explanation:
     stored: list[Stored]
 
 
-def explain(store: Store, prepared: Prepared) -> Explanation:
+def explain(store: Store, setup: Prepared) -> Explanation:
     """Say what `embed` would encode, and why; nothing is written."""
-    name = prepared.files.info.name
+    name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None
-    catalog, growth = merge(before, prepared.files)
-    writer = open_writer(store, catalog, prepared.backbone, prepared.weights)
-    settings = decides(prepared.backbone, prepared.weights)
-    stored = []
+    catalog, growth = merge(before, setup.files)
+    writer = open_writer(store, catalog, setup.backbone, setup.weights)
+    settings = decides(setup.backbone, setup.weights)
+    entries = []
     for other in store.representations(name):
         manifest = store.read_manifest(name, other)
         differs = None
         if manifest is not None and other.backbone == writer.name.backbone:
             differs = list(differences(manifest.settings, settings))
-        stored.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
+        entries.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
     why = _reasons(store, before, catalog, writer)
-    return _explanation(name, growth, writer, why, stored)
+    return _explanation(name, growth, writer, why, entries)
 
 
 def _explanation(
-    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], stored: list[Stored]
+    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], entries: list[Stored]
 ) -> Explanation:
     return Explanation(
         dataset=name,
@@ -88,7 +88,7 @@ def _explanation(
         shards=len(writer.pending),
         bytes=writer.pending_bytes,
         why=dict(why),
-        stored=stored,
+        stored=entries,
     )
 
 
@@ -107,26 +107,26 @@ def _reasons(store: Store, before: Catalog | None, catalog: Catalog, writer: Rep
     manifest = store.read_manifest(writer.dataset, writer.name)
     rows = np.array([row for shard in writer.pending for row in shard.rows], dtype=np.int64)
     if manifest is None:
-        begun = bool(store.files.files(f"{writer.folder}/shards"))
-        reason = "left by a run that was stopped" if begun else "never encoded with these settings"
+        has_shards = bool(store.files.files(f"{writer.folder}/shards"))
+        reason = "left by a run that was stopped" if has_shards else "never encoded with these settings"
         return Counter({reason: len(rows)} if len(rows) else {})
-    known = set() if before is None else set(before.strings("clip_id"))
-    failed = {row: kind for shard in manifest.shards for row, kind, _ in shard.failures}
+    old_ids = set() if before is None else set(before.strings("clip_id"))
+    failures = {row: kind for shard in manifest.shards for row, kind, _ in shard.failures}
     clip_ids = catalog.strings("clip_id")
-    return Counter(_reason(row, clip_ids[row], manifest, failed, known, before) for row in rows.tolist())
+    return Counter(_reason(row, clip_ids[row], manifest, failures, old_ids, before) for row in rows.tolist())
 
 
 def _reason(
     row: int,
     clip_id: str | None,
     manifest: Manifest,
-    failed: Mapping[int, str],
-    known: set[str | None],
+    failures: Mapping[int, str],
+    old_ids: set[str | None],
     before: Catalog | None,
 ) -> str:
     if row < manifest.rows:
-        kind = failed.get(row, "")
+        kind = failures.get(row, "")
         return "back after they were retired" if kind == RETIRED else "could not be read before"
     if before is not None and row < len(before):
         return "in the catalog, but not encoded with these settings yet"
-    return "files that changed" if clip_id in known else "new"
+    return "files that changed" if clip_id in old_ids else "new"

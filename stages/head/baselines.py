@@ -121,8 +121,8 @@ class Baseline(Head):
         """
         import sklearn  # noqa: F401  (limits hold for libraries that are there)
 
-        started = time.perf_counter()
-        data, classifier = data.held(), cls.CLASSIFIER
+        start_s = time.perf_counter()
+        data, classifier = data.in_memory(), cls.CLASSIFIER
         inductive = getattr(config, "inductive", False)
         leading = None if classifier.linear else _LEADING
         train, matrix = features(data, split, cls.INPUTS, seed, inductive, leading)
@@ -134,7 +134,7 @@ class Baseline(Head):
         threshold = data.task.thresholds(settings.threshold, data.labels[validation], score[validation])
         prediction = data.task.decide(score, threshold)
         spec = Spec(data.dim, data.task.outputs(data.outputs), data.task, config, {})
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start_s
         return Fitted(None, spec, prediction, threshold, seconds, [], settings, {classifier.setting: value})
 
 
@@ -204,9 +204,9 @@ def others_labels(data: Collection, split: Split) -> tuple[NDArray[np.float64], 
     """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many there are."""
     training = training_songs(data, split)
     carrying, songs = artist_counts(data, count_songs(data, split))
-    known = data.artist >= 0
+    has_artist = data.artist >= 0
     counts, number = np.zeros(data.labels.shape), np.zeros(len(data))
-    counts[known], number[known] = carrying[data.artist[known]], songs[data.artist[known]]
+    counts[has_artist], number[has_artist] = carrying[data.artist[has_artist]], songs[data.artist[has_artist]]
     own = training.of_clip >= 0
     counts[own] -= training.truth[training.of_clip[own]]
     number[own] -= 1

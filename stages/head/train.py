@@ -99,7 +99,7 @@ def train_heads(
     if stretches is not None:
         stretches.check(*(head for head in heads if not issubclass(head, Baseline)))
     results: list[Result] = []
-    started = time.monotonic()
+    start_s = time.monotonic()
     splits = _splits(data, regimes, seeds, folds)
     overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
     modes_of = [
@@ -139,7 +139,7 @@ def train_heads(
         add_intervals([result for result in results if result.regime == regime], artist)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
         note_silent(stretches.silent(device), data)
-    note(f"done in {time.monotonic() - started:.1f} s")
+    note(f"done in {time.monotonic() - start_s:.1f} s")
     return results
 
 
@@ -174,8 +174,8 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int, folds: Folds) 
 def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[str, list[_Split]]:
     """The regime that is trained in, which may be a k-fold version of the one asked for, and its splits."""
     base, k = parse_regime(regime)
-    expected = round(SHARES[2] * len(np.unique(data.song)))
-    if folds is None or k is not None or base == "official" or (folds == "auto" and expected >= _FEW_SONGS):
+    test_songs = round(SHARES[2] * len(np.unique(data.song)))
+    if folds is None or k is not None or base == "official" or (folds == "auto" and test_songs >= _FEW_SONGS):
         return regime, _splits_of(data, regime, seeds)
     if folds != "auto":
         return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
@@ -185,7 +185,7 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
     except RequestError:
         return regime, _splits_of(data, regime, seeds)
     note(
-        f"regime {regime}: one test part would hold {plural(expected, 'song')}, too few to tell modes apart; "
+        f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
         f"{folded} tests every song instead (--folds off: one part)"
     )
     return folded, of_regime
@@ -232,7 +232,7 @@ class _Mode:
         return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive, data.target)
 
     def decides(self) -> dict[str, Any]:
-        """What decides the numbers of this mode and of no other."""
+        """What decides the numbers of this mode alone."""
         return {"config": self.config, "code": code_revision(self.head)}
 
     def representation(self, data: Collection) -> str | None:
@@ -263,7 +263,7 @@ class _Command:
     fixed: frozenset[str] = frozenset()
 
     def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
-        """Train one mode on one split; each rule's run, also where it was done before."""
+        """Train one mode on one split; the runs of all its rules, read back if they were finished before."""
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
@@ -271,8 +271,8 @@ class _Command:
         if record is not None:
             networks = self.settings.members if record.settings else int(issubclass(mode.head, Baseline))
             advance(self.settings.epochs * networks)
-            stored = read_run(self.store, target, name) if journal.writes else None
-            return [(record, None if stored is None else self._tally(split, stored.chosen))]
+            finished = read_run(self.store, target, name) if journal.writes else None
+            return [(record, None if finished is None else self._tally(split, finished.chosen))]
         if issubclass(mode.head, Baseline):
             every = [mode.head.fit(self.data, split, mode.config, self.settings, seed, advance)]
         else:
@@ -301,11 +301,11 @@ class _Command:
         journal.forget(target, name)
         return runs
 
-    def _tally(self, split: Split, chosen: NDArray[Any]) -> NDArray[np.float64]:
-        return self.data.task.tally(self.data.truth[split == 2], chosen)
+    def _tally(self, split: Split, decision: NDArray[Any]) -> NDArray[np.float64]:
+        return self.data.task.tally(self.data.truth[split == 2], decision)
 
     def results(self, mode: _Mode, runs: Sequence[_Run]) -> list[Result]:
-        """One result a rule, from a mode's runs; they take the place of those that stood before."""
+        """The results of a mode's runs, one for each rule; the runs replace earlier ones in the store."""
         assert mode.target is not None
         self.journal.whole(mode.target)
         results: dict[str | None, Result] = {}
@@ -371,7 +371,7 @@ def share(data: Collection, processes: ProcessGroup, device: torch.device, memor
     # Free memory differs from process to process.
     most = processes.broadcast(max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES))))
     if processes.size == 1 and len(data) <= most:
-        return Stretches(data.held())
+        return Stretches(data.in_memory())
     stretches = Stretches(data, processes, most)
     if len(stretches.stretches) > 1:
         note(

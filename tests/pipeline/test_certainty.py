@@ -10,8 +10,7 @@ import pytest
 from stages.head.baselines import Baseline
 from stages.head.modes import BASELINES
 from stages.head.scores.bootstrap import RESAMPLES
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 
 def write_known_artists(path: Path, songs: int = 240) -> Path:

@@ -23,7 +23,7 @@ from store.reader import Representations
 from store.schema import Catalog
 from store.verify import verify
 from store.writer import RepresentationWriter
-from tests.store.test_store import NAME, Array, catalog
+from tests.store.build import NAME, Array, catalog
 
 ROWS = 4  # a shard
 SONGS = [f"song-{i:02d}" for i in range(14)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _AHEAD = 2  # shards a thread of the cluster that are handed over before others are done
 _CONNECT_S = 30
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +95,7 @@ class Dask(Engine):
                     cluster = self._distributed.LocalCluster(
                         n_workers=self.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
                     )
-                with cluster, self._distributed.Client(cluster) as client:
+                with cluster, self._distributed.Client(cluster) as client, _replaced(cluster):
                     yield client
                 return
             try:
@@ -133,6 +135,28 @@ class Dask(Engine):
             advance(result.clips)
             yield result
             hand_over()
+
+
+@contextlib.contextmanager
+def _replaced(cluster: Any) -> Iterator[None]:
+    """Start other workers in the place of those that are lost for good.
+
+    Dask starts a worker that was killed again, and gives it up where it is killed once more while it starts, or takes
+    too long.
+    """
+    count, over = len(cluster.worker_spec), threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            cluster.scale(count)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _encode(job: Job, shard: Shard) -> Done:

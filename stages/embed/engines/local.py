@@ -107,7 +107,7 @@ def _results(ends: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
 
 def _encode(job: Job, queue: Any, loaders: int | None, results: Any) -> None:
     """Encode the shards that ``queue`` holds, up to the first None, in a process of its own."""
-    from stages.embed.encode import default_workers
+    from stages.embed.loading import default_workers
 
     try:
         work = open_job(job)

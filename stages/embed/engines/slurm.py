@@ -92,7 +92,7 @@ class Share:
         return self.results
 
     def checkpoint(self) -> Any:
-        """What submitit queues again in this job's place."""
+        """What submitit queues again after this job was preempted."""
         return import_extra("submitit", Slurm.NAME).helpers.DelayedSubmission(self)
 
 
@@ -138,25 +138,25 @@ class Slurm(Engine):
             raise
 
     def _results(self, jobs: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
-        waiting, lost = list(jobs), []
+        waiting, lost_jobs = list(jobs), []
         while waiting:
             time.sleep(_LOOK_S[self.config.cluster])
-            for ended in [submitted for submitted in waiting if submitted.done()]:
-                waiting.remove(ended)
+            for job in [job for job in waiting if job.done()]:
+                waiting.remove(job)
                 try:
-                    results = ended.result()
+                    results = job.result()
                 except (self._submitit.core.utils.UncompletedJobError, self._submitit.core.utils.FailedJobError):
-                    lost.append(ended)
+                    lost_jobs.append(job)
                     continue
                 if isinstance(results, EncoreError):
                     raise results
                 for result in results:
                     advance(result.clips)
                     yield result
-        if lost:
+        if lost_jobs:
             raise EncoreError(
-                f"{len(lost)} of {plural(len(jobs), 'job')} ended before all was done ({lost[0].paths.stderr} says "
-                f"why); what was committed is kept: run the same command again"
+                f"{len(lost_jobs)} of {plural(len(jobs), 'job')} ended before all was done "
+                f"({lost_jobs[0].paths.stderr} says why); what was committed is kept: run the same command again"
             )
 
     @property

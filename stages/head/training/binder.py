@@ -59,7 +59,7 @@ class Binder:
         settings: Settings,
         device: torch.device,
     ) -> Binder:
-        """A head that is to be trained: what it must know of the collection is learnt here."""
+        """A binder for a head that is to be trained; learns what the head must know of the collection."""
         collection = stretches.collection
         task = collection.task.fitted(collection.truth[split == 0], settings.target_scale)
         spec = Spec(collection.dim, task.outputs(collection.outputs), task, config, {})

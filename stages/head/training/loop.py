@@ -39,7 +39,7 @@ _AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network, and its scores for every clip.
 
     Attributes
@@ -62,7 +62,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
-    others: tuple[Trained, ...] = ()
+    others: tuple[TrainedNetwork, ...] = ()
 
 
 def train(
@@ -77,7 +77,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     stretches: Stretches | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal bits on one machine, also where the training was stopped and resumed (on a GPU for all
@@ -94,8 +94,8 @@ def train(
         step's clips come from one stretch, and the stretches from an order drawn anew in each epoch.
     checkpoint : where the state of an unfinished training is kept, and resumed from.
     """
-    started = time.perf_counter()
-    stretches = stretches or Stretches(collection.held())
+    start_s = time.perf_counter()
+    stretches = stretches or Stretches(collection.in_memory())
     for i, name in enumerate(PARTS[:2]):
         if not (split == i).any():
             raise RequestError(f"the {name} part of this split is empty")
@@ -111,24 +111,26 @@ def train(
         )
     if path:
         settings = replace(settings, checkpoints=1)
-        loop: Loop = _Path(binder, network, settings, seed, started, path)
+        loop: Loop = _Path(binder, network, settings, seed, start_s, path)
     else:
-        loop = Loop(binder, network, settings, seed, started)
+        loop = Loop(binder, network, settings, seed, start_s)
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
     best, *others = (_trained(binder, network, entry, config, device) for entry in progress.kept)
-    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.started, others=tuple(others))
+    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
-def _trained(binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device) -> Trained:
+def _trained(
+    binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device
+) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
     remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(entry["network"])
-    return Trained(
+    return TrainedNetwork(
         spec=binder.spec,
         state={name: value.cpu() for name, value in entry["network"].items()},
         shift=shift.cpu(),
@@ -167,8 +169,8 @@ class Loop:
     started : when it would have begun, had it never been stopped.
     """
 
-    def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, started: float = 0.0) -> None:
-        self.started = started
+    def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
+        self.start_s = start_s
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
         collection = self.stretches.collection
@@ -204,7 +206,7 @@ class Loop:
             # One of several networks that is done waits for the others, whose training may be stopped.
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
-                progress.seconds = time.perf_counter() - self.started
+                progress.seconds = time.perf_counter() - self.start_s
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
@@ -257,7 +259,7 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         progress = Progress(**state["progress"])
-        self.started -= progress.seconds
+        self.start_s -= progress.seconds
         return progress
 
     def _epoch(self, epoch: int) -> float:
@@ -308,8 +310,8 @@ class Loop:
         """The main metric, and the loss with its sign turned: of both more is better."""
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
-        chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
-        score = self.task.main.measure(truth, chosen)
+        decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
+        score = self.task.main.measure(truth, decision)
         # Where these clips do not define the metric the loss alone decides.
         return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
 
@@ -326,11 +328,11 @@ class _Path(Loop):
         network: nn.Module,
         settings: Settings,
         seed: int,
-        started: float,
+        start_s: float,
         path: Sequence[float],
     ) -> None:
         epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
-        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, started)
+        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, start_s)
         assert isinstance(network, nn.Linear)
         self.layer, self.path = network, path
         self.terms = self.truth[0].numel()  # of the loss of a clip
