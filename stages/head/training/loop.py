@@ -32,6 +32,7 @@ from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
+_SAMPLED = 12  # clips an input from which the curvature is estimated, where there are more
 _RISES = 3  # penalties in a row that may bring no better validation loss
 _LEAST_CURVATURE = 1e-4
 _AT_A_TIME = 4096  # clips that a linear layer is solved on
@@ -369,11 +370,17 @@ class _Path(Loop):
         return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
 
     def _learn_whitening(self) -> Whitening:
-        products = torch.zeros(self.layer.in_features + 1, self.layer.in_features + 1, device=self.device)
+        """From every k-th clip where there are far more than inputs: an estimate only has to be near."""
+        inputs = self.layer.in_features + 1
+        products = torch.zeros(inputs, inputs, device=self.device)
+        every = max(1, len(self.train) // (_SAMPLED * inputs))
+        clips = torch.zeros((), dtype=torch.float64, device=self.device)
         for x, _ in self._clips():
-            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+            x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
             products += x.T @ x
-        products = self.stretches.processes.all_reduce(products) / len(self.train)
+            clips += len(x)
+        clips = self.stretches.processes.all_reduce(clips)
+        products = self.stretches.processes.all_reduce(products) / clips.to(products.dtype)
         curvature = self.task.curvature(self.answers[self.train])
         return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
 
