@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
+from stages.head.heads._experts import pool_of
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
@@ -187,6 +188,7 @@ class Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
+        self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
@@ -299,15 +301,26 @@ class Loop:
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
-        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
+        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips.
+
+        Where the network is several experts it is the mean of their losses.
+        """
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self.loss(self.network(*inputs), truth)
+        outputs = self.network(*inputs)
+        if self.pool is not None:
+            outputs, truth = outputs.flatten(0, 1), torch.cat([truth] * len(outputs))
+        loss = self.loss(outputs, truth)
         share = loss if len(nodes) == clips else loss * (len(nodes) / clips)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
 
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
+        if self.pool is not None:
+            with self.pool.apart():
+                outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
+            artist = torch.from_numpy(self.binder.masked.artist).to(self.device)[self.validation]
+            self.pool.fit(outputs, self.truth[self.validation], artist, self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
