@@ -19,6 +19,7 @@ from pipeline.options import (
 from pipeline.output import print_json
 from stages import registry
 from stages.progress import log
+from store.errors import RequestError
 from store.words import plural, rough_time
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def embed(
     from stages.embed.engines import find_engine
 
     where, changes, share = open_store(store), read_settings(settings), read_part(part)
+    if scheduler is not None and engine != "dask":
+        raise RequestError(f"--scheduler is the address of a Dask cluster, and the engine is {engine}: --engine dask")
     settings_of_engine = parse_pairs(
         [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
     )

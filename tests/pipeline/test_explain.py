@@ -31,6 +31,7 @@ def test_what_is_new_changed_and_different(encore: Encore, features_csv: Path, m
     assert encore(*explain).out.splitlines()[-1].endswith(": nothing to encode")
     assert encore(*explain, "--json").json["seconds"] is None
     assert "unknown engine 'dusk'" in encore(*explain, "--engine", "dusk", code=2).err
+    assert "--engine dask" in encore(*explain, "--scheduler", "tcp://here:8786", code=2).err
     assert "--part takes i/n" in encore(*explain, "--part", "5/2", code=2).err
 
     lines = features_csv.read_text().splitlines()
