@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
-from stages.head.heads._experts import pool_of
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
@@ -26,6 +25,7 @@ from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
+from stages.head.training.pool import pool_of
 from stages.head.training.solver import Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -174,10 +174,9 @@ class Loop:
         self.start_s = start_s
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
-        collection = self.stretches.collection
-        self.task = binder.spec.task
+        collection, self.task = self.stretches.collection, binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.answers, self.artist = (torch.from_numpy(a).to(self.device) for a in (collection.truth, collection.artist))
         self.truth = self.task.target(self.answers)
         train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
@@ -301,10 +300,7 @@ class Loop:
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
-        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips.
-
-        Where the network is several experts it is the mean of their losses.
-        """
+        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
         self.masks.nodes, self.masks.calls = nodes, 0
         outputs = self.network(*inputs)
         if self.pool is not None:
@@ -319,8 +315,7 @@ class Loop:
         if self.pool is not None:
             with self.pool.apart():
                 outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
-            artist = torch.from_numpy(self.binder.masked.artist).to(self.device)[self.validation]
-            self.pool.fit(outputs, self.truth[self.validation], artist, self.task)
+            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
