@@ -40,6 +40,9 @@ def report(
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="those of compare --baselines too, as further modes")
+    ] = False,
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
     ] = None,
@@ -82,8 +85,9 @@ def report(
     from pipeline import plot as picture
     from stages.head import report as work
     from stages.head.layers import with_layer
+    from stages.head.modes import BASELINES
 
-    heads = read_modes(modes)
+    heads = [*read_modes(modes), *(BASELINES if baselines else ())]
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)

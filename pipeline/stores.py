@@ -11,6 +11,7 @@ from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, table, wrapped
 from stages import registry
+from stages.head.modes import BASELINES
 from store.errors import EncoreError, RequestError
 from store.words import plural
 
@@ -204,7 +205,8 @@ def show_text(collection: dict[str, Any]) -> str:
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
         by_regime: dict[str, list[str]] = {}
         for folder, count in run["modes"].items():
-            mode = max((name for name in registry.names("head") if folder.startswith(f"{name}-")), key=len, default="")
+            names = (*registry.names("head"), *BASELINES)
+            mode = max((name for name in names if folder.startswith(f"{name}-")), key=len, default="")
             by_regime.setdefault(folder.removeprefix(f"{mode}-"), []).append(f"{mode} {count}")
         for regime, modes in by_regime.items():
             lines += wrapped(f"{regime}: {', '.join(modes)}", "    ", "  ")

@@ -79,7 +79,6 @@ LIGHT = {
 LONGEST = 400
 LONGER = {  # with the reason
     "pipeline/python/encore.py": "one function a question, each with an example that runs",
-    "tests/pipeline/test_head_options.py": "one option a test",
 }
 SHARED_PRIVATELY = {
     "stages.head.training.loop imports stages.head.heads._layers"

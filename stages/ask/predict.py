@@ -226,15 +226,32 @@ class OpenHead:
                 answers[number] = self._answer(song, scores[own], list(zip(*times, strict=True)), artists[number])
         return answers
 
-    def alone(self, encoded: EncodedSongs) -> dict[str, float] | None:
-        """The scores of one song as if nobody knew its artist; None of a head that reads no artist."""
+    def alone(self, encoded: EncodedSongs) -> list[dict[str, float] | None]:
+        """The scores of each song as if nobody knew its artist; None of a head that reads no artist."""
         import numpy as np
 
+        songs = np.unique(encoded.song)
         if not self.predictor.head.head_type.READS_ARTISTS:
-            return None
+            return [None] * len(songs)
         clips = len(encoded.song)
         scores = self._score(encoded, [None] * clips, np.full(clips, -1))
-        return dict(zip(self.predictor.labels, self.predictor.decide(scores, self._by).score[0].tolist(), strict=True))
+        decided = (self.predictor.decide(scores[np.flatnonzero(encoded.song == song)], self._by) for song in songs)
+        return [dict(zip(self.predictor.labels, of_song.score[0].tolist(), strict=True)) for of_song in decided]
+
+    def apart(self, songs: Sequence[Song]) -> list[list[int]]:
+        """The places of new songs in groups that may be scored together, as none is another's neighbour."""
+        if self.predictor.head.head_type.NEEDS_COLLECTION:
+            return [[place] for place in range(len(songs))]
+        groups: list[list[int]] = []
+        turns: dict[str, int] = {}
+        for place, song in enumerate(songs):
+            artist = self._artist(song)
+            turn = 0 if artist is None else turns.get(artist, 0)
+            if artist is not None:
+                turns[artist] = turn + 1
+            groups += [[]] if turn == len(groups) else []
+            groups[turn].append(place)
+        return groups
 
     def stored_clips(self, song: Song) -> EncodedSongs:
         """The stored clips of a song of the collection, as if they were encoded just now."""

@@ -285,24 +285,38 @@ class _Job:
 
 
 def _judge(snapshot: Snapshot, jobs: list[_Job]) -> list[Answer | EncoreError]:
-    """Songs are encoded together, but each is judged alone: it is no neighbour of what others ask about."""
+    """Songs are encoded and scored together, but each is judged alone: it is no neighbour of what others ask about."""
     from stages.embed.songs import encode_read
 
     head = snapshot.head
-    contents = [job.content for job in jobs if job.content is not None]
-    encoded = iter(encode_read(contents, head.backbone, head.device) if contents else ())
-    answers: list[Answer | EncoreError] = []
-    for job in jobs:
-        clips = head.stored_clips(job.song) if job.content is None else next(encoded)
-        try:
-            if clips.failures:
-                answers.append(EncoreError(clips.failures[0]))
-                continue
-            (song,) = head.of_stored([job.song]) if job.content is None else head.of_new([job.song], clips).values()
-            answers.append(Answer(song, head.alone(clips), clips))
-        except EncoreError as error:
-            answers.append(error)
-    return answers
+    read = [job.content for job in jobs if job.content is not None]
+    encoded = iter(encode_read(read, head.backbone, head.device) if read else ())
+    clips = [head.stored_clips(job.song) if job.content is None else next(encoded) for job in jobs]
+    answers: dict[int, Answer | EncoreError] = {
+        place: EncoreError(each.failures[0]) for place, each in enumerate(clips) if each.failures
+    }
+    new = [place for place, job in enumerate(jobs) if job.content is not None and place not in answers]
+    groups = [[new[place] for place in group] for group in head.apart([jobs[place].song for place in new])]
+    groups += [[place] for place, job in enumerate(jobs) if job.content is None]
+    for group in groups:
+        of_group = _scored(head, [jobs[place] for place in group], [clips[place] for place in group])
+        answers |= zip(group, of_group, strict=True)
+    return [answers[place] for place in range(len(jobs))]
+
+
+def _scored(head: OpenHead, jobs: list[_Job], clips: list[EncodedSongs]) -> list[Answer | EncoreError]:
+    """Of one song of the collection, or of new ones; where that fails, each of them alone."""
+    from stages.embed.songs import together
+
+    try:
+        songs = [job.song for job in jobs]
+        joined = together(clips)
+        answers = head.of_stored(songs) if jobs[0].content is None else list(head.of_new(songs, joined).values())
+        return [Answer(*of_song) for of_song in zip(answers, head.alone(joined), clips, strict=True)]
+    except EncoreError as error:
+        if len(jobs) == 1:
+            return [error]
+    return [answer for job, of_job in zip(jobs, clips, strict=True) for answer in _scored(head, [job], [of_job])]
 
 
 def _stored(snapshot: Snapshot, song_id: str) -> Song:

@@ -181,6 +181,18 @@ class EncodedSongs:
         return self.start_s, self.duration_s
 
 
+def together(songs: Sequence[EncodedSongs]) -> EncodedSongs:
+    """Songs that were encoded each by itself, and of which none failed, as one set, numbered in their order."""
+    values = [song.values for song in songs if song.values is not None]
+    return EncodedSongs(
+        np.concatenate(values) if values else None,
+        np.repeat(np.arange(len(songs)), [len(song.song) for song in songs]),
+        np.concatenate([song.start_s for song in songs]),
+        np.concatenate([song.duration_s for song in songs]),
+        {},
+    )
+
+
 def open_backbone(store: Store, dataset: str, name: RepresentationName, weights: str | None) -> Backbone:
     """The backbone that made a representation of the store.
 

@@ -36,7 +36,7 @@ from store.words import plural
 
 
 @dataclass(frozen=True)
-class Trained:
+class Outcome:
     """What a training did.
 
     Attributes
@@ -66,7 +66,7 @@ def train(
     about: Mapping[str, Any],
     device: torch.device,
     workers: int,
-) -> Trained:
+) -> Outcome:
     """Train ``backbone.module`` by an objective over it, and write a checkpoint.
 
     Parameters
@@ -90,7 +90,7 @@ def train(
         files = CheckpointFiles(out, dict(about))
         result = files.finished()
         if result is not None:
-            return Trained(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
+            return Outcome(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
         run = _Run(fabric, objective, clips, train_rows, validation_rows, labels, settings, workers)
         with torch.enable_grad():
             return run.to_the_end(backbone, files)
@@ -152,7 +152,7 @@ class _Run:
         self.wrapped, self.optimizer = fabric.setup(objective, self.plain)
         self.unread: set[int] = set()
 
-    def to_the_end(self, backbone: Backbone, files: CheckpointFiles) -> Trained:
+    def to_the_end(self, backbone: Backbone, files: CheckpointFiles) -> Outcome:
         state = files.resume(self.objective, self.plain)
         resumed = len(state.log)
         if resumed:
@@ -182,7 +182,7 @@ class _Run:
         if self.fabric.global_rank == 0:
             files.finish(state)
         self.fabric.barrier()
-        return Trained(state.log, state.best_epoch, resumed, len(self.unread))
+        return Outcome(state.log, state.best_epoch, resumed, len(self.unread))
 
     def _ends(self, state: State) -> bool:
         epochs = len(state.log)

@@ -24,7 +24,7 @@ from stages.embed.datasets.folder import in_segments
 from stages.embed.loading import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.songs import check_segments
-from stages.embed.train import Trained, train
+from stages.embed.train import Outcome, train
 from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits import regimes as splits
@@ -109,13 +109,13 @@ def train_backbone(
     objective_name = objective_name or next(iter(makers))
     if objective_name not in makers:
         raise unknown(f"objective of {backbone_name}", objective_name, makers)
-    division = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
-    used = np.flatnonzero(division.labels[~catalog.retired()].any(axis=0))
-    labels = Labels(tuple(division.label_names[i] for i in used.tolist()), division.labels[:, used])
+    kept_splits = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
+    used = np.flatnonzero(kept_splits.labels[~catalog.retired()].any(axis=0))
+    labels = Labels(tuple(kept_splits.label_names[i] for i in used.tolist()), kept_splits.labels[:, used])
     objective = makers[objective_name](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
-    part = divide(division, regime, labelled_only=objective.LABELLED)
+    part = divide(kept_splits, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
     out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{objective_name}.pt")
     if catalog.info.synthetic:
@@ -186,17 +186,19 @@ def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
     return {song for song in songs if isinstance(song, str)}
 
 
-def divide(division: KeptSplits, regime: str, *, labelled_only: bool) -> splits.Split:
+def divide(kept_splits: KeptSplits, regime: str, *, labelled_only: bool) -> splits.Split:
     """The part of each catalog row: 0 train, 1 validation, 2 test, -1 left out.
 
     The split is that of the heads. What learns without labels also trains on unlabelled clips, as far as they are not
     akin to test songs; where no clip is labelled, all of them are divided.
     """
-    if labelled_only and not division.labels[~division.catalog.retired()].any():
-        raise RequestError(f"no clip of {division.catalog.info.name} carries a label; take an objective without labels")
+    if labelled_only and not kept_splits.labels[~kept_splits.catalog.retired()].any():
+        raise RequestError(
+            f"no clip of {kept_splits.catalog.info.name} carries a label; take an objective without labels"
+        )
     _check_one_split(regime)
-    (part,) = division.parts(regime, _SPLIT_SEED)
-    return part if labelled_only else division.with_unlabelled(part, regime)
+    (part,) = kept_splits.parts(regime, _SPLIT_SEED)
+    return part if labelled_only else kept_splits.with_unlabelled(part, regime)
 
 
 def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:
@@ -213,7 +215,7 @@ def _report(
     backbone: Backbone,
     catalog: Catalog,
     about: Mapping[str, Any],
-    training: Trained,
+    training: Outcome,
     part: splits.Split,
     out: Path,
     seconds: float,

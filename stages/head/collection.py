@@ -20,7 +20,7 @@ from stages.progress import note
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split, overlap
 from stages.splits.remarks import remarks
-from store.errors import RequestError
+from store.errors import RequestError, unknown
 from store.schema import CatalogInfo
 
 
@@ -127,6 +127,18 @@ class Collection:
     def in_memory(self) -> Collection:
         """The same with all representations in memory."""
         return self if self.x is not None else self.take(0, len(self))
+
+    def target_values(self, name: str) -> NDArray[np.float64]:
+        """[clips] a numeric target of the catalog for a head to read, NaN where a clip has none.
+
+        Raises
+        ------
+        RequestError
+            if there is no such target, or it is what heads are to estimate.
+        """
+        if name not in self.targets:
+            raise unknown(f"numeric target of {self.info.name}", name, self.targets)
+        return self.targets[name]
 
     def take(self, first: int, last: int) -> Collection:
         """Clips [first, last) with their representations; artists and songs keep their numbers."""

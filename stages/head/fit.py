@@ -46,7 +46,7 @@ class Fitted:
     prediction: Prediction
     threshold: NDArray[np.float64] | None
     seconds: float
-    networks: list[training.Trained]
+    networks: list[training.TrainedNetwork]
     settings: Settings
     tuned: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,7 +80,7 @@ def fit(
     fixed : settings that the user named, which are never tuned.
     """
     start_s = time.perf_counter()
-    networks: list[training.Trained] = []
+    networks: list[training.TrainedNetwork] = []
     tuned: Mapping[str, Any] = {}
     if issubclass(head, TrainedHead):
         choice, networks = _tuned(head, collection, split, config, settings, seed, device, stretches, checkpoint, fixed)
@@ -127,7 +127,7 @@ def _tuned(
     stretches: Stretches | None,
     checkpoint: Callable[[int], Checkpoint] | None,
     fixed: Container[str],
-) -> tuple[Candidate, list[training.Trained]]:
+) -> tuple[Candidate, list[training.TrainedNetwork]]:
     """The settings chosen for this split, and the network that was trained on the way where it has these settings."""
     choices = candidates(head, config, settings, fixed)
     if len(choices) == 1:
@@ -166,7 +166,7 @@ def _decided(
     spec: Spec,
     prediction: Prediction,
     seconds: float,
-    networks: list[training.Trained],
+    networks: list[training.TrainedNetwork],
     tuned: Mapping[str, Any],
 ) -> Fitted:
     threshold = None

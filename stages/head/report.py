@@ -18,7 +18,7 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
 from stages.head.layers import with_layer
-from stages.head.modes import Mode
+from stages.head.modes import BASELINES, Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.pool import Key, PooledRuns, gather, reads_neighbours
 from stages.head.scores import buckets
@@ -334,7 +334,7 @@ def _how_to_make_some(
     dataset: str, backbone: str | None, modes: Sequence[str], regime: str, target: str | None, *, inductive: bool
 ) -> str:
     """The command that makes runs of these modes, or of those that can be inductive where the runs shall be."""
-    heads = {mode: registry.find("head", mode) for mode in modes}
+    heads = {mode: registry.find("head", mode) for mode in modes if mode not in BASELINES}
     able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
     if not able:
         return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
@@ -345,6 +345,7 @@ def _how_to_make_some(
         f"--regimes {regime}",
         *([] if target is None else [f"--target {shlex.quote(target)}"]),
         *(["--neighbours train"] if inductive else []),
+        *(["--baselines"] if set(BASELINES) & set(modes) else []),
     ]
     return f"make some: {' '.join(words)}"
 

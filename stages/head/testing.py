@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -95,10 +96,12 @@ def make_collection(
     multi: bool = True,
     number: bool = False,
     dim: int = 16,
+    targets: Sequence[str] = (),
 ) -> Collection:
     """Artists keep to one or two labels; the representation shows a song's labels through much noise.
 
     With ``number`` a number is asked for instead: what the song's labels and the artist make of it, through noise.
+    ``targets`` names further numbers: whole ones from 0 to 8, at random, which a tenth of the clips lacks.
     """
     rng = np.random.default_rng(0)
     song_artist = np.minimum((artists * rng.random(songs) ** 2).astype(int), artists - 1)
@@ -119,7 +122,9 @@ def make_collection(
     if number:
         size = truth @ rng.standard_normal(labels) + np.append(rng.standard_normal(artists), 0.0)[song_artist]
         numbers = (50 + 10 * (size + 0.5 * rng.standard_normal(songs)))[song]
-    return collection_of(x, truth[song], artist, song, np.where(artist >= 0, song // 5, -1), numbers)
+    collection = collection_of(x, truth[song], artist, song, np.where(artist >= 0, song // 5, -1), numbers)
+    values = {name: rng.integers(0, 10, len(song)).astype(np.float64) for name in targets}
+    return replace(collection, targets={name: np.where(of < 9, of, np.nan) for name, of in values.items()})
 
 
 def renumbered(collection: Collection, clips: NDArray[np.int64]) -> Collection:
@@ -133,7 +138,7 @@ def renumbered(collection: Collection, clips: NDArray[np.int64]) -> Collection:
     return replace(part, artist=artist, artist_ids=tuple(ids))
 
 
-QUICK = {"epochs": "3", "batch": "64", "hidden": "16", "learning_rate": "0.003"}
+QUICK = {"epochs": "3", "steps": "1", "batch": "64", "hidden": "16", "learning_rate": "0.003"}
 
 
 def quick_fit(
@@ -169,7 +174,14 @@ def through_a_store(
 
 
 class HeadTests:
-    """The contract of heads. A subclass defines the fixture ``head``; it may define ``collection`` too."""
+    """The contract of heads. A subclass defines the fixture ``head``; it may define ``collection`` too.
+
+    Attributes
+    ----------
+    TARGETS : the numeric targets that the head reads.
+    """
+
+    TARGETS: ClassVar[tuple[str, ...]] = ()
 
     @pytest.fixture
     def head(self) -> type[Head]:
@@ -179,7 +191,8 @@ class HeadTests:
     def collection(self, request: pytest.FixtureRequest) -> Collection:
         """A small collection, whose clips carry several labels, one whose clips carry one, and one of numbers."""
         kind = request.param
-        return make_collection(songs=120, artists=15, multi=kind == "several labels", number=kind == "a number")
+        several, number = kind == "several labels", kind == "a number"
+        return make_collection(songs=120, artists=15, multi=several, number=number, targets=self.TARGETS)
 
     def test_its_config_is_frozen_plain_and_its_own(self, head: type[Head]) -> None:
         config = head.Config()

@@ -22,7 +22,7 @@ from stages.embed.loading import ClipTable
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.train import Trained, train
+from stages.embed.train import Outcome, train
 from stages.embed.weights import load_into, read_about, read_state_dict
 from store import columns
 from store.errors import EncoreError, RequestError
@@ -106,7 +106,7 @@ def run(
     rows: range = range(8, 48),
     kind: type[Toy] = Toy,
     device: torch.device = CPU,
-) -> tuple[Trained, dict[str, Tensor]]:
+) -> tuple[Outcome, dict[str, Tensor]]:
     torch.manual_seed(0)
     toy = kind()
     names, carried = columns.labels(songs)

@@ -18,7 +18,7 @@ from pipeline.cli import app
 from tests.chromium import Chromium, open_browser
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = ("--set", "epochs=4")
+EPOCHS = ("--set", "epochs=4", "--set", "steps=1")  # most tests need a trained head, and no good one
 QUICK = (*EPOCHS, "--set", "hidden=16")
 COLUMNS = "labels=genre"
 ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small

@@ -77,7 +77,7 @@ def column(collection: Collection, side: str) -> NDArray[np.float64]:
         return album
     if side not in collection.targets:
         raise unknown("side column", side, ["album", *sorted(collection.targets)])
-    return collection.targets[side]
+    return collection.target_values(side)
 
 
 def bin_edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import registry
+from stages.head.baselines import find
 from stages.head.heads import TrainedHead
 from stages.head.modes import Mode
 from stages.head.open import load
@@ -30,7 +30,7 @@ def by_agreement(store: Store, pool: PooledRuns, mode: Mode) -> list[list[Any]]:
     Rows of name, mean weight, first and third quartile, test clips, of the first seed; none for a mode that weighs no
     artist, where no test artist was in training, and where the head can be restored no more.
     """
-    head = registry.find("head", mode.name)
+    head = find(mode.name)
     if not issubclass(head, TrainedHead) or head.trust is TrainedHead.trust or pool.representation is None:
         return []
     seed, fold = pool.keys[0]

@@ -37,8 +37,12 @@ def save_run(
     code: str,
     device: torch.device,
     writes: bool = True,
+    keeps_head: bool = True,
 ) -> RunRecord:
-    """Write one run to the store, unless another process ``writes``, and return its record."""
+    """Write one run to the store, unless another process ``writes``, and return its record.
+
+    ``keeps_head`` says whether the trained head stands beside its scores.
+    """
     networks = result.networks
     threshold = None if result.threshold is None else result.threshold.tolist()
     record = RunRecord(
@@ -72,7 +76,7 @@ def save_run(
         return record
     test = np.flatnonzero(split == 2)
     prediction = result.prediction
-    heads = [head.to_bytes() for head in _saved(folder, record, result, code)]
+    heads = [head.to_bytes() for head in _saved(folder, record, result, code)] if keeps_head else []
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
     log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record

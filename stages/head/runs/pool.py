@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import registry
+from stages.head.baselines import find
 from stages.head.collection import Collection
-from stages.head.modes import Mode
+from stages.head.modes import BASELINES, Mode
 from stages.head.results import numbers
 from stages.head.runs.files import catalog_mark
 from stages.head.scores.task import TASKS, Task, task_judged_by
@@ -110,7 +111,8 @@ def gather(
 def _base(runs: Runs, against: str, regime: str) -> Mode | None:
     """The mode that others are tested against; None, which is noted, where it has no runs."""
     mode = find_mode(runs, against)
-    if mode is None and against not in registry.names("head"):
+    known = {*registry.names("head"), *BASELINES}
+    if mode is None and against not in known:
         raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
     if mode is None:
         note(
@@ -122,8 +124,7 @@ def _base(runs: Runs, against: str, regime: str) -> Mode | None:
 
 def reads_neighbours(mode: str) -> bool:
     """Whether other clips take part in a clip's score."""
-    reads: bool = registry.find("head", mode).READS_NEIGHBOURS
-    return reads
+    return find(mode).READS_NEIGHBOURS
 
 
 def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
@@ -270,7 +271,7 @@ def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) ->
             why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
             raise not_its_own(store, folder, name, why)
     inductive = (record.all_settings() or {}).get("inductive", False)
-    if registry.find("head", folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
+    if find(folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
         raise not_its_own(store, folder, name, "its neighbours are not those of its folder")
 
 

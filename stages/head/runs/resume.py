@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -26,7 +26,8 @@ class Journal:
     New runs are collected in a temporary folder beside the final one and replace it once all of them are there, so the
     scores of the last complete command survive whatever happens to this one. Until the command ends, the folder holds a
     mark: a hash of everything that decides its numbers. A later command with the same mark keeps what it finds in
-    either folder. A finished command removes its mark, so giving it again trains everything again.
+    either folder. A finished command removes its mark, so giving it again trains everything again; but for runs that
+    last (baselines), whose mark stays for the next command to find.
 
     Commands that fill the same folder take turns; the lock of a killed command is released. Behind a URL nothing can be
     locked: if another command has started the folder afresh, this one stops.
@@ -41,6 +42,7 @@ class Journal:
         self.writes = processes.rank == 0
         self._marks: dict[RunFolder, str] = {}
         self._locks: dict[RunFolder, Callable[[], None]] = {}
+        self._lasting: Collection[RunFolder] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +51,9 @@ class Journal:
         for folder in list(self._locks):
             self._leave(folder)
 
-    def begin(self, folders: Mapping[RunFolder, Mapping[str, Any]]) -> dict[RunFolder, RunFolder]:
+    def begin(
+        self, folders: Mapping[RunFolder, Mapping[str, Any]], lasting: Collection[RunFolder] = ()
+    ) -> dict[RunFolder, RunFolder]:
         """For each folder the one to fill: itself where it is this command's own, else the one beside it.
 
         Waits for other commands that fill any of them; each is this one's until it is `whole`.
@@ -57,7 +61,9 @@ class Journal:
         Parameters
         ----------
         folders : what decides the numbers of each besides ``about``: the head's own settings, its code.
+        lasting : those of them whose mark stays.
         """
+        self._lasting = lasting
         targets = {}
         for folder in sorted(folders, key=lambda folder: folder.path):  # in one order, or two could wait for each other
             self._take(folder)
@@ -112,7 +118,8 @@ class Journal:
         content = self.processes.broadcast(self._read(folder.record(name)) if self.writes else None)
         if content is None:
             return None
-        note(f"{folder.mode}, {folder.regime}, {name} was done before; it is kept")
+        if folder not in self._lasting:
+            note(f"{folder.mode}, {folder.regime}, {name} was done before; it is kept")
         return RunRecord.from_json(content)
 
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
@@ -147,7 +154,7 @@ class Journal:
             give_back = self.store.files.take(finished_folder.lock, 0)
             if give_back is None:
                 continue  # another command fills it now, maybe the same one: the mark is its own to remove
-            if self._read_mark(finished_folder) == mark:
+            if finished_folder not in self._lasting and self._read_mark(finished_folder) == mark:
                 self.store.files.remove(finished_folder.mark)
             give_back()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
+from stages.head.heads._experts import pool_of
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
@@ -32,13 +33,14 @@ from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
+_SAMPLED = 12  # clips an input from which the curvature is estimated, where there are more
 _RISES = 3  # penalties in a row that may bring no better validation loss
 _LEAST_CURVATURE = 1e-4
 _AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network, and its scores for every clip.
 
     Attributes
@@ -61,7 +63,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
-    others: tuple[Trained, ...] = ()
+    others: tuple[TrainedNetwork, ...] = ()
 
 
 def train(
@@ -76,7 +78,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     stretches: Stretches | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal bits on one machine, also where the training was stopped and resumed (on a GPU for all
@@ -120,14 +122,16 @@ def train(
     return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
-def _trained(binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device) -> Trained:
+def _trained(
+    binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device
+) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
     remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(entry["network"])
-    return Trained(
+    return TrainedNetwork(
         spec=binder.spec,
         state={name: value.cpu() for name, value in entry["network"].items()},
         shift=shift.cpu(),
@@ -184,6 +188,7 @@ class Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
+        self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
@@ -296,15 +301,26 @@ class Loop:
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
-        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
+        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips.
+
+        Where the network is several experts it is the mean of their losses.
+        """
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self.loss(self.network(*inputs), truth)
+        outputs = self.network(*inputs)
+        if self.pool is not None:
+            outputs, truth = outputs.flatten(0, 1), torch.cat([truth] * len(outputs))
+        loss = self.loss(outputs, truth)
         share = loss if len(nodes) == clips else loss * (len(nodes) / clips)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
 
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
+        if self.pool is not None:
+            with self.pool.apart():
+                outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
+            artist = torch.from_numpy(self.binder.masked.artist).to(self.device)[self.validation]
+            self.pool.fit(outputs, self.truth[self.validation], artist, self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
@@ -367,11 +383,17 @@ class _Path(Loop):
         return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
 
     def _learn_whitening(self) -> Whitening:
-        products = torch.zeros(self.layer.in_features + 1, self.layer.in_features + 1, device=self.device)
+        """From every k-th clip where there are far more than inputs: an estimate only has to be near."""
+        inputs = self.layer.in_features + 1
+        products = torch.zeros(inputs, inputs, device=self.device)
+        every = max(1, len(self.train) // (_SAMPLED * inputs))
+        clips = torch.zeros((), dtype=torch.float64, device=self.device)
         for x, _ in self._clips():
-            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+            x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
             products += x.T @ x
-        products = self.stretches.processes.all_reduce(products) / len(self.train)
+            clips += len(x)
+        clips = self.stretches.processes.all_reduce(clips)
+        products = self.stretches.processes.all_reduce(products) / clips.to(products.dtype)
         curvature = self.task.curvature(self.answers[self.train])
         return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
 
