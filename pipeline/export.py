@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arguments import open_store
+from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, JsonOption, StoreOption
 from pipeline.output import print_json, wrapped
 from store.words import plural
@@ -40,15 +40,16 @@ def head(
     json: JsonOption = False,
 ) -> None:
     """Write a trained head as ONNX. Checked against onnxruntime on its test clips."""
+    check_output("--onnx", onnx)
     import torch
 
     from stages.head.onnx import export_head
     from stages.head.predict import Predictor
     from stages.head.runs.find import find_run
 
-    opened = open_store(store)
-    entry, reason = find_run(opened, run)
-    exported = export_head(Predictor(opened, entry, torch.device("cpu")), onnx)
+    where = open_store(store)
+    entry, reason = find_run(where, run)
+    exported = export_head(Predictor(where, entry, torch.device("cpu")), onnx)
     if json:
         inputs = {name: {"shape": shape, "what": what} for name, (shape, what) in exported.inputs.items()}
         print_json(

@@ -138,8 +138,8 @@ def _certainty_text(results: Sequence[Result]) -> list[str]:
         return []
     best = next((str(result.mode) for result in results if result.is_best), None)
     verdict = "no mode is best beyond noise" if best is None else f"best beyond noise: {best}"
-    compared = f"; {verdict}" if len(results) > 1 and all(result.interval for result in results) else ""
-    return [f"{_INTERVAL}: interval over resampled artists{compared}"]
+    ending = f"; {verdict}" if len(results) > 1 and all(result.interval for result in results) else ""
+    return [f"{_INTERVAL}: interval over resampled artists{ending}"]
 
 
 def _paper(paper: dict[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.arguments import open_store
+from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_json, table
 from stages.ask.answers import SimilarTo
@@ -49,8 +49,10 @@ def similar(
     """Find the nearest songs or artists. By the cosine of their representations; words where a backbone knows them."""
     if m3u is not None and artists:
         raise RequestError("--m3u writes songs, and --artists answers with artists; give one of them")
+    if m3u is not None:
+        check_output("--m3u", m3u)
     answer = find_similar(
-        open_store(store),
+        open_store(store, dataset),
         query,
         dataset,
         backbone=backbone,
@@ -72,10 +74,10 @@ def similar(
 
 def similar_text(answer: SimilarTo, artists: bool) -> str:
     """A table for a person."""
-    compared = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
+    heading = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
     if answer.recall < 1:
-        compared += f" by an index that finds {answer.recall:.0%} of what is nearest"
-    lines = [f"nearest to {answer.query} ({compared}):"]
+        heading += f" by an index that finds {answer.recall:.0%} of what is nearest"
+    lines = [f"nearest to {answer.query} ({heading}):"]
     if artists:
         rows = [
             [_short(item.artist or item.id), f"{item.similarity:.3f}", f"{item.clips:,}"] for item in answer.similar

@@ -16,6 +16,8 @@ from store.words import plural
 def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     """Put the labels of songs into their tags as genres, after a question; songs without a label keep theirs.
 
+    What a question or ``--dry-run`` is about is printed even where notes are not.
+
     Raises
     ------
     RequestError
@@ -25,6 +27,7 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     """
     from stages.embed.genre_tags import read_genres, write_genres
 
+    tell = note if yes and not dry_run else _tell
     changes: list[tuple[Path, tuple[str, ...]]] = []
     for song in answer.songs:
         try:
@@ -33,11 +36,11 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
             note(f"{song.file} has no tags to write: {error.reason}")
             continue
         if song.labels and before != song.labels:
-            known = "; a stored song, which embed will take for changed" if song.song_id is not None else ""
-            note(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{known}")
+            remark = "; a stored song, which embed will take for changed" if song.song_id is not None else ""
+            tell(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{remark}")
             changes.append((Path(song.file), song.labels))
     if dry_run or not changes:
-        note(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
+        tell(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -55,3 +58,7 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     note(f"{plural(len(changes) - len(failures), 'file')} written")
     if failures:
         raise EncoreError("\n".join(failures))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -14,10 +14,13 @@ function canvas_of(width, height, title, description) {
   return svg;
 }
 
+// How wide a chart is drawn: on a phone no wider than the page, so that its letters stay readable.
+const room = most => Math.max(300, Math.min(most, document.querySelector("main").clientWidth - 28));
+
 const short = (text, most) => ([...text].length > most ? [...text].slice(0, most - 1).join("") + "\u2026" : text);
 
 function bars(title, names, values) {
-  const shown = Math.min(names.length, 30), left = 130, width = 460, step = 20;
+  const shown = Math.min(names.length, 30), left = 130, width = room(460), step = 20;
   const most = Math.max(...values, 1);
   const best = names[values.indexOf(Math.max(...values))];
   const svg = canvas_of(width, shown * step + 4, title, `Bars; the longest is ${best} with ${Math.max(...values)}. The table below has all.`);
@@ -34,7 +37,7 @@ function bars(title, names, values) {
 }
 
 function intervals(title, rows) { // rows: [name, score, from, to] as fractions
-  const left = 150, width = Math.max(320, Math.min(720, document.querySelector("main").clientWidth - 24)), step = 21, height = rows.length * step + 26;
+  const left = 150, width = room(720), step = 21, height = rows.length * step + 26;
   const best = rows.reduce((a, b) => (b[1] > a[1] ? b : a));
   const svg = canvas_of(width, height, title, `Scores with 95 % intervals; the highest is ${best[0]} with ${(100 * best[1]).toFixed(1)} per cent.`);
   const x = value => left + (width - left - 20) * value;
@@ -69,7 +72,7 @@ function axes(svg, width, height, pad, [low, high], x_title, y_title) {
 }
 
 function lines(title, series, x_title, y_title) { // series: {name, xs, ys, colour, dash}
-  const width = 520, height = 280, pad = 44;
+  const width = room(520), height = 280, pad = 44;
   const points = series.flatMap(one => one.ys.filter(y => y !== null));
   const low = Math.min(...points), high = Math.max(...points, low + 1e-6), last = Math.max(2, ...series.flatMap(one => one.xs));
   const svg = canvas_of(width, height, title, `${series.length} lines: ${[...new Set(series.map(one => one.name))].join(", ")}.`);
@@ -82,7 +85,7 @@ function lines(title, series, x_title, y_title) { // series: {name, xs, ys, colo
 }
 
 function reliability(title, calibration) {
-  const width = 360, height = 320, pad = 44, svg = canvas_of(width, height, title, `Share that was true by score; expected calibration error ${(100 * calibration.error).toFixed(1)} per cent.`);
+  const width = room(360), height = 320, pad = 44, svg = canvas_of(width, height, title, `Share that was true by score; expected calibration error ${(100 * calibration.error).toFixed(1)} per cent.`);
   axes(svg, width, height, pad, [0, 1], "score (0 to 1)", "share that was true");
   const x = value => pad + (width - 8 - pad) * value, y = value => height - pad - (height - 2 * pad) * value;
   svg.append(drawing("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
@@ -92,7 +95,7 @@ function reliability(title, calibration) {
 }
 
 function spans(title, rows) { // rows: [name, mean, from, to]
-  const left = 120, width = 460, step = 24, height = rows.length * step + 26, most = Math.max(...rows.flatMap(row => row.slice(1, 4)), 1e-6);
+  const left = 120, width = room(460), step = 24, height = rows.length * step + 26, most = Math.max(...rows.flatMap(row => row.slice(1, 4)), 1e-6);
   const svg = canvas_of(width, height, title, `${rows.map(row => `${row[0]}: ${row[1].toFixed(2)}`).join("; ")}.`);
   const x = value => left + ((width - left - 20) * value) / most;
   for (const tick of [0, 0.5, 1]) {

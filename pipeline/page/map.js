@@ -47,7 +47,7 @@ class CollectionMap {
     this.lasso = null;
     this.list.replaceChildren();
     this.map = this.data.maps[Number(this.form.elements.map.value)];
-    this.method.textContent = `${this.map.clip.length.toLocaleString("en")} clips. ${this.map.method}. Near points sound alike to the backbone; distances between far ones, and the size of groups, mean nothing.`;
+    this.method.textContent = `${plural(this.map.clip.length, "clip")}. ${this.map.method}. Near points sound alike to the backbone; distances between far ones, and the size of groups, mean nothing.`;
     this.find();
   }
 
@@ -99,7 +99,7 @@ class CollectionMap {
     this.hits = text === "" ? null : this.map.clip.map(clip => match[this.data.artist[clip]]);
     const clips = this.hits?.filter(Boolean).length ?? 0;
     if (!this.lasso) this.show(this.hits ? this.map.clip.filter((clip, i) => this.hits[i]) : []);
-    this.status.textContent = text === "" ? "" : `${clips.toLocaleString("en")} clips by ${match.filter(Boolean).length.toLocaleString("en")} artists`;
+    this.status.textContent = text === "" ? "" : `${plural(clips, "clip")} by ${plural(match.filter(Boolean).length, "artist")}`;
     this.paint();
   }
 
@@ -151,7 +151,7 @@ class CollectionMap {
     if (this.tool.getAttribute("aria-pressed") === "true") {
       const inside = this.lasso.length > 2 ? this.inside(this.lasso) : [];
       this.lasso = null;
-      this.status.textContent = `${inside.length.toLocaleString("en")} clips in the lasso`;
+      this.status.textContent = `${plural(inside.length, "clip")} in the lasso`;
       this.show(inside);
       this.draw();
     } else if (!drag.moved && this.focus !== null) this.play(this.map.clip[this.focus]);
@@ -176,7 +176,7 @@ class CollectionMap {
     const columns = ["title", "artist", "labels", ...(given ? [mode] : [])];
     const rows = clips.slice(0, MOST_LISTED).map(clip => [data.titles[clip], data.artists[data.artist[clip]] || "unknown", names(data.truth[clip]), ...(given ? [tested.has(clip) ? names(given[tested.get(clip)]) : null] : [])]);
     const note = clips.length > MOST_LISTED ? `The first ${MOST_LISTED} of ${clips.length.toLocaleString("en")} clips.` : "";
-    this.list.replaceChildren(...(clips.length ? [make_table(`${clips.length.toLocaleString("en")} clips of the map`, columns, rows, { note })] : []));
+    this.list.replaceChildren(...(clips.length ? [make_table(`${plural(clips.length, "clip")} of the map`, columns, rows, { note })] : []));
   }
 
   play(clip) {

@@ -105,10 +105,10 @@ class Collection {
     ]);
     const scores = details.curves.map((curve, i) => ({ name: curve.name, xs: curve.epochs, ys: curve.validation, colour: colour(i) }));
     const figure = (title, chart, note) => element("figure", {}, element("h4", {}, title), chart, element("p", { class: "note" }, note));
-    const best = details.curves.map(curve => `${curve.name}: epoch ${curve.best}`).join("; ");
+    const best = details.curves.map(curve => `${curve.best} (${curve.name})`).join(", ");
     return element("div", { class: "two" },
-      figure(`${mode}: loss`, lines(`${mode}: loss by epoch`, losses, "epoch", "loss"), "Dashed: training; whole: validation. A colour is a seed."),
-      figure(`${mode}: validation score`, lines(`${mode}: validation ${this.data.metric} by epoch`, scores, "epoch", this.data.metric), `Best ${best}.`));
+      figure(`${mode}: loss`, lines(`${mode}: loss by epoch`, losses, "epoch", "loss"), "Dashed: training; solid: validation. A colour is a seed."),
+      figure(`${mode}: validation score`, lines(`${mode}: validation ${this.data.metric} by epoch`, scores, "epoch", this.data.metric), `Best epoch: ${best}.`));
   }
 
   hard(view, details, mode) {

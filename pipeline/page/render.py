@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipeline.arguments import check_output
 from store.errors import EncoreError, RequestError
 
 if TYPE_CHECKING:
@@ -25,10 +26,7 @@ def check(path: Path) -> None:
     """RequestError where no page can be written there; before anything is computed."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise RequestError(f"--html {path}: the name must end in .html")
-    if path.exists() and not path.is_file():
-        raise RequestError(f"--html {path}: is there, and is no file")
-    if not path.parent.is_dir():
-        raise RequestError(f"--html {path}: {path.parent} is no folder")
+    check_output("--html", path)
 
 
 def check_audio(base: str) -> None:

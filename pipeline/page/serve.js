@@ -61,7 +61,10 @@ async function ask(fields, message) {
     tell("");
     document.documentElement.dataset.answered = number;
   } catch (error) {
-    if (number === state.asked) fail(error);
+    if (number !== state.asked) return;
+    by("result").hidden = true; // what stands there is of another song
+    stop();
+    fail(fields.file ? new Error(`${fields.file.name}: ${error.message}`) : error);
   } finally {
     by("result").removeAttribute("aria-busy");
   }
@@ -94,7 +97,7 @@ function show({ head, song, picture, similar }, file) {
 function basis(song, head) {
   const parts = [plural(song.clips, "clip")];
   if (song.neighbours === null) parts.push(`the mode ${head.mode} reads no artist`);
-  else if (song.artist === null) parts.push("no artist is known: judged by the song alone");
+  else if (song.artist === null) parts.push(`no artist is known: ${head.representation === null ? "this mode knows nothing of the song" : "judged by the song alone"}`);
   else {
     const known = song.artist_is_stored ? "" : " (not in the collection)";
     parts.push(`artist ${song.artist_name}${known}: ${plural(song.neighbours, "other clip")}`);

@@ -8,6 +8,7 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+const plural = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 const name_of = text => element("bdi", {}, text);
 
 function value_of(cell) {

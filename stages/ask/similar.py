@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.embed.backbones import Backbone
     from stages.head.similar import Query, Space
     from store.layout import Store
 
@@ -35,8 +37,17 @@ def find_similar(
     from stages.head import layers
     from stages.head.similar import Space
 
-    space = Space(store, dataset, layers.named(backbone, layer))
-    subject, vectors = _subject(store, space, query, weights, device)
+    space = Space(store, dataset, layers.with_layer(backbone, layer))
+
+    @functools.cache
+    def backbone_of() -> Backbone:
+        from stages.embed.songs import open_backbone
+
+        return open_backbone(store, dataset, space.stored.name, weights)
+
+    if weights is not None:
+        backbone_of()  # raises where they are of no use, whatever the query needs
+    subject, vectors = _subject(space, query, backbone_of, device)
     return nearest_to(
         space, subject, vectors, count=count, artists=artists, not_same_artist=not_same_artist, filters=filters
     )
@@ -64,18 +75,18 @@ def nearest_to(
     if subject.artist is not None and (not_same_artist or (artists and subject.song is None)):
         among &= ~pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
     column = "artist_id" if artists else "song_id"
-    recall, ranked = 1.0, None
+    recall, nearest = 1.0, None
     if not artists and not filters and not subject.plain and np.count_nonzero(among) > EXACT:
-        recall, ranked = nearly_nearest(space, among, vectors, count)
-    if ranked is None:
+        recall, nearest = nearly_nearest(space, among, vectors, count)
+    if nearest is None:
         cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
-        recall, ranked = 1.0, space.ranked(cosines, among, column, count)
-    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
+        recall, nearest = 1.0, space.rank(cosines, among, column, count)
+    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in nearest)
     return SimilarTo(subject.title, space.catalog.info.name, space.name, int(np.count_nonzero(among)), recall, items)
 
 
 def _subject(
-    store: Store, space: Space, query: str, weights: str | None, device: str
+    space: Space, query: str, open_backbone: Callable[[], Backbone], device: str
 ) -> tuple[Query, NDArray[np.floating]]:
     """What a query means, and the representations [clips, dim] of its clips."""
     import numpy as np
@@ -84,26 +95,25 @@ def _subject(
 
     words = _words(space, query)
     if words is not None:
-        return _encode_words(store, space, words, weights)
+        return _encode_words(words, open_backbone())
     if not Path(query).expanduser().is_file():
         there = query and Path(query).expanduser().exists()
         subject = space.find(query, ", and what lies there is no file" if there else ", and there is no such file")
         return subject, space.vectors(subject.rows)
     from stages.devices import find_device
-    from stages.embed.songs import encode_songs, find_songs, open_backbone, rows_of
+    from stages.embed.songs import encode_songs, find_songs, rows_of
 
     songs = find_songs([query])
     (rows,) = rows_of(space.catalog, songs)
     if space.usable[rows].any():
         subject = space.song(space.catalog.column("song_id")[int(rows[0])].as_py())
         return subject, space.vectors(subject.rows)
-    opened = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
-    encoded = encode_songs(songs, space.catalog, opened, find_device(device))
-    if encoded.failures:
-        raise EncoreError(f"{query}: {encoded.failures[0]}")
-    assert encoded.values is not None
+    clips = encode_songs(songs, space.catalog, open_backbone(), find_device(device))
+    if clips.failures:
+        raise EncoreError(f"{query}: {clips.failures[0]}")
+    assert clips.values is not None
     nothing = np.empty(0, dtype=np.int64)
-    return Query(query, nothing, query, songs[0].artist), space.read(encoded.values)
+    return Query(query, nothing, query, songs[0].artist), space.read(clips.values)
 
 
 def _words(space: Space, query: str) -> str | None:
@@ -120,16 +130,14 @@ def _words(space: Space, query: str) -> str | None:
         or Path(query).expanduser().is_file()
     ):
         return None
-    return query.strip() if space.named(query) is None else None
+    return query.strip() if space.by_name(query) is None else None
 
 
-def _encode_words(store: Store, space: Space, words: str, weights: str | None) -> tuple[Query, NDArray[np.floating]]:
+def _encode_words(words: str, backbone: Backbone) -> tuple[Query, NDArray[np.floating]]:
     import numpy as np
 
-    from stages.embed.songs import open_backbone
     from stages.head.similar import Query
 
-    backbone = open_backbone(store, space.catalog.info.name, space.stored.name, weights)
     vector = backbone.encode_text(words).numpy()[None]
     return Query(f"the words {words!r}", np.empty(0, dtype=np.int64), None, None, plain=True), vector
 

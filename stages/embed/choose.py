@@ -177,6 +177,15 @@ def restore_backbone(settings: Mapping[str, Any], weights: str | None, what: str
     return backbone, mark
 
 
+def check_given_weights(settings: Mapping[str, Any], weights: str, what: str) -> None:
+    """RequestError where a representation was made without a weights file, and someone gives one."""
+    mark = settings.get("weights")
+    if mark is None:
+        raise RequestError(f"{what} was made by {settings['backbone']}, which has no weights; leave out --weights")
+    if mark == f"{RANDOM}-{_SEED}" and weights != RANDOM:
+        raise RequestError(f"{what} was made with random weights, which no file holds; leave out --weights")
+
+
 def rebuild_config(config: type[Any], settings: Mapping[str, Any]) -> Any:
     """A backbone's config from the settings of a manifest; RequestError where this version has other fields."""
     values = dict(settings.get("config", {}))

@@ -68,7 +68,9 @@ def map_of(store: Store, data: Collection, seed: int = SEED) -> Map:
     sample = _sample(len(data), MOST_CLIPS, seed)
     note(f"drawing the map of {plural(len(sample), 'clip')} of {data.backbone}, once")
     rows = data.rows[sample]
-    x = _reduced(data.stored.read(rows))
+    # In pieces, as rows far apart are read with all that lies between them.
+    pieces = np.array_split(rows, -(-len(rows) // _BLOCK))
+    x = _reduced(torch.cat([data.stored.read(piece) for piece in pieces]))
     place, how = layout(x, seed)
     sampled = (
         "" if len(sample) == len(data) else f" of {plural(len(sample), 'clip')} drawn at random from {len(data):,}"

@@ -68,7 +68,10 @@ def binomial(n: Tensor, p: float, words: Tensor) -> Tensor:
 
 @contextmanager
 def seeded(stream: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators, the CPU's and the device's, seeded by ``stream`` inside; as they were before outside."""
+    """Seed torch's generators, of the CPU and of the device, by ``stream``; restore them on leaving."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream)
+        if device.type == "cuda":
+            torch.manual_seed(stream)
+        else:  # the same without the devices that are not there, of each of which torch keeps where it was asked for
+            torch.default_generator.manual_seed(stream)
         yield

@@ -56,7 +56,7 @@ def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
 
 @dataclass(frozen=True)
 class RestoredHead:
-    """A trained head, one network or several.
+    """A trained head: one network, or several whose scores are averaged.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class RestoredHead:
         head_type = self.head_type
         if not issubclass(head_type, TrainedHead) or head_type.trust is TrainedHead.trust:
             return None
-        stretches = Stretches(self._asked(collection).held())
+        stretches = Stretches(self._asked(collection).in_memory())
         nodes = torch.arange(len(collection), device=device)
         weights = []
         for member in self.members:
@@ -132,7 +132,7 @@ class RestoredHead:
         self._check(collection)
         collection = self._asked(collection)
         if issubclass(self.head_type, TrainedHead):
-            stretches = Stretches(collection.held())
+            stretches = Stretches(collection.in_memory())
             each = [self._network_scores(self.head_type, member, stretches, split, device) for member in self.members]
             prediction = self.task.decide(np.stack(each).mean(axis=0, dtype=np.float32))
         else:

@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.embed.inputs import Clip, ffmpeg, recording, remarks
+from stages.embed.inputs._silence import silenced
 from stages.embed.inputs.audio import AudioInput, duration_s
-from stages.embed.inputs.headers import View, layout
+from stages.embed.inputs.headers import layout
+from stages.embed.inputs.views import View
 from store.errors import ClipError
 from tests.embed.test_audio import music, sine
 
@@ -356,3 +358,18 @@ def test_a_file_of_a_few_bytes_is_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(b"\xff\xfb\x90"[:length])
     refusal(path)
+
+
+def test_decoders_do_not_write_to_standard_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libmpg123 tells what it thinks of a damaged file; other threads' decoding does not bring that back."""
+    text = tmp_path / "text.mp3"
+    text.write_text("this is no song\n" * 100)
+    with pytest.raises(ClipError, match="is no audio"):
+        load(text)
+    assert capfd.readouterr().err == ""
+    with silenced():
+        with silenced():
+            os.write(2, b"inner\n")
+        os.write(2, b"outer\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from stages import registry
 from stages.head import onnx as exporter
 from stages.head.heads import TrainedHead
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 from tests.pipeline.test_regression import write_table
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
@@ -130,6 +129,12 @@ def test_what_cannot_be_exported(hits: Encore, tmp_path: Path, mode: str, messag
     file = tmp_path / "head.onnx"
     assert message in hits("export", "head", f"hits/{mode}", "--onnx", file, code=code).err
     assert not file.exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused_first(hits: Encore, tmp_path: Path) -> None:
+    for place in (tmp_path / "no" / "head.onnx", tmp_path):
+        ran = hits("export", "head", "no such head", "--onnx", place, code=2)
+        assert f"--onnx {place}: " in ran.err
 
 
 def test_nothing_is_written_where_the_scores_differ(

@@ -16,8 +16,7 @@ from stages.head.page.gather import Request, story
 from stages.head.page.tables import Column, Table
 from store.layout import Store
 from tests.chromium import Chromium
-from tests.pipeline.conftest import Encore, write_page
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table, write_page
 
 _ODD = [
     "<script>alert(1)</script>",
@@ -98,7 +97,7 @@ def test_the_page_of_a_store_with_runs(encore: Encore, odd_csv: Path, tmp_path: 
     assert answer["legends"]["split"] == ["train", "validation", "test"]
     assert answer["legends"]["right"] == ["right", "wrong", "not tested"]
     assert len(answer["legends"]["artist"]) == 11  # two are =1+1: what follows a | is another artist
-    assert answer["status"] == "5 clips by 1 artists"
+    assert answer["status"] == "5 clips by 1 artist"
     assert not answer["hidden"]
     assert "</script><img src=x onerror=alert(1)> song" in answer["tip"]
     assert answer["images"] == 0

@@ -328,6 +328,17 @@ def test_the_weights_are_found_again_or_named_and_no_others_are_read(encore: Enc
     assert f"begins with {mark}; where they lie is not known here: --weights FILE" in encore(*ask, code=2).err
 
 
+def test_weights_are_refused_where_there_are_none(trained: Trained, new_song: Callable[[int], Path]) -> None:
+    """Whatever is asked: for a stored song they would not be read at all."""
+    encore, new = trained.encore, new_song(60)
+    for head in ("mine/song", "mine/artist"):
+        assert "leave out --weights" in encore("predict", new, "--head", head, "--weights", new, code=2).err
+    assert "leave out --weights" in encore("serve", "--head", "mine/song", "--weights", new, "--port", 0, code=2).err
+    stored = encore("similar", new, "--dataset", "mine", "--json").json["similar"][0]["id"]
+    for query in (new, stored):
+        assert "leave out --weights" in encore("similar", query, "--dataset", "mine", "--weights", new, code=2).err
+
+
 def test_labels_are_written_into_tags_after_a_question(encore: Encore, audio_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("mutagen")
     (audio_folder / "songs.csv").write_text(
@@ -342,10 +353,11 @@ def test_labels_are_written_into_tags_after_a_question(encore: Encore, audio_fol
     ask = ("predict", song, "--head", "mine/artist", "--artist", "artist 1", "--write-tags")
     (labels,) = {tuple(answer["labels"]) for answer in encore(*ask, "--dry-run", "--json").json["songs"]}
     assert labels
-    assert "1 file would be changed" in encore(*ask, "--dry-run").err
+    plan = encore(*ask, "--dry-run", "--quiet").err
+    assert plan == f"{song}: genre none -> pop\n1 file would be changed\n"
     assert "say --yes to do it" in encore(*ask, code=2).err
     assert song.read_bytes() == before
-    assert "genre none -> pop" in encore(*ask, "--yes").err
+    assert encore(*ask, "--yes", "--quiet").err == ""
     assert read_genres(song) == labels == ("pop",)
     assert "no tag is to be changed" in encore(*ask, "--yes").err
     assert "which is not given" in encore("predict", song, "--head", "mine", "--yes", code=2).err

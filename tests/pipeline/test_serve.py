@@ -20,7 +20,7 @@ import soundfile
 from stages.ask.answers import Segment, SimilarTo, SongPrediction
 from tests import PATIENCE_S
 from tests.pipeline.conftest import Encore
-from tests.pipeline.serving import ODD, QUICK, SONGS, Serving, embed, make_collection, serving, write_recording
+from tests.pipeline.serving import ARTISTS, ODD, QUICK, SONGS, Serving, embed, make_collection, serving, write_recording
 from tests.pipeline.test_regression import write_table
 from tests.processes import COMMAND, Process
 
@@ -114,12 +114,16 @@ def test_songs_are_found_and_heard(mine: Encore, server: Serving) -> None:
 def test_many_at_once_each_get_their_own_answer(server: Serving, tmp_path: Path) -> None:
     """Those of one artist whom nobody knows are no neighbours of each other: they come from different people."""
     paths = [write_recording(tmp_path / f"{number}.wav", 200 + number) for number in range(8)]
-    alone = [server.predict(path, artist="Nobody")["song"] for path in paths]
+    artists = [{"artist": "Nobody"}, {"artist": "artist 1"}, {}, {"artist": "Nobody"}] * 2
+    alone = [server.predict(path, **artist)["song"] for path, artist in zip(paths, artists, strict=True)]
     with ThreadPoolExecutor(40) as askers:
-        answers = list(askers.map(lambda path: server.predict(path, artist="Nobody")["song"], paths * 5))
+        ask = askers.map(lambda path, artist: server.predict(path, **artist)["song"], paths * 5, artists * 5)
+        answers = list(ask)
     for answer, expected in zip(answers, alone * 5, strict=True):
-        assert (answer["file"], answer["neighbours"]) == (expected["file"], 0)
+        assert (answer["file"], answer["neighbours"]) == (expected["file"], expected["neighbours"])
         assert answer["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        assert answer["alone"] == pytest.approx(expected["alone"], abs=1e-5)
+    assert {answer["neighbours"] for answer in answers} == {0, SONGS // ARTISTS}
     metrics = server.get("/metrics").text
     counts = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert int(counts["encore_songs_total"]) >= 48

@@ -98,7 +98,8 @@ def test_what_goes_wrong_is_told(mine: Encore, browser: Chromium, tmp_path: Path
         browser.complaints.clear()  # Chromium logs every status that is an error
         browser.choose_file("#upload input[type=file]", text)
         browser.wait_for(f"!{problem}.hidden")
-        assert "damaged: is no audio" in browser.ask(f"return {problem}.textContent")
+        assert browser.ask(f"return {problem}.textContent").startswith("text.mp3: damaged: is no audio")
+        assert browser.ask("return document.getElementById('result').hidden")
         assert all("status of 422" in complaint for complaint in browser.complaints)
 
 

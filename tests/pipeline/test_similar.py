@@ -12,8 +12,7 @@ import pytest
 from stages.head import index, similar
 from store.layout import RepresentationName, Store
 from store.writer import RepresentationWriter
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 from tests.pipeline.test_predict import write_song
 
 
@@ -112,6 +111,7 @@ def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path
     assert lines[0] == "#EXTM3U"
     assert lines[2::2] == [song["file"] for song in answer["similar"]]
     assert all(Path(line).is_file() for line in lines[2::2])
+    assert "is no folder" in encore("similar", new, "--m3u", tmp_path / "no" / "near.m3u", code=2).err
     bad = tmp_path / "bad.mid"
     bad.write_bytes(b"")
     assert f"{bad}: " in encore("similar", bad, "--dataset", "mine", code=1).err

@@ -18,8 +18,7 @@ from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split
 from store.layout import Store
 from store.schema import Catalog
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 
 TINY = ("--set", "max_segments=2", "--workers", 0)
 

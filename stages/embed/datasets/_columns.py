@@ -211,9 +211,9 @@ def common_columns(
 
 
 def check_songs(columns: Mapping[str, Any], where: Callable[[int], str]) -> None:
-    """Raise where the rows of a song do not agree on what holds for all of it; ``where`` names a row.
+    """Raise if two rows of a song disagree on a column that describes the song; ``where`` names a row in the message.
 
-    Its labels too: heads and audits count songs by the labels they carry.
+    Labels are such a column, because heads and audits count songs by their labels.
     """
     songs: dict[str, int] = {}
     for row, song in enumerate(columns["song_id"]):
@@ -231,7 +231,7 @@ def check_songs(columns: Mapping[str, Any], where: Callable[[int], str]) -> None
 
 
 def complete_songs(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns in which a row that has no value for its song has that of the song's first row with one."""
+    """The columns, with values that a row lacks taken from the first row of the same song that has one."""
     songs = columns["song_id"]
     complete = dict(columns)
     if len(set(songs)) == len(songs):

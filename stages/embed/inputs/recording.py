@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stages.embed.inputs._silence import silenced
 from stages.embed.inputs.ffmpeg import FFMPEG_SUFFIXES, FfmpegRecording, find_reader
-from stages.embed.inputs.headers import Layout, layout
+from stages.embed.inputs.headers import layout
+from stages.embed.inputs.views import Layout
 from store.errors import ClipError
 
 AUDIO_SUFFIXES = FFMPEG_SUFFIXES | {
@@ -60,7 +62,7 @@ class Recording(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Recording, float]]:
+def open_recording(path: Path) -> Iterator[tuple[Recording, float]]:
     """The recording, and how many times as long its header claims it to be (1.0 for an honest one).
 
     Raises
@@ -70,7 +72,7 @@ def opened(path: Path) -> Iterator[tuple[Recording, float]]:
         be counted. What decoding raises within the context becomes one too.
     """
     _check_file(path)
-    with ExitStack() as stack, _decoding():
+    with ExitStack() as stack, silenced(), _decoding():
         plan = layout(path)
         recording = _open(path, plan, stack)
         yield recording, plan.header_share

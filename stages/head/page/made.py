@@ -12,15 +12,15 @@ from stages import registry
 from stages.environment import environment, version
 from stages.head.page import tables
 from stages.head.page.tables import Cell, Column, Table
-from stages.head.runs.tested import ENSEMBLE, Tested, reads_neighbours
+from stages.head.runs.pool import ENSEMBLE, PooledRuns, reads_neighbours
 
 _LIBRARIES = ("dgl", "torch-geometric", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
 
 
-def runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
+def runs(pool: PooledRuns) -> list[tuple[list[Cell], Mapping[str, Any]]]:
     """How the runs were made, a row a mode, with its settings."""
     rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
-    for mode, runs in tested.runs.items():
+    for mode, runs in pool.runs.items():
         record = runs[0].record
         if mode == ENSEMBLE:
             continue
@@ -28,8 +28,8 @@ def runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
-        command += "" if tested.data.target is None else f" --target {shlex.quote(tested.data.target)}"
-        command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
+        command += "" if pool.data.target is None else f" --target {shlex.quote(pool.data.target)}"
+        command += " --neighbours train" if pool.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
         machines = "; ".join(dict.fromkeys(_machine(run.record.environment) for run in runs))
         row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command, machines]
@@ -56,13 +56,18 @@ def how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Map
 
 
 def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
-    """A row for each mode, representation and regime; settings that all share stand in the note alone."""
+    """A row for each mode, representation and regime; settings that all share stand in the note alone.
+
+    Modes that read no representation stand beside every one, with the seeds that it shares with them: most count.
+    """
     trained = [{key: str(value) for key, value in settings.items()} for _, settings in runs if settings]
     shared = dict(set.intersection(*(set(settings.items()) for settings in trained))) if trained else {}
     rows: dict[tuple[Cell, ...], list[Cell]] = {}
     for row, settings in runs:
+        if len(str(row[3])) < len(str(rows.get(tuple(row[:3]), row)[3])):
+            continue
         own = ", ".join(f"{key}={value}" for key, value in settings.items() if shared.get(key) != str(value))
-        rows[tuple(row[:4])] = [*row[:5], own, *row[5:]]
+        rows[tuple(row[:3])] = [*row[:5], own, *row[5:]]
     titles = ["representation", "mode", "regime", "seeds", "training, s", "other settings", "command", "trained with"]
     common = ", ".join(f"{key}={value}" for key, value in sorted(shared.items()))
     notes = [f"Settings of all: {common}."] if common else []

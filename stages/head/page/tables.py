@@ -228,7 +228,7 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         row: list[Cell] = [*key]
         for regime in regimes:
             values = scores.get(regime)
-            row += [None, None] if values is None else [float(np.mean(values)), float(np.std(values))]
+            row += [None, None] if values is None else [float(np.mean(values)), _deviation(values)]
         means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
         row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}), gap)] if gap else []
         row += [thesis.get(key)] if thesis else []
@@ -243,6 +243,11 @@ def of_scores(views: Sequence[Document]) -> Table | None:
         )
     note += " The artist's labels alone say nothing of artists that are new." if gap else ""
     return Table("scores", "Scores by regime", tuple(columns), rows, note)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """None for one run, of which nobody knows how far another would lie."""
+    return float(np.std(values)) if len(values) > 1 else None
 
 
 def _gap(draws: Mapping[str, NDArray[np.float64]], gap: tuple[str, str]) -> tuple[float | None, float | None]:
@@ -271,8 +276,8 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
             row += [None, None] if against is None else [against.difference, against.p]
         rows.append([*row, *(others.get(str(mode), {}).get(each.name) for each in more)])
     columns += [Column.of(each) for each in more]
-    seeds = ", ".join(map(str, report.seeds))
-    note = f"{metric.title} of the pooled test clips of seeds {seeds}; 95 % interval over resampled artists"
+    seeds = f"{'seed' if len(report.seeds) == 1 else 'seeds'} {', '.join(map(str, report.seeds))}"
+    note = f"{metric.title} of the pooled test clips of {seeds}; 95 % interval over resampled artists"
     note += f"; paired test against {base}" if base is not None else ""
     note += "; other metrics are means over seeds." if more else "."
     best = next(((place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best), None)
