@@ -45,9 +45,12 @@ def recipe(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Repeat a study. Says first what it lacks and takes; goes on where it was stopped."""
+    from pipeline.page import render
+
     plan = recipes.find(name)
     kind = f"{name}-small" if small else name
     page = page or Path(f"recipe-{kind}.html")
+    render.check(page)
     work = page.with_suffix("")
     if not small:
         _check_needs(plan.needs, data, dry_run=dry_run)
@@ -135,7 +138,7 @@ class _Journal:
         if not again and self.files.exists(self.file):
             try:
                 self.done = dict(json.loads(self.files.read(self.file)))
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise FormatError(f"{self.files.show(self.file)} is damaged; --again begins anew") from error
 
     def has(self, command: Sequence[str]) -> bool:
