@@ -16,13 +16,21 @@ _FIRST_MODES = ("song", "artist", "artist-embedding", "gnn", "dropedge", "gated"
 _PART_DIGITS = 9  # more would be more parts than any store has shards, and int() refuses thousands of them
 
 
-def open_store(place: str) -> Store:
-    """The store that ``--store`` names; nothing is created yet."""
+def open_store(place: str, *datasets: str) -> Store:
+    """The store that ``--store`` names; nothing is created yet.
+
+    Parameters
+    ----------
+    datasets : collections that must be in it, looked for before anything slow is imported.
+    """
     from store.layout import Store
 
     if not place.strip():
         raise RequestError("--store is empty; name a folder, or an fsspec URL")
-    return Store(place)
+    store = Store(place)
+    for dataset in datasets:
+        store.check_there(dataset)
+    return store
 
 
 def check_output(option: str, path: Path) -> None:
@@ -54,8 +62,8 @@ def read_modes(text: str) -> list[str]:
         for mode in modes:
             check_mode(mode)
         return modes
-    heads, broken = registry.load("head")
-    for line in broken:
+    heads, errors = registry.load("head")
+    for line in errors:
         progress.note(f"left out: {line}")
     return sorted(heads, key=lambda mode: (_FIRST_MODES.index(mode) if mode in _FIRST_MODES else len(heads), mode))
 

@@ -102,9 +102,9 @@ def describe(result: Audit) -> str:
 def _regime_text(result: Audit, regime: str) -> list[str]:
     """What the parts of a regime share, and the baselines there."""
     overlap, metrics = result.regimes[regime], result.task.METRICS
-    known = {"artists": result.artists, "albums": result.albums}  # where none are known, nothing is said of them
-    kinds = [kind for kind in overlap["shared"]["train-test"] if known.get(kind, 1)]
-    shared = [
+    totals = {"artists": result.artists, "albums": result.albums}  # where none are known, nothing is said of them
+    kinds = [kind for kind in overlap["shared"]["train-test"] if totals.get(kind, 1)]
+    rows_shared = [
         [pair.replace("-", ", "), *(f"{counts[kind]:,}" for kind in kinds)]
         for pair, counts in overlap["shared"].items()
     ]
@@ -117,7 +117,7 @@ def _regime_text(result: Audit, regime: str) -> list[str]:
         *_parts_text(overlap),
         *_revision_text(result.dataset, result.revisions[regime]),
         *(line for remark in overlap["remarks"] for line in wrapped(remark, "    ", "  ")),
-        table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], shared),
+        table(["on both sides", *(kind.replace("_", " ") for kind in kinds)], rows_shared),
         "",
         table(["without hearing", *(metric.title for metric in metrics)], rows),
     ]

@@ -35,14 +35,14 @@ def compact(
     if where.files.local is not None:
         recover(where, dataset)
     catalog = where.read_catalog(dataset)  # raises with the list of what there is
-    retired = int(catalog.retired().sum())
+    count = int(catalog.retired().sum())
     if not yes:
-        what = f"{dataset} in artist order, without {plural(retired, 'retired row')} and what was encoded of them"
+        what = f"{dataset} in artist order, without {plural(count, 'retired row')} and what was encoded of them"
         if not sys.stdin.isatty():
             raise RequestError(f"this writes {what}; say --yes to do it")
         if not typer.confirm(f"Write {what}?", err=True):
             return
-    total = (len(catalog) - retired) * len(where.representations(dataset))
+    total = (len(catalog) - count) * len(where.representations(dataset))
     with task(f"writing {dataset} anew", total, "rows") as advance:
         summary = rewrite(where, dataset, advance)
     if json:

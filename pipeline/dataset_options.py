@@ -18,6 +18,7 @@ from stages import progress, registry
 OF_COLLECTION = "The collection: options of some data sets, which stand in [ ]"
 
 
+_WITHOUT = {"train": {"table"}}  # commands that have no use for a data set: a table holds no songs
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "DIR"}
 
 
@@ -27,10 +28,11 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
     One option may belong to several data sets; its help then says of each what it does there.
     """
     signature = inspect.signature(function, eval_str=True)
-    datasets, broken = registry.load("dataset")
+    loaded, errors = registry.load("dataset")
+    datasets = {name: kind for name, kind in loaded.items() if name not in _WITHOUT.get(function.__name__, ())}
     shared: dict[str, tuple[Any, dict[str, list[str]]]] = {}  # option -> its type, and line of help -> data sets
     reserved = own_options(signature)
-    failures = list(broken)
+    failures = list(errors)
     for name, dataset in datasets.items():
         try:
             options = _options_of(dataset, {option: kind for option, (kind, _) in shared.items()}, reserved)
@@ -70,7 +72,14 @@ def own_options(signature: inspect.Signature) -> set[str]:
     options = (info for p in signature.parameters.values() for info in getattr(p.annotation, "__metadata__", ()))
     # Typer keeps the first name of an annotated option where a default value would be.
     flags = (name for info in options for name in (info.default, *(info.param_decls or ())) if isinstance(name, str))
-    return {*signature.parameters, *(flag.lstrip("-").replace("-", "_") for flag in flags), "quiet", "debug", "help"}
+    return {
+        *signature.parameters,
+        *(flag.lstrip("-").replace("-", "_") for flag in flags),
+        "quiet",
+        "debug",
+        "log",
+        "help",
+    }
 
 
 def _options_of(dataset: Any, others: Mapping[str, Any], reserved: Iterable[str]) -> dict[str, tuple[Any, str]]:

@@ -34,18 +34,20 @@ def doctor(
     if json:
         print_json(dataclasses.asdict(diagnosis))
     else:
-        print(described(diagnosis))
+        print(describe(diagnosis))
     if not diagnosis.is_well:
         raise typer.Exit(1)
 
 
-def described(diagnosis: Diagnosis) -> str:
+def describe(diagnosis: Diagnosis) -> str:
     """A diagnosis for a person."""
     lines = [f"{diagnosis.title} ({diagnosis.backbone})", *_wrapped(f"licence: {diagnosis.licence}")]
-    lines += [*_wrapped(diagnosis.about), *(f"  {line}" for line in diagnosis.wants)]
+    lines += _wrapped(diagnosis.about)
+    if diagnosis.wants:
+        lines += ["--weights takes:", *(f"  {line}" for line in diagnosis.wants)]
     if diagnosis.fits is None:
         return "\n".join(lines)
-    words = {True: "as published", False: "NOT the published file of that name", None: ""}
+    words = {True: "as published", False: "NOT as published", None: ""}
     rows = [[file.name, f"{file.bytes:,}", file.sha256[:12], words[file.published]] for file in diagnosis.files]
     lines += ["", table(["file", "bytes", "SHA-256", ""], rows)] if rows else [""]
     if diagnosis.fits:

@@ -18,7 +18,9 @@ from pipeline.options import (
 )
 from pipeline.output import print_json
 from stages import registry
-from store.words import plural
+from stages.progress import log
+from store.errors import RequestError
+from store.words import plural, rough_time
 
 if TYPE_CHECKING:
     from stages.embed.explain import Explanation
@@ -80,36 +82,41 @@ def embed(
     from stages.embed import run as work
     from stages.embed.engines import find_engine
 
+    where, changes, share = open_store(store), read_settings(settings), read_part(part)
+    if scheduler is not None and engine != "dask":
+        raise RequestError(f"--scheduler is the address of a Dask cluster, and the engine is {engine}: --engine dask")
+    settings_of_engine = parse_pairs(
+        [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
+    )
+    encoder = find_engine(engine, settings_of_engine, workers)
     if explain:
+        from stages.devices import find_device
         from stages.embed.explain import explain as explain_request
 
-        where = open_store(store)
-        changes = read_settings(settings)
-        prepared = work.prepare(dataset, options, where, backbone, weights, changes, precision)
-        explanation = explain_request(where, prepared)
+        here = encoder.encodes_here(device)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
         if json:
             print_json(dataclasses.asdict(explanation))
         else:
             print(explained(explanation))
         return
-    settings_of_engine = parse_pairs(
-        [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
-    )
     report = work.embed(
         dataset,
         options,
-        store=open_store(store),
+        store=where,
         backbone_name=backbone,
         weights=weights,
-        settings=read_settings(settings),
+        settings=changes,
         precision=precision,
         device_name=device,
         batch=batch,
         workers=workers,
         strict=strict,
-        part=read_part(part),
-        engine=find_engine(engine, settings_of_engine, workers),
+        part=share,
+        engine=encoder,
     )
+    log(describe(report))
     if json:
         print_json(dataclasses.asdict(report))
     else:
@@ -136,6 +143,9 @@ def explained(explanation: Explanation) -> str:
             f"{explanation.representation}: {plural(explanation.clips, 'clip')} to encode in "
             f"{plural(explanation.shards, 'shard')}, {explanation.bytes / 2**20:,.1f} MiB at most"
         )
+        if explanation.seconds is not None:
+            tried = plural(explanation.tried, "clip was", "clips were")
+            lines.append(f"  roughly {rough_time(explanation.seconds)} by this machine alone ({tried} tried)")
         lines += [f"  {count:,} {reason}" for reason, count in explanation.why.items()]
     else:
         lines.append(f"{explanation.representation}: nothing to encode")
@@ -154,17 +164,17 @@ def describe(report: EmbedReport) -> str:
         f"{report.dataset}{kind}: {plural(report.clips, 'clip')}, {plural(report.songs, 'song')}, "
         f"{plural(report.artists, 'artist')}" + (f" ({', '.join(changes)})" if changes else "")
     ]
-    encoded = f"{plural(report.encoded, 'clip')} encoded"
+    clips = f"{plural(report.encoded, 'clip')} encoded"
     if report.already_there:
         lines.append(f"{report.representation} is already there; nothing was encoded")
     elif not report.complete:
-        lines.append(f"{report.representation}: {encoded}; other parts are still missing")
+        lines.append(f"{report.representation}: {clips}; other parts are still missing")
     else:
-        lines.append(f"{report.representation}: {encoded} in {report.seconds:.1f} s")
+        lines.append(f"{report.representation}: {clips} in {report.seconds:.1f} s")
     if report.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.failed.items()))
-        failed = plural(sum(report.failed.values()), "clip")
-        lines.append(f"{failed} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
+        failures = plural(sum(report.failed.values()), "clip")
+        lines.append(f"{failures} could not be encoded ({kinds}); which: encore store show {report.dataset} --failures")
     if report.noted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(report.noted.items()))
         lines.append(f"notes on encoded clips: {kinds}; which: encore store show {report.dataset} --failures")

@@ -47,9 +47,9 @@ def head(
     from stages.head.predict import Predictor
     from stages.head.runs.find import find_run
 
-    opened = open_store(store)
-    entry, reason = find_run(opened, run)
-    exported = export_head(Predictor(opened, entry, torch.device("cpu")), onnx)
+    where = open_store(store)
+    entry, reason = find_run(where, run)
+    exported = export_head(Predictor(where, entry, torch.device("cpu")), onnx)
     if json:
         inputs = {name: {"shape": shape, "what": what} for name, (shape, what) in exported.inputs.items()}
         print_json(

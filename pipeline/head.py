@@ -34,6 +34,7 @@ from store.errors import RequestError
 
 if TYPE_CHECKING:
     from stages.head.results import Result
+    from store.layout import Store
 
 
 def head(
@@ -56,14 +57,15 @@ def head(
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
+    where = open_store(store, dataset)
     from pipeline.results import results_text
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
 
     check_mode(mode)
     results = _train(
-        store,
+        where,
         dataset,
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=[mode],
         regimes=[regime],
         seeds=seeds,
@@ -110,21 +112,22 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime. The thesis's figures stand beside ours."""
+    where = open_store(store, dataset)
     from pipeline.results import layers_text, results_text
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
 
     heads = read_modes(modes)
     changes = read_settings(
         settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
     )
-    backbones = [named(backbone, layer)]
+    backbones = [with_layer(backbone, layer)]
     if layers is not None:
-        backbones, heads = _each_layer(store, dataset, named(backbone, layer), layers, heads)
+        backbones, heads = _each_layer(where, dataset, with_layer(backbone, layer), layers, heads)
     results = [
         result
         for each in backbones
         for result in _train(
-            store,
+            where,
             dataset,
             backbone=each,
             modes=heads,
@@ -142,7 +145,7 @@ def compare(
 
 
 def _each_layer(
-    store: str, dataset: str, backbone: str | None, layers: str, modes: list[str]
+    store: Store, dataset: str, backbone: str | None, layers: str, modes: list[str]
 ) -> tuple[list[str | None], list[str]]:
     """The representation with each of the layers named, and those of the modes that read it."""
     from stages.head.layers import every
@@ -150,7 +153,7 @@ def _each_layer(
 
     if split_layer(backbone)[1] is not None:
         raise RequestError("--layers names layers, and so does --layer; give one of them")
-    names = every(open_store(store), dataset, backbone)
+    names = every(store, dataset, backbone)
     if layers != "all":
         base = split_layer(names[0])[0]
         names = [f"{base}@{layer}" for layer in split_names(layers, "--layers")]
@@ -160,7 +163,7 @@ def _each_layer(
     return list(names), reading
 
 
-def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Result]:
+def _train(store: Store, dataset: str, *, device: str, **request: Any) -> list[Result]:
     """Train in this process, or in all that ``torchrun`` started; the results in the first one, none elsewhere."""
     from stages.devices import find_device
     from stages.head.train import train_heads
@@ -171,7 +174,7 @@ def _train(store: str, dataset: str, *, device: str, **request: Any) -> list[Res
         progress.be_quiet(True)
     place = find_device(device)
     with joined(place) as processes:
-        results = train_heads(open_store(store), dataset, device=place, processes=processes, **request)
+        results = train_heads(store, dataset, device=place, processes=processes, **request)
     return results if first else []
 
 

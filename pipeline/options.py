@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import shlex
 import signal
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -18,8 +20,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pipeline.dataset_options import OF_COLLECTION, with_dataset_options
-from pipeline.process import INTERRUPTED, libraries_silenced, report_error
+from pipeline.process import INTERRUPTED, is_first_process, libraries_silenced, report_error
 from stages import progress, registry
+from store.errors import EncoreError
 
 COMMON = "Common options"  # how a help calls its groups of options
 StoreOption = Annotated[
@@ -119,6 +122,12 @@ SeedsOption = Annotated[
     ),
 ]
 DEFAULT_STORE = "./stores"
+_LogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log", help="append notes, progress and errors to this file", metavar="FILE", rich_help_panel=COMMON
+    ),
+]
 
 
 class GroupedHelp(TyperCommand):
@@ -156,7 +165,7 @@ PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 def command(
     group: typer.Typer, *, dataset_options: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command of its name, with ``--quiet`` and ``--debug`` beside its own options.
+    """Register a function as a command of its name, with ``--quiet``, ``--debug`` and ``--log`` beside its own options.
 
     Its errors become one message and an exit code. With ``dataset_options`` it also takes the options of all data sets,
     together in its argument ``options`` and None unless set; ``group`` must be a `DeferringGroup` then.
@@ -187,30 +196,46 @@ def command(
 
 def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
-    def guarded(*, quiet: bool, debug: bool, **values: Any) -> None:
+    def guarded(*, quiet: bool, debug: bool, log: str | None, **values: Any) -> None:
         progress.be_quiet(quiet)
         if callable(signal.getsignal(signal.SIGINT)):  # until now it ended the process at once
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
+            if log is not None and is_first_process():
+                progress.log_to(log)
+                progress.log(shlex.join(["encore", *sys.argv[1:]]))
             with libraries_silenced() if quiet else contextlib.nullcontext():
                 function(**values)
+            progress.log("done")
         except (KeyboardInterrupt, typer.Abort):  # the second comes out of a question
+            progress.log("stopped by Ctrl-C", "WARNING")
             print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-        except typer.Exit:
+        except typer.Exit as end:
+            progress.log(f"ended with exit code {end.exit_code}", "ERROR" if end.exit_code else "INFO")
             raise
         except Exception as error:
+            progress.log(_told(error), "ERROR")
             if debug:
                 raise
             raise typer.Exit(report_error(error, function.__name__)) from None
+        finally:
+            if log is not None:  # else it is that of the command that called this one (`encore recipe`)
+                progress.log_to(None)
 
     own = inspect.signature(function, eval_str=True)
     common = [
         _flag("quiet", "no progress and no notes"),
         _flag("debug", "show the traceback of an error"),
+        inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_LogOption),
     ]
     _give_signature(guarded, [*own.parameters.values(), *common])
     return guarded
+
+
+def _told(error: Exception) -> str:
+    """An error as the log has it: with its traceback where it is a defect."""
+    return str(error) if isinstance(error, EncoreError) else "".join(traceback.format_exception(error))
 
 
 def _flag(name: str, text: str) -> inspect.Parameter:

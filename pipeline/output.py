@@ -92,16 +92,16 @@ def overlap_text(*splits: dict[str, Any]) -> str:
     songs = " / ".join(_range([of["songs"] for of in by_part]) for by_part in zip(*map(_sizes, splits), strict=True))
     shared = _range([overlap["shared_artists"] for overlap in splits])
     artists = _range([overlap["test"]["artists"] for overlap in splits])
-    known = _range([overlap.get("trained_on", 0) for overlap in splits])
-    leak = "" if known == "0" else f"\nthe backbone was trained on {known} of the test songs"
+    trained_on = _range([overlap.get("trained_on", 0) for overlap in splits])
+    leak = "" if trained_on == "0" else f"\nthe backbone was trained on {trained_on} of the test songs"
     for kind in ("songs", "recordings"):  # an official split is taken as it is
         twice = _range([overlap["shared"]["train-test"].get(kind, 0) for overlap in splits])
         leak += "" if twice == "0" else f"\n{kind} that stand in train and in test: {twice}"
-    featured = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
-    if shared == "0" and featured == "0":
+    guests = _range([overlap.get("shared_any_artist", 0) for overlap in splits])
+    if shared == "0" and guests == "0":
         return f"{songs} songs; train and test share no artist{leak}"
     if shared == "0":
-        return f"{songs} songs; train and test share no first-named artist, but {featured} of all{leak}"
+        return f"{songs} songs; train and test share no first-named artist, but {guests} of all{leak}"
     which = "the only test artist" if artists == "1" else f"{shared} of the {artists} test artists"
     sides = f"{which} {'is' if shared == '1' else 'are'} also in train"
     gap = "; " if len(f"{songs} songs; {sides}") <= WIDTH else "\n"

@@ -95,11 +95,11 @@ def _buckets(axes: Any, report: Report, kind: str, title: str) -> None:
         scores = entry.by_kind[kind].values()
         values = np.array([metric.scale * score.score for score in scores])
         bounds = np.array([score.interval or [score.score] * 2 for score in scores])
-        spread = np.abs(metric.scale * bounds.T - values)
+        distances = np.abs(metric.scale * bounds.T - values)
         style = {"fmt": _SYMBOLS[i % len(_SYMBOLS)], "color": colormaps["tab20"](_COLOURS[i % len(_COLOURS)])}
         style |= {"markerfacecolor": "white"} if i // len(_SYMBOLS) % 2 else {}
         style |= {"markersize": 5, "elinewidth": 0.8}
-        axes.errorbar(np.arange(len(first)) + shift, values, spread, label=str(mode), **style)
+        axes.errorbar(np.arange(len(first)) + shift, values, distances, label=str(mode), **style)
     axes.set_xticks(range(len(first)), [f"{name}\n({score.clips:,})" for name, score in first.items()])
     axes.set_xlabel(f"{title} (clips)")
     axes.set_ylabel(f"{metric.title}, {metric.unit}, 95 % interval")

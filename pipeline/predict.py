@@ -107,6 +107,8 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
         f"{head['dataset']}/{head['mode']}{rule}, regime {head['regime']}{inductive}, seed {head['seed']}{of}: "
         f"{head['chosen']}"
     )
+    if head["weights_licence"]:
+        lines += wrapped(f"licence of the backbone's weights: {head['weights_licence']}")
     for song in answer.songs:
         lines += [
             "",
@@ -149,13 +151,13 @@ def _basis(song: SongPrediction, hears: bool) -> str:
     elif song.artist is None:
         parts.append(f"no artist: {'judged by the song alone' if hears else 'this mode knows nothing of the song'}")
     else:
-        known = "" if song.artist_is_stored else " (not in the collection)"
-        parts.append(f"artist {song.artist_name}{known}: {plural(song.neighbours, 'other clip')}")
+        remark = "" if song.artist_is_stored else " (not in the collection)"
+        parts.append(f"artist {song.artist_name}{remark}: {plural(song.neighbours, 'other clip')}")
         if song.trust is not None:
             parts.append(f"weight of the artist's labels {song.trust:.2f}")
     if song.song_id is not None:
-        trained = ", which the head was trained on" if song.part == "train" else ""
-        parts.append(f"song {song.song_id} of the collection{trained}")
+        remark_on_part = ", which the head was trained on" if song.part == "train" else ""
+        parts.append(f"song {song.song_id} of the collection{remark_on_part}")
     return "; ".join(parts)
 
 

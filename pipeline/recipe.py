@@ -19,6 +19,7 @@ from pipeline.output import shell_lines, table, wrapped
 from pipeline.recipes import Figure, Need, Recipe, Step
 from stages.progress import note
 from store.errors import EncoreError, FormatError, RequestError
+from store.words import rough_time
 
 if TYPE_CHECKING:
     from store.layout import Store
@@ -75,11 +76,11 @@ def recipe(
 def _check_needs(needs: Sequence[Need], data: Path, *, dry_run: bool) -> None:
     """RequestError that names everything that is not there, or is there in part, and where it comes from."""
     lacking = []
-    for need in needs:
-        count = sum(1 for _ in data.glob(need.files)) if data.is_dir() else 0
-        if count < need.count:
-            there = f"{count:,} of {need.count:,} are there" if count else "not there"
-            lacking.append(f"{data / need.files}: {there}; {need.get}")
+    for entry in needs:
+        count = sum(1 for _ in data.glob(entry.files)) if data.is_dir() else 0
+        if count < entry.count:
+            there = f"{count:,} of {entry.count:,} are there" if count else "not there"
+            lacking.append(f"{data / entry.files}: {there}; {entry.get}")
     if lacking and not dry_run:
         raise RequestError("\n  ".join(["this recipe lacks (--data names another folder):", *lacking]))
     for line in lacking:
@@ -90,31 +91,23 @@ def _plan(
     recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: _Journal, *, small: bool
 ) -> list[str]:
     """What is done, and what it takes."""
-    left = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
+    minutes = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
     rows = [
-        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else _time(step.minutes)]
+        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else rough_time(60 * step.minutes)]
         for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
     ]
-    count = len(steps) - len(left)
+    count = len(steps) - len(minutes)
     before = f", {count} of {len(steps)} steps done before" if count else ""
     return [
         *wrapped(f"{recipe.title} ({recipe.study})"),
         "",
         table(["step", "takes"], rows),
         *wrapped(
-            f"about {_time(sum(left))} on two CPU cores without a GPU"
+            f"about {rough_time(60 * sum(minutes))} on two CPU cores without a GPU"
             f"{'' if recipe.measured or small else ' (estimated, never run)'}"
             f"{before}; the store then holds about {recipe.disk}"
         ),
     ]
-
-
-def _time(minutes: float) -> str:
-    """As a person counts: minutes up to two hours, hours up to two days, days."""
-    for unit, size in (("days", 1440), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"{minutes / size:.0f} {unit}"
-    return f"{minutes:g} min"
 
 
 def _run(words: Sequence[str], number: int, name: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stages.head.report import Report
     from stages.head.scores.compared import Score
     from stages.head.scores.metrics import Metric
+    from store.layout import Store
 
 _BELOW = "<"
 _MODES_A_TABLE = 3  # where cells hold two numbers
@@ -39,6 +40,9 @@ def report(
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     modes: Annotated[str, typer.Option("--modes", help="M,M,... or all", metavar="M,M")] = "all",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="those of compare --baselines too, as further modes")
+    ] = False,
     regime: Annotated[
         str | None, typer.Option("--regime", help=f"{REGIMES} [random; all in a page]", metavar="R")
     ] = None,
@@ -76,12 +80,14 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
+    names = list(dict.fromkeys(datasets or ["demo"]))
+    place = open_store(store, *names)
     from pipeline import plot as picture
     from stages.head import report as work
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
+    from stages.head.modes import BASELINES
 
-    names = list(dict.fromkeys(datasets or ["demo"]))
-    heads = read_modes(modes)
+    heads = [*read_modes(modes), *(BASELINES if baselines else ())]
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)
@@ -104,21 +110,21 @@ def report(
             inductive=neighbours == "train",
             audio=audio_base,
         )
-        _tell(names, store, html, form, request)
+        _tell(names, place, html, form, request)
         return
     if claims:
         if plot is not None:
             raise RequestError("--claims draws nothing; give --plot without it")
-        _judge(names, store, named(backbone, layer), json)
+        _judge(names, place, with_layer(backbone, layer), json)
         return
     if len(names) > 1:
         raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
     if plot is not None:
         picture.check(plot)
     scores = work.report(
-        open_store(store),
+        place,
         names[0],
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=heads,
         regime=regime or "random",
         target=target,
@@ -135,7 +141,7 @@ def report(
         print(describe(scores))
 
 
-def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None, request: Request) -> None:
+def _tell(names: Sequence[str], store: Store, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
@@ -146,8 +152,7 @@ def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None,
         render.check_audio(request.audio)
     if form is not None and form not in formats.FORMATS:
         raise unknown("--format", form, formats.FORMATS)
-    place = open_store(store)
-    stories = [gather.story(place, name, request, draws=html is not None) for name in names]
+    stories = [gather.story(store, name, request, draws=html is not None) for name in names]
     if html is not None:
         render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")
@@ -155,11 +160,11 @@ def _tell(names: Sequence[str], store: str, html: Path | None, form: str | None,
         print(formats.tables_as(form, stories))
 
 
-def _judge(names: Sequence[str], store: str, backbone: str | None, json: bool) -> None:
+def _judge(names: Sequence[str], store: Store, backbone: str | None, json: bool) -> None:
     """Print which claims hold."""
     from stages.head import claims
 
-    findings = claims.claims(open_store(store), names, backbone=backbone)
+    findings = claims.claims(store, names, backbone=backbone)
     if json:
         print_json(
             [
@@ -198,13 +203,13 @@ def describe(report: Report) -> str:
         lines += [_scores_table(report, base, metric), ""]
     best = [f"best beyond noise: {mode}" for mode, entry in report.modes.items() if entry.is_best]
     lines = [*lines[:-1], *best, *rules_text(report.modes), *_remarks(report), *_label_tables(report)]
-    marked = False
+    has_mark = False
     for kind in _TITLES:
         body = _kind_table(report, kind)
         lines += ["", body] if body else []
-        marked |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
+        has_mark |= any(_is_below(entry.by_kind[kind].values()) for entry in report.modes.values())
     mark = f"{report.task.within.title} is worse than that of" if report.target else "below"
-    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if marked else [])])
+    return "\n".join([*lines, *([f"{_BELOW} {mark} {base} there, beyond the interval"] if has_mark else [])])
 
 
 def _head(report: Report, base: Mode | None) -> list[str]:
@@ -220,7 +225,7 @@ def _head(report: Report, base: Mode | None) -> list[str]:
 
 
 def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
-    tested = [] if base is None else [f"to {base}", "p"]
+    columns = [] if base is None else [f"to {base}", "p"]
     rows = []
     for mode, entry in report.modes.items():
         score = entry.others.get(metric.name, entry.overall)
@@ -228,9 +233,9 @@ def _scores_table(report: Report, base: Mode | None, metric: Metric) -> str:
         if score.against is not None:
             p = score.against.p
             row += [metric.text(score.against.difference, "+"), "-" if p is None else f"{p:.3f}"]
-        rows.append([*row, *["-"] * (3 + len(tested) - len(row))])
+        rows.append([*row, *["-"] * (3 + len(columns) - len(row))])
     best = {(place, 1) for place, entry in enumerate(report.modes.values()) if entry.is_best}
-    return table(["mode", metric.title, "interval", *tested], rows, best)
+    return table(["mode", metric.title, "interval", *columns], rows, best)
 
 
 def _interval(metric: Metric, score: Score) -> str:

@@ -127,7 +127,9 @@ def _row(result: Result, spread: Sequence[Metric], *, thesis: bool, intervals: b
 
 
 def _interval(result: Result) -> str:
-    return "-" if result.interval is None else "-".join(map(result.task.main.text, result.interval))
+    if result.interval is None:
+        return "-"
+    return (" - " if min(result.interval) < 0 else "-").join(map(result.task.main.text, result.interval))
 
 
 def _certainty_text(results: Sequence[Result]) -> list[str]:
@@ -136,8 +138,8 @@ def _certainty_text(results: Sequence[Result]) -> list[str]:
         return []
     best = next((str(result.mode) for result in results if result.is_best), None)
     verdict = "no mode is best beyond noise" if best is None else f"best beyond noise: {best}"
-    compared = f"; {verdict}" if len(results) > 1 and all(result.interval for result in results) else ""
-    return [f"{_INTERVAL}: interval over resampled artists{compared}"]
+    ending = f"; {verdict}" if len(results) > 1 and all(result.interval for result in results) else ""
+    return [f"{_INTERVAL}: interval over resampled artists{ending}"]
 
 
 def _paper(paper: dict[str, Any] | None) -> str:

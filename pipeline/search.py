@@ -42,12 +42,13 @@ def search(
 ) -> None:
     """Search for a head's best settings. By validation alone; prints the command that tests them. Resumable."""
     check_mode(mode)
+    where = open_store(store, dataset)
     from stages.devices import find_device
     from stages.head import search as work
 
     options = {"--store": store if store != DEFAULT_STORE else "", "--device": device if device != "auto" else ""}
     best = work.search(
-        open_store(store),
+        where,
         dataset,
         backbone=backbone,
         mode=mode,
@@ -70,7 +71,7 @@ def describe(best: Best) -> str:
     from stages.head.search import SEED
 
     kind = " (synthetic)" if best.synthetic else ""
-    failed = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
+    failures = f", {best.failed} with a loss that did not stay finite" if best.failed else ""
     metric = METRICS[best.metric]
     rows = [
         [f"{metric.title}, validation", metric.text(best.default_validation), metric.text(best.validation)],
@@ -79,7 +80,7 @@ def describe(best: Best) -> str:
     return "\n".join(
         [
             f"{best.dataset}{kind}, {best.backbone or 'metadata alone'}, regime {best.regime}, seed {SEED}",
-            f"{best.mode}: {plural(best.trials, 'trial')}{failed}",
+            f"{best.mode}: {plural(best.trials, 'trial')}{failures}",
             "",
             table(["", "default", "best"], rows),
             "",

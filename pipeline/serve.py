@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.guard import is_loopback
 from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption
 from pipeline.process import INTERRUPTED
+from stages.ask.guard import is_loopback
 from store.errors import RequestError
 
+PAGE = Path(__file__).parent / "page"
 _CONNECTIONS = 1000
 _LAST_ANSWERS_S = 10  # that answers may take after Ctrl-C
 _SHORTEST = 16  # letters of a token
@@ -47,13 +49,13 @@ def serve(
         raise RequestError(f"--host {host} can be reached from other machines; give --token, which requests must bring")
     import uvicorn
 
-    from pipeline.routes import app
+    from stages.ask.routes import app
     from stages.ask.service import Service
 
     with _listen(host, port) as listening:
         service = Service(open_store(store), head, weights=weights, device=device, most_s=60 * max_minutes)
         config = uvicorn.Config(
-            app(service, token=token, loopback=loopback, most_bytes=max_mib << 20),
+            app(service, PAGE, token=token, loopback=loopback, most_bytes=max_mib << 20),
             log_config=None,
             log_level="critical",
             access_log=False,

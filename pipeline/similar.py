@@ -52,7 +52,7 @@ def similar(
     if m3u is not None:
         check_output("--m3u", m3u)
     answer = find_similar(
-        open_store(store),
+        open_store(store, dataset),
         query,
         dataset,
         backbone=backbone,
@@ -74,10 +74,10 @@ def similar(
 
 def similar_text(answer: SimilarTo, artists: bool) -> str:
     """A table for a person."""
-    compared = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
+    heading = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
     if answer.recall < 1:
-        compared += f" by an index that finds {answer.recall:.0%} of what is nearest"
-    lines = [f"nearest to {answer.query} ({compared}):"]
+        heading += f" by an index that finds {answer.recall:.0%} of what is nearest"
+    lines = [f"nearest to {answer.query} ({heading}):"]
     if artists:
         rows = [
             [_short(item.artist or item.id), f"{item.similarity:.3f}", f"{item.clips:,}"] for item in answer.similar

@@ -11,6 +11,7 @@ from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, table, wrapped
 from stages import registry
+from stages.head.modes import BASELINES
 from store.errors import EncoreError, RequestError
 from store.words import plural
 
@@ -114,7 +115,7 @@ def list_text(collections: list[dict[str, Any]]) -> str:
             rows.append([entry["dataset"], "-", "damaged catalog", "", "", ""])
             continue
         name = entry["dataset"] + (" (synthetic)" if entry["synthetic"] else "")
-        trained = {
+        runs = {
             run["representation"]: [f"{run['runs']:,}" if run["runs"] else "-", mib(run["bytes"])]
             for run in entry["runs"]
         }
@@ -122,11 +123,11 @@ def list_text(collections: list[dict[str, Any]]) -> str:
             [
                 f"{r['name']}{'' if r['complete'] else ' (not complete)'}",
                 mib(r["bytes"]),
-                *trained.pop(r["name"], ["-", "-"]),
+                *runs.pop(r["name"], ["-", "-"]),
             ]
             for r in entry["representations"]
         ] or [["no representation", "-", "-", "-"]]
-        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in trained.items()]
+        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in runs.items()]
         for i, part in enumerate(parts):
             rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", *part])
     return table(["data set", "clips", "representation", "MiB", "runs", "MiB"], rows)
@@ -144,8 +145,8 @@ def failures_text(failures: dict[str, Any]) -> str:
     for entry in failures["clips"]:
         line = f"  row {entry['row']}: {_clip_line(entry)}"
         groups.setdefault((entry["representation"], entry["encoded"]), []).append(line)
-    for (name, encoded), clips in groups.items():
-        what = "encoded, with a note" if encoded else "that could not be encoded"
+    for (name, has_values), clips in groups.items():
+        what = "encoded, with a note" if has_values else "that could not be encoded"
         lines += [f"{name}: {plural(len(clips), 'clip')} {what}:", *clips]
     return "\n".join(lines) or f"every clip of {failures['dataset']} is encoded, and nothing was noted"
 
@@ -158,13 +159,13 @@ def _clip_line(entry: dict[str, Any]) -> str:
 def show_text(collection: dict[str, Any]) -> str:
     """The lines of `store.inventory.describe_collection`."""
     kind = " (synthetic)" if collection["synthetic"] else ""
-    retired = f" ({collection['retired']:,} retired)" if collection["retired"] else ""
+    remark = f" ({collection['retired']:,} retired)" if collection["retired"] else ""
     lines = [
         f"{collection['dataset']}{kind}: {collection['title']}, {collection['version']}",
         *wrapped(f"licence: {collection['licence']}"),
         *wrapped(f"citation: {collection['citation']}"),
         f"files: {collection['data_root']}",
-        f"clips: {collection['clips']:,}{retired} of {plural(collection['songs'], 'song')} by "
+        f"clips: {collection['clips']:,}{remark} of {plural(collection['songs'], 'song')} by "
         f"{plural(collection['artists'], 'artist')}",
         *(line for text in collection["notes"] for line in wrapped(f"note: {text}")),
     ]
@@ -177,6 +178,8 @@ def show_text(collection: dict[str, Any]) -> str:
         config = {name: value for name, value in entry["settings"].get("config", {}).items() if name != "REVISION"}
         if config:
             lines += wrapped(", ".join(f"{name}={_shown(value)}" for name, value in config.items()), "    ", "  ")
+        if entry["licence"]:
+            lines += wrapped(f"licence of the weights: {entry['licence']}", "    ", "  ")
         if entry["failures"]:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["failures_by_kind"].items())
             first = entry["first_failures"]
@@ -202,7 +205,8 @@ def show_text(collection: dict[str, Any]) -> str:
         lines.append(f"trained heads {of}: {_runs_and_searches(run)}, {mib(run['bytes'])} MiB")
         by_regime: dict[str, list[str]] = {}
         for folder, count in run["modes"].items():
-            mode = max((name for name in registry.names("head") if folder.startswith(f"{name}-")), key=len, default="")
+            names = (*registry.names("head"), *BASELINES)
+            mode = max((name for name in names if folder.startswith(f"{name}-")), key=len, default="")
             by_regime.setdefault(folder.removeprefix(f"{mode}-"), []).append(f"{mode} {count}")
         for regime, modes in by_regime.items():
             lines += wrapped(f"{regime}: {', '.join(modes)}", "    ", "  ")

@@ -68,10 +68,11 @@ def stress(
     json: JsonOption = False,
 ) -> None:
     """Deform the test songs, encode them, ask trained heads. What was deformed once is kept in the store."""
+    where = open_store(store, dataset)
     from pipeline import plot as picture
     from stages.devices import find_device
     from stages.embed.stress import open_subject
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
     from stages.head.stress import open_subjects
 
     modes = split_names(mode, "--mode")
@@ -81,21 +82,21 @@ def stress(
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if plot is not None:
         picture.check(plot)
-    place, where = open_store(store), find_device(device)
+    place = find_device(device)
     subjects = open_subjects(
-        place,
+        where,
         dataset,
-        backbone=named(backbone, layer),
+        backbone=with_layer(backbone, layer),
         modes=modes,
         regime=regime,
         target=target,
         inductive=neighbours == "train",
-        device=where,
+        device=place,
     )
-    songs = open_subject(place, dataset, place.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
+    songs = open_subject(where, dataset, where.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
     kinds = songs.deformations(None if deform == "all" else split_names(deform, "--deform"))
     progress.note(f"{plural(len(subjects.rows), 'test clip')} in {plural(len(kinds), 'deformation')}")
-    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, where, workers))) for each in kinds]
+    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, place, workers))) for each in kinds]
     stressed = Stressed(subjects, scores)
     if plot is not None:
         picture.save(lambda: figure(stressed), plot)
@@ -108,15 +109,15 @@ def stress(
 
 def as_json(stressed: Stressed) -> dict[str, Any]:
     """The scores under their stable keys."""
-    tested = stressed.subjects.tested
+    pool = stressed.subjects.pool
     return {
-        "dataset": tested.data.info.name,
-        "synthetic": tested.data.info.synthetic,
-        "representation": tested.representation,
-        "regime": tested.regime,
-        "target": tested.data.target,
-        "seeds": sorted({seed for seed, _ in tested.keys}),
-        "metric": tested.task.main.name,
+        "dataset": pool.data.info.name,
+        "synthetic": pool.data.info.synthetic,
+        "representation": pool.representation,
+        "regime": pool.regime,
+        "target": pool.data.target,
+        "seeds": sorted({seed for seed, _ in pool.keys}),
+        "metric": pool.task.main.name,
         "deformations": [
             {
                 "kind": deformation.kind,
@@ -131,14 +132,14 @@ def as_json(stressed: Stressed) -> dict[str, Any]:
 
 def describe(stressed: Stressed) -> str:
     """A table a mode, of at most 80 columns."""
-    tested = stressed.subjects.tested
-    metric = tested.task.main
-    kind = " (synthetic)" if tested.data.info.synthetic else ""
-    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in tested.keys))
+    pool = stressed.subjects.pool
+    metric = pool.task.main
+    kind = " (synthetic)" if pool.data.info.synthetic else ""
+    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in pool.keys))
     lines = [
-        f"{tested.data.info.name}{kind}, {tested.representation}, regime {tested.regime}",
+        f"{pool.data.info.name}{kind}, {pool.representation}, regime {pool.regime}",
         *wrapped(
-            f"{metric.title}{'' if tested.data.target is None else f' of {tested.data.target}'} on deformed test clips "
+            f"{metric.title}{'' if pool.data.target is None else f' of {pool.data.target}'} on deformed test clips "
             f"of seed {seeds}, and how far above the clean ones; 95 % intervals and p over resampled artists"
         ),
     ]
@@ -163,7 +164,7 @@ def figure(stressed: Stressed) -> Any:
     """A panel for each kind: every mode's score by amount, with its interval, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    metric = stressed.subjects.tested.task.main
+    metric = stressed.subjects.pool.task.main
     kinds = list(dict.fromkeys(deformation.kind for deformation, _ in stressed.scores))
     columns = min(3, len(kinds))
     rows = -(-len(kinds) // columns)

@@ -36,8 +36,8 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
             note(f"{song.file} has no tags to write: {error.reason}")
             continue
         if song.labels and before != song.labels:
-            known = "; a stored song, which embed will take for changed" if song.song_id is not None else ""
-            tell(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{known}")
+            remark = "; a stored song, which embed will take for changed" if song.song_id is not None else ""
+            tell(f"{song.file}: genre {', '.join(before) or 'none'} -> {', '.join(song.labels)}{remark}")
             changes.append((Path(song.file), song.labels))
     if dry_run or not changes:
         tell(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class Batcher(Generic[T, R]):
-    """A thread that works on batches.
+    """A thread that collects items into batches and works on these.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Batcher(Generic[T, R]):
         self._thread.start()
 
     def submit(self, item: T) -> Future[R]:
-        """The result of an item, to come."""
+        """Add an item; the future of its result."""
         result: Future[R] = Future()
         self._queue.put((item, result))
         return result

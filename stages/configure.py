@@ -33,12 +33,12 @@ def configure(config: T, changes: Mapping[str, str], of_what: str) -> T:
         return config
     hints = typing.get_type_hints(type(config))
     names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
-    parsed = {}
+    result = {}
     for key, text in changes.items():
         if key not in names:
             raise unknown(f"setting of {of_what}", key, names)
-        parsed[key] = _parse(hints[key], text, key)
-    return dataclasses.replace(config, **parsed)  # type: ignore[type-var]
+        result[key] = _parse(hints[key], text, key)
+    return dataclasses.replace(config, **result)  # type: ignore[type-var]
 
 
 def _parse(hint: Any, text: str, key: str) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from store.schema import SPLITS, Catalog
 
 
-def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
+def ids_and_codes(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.int64]]:
     """The distinct ids of a column, sorted, and the number of each row's id among them, -1 for null: [rows]."""
     column = catalog.column(name).combine_chunks()
     values = pc.unique(column).drop_null().sort()
@@ -20,7 +20,7 @@ def numbered(catalog: Catalog, name: str) -> tuple[pa.StringArray, NDArray[np.in
 
 def codes(catalog: Catalog, name: str) -> NDArray[np.int64]:
     """A column of ids as numbers in the order of the sorted ids, -1 for null: [rows]."""
-    return numbered(catalog, name)[1]
+    return ids_and_codes(catalog, name)[1]
 
 
 def recordings(catalog: Catalog) -> NDArray[np.int64] | None:
@@ -42,9 +42,9 @@ def appearances(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]
         return None
     ids = pa.concat_arrays([catalog.column("artist_id").combine_chunks(), names])
     rows = np.concatenate([np.arange(len(catalog)), pc.list_parent_indices(others).to_numpy()])
-    known = ids.is_valid().to_numpy(zero_copy_only=False)
+    has_id = ids.is_valid().to_numpy(zero_copy_only=False)
     number = pc.index_in(ids, value_set=pc.unique(ids).drop_null().sort()).drop_null().to_numpy()
-    return rows[known], number.astype(np.int64)
+    return rows[has_id], number.astype(np.int64)
 
 
 def labels(catalog: Catalog) -> tuple[list[str], NDArray[np.bool_]]:

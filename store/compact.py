@@ -31,7 +31,7 @@ from store.splits import SPLITS_FILE
 from store.verify import verify
 from store.writer import RepresentationWriter
 
-_OF_SONGS = ("trained_on.parquet", "weights.txt", "probe.json")  # beside a representation, and not bound to rows
+_OF_SONGS = ("trained_on.parquet", "weights.txt", "licence.txt", "probe.json")  # not bound to rows
 
 Order = NDArray[np.int64]
 Entry = tuple[int, str, str]  # row, kind, reason
@@ -129,8 +129,8 @@ def _check(store: Store, catalog: Catalog, names: list[RepresentationName]) -> N
 
 def _lacks(manifest: Manifest, live: Order) -> bool:
     """Whether a representation has yet to be encoded for some live rows."""
-    retired = [row for shard in manifest.shards for row, kind, _ in shard.failures if kind == RETIRED]
-    return bool((live >= manifest.rows).any() or np.isin(live, retired).any())
+    retired_rows = [row for shard in manifest.shards for row, kind, _ in shard.failures if kind == RETIRED]
+    return bool((live >= manifest.rows).any() or np.isin(live, retired_rows).any())
 
 
 def _write(

@@ -88,13 +88,13 @@ def unknown(what: str, name: str, have: Iterable[str]) -> RequestError:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`` Did you mean ...?`` with the name that is most like ``name``; nothing where none is."""
+    """`` Did you mean ...?`` with the most similar of the names; empty if none is similar."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was refused, to what raised this error or what caused it.
+    """Whether this error, or one that caused it, says that memory ran out.
 
     Each library says so in its own way, and torch has an error of its own for an accelerator alone.
     """

@@ -42,26 +42,26 @@ def export_representation(store: Store, dataset: str, backbone: str | None, to: 
     if to not in FORMATS:
         raise unknown("format", to, FORMATS)
     catalog = store.read_catalog(dataset)
-    stored = Representations(store, catalog, store.find(dataset, backbone))
-    usable = stored.encoded() & ~catalog.retired()[: stored.rows]
+    representations = Representations(store, catalog, store.find(dataset, backbone))
+    usable = representations.encoded() & ~catalog.retired()[: representations.rows]
     rows = np.flatnonzero(usable)
     if not len(rows):
-        raise RequestError(f"{dataset}/{stored.name} has no clip that is encoded; there is nothing to export")
+        raise RequestError(f"{dataset}/{representations.name} has no clip that is encoded; there is nothing to export")
     table = catalog.to_arrow().take(pa.array(rows)).add_column(0, "row", pa.array(rows))
-    name = f"{dataset}-{stored.name}"
+    name = f"{dataset}-{representations.name}"
     array, clips = folder / f"{name}.npy", folder / f"{name}.parquet"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if to == "hf":
-            return _write_hf(stored, usable, table, folder / name)
+            return _write_hf(representations, usable, table, folder / name)
         with _replaced(clips) as partial:
             if to == "npy":
                 pq.write_table(table, partial)
             else:
-                _write_parquet(stored, usable, table, partial)
+                _write_parquet(representations, usable, table, partial)
         if to == "npy":
             with _replaced(array) as partial:
-                _write_npy(stored, usable, partial)
+                _write_npy(representations, usable, partial)
     except StoreError:
         raise
     except OSError as error:
@@ -80,42 +80,44 @@ def _replaced(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _shards(stored: Representations, usable: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+def _shards(representations: Representations, usable: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
     """The usable rows of each shard that has some: [rows, *shape]."""
-    for shard in stored.manifest.shards:
+    for shard in representations.manifest.shards:
         mask = usable[slice(*shard.rows)]
         if mask.any():
-            yield stored.read(*shard.rows)[mask]
+            yield representations.read(*shard.rows)[mask]
 
 
-def _write_npy(stored: Representations, usable: np.ndarray[Any, Any], path: Path) -> None:
+def _write_npy(representations: Representations, usable: np.ndarray[Any, Any], path: Path) -> None:
     header = {
-        "descr": np.dtype(stored.manifest.dtype).newbyteorder("<").str,
+        "descr": np.dtype(representations.manifest.dtype).newbyteorder("<").str,
         "fortran_order": False,
-        "shape": (int(usable.sum()), *stored.shape),
+        "shape": (int(usable.sum()), *representations.shape),
     }
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for values in _shards(stored, usable):
+        for values in _shards(representations, usable):
             file.write(np.ascontiguousarray(values).data)
 
 
-def _write_parquet(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table, path: Path) -> None:
-    parts = _with_representations(stored, usable, table)
+def _write_parquet(representations: Representations, usable: np.ndarray[Any, Any], table: pa.Table, path: Path) -> None:
+    parts = _with_representations(representations, usable, table)
     first = next(parts)
     with pq.ParquetWriter(path, first.schema) as writer:
         for part in chain((first,), parts):
             writer.write_table(part)
 
 
-def _write_hf(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table, folder: Path) -> list[Path]:
+def _write_hf(
+    representations: Representations, usable: np.ndarray[Any, Any], table: pa.Table, folder: Path
+) -> list[Path]:
     """The folder's format is that of ``Dataset.save_to_disk``; what is not told of the features it infers."""
     place = table.schema.get_field_index("targets")
     targets = [None if entry is None else json.dumps(dict(entry)) for entry in table.column("targets").to_pylist()]
     table = table.set_column(place, "targets", pa.array(targets, pa.string()))
     folder.mkdir(exist_ok=True)
     files = [folder / name for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")]
-    parts = _with_representations(stored, usable, table)
+    parts = _with_representations(representations, usable, table)
     first = next(parts)
     with (
         _replaced(files[0]) as partial,
@@ -126,7 +128,7 @@ def _write_hf(stored: Representations, usable: np.ndarray[Any, Any], table: pa.T
             writer.write_table(part)
     state: dict[str, Any] = {
         "_data_files": [{"filename": files[0].name}],
-        "_fingerprint": stored.name.fingerprint,
+        "_fingerprint": representations.name.fingerprint,
         "_split": None,
     }
     state |= {"_format_type": None, "_format_kwargs": {}, "_format_columns": None, "_output_all_columns": False}
@@ -136,16 +138,18 @@ def _write_hf(stored: Representations, usable: np.ndarray[Any, Any], table: pa.T
     return files
 
 
-def _with_representations(stored: Representations, usable: np.ndarray[Any, Any], table: pa.Table) -> Iterator[pa.Table]:
+def _with_representations(
+    representations: Representations, usable: np.ndarray[Any, Any], table: pa.Table
+) -> Iterator[pa.Table]:
     """The rows of the table with their vectors, shard by shard."""
-    width = math.prod(stored.shape)
-    numbers = pa.from_numpy_dtype(np.dtype(stored.manifest.dtype))
+    width = math.prod(representations.shape)
+    numbers = pa.from_numpy_dtype(np.dtype(representations.manifest.dtype))
     column = pa.field("representation", pa.list_(numbers, width), nullable=False)
-    described = {**(table.schema.metadata or {}), b"shape": json.dumps(stored.shape).encode()}
+    metadata = {**(table.schema.metadata or {}), b"shape": json.dumps(representations.shape).encode()}
     first = 0
-    for values in _shards(stored, usable):
+    for values in _shards(representations, usable):
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), numbers)
         vectors = pa.FixedSizeListArray.from_arrays(flat, width)
         part = table.slice(first, len(values)).append_column(column, vectors)
-        yield part.replace_schema_metadata(described)
+        yield part.replace_schema_metadata(metadata)
         first += len(values)

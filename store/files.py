@@ -22,6 +22,7 @@ from store import conditional
 from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
+_PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
@@ -69,8 +70,23 @@ class Files:
             data: bytes = self.fs.cat_file(self.at(name))
         return data
 
+    def pieces(self, name: str) -> Iterator[memoryview]:
+        """The bytes of ``name``, piece by piece, of which each is good until the next; errors are those of `read`.
+
+        A piece that is hashed at once still lies in the processor's cache, and no memory is asked for anew.
+        """
+        if self.local is None:
+            yield memoryview(self.read(name))
+            return
+        with _failing(f"cannot read {self.show(name)}"):
+            self.check_file(name)
+            buffer = memoryview(bytearray(_PIECE_BYTES))
+            with (self.local / name).open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    yield buffer[:count]
+
     def check_file(self, name: str) -> None:
-        """OSError where ``name`` is there and no file: a pipe would be waited for, a device read for ever."""
+        """OSError if ``name`` exists but is no regular file: a pipe would block, and a device might never end."""
         if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
@@ -171,10 +187,10 @@ class Files:
         try:
             with _failing(f"cannot list {self.show(name)}"):
                 self.fs.invalidate_cache()
-                listed = self.fs.ls(self.at(name), detail=True)
+                entries = self.fs.ls(self.at(name), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in listed)
+        return sorted((entry["name"].rstrip("/").rsplit("/", 1)[-1], entry["type"]) for entry in entries)
 
     def size(self, name: str) -> int:
         """Bytes under ``name``."""
@@ -214,9 +230,9 @@ class Files:
         self.remove(name)
 
     def exchange(self, name: str, other: str) -> None:
-        """Let two folders change places, both at once where the system can do so (Linux, on its usual file systems).
+        """Swap two folders, atomically where the system can (Linux, on its usual file systems).
 
-        Elsewhere there is a moment at which ``name`` is not there and ``other`` with `.before` behind it is.
+        Elsewhere there is a moment at which ``name`` does not exist and ``other`` is called ``<other>.before``.
         """
         one, two = self._local / name, self._local / other
         try:
@@ -240,8 +256,8 @@ class Files:
 
     def sweep(self, name: str = "") -> None:
         """Remove what killed processes left half written or half removed under ``name`` (`left_over`)."""
-        for left in self.left_over(name):
-            path = self._local / left
+        for leftover in self.left_over(name):
+            path = self._local / leftover
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -253,19 +269,19 @@ class Files:
 
         What was touched within a day may be at work, and is left out. Behind a URL nothing is ever left so.
         """
-        left: list[str] = []
+        names: list[str] = []
         if self.local is None:
-            return left
+            return names
         for here, folders, files in os.walk(self.local / name):
             for folder in [name for name in folders if _REMOVED.fullmatch(name) or _is_abandoned(Path(here, name))]:
                 folders.remove(folder)
-                left.append(os.path.relpath(f"{here}/{folder}", self.local))
+                names.append(os.path.relpath(f"{here}/{folder}", self.local))
             for file in filter(_PARTIAL.fullmatch, files):
                 path = Path(here, file)
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > _AT_WORK_S:
-                        left.append(os.path.relpath(path, self.local))
-        return sorted(left)
+                        names.append(os.path.relpath(path, self.local))
+        return sorted(names)
 
     @property
     def _local(self) -> Path:
@@ -315,7 +331,7 @@ _CLIENTS = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp", "as
 
 
 def is_of_service(error: BaseException) -> bool:
-    """Whether an error is what a client says of a service that is away, slow, or denies something."""
+    """Whether an error says that a service could not be reached, timed out, or denied access."""
     return isinstance(error, TimeoutError) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 

@@ -79,18 +79,20 @@ def describe_collection(store: Store, dataset: str) -> Document:
     for name in store.representations(dataset):
         entry: Document = {"name": str(name), "complete": store.is_complete(dataset, name)}
         if entry["complete"]:
-            stored = Representations(store, catalog, name)
-            failures = stored.failures().filter(pc.field("row").isin(live_rows))
+            values = Representations(store, catalog, name)
+            failures = values.failures().filter(pc.field("row").isin(live_rows))
             entry |= {
-                "rows": stored.rows,
-                "shape": list(stored.shape),
-                "dtype": stored.manifest.dtype,
-                "settings": stored.manifest.settings,
+                "rows": values.rows,
+                "shape": list(values.shape),
+                "dtype": values.manifest.dtype,
+                "settings": values.manifest.settings,
+                "weights": store.read_line(dataset, name, "weights.txt"),
+                "licence": store.read_line(dataset, name, "licence.txt"),
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
                 "first_failures": failures.slice(0, 5).to_pylist(),
-                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(stored, catalog)).items())),
+                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(values, catalog)).items())),
             }
         representations.append(entry)
     return {
@@ -121,15 +123,15 @@ def list_failures(store: Store, dataset: str) -> Document:
     live_rows = pa.array(np.flatnonzero(~catalog.retired()))
     clips: list[Document] = []
     for name in store.complete(dataset):
-        stored = Representations(store, catalog, name)
-        failures = stored.failures().filter(pc.field("row").isin(live_rows)).to_pylist()
-        notes = failures_table(catalog, _live_notes(stored, catalog)).to_pylist()
+        representations = Representations(store, catalog, name)
+        failures = representations.failures().filter(pc.field("row").isin(live_rows)).to_pylist()
+        notes = failures_table(catalog, _live_notes(representations, catalog)).to_pylist()
         clips += [{"representation": str(name), **failure, "encoded": False} for failure in failures]
         clips += [{"representation": str(name), **note, "encoded": True} for note in notes]
     return {"dataset": dataset, "notes": list(catalog.info.notes), "clips": clips}
 
 
-def _live_notes(stored: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
+def _live_notes(representations: Representations, catalog: Catalog) -> list[tuple[int, str, str]]:
     """(row, kind, reason) of the notes on encoded clips whose songs are not retired."""
-    retired = catalog.retired()
-    return [note for note in stored.notes() if not retired[note[0]]]
+    is_retired = catalog.retired()
+    return [note for note in representations.notes() if not is_retired[note[0]]]

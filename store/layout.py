@@ -9,6 +9,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/failures.parquet
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
+    STORE/<dataset>/<backbone>-<fingerprint>/licence.txt              the licence of the weights
     STORE/<dataset>/<backbone>-<fingerprint>/probe.json               what a fixed clip gave when it was begun
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
@@ -127,14 +128,14 @@ class Store:
             )
         if not complete:
             partial = [str(name) for name in self.representations(dataset)]
-            begun = f" ({', '.join(partial)} is not complete)" if partial else ""
+            remark = f" ({', '.join(partial)} is not complete)" if partial else ""
             strange = [name for name in self.files.folders(dataset) if not _REPRESENTATION.fullmatch(name)]
             for folder in (f"{dataset}/{name}" for name in strange):
                 if self.files.exists(f"{folder}/manifest.json"):
                     manifest = Manifest.from_json(self.files.read(f"{folder}/manifest.json"))
                     true_name = f"{manifest.backbone}-{manifest.fingerprint}"
                     raise self._renamed(folder, f"the representation {true_name}", true_name)
-            raise RequestError(f"{dataset} has no representations yet{begun}; make them: encore embed {dataset}")
+            raise RequestError(f"{dataset} has no representations yet{remark}; make them: encore embed {dataset}")
         near = nearest(text or "", {name.backbone for name in complete.values()})
         make = f"{near} {'If not, make' if near else 'Make'} it: encore embed {dataset} --backbone {text}"
         raise RequestError(f"{dataset} has no representation {text!r}; have: {', '.join(complete)}.{make}")
@@ -146,10 +147,14 @@ class Store:
     def has_catalog(self, dataset: str) -> bool:
         return self.exists(f"{check_name(dataset)}/catalog.parquet")
 
-    def read_catalog(self, dataset: str) -> Catalog:
-        """The catalog of a collection; RequestError where there is none."""
+    def check_there(self, dataset: str) -> None:
+        """RequestError, with the names that there are, where the store has no such collection."""
         if not self.has_catalog(dataset):
             raise self._no_data_set(dataset)
+
+    def read_catalog(self, dataset: str) -> Catalog:
+        """The catalog of a collection; RequestError where there is none."""
+        self.check_there(dataset)
         try:
             table = self.read_table(f"{dataset}/catalog.parquet")
             self.seals.check_present(dataset, table)
@@ -164,13 +169,13 @@ class Store:
         return catalog
 
     def there_is_none(self) -> str | None:
-        """What to say where there is no store at all; None where there is one."""
+        """A message if there is no store at all; None if there is one."""
         if self.files.exists(""):
             return None
         return f"there is no store {self.where()}; fill one: encore embed demo"
 
     def where(self) -> str:
-        """The store's place, and how a person names another."""
+        """Where the store is, and how a user names another."""
         return f"{self.files.show('').rstrip('/')} (--store or ENCORE_STORE names another)"
 
     def _no_data_set(self, dataset: str) -> RequestError:
@@ -220,6 +225,13 @@ class Store:
             raise self._renamed(f"{dataset}/{name}", f"the representation {true_name}", str(true_name))
         return manifest
 
+    def read_line(self, dataset: str, name: RepresentationName, file: str) -> str | None:
+        """What ``weights.txt`` or ``licence.txt`` says of a representation; None where nobody wrote it down."""
+        try:
+            return self.files.read(f"{dataset}/{name}/{file}").decode(errors="replace").strip() or None
+        except FileNotFoundError:
+            return None
+
     def read_table(self, name: str) -> pa.Table:
         """A Parquet file; FormatError where it is damaged."""
         try:
@@ -246,7 +258,7 @@ class Store:
         return True
 
     def exists(self, name: str) -> bool:
-        """Whether a file of a collection is there, or should be."""
+        """Whether a file of a collection exists, or should exist by the seal."""
         dataset, _, path = name.partition("/")
         if self.files.exists(name):
             return True

@@ -53,9 +53,9 @@ def update(
         mark = store.catalog_mark(name)
         if mark != mark_before:
             current = look_again()
-        stored = store.read_catalog(name) if mark is not None else None
-        catalog, growth = merge(stored, current)
-        same = stored is not None and stored.table.equals(catalog.table) and stored.info == catalog.info
+        old = store.read_catalog(name) if mark is not None else None
+        catalog, growth = merge(old, current)
+        same = old is not None and old.table.equals(catalog.table) and old.info == catalog.info
         if not same and not store.replace_catalog(catalog, mark):
             raise StoreError(
                 f"another run wrote the catalog of {name} in {store.files.url} at the same moment; run the same "
@@ -80,7 +80,7 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
         return new, Growth(added=len(new), kept=0, corrected=0, retired=0, revived=0)
     rows = {key: row for row, key in enumerate(old.row_keys())}
     alive_before = ~old.retired()
-    known = set(old.strings("clip_id"))
+    old_ids = set(old.strings("clip_id"))
     sources, clip_ids = new.strings("source"), new.strings("clip_id")
     match = np.full(len(old), -1, dtype=np.int64)
     appended = []
@@ -88,7 +88,7 @@ def merge(old: Catalog | None, new: Catalog) -> tuple[Catalog, Growth]:
         row = rows.get(key)
         if row is not None:
             match[row] = i
-        elif sources[i] is not None or clip_ids[i] not in known:
+        elif sources[i] is not None or clip_ids[i] not in old_ids:
             appended.append(i)
 
     matched = np.flatnonzero(match >= 0)
@@ -118,9 +118,9 @@ def _with_retired(table: pa.Table, retired: bool) -> pa.Table:
 def _rows_that_differ(before: pa.Table, after: pa.Table) -> int:
     if before.equals(after):
         return 0
-    changed = np.zeros(before.num_rows, dtype=bool)
+    differs = np.zeros(before.num_rows, dtype=bool)
     for name in before.column_names:
         if not before.column(name).equals(after.column(name)):
             pairs = zip(before.column(name).to_pylist(), after.column(name).to_pylist(), strict=True)
-            changed |= np.fromiter((a != b for a, b in pairs), dtype=bool, count=before.num_rows)
-    return int(changed.sum())
+            differs |= np.fromiter((a != b for a, b in pairs), dtype=bool, count=before.num_rows)
+    return int(differs.sum())

@@ -133,7 +133,7 @@ class Representations:
             self._read_shard(index, block)
             out[...] = block[:, layer]
             return
-        committed = shard.values if layer is None else shard.layers[layer]
+        expected_hash = shard.values if layer is None else shard.layers[layer]
         where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
         try:
             self._check_chunk(index)
@@ -150,19 +150,19 @@ class Representations:
             if is_out_of_memory(error):
                 raise
             raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._repair()}") from error
-        if content_hash != committed and not self._held_before(out, shard, committed):
+        if content_hash != expected_hash and not self._held_before(out, shard, expected_hash):
             raise FormatError(
                 f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
                 f"over since; {self._repair()}"
             )
 
-    def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord, committed: str) -> bool:
+    def _held_before(self, values: np.ndarray[Any, Any], shard: ShardRecord, expected_hash: str) -> bool:
         """Whether a shard holds what was committed but for rows that had failed, or whose songs came back.
 
         A run that has not come to its end yet may have encoded these; here they are as before.
         """
         values[[row - shard.rows[0] for row, _, _ in shard.failures]] = fill_value(self.manifest.dtype)
-        return hash_values(values) == committed
+        return hash_values(values) == expected_hash
 
     def _chunk(self, root: Path, index: int) -> Path:
         return chunk_path(root, self.dataset, self.name, self.shape, index)
@@ -182,9 +182,9 @@ class Representations:
 
     def encoded(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[rows], True where a row holds a representation."""
-        encoded = np.ones(self.rows, dtype=bool)
-        encoded[[row for shard in self.manifest.shards for row, _, _ in shard.failures]] = False
-        return encoded
+        mask = np.ones(self.rows, dtype=bool)
+        mask[[row for shard in self.manifest.shards for row, _, _ in shard.failures]] = False
+        return mask
 
     def verify(self) -> list[str]:
         """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold."""
@@ -192,25 +192,25 @@ class Representations:
 
     def damaged(self) -> dict[int, str]:
         """The shards that do not hold what was committed, each with what is wrong; all of them are read."""
-        wrong = {}
-        for index, shard in enumerate(self.manifest.shards):
+        shards, wrong = self.manifest.shards, {}
+        with ThreadPoolExecutor(_READERS) as readers:
+            intact = list(readers.map(self._is_as_written, range(len(shards))))
+        for index in (index for index, is_intact in enumerate(intact) if not is_intact):
             try:
-                if self._is_as_written(index):
-                    continue
                 self._check_length(index)
-                self._check_file(index, self.read(*shard.rows))
+                self._check_file(index, self.read(*shards[index].rows))
             except FormatError as error:
                 wrong[index] = str(error)
         return wrong
 
     def _is_as_written(self, index: int) -> bool:
         """Whether a shard's file is, byte for byte, the one that was committed with its numbers."""
-        committed = self.manifest.shards[index].file
+        expected_hash = self.manifest.shards[index].file
         try:
-            data = self.store.files.read(chunk_name(self.dataset, self.name, self.shape, index))
+            name = chunk_name(self.dataset, self.name, self.shape, index)
+            return expected_hash is not None and hash_pieces(self.store.files.pieces(name)) == expected_hash
         except (FileNotFoundError, StoreError):
             return False
-        return committed is not None and hash_bytes(data) == committed
 
     def _verify_failures(self) -> list[str]:
         """Compare ``failures.parquet`` with what the manifest says of failed rows."""
@@ -257,7 +257,8 @@ class Representations:
     def _check_file(self, index: int, values: np.ndarray[Any, Any]) -> None:
         """Raise where the bytes around a shard's numbers changed: behind the last row, or how they are compressed."""
         shard = self.manifest.shards[index]
-        if hash_values(values) != shard.values or self.store.files.files(f"{self.dataset}/{self.name}/shards"):
+        growing = self._array.shape[0] > self.rows or self.store.files.files(f"{self.dataset}/{self.name}/shards")
+        if hash_values(values) != shard.values or growing:
             return  # a run that has not come to its end writes it anew
         data = self.store.files.read(chunk_name(self.dataset, self.name, self.shape, index))
         if shard.file is not None:

@@ -67,16 +67,22 @@ class Rows:
         return shard
 
     def _open(self, index: int) -> Array:
-        stored = self.representations
+        representations = self.representations
         if index not in self._checked or not self._mappable:
-            values = stored.read(*stored.manifest.shards[index].rows)
+            values = representations.read(*representations.manifest.shards[index].rows)
             self._checked.add(index)
         if not self._mappable:
             return values
-        assert stored.store.files.local is not None
-        path = chunk_path(stored.store.files.local, stored.dataset, stored.name, stored.shape, index)
-        shape = (stored.manifest.shard_rows, *stored.shape)
-        dtype = np.dtype(stored.manifest.dtype).newbyteorder("<")
+        assert representations.store.files.local is not None
+        path = chunk_path(
+            representations.store.files.local,
+            representations.dataset,
+            representations.name,
+            representations.shape,
+            index,
+        )
+        shape = (representations.manifest.shard_rows, *representations.shape)
+        dtype = np.dtype(representations.manifest.dtype).newbyteorder("<")
         with pa.memory_map(str(path)) as file:  # mmap and np.memmap keep a descriptor for each
             mapped = file.read_buffer()
         shard: Array = np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)

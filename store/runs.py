@@ -38,12 +38,12 @@ METADATA = "metadata"  # the folder of runs that read no representation
 
 
 def count_runs(store: Store, dataset: str) -> dict[str, int]:
-    """How many runs there are of each representation, ``metadata`` being those of none; 0 for a search's alone."""
+    """The number of runs by representation (``metadata``: runs that read none; 0 where only a search left files)."""
     return {of: sum(counts.values()) for of, counts in count_by_mode(store, dataset).items()}
 
 
 def count_by_mode(store: Store, dataset: str) -> dict[str, dict[str, int]]:
-    """The same by ``<mode>-<regime>``. One training is one run, by however many rules it decides."""
+    """`count_runs` by representation and ``<mode>-<regime>``. A training counts once, however many rules it has."""
     counts: dict[str, dict[str, int]] = {}
     for representation in store.files.folders(f"{dataset}/runs"):
         parent = f"{dataset}/runs/{representation}"
@@ -118,7 +118,7 @@ class RunFolder:
         return f"{self.path}/{name}{f'-member-{member}' if member > 1 else ''}.pt"
 
     def resume(self, name: str, member: int) -> str:
-        """Where the network ``member``, from 0, of a run is kept while it is trained."""
+        """The file that holds the state of a run's network ``member`` (from 0) while it is trained."""
         return f"{self.path}/{name}-{member}.resume"
 
     def is_resume_of(self, name: str, file: str) -> bool:
@@ -133,7 +133,7 @@ class RunFolder:
 
 
 def target_suffix(target: str | None) -> str:
-    """What the name of a folder of runs ends in where they learnt a numeric target: ``+popularity``."""
+    """The ending of a run folder's name if its heads learnt a numeric target: ``+popularity``."""
     return "" if target is None else f"{_TARGET}{quote(target, safe=' ').replace('.', '%2E')}"
 
 

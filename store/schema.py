@@ -184,7 +184,7 @@ class Catalog:
         for schema_field in CATALOG_SCHEMA:
             if not schema_field.nullable and self.table.column(schema_field.name).null_count:
                 raise FormatError(f"the catalog has rows without {schema_field.name}")
-        live = self.table.filter(pc.invert(self.table.column("retired"))).column("clip_id")
+        live = self.table.column("clip_id").filter(pc.invert(self.table.column("retired")))
         if len(pc.unique(live)) != len(live):
             counts = pc.value_counts(live)
             first = next(entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1)

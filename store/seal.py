@@ -70,8 +70,8 @@ class Change:
     def end(self, entries: dict[str, Accepted]) -> None:
         for path, value in self.hashes.items():
             before = self._before[path]
-            gone = {value} - {*before} if self._dropped else {*before} - {value}
-            accepted = tuple(entry for entry in entries.get(path, (None,)) if entry not in gone)
+            expired = {value} - {*before} if self._dropped else {*before} - {value}
+            accepted = tuple(entry for entry in entries.get(path, (None,)) if entry not in expired)
             entries.pop(path, None)
             if accepted and accepted != (None,):
                 entries[path] = accepted
@@ -96,10 +96,10 @@ class Seals:
         mark = self.files.mark(name)
         if mark is None:
             return None
-        known = self._read.get(dataset)
-        if known is None or known[0] != mark:
-            known = self._read[dataset] = mark, self._parse(dataset, self.files.read(name))
-        return known[1]
+        entry = self._read.get(dataset)
+        if entry is None or entry[0] != mark:
+            entry = self._read[dataset] = mark, self._parse(dataset, self.files.read(name))
+        return entry[1]
 
     def _parse(self, dataset: str, data: bytes) -> dict[str, Accepted]:
         where = self.files.show(f"{dataset}/{SEAL}")
@@ -158,20 +158,20 @@ class Seals:
         self._update(dataset, seal)
 
     def accept(self, dataset: str) -> list[str]:
-        """Seal everything as it is; the paths whose content was not what the seal says, or that have come or gone."""
+        """Seal everything as it is now; the paths that were changed, added or removed since the last seal."""
         with self._lock(dataset):
             try:
                 before = self.entries(dataset) or {}
             except FormatError:
                 before = {}
             after = self._scan(dataset)
-            changed = [
+            paths = [
                 path
                 for path in sorted(before.keys() | after.keys())
                 if before.get(path) != () and not set(after.get(path, (None,))) <= set(before.get(path, ()))
             ]
             self.files.write(f"{dataset}/{SEAL}", _to_json(after))
-        return changed
+        return paths
 
     def compare(self, dataset: str) -> dict[str, str]:
         """The files that do not hold what the seal says, each with what is wrong; all of them are read.

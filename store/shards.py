@@ -28,7 +28,7 @@ _SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other
 
 
 def may_have_passed(kind: str, reason: str) -> bool:  # noqa: ARG001
-    """Whether what made a clip fail may be over."""
+    """Whether a clip that failed for this reason may succeed now."""
     return kind in PASSING
 
 
@@ -92,6 +92,10 @@ class ShardWriter:
         self._has_passed = has_passed
         self._lost = {index: self._records.pop(index) for index in self._again if index in self._records}
         self._has_all_rows = manifest is not None and manifest.rows == len(catalog)
+        self._plan()
+
+    def _plan(self) -> None:
+        """What `RepresentationWriter` does beside on opening."""
 
     def _begun_with(self) -> int:
         """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""
@@ -183,8 +187,8 @@ class ShardWriter:
             raise ValueError(f"shard {shard.index} got {values.shape} {values.dtype}")
         with self.store.lock(self.dataset, self.name):
             before = self._latest(shard.index)
-            stored = self._read_numbers(before) if before is not None else None
-            if before is None or stored is None or shard.index in self._again:
+            values_before = self._read_numbers(before) if before is not None else None
+            if before is None or values_before is None or shard.index in self._again:
                 if shard.index in self._records:
                     raise FormatError(
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
@@ -197,13 +201,13 @@ class ShardWriter:
                 if before.rows[1] > shard.last or (before.rows[1] == shard.last and not lacking):
                     record = before
                 else:
-                    record = self._write(shard, values, failures, notes, before, stored)
+                    record = self._write(shard, values, failures, notes, before, values_before)
             self._records[shard.index] = record
             self._known.add(shard.index)
         return record
 
     def committed(self, shard: Shard) -> ShardRecord | None:
-        """The record of a shard that this or another process has committed since it was planned, None for no such."""
+        """The record of a shard that this or another process has committed since it was planned; else None."""
         record = self._read_record(shard.index)
         if record is None or record.rows[1] < shard.last or self._lacking(record, passing=True):
             return None
@@ -217,17 +221,17 @@ class ShardWriter:
         failures: Sequence[Failure],
         notes: Sequence[Failure],
         before: ShardRecord | None,
-        stored: Array,
+        values_before: Array,
     ) -> ShardRecord:
-        """Write a shard with its new rows and those already ``stored``, which ``before`` records; then its record."""
+        """Write a shard, ``values_before`` (recorded by ``before``) and the new rows behind it; then its record."""
         block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        block[: len(stored)] = stored
+        block[: len(values_before)] = values_before
         block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
         self._check_again(shard.index, block)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
         earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
-        begin = shard.first + len(stored)
+        begin = shard.first + len(values_before)
         skipped = [(row, RETIRED, "its song is retired") for row in range(begin, shard.last) if self._retired[row]]
         array = self._writable()
         with Disk(self._show()):
@@ -253,8 +257,8 @@ class ShardWriter:
         record = self._lost.get(index)
         if record is None or hash_values(values) == record.values:
             return
-        failed = {row for row, _, _ in record.failures}
-        if any(self._retired[row] and row not in failed for row in range(*record.rows)):
+        failed_rows = {row for row, _, _ in record.failures}
+        if any(self._retired[row] and row not in failed_rows for row in range(*record.rows)):
             return  # the numbers of songs that are gone cannot be had again, and are not used
         raise FormatError(
             f"{self._show()}: encoding rows {record.rows[0]}-{record.rows[1] - 1} again gives other numbers than those "

@@ -53,13 +53,13 @@ def read_splits(store: Store, dataset: str, columns: list[str], songs: pa.String
     """Those of the splits ``columns`` that are kept, with the part of each of ``songs``."""
     table = _read(store, dataset)
     row = pc.index_in(songs, value_set=table.column(_KEY))
-    known = row.is_valid().to_numpy(zero_copy_only=False)
+    is_there = row.is_valid().to_numpy(zero_copy_only=False)
     row = row.drop_null().to_numpy(zero_copy_only=False)
     dealings = _dealings(store, dataset, table)
     splits = {}
     for column in set(columns) & set(dealings):
         part = np.full(len(songs), -1, dtype=np.int8)
-        part[known] = table.column(column).to_numpy()[row]
+        part[is_there] = table.column(column).to_numpy()[row]
         splits[column] = StoredSplit(part, dealings[column])
     return splits
 
@@ -117,8 +117,8 @@ def keep_splits(
         else:
             dealings[name] = Dealing(revision, _mark(songs, splits[name]))
         if name in splits:
-            dealt = splits[name] >= 0
-            values[place[dealt]] = splits[name][dealt]
+            has_part = splits[name] >= 0
+            values[place[has_part]] = splits[name][has_part]
         columns[name] = pa.array(values)
     record = json.dumps({name: asdict(dealing) for name, dealing in dealings.items()}, sort_keys=True)
     metadata = {**_VERSION, _DEALINGS: record.encode()}

@@ -8,19 +8,19 @@ stays readable until the next one is complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from store.errors import StoreError
-from store.layout import RepresentationName, Store
-from store.schema import RETIRED, Catalog, Manifest, ShardRecord, failures_table
-from store.shards import Shard, ShardWriter, may_have_passed
+from store.schema import RETIRED, Manifest, ShardRecord, failures_table
+from store.shards import Shard, ShardWriter
 
 
 class RepresentationWriter(ShardWriter):
     """The shards that one representation of one collection still lacks, and the way to commit them.
+
+    Parameters are those of `ShardWriter`.
 
     Opening reads back the numbers of all shards that other or interrupted runs have committed without finishing, each
     once; a damaged one is encoded again. Whatever other processes commit later they have brought to the disk, and it is
@@ -40,28 +40,7 @@ class RepresentationWriter(ShardWriter):
         if the folder holds arrays of another shape or type, or belongs to other clips.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        catalog: Catalog,
-        name: RepresentationName,
-        *,
-        settings: dict[str, Any],
-        shape: tuple[int, ...],
-        dtype: str,
-        damaged: Collection[int] = (),
-        has_passed: Callable[[str, str], bool] = may_have_passed,
-    ) -> None:
-        super().__init__(
-            store,
-            catalog,
-            name,
-            settings=settings,
-            shape=shape,
-            dtype=dtype,
-            damaged=damaged,
-            has_passed=has_passed,
-        )
+    def _plan(self) -> None:
         self._damaged: set[int] = set()  # shards with a record, but without the numbers that it is of
         self._recover()
         for index in self._known & self._lost.keys():
@@ -83,7 +62,7 @@ class RepresentationWriter(ShardWriter):
             self._writable()
 
     def take_over(self, index: int, values: str) -> None:
-        """Count a shard as done that another process has committed with numbers of this hash.
+        """Count a shard as done that another process has committed; ``values`` is the hash of its numbers.
 
         Raises
         ------
@@ -108,9 +87,9 @@ class RepresentationWriter(ShardWriter):
     def _shard(self, index: int, first: int, last: int) -> Shard:
         record = self._records.get(index)
         begin = record.rows[1] if record else first
-        failed = self._lacking(record, passing=True) if record else []
+        failed_rows = self._lacking(record, passing=True) if record else []
         new = begin + np.flatnonzero(~self._retired[begin:last])
-        return Shard(index, first, last, (*failed, *new.tolist()))
+        return Shard(index, first, last, (*failed_rows, *new.tolist()))
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)

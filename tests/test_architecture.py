@@ -78,13 +78,7 @@ LIGHT = {
 }
 LONGEST = 400
 LONGER = {  # with the reason
-    "stages/embed/inputs/headers.py": "one parser a container of sound, each of which is short",
-    "stages/embed/encode.py": "the loop of stage one, with what its worker processes send",
     "pipeline/python/encore.py": "one function a question, each with an example that runs",
-    "tests/store/test_store.py": "one claim of the format a test, on one set of fixtures",
-    "tests/pipeline/test_cli.py": "one promise of the command line a test, on one set of fixtures",
-    "tests/embed/test_folder.py": "one odd folder a test",
-    "tests/pipeline/test_head_options.py": "one option a test",
 }
 SHARED_PRIVATELY = {
     "stages.head.training.loop imports stages.head.heads._layers"
@@ -201,7 +195,7 @@ def test_pipeline_stays_thin() -> None:
     """But for the page of examples that `import encore` is, and the recipes, which are lists of commands."""
     others = ("python", "recipes")
     commands = [path for path in (ROOT / "pipeline").rglob("*.py") if path.parent.name not in others]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 4500
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in commands) < 4000
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

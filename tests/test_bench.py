@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from stages.embed.backbones import PRECISIONS
 from tests.bench import __main__ as bench
-from tests.bench import gpu
+from tests.bench import gpu, library, networks
 from tests.bench.heads import collection
 
 CPU = torch.device("cpu")
@@ -25,6 +27,18 @@ def test_the_gpus_heads_run_on_any_device() -> None:
     entries = gpu.heads(CPU, collection(clips=300, dim=8, artists=20), epochs=2, side=64)
     assert set(entries) == {"gpu-modes", "gpu-rate-16", "gpu-rate-512"}
     assert all(mode in entries["gpu-modes"]["note"] for mode in gpu.MODES)
+
+
+def test_a_network_beside_encode_and_a_library_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "REPEATS", 1)
+    line = networks.network("pianoroll-cnn", tmp_path, least_s=0.001)
+    assert line["ours"] > 0
+    assert line["peer"] > 0
+    assert {"mert", "muq", "clap", "fcn"} < set(networks.names())
+    assert not {"mfcc", "pianoroll", "effnet"} & set(networks.names())
+    pytest.importorskip("mutagen")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert set(library.looks(tmp_path, 40)) == {"library-first", "library-again"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

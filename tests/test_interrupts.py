@@ -32,7 +32,7 @@ except KeyboardInterrupt:
 """
 WORK = {
     "deferred": "with interrupts.deferred(): os.waitpid(pid, 0) if (pid := os.fork()) else os._exit(0)",
-    "workers": "from stages.embed.encode import load_in_workers as load; list(load(Rows(), [[0], [1]], 2, pin=False))",
+    "workers": "from stages.embed.loading import load_in_workers as load; list(load(Rows(), [[0], [1]], 2, pin=False))",
     "trainings": "from stages.head.runs.workers import in_order as f; list(f(lambda *_: 0, [1, 2], 2, print))",
 }
 

@@ -55,7 +55,7 @@ def test_the_table_of_backbones_is_true(name: str) -> None:
     (row,) = (line for line in STAGE_ONE.splitlines() if line.startswith(f"| `{name}` |"))
     _, _, width, parameters, clips, weights, licence, method = (cell.strip() for cell in row.strip("|").split(" | "))
     count = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0
-    assert (width, parameters) == (f"{backbone.shape[0]:,}", f"{count:,}")
+    assert (width, parameters) == (" x ".join(f"{size:,}" for size in backbone.shape), f"{count:,}")
     assert float(clips.replace(",", "")) > 0
     assert (weights == "none") == (backbone.WEIGHTS is None)
     assert backbone.LICENSE.startswith(licence)

@@ -81,9 +81,9 @@ def collections(store: Store) -> list[Collection]:
     """
     entries = []
     for name in store.datasets():
-        stored = store.read_catalog(name)
+        catalog = store.read_catalog(name)
         representations = tuple(str(each) for each in store.complete(name))
-        entries.append(Collection(name, stored.info.title, len(stored), stored.info.synthetic, representations))
+        entries.append(Collection(name, catalog.info.title, len(catalog), catalog.info.synthetic, representations))
     return entries
 
 
@@ -122,9 +122,9 @@ def representation(store: Store, name: str, backbone: str | None = None) -> Repr
     FormatError
         if a shard does not hold what was committed.
     """
-    stored, rows = _encoded(store, name, backbone)
-    values = stored.read()
-    return Representation(str(stored.name), rows, values if len(rows) == len(values) else values[rows])
+    representations, rows = _encoded(store, name, backbone)
+    values = representations.read()
+    return Representation(str(representations.name), rows, values if len(rows) == len(values) else values[rows])
 
 
 def clip_dataset(
@@ -156,15 +156,15 @@ def clip_dataset(
     from store import columns
     from store.rows import Rows
 
-    stored, encoded = _encoded(store, name, backbone)
+    representations, encoded = _encoded(store, name, backbone)
     label_names, labels = columns.labels(store.read_catalog(name))
     selection = encoded if rows is None else np.asarray(rows, dtype=np.int64)
     if len(selection) and not 0 <= selection.min() <= selection.max() < len(labels):
         raise RequestError(f"{name} has the rows 0 to {len(labels) - 1:,}, and {selection.max():,} is none of them")
     selection = selection[np.isin(selection, encoded)]
-    used: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
-    names = tuple(label for label, has in zip(label_names, used.tolist(), strict=True) if has)
-    return ClipDataset(Rows(stored), selection, labels[selection][:, used], names)
+    present: NDArray[np.bool_] = np.any(labels[encoded], axis=0)
+    names = tuple(label for label, has in zip(label_names, present.tolist(), strict=True) if has)
+    return ClipDataset(Rows(representations), selection, labels[selection][:, present], names)
 
 
 def split(store: Store, name: str, regime: str, seed: int = 0, fold: int = 1) -> NDArray[Any]:
@@ -276,7 +276,7 @@ def restore(
         if its files are damaged, or of another version of Encore.
     """
     from stages import registry
-    from stages.head.layers import named
+    from stages.head.layers import with_layer
     from stages.head.restore import restore as read_head
     from stages.splits.regimes import parse
     from store.layout import split_layer
@@ -284,7 +284,7 @@ def restore(
 
     reads_songs = registry.find("head", mode).READS_SONGS
     base, layer = split_layer(backbone)
-    representation = named(str(store.find(name, base)), layer) if reads_songs else None
+    representation = with_layer(str(store.find(name, base)), layer) if reads_songs else None
     folder = RunFolder(name, representation, mode, regime, inductive, target)
     head = read_head(store, folder, run_name(seed, fold if parse(regime)[1] else None, rule))
     return TrainedHead(name, representation, mode, regime, seed, fold, head.labels, head)
@@ -457,5 +457,7 @@ def _encoded(store: Store, name: str, backbone: str | None) -> tuple[Representat
     from store.reader import Representations
 
     stored_catalog = store.read_catalog(name)
-    stored = Representations(store, stored_catalog, store.find(name, backbone))
-    return stored, np.flatnonzero(stored.encoded() & ~stored_catalog.retired()[: stored.rows])
+    representations = Representations(store, stored_catalog, store.find(name, backbone))
+    return representations, np.flatnonzero(
+        representations.encoded() & ~stored_catalog.retired()[: representations.rows]
+    )

@@ -62,8 +62,9 @@ class PredictedSongs:
 
     Attributes
     ----------
-    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken);
-        and ``target`` where it estimates a number, which is the one score of each song then, in its own unit.
+    head : the run: dataset, representation, mode, regime, seed, fold, rule, inductive, file, chosen (why it was taken),
+        weights_licence (of the backbone's weights; None without any); and ``target`` where it estimates a number, which
+        is the one score of each song then, in its own unit.
     failures : file -> why it could not be judged.
     """
 

@@ -46,29 +46,31 @@ def predict_songs(
     from stages.embed.songs import check_segments, encode_songs, find_songs, input_kind, rows_of
 
     check_segments(segments_s, hop_s)
-    opened = OpenHead(store, head, weights=weights, device=device, by=by, threshold=threshold)
+    open_head = OpenHead(store, head, weights=weights, device=device, by=by, threshold=threshold)
     folders = any(Path(file).expanduser().is_dir() for file in files)
-    name = opened.representation
-    kind = input_kind(store, opened.dataset, name) if name is not None and folders else None
+    name = open_head.representation
+    kind = input_kind(store, open_head.dataset, name) if name is not None and folders else None
     on_disk = find_songs(files, kind=kind, artist=artist, table=table, columns=columns)
-    songs = [opened.song(file, rows) for file, rows in zip(on_disk, rows_of(opened.catalog, on_disk), strict=True)]
-    stored = [number for number, song in enumerate(songs) if len(song.clips) and segments_s is None]
-    new = [number for number in range(len(songs)) if number not in set(stored)]
-    answers = dict(zip(stored, opened.of_stored([songs[number] for number in stored]), strict=True))
+    songs = [
+        open_head.song(file, rows) for file, rows in zip(on_disk, rows_of(open_head.catalog, on_disk), strict=True)
+    ]
+    in_store = [number for number, song in enumerate(songs) if len(song.clips) and segments_s is None]
+    new = [number for number in range(len(songs)) if number not in set(in_store)]
+    answers = dict(zip(in_store, open_head.of_stored([songs[number] for number in in_store]), strict=True))
     failures: dict[str, str] = {}
     if new:
-        encoded = encode_songs(
+        clips = encode_songs(
             [songs[number].file for number in new],
-            opened.catalog,
-            opened.backbone,
-            opened.device,
+            open_head.catalog,
+            open_head.backbone,
+            open_head.device,
             segments_s=segments_s,
             hop_s=hop_s,
         )
-        failures = {songs[new[number]].file.name: reason for number, reason in encoded.failures.items()}
-        of_new = opened.of_new([songs[number] for number in new], encoded)
+        failures = {songs[new[number]].file.name: reason for number, reason in clips.failures.items()}
+        of_new = open_head.of_new([songs[number] for number in new], clips)
         answers |= {new[number]: answer for number, answer in of_new.items()}
-    return PredictedSongs(opened.about(), tuple(answers[number] for number in sorted(answers)), failures)
+    return PredictedSongs(open_head.about(), tuple(answers[number] for number in sorted(answers)), failures)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class OpenHead:
             raise unknown("way", by, WAYS)
         self.store, self.device = store, find_device(device)
         self._weights, self._by, self._threshold = weights, by, threshold
-        self.run, self.chosen = find_run(store, head)
+        self.run, self.reason = find_run(store, head)
         folder = self.run.folder
         self.dataset = folder.dataset
         name, self._layer = split_layer(folder.representation)
@@ -156,6 +158,13 @@ class OpenHead:
             return None
         return Rows(Representations(self.store, self.catalog, self.representation))
 
+    @cached_property
+    def _licence(self) -> str | None:
+        """That of the backbone's weights; None without any."""
+        if self.representation is None:
+            return None
+        return self.store.read_line(self.dataset, self.representation, "licence.txt")
+
     def about(self) -> dict[str, Any]:
         """The run, as `PredictedSongs` tells it."""
         folder, record = self.run.folder, self.run.record
@@ -169,7 +178,8 @@ class OpenHead:
             "fold": record.fold,
             "inductive": folder.inductive,
             "file": self.run.file,
-            "chosen": self.chosen,
+            "chosen": self.reason,
+            "weights_licence": self._licence,
             **({} if folder.target is None else {"target": folder.target}),
         }
 
@@ -265,8 +275,10 @@ class OpenHead:
     def _artist(self, song: Song) -> str | None:
         """The artist of a song that is to be scored anew: as someone named it, else as the catalog has it."""
         if song.file.artist is None:
-            known: str | None = self.catalog.column("artist_id")[int(song.rows[0])].as_py() if len(song.rows) else None
-            return known
+            artist_id: str | None = (
+                self.catalog.column("artist_id")[int(song.rows[0])].as_py() if len(song.rows) else None
+            )
+            return artist_id
         return self.artists.find(song.file.artist)
 
     def _tell_of_another_artist(self, song: Song, artist: str | None) -> None:
@@ -308,12 +320,12 @@ class OpenHead:
         """For each clip the labels that are chosen, and all scores, the highest first."""
         answers = []
         for score, chosen in zip(prediction.score.tolist(), prediction.chosen.tolist(), strict=True):
-            ranked = sorted(zip(self.predictor.labels, score, chosen, strict=True), key=lambda entry: -entry[1])
+            by_score = sorted(zip(self.predictor.labels, score, chosen, strict=True), key=lambda entry: -entry[1])
             above = [
                 label
-                for label, value, is_chosen in ranked
+                for label, value, is_chosen in by_score
                 if self.predictor.head.task.CHOOSES
                 and (is_chosen if self._threshold is None else value >= self._threshold)
             ]
-            answers.append((tuple(above), {label: value for label, value, _ in ranked}))
+            answers.append((tuple(above), {label: value for label, value, _ in by_score}))
         return answers

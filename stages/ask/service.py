@@ -51,7 +51,7 @@ class Answer:
     encoded: EncodedSongs
 
 
-class Opened:
+class Snapshot:
     """A head and its collection as they were when they were opened."""
 
     def __init__(self, store: Store, request: str, weights: str | None, device: str) -> None:
@@ -94,7 +94,7 @@ class Opened:
 
         from store import columns
 
-        ids, number = columns.numbered(self.catalog, "song_id")
+        ids, number = columns.ids_and_codes(self.catalog, "song_id")
         rows = np.flatnonzero(~self.catalog.retired())
         rows = rows[np.argsort(number[rows], kind="stable")]
         codes, first = np.unique(number[rows], return_index=True)
@@ -138,7 +138,7 @@ class Opened:
         }
 
     def listed(self, search: str, first: int, count: int) -> dict[str, Any]:
-        """The songs whose title, artist or id holds some text, capital letters aside."""
+        """The songs whose title, artist or id contains a text, ignoring case."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -184,13 +184,13 @@ class Service:
     def __init__(self, store: Store, request: str, *, weights: str | None, device: str, most_s: float) -> None:
         from stages.batching import Batcher
         from stages.embed.decoders import Decoders
-        from stages.embed.encode import default_workers
+        from stages.embed.loading import default_workers
 
         self._how = store, request, weights, device
-        self._opened = Opened(*self._how)
+        self._latest = Snapshot(*self._how)
         self._opening = threading.Lock()
         self.most_s = most_s
-        self._decoders = Decoders(max(2, default_workers(self._opened.head.device)), _READING_S)
+        self._decoders = Decoders(max(2, default_workers(self._latest.head.device)), _READING_S)
         self.engine: Batcher[_Job, Answer | EncoreError] = Batcher(self._answers, _SONGS)
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="similar")
         self.clips = 0
@@ -200,36 +200,36 @@ class Service:
         self.engine.close()
         self._looking.shutdown()
 
-    def opened(self) -> Opened:
-        """The head and its collection as they lie in the store now; opened again where they have changed."""
+    def snapshot(self) -> Snapshot:
+        """The head and its collection, read again if they have changed in the store."""
         with self._opening:
-            if not self._opened.is_current():
+            if not self._latest.is_current():
                 try:
-                    self._opened = Opened(*self._how)
+                    self._latest = Snapshot(*self._how)
                 except RequestError as error:  # of whoever started the server, not of whoever asks
                     raise StoreError(str(error)) from error
-            return self._opened
+            return self._latest
 
-    async def predict(self, path: Path, name: str, artist: str | None) -> tuple[Opened, Answer]:
-        """What the head says of a file that someone handed in."""
-        opened, song = await asyncio.to_thread(self._look_up, path, name, artist)
+    async def predict(self, path: Path, name: str, artist: str | None) -> tuple[Snapshot, Answer]:
+        """What the head says of an uploaded file."""
+        snapshot, song = await asyncio.to_thread(self._look_up, path, name, artist)
         if len(song.clips):
-            return opened, await self._answer(_Job(opened, song, None))
-        if opened.refusal is not None:
-            raise opened.refusal
-        _check_kind(path, opened)
-        read: ReadSong = await self._read(path, opened)
-        if artist is None and read.artist is not None:
-            song = dataclasses.replace(song, file=dataclasses.replace(song.file, artist=read.artist))
-        return opened, await self._answer(_Job(opened, song, read))
+            return snapshot, await self._answer(_Job(snapshot, song, None))
+        if snapshot.refusal is not None:
+            raise snapshot.refusal
+        _check_kind(path, snapshot)
+        content: ReadSong = await self._read(path, snapshot)
+        if artist is None and content.artist is not None:
+            song = dataclasses.replace(song, file=dataclasses.replace(song.file, artist=content.artist))
+        return snapshot, await self._answer(_Job(snapshot, song, content))
 
-    async def predict_stored(self, song_id: str) -> tuple[Opened, Answer]:
+    async def predict_stored(self, song_id: str) -> tuple[Snapshot, Answer]:
         """What the head says of a song of the collection."""
-        opened = await asyncio.to_thread(self.opened)
-        song = _stored(opened, song_id)
+        snapshot = await asyncio.to_thread(self.snapshot)
+        song = _stored(snapshot, song_id)
         if not len(song.clips):
             raise NotThereError(f"song {song_id!r} is not encoded, or has no label; the head cannot be asked about it")
-        return opened, await self._answer(_Job(opened, song, None))
+        return snapshot, await self._answer(_Job(snapshot, song, None))
 
     async def picture(self, path: Path) -> dict[str, Any]:
         """A song to look at."""
@@ -243,22 +243,22 @@ class Service:
         call = self._looking.submit(function, *arguments, **options)
         return await asyncio.wrap_future(call)
 
-    def _look_up(self, path: Path, name: str, artist: str | None) -> tuple[Opened, Song]:
+    def _look_up(self, path: Path, name: str, artist: str | None) -> tuple[Snapshot, Song]:
         from stages.embed.songs import SongFile, tag_of
 
-        opened = self.opened()
-        (rows,) = opened.known.rows([tag_of(path)])
-        song = opened.head.song(SongFile(path, name, artist), rows)
+        snapshot = self.snapshot()
+        (rows,) = snapshot.known.rows([tag_of(path)])
+        song = snapshot.head.song(SongFile(path, name, artist), rows)
         if len(song.clips) and artist is not None:  # its stored answer, whoever is said to have made it
             song = dataclasses.replace(song, file=SongFile(path, name))
-        return opened, song
+        return snapshot, song
 
-    async def _read(self, path: Path, opened: Opened) -> ReadSong:
+    async def _read(self, path: Path, snapshot: Snapshot) -> ReadSong:
         from stages.embed.reading import read_song
 
-        arguments = (path, opened.reader, opened.cutting, self.most_s)
-        read: ReadSong = await asyncio.wrap_future(self._decoders.submit(read_song, *arguments))
-        return read
+        arguments = (path, snapshot.reader, snapshot.cutting, self.most_s)
+        content: ReadSong = await asyncio.wrap_future(self._decoders.submit(read_song, *arguments))
+        return content
 
     async def _answer(self, job: _Job) -> Answer:
         answer = await asyncio.wrap_future(self.engine.submit(job))
@@ -269,35 +269,35 @@ class Service:
     def _answers(self, jobs: Sequence[_Job]) -> list[Answer | EncoreError]:
         """In the engine's thread."""
         answers: list[Answer | EncoreError] = []
-        for opened, group in itertools.groupby(jobs, key=lambda job: job.opened):
-            answers += _judge(opened, list(group))
+        for snapshot, group in itertools.groupby(jobs, key=lambda job: job.snapshot):
+            answers += _judge(snapshot, list(group))
         self.clips += sum(answer.song.clips for answer in answers if isinstance(answer, Answer))
         return answers
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A song to be judged; ``read`` is None for one of the collection."""
+    """A song to be judged; ``content`` is None for one of the collection."""
 
-    opened: Opened
+    snapshot: Snapshot
     song: Song
-    read: ReadSong | None
+    content: ReadSong | None
 
 
-def _judge(opened: Opened, jobs: list[_Job]) -> list[Answer | EncoreError]:
+def _judge(snapshot: Snapshot, jobs: list[_Job]) -> list[Answer | EncoreError]:
     """Songs are encoded and scored together, but each is judged alone: it is no neighbour of what others ask about."""
     from stages.embed.songs import encode_read
 
-    head = opened.head
-    read = [job.read for job in jobs if job.read is not None]
+    head = snapshot.head
+    read = [job.content for job in jobs if job.content is not None]
     encoded = iter(encode_read(read, head.backbone, head.device) if read else ())
-    clips = [head.stored_clips(job.song) if job.read is None else next(encoded) for job in jobs]
+    clips = [head.stored_clips(job.song) if job.content is None else next(encoded) for job in jobs]
     answers: dict[int, Answer | EncoreError] = {
         place: EncoreError(each.failures[0]) for place, each in enumerate(clips) if each.failures
     }
-    new = [place for place, job in enumerate(jobs) if job.read is not None and place not in answers]
+    new = [place for place, job in enumerate(jobs) if job.content is not None and place not in answers]
     groups = [[new[place] for place in group] for group in head.apart([jobs[place].song for place in new])]
-    groups += [[place] for place, job in enumerate(jobs) if job.read is None]
+    groups += [[place] for place, job in enumerate(jobs) if job.content is None]
     for group in groups:
         of_group = _scored(head, [jobs[place] for place in group], [clips[place] for place in group])
         answers |= zip(group, of_group, strict=True)
@@ -311,7 +311,7 @@ def _scored(head: OpenHead, jobs: list[_Job], clips: list[EncodedSongs]) -> list
     try:
         songs = [job.song for job in jobs]
         joined = together(clips)
-        answers = head.of_stored(songs) if jobs[0].read is None else list(head.of_new(songs, joined).values())
+        answers = head.of_stored(songs) if jobs[0].content is None else list(head.of_new(songs, joined).values())
         return [Answer(*of_song) for of_song in zip(answers, head.alone(joined), clips, strict=True)]
     except EncoreError as error:
         if len(jobs) == 1:
@@ -319,17 +319,17 @@ def _scored(head: OpenHead, jobs: list[_Job], clips: list[EncodedSongs]) -> list
     return [answer for job, of_job in zip(jobs, clips, strict=True) for answer in _scored(head, [job], [of_job])]
 
 
-def _stored(opened: Opened, song_id: str) -> Song:
+def _stored(snapshot: Snapshot, song_id: str) -> Song:
     from stages.embed.songs import SongFile
 
-    rows = opened.rows(song_id)
-    title = opened.catalog.column("title")[int(rows[0])].as_py()
-    return opened.head.song(SongFile(Path(song_id), title or song_id), rows)
+    rows = snapshot.rows(song_id)
+    title = snapshot.catalog.column("title")[int(rows[0])].as_py()
+    return snapshot.head.song(SongFile(Path(song_id), title or song_id), rows)
 
 
-def _check_kind(path: Path, opened: Opened) -> None:
+def _check_kind(path: Path, snapshot: Snapshot) -> None:
     """Raise where a file's name says that it is not what the backbone reads."""
     from stages.embed.songs import reads
 
-    if opened.reader is not None and not reads(opened.reader.KIND, path):
-        raise ClipError("not-supported", f"{path.suffix}: the head reads {opened.reader.KIND}")
+    if snapshot.reader is not None and not reads(snapshot.reader.KIND, path):
+        raise ClipError("not-supported", f"{path.suffix}: the head reads {snapshot.reader.KIND}")

@@ -37,7 +37,7 @@ def find_similar(
     from stages.head import layers
     from stages.head.similar import Space
 
-    space = Space(store, dataset, layers.named(backbone, layer))
+    space = Space(store, dataset, layers.with_layer(backbone, layer))
 
     @functools.cache
     def backbone_of() -> Backbone:
@@ -75,13 +75,13 @@ def nearest_to(
     if subject.artist is not None and (not_same_artist or (artists and subject.song is None)):
         among &= ~pc.equal(space.catalog.column("artist_id"), subject.artist).fill_null(False).to_numpy()
     column = "artist_id" if artists else "song_id"
-    recall, ranked = 1.0, None
+    recall, nearest = 1.0, None
     if not artists and not filters and not subject.plain and np.count_nonzero(among) > EXACT:
-        recall, ranked = nearly_nearest(space, among, vectors, count)
-    if ranked is None:
+        recall, nearest = nearly_nearest(space, among, vectors, count)
+    if nearest is None:
         cosines = space.plain_cosines(vectors) if subject.plain else space.cosines(vectors)
-        recall, ranked = 1.0, space.ranked(cosines, among, column, count)
-    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in ranked)
+        recall, nearest = 1.0, space.rank(cosines, among, column, count)
+    items = tuple(_item(space, row, similarity, clips, column) for row, similarity, clips in nearest)
     return SimilarTo(subject.title, space.catalog.info.name, space.name, int(np.count_nonzero(among)), recall, items)
 
 
@@ -108,12 +108,12 @@ def _subject(
     if space.usable[rows].any():
         subject = space.song(space.catalog.column("song_id")[int(rows[0])].as_py())
         return subject, space.vectors(subject.rows)
-    encoded = encode_songs(songs, space.catalog, open_backbone(), find_device(device))
-    if encoded.failures:
-        raise EncoreError(f"{query}: {encoded.failures[0]}")
-    assert encoded.values is not None
+    clips = encode_songs(songs, space.catalog, open_backbone(), find_device(device))
+    if clips.failures:
+        raise EncoreError(f"{query}: {clips.failures[0]}")
+    assert clips.values is not None
     nothing = np.empty(0, dtype=np.int64)
-    return Query(query, nothing, query, songs[0].artist), space.read(encoded.values)
+    return Query(query, nothing, query, songs[0].artist), space.read(clips.values)
 
 
 def _words(space: Space, query: str) -> str | None:
@@ -130,7 +130,7 @@ def _words(space: Space, query: str) -> str | None:
         or Path(query).expanduser().is_file()
     ):
         return None
-    return query.strip() if space.named(query) is None else None
+    return query.strip() if space.by_name(query) is None else None
 
 
 def _encode_words(words: str, backbone: Backbone) -> tuple[Query, NDArray[np.floating]]:

@@ -59,10 +59,10 @@ def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
     """A data set with these options (None: not set); RequestError if it does not take one of them."""
     kind: type[Dataset] = registry.find("dataset", name)
     values = {key: value for key, value in options.items() if value is not None}
-    known = {field.name for field in fields(kind)}
-    unknown_options = [f"--{key.replace('_', '-')}" for key in values if key not in known]
+    names = {field.name for field in fields(kind)}
+    unknown_options = [f"--{key.replace('_', '-')}" for key in values if key not in names]
     if unknown_options:
-        offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(known))
+        offers = ", ".join(f"--{key.replace('_', '-')}" for key in sorted(names))
         raise RequestError(f"{name} takes no {', '.join(unknown_options)}; it takes: {offers}")
     return kind(**values)
 

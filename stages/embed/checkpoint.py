@@ -80,17 +80,17 @@ class CheckpointFiles:
         """The state of an interrupted training, with its objective and optimizer restored; else a new state."""
         if not self.state.is_file():
             return State()
-        saved = _read(self.state)
-        objective.load_state_dict(saved["objective"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return State(saved["step"], saved["best_epoch"], saved["best_loss"], saved["log"])
+        state = _read(self.state)
+        objective.load_state_dict(state["objective"])
+        optimizer.load_state_dict(state["optimizer"])
+        return State(state["step"], state["best_epoch"], state["best_loss"], state["log"])
 
     def save(self, backbone: Backbone, objective: nn.Module, optimizer: Any, state: State, *, better: bool) -> None:
         """Write the weights if they are ``better``, then the state: after a kill in between, the epoch is repeated."""
         if better:
             assert backbone.module is not None
-            shared = {id(value) for value in backbone.module.state_dict(keep_vars=True).values()}
-            output = {k: v for k, v in objective.state_dict(keep_vars=True).items() if id(v) not in shared}
+            backbone_tensors = {id(value) for value in backbone.module.state_dict(keep_vars=True).values()}
+            output = {k: v for k, v in objective.state_dict(keep_vars=True).items() if id(v) not in backbone_tensors}
             weights = _plain(backbone.module.state_dict())
             self._write(self.out, {"weights": weights, "output": _plain(output), "about": self.about})
         self._write(

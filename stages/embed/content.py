@@ -110,18 +110,18 @@ def _before_tags(file: BinaryIO, size: int) -> int:
 
 def _flac(file: BinaryIO, begin: int, size: int, head: bytes) -> Music:
     """The frames of a FLAC, behind its blocks of metadata; `Music.known` where the first block tells the MD5."""
-    known = head[26:42] if head[4] & 0x7F == 0 else b""
-    known = known if any(known) else b""
+    digest = head[26:42] if head[4] & 0x7F == 0 else b""
+    digest = digest if any(digest) else b""
     at = begin + 4
     for _ in range(_MOST_PARTS):
         file.seek(at)
         header = file.read(4)
         if len(header) < 4:
-            return Music(0, size, known)
+            return Music(0, size, digest)
         at += 4 + int.from_bytes(header[1:], "big")
         if header[0] & 0x80:
             break
-    return Music(at, size - at, known) if at < size else Music(0, size, known)
+    return Music(at, size - at, digest) if at < size else Music(0, size, digest)
 
 
 def _part(file: BinaryIO, begin: int, size: int, head: bytes) -> Music:

@@ -31,8 +31,8 @@ def join_copies(catalog: Catalog) -> Catalog:
     A clip is equal to another where files and stretch are; one that is the whole file is equal to all of its stretches.
     Rows of tables stay as they are, and files that are not there or hold nothing are nobody's copies.
     """
-    marked = catalog.column("source").null_count == 0  # its data set has compared the files itself
-    if catalog.info.keep_copies or marked or catalog.column("source_row").null_count < len(catalog):
+    has_sources = catalog.column("source").null_count == 0  # its data set has compared the files itself
+    if catalog.info.keep_copies or has_sources or catalog.column("source_row").null_count < len(catalog):
         return catalog
     names = ("path", "midi_path", "start_s", "duration_s")
     clips: list[Clip] = list(zip(*(catalog.column(name).to_pylist() for name in names), strict=True))
@@ -61,19 +61,21 @@ def join_copies(catalog: Catalog) -> Catalog:
 
 def _with_recordings(catalog: Catalog, songs: list[str], groups: _Groups) -> Catalog:
     """The recordings that the catalog names, joined where their songs are copies; a copy's is else its first song's."""
-    known = catalog.strings("recording_id")
+    recording_ids = catalog.strings("recording_id")
     together = _Groups()
-    for song, recording in zip(songs, known, strict=True):
+    for song, recording in zip(songs, recording_ids, strict=True):
         together.join((0, song), (0, groups.first(song)))
         if recording is not None:
             together.join((0, song), (1, recording))
     names: dict[Hashable, str] = {}
-    for song, recording in sorted(zip(songs, known, strict=True), key=lambda pair: (pair[1] is None, pair[1], pair[0])):
+    for song, recording in sorted(
+        zip(songs, recording_ids, strict=True), key=lambda pair: (pair[1] is None, pair[1], pair[0])
+    ):
         names.setdefault(together.first((0, song)), recording if recording is not None else song)
     several = {groups.first(song) for song in songs if groups.first(song) != song}
     ids = [
         names[together.first((0, song))] if recording is not None or groups.first(song) in several else None
-        for song, recording in zip(songs, known, strict=True)
+        for song, recording in zip(songs, recording_ids, strict=True)
     ]
     index = catalog.table.schema.get_field_index("recording_id")
     column = pa.array(ids, type=pa.string())

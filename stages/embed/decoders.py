@@ -22,7 +22,7 @@ _END_S = 5.0
 
 
 class Decoders:
-    """A pool of such processes.
+    """A pool of processes that decode songs.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class Decoders:
             self._threads.submit(self._process)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """What a function gives, called in one of the processes.
+        """Call a function in one of the processes and return its result as a future.
 
-        The result's ``exception`` is the EncoreError that it raises, or a `ClipError` of kind ``damaged`` where the
-        process died or took too long.
+        The future raises the EncoreError that the function raises, or a `ClipError` of kind ``damaged`` if the process
+        died or took too long.
         """
         return self._threads.submit(self._call, function, arguments)
 
     def close(self) -> None:
-        """End the processes, whatever they are at."""
+        """End the processes without waiting for their work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._processes):
             process.end()

@@ -21,12 +21,11 @@ _MATTERS = (".bin", ".json", ".onnx", ".pt", ".pth", ".safetensors", ".txt")  # 
 
 @dataclass(frozen=True, kw_only=True)
 class FileState:
-    """A file that was given.
+    """A file that the user named.
 
     Attributes
     ----------
-    published : whether it is the published file of that name, byte by byte as far as that is known; None where it is
-        not.
+    published : whether its hash is that of the published file; None if no published hash is known.
     """
 
     name: str
@@ -89,7 +88,7 @@ def diagnose(name: str, weights: str | None, settings: Mapping[str, str]) -> Dia
         raise RequestError(f"{name} has no weights; leave out --weights")
     if weights is not None and model:
         raise RequestError(f"{name}:{model} names its weights; leave out --weights")
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "backbone": name,
         "title": kind.TITLE,
         "licence": kind.LICENSE,
@@ -98,9 +97,9 @@ def diagnose(name: str, weights: str | None, settings: Mapping[str, str]) -> Dia
         "wants": kind.FILES or (() if kind.WEIGHTS is None else ("a checkpoint",)),
     }
     if weights is None and not model:
-        return Diagnosis(**known)
+        return Diagnosis(**facts)
     path = kind.fetch(model) if model else Path(weights or "").expanduser()
-    return Diagnosis(**known, files=tuple(_files(kind, path)), **_examined(kind, path, settings))
+    return Diagnosis(**facts, files=tuple(_files(kind, path)), **_examined(kind, path, settings))
 
 
 def _files(kind: type[Backbone], path: Path) -> list[FileState]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.embed.encode import ClipTable, Failure, failure
 from stages.embed.inputs import draw
+from stages.embed.loading import ClipTable, Failure, failure
 from stages.embed.objectives import Rows
 from store.errors import ClipError
 

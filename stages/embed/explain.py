@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.embed.backbones import Backbone
 from stages.embed.encode import decides, open_writer
+from stages.embed.loading import ClipTable, default_workers
+from stages.embed.represent import encode_loaded
 from stages.embed.run import Prepared
 from store.layout import Store
 from store.merge import Growth, merge
 from store.schema import RETIRED, Catalog, Manifest
 from store.writer import RepresentationWriter
+
+_TRIED = (1, 1, 4, 16)  # clips at a time
+_LONG_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,8 @@ class Explanation:
     ----------
     clips : to be encoded; ``why`` counts them by reason.
     bytes : that the shards written take at most.
+    seconds : that encoding them takes roughly, on this machine by itself; None where there is nothing to encode.
+    tried : clips that were encoded to say so.
     """
 
     dataset: str
@@ -52,30 +62,44 @@ class Explanation:
     clips: int
     shards: int
     bytes: int
+    seconds: float | None
+    tried: int
     why: dict[str, int]
     stored: list[Stored]
 
 
-def explain(store: Store, prepared: Prepared) -> Explanation:
-    """Say what `embed` would encode, and why; nothing is written."""
-    name = prepared.files.info.name
+def explain(store: Store, setup: Prepared, device: torch.device, workers: int | None = None) -> Explanation:
+    """Say what `embed` would encode, and why; nothing is written.
+
+    Parameters
+    ----------
+    device, workers : as `embed` would encode by itself.
+    """
+    name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None
-    catalog, growth = merge(before, prepared.files)
-    writer = open_writer(store, catalog, prepared.backbone, prepared.weights)
-    settings = decides(prepared.backbone, prepared.weights)
-    stored = []
+    catalog, growth = merge(before, setup.files)
+    writer = open_writer(store, catalog, setup.backbone, setup.weights)
+    settings = decides(setup.backbone, setup.weights)
+    entries = []
     for other in store.representations(name):
         manifest = store.read_manifest(name, other)
         differs = None
         if manifest is not None and other.backbone == writer.name.backbone:
             differs = list(differences(manifest.settings, settings))
-        stored.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
+        entries.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
     why = _reasons(store, before, catalog, writer)
-    return _explanation(name, growth, writer, why, stored)
+    seconds, tried = _estimate(catalog, setup.backbone, writer, device, workers)
+    return _explanation(name, growth, writer, why, entries, seconds, tried)
 
 
 def _explanation(
-    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], stored: list[Stored]
+    name: str,
+    growth: Growth,
+    writer: RepresentationWriter,
+    why: Counter[str],
+    entries: list[Stored],
+    seconds: float | None,
+    tried: int,
 ) -> Explanation:
     return Explanation(
         dataset=name,
@@ -87,9 +111,38 @@ def _explanation(
         clips=sum(why.values()),
         shards=len(writer.pending),
         bytes=writer.pending_bytes,
+        seconds=seconds,
+        tried=tried,
         why=dict(why),
-        stored=stored,
+        stored=entries,
     )
+
+
+def _estimate(
+    catalog: Catalog, backbone: Backbone, writer: RepresentationWriter, device: torch.device, workers: int | None
+) -> tuple[float | None, int]:
+    """How many seconds encoding takes, and how many clips were tried: a few, from everywhere in what is to be done."""
+    rows = [row for shard in writer.pending for row in shard.rows]
+    if not rows:
+        return None, 0
+    workers = default_workers(device) if workers is None else workers
+    clips = ClipTable(catalog, backbone.input)
+    backbone.to(device)
+    tried, loading, encoding = 0, 0.0, 0.0
+    for turn, count in enumerate(_TRIED):
+        some = rows[:: -(-len(rows) // count)]
+        began = time.perf_counter()
+        batch = clips[some]
+        loaded = time.perf_counter()
+        encode_loaded(backbone, batch, device)
+        ended = time.perf_counter()
+        tried, loading, encoding = len(some), (loaded - began) / len(some), (ended - loaded) / len(some)
+        if turn and ended - began > _LONG_S:  # the first one also waits for libraries
+            break
+    loading /= max(1, workers)
+    # Beside a GPU the processor loads the next clips; without one both want the same cores.
+    together = max(loading, encoding) if device.type == "cuda" and workers else loading + encoding
+    return len(rows) * together, tried
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
@@ -107,26 +160,26 @@ def _reasons(store: Store, before: Catalog | None, catalog: Catalog, writer: Rep
     manifest = store.read_manifest(writer.dataset, writer.name)
     rows = np.array([row for shard in writer.pending for row in shard.rows], dtype=np.int64)
     if manifest is None:
-        begun = bool(store.files.files(f"{writer.folder}/shards"))
-        reason = "left by a run that was stopped" if begun else "never encoded with these settings"
+        has_shards = bool(store.files.files(f"{writer.folder}/shards"))
+        reason = "left by a run that was stopped" if has_shards else "never encoded with these settings"
         return Counter({reason: len(rows)} if len(rows) else {})
-    known = set() if before is None else set(before.strings("clip_id"))
-    failed = {row: kind for shard in manifest.shards for row, kind, _ in shard.failures}
+    old_ids = set() if before is None else set(before.strings("clip_id"))
+    failures = {row: kind for shard in manifest.shards for row, kind, _ in shard.failures}
     clip_ids = catalog.strings("clip_id")
-    return Counter(_reason(row, clip_ids[row], manifest, failed, known, before) for row in rows.tolist())
+    return Counter(_reason(row, clip_ids[row], manifest, failures, old_ids, before) for row in rows.tolist())
 
 
 def _reason(
     row: int,
     clip_id: str | None,
     manifest: Manifest,
-    failed: Mapping[int, str],
-    known: set[str | None],
+    failures: Mapping[int, str],
+    old_ids: set[str | None],
     before: Catalog | None,
 ) -> str:
     if row < manifest.rows:
-        kind = failed.get(row, "")
+        kind = failures.get(row, "")
         return "back after they were retired" if kind == RETIRED else "could not be read before"
     if before is not None and row < len(before):
         return "in the catalog, but not encoded with these settings yet"
-    return "files that changed" if clip_id in known else "new"
+    return "files that changed" if clip_id in old_ids else "new"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages.embed.inputs import midi
 from stages.embed.inputs.midi import has_notes
-from stages.embed.inputs.recording import opened
+from stages.embed.inputs.recording import open_recording
 from stages.embed.reading import check_length
 from store.errors import ClipError
 
@@ -27,7 +27,7 @@ _RANGE_DB = 80.0
 
 
 def picture(path: Path, most_s: float) -> dict[str, Any]:
-    """A song as plain numbers.
+    """A song as numbers to draw.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def _roll(path: Path) -> dict[str, Any]:
 
 
 def _spectrogram(path: Path, length_s: float) -> dict[str, Any]:
-    with opened(path) as (recording, _):
+    with open_recording(path) as (recording, _):
         rate_hz, frames = recording.rate_hz, recording.frames
         columns = min(_COLUMNS, frames)
         edges = np.linspace(0, frames, columns + 1).astype(np.int64)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from stages.embed.backbones import Backbone
-from stages.embed.encode import represent
 from stages.embed.inputs import Clip
+from stages.embed.represent import represent
 from store.errors import ClipError, RequestError
 from store.layout import Store
 
@@ -55,12 +55,12 @@ def check(store: Store, folder: str, dataset: str, backbone: Backbone, device: t
     off = float(np.linalg.norm(numbers - then)) if then.shape == numbers.shape else np.inf
     if off > _NEAR[backbone.precision] * float(np.linalg.norm(then)):
         now = _versions()
-        changed = [
+        differences = [
             f"{name} {versions.get(name)}, now {now.get(name)}" for name in now if now[name] != versions.get(name)
         ]
         raise RequestError(
             f"{folder} was begun where a fixed clip gave other numbers with the same weights and settings "
-            f"({'; '.join(changed) or 'with the same libraries'}), so that clips encoded now could not be compared "
+            f"({'; '.join(differences) or 'with the same libraries'}), so that clips encoded now could not be compared "
             f"with its own: install what it was begun with, or encode all of it anew: encore store remove {dataset} "
             f"--backbone {folder.rpartition('/')[2]}, then encore embed"
         )

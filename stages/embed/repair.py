@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from stages.devices import find_device
 from stages.embed.catalogs import mark_sources
 from stages.embed.choose import find_backbone, make_backbone
-from stages.embed.encode import default_workers, encode, open_writer, representation_name
+from stages.embed.encode import encode, open_writer, representation_name
+from stages.embed.loading import default_workers
 from store.errors import RequestError
 from store.layout import RepresentationName, Store, match
 from store.reader import Representations
@@ -55,21 +56,19 @@ def repair(
         store.find(dataset, backbone_name)  # raises with the list of what there is
     repairs = []
     for name in names:
-        stored = Representations(store, catalog, complete[name])
-        damaged = stored.damaged()
-        encoded = 0
+        representations = Representations(store, catalog, complete[name])
+        damaged = representations.damaged()
+        clips = 0
         if damaged:
-            rows = [stored.manifest.shards[index].rows for index in damaged]
+            rows = [representations.manifest.shards[index].rows for index in damaged]
             _check_files(catalog, rows)
             choice = find_backbone(complete[name].backbone, weights, precision)
             backbone, mark = make_backbone(choice, settings, catalog.info)
             _check_name(representation_name(backbone, mark), complete[name], dataset)
             writer = open_writer(store, catalog, backbone, mark, damaged)
             device = find_device(device_name)
-            encoded = encode(
-                writer, catalog, backbone, device=device, batch=batch, workers=default_workers(device)
-            ).clips
-        repairs.append(Repair(representation=name, damaged=len(damaged), encoded=encoded))
+            clips = encode(writer, catalog, backbone, device=device, batch=batch, workers=default_workers(device)).clips
+        repairs.append(Repair(representation=name, damaged=len(damaged), encoded=clips))
     return repairs
 
 
@@ -85,15 +84,15 @@ def _check_name(name: RepresentationName, damaged: RepresentationName, dataset: 
 def _check_files(catalog: Catalog, ranges: list[tuple[int, int]]) -> None:
     """RequestError where files of songs in these rows are no longer as they were when they were encoded."""
     files = set(mark_sources(catalog.live()).row_keys())
-    keys, retired = catalog.row_keys(), catalog.retired()
-    changed = [
-        row for first, last in ranges for row in range(first, last) if not retired[row] and keys[row] not in files
+    keys, is_retired = catalog.row_keys(), catalog.retired()
+    rows = [
+        row for first, last in ranges for row in range(first, last) if not is_retired[row] and keys[row] not in files
     ]
     # A file that was absent from the start has no mark to compare.
-    changed = [row for row in changed if catalog.column("source")[row].is_valid]
-    if changed:
+    rows = [row for row in rows if catalog.column("source")[row].is_valid]
+    if rows:
         raise RequestError(
-            f"the files of {plural(len(changed), 'damaged clip')} changed or are gone (the first is "
-            f"{catalog.column('path')[changed[0]]}); bring the collection up to date first, by the encore embed "
+            f"the files of {plural(len(rows), 'damaged clip')} changed or are gone (the first is "
+            f"{catalog.column('path')[rows[0]]}); bring the collection up to date first, by the encore embed "
             f"command that made it"
         )

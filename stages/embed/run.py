@@ -19,8 +19,9 @@ from stages.devices import find_device
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
-from stages.embed.encode import collect, decides, default_batch, default_workers, encode, open_writer
+from stages.embed.encode import collect, decides, default_batch, encode, open_writer
 from stages.embed.engines import Engine, Job, address, catalog_hash
+from stages.embed.loading import default_workers
 from stages.embed.probe import check as check_probe
 from stages.embed.weights import read_about
 from stages.progress import note
@@ -30,6 +31,7 @@ from store.layout import RepresentationName, Store, check_writable
 from store.merge import update
 from store.schema import Catalog
 
+OWN_WEIGHTS = "your own: encore train made them"
 _WORTH_TELLING = 64 << 20  # bytes
 
 
@@ -65,12 +67,15 @@ def prepare(
     # songs are opened.
     choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
     catalog_mark = store.catalog_mark(options.get("name") or name)
-    opened = open_catalog(name, options, store)
-    choice = choice or find_backbone(opened.info.backbone, weights, precision, opened.info)
-    files = mark_sources(opened)
+    catalog = open_catalog(name, options, store)
+    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info)
+    files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
-    return Prepared(catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").resolve())
+    # Not resolved: a link of the hub's cache tells the commit, and has MusicFM's statistics beside it.
+    return Prepared(
+        catalog_mark, files, backbone, mark, None if file in (None, RANDOM) else Path(file or "").absolute()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,24 +139,25 @@ def embed(
     EncoreError
         if a clip fails and ``strict`` is set, or the store cannot be written.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     here_name = device_name if engine is None else engine.encodes_here(device_name)
     device = None if here_name is None else find_device(here_name)
-    prepared = prepare(name, options, store, backbone_name, weights, settings, precision)
-    files, backbone, mark = prepared.files, prepared.backbone, prepared.weights
+    setup = prepare(name, options, store, backbone_name, weights, settings, precision)
+    files, backbone, mark = setup.files, setup.backbone, setup.weights
     check_writable(store)
-    catalog, growth = update(
-        store, files, prepared.catalog_mark, lambda: mark_sources(open_catalog(name, options, store))
-    )
+    catalog, growth = update(store, files, setup.catalog_mark, lambda: mark_sources(open_catalog(name, options, store)))
     store.files.sweep(catalog.info.name)
     KeptSplits(catalog, store).settle()
     writer = open_writer(store, catalog, backbone, mark)
-    if weights not in (None, RANDOM):
-        note(f"licence of the weights: {backbone.LICENSE}")
-        _remember_training(store, catalog.info.name, writer.folder, Path(weights or ""))
-        store.files.write(f"{writer.folder}/weights.txt", f"{Path(weights or '').resolve()}\n".encode())
+    if setup.file is not None:
+        about = read_about(setup.file)
+        licence = OWN_WEIGHTS if about else backbone.LICENSE
+        note(f"licence of the weights: {licence}")
+        _remember_training(store, catalog.info.name, writer.folder, about)
+        store.files.write(f"{writer.folder}/weights.txt", f"{setup.file}\n".encode())
+        store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
     already_there = writer.is_complete
-    encoded, complete = 0, True
+    clips, complete = 0, True
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
@@ -168,7 +174,7 @@ def embed(
                 store=address(store),
                 dataset=catalog.info.name,
                 settings=json.dumps(decides(backbone, mark)),
-                weights=None if prepared.file is None else str(prepared.file),
+                weights=None if setup.file is None else str(setup.file),
                 catalog=catalog_hash(catalog),
                 device=device_name,
                 batch=batch,
@@ -189,7 +195,7 @@ def embed(
                 strict=strict,
                 part=part,
             )
-        encoded, complete = outcome.clips, outcome.complete
+        clips, complete = outcome.clips, outcome.complete
     live = ~catalog.retired()
     if strict and already_there:
         _refuse_failures(store, catalog, writer.folder)
@@ -206,18 +212,17 @@ def embed(
         added=growth.added,
         retired=growth.retired,
         corrected=growth.corrected,
-        encoded=encoded,
+        encoded=clips,
         failed=dict(Counter(failure["kind"] for failure in failures)),
         noted=_noted(store, catalog, writer.name) if complete else {},
         already_there=already_there,
         complete=complete,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start_s,
     )
 
 
-def _remember_training(store: Store, dataset: str, folder: str, weights: Path) -> None:
+def _remember_training(store: Store, dataset: str, folder: str, about: Mapping[str, Any]) -> None:
     """Write down beside a representation which songs of this collection its backbone was trained on."""
-    about = read_about(weights)
     songs = about.get("train_songs")
     if about.get("dataset") == dataset and isinstance(songs, list) and all(isinstance(song, str) for song in songs):
         table = pa.table({"song_id": pa.array(songs, type=pa.string())}, metadata={"regime": str(about.get("regime"))})

@@ -53,7 +53,7 @@ def scan(root: Path, paths: Sequence[str], *, follow_links: bool) -> list[Song]:
     """The songs at these paths under ``root``, in their order."""
     file = _cache_file(root)
     cache = _read(file)
-    begun = time.time_ns()
+    start_ns = time.time_ns()
     entries: dict[str, tuple[State, Song]] = {}
     states = [_state(root, path, follow_links=follow_links) for path in paths]
     unread = []
@@ -72,7 +72,7 @@ def scan(root: Path, paths: Sequence[str], *, follow_links: bool) -> list[Song]:
         with ThreadPoolExecutor(_THREADS) as pool:
             songs = dict(zip((path for path, _ in unread), pool.map(read, unread), strict=True))
     for path, state in unread:
-        if state is not None and songs[path].mark is not None and begun - max(state[1:]) > _FRESH_NS:
+        if state is not None and songs[path].mark is not None and start_ns - max(state[1:]) > _FRESH_NS:
             entries[path] = state, songs[path]
     if unread or len(entries) != len(cache):
         _write(file, entries)

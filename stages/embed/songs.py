@@ -19,10 +19,12 @@ from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.choose import check_given_weights, rebuild_config, restore_backbone
 from stages.embed.datasets.folder import CLIP_S, Folder, along, clips_of, songs_in
-from stages.embed.encode import LoadedBatch, default_workers, encode_loaded, encode_unstored, representation_name
+from stages.embed.encode import representation_name
 from stages.embed.inputs.audio import AUDIO_SUFFIXES
 from stages.embed.inputs.midi import NOTE_SUFFIXES
+from stages.embed.loading import LoadedBatch, default_workers
 from stages.embed.reading import ReadSong, read_artist
+from stages.embed.represent import encode_loaded, encode_unstored
 from stages.progress import note
 from store.errors import RequestError
 from store.fingerprint import source_tag
@@ -239,10 +241,7 @@ def input_kind(store: Store, dataset: str, name: RepresentationName) -> str:
 
 def recorded_weights(store: Store, dataset: str, name: RepresentationName) -> str | None:
     """Where the weights lay with which a representation was last encoded; None where nobody knows."""
-    try:
-        return store.files.read(f"{dataset}/{name}/weights.txt").decode(errors="replace").strip() or None
-    except FileNotFoundError:
-        return None
+    return store.read_line(dataset, name, "weights.txt")
 
 
 def cutting(catalog: Catalog) -> tuple[int, float]:
@@ -297,16 +296,16 @@ def encode_songs(
     else:
         clips = clips_of("songs", paths, *cutting(catalog))
     workers = 0 if len(clips) <= _FEW else default_workers(device)
-    values, failed = encode_unstored(clips, backbone, device=device, batch=_BATCH, workers=workers)
+    values, errors = encode_unstored(clips, backbone, device=device, batch=_BATCH, workers=workers)
     song = np.array(readable)[np.array(clips.strings("song_id"), dtype=np.int64)]
     mask = np.ones(len(clips), dtype=bool)
-    mask[[row for row, _, _ in failed]] = False
+    mask[[row for row, _, _ in errors]] = False
     failures: dict[int, str] = {}
-    for row, why, reason in failed:
+    for row, why, reason in errors:
         failures.setdefault(int(song[row]), f"{why}: {reason}")
     without = {number: why for number, why in failures.items() if number not in set(song[mask].tolist())}
     if len(without) < len(failures):
-        note(f"{plural(len(failed), 'clip')} could not be encoded; the songs are judged by their other clips")
+        note(f"{plural(len(errors), 'clip')} could not be encoded; the songs are judged by their other clips")
     start_s, duration_s = (clips.column(name).to_numpy() for name in ("start_s", "duration_s"))
     return EncodedSongs(
         values[mask], song[mask], start_s[mask], duration_s[mask], dict(sorted({**others, **without}.items()))
@@ -334,9 +333,9 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         rows = list(range(first, min(first + _BATCH, len(windows))))
         counts = [len(windows[row]) for row in rows]
         batch = LoadedBatch(rows, counts, torch.from_numpy(np.concatenate([windows[row] for row in rows])), [])
-        encoded, numbers, failed = encode_loaded(backbone, batch, device)
-        values[encoded] = numbers
-        reasons |= {row: f"{kind}: {reason}" for row, kind, reason in failed}
+        places, numbers, errors = encode_loaded(backbone, batch, device)
+        values[places] = numbers
+        reasons |= {row: f"{kind}: {reason}" for row, kind, reason in errors}
     answers = []
     for number, song in enumerate(songs):
         own = np.flatnonzero(owner == number)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from stages.embed.backbones import Backbone
 from stages.embed.deformations import Deformation, Deformed, deformations
-from stages.embed.encode import default_workers, encode, open_writer
+from stages.embed.encode import encode, open_writer
 from stages.embed.inputs import Input
+from stages.embed.loading import default_workers
 from stages.embed.songs import open_backbone
 from store.layout import RepresentationName, Store, check_name, check_writable
 from store.merge import update

@@ -31,9 +31,10 @@ from torch import Tensor
 from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
-from stages.embed.encode import represent, representation_name
+from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip, Kind
 from stages.embed.objectives import Labels
+from stages.embed.represent import represent
 from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store, check_name
 from store.schema import Catalog
@@ -51,10 +52,10 @@ class BackboneTests:
     The fixture ``backbone`` returns it, with settings under which a CPU runs it in seconds; weights do not matter.
     """
 
-    @pytest.fixture
-    def clips(self, tmp_path: Path) -> dict[Kind, list[Clip]]:
+    @pytest.fixture(scope="class")
+    def clips(self, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, list[Clip]]:
         """Three synthetic clips of each kind, all different."""
-        return synthetic_clips(tmp_path)
+        return synthetic_clips(tmp_path_factory.mktemp("clips"))
 
     @pytest.fixture
     def windows(self, backbone: Backbone, clips: dict[Kind, list[Clip]]) -> Tensor:

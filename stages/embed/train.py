@@ -27,8 +27,8 @@ from torch import Tensor
 
 from stages.embed.backbones import Backbone, check_precision
 from stages.embed.checkpoint import CheckpointFiles, Log, State
-from stages.embed.encode import ClipTable, load_in_workers
 from stages.embed.examples import VALIDATION, Examples
+from stages.embed.loading import ClipTable, load_in_workers
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
@@ -36,7 +36,7 @@ from store.words import plural
 
 
 @dataclass(frozen=True)
-class Trained:
+class Outcome:
     """What a training did.
 
     Attributes
@@ -60,18 +60,18 @@ def train(
     *,
     train_rows: Rows,
     validation_rows: Rows,
-    carried: NDArray[np.bool_],
+    labels: NDArray[np.bool_],
     settings: Training,
     out: Path,
     about: Mapping[str, Any],
     device: torch.device,
     workers: int,
-) -> Trained:
+) -> Outcome:
     """Train ``backbone.module`` by an objective over it, and write a checkpoint.
 
     Parameters
     ----------
-    carried : bool [rows, labels], the labels of each catalog row.
+    labels : bool [rows, labels], the labels of each catalog row.
     out : the checkpoint: ``weights`` (as `Backbone.load` reads them), ``output`` (the objective's other parameters) and
         ``about``. Beside it lie ``out.csv``, the log, and until the end ``out.resume``, the state from which an
         interrupted training continues.
@@ -90,8 +90,8 @@ def train(
         files = CheckpointFiles(out, dict(about))
         result = files.finished()
         if result is not None:
-            return Trained(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
-        run = _Run(fabric, objective, clips, train_rows, validation_rows, carried, settings, workers)
+            return Outcome(result["log"], result["best_epoch"], resumed=len(result["log"]), unread=0)
+        run = _Run(fabric, objective, clips, train_rows, validation_rows, labels, settings, workers)
         with torch.enable_grad():
             return run.to_the_end(backbone, files)
 
@@ -120,13 +120,13 @@ class _Run:
         clips: ClipTable,
         train_rows: Rows,
         validation_rows: Rows,
-        carried: NDArray[np.bool_],
+        labels: NDArray[np.bool_],
         settings: Training,
         workers: int,
     ) -> None:
         self.fabric, self.objective, self.settings, self.workers = fabric, objective, settings, workers
         self.examples = Examples(clips, train_rows, objective.WINDOWS, settings.seed)
-        self.carried = torch.from_numpy(carried.astype(np.float32))
+        self.labels = torch.from_numpy(labels.astype(np.float32))
         minimum = objective.BATCH_LEAST * fabric.world_size
         size = min(settings.batch, len(train_rows))
         if size < minimum or len(validation_rows) < objective.BATCH_LEAST:
@@ -152,7 +152,7 @@ class _Run:
         self.wrapped, self.optimizer = fabric.setup(objective, self.plain)
         self.unread: set[int] = set()
 
-    def to_the_end(self, backbone: Backbone, files: CheckpointFiles) -> Trained:
+    def to_the_end(self, backbone: Backbone, files: CheckpointFiles) -> Outcome:
         state = files.resume(self.objective, self.plain)
         resumed = len(state.log)
         if resumed:
@@ -160,7 +160,7 @@ class _Run:
         with task(f"training {backbone.NAME}", self.total, "updates") as advance:
             advance(state.step)
             while not self._ends(state):
-                started = time.perf_counter()
+                start_s = time.perf_counter()
                 epoch = len(state.log) + 1
                 loss = self._epoch(epoch, state, advance)
                 validation = self._validate()
@@ -176,13 +176,13 @@ class _Run:
                     state.best_epoch, state.best_loss = epoch, validation
                 if self.fabric.global_rank == 0:
                     files.save(backbone, self.objective, self.plain, state, better=better)
-                    seconds = time.perf_counter() - started
+                    seconds = time.perf_counter() - start_s
                     note(f"epoch {epoch}: loss {loss:.4f}, validation {validation:.4f} ({seconds:.1f} s)")
                 self.fabric.barrier()
         if self.fabric.global_rank == 0:
             files.finish(state)
         self.fabric.barrier()
-        return Trained(state.log, state.best_epoch, resumed, len(self.unread))
+        return Outcome(state.log, state.best_epoch, resumed, len(self.unread))
 
     def _ends(self, state: State) -> bool:
         epochs = len(state.log)
@@ -237,7 +237,7 @@ class _Run:
         for windows, rows, failures in load_in_workers(self.examples, batches, self.workers, pin=pin):
             self.unread |= {row for row, _, _ in failures}
             device = self.fabric.device
-            yield windows.to(device, non_blocking=True), self.carried[rows].to(device, non_blocking=True)
+            yield windows.to(device, non_blocking=True), self.labels[rows].to(device, non_blocking=True)
 
     def _summed(self, values: Tensor) -> Tensor:
         summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]

@@ -21,10 +21,10 @@ from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import hash_weights, load_weights
 from stages.embed.datasets.folder import in_segments
-from stages.embed.encode import ClipTable, default_workers
+from stages.embed.loading import ClipTable, default_workers
 from stages.embed.objectives import Labels, Training
 from stages.embed.songs import check_segments
-from stages.embed.train import Trained, train
+from stages.embed.train import Outcome, train
 from stages.embed.weights import read_about
 from stages.progress import note
 from stages.splits import regimes as splits
@@ -90,7 +90,7 @@ def train_backbone(
     segments_s, hop_s : train on stretches of so many seconds, one every so many seconds of each clip (one behind the
         other by default), instead of on whole clips. Stretches of a song are all in one part.
     """
-    started = time.perf_counter()
+    start_s = time.perf_counter()
     check_segments(segments_s, hop_s)
     device = find_device(device_name)
     seed = configure(Training(), {k: v for k, v in changes.items() if k == "seed"}, "training").seed
@@ -109,13 +109,13 @@ def train_backbone(
     objective_name = objective_name or next(iter(makers))
     if objective_name not in makers:
         raise unknown(f"objective of {backbone_name}", objective_name, makers)
-    division = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
-    used = np.flatnonzero(division.labels[~catalog.retired()].any(axis=0))
-    labels = Labels(tuple(division.label_names[i] for i in used.tolist()), division.labels[:, used])
+    kept_splits = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
+    used = np.flatnonzero(kept_splits.labels[~catalog.retired()].any(axis=0))
+    labels = Labels(tuple(kept_splits.label_names[i] for i in used.tolist()), kept_splits.labels[:, used])
     objective = makers[objective_name](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")
-    part = divide(division, regime, labelled_only=objective.LABELLED)
+    part = divide(kept_splits, regime, labelled_only=objective.LABELLED)
     train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
     out = out or Path("data", "weights", f"{backbone_name}-{catalog.info.name}-{objective_name}.pt")
     if catalog.info.synthetic:
@@ -136,27 +136,27 @@ def train_backbone(
         "labels": list(labels.names) if objective.LABELLED else [],
         "train_songs": sorted({songs[row] or "" for row in train_rows.tolist()} | _known_before(weights, catalog)),
     }
-    clips, carried = catalog, labels.carried
+    clips, label_matrix = catalog, labels.matrix
     if segments_s is not None and len(train_rows) + len(validation_rows):
         about["segments"] = [segments_s, hop_s or segments_s]
         clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
-        part, carried = part[owner], carried[owner]
+        part, label_matrix = part[owner], label_matrix[owner]
         train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
         note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
-    trained = train(
+    training = train(
         backbone,
         objective,
         ClipTable(clips, backbone.input),
         train_rows=train_rows,
         validation_rows=validation_rows,
-        carried=carried,
+        labels=label_matrix,
         settings=settings,
         out=out,
         about=about,
         device=device,
         workers=default_workers(device) if workers is None else workers,
     )
-    return _report(backbone, catalog, about, trained, part, out, time.perf_counter() - started)
+    return _report(backbone, catalog, about, training, part, out, time.perf_counter() - start_s)
 
 
 def _trainable(name: str) -> type[Backbone]:
@@ -186,17 +186,19 @@ def _known_before(weights: str | None, catalog: Catalog) -> set[str]:
     return {song for song in songs if isinstance(song, str)}
 
 
-def divide(division: KeptSplits, regime: str, *, labelled_only: bool) -> splits.Split:
+def divide(kept_splits: KeptSplits, regime: str, *, labelled_only: bool) -> splits.Split:
     """The part of each catalog row: 0 train, 1 validation, 2 test, -1 left out.
 
     The split is that of the heads. What learns without labels also trains on unlabelled clips, as far as they are not
     akin to test songs; where no clip is labelled, all of them are divided.
     """
-    if labelled_only and not division.labels[~division.catalog.retired()].any():
-        raise RequestError(f"no clip of {division.catalog.info.name} carries a label; take an objective without labels")
+    if labelled_only and not kept_splits.labels[~kept_splits.catalog.retired()].any():
+        raise RequestError(
+            f"no clip of {kept_splits.catalog.info.name} carries a label; take an objective without labels"
+        )
     _check_one_split(regime)
-    (part,) = division.parts(regime, _SPLIT_SEED)
-    return part if labelled_only else division.with_unlabelled(part, regime)
+    (part,) = kept_splits.parts(regime, _SPLIT_SEED)
+    return part if labelled_only else kept_splits.with_unlabelled(part, regime)
 
 
 def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> str:
@@ -205,7 +207,7 @@ def _data_mark(catalog: Catalog, part: splits.Split, labels: Labels | None) -> s
     clips = hash_ids(mark for mark, which in zip(marks, part.tolist(), strict=True) if which in (0, 1))
     if labels is None:
         return clips
-    bits = np.packbits(labels.carried[(part == 0) | (part == 1)]).tobytes()
+    bits = np.packbits(labels.matrix[(part == 0) | (part == 1)]).tobytes()
     return hashlib.sha256(clips.encode() + bits).hexdigest()[:32]
 
 
@@ -213,13 +215,13 @@ def _report(
     backbone: Backbone,
     catalog: Catalog,
     about: Mapping[str, Any],
-    trained: Trained,
+    training: Outcome,
     part: splits.Split,
     out: Path,
     seconds: float,
 ) -> TrainReport:
     assert backbone.module is not None
-    best = trained.log[trained.best_epoch - 1]
+    best = training.log[training.best_epoch - 1]
     return TrainReport(
         backbone=backbone.NAME,
         objective=about["objective"],
@@ -229,10 +231,10 @@ def _report(
         parameters=sum(p.numel() for p in backbone.module.parameters()),
         clips=int((part == 0).sum()),
         validation_clips=int((part == 1).sum()),
-        unread=trained.unread,
-        epochs=len(trained.log),
-        best_epoch=trained.best_epoch,
-        resumed=trained.resumed,
+        unread=training.unread,
+        epochs=len(training.log),
+        best_epoch=training.best_epoch,
+        resumed=training.resumed,
         loss=best["loss"],
         validation_loss=best["validation_loss"],
         path=str(out),

@@ -117,7 +117,7 @@ def flush_denormals(module: nn.Module) -> None:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Let the CPU treat denormal numbers as 0, in this thread and in those of torch; afterwards as before.
+    """Make the CPU treat denormal numbers as 0, in this thread and in torch's own; restore that on leaving.
 
     `flush_denormals` is about weights; activations can be denormal too.
     """

@@ -11,7 +11,7 @@ from store.schema import Catalog
 
 
 class Artists:
-    """Finds artists by id or name, capital letters aside where nothing fits as it stands.
+    """Finds artists by id or name; case is ignored if nothing matches exactly.
 
     Parameters
     ----------

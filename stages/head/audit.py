@@ -200,16 +200,16 @@ def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
     """Which share of the test songs has another song by the same artist, and which has one in train."""
     _, first_clip = np.unique(data.song, return_index=True)
     artist, part = data.artist[first_clip], part[first_clip]
-    tested = part == 2
-    if not tested.any():
+    in_test = part == 2
+    if not in_test.any():
         return {"test_with_neighbour": None, "test_with_training_neighbour": None}
-    known = artist >= 0
+    has_artist = artist >= 0
     artists = int(artist.max(initial=-1)) + 1
-    every, train = (np.bincount(artist[known & mask], minlength=artists) for mask in (part > -2, part == 0))
-    of_tests = artist[known & tested]
+    every, train = (np.bincount(artist[has_artist & mask], minlength=artists) for mask in (part > -2, part == 0))
+    of_tests = artist[has_artist & in_test]
     return {
-        "test_with_neighbour": float((every[of_tests] > 1).sum() / tested.sum()),
-        "test_with_training_neighbour": float((train[of_tests] > 0).sum() / tested.sum()),
+        "test_with_neighbour": float((every[of_tests] > 1).sum() / in_test.sum()),
+        "test_with_training_neighbour": float((train[of_tests] > 0).sum() / in_test.sum()),
     }
 
 

@@ -22,7 +22,7 @@ def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) ->
     Parameters
     ----------
     configs : the heads, each with its own settings.
-    changes : the settings that were named.
+    changes : the settings that the user named.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) ->
     if data.x is not None:
         note_silent(silent(data.x), data)
     heads = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
-    lost = [head for head in configs if head not in heads]
-    if lost:
-        verb, verbs = ("needs", "is left out") if len(lost) == 1 else ("need", "are left out")
+    dropped = [head for head in configs if head not in heads]
+    if dropped:
+        verb, verbs = ("needs", "is left out") if len(dropped) == 1 else ("need", "are left out")
         if not heads:
-            raise RequestError(f"no song of {name} has a known artist, which {_names(lost)} {verb}; try --mode song")
-        note(f"no song of {name} has a known artist: {_names(lost)} {verbs}")
+            raise RequestError(f"no song of {name} has a known artist, which {_names(dropped)} {verb}; try --mode song")
+        note(f"no song of {name} has a known artist: {_names(dropped)} {verbs}")
     notes = [text for head in heads for key, text in head.notes(data, configs[head]).items() if key in changes]
     for text in dict.fromkeys(notes):
         note(text)
@@ -103,7 +103,7 @@ def _column_of(x: NDArray[np.float32], numbers: NDArray[np.float64]) -> int | No
 
 
 def note_silent(count: int, data: Collection) -> None:
-    """Say how many representations are all zero."""
+    """Note how many representations are all zero."""
     if count:
         note(f"all zero: {count:,} of {plural(len(data), 'representation')}; heads cannot tell these clips apart")
 

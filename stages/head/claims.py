@@ -18,7 +18,7 @@ from stages import registry
 from stages.head.graph.homophily import homophily
 from stages.head.open import from_catalog
 from stages.head.report import in_folds, representation_of
-from stages.head.runs.tested import Tested, find_mode, gather
+from stages.head.runs.pool import PooledRuns, find_mode, gather
 from stages.head.scores import buckets
 from stages.head.scores.bootstrap import bootstrap, interval
 from store.errors import RequestError
@@ -33,7 +33,7 @@ _REGIMES = ("random", "artist")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence of the thesis as a difference of scores that is above zero where it holds.
+    """A claim of the thesis, as a difference of scores that is above zero if the claim holds.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class _View:
     """The runs of one collection in a regime whose plain name is ``base``."""
 
     base: str
-    tested: Tested
+    pool: PooledRuns
     homophily: float | None
 
 
@@ -175,11 +175,11 @@ def _views(store: Store, dataset: str, backbone: str | None) -> list[_View]:
     for base in _REGIMES:
         for regime in (base, *in_folds(store, dataset, base)):
             modes = [mode for mode in dict.fromkeys(heads) if mode in registry.names("head")]
-            tested = gather(
+            pool = gather(
                 store, data, representation=representation, modes=modes, regime=regime, against=None, ensemble=()
             )
-            if tested is not None:
-                views.append(_View(base, tested, alike))
+            if pool is not None:
+                views.append(_View(base, pool, alike))
                 break
     return views
 
@@ -189,12 +189,12 @@ def _findings(claim: Claim, views: Sequence[_View]) -> list[Finding]:
     together = []
     for base in dict.fromkeys(view.base for view in views):
         these = [finding for finding, view in zip(single, views, strict=True) if view.base == base]
-        tested = [finding for finding in these if finding.resampled is not None]
+        with_draws = [finding for finding in these if finding.resampled is not None]
         if claim.slope:
-            together.append(_slope(base, tested))
-        elif len(tested) > 1:
-            figures = [finding.figure for finding in tested if finding.figure is not None]
-            resampled = np.stack([finding.resampled for finding in tested if finding.resampled is not None])
+            together.append(_slope(base, with_draws))
+        elif len(with_draws) > 1:
+            figures = [finding.figure for finding in with_draws if finding.figure is not None]
+            resampled = np.stack([finding.resampled for finding in with_draws if finding.resampled is not None])
             together.append(_of_all(base, float(np.mean(figures)), resampled.mean(axis=0)))
     return [*([] if claim.slope else single), *together]
 
@@ -204,30 +204,30 @@ def _of_all(regime: str, figure: float | None, resampled: Floats | None, why: st
 
 
 def _finding(claim: Claim, view: _View) -> Finding:
-    tested = view.tested
+    pool = view.pool
     about: dict[str, Any] = {
-        "dataset": tested.data.info.name,
-        "representation": tested.representation,
-        "regime": tested.regime,
+        "dataset": pool.data.info.name,
+        "representation": pool.representation,
+        "regime": pool.regime,
         "homophily": view.homophily,
     }
-    pair = [find_mode(tested.runs, name) for name in (claim.better, claim.worse)]
+    pair = [find_mode(pool.runs, name) for name in (claim.better, claim.worse)]
     missing = [name for name, mode in zip((claim.better, claim.worse), pair, strict=True) if mode is None]
     if missing:
         return Finding(**about, figure=None, why=f"no runs of {' and '.join(missing)}")
     modes = [mode for mode in pair if mode is not None]
-    settings = tested.runs[modes[0]][0].record.all_settings() or {}
+    settings = pool.runs[modes[0]][0].record.all_settings() or {}
     if claim.sampled and settings.get("neighbours") is None:
         return Finding(**about, figure=None, why="all neighbours were taken")
-    truth, artist = tested.data.labels[tested.pooled], tested.data.artist[tested.pooled]
-    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in modes])
+    truth, artist = pool.data.labels[pool.places], pool.data.artist[pool.places]
+    sums = np.stack([pool.task.tally(truth, pool.chosen(mode)) for mode in modes])
     if claim.halves:
-        few = _has_few_genres(tested)
+        few = _has_few_genres(pool)
         if few is None:
             return Finding(**about, figure=None, why="all artists have as many genres")
         sums = np.concatenate([sums * half[:, None] for half in (few, ~few)])
-    resampled = bootstrap(tested.task, sums, artist)
-    figure = float(_difference(tested.task.total(sums.sum(axis=1))))
+    resampled = bootstrap(pool.task, sums, artist)
+    figure = float(_difference(pool.task.total(sums.sum(axis=1))))
     return Finding(**about, figure=figure, resampled=None if resampled is None else _difference(resampled))
 
 
@@ -238,12 +238,12 @@ def _difference(scores: Floats) -> Floats:
     return difference
 
 
-def _has_few_genres(tested: Tested) -> NDArray[np.bool_] | None:
+def _has_few_genres(pool: PooledRuns) -> NDArray[np.bool_] | None:
     """[test] whether a clip's artist has no more genres than the median of the clips; None where that parts nothing.
 
     Where the median is the most there is, those below it are the few.
     """
-    genres = buckets.genres_of_artist(tested.data.artist, tested.data.labels)[tested.pooled]
+    genres = buckets.genres_of_artist(pool.data.artist, pool.data.labels)[pool.places]
     middle = int(np.median(genres))
     few: NDArray[np.bool_] = genres <= middle if (genres > middle).any() else genres < middle
     return few if few.any() and not few.all() else None
@@ -254,14 +254,14 @@ def _slope(regime: str, findings: Sequence[Finding]) -> Finding:
 
     Collections are resampled too: what a line through a few of them says of others is as uncertain as which they are.
     """
-    known = [finding for finding in findings if finding.homophily is not None]
-    x = np.array([finding.homophily for finding in known], dtype=np.float64)
-    if len(known) < _FEWEST_COLLECTIONS or np.ptp(x) == 0:
+    points = [finding for finding in findings if finding.homophily is not None]
+    x = np.array([finding.homophily for finding in points], dtype=np.float64)
+    if len(points) < _FEWEST_COLLECTIONS or np.ptp(x) == 0:
         why = f"it takes {_FEWEST_COLLECTIONS} collections that differ in homophily"
         return _of_all(regime, None, None, why)
-    gains = np.stack([finding.resampled for finding in known if finding.resampled is not None])
-    figure = float(_slopes(x[:, None], np.array([[finding.figure] for finding in known], dtype=np.float64))[0])
-    draws = np.random.default_rng(0).integers(len(known), size=gains.shape)
+    gains = np.stack([finding.resampled for finding in points if finding.resampled is not None])
+    figure = float(_slopes(x[:, None], np.array([[finding.figure] for finding in points], dtype=np.float64))[0])
+    draws = np.random.default_rng(0).integers(len(points), size=gains.shape)
     slopes = _slopes(x[draws], np.take_along_axis(gains, draws, axis=0))
     return _of_all(regime, figure, slopes[np.isfinite(slopes)])
 

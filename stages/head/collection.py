@@ -20,7 +20,7 @@ from stages.progress import note
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split, overlap
 from stages.splits.remarks import remarks
-from store.errors import RequestError
+from store.errors import RequestError, unknown
 from store.schema import CatalogInfo
 
 
@@ -124,9 +124,21 @@ class Collection:
         """Of how many layers a representation is made, one behind the other, for a head to mix."""
         return 1 if self.stored is None else self.stored.layers
 
-    def held(self) -> Collection:
+    def in_memory(self) -> Collection:
         """The same with all representations in memory."""
         return self if self.x is not None else self.take(0, len(self))
+
+    def target_values(self, name: str) -> NDArray[np.float64]:
+        """[clips] a numeric target of the catalog for a head to read, NaN where a clip has none.
+
+        Raises
+        ------
+        RequestError
+            if there is no such target, or it is what heads are to estimate.
+        """
+        if name not in self.targets:
+            raise unknown(f"numeric target of {self.info.name}", name, self.targets)
+        return self.targets[name]
 
     def take(self, first: int, last: int) -> Collection:
         """Clips [first, last) with their representations; artists and songs keep their numbers."""
@@ -160,10 +172,10 @@ class Collection:
 
         What is known without them stays: the names of labels, the task, the artist graph.
         """
-        known = np.isin(split, parts)
+        has_labels = np.isin(split, parts)
         if self.numbers is None:
-            return replace(self, labels=self.labels & known[:, None], splits=None)
-        numbers = np.where(known, self.numbers, 0.0)
+            return replace(self, labels=self.labels & has_labels[:, None], splits=None)
+        numbers = np.where(has_labels, self.numbers, 0.0)
         return replace(self, labels=np.zeros_like(self.labels), numbers=numbers, splits=None)
 
     def with_labels(self, labels: Sequence[str]) -> Collection:
@@ -202,7 +214,7 @@ class Collection:
         return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
 
     def remarks(self, parts: Sequence[Split]) -> list[str]:
-        """What to know of the parts of some splits of one regime, one line each."""
+        """Remarks on the parts of some splits of one regime, one line each."""
         return remarks(parts, song=self.song, artist=self.artist, labels=self.labels, label_names=self.label_names)
 
     def _appearances(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:

@@ -46,7 +46,7 @@ class Fitted:
     prediction: Prediction
     threshold: NDArray[np.float64] | None
     seconds: float
-    networks: list[training.Trained]
+    networks: list[training.TrainedNetwork]
     settings: Settings
     tuned: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,15 +79,15 @@ def fit(
     checkpoint : gives the place where each of the networks, from 0, is kept while it is trained.
     fixed : settings that the user named, which are never tuned.
     """
-    started = time.perf_counter()
-    networks: list[training.Trained] = []
+    start_s = time.perf_counter()
+    networks: list[training.TrainedNetwork] = []
     tuned: Mapping[str, Any] = {}
     if issubclass(head, TrainedHead):
         choice, networks = _tuned(head, collection, split, config, settings, seed, device, stretches, checkpoint, fixed)
         settings, tuned = choice.settings, choice.values
         advance(settings.epochs if networks else 0)
         for member in range(1 if networks else 0, settings.members):
-            trained = training.train(
+            network = training.train(
                 head,
                 collection,
                 split,
@@ -99,16 +99,16 @@ def fit(
                 stretches=stretches,
                 checkpoint=checkpoint(member) if checkpoint else None,
             )
-            networks += [trained, *trained.others]
-            advance(settings.epochs - len(trained.history))
-        scores = np.stack([trained.prediction.score for trained in networks])
+            networks += [network, *network.others]
+            advance(settings.epochs - len(network.history))
+        scores = np.stack([network.prediction.score for network in networks])
         spec = networks[0].spec
         predictions = {"": collection.task.decide(scores.mean(axis=0, dtype=np.float32))}
     else:
         predictions, spec = count(head, collection, split, config)
     for rule, prediction in predictions.items():
         _check_prediction(head, collection, rule, prediction)
-    total = sum(trained.seconds for trained in networks) if networks and not tuned else time.perf_counter() - started
+    total = sum(network.seconds for network in networks) if networks and not tuned else time.perf_counter() - start_s
     seconds = total / len(predictions)
     return [
         _decided(collection, split, settings, rule, spec, prediction, seconds, networks, tuned)
@@ -127,12 +127,12 @@ def _tuned(
     stretches: Stretches | None,
     checkpoint: Callable[[int], Checkpoint] | None,
     fixed: Container[str],
-) -> tuple[Candidate, list[training.Trained]]:
+) -> tuple[Candidate, list[training.TrainedNetwork]]:
     """The settings chosen for this split, and the network that was trained on the way where it has these settings."""
-    tried = candidates(head, config, settings, fixed)
-    if len(tried) == 1:
-        return tried[0], []
-    stretches = stretches or Stretches(collection.held())
+    choices = candidates(head, config, settings, fixed)
+    if len(choices) == 1:
+        return choices[0], []
+    stretches = stretches or Stretches(collection.in_memory())
     plain = training.train(
         head,
         collection,
@@ -144,15 +144,15 @@ def _tuned(
         stretches=stretches,
         checkpoint=checkpoint(settings.members) if checkpoint else None,
     )
-    choice = choose(head, stretches, split, tried, epochs=len(plain.history), seed=seed, device=device)
-    return choice, [plain, *plain.others] if choice is tried[0] else []
+    choice = choose(head, stretches, split, choices, epochs=len(plain.history), seed=seed, device=device)
+    return choice, [plain, *plain.others] if choice is choices[0] else []
 
 
 def count(head: type[Head], collection: Collection, split: Split, config: Any) -> tuple[dict[str, Prediction], Spec]:
     """The predictions of a head that counts by each of its rules, and what it has learnt, from part 0 alone."""
     assert issubclass(head, CountedHead)
     masked, task = collection.masked(split), collection.task
-    x = collection.held().x if head.READS_SONGS else None
+    x = collection.in_memory().x if head.READS_SONGS else None
     dim = collection.dim if head.READS_SONGS else 0
     spec = Spec(dim, task.outputs(collection.outputs), task, config, head.learn(masked, x, split, config))
     return head(masked, split, spec).score(), spec
@@ -166,7 +166,7 @@ def _decided(
     spec: Spec,
     prediction: Prediction,
     seconds: float,
-    networks: list[training.Trained],
+    networks: list[training.TrainedNetwork],
     tuned: Mapping[str, Any],
 ) -> Fitted:
     threshold = None

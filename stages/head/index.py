@@ -46,7 +46,7 @@ class Index:
     _lists: Any
 
     def candidates(self, direction: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-        """The catalog rows of about so many clips that lie near to a unit vector [dim]."""
+        """The catalog rows of about ``count`` clips near to a unit vector [dim]."""
         rows: NDArray[np.int64] = self._lists.search(direction[None], max(count, self.least))[1][0]
         return rows[rows >= 0]
 
@@ -62,14 +62,14 @@ def open_index(space: Space) -> Index:
     import faiss
 
     path = _path(space)
-    measured = path.with_suffix(".json")
-    if not measured.exists():  # which is written last
+    details = path.with_suffix(".json")
+    if not details.exists():  # which is written last
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _build(space, path, measured)
+            _build(space, path, details)
         except OSError as error:
             raise EncoreError(f"the index cannot be kept: {error.filename}: {error.strerror or error}") from error
-    record = json.loads(measured.read_text())
+    record = json.loads(details.read_text())
     return Index(
         float(record["recall"]),
         int(record["candidates"]),
@@ -94,7 +94,7 @@ def nearly_nearest(
     cosines[rows] = space.units(space.vectors(rows)) @ space.direction(vectors)
     near = np.zeros(len(among), dtype=bool)
     near[rows] = True
-    ranked = space.ranked(cosines, near, "song_id", count)
+    ranked = space.rank(cosines, near, "song_id", count)
     return index.recall, ranked if len(ranked) == count else None
 
 
@@ -109,7 +109,7 @@ def _path(space: Space) -> Path:
     return Path(platformdirs.user_cache_dir("encore")) / "similar" / name
 
 
-def _build(space: Space, path: Path, measured: Path) -> None:
+def _build(space: Space, path: Path, details: Path) -> None:
     import faiss
 
     rows = np.flatnonzero(space.usable)
@@ -125,7 +125,7 @@ def _build(space: Space, path: Path, measured: Path) -> None:
     faiss.write_index(index, str(partial))
     partial.replace(path)
     record = {"recall": recall, "candidates": candidates, "components": components}
-    measured.write_text(json.dumps(record))
+    details.write_text(json.dumps(record))
 
 
 def _fill(

@@ -33,7 +33,7 @@ _WEIGHTS = "layer_weights"
 _SHOWN = 3  # layers that a remark lists
 
 
-def named(backbone: str | None, layer: str | None) -> str | None:
+def with_layer(backbone: str | None, layer: str | None) -> str | None:
     """A backbone as a user names it, with the layer of ``--layer``."""
     if layer is None:
         return backbone

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from stages import registry
 
+# No heads: rows beside them (`stages.head.baselines`), by classifier and by what it reads.
+BASELINES = tuple(
+    f"{classifier}-{inputs}"
+    for classifier in ("logistic", "boosting", "svm")
+    for inputs in ("song", "neighbours", "labels")
+)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -19,7 +26,7 @@ class Rule:
 class Mode:
     """A head, and the rule by which it decides where it has several (`Head.RULES`).
 
-    ``name`` may also stand for what is no head: an ensemble, the majority.
+    ``name`` may also stand for what is no head: a baseline, an ensemble, the majority.
     """
 
     name: str

@@ -56,10 +56,12 @@ def near_copies(data: Collection, splits: Mapping[str, Split], cosine: float = C
         of_song = np.full(int(song.max(initial=-1)) + 1, -1, dtype=np.int8)
         of_song[song] = part[first_clip]
         sides = of_song[pairs]
-        divided = sides[(sides >= 0).all(axis=1)]
+        pairs_in_parts = sides[(sides >= 0).all(axis=1)]
         near = [pairs[(sides[:, [i, 1 - i]] == _TEST_TRAIN).all(axis=1), i] for i in range(2)]
         regimes[regime] = {
-            "pairs_in_two_parts": float((divided[:, 0] != divided[:, 1]).mean()) if len(divided) else None,
+            "pairs_in_two_parts": float((pairs_in_parts[:, 0] != pairs_in_parts[:, 1]).mean())
+            if len(pairs_in_parts)
+            else None,
             "test_songs_near_train": len(np.unique(np.concatenate(near))),
         }
     return {

@@ -84,7 +84,7 @@ def export_head(predictor: Predictor, path: Path) -> Exported:
     clips = torch.from_numpy(every if len(every) else np.arange(len(predictor.collection)))
     count = min(_EXAMPLES, len(clips))
     examples = [gather(clips[:some]) for some in (count, max(1, count - 1))]
-    expected = head.score(predictor.collection.held(), predictor.split).score[clips.numpy()]
+    expected = head.score(predictor.collection.in_memory(), predictor.split).score[clips.numpy()]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "head.onnx")
         _write(scorer, names, examples, file)
@@ -123,7 +123,7 @@ class _Gatherer:
         assert member.shift is not None
         assert member.scale is not None
         standardised = member.shift, member.scale
-        stretches = Stretches(predictor.collection.with_labels(predictor.labels).held())
+        stretches = Stretches(predictor.collection.with_labels(predictor.labels).in_memory())
         spec = predictor.head.spec(member)
         self._head = Binder(head_type, stretches, predictor.split, spec, _CPU, standardised).any()
         self._shift, self._scale = member.shift.double(), member.scale.double()
@@ -135,8 +135,8 @@ class _Gatherer:
     def _stored(self, kind: NetworkInput, value: Tensor) -> Tensor:
         times = value.shape[1] // len(self._shift)
         shift, scale = self._shift.repeat(times), self._scale.repeat(times)
-        stored = torch.where(scale > 0, value.double() / scale, 0.0) + (0.0 if kind.is_spread else shift)
-        return torch.where((value == 0).all(dim=1, keepdim=True), torch.nan, stored).float()
+        value_in_store = torch.where(scale > 0, value.double() / scale, 0.0) + (0.0 if kind.is_spread else shift)
+        return torch.where((value == 0).all(dim=1, keepdim=True), torch.nan, value_in_store).float()
 
 
 class _Scorer(nn.Module):
@@ -160,8 +160,8 @@ class _Scorer(nn.Module):
         scores = []
         for number, network in enumerate(self.networks):
             shift, scale = self.get_buffer(f"shift{number}"), self.get_buffer(f"scale{number}")
-            read = (self._read(kind, value, shift, scale) for kind, value in zip(self.kinds, inputs, strict=True))
-            scores.append(self.tasks[number].activate(network(*read)))
+            arguments = (self._read(kind, value, shift, scale) for kind, value in zip(self.kinds, inputs, strict=True))
+            scores.append(self.tasks[number].activate(network(*arguments)))
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
 
     @staticmethod

@@ -65,9 +65,9 @@ def _load(
     in_memory: bool,
 ) -> Collection:
     if any(head.READS_SONGS for head in heads):
-        stored = [str(name) for name in store.complete(dataset)]
+        complete = [str(name) for name in store.complete(dataset)]
         name, layer = split_layer(backbone)
-        representation = layers.named(name or default_backbone(store, dataset, stored), layer)
+        representation = layers.with_layer(name or default_backbone(store, dataset, complete), layer)
         return load(store, dataset, representation, target=target, in_memory=in_memory)
     return from_catalog(store.read_catalog(dataset), store, target=target)
 
@@ -117,14 +117,14 @@ def load(
     encoded = np.zeros(len(catalog), dtype=bool)
     encoded[: representations.rows] = representations.encoded()
     splits = KeptSplits(catalog, store)
-    collection = _select(splits, encoded=encoded, backbone=layers.named(name, layer), target=target)
+    collection = _select(splits, encoded=encoded, backbone=layers.with_layer(name, layer), target=target)
     late = int((~catalog.retired()[representations.rows :]).sum())
     if late:
         collection.left_out["not encoded yet"] = late
         collection.left_out["failed"] -= late
     trained_on, regime = _trained_on(store, catalog, f"{dataset}/{representations.name}", collection)
     collection = replace(collection, stored=stored, trained_on=trained_on, trained_in=regime)
-    return collection.held() if in_memory else collection
+    return collection.in_memory() if in_memory else collection
 
 
 def _read_as(layer: str | None) -> int | Literal["mean"] | None:
@@ -154,12 +154,12 @@ def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | N
     """
     catalog, artist, labels = splits.catalog, splits.artist, splits.labels
     retired, targets = catalog.retired(), columns.targets(catalog)
-    labelled: NDArray[np.bool_] = np.asarray(labels.any(axis=1))
-    if target is not None and not labelled.any():
-        labelled = np.ones_like(labelled)
+    has_labels: NDArray[np.bool_] = np.asarray(labels.any(axis=1))
+    if target is not None and not has_labels.any():
+        has_labels = np.ones_like(has_labels)
     numbers = None if target is None else _numbers(targets, target, catalog.info.name)
-    answered = labelled if numbers is None else labelled & ~np.isnan(numbers)
-    usable = ~retired & encoded & answered
+    has_answer = has_labels if numbers is None else has_labels & ~np.isnan(numbers)
+    usable = ~retired & encoded & has_answer
     if not usable.any():
         has = "labelled" if target is None else f"labelled, has a {target}"
         raise RequestError(f"{catalog.info.name} has no clip that is {has} and encoded; nothing can be trained")
@@ -171,10 +171,10 @@ def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | N
     left_out = {
         "retired": int(retired.sum()),
         "failed": int((~retired & ~encoded).sum()),
-        "without labels": int((live & ~labelled).sum()),
+        "without labels": int((live & ~has_labels).sum()),
     }
     if target is not None:
-        left_out[f"without {target}"] = int((live & labelled & ~answered).sum())
+        left_out[f"without {target}"] = int((live & has_labels & ~has_answer).sum())
     return Collection(
         info=catalog.info,
         rows=rows,
@@ -201,7 +201,8 @@ def _numbers(targets: Mapping[str, NDArray[np.float64]], target: str, dataset: s
     """[rows] the target that is asked for, NaN where a row has none; RequestError where it is none to learn."""
     if not targets:
         raise RequestError(
-            f"{dataset} has no numeric target; name columns of numbers when you embed it: --columns targets=Popularity"
+            f"{dataset} has no numeric target with a finite number in any row; name columns of numbers when you embed "
+            f"it: --columns targets=Popularity"
         )
     if target not in targets:
         raise unknown(f"numeric target of {dataset}", target, targets)
@@ -217,5 +218,5 @@ def _numbers(targets: Mapping[str, NDArray[np.float64]], target: str, dataset: s
 
 def _compact(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same numbers without gaps; -1 stays."""
-    used, compact = np.unique(codes, return_inverse=True)
-    return compact.astype(np.int64) - int(len(used) > 0 and used[0] < 0)
+    values, compact = np.unique(codes, return_inverse=True)
+    return compact.astype(np.int64) - int(len(values) > 0 and values[0] < 0)

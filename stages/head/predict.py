@@ -131,20 +131,20 @@ class Predictor:
 
     def score_new(self, clips: NewClips) -> ClipScores:
         """The scores of new clips; clips of one artist are each other's neighbours, beside the stored ones."""
-        stored = self.collection
+        collection = self.collection
         if self.head.head_type.NEEDS_COLLECTION:
-            part = np.arange(len(stored))
+            part = np.arange(len(collection))
         else:
             artists = {artist for artist in clips.artists if artist is not None}
-            numbers = [number for number, artist in enumerate(stored.artist_ids) if artist in artists]
-            part = np.flatnonzero(np.isin(stored.artist, numbers))
-        known = clips.same >= 0
-        part = part[~np.isin(stored.song[part], stored.song[clips.same[known]])]
-        joined = _join(stored.select(part), clips, stored, self._rows)
-        own = np.where(known, self.split[clips.same], UNSEEN).astype(self.split.dtype)
+            numbers = [number for number, artist in enumerate(collection.artist_ids) if artist in artists]
+            part = np.flatnonzero(np.isin(collection.artist, numbers))
+        has_artist = clips.same >= 0
+        part = part[~np.isin(collection.song[part], collection.song[clips.same[has_artist]])]
+        together = _join(collection.select(part), clips, collection, self._rows)
+        own = np.where(has_artist, self.split[clips.same], UNSEEN).astype(self.split.dtype)
         split = np.concatenate([self.split[part], own])
-        order = np.argsort(joined.artist, kind="stable")  # the clips of an artist lie together
-        scores = self._score(joined.select(order), split[order])
+        order = np.argsort(together.artist, kind="stable")  # the clips of an artist lie together
+        scores = self._score(together.select(order), split[order])
         return scores[np.argsort(order)[len(part) :]]
 
     def decide(self, scores: ClipScores, by: str = "mean") -> Prediction:
@@ -191,9 +191,9 @@ def _join(stored: Collection, new: NewClips, collection: Collection, first_row: 
             number.setdefault(artist, len(number))
     artists = np.array([-1 if artist is None else number[artist] for artist in new.artists], dtype=np.int64)
     unknown = np.full(count, -1, dtype=np.int64)
-    known = new.same >= 0
-    labels = collection.labels[new.same] & known[:, None]
-    song = np.where(known, collection.song[new.same], collection.song.max(initial=-1) + 1 + new.songs)
+    has_artist = new.same >= 0
+    labels = collection.labels[new.same] & has_artist[:, None]
+    song = np.where(has_artist, collection.song[new.same], collection.song.max(initial=-1) + 1 + new.songs)
 
     def behind(values: NDArray[Any] | None, more: NDArray[Any]) -> NDArray[Any] | None:
         return None if values is None else np.concatenate([values, more.astype(values.dtype)])
@@ -203,7 +203,7 @@ def _join(stored: Collection, new: NewClips, collection: Collection, first_row: 
         "labels": behind(stored.labels, labels),
         "numbers": None
         if collection.numbers is None
-        else behind(stored.numbers, np.where(known, collection.numbers[new.same], 0)),
+        else behind(stored.numbers, np.where(has_artist, collection.numbers[new.same], 0)),
         "song": behind(stored.song, song),
         "album": behind(stored.album, unknown),
         "artist": behind(stored.artist, artists),

@@ -68,7 +68,7 @@ def binomial(n: Tensor, p: float, words: Tensor) -> Tensor:
 
 @contextmanager
 def seeded(stream: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators, the CPU's and the device's, seeded by ``stream`` inside; as they were before outside."""
+    """Seed torch's generators, of the CPU and of the device, by ``stream``; restore them on leaving."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if device.type == "cuda":
             torch.manual_seed(stream)

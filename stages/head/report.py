@@ -17,10 +17,10 @@ from stages import registry
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
-from stages.head.layers import named
-from stages.head.modes import Mode
+from stages.head.layers import with_layer
+from stages.head.modes import BASELINES, Mode
 from stages.head.open import default_backbone, from_catalog
-from stages.head.runs.tested import Key, Tested, gather, reads_neighbours
+from stages.head.runs.pool import Key, PooledRuns, gather, reads_neighbours
 from stages.head.scores import buckets
 from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of
 from stages.head.scores.compared import Score, Values, compared, summed
@@ -167,7 +167,7 @@ def report(
     data = from_catalog(store.read_catalog(dataset), store, target=target, keeps=False)
     representation = representation_of(store, dataset, backbone)
     for each in (regime, *in_folds(store, dataset, regime)):
-        tested = gather(
+        pool = gather(
             store,
             data,
             representation=representation,
@@ -177,13 +177,13 @@ def report(
             ensemble=ensemble,
             inductive=inductive,
         )
-        if tested is not None:
+        if pool is not None:
             break
-    if tested is None:
+    if pool is None:
         how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, target, inductive=inductive)
         of_target = "" if target is None else f" that learnt {target}"
         raise RequestError(f"{dataset} has no runs{of_target} in regime {regime} to report on; {how}")
-    return report_on(tested)
+    return report_on(pool)
 
 
 def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
@@ -193,41 +193,40 @@ def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
     return sorted(regimes, key=lambda name: (len(name), name))
 
 
-def report_on(tested: Tested) -> Report:
+def report_on(pool: PooledRuns) -> Report:
     """The report of gathered runs."""
-    data, regime, inductive = tested.data, tested.regime, tested.inductive
+    data, regime, inductive = pool.data, pool.regime, pool.inductive
     neighbours = [
-        _degree(data, regime, key, inductive=inductive)[clips]
-        for key, clips in zip(tested.keys, tested.clips, strict=True)
+        _degree(data, regime, key, inductive=inductive)[clips] for key, clips in zip(pool.keys, pool.clips, strict=True)
     ]
-    test = _TestClips(data, tested.pooled, np.concatenate(neighbours))
+    test = _TestClips(data, pool.places, np.concatenate(neighbours))
     deviations: Mapping[str, float] = {}
     if data.target is None:
-        deviations = _thesis_deviations(data.info, tested.representation, regime, inductive=inductive)
-    settings = {mode: runs[0].record.all_settings() for mode, runs in tested.runs.items()}
+        deviations = _thesis_deviations(data.info, pool.representation, regime, inductive=inductive)
+    settings = {mode: runs[0].record.all_settings() for mode, runs in pool.runs.items()}
     return Report(
         dataset=data.info.name,
         synthetic=data.info.synthetic,
-        representation=tested.representation,
+        representation=pool.representation,
         regime=regime,
         neighbours="train" if inductive else "all",
-        seeds=sorted({seed for seed, _ in tested.keys}),
-        task=tested.task,
+        seeds=sorted({seed for seed, _ in pool.keys}),
+        task=pool.task,
         labels=data.label_names,
         label_clips=test.labels.sum(axis=0).tolist(),
-        ensemble=tested.ensemble,
+        ensemble=pool.ensemble,
         other_settings=_other_settings(settings),
-        modes=_mode_reports(tested, test, deviations),
+        modes=_mode_reports(pool, test, deviations),
         target=data.target,
     )
 
 
-def resampled(tested: Tested, seed: int) -> dict[Mode, NDArray[np.float64]]:
+def resampled(pool: PooledRuns, seed: int) -> dict[Mode, NDArray[np.float64]]:
     """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
-    truth = tested.data.truth[tested.pooled]
-    sums = np.stack([tested.task.tally(truth, tested.chosen(mode)) for mode in tested.runs])
-    scores = bootstrap(tested.task, sums, tested.data.artist[tested.pooled], seed)
-    return {} if scores is None else dict(zip(tested.runs, scores, strict=True))
+    truth = pool.data.truth[pool.places]
+    sums = np.stack([pool.task.tally(truth, pool.chosen(mode)) for mode in pool.runs])
+    scores = bootstrap(pool.task, sums, pool.data.artist[pool.places], seed)
+    return {} if scores is None else dict(zip(pool.runs, scores, strict=True))
 
 
 class _TestClips:
@@ -244,15 +243,15 @@ class _TestClips:
         }
 
 
-def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float]) -> dict[Mode, ModeReport]:
-    task, modes, base = tested.task, list(tested.runs), tested.base
-    chosen = {mode: tested.chosen(mode) for mode in modes}
-    sums = np.stack([task.tally(test.truth, of_mode) for of_mode in chosen.values()])
+def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float]) -> dict[Mode, ModeReport]:
+    task, modes, base = pool.task, list(pool.runs), pool.base
+    decisions = {mode: pool.chosen(mode) for mode in modes}
+    sums = np.stack([task.tally(test.truth, of_mode) for of_mode in decisions.values()])
     of_main = summed(task, task.main, sums, test.artist)
     overall = compared(task.main, modes, of_main, base)
     best = best_beyond_noise(of_main.values, of_main.resampled)
     others = {
-        metric.name: compared(metric, modes, _measured(task, metric, sums, test, chosen), base)
+        metric.name: compared(metric, modes, _measured(task, metric, sums, test, decisions), base)
         for metric in task.TESTED
         if metric != task.main
     }
@@ -273,28 +272,28 @@ def _mode_reports(tested: Tested, test: _TestClips, thesis: Mapping[str, float])
             by_kind=scores,
             deviation=float(np.std(over_genres)) if over_genres else None,
             thesis_deviation=thesis.get(str(mode)),
-            confusion=confusion(test.truth, chosen[mode]) if task.CHOOSES else None,
+            confusion=confusion(test.truth, decisions[mode]) if task.CHOOSES else None,
             others={name: of[mode] for name, of in others.items()},
-            by_label={} if task.CHOOSES else _by_label(tested.data.label_names, test, chosen[mode]),
-            means=_means(tested, mode),
+            by_label={} if task.CHOOSES else _by_label(pool.data.label_names, test, decisions[mode]),
+            means=_means(pool, mode),
             is_best=place == best,
         )
     return reports
 
 
-def _means(tested: Tested, mode: Mode) -> dict[str, float]:
-    of_runs = [run.record.metrics for run in tested.runs[mode]]
+def _means(pool: PooledRuns, mode: Mode) -> dict[str, float]:
+    of_runs = [run.record.metrics for run in pool.runs[mode]]
     return {name: float(np.mean([math.nan if of[name] is None else of[name] for of in of_runs])) for name in of_runs[0]}
 
 
 def _measured(
-    task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, chosen: Mapping[Mode, NDArray[Any]]
+    task: Task, metric: Metric, sums: NDArray[np.float64], test: _TestClips, decisions: Mapping[Mode, NDArray[Any]]
 ) -> Values:
     """Any metric, on all test clips."""
     if metric.resample is None:
         return summed(task, metric, sums, test.artist)
-    values = np.array([metric.measure(test.truth, of_mode) for of_mode in chosen.values()])
-    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(chosen.values()), test.artist))
+    values = np.array([metric.measure(test.truth, of_mode) for of_mode in decisions.values()])
+    return Values(values, len(test.truth), bootstrap_of(metric, test.truth, list(decisions.values()), test.artist))
 
 
 def _by_label(labels: Sequence[str], test: _TestClips, estimate: NDArray[Any]) -> dict[str, LabelError]:
@@ -335,7 +334,7 @@ def _how_to_make_some(
     dataset: str, backbone: str | None, modes: Sequence[str], regime: str, target: str | None, *, inductive: bool
 ) -> str:
     """The command that makes runs of these modes, or of those that can be inductive where the runs shall be."""
-    heads = {mode: registry.find("head", mode) for mode in modes}
+    heads = {mode: registry.find("head", mode) for mode in modes if mode not in BASELINES}
     able = [mode for mode, head in heads.items() if can_be_inductive(head) or not inductive]
     if not able:
         return f"{', '.join(heads)} cannot be inductive: leave out --neighbours train"
@@ -346,6 +345,7 @@ def _how_to_make_some(
         f"--regimes {regime}",
         *([] if target is None else [f"--target {shlex.quote(target)}"]),
         *(["--neighbours train"] if inductive else []),
+        *(["--baselines"] if set(BASELINES) & set(modes) else []),
     ]
     return f"make some: {' '.join(words)}"
 
@@ -355,10 +355,10 @@ def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode
 
     Whether runs are inductive is the user's choice, and no difference.
     """
-    trained = {mode: values for mode, values in settings.items() if values}
+    own = {mode: values for mode, values in settings.items() if values}
     others: dict[Mode, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for values in trained.values() for name in values if name != "inductive"):
-        by_mode = {mode: values[name] for mode, values in trained.items() if name in values}
+    for name in dict.fromkeys(name for values in own.values() for name in values if name != "inductive"):
+        by_mode = {mode: values[name] for mode, values in own.items() if name in values}
         texts = [repr(value) for value in by_mode.values()]
         usual = max(dict.fromkeys(texts), key=texts.count, default=None)
         for mode, value in by_mode.items():
@@ -372,7 +372,7 @@ def representation_of(store: Store, dataset: str, backbone: str | None) -> str |
     names = [name for name, count in count_runs(store, dataset).items() if count and name != "metadata"]
     name, layer = split_layer(backbone)
     name = name or default_backbone(store, dataset, [each for each in names if layer in (None, split_layer(each)[1])])
-    matches = match(names, named(name, layer))
+    matches = match(names, with_layer(name, layer))
     if len(matches) > 1:
         raise RequestError(f"{dataset} has runs of {', '.join(matches)}; name one by --backbone (and --layer)")
     if backbone is not None and not matches:

@@ -57,7 +57,7 @@ def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
 
 @dataclass(frozen=True)
 class RestoredHead:
-    """A trained head, one network or several.
+    """A trained head: one network, or several whose scores are averaged.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class RestoredHead:
         head_type = self.head_type
         if not issubclass(head_type, TrainedHead) or head_type.trust is TrainedHead.trust:
             return None
-        stretches = Stretches(self._asked(collection).held())
+        stretches = Stretches(self._asked(collection).in_memory())
         parts = torch.split(torch.arange(len(collection), device=device), _TRUST_CLIPS)
         weights = []
         for member in self.members:
@@ -133,7 +133,7 @@ class RestoredHead:
         self._check(collection)
         collection = self._asked(collection)
         if issubclass(self.head_type, TrainedHead):
-            stretches = Stretches(collection.held())
+            stretches = Stretches(collection.in_memory())
             each = [self._network_scores(self.head_type, member, stretches, split, device) for member in self.members]
             prediction = self.task.decide(np.stack(each).mean(axis=0, dtype=np.float32))
         else:

@@ -109,19 +109,21 @@ def search(
     )
 
     def validation(trial: Trial) -> float:
-        changed = base.changed(_tried(_draw(trial, space, defaults)))
+        variant = base.changed(_values(_draw(trial, space, defaults)))
         try:
-            trained = training.train(head, data, part, changed.config, changed.settings, seed=SEED, device=device)
+            training_result = training.train(
+                head, data, part, variant.config, variant.settings, seed=SEED, device=device
+            )
         except RequestError:
             raise
         except EncoreError as error:  # the loss did not stay finite
             from optuna import TrialPruned
 
             raise TrialPruned from error
-        return trained.history[trained.best_epoch - 1]["validation"]
+        return training_result.history[training_result.best_epoch - 1]["validation"]
 
     _go_on(study, validation, trials, defaults, f"searching on {dataset}")
-    return _found(study, data, head, regime, defaults, changes, options)
+    return _best_of(study, data, head, regime, defaults, changes, options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _suggest(trial: Trial, name: str, search: Search, default: Any) -> Any:
             return trial.suggest_float(name, default / factor, default * factor, log=True)
 
 
-def _tried(values: Mapping[str, Any]) -> dict[str, Any]:
+def _values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of two digits, as a person would set them: what is tried is what is printed."""
     return {name: float(f"{value:.2g}") if isinstance(value, float) else value for name, value in values.items()}
 
@@ -246,7 +248,7 @@ def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, An
                 ) from error
 
 
-def _found(
+def _best_of(
     study: Study,
     data: Collection,
     head: type[Head],
@@ -256,17 +258,17 @@ def _found(
     options: str,
 ) -> Best:
     finished = _finished(study)
-    scored = [trial for trial in finished if trial.value is not None]
-    if not scored:
+    complete = [trial for trial in finished if trial.value is not None]
+    if not complete:
         raise EncoreError("no trial ended with a finite loss; a lower --set learning_rate=... may hold it")
-    best = max(scored, key=lambda trial: trial.value)  # of equals the first
-    settings = _tried(best.params)
-    changed = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
-    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in changed.items()]
+    best = max(complete, key=lambda trial: trial.value)  # of equals the first
+    settings = _values(best.params)
+    variant = {**changes, **{name: value for name, value in settings.items() if value != defaults[name]}}
+    sets = [f"--set {name}={'none' if value is None else shlex.quote(str(value))}" for name, value in variant.items()]
     representation = [f"--backbone {data.backbone}"] if data.backbone else []
     words = [f"encore head {data.info.name}", *representation, f"--mode {head.NAME}", f"--regime {regime}", "--seeds 3"]
     words += [] if data.target is None else [f"--target {shlex.quote(data.target)}"]
-    by_default = [trial.value for trial in scored if _tried(trial.params) == _tried(defaults)]
+    by_default = [trial.value for trial in complete if _values(trial.params) == _values(defaults)]
     return Best(
         dataset=data.info.name,
         synthetic=data.info.synthetic,
@@ -274,7 +276,7 @@ def _found(
         mode=head.NAME,
         regime=regime,
         trials=len(finished),
-        failed=len(finished) - len(scored),
+        failed=len(finished) - len(complete),
         metric=data.task.main.name,
         validation=best.value,
         default_validation=by_default[0] if by_default else None,

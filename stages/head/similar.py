@@ -75,7 +75,7 @@ class Space:
         representation, layer = split_layer(backbone)
         self.stored = Representations(store, self.catalog, store.find(dataset, representation))
         self._layer = layers.choose(str(self.stored.name), self.stored.shape, layer)
-        self.name: str = layers.named(str(self.stored.name), self._layer) or str(self.stored.name)
+        self.name: str = layers.with_layer(str(self.stored.name), self._layer) or str(self.stored.name)
         self.usable = np.zeros(len(self.catalog), dtype=bool)
         self.usable[: self.stored.rows] = self.stored.encoded()
         self.usable &= ~self.catalog.retired()
@@ -101,22 +101,22 @@ class Space:
         """
         shift, scale = (values.astype(np.float32) for values in self._standard)
         mean = self.direction(vectors)
-        known = self._norms is not None
+        has_norms = self._norms is not None
         norms = self._norms if self._norms is not None else np.ones(len(self.catalog), dtype=np.float32)
         cosines = np.full(len(self.catalog), np.nan, dtype=np.float32)
         weights = (scale * mean).astype(np.float32)
-        if known and np.abs(shift * scale).max() < _FAR:
+        if has_norms and np.abs(shift * scale).max() < _FAR:
             for first, shard in self._shards():
                 cosines[first : first + len(shard)] = shard.astype(np.float32, copy=False) @ weights
             cosines -= float(shift.astype(np.float64) @ weights)
         else:
             buffer = np.empty((_chunk_rows(self.dim), self.dim), dtype=np.float32)
             for first, chunk in self.chunks():
-                centred = np.subtract(chunk, shift, out=buffer[: len(chunk)])
-                np.dot(centred, weights, out=cosines[first : first + len(chunk)])
-                if not known:
-                    centred *= scale
-                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", centred, centred))
+                offsets = np.subtract(chunk, shift, out=buffer[: len(chunk)])
+                np.dot(offsets, weights, out=cosines[first : first + len(chunk)])
+                if not has_norms:
+                    offsets *= scale
+                    norms[first : first + len(chunk)] = np.sqrt(np.einsum("ij,ij->i", offsets, offsets))
         self._norms = norms
         cosines /= norms.clip(min=_LEAST)
         cosines[~self.usable] = np.nan
@@ -169,10 +169,10 @@ class Space:
                 continue
             values = (chunk if usable.all() else chunk[usable]).astype(precision, copy=False)
             origin = values.mean(axis=0, dtype=np.float64).astype(precision) if origin is None else origin
-            moved = values - origin
-            count += len(moved)
-            total += moved.sum(axis=0)
-            squares += np.einsum("ij,ij->j", moved, moved)
+            offsets = values - origin
+            count += len(offsets)
+            total += offsets.sum(axis=0)
+            squares += np.einsum("ij,ij->j", offsets, offsets)
         assert origin is not None
         mean = total / count
         return origin + mean, (squares / count - mean**2).clip(min=0)
@@ -210,9 +210,9 @@ class Space:
         kind, _, rest = text.partition(":")
         if kind == "artist" and rest:
             return self._artist(rest.strip()) or self._nothing(rest.strip(), "")
-        return self.named(text) or self._nothing(text, otherwise)
+        return self.by_name(text) or self._nothing(text, otherwise)
 
-    def named(self, text: str) -> Query | None:
+    def by_name(self, text: str) -> Query | None:
         """The song or else the artist of that name, None without any; RequestError where it names several songs."""
         return self._song(text) or self._artist(text)
 
@@ -265,10 +265,10 @@ class Space:
         mask = self.usable.copy()
         for kind, value in filters.items():
             if kind == "label":
-                names, carried = columns.labels(self.catalog)
+                names, matrix = columns.labels(self.catalog)
                 if value not in names:
                     raise unknown("label", value, names)
-                mask &= carried[:, names.index(value)]
+                mask &= matrix[:, names.index(value)]
             else:
                 ids = ("artist_id", "artist_name") if kind == "artist" else ("album_id",)
                 hits = [pc.equal(self.catalog.column(name), value).fill_null(False).to_numpy() for name in ids]
@@ -277,7 +277,7 @@ class Space:
                 mask &= np.any(hits, axis=0)
         return mask
 
-    def ranked(
+    def rank(
         self, cosines: NDArray[np.float32], among: NDArray[np.bool_], column: str, count: int
     ) -> list[tuple[int, float, int]]:
         """The nearest songs (``song_id``) or artists (``artist_id``): first catalog row, mean cosine, clips of each."""
@@ -307,7 +307,7 @@ class Space:
 
     @cached_property
     def index(self) -> Index:
-        """Of a collection in which not all is compared."""
+        """The approximate index, for collections that are too large to compare every clip."""
         from stages.head.index import open_index
 
         return open_index(self)

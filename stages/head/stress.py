@@ -20,9 +20,9 @@ from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.modes import Mode
 from stages.head.open import load
-from stages.head.report import representation_of
+from stages.head.report import in_folds, representation_of
 from stages.head.restore import RestoredHead, restore
-from stages.head.runs.tested import Tested, gather, reads_neighbours
+from stages.head.runs.pool import PooledRuns, gather, reads_neighbours
 from stages.head.scores.compared import Score, compared, summed
 from stages.progress import note
 from store.errors import RequestError
@@ -42,25 +42,25 @@ class Subjects:
     """
 
     store: Store
-    tested: Tested
+    pool: PooledRuns
     modes: list[Mode]
     device: torch.device
 
     @property
     def collection(self) -> Collection:
-        return self.tested.data
+        return self.pool.data
 
     @property
     def representation(self) -> str:
         """The name of the representation, without a layer."""
-        name = split_layer(self.tested.representation)[0]
+        name = split_layer(self.pool.representation)[0]
         assert name is not None
         return name
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """The catalog rows of all test clips."""
-        return np.unique(self.collection.rows[self.tested.pooled])
+        return np.unique(self.collection.rows[self.pool.places])
 
     @cached_property
     def _heads(self) -> dict[Mode, list[RestoredHead]]:
@@ -69,40 +69,40 @@ class Subjects:
                 restore(self.store, self._folder(mode), run_name(seed, fold or None, mode.rule)) for seed, fold in keys
             ]
             for mode in self.modes
-            for keys in [self.tested.keys]
+            for keys in [self.pool.keys]
         }
 
     def _folder(self, mode: Mode) -> RunFolder:
-        tested = self.tested
-        inductive = tested.inductive and reads_neighbours(mode.name)
-        target = tested.data.target
-        return RunFolder(tested.data.info.name, tested.representation, mode.name, tested.regime, inductive, target)
+        pool = self.pool
+        inductive = pool.inductive and reads_neighbours(mode.name)
+        target = pool.data.target
+        return RunFolder(pool.data.info.name, pool.representation, mode.name, pool.regime, inductive, target)
 
-    def scores(self, rows: NDArray[np.int64], encoded: NDArray[np.bool_], values: NDArray[Any]) -> dict[Mode, Score]:
+    def scores(self, rows: NDArray[np.int64], has_values: NDArray[np.bool_], values: NDArray[Any]) -> dict[Mode, Score]:
         """By mode the main metric on deformed test clips, tested against the same clips as they are.
 
         Parameters
         ----------
-        rows, encoded, values : catalog rows of clips, whether each could be encoded, and [clips, *shape] what as.
+        rows, has_values, values : catalog rows of clips, whether each could be encoded, and [clips, *shape] what as.
         """
-        task = self.tested.task
+        task = self.pool.task
         place = np.full(int(max(rows.max(), self.collection.rows.max())) + 1, -1, dtype=np.int64)
-        place[rows[encoded]] = np.flatnonzero(encoded)
-        deformed = layers.read(values, split_layer(self.tested.representation)[1])
-        masks = [place[self.collection.rows[places]] >= 0 for places in self.tested.clips]
+        place[rows[has_values]] = np.flatnonzero(has_values)
+        deformed = layers.read(values, split_layer(self.pool.representation)[1])
+        masks = [place[self.collection.rows[places]] >= 0 for places in self.pool.clips]
         if not any(some.any() for some in masks):
             raise RequestError("none of the deformed clips could be encoded")
-        clips = np.concatenate([places[some] for places, some in zip(self.tested.clips, masks, strict=True)])
+        clips = np.concatenate([places[some] for places, some in zip(self.pool.clips, masks, strict=True)])
         truth, artist = self.collection.truth[clips], self.collection.artist[clips]
         scores = {}
         for mode in self.modes:
-            chosen = [[], []]  # type: ignore[var-annotated]
-            for number, (places, some) in enumerate(zip(self.tested.clips, masks, strict=True)):
-                tested = places[some]
-                x = deformed[place[self.collection.rows[tested]]]
-                chosen[0].append(self.tested.runs[mode][number].chosen[some])
-                chosen[1].append(self._decide(mode, number, tested, x))
-            sums = np.stack([task.tally(truth, np.concatenate(each)) for each in chosen])
+            decisions = [[], []]  # type: ignore[var-annotated]
+            for number, (places, some) in enumerate(zip(self.pool.clips, masks, strict=True)):
+                test_places = places[some]
+                x = deformed[place[self.collection.rows[test_places]]]
+                decisions[0].append(self.pool.runs[mode][number].chosen[some])
+                decisions[1].append(self._decide(mode, number, test_places, x))
+            sums = np.stack([task.tally(truth, np.concatenate(each)) for each in decisions])
             scores[mode] = compared(task.main, [CLEAN, DEFORMED], summed(task, task.main, sums, artist), CLEAN)[
                 DEFORMED
             ]
@@ -113,8 +113,8 @@ class Subjects:
         assert self.collection.x is not None
         changed = self.collection.x.clone()
         changed[torch.from_numpy(clips)] = torch.from_numpy(np.asarray(x, dtype=np.float32))
-        seed, fold = self.tested.keys[number]
-        split = self.collection.parts(self.tested.regime, seed)[max(fold - 1, 0)]
+        seed, fold = self.pool.keys[number]
+        split = self.collection.parts(self.pool.regime, seed)[max(fold - 1, 0)]
         head = self._heads[mode][number]
         return head.score(replace(self.collection, x=changed), split, self.device).chosen[clips]
 
@@ -142,20 +142,23 @@ def open_subjects(
     hearing = [mode for mode in modes if mode not in deaf]
     if deaf:
         note(f"left out: {', '.join(deaf)}, which hear no song, and so bear any deformation")
-    tested = None
+    pool = None
     if name is not None and hearing:
         collection = load(store, dataset, name, target=target)
-        tested = gather(
-            store,
-            collection,
-            representation=name,
-            modes=hearing,
-            regime=regime,
-            against=hearing[0],
-            inductive=inductive,
-        )
-    if tested is None:
+        for each in (regime, *in_folds(store, dataset, regime)):
+            pool = gather(
+                store,
+                collection,
+                representation=name,
+                modes=hearing,
+                regime=each,
+                against=hearing[0],
+                inductive=inductive,
+            )
+            if pool is not None:
+                break
+    if pool is None:
         words = f"encore compare {dataset} --modes {','.join(hearing) or 'song'} --regimes {regime}"
         words += "" if target is None else f" --target {target}"
         raise RequestError(f"{dataset} has no runs of heads that hear songs in regime {regime}; make some: {words}")
-    return Subjects(store, tested, list(tested.runs), device)
+    return Subjects(store, pool, list(pool.runs), device)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -95,10 +96,12 @@ def make_collection(
     multi: bool = True,
     number: bool = False,
     dim: int = 16,
+    targets: Sequence[str] = (),
 ) -> Collection:
     """Artists keep to one or two labels; the representation shows a song's labels through much noise.
 
     With ``number`` a number is asked for instead: what the song's labels and the artist make of it, through noise.
+    ``targets`` names further numbers: whole ones from 0 to 8, at random, which a tenth of the clips lacks.
     """
     rng = np.random.default_rng(0)
     song_artist = np.minimum((artists * rng.random(songs) ** 2).astype(int), artists - 1)
@@ -119,7 +122,9 @@ def make_collection(
     if number:
         size = truth @ rng.standard_normal(labels) + np.append(rng.standard_normal(artists), 0.0)[song_artist]
         numbers = (50 + 10 * (size + 0.5 * rng.standard_normal(songs)))[song]
-    return collection_of(x, truth[song], artist, song, np.where(artist >= 0, song // 5, -1), numbers)
+    collection = collection_of(x, truth[song], artist, song, np.where(artist >= 0, song // 5, -1), numbers)
+    values = {name: rng.integers(0, 10, len(song)).astype(np.float64) for name in targets}
+    return replace(collection, targets={name: np.where(of < 9, of, np.nan) for name, of in values.items()})
 
 
 def renumbered(collection: Collection, clips: NDArray[np.int64]) -> Collection:
@@ -133,7 +138,7 @@ def renumbered(collection: Collection, clips: NDArray[np.int64]) -> Collection:
     return replace(part, artist=artist, artist_ids=tuple(ids))
 
 
-QUICK = {"epochs": "3", "batch": "64", "hidden": "16", "learning_rate": "0.003"}
+QUICK = {"epochs": "3", "steps": "1", "batch": "64", "hidden": "16", "learning_rate": "0.003"}
 
 
 def quick_fit(
@@ -169,17 +174,25 @@ def through_a_store(
 
 
 class HeadTests:
-    """The contract of heads. A subclass defines the fixture ``head``; it may define ``made`` too."""
+    """The contract of heads. A subclass defines the fixture ``head``; it may define ``collection`` too.
+
+    Attributes
+    ----------
+    TARGETS : the numeric targets that the head reads.
+    """
+
+    TARGETS: ClassVar[tuple[str, ...]] = ()
 
     @pytest.fixture
     def head(self) -> type[Head]:
         raise NotImplementedError
 
     @pytest.fixture(params=["several labels", "one label", "a number"])
-    def made(self, request: pytest.FixtureRequest) -> Collection:
+    def collection(self, request: pytest.FixtureRequest) -> Collection:
         """A small collection, whose clips carry several labels, one whose clips carry one, and one of numbers."""
         kind = request.param
-        return make_collection(songs=120, artists=15, multi=kind == "several labels", number=kind == "a number")
+        several, number = kind == "several labels", kind == "a number"
+        return make_collection(songs=120, artists=15, multi=several, number=number, targets=self.TARGETS)
 
     def test_its_config_is_frozen_plain_and_its_own(self, head: type[Head]) -> None:
         config = head.Config()
@@ -201,33 +214,33 @@ class HeadTests:
                     with pytest.raises(RequestError, match=f"{field.name} is"):
                         head.Config(**{field.name: limit + step})
 
-    def test_every_clip_is_scored_once(self, head: type[Head], made: Collection) -> None:
-        split = made.split("random", 0)
-        for fitted in quick_fit(head, made, split):
+    def test_every_clip_is_scored_once(self, head: type[Head], collection: Collection) -> None:
+        split = collection.split("random", 0)
+        for fitted in quick_fit(head, collection, split):
             score = fitted.prediction.score
-            assert score.shape == fitted.prediction.chosen.shape == (len(made), len(made.outputs))
-            assert made.task.is_score(score).all()
+            assert score.shape == fitted.prediction.chosen.shape == (len(collection), len(collection.outputs))
+            assert collection.task.is_score(score).all()
 
-    def test_equal_arguments_give_equal_bits(self, head: type[Head], made: Collection) -> None:
+    def test_equal_arguments_give_equal_bits(self, head: type[Head], collection: Collection) -> None:
         """Whatever torch's generator has given before."""
-        split = made.split("random", 0)
-        first = quick_fit(head, made, split)
+        split = collection.split("random", 0)
+        first = quick_fit(head, collection, split)
         torch.manual_seed(99)
         torch.rand(7)
         state = torch.random.get_rng_state()
-        second = quick_fit(head, made, split)
+        second = quick_fit(head, collection, split)
         assert torch.equal(torch.random.get_rng_state(), state), "torch's generator is left as it was"
         for one, other in zip(first, second, strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
     def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
-        self, head: type[Head], made: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, head: type[Head], collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it counts, and is done")
         monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
-        split = made.split("random", 0)
-        (whole,) = quick_fit(head, made, split)
+        split = collection.split("random", 0)
+        (whole,) = quick_fit(head, collection, split)
         epochs: list[int] = []
 
         def stop(count: int) -> None:
@@ -239,25 +252,25 @@ class HeadTests:
             return Checkpoint(Files(tmp_path), "head.resume", "a training")
 
         with pytest.raises(KeyboardInterrupt):
-            quick_fit(head, made, split, advance=stop, checkpoint=place)
-        (resumed,) = quick_fit(head, made, split, checkpoint=place)
-        np.testing.assert_array_equal(resumed.prediction.score, whole.prediction.score)
+            quick_fit(head, collection, split, advance=stop, checkpoint=place)
+        (second,) = quick_fit(head, collection, split, checkpoint=place)
+        np.testing.assert_array_equal(second.prediction.score, whole.prediction.score)
 
-    def test_no_label_outside_training_is_learnt(self, head: type[Head], made: Collection) -> None:
+    def test_no_label_outside_training_is_learnt(self, head: type[Head], collection: Collection) -> None:
         """Other labels, or numbers, of test clips change nothing."""
-        split = made.split("random", 0)
+        split = collection.split("random", 0)
         test = split == 2
-        labels = made.labels.copy(order="K")  # the layout in memory decides the order of sums
+        labels = collection.labels.copy(order="K")  # the layout in memory decides the order of sums
         labels[test] = np.roll(labels[test], 1, axis=1)
-        numbers = None if made.numbers is None else np.where(test, -made.numbers, made.numbers)
-        others = replace(made, labels=labels, numbers=numbers)
-        for one, other in zip(quick_fit(head, made, split), quick_fit(head, others, split), strict=True):
+        numbers = None if collection.numbers is None else np.where(test, -collection.numbers, collection.numbers)
+        others = replace(collection, labels=labels, numbers=numbers)
+        for one, other in zip(quick_fit(head, collection, split), quick_fit(head, others, split), strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
-    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], made: Collection) -> None:
+    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], collection: Collection) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it has no network")
-        (fitted,) = quick_fit(head, made, made.split("random", 0))
+        (fitted,) = quick_fit(head, collection, collection.split("random", 0))
         (trained,) = fitted.networks
         buffer = io.BytesIO()
         torch.save(dict(trained.spec.facts), buffer)
@@ -267,54 +280,54 @@ class HeadTests:
         network.load_state_dict(trained.state)
 
     def test_the_order_of_clips_and_the_numbers_of_artists_do_not_matter(
-        self, head: type[Head], made: Collection, tmp_path: Path
+        self, head: type[Head], collection: Collection, tmp_path: Path
     ) -> None:
         """Clips of an artist need not lie together: songs that were added later lie behind."""
-        split = made.split("random", 0)
-        order = np.random.default_rng(0).permutation(len(made))
-        for fitted in quick_fit(head, made, split):
-            restored = through_a_store(tmp_path, head, made, split, fitted)
-            there = restored.score(renumbered(made, order), split[order])
+        split = collection.split("random", 0)
+        order = np.random.default_rng(0).permutation(len(collection))
+        for fitted in quick_fit(head, collection, split):
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+            there = restored_head.score(renumbered(collection, order), split[order])
             np.testing.assert_allclose(there.score, fitted.prediction.score[order], atol=1e-5, rtol=1e-6)
 
-    def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], made: Collection) -> None:
+    def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], collection: Collection) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it has no network")
-        split = made.split("random", 0)
+        split = collection.split("random", 0)
         settings, configs = resolve([head], _changes(head))
-        binder = Binder.learn(head, Stretches(made), split, configs[head], settings, _CPU)
+        binder = Binder.learn(head, Stretches(collection), split, configs[head], settings, _CPU)
         network = head.build(binder.spec)
-        everything = binder.logits(network, torch.arange(len(made)))
-        for some in (torch.tensor([3]), torch.arange(0, len(made), 7)):
+        everything = binder.logits(network, torch.arange(len(collection)))
+        for some in (torch.tensor([3]), torch.arange(0, len(collection), 7)):
             torch.testing.assert_close(binder.logits(network, some), everything[some], atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("members", [1, 2])
     def test_a_restored_head_gives_the_stored_scores(
-        self, head: type[Head], made: Collection, tmp_path: Path, members: int
+        self, head: type[Head], collection: Collection, tmp_path: Path, members: int
     ) -> None:
-        split = made.split("random", 0)
-        for fitted in quick_fit(head, made, split, members=members):
-            restored = through_a_store(tmp_path, head, made, split, fitted)
-            _assert_close(restored.score(made, split), fitted.prediction, 1e-6)
+        split = collection.split("random", 0)
+        for fitted in quick_fit(head, collection, split, members=members):
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+            _assert_close(restored_head.score(collection, split), fitted.prediction, 1e-6)
 
     def test_it_needs_the_clips_of_an_artist_alone_or_says_why_not(
-        self, head: type[Head], made: Collection, tmp_path: Path
+        self, head: type[Head], collection: Collection, tmp_path: Path
     ) -> None:
         """Each artist's clips by themselves, under other numbers, some with few of the labels."""
         if head.NEEDS_COLLECTION:
             assert not head.BY_ARTIST
             return
-        split = made.split("random", 0)
-        for fitted in quick_fit(head, made, split):
-            restored = through_a_store(tmp_path, head, made, split, fitted)
-            for artist in (-1, 0, 3, int(made.artist.max())):
-                clips = np.flatnonzero(made.artist == artist)
+        split = collection.split("random", 0)
+        for fitted in quick_fit(head, collection, split):
+            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+            for artist in (-1, 0, 3, int(collection.artist.max())):
+                clips = np.flatnonzero(collection.artist == artist)
                 clips = clips[:1] if artist < 0 else clips
-                small = renumbered(made, clips)
+                small = renumbered(collection, clips)
                 columns = np.flatnonzero(small.labels.any(axis=0))
-                labels = tuple(made.label_names[i] for i in columns)
+                labels = tuple(collection.label_names[i] for i in columns)
                 small = replace(small, labels=small.labels[:, columns], label_names=labels)
-                scores = restored.score(small, split[clips]).score
+                scores = restored_head.score(small, split[clips]).score
                 np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=1e-6)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from stages import registry
 from stages.devices import find_memory
-from stages.head.baselines import baselines as all_baselines
+from stages.head.baselines import ALL, Baseline
 from stages.head.checks import note_silent, trainable
 from stages.head.collection import Collection
 from stages.head.fit import fit
@@ -82,8 +82,8 @@ def train_heads(
     memory_gib : what the representations, and what heads make of them, may take in each process; by default half of
         what there is.
     processes : those that train together. All of them return the results, the first one writes.
-    baselines : whether scikit-learn's classifiers (`stages.head.baselines`) are rows too, on the same splits; nothing
-        of them is kept, and only the first process has them.
+    baselines : whether scikit-learn's classifiers (`stages.head.baselines`) are rows too, on the same splits. What an
+        earlier command fitted on the same splits, under the same settings, is kept.
     folds : test each song once, in so many folds, where a regime names none; ``auto``: in five where one test part
         would hold fewer than 300 songs, and in no more trainings than ``seeds`` parts or five. Left out where a regime
         has too few groups.
@@ -91,14 +91,15 @@ def train_heads(
     heads: list[type[Head]] = [registry.find("head", mode) for mode in modes]
     if baselines and target is not None:
         raise RequestError("--baselines are classifiers, and --target asks for a number; leave out one of them")
+    heads += ALL.values() if baselines else ()
     data, settings, configs = open_collection(store, dataset, backbone, heads, changes, target=target, in_memory=False)
     stretches = None if data.stored is None else share(data, processes, device, memory_gib)
     data = data if stretches is None else stretches.collection
     heads = trainable(data, configs, changes)
     if stretches is not None:
-        stretches.check(*heads)
+        stretches.check(*(head for head in heads if not issubclass(head, Baseline)))
     results: list[Result] = []
-    started = time.monotonic()
+    start_s = time.monotonic()
     splits = _splits(data, regimes, seeds, folds)
     overlap = {regime: [data.overlap(split) for _, _, split in of_regime] for regime, of_regime in splits.items()}
     modes_of = [
@@ -116,10 +117,14 @@ def train_heads(
     }
     with Journal(store, processes, about) as journal:
         command = _Command(store, data, stretches, settings, device, journal, frozenset(changes))
-        targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of})
+        lasting = {mode.folder(data) for mode in modes_of if issubclass(mode.head, Baseline)}
+        targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of}, lasting)
+        if kept := sum(targets[folder] == folder for folder in lasting):
+            note(f"{plural(kept, 'baseline')} of an earlier command: the fits are kept")
         work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
         networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
+        networks += sum(issubclass(mode.head, Baseline) for mode, *_ in jobs)  # a fit counts as a training
         # What is open behind a URL does not bear being copied, and memory:// is one process's own.
         at_once = 1 if store.files.local is None else _at_once(command, jobs, memory_gib)
         with (
@@ -129,17 +134,12 @@ def train_heads(
             for mode in work:
                 results += command.results(mode, [run for _ in mode.splits for run in next(records)])
         journal.end()
-    if baselines and processes.rank == 0:
-        inductive = any(map(is_inductive, configs.values()))
-        for regime, of_regime in splits.items():
-            pairs = [(seed, split) for seed, _, split in of_regime]
-            results += all_baselines(data, regime, pairs, settings, overlap[regime], inductive=inductive)
     for regime, of_regime in splits.items() if processes.rank == 0 else ():  # the first process has all tallies
         artist = np.concatenate([data.artist[split == 2] for _, _, split in of_regime])
         add_intervals([result for result in results if result.regime == regime], artist)
     if stretches is not None and data.x is None:  # what is read in parts is known when all of it was read
         note_silent(stretches.silent(device), data)
-    note(f"done in {time.monotonic() - started:.1f} s")
+    note(f"done in {time.monotonic() - start_s:.1f} s")
     return results
 
 
@@ -174,8 +174,8 @@ def _splits(data: Collection, regimes: Sequence[str], seeds: int, folds: Folds) 
 def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[str, list[_Split]]:
     """The regime that is trained in, which may be a k-fold version of the one asked for, and its splits."""
     base, k = parse_regime(regime)
-    expected = round(SHARES[2] * len(np.unique(data.song)))
-    if folds is None or k is not None or base == "official" or (folds == "auto" and expected >= _FEW_SONGS):
+    test_songs = round(SHARES[2] * len(np.unique(data.song)))
+    if folds is None or k is not None or base == "official" or (folds == "auto" and test_songs >= _FEW_SONGS):
         return regime, _splits_of(data, regime, seeds)
     if folds != "auto":
         return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
@@ -185,7 +185,7 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
     except RequestError:
         return regime, _splits_of(data, regime, seeds)
     note(
-        f"regime {regime}: one test part would hold {plural(expected, 'song')}, too few to tell modes apart; "
+        f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
         f"{folded} tests every song instead (--folds off: one part)"
     )
     return folded, of_regime
@@ -195,8 +195,9 @@ def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:
     splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
     for seed, _, part in splits:
         if not (part == 2).any():
+            number = "" if data.target is None else f" and has a number for {data.target}"
             raise RequestError(
-                f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
+                f"regime {regime}, seed {seed}: of the test songs none is encoded{number}, so nothing can be scored; "
                 f"take another regime, or see what failed: encore store show {data.info.name}"
             )
     return splits
@@ -232,7 +233,7 @@ class _Mode:
         return RunFolder(data.info.name, self.representation(data), self.head.NAME, self.regime, inductive, data.target)
 
     def decides(self) -> dict[str, Any]:
-        """What decides the numbers of this mode and of no other."""
+        """What decides the numbers of this mode alone."""
         return {"config": self.config, "code": code_revision(self.head)}
 
     def representation(self, data: Collection) -> str | None:
@@ -263,17 +264,22 @@ class _Command:
     fixed: frozenset[str] = frozenset()
 
     def train(self, job: _Job, advance: Callable[[int], None]) -> list[_Run]:
-        """Train one mode on one split; each rule's run, also where it was done before."""
+        """Train one mode on one split; the runs of all its rules, read back if they were finished before."""
         mode, seed, fold, split = job
         assert mode.target is not None
         target, journal, name = mode.target, self.journal, run_name(seed, fold, None)
         record = journal.done(target, name)
         if record is not None:
-            advance(self.settings.epochs * self.settings.members if record.settings else 0)
-            stored = read_run(self.store, target, name) if journal.writes else None
-            return [(record, None if stored is None else self._tally(split, stored.chosen))]
-        checkpoint = partial(journal.checkpoint, target, name)
-        rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
+            networks = self.settings.members if record.settings else int(issubclass(mode.head, Baseline))
+            advance(self.settings.epochs * networks)
+            finished = read_run(self.store, target, name) if journal.writes else None
+            return [(record, None if finished is None else self._tally(split, finished.chosen))]
+        if issubclass(mode.head, Baseline):
+            every = [mode.head.fit(self.data, split, mode.config, self.settings, seed, advance)]
+        else:
+            checkpoint = partial(journal.checkpoint, target, name)
+            rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
+            every = fit(mode.head, self.data, split, mode.config, *rest)
         runs: list[_Run] = [
             (
                 save_run(
@@ -287,19 +293,20 @@ class _Command:
                     code=code_revision(mode.head),
                     device=self.device,
                     writes=journal.writes,
+                    keeps_head=not issubclass(mode.head, Baseline),
                 ),
                 self._tally(split, fitted.prediction.chosen[split == 2]),
             )
-            for fitted in fit(mode.head, self.data, split, mode.config, *rest)
+            for fitted in every
         ]
         journal.forget(target, name)
         return runs
 
-    def _tally(self, split: Split, chosen: NDArray[Any]) -> NDArray[np.float64]:
-        return self.data.task.tally(self.data.truth[split == 2], chosen)
+    def _tally(self, split: Split, decision: NDArray[Any]) -> NDArray[np.float64]:
+        return self.data.task.tally(self.data.truth[split == 2], decision)
 
     def results(self, mode: _Mode, runs: Sequence[_Run]) -> list[Result]:
-        """One result a rule, from a mode's runs; they take the place of those that stood before."""
+        """The results of a mode's runs, one for each rule; the runs replace earlier ones in the store."""
         assert mode.target is not None
         self.journal.whole(mode.target)
         results: dict[str | None, Result] = {}
@@ -365,7 +372,7 @@ def share(data: Collection, processes: ProcessGroup, device: torch.device, memor
     # Free memory differs from process to process.
     most = processes.broadcast(max(1, int(_memory(device, memory_gib) / (4 * data.dim * _COPIES))))
     if processes.size == 1 and len(data) <= most:
-        return Stretches(data.held())
+        return Stretches(data.in_memory())
     stretches = Stretches(data, processes, most)
     if len(stretches.stretches) > 1:
         note(

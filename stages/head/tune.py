@@ -80,7 +80,7 @@ def choose(
     seed: int,
     device: torch.device,
 ) -> Candidate:
-    """The best of some candidates by the least validation loss that each has reached.
+    """The candidate that has reached the lowest validation loss.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class _Race:
 
     @property
     def loss(self) -> float:
-        """The mean of the least validation losses; infinite where a loss did not stay finite."""
+        """The mean of the lowest validation losses; infinite if a loss did not stay finite."""
         if self._diverged:
             return math.inf
         least = [min(epoch["validation_loss"] for epoch in progress.history) for _, progress in self._trainings]

@@ -98,7 +98,7 @@ class KeptSplits:
         return after, [column for column in before if column not in after]
 
     def dealing(self, regime: str, seed: int) -> Dealing | None:
-        """How a split that `parts` has given was dealt; None for an official one."""
+        """How a split that `parts` returned was dealt; None for an official one."""
         return self._dealings.get(f"{regime}-{seed}")
 
     @cached_property
@@ -121,8 +121,8 @@ class KeptSplits:
         after = np.where(free, np.maximum(self._known_part(regime, base), 0), part).astype(np.int8)
         for rows, ids in kinds:
             latest = np.zeros(int(ids.max(initial=-1)) + 1, dtype=np.int8)
-            divided = (part[rows] >= 0) & (ids >= 0)
-            np.maximum.at(latest, ids[divided], part[rows[divided]])
+            in_parts = (part[rows] >= 0) & (ids >= 0)
+            np.maximum.at(latest, ids[in_parts], part[rows[in_parts]])
             others = free[rows] & (ids >= 0)
             np.maximum.at(after, rows[others], latest[ids[others]])
         return after
@@ -150,13 +150,13 @@ class KeptSplits:
         rows = np.flatnonzero(~self.catalog.retired() & self.labels.any(axis=1))
         rows = rows[: np.searchsorted(rows, first)]
         labels = self.labels[rows]
-        used = np.flatnonzero(labels.any(axis=0))
-        digest = hashlib.sha256(repr([self.label_names[i] for i in used.tolist()]).encode())
+        labels_present = np.flatnonzero(labels.any(axis=0))
+        digest = hashlib.sha256(repr([self.label_names[i] for i in labels_present.tolist()]).encode())
         for ids in (self.song, self.album, self.artist):
             _, earliest, which = np.unique(ids[rows], return_index=True, return_inverse=True)
             digest.update(np.where(ids[rows] < 0, -1, earliest[which]).data)
         digest.update(rows.data)
-        digest.update(np.ascontiguousarray(labels[:, used]).data)
+        digest.update(np.ascontiguousarray(labels[:, labels_present]).data)
         return digest.hexdigest()[:32]
 
     def _numbers(self, splits: Sequence[tuple[str, int]], *, possible_only: bool = False) -> list[Split]:
@@ -226,14 +226,14 @@ class KeptSplits:
         else:
             _check(f"{regime}-{seed}", entry.part, folds or len(PARTS))
             before = entry.part[self.song[self._rows]]
-        joined = "" if arrays["related"] is None else self.joined_by_artists
+        remark = "" if arrays["related"] is None else self.joined_by_artists
         try:
             part = dealt(regime, seed, **arrays, part_before=before)
         except RequestError as error:
-            raise RequestError(f"{error}. {joined}" if joined else str(error)) from None
-        if joined and joined not in self._notes:
-            self._notes.add(joined)
-            note(joined)
+            raise RequestError(f"{error}. {remark}" if remark else str(error)) from None
+        if remark and remark not in self._notes:
+            self._notes.add(remark)
+            note(remark)
         return part
 
     @cached_property
@@ -244,8 +244,8 @@ class KeptSplits:
     def _rows(self) -> Ids:
         """The rows that are divided."""
         alive = ~self.catalog.retired()
-        labelled = alive & self.labels.any(axis=1)
-        return np.flatnonzero(labelled if labelled.any() else alive)
+        has_labels = alive & self.labels.any(axis=1)
+        return np.flatnonzero(has_labels if has_labels.any() else alive)
 
     @cached_property
     def _divided_official(self) -> Split:
@@ -262,7 +262,7 @@ class KeptSplits:
 
     @cached_property
     def _numbered_songs(self) -> tuple[pa.StringArray, Ids]:
-        return columns.numbered(self.catalog, "song_id")
+        return columns.ids_and_codes(self.catalog, "song_id")
 
     @property
     def _songs(self) -> pa.StringArray:
@@ -298,12 +298,12 @@ class KeptSplits:
         if self._deciding is None:
             return None
         of_row, number = self._deciding
-        divided = np.isin(of_row, self._rows)
-        return together(of_row[divided], number[divided], len(self.catalog))
+        in_parts = np.isin(of_row, self._rows)
+        return together(of_row[in_parts], number[in_parts], len(self.catalog))
 
     @cached_property
     def joined_by_artists(self) -> str:
-        """What to say where most songs are joined by artists that they share; empty where they are not."""
+        """A remark if shared artists join most songs into one group; empty otherwise."""
         if self.related is None:
             return ""
         _, first = np.unique(self.song[self._rows], return_index=True)

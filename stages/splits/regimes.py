@@ -253,16 +253,16 @@ def overlap(
     if recording is not None:
         kinds["recordings"] = part, recording
     sides = {name: [_known(ids[of == i]) for i in range(len(PARTS))] for name, (of, ids) in kinds.items()}
-    shared = {
+    counts = {
         f"{PARTS[i]}-{PARTS[j]}": {
             name: len(np.intersect1d(of_part[i], of_part[j], assume_unique=True)) for name, of_part in sides.items()
         }
         for i, j in ((0, 1), (0, 2), (1, 2))
     }
-    both = shared["train-test"]
-    return {**sizes, "shared": shared} | {f"shared_{name}": both[name] for name in both if name != "recordings"}
+    both = counts["train-test"]
+    return {**sizes, "shared": counts} | {f"shared_{name}": both[name] for name in both if name != "recordings"}
 
 
 def _known(ids: Ids) -> Ids:
-    known: Ids = np.unique(ids[ids >= 0])
-    return known
+    distinct: Ids = np.unique(ids[ids >= 0])
+    return distinct

@@ -72,8 +72,8 @@ def largest_artist(artist: Ids, part: NDArray[np.bool_]) -> float:
     ----------
     artist, part : [songs] a number, -1 where unknown; and whether the song is in the part.
     """
-    known = artist[part & (artist >= 0)]
-    return float(np.bincount(known, minlength=1).max() / max(int(part.sum()), 1))
+    artists = artist[part & (artist >= 0)]
+    return float(np.bincount(artists, minlength=1).max() / max(int(part.sum()), 1))
 
 
 def _lacking(part: str, lacking: NDArray[np.bool_], labels: Sequence[str]) -> list[str]:

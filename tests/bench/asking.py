@@ -26,7 +26,8 @@ from pipeline.cli import app
 from stages.ask.predict import OpenHead, predict_songs
 from stages.ask.similar import nearest_to
 from stages.embed.datasets.folder import clips_of
-from stages.embed.encode import default_workers, encode_unstored
+from stages.embed.loading import default_workers
+from stages.embed.represent import encode_unstored
 from stages.embed.songs import SongFile, encode_songs, rows_of
 from stages.head import similar
 from store.layout import RepresentationName, Store

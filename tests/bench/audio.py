@@ -14,10 +14,11 @@ import torch
 
 from stages.embed.backbones import Backbone
 from stages.embed.backbones.cola import Cola, ColaConfig
-from stages.embed.encode import ClipTable, encode, load_in_workers, open_writer
+from stages.embed.encode import encode, open_writer
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.hpss import hpss
 from stages.embed.inputs.spectral import Mel, mel_spectrogram
+from stages.embed.loading import ClipTable, load_in_workers
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
 from tests.bench import best_seconds, entry, processor_seconds

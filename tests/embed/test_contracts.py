@@ -66,7 +66,9 @@ def settings_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "mert":
         published(folder / "model")
         return {**registry.find("backbone", name).settings_of(folder / "model"), "window_s": 1.0, "max_windows": 2}
-    return {"musicbert": {"size": "tiny", "notes": 64}, "clamp3": {"size": "tiny"}}.get(name, {})
+    return {"musicbert": {"size": "tiny", "notes": 64}, "clamp3": {"size": "tiny"}, "passt": {"size": "tiny"}}.get(
+        name, {}
+    )
 
 
 @pytest.fixture(scope="module", params=BACKBONES)

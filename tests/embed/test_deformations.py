@@ -16,7 +16,7 @@ from stages.embed.deformations import KINDS, Deformation, Deformed, deformations
 from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip
 from stages.embed.inputs.midi import read_notes
-from stages.embed.inputs.recording import opened
+from stages.embed.inputs.recording import open_recording
 from store.errors import ClipError, RequestError
 
 RATE_HZ = 22_050
@@ -58,7 +58,7 @@ def deformed(path: Path, kind: str, amount: float, folder: Path, **stretch: floa
 
 
 def samples(path: Path) -> np.ndarray:
-    with opened(path) as (recording, _):
+    with open_recording(path) as (recording, _):
         return recording.read_mono(0, recording.frames)
 
 

@@ -20,20 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from stages.embed.backbones import Backbone
-from stages.embed.encode import (
-    ClipTable,
-    Encoded,
-    encode,
-    encode_ahead,
-    load_in_workers,
-    open_writer,
-    represent,
-    representation_name,
-)
+from stages.embed.encode import Encoded, encode, open_writer, representation_name
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.rolls import read_roll
 from stages.embed.inputs.score import read_score
+from stages.embed.loading import ClipTable, load_in_workers
+from stages.embed.represent import encode_ahead, represent
 from stages.embed.weights import load_into, read_state_dict
 from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from stages import registry
 from stages.embed.backbones.features import Features
 from stages.embed.encode import decides, open_writer
 from stages.embed.engines import Job, address, catalog_hash, find_engine, open_job
-from stages.embed.engines.dask import _check_store
+from stages.embed.engines.dask import _check_store, _replaced
 from stages.embed.engines.local import Local
 from stages.embed.engines.slurm import Share
 from stages.embed.run import prepare
@@ -26,9 +27,10 @@ from store.errors import RequestError, StoreError
 from store.layout import Store
 from store.schema import Catalog
 from tests import PATIENCE_S
+from tests.counting import counts
 from tests.family import descendants, signal_all
 from tests.processes import COMMAND, Process
-from tests.store.test_store import tree
+from tests.store.build import tree
 
 COLUMNS = "labels=genre"
 SONGS = 120
@@ -140,8 +142,9 @@ if __name__ == "__main__":
 
 def test_workers_that_join_late(tmp_path: Path, table: Path, unbroken: dict[str, bytes]) -> None:
     """The command waits for a first one; a second one gets its part; the cluster outlives the command."""
-    store = tmp_path / "store"
-    with Process(CLUSTER, new_session=True) as cluster:
+    store, count = tmp_path / "store", tmp_path / "count"
+    environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.counting", "COUNT": str(count), "ALONE_S": "3"}
+    with Process(CLUSTER, environment=environment, new_session=True) as cluster:
         address = cluster.stdout.readline().strip()
 
         def scale(workers: int) -> None:
@@ -151,10 +154,13 @@ def test_workers_that_join_late(tmp_path: Path, table: Path, unbroken: dict[str,
         process = start(store, table, "--engine", "dask", "--scheduler", address)
         assert any("the cluster has no worker yet" in line for line in process.stderr)
         scale(1)
-        wait_for(lambda: records(store) > 0.1 * SONGS or process.returncode is not None)
+        wait_for(lambda: records(store) > 0 or process.returncode is not None)
         scale(2)
         finish(process)
         assert files(store) == unbroken
+        written = counts(count)
+        assert len({worker for _, worker in written}) == 2
+        assert len(written) == SONGS
         assert cluster.returncode is None
         family = list(descendants(cluster.pid))
         cluster.stdin.close()
@@ -247,6 +253,24 @@ def test_several_processes_need_a_store_that_they_can_reach() -> None:
         address(Store("memory://x"))
 
 
+def test_workers_that_are_lost_for_good_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    ready = threading.Event()
+
+    class Lossy:
+        def scale(self, workers: int) -> None:
+            asked.append(workers)
+            ready.set()
+
+    monkeypatch.setattr("stages.embed.engines.dask._LOOK_S", 0.001)
+    with _replaced(Lossy(), 3):
+        assert ready.wait(PATIENCE_S)
+    count = len(asked)
+    assert set(asked) == {3}
+    time.sleep(0.01)
+    assert len(asked) == count
+
+
 class Cluster:
     """A client of workers, of which one sees the store and one does not."""
 
@@ -279,6 +303,10 @@ def test_an_extra_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, name: s
         ("local", {"scheduler": "x"}, None, "unknown setting of the engine local 'scheduler'"),
         ("dask", {"scheduler": "tcp://x:1"}, 2, "--scheduler names a cluster that has its"),
         ("dask", {}, 0, "at least one of --workers"),
+        ("dask", {"scheduler": ""}, None, "--scheduler is empty"),
+        ("slurm", {"cluster": "local", "timeout_min": "-1"}, 1, "timeout_min is at least 1, not -1"),
+        ("slurm", {"cluster": "local", "gpus": "-2"}, 1, "gpus is at least 0, not -2"),
+        ("slurm", {"cluster": "local", "cpus": "0"}, 1, "cpus is at least 1, not 0"),
         ("slurm", {"cluster": "moon"}, None, "cluster takes one of slurm, local, not 'moon'"),
         ("slurm", {"cluster": "local"}, 0, "at least one job"),
     ],
@@ -298,6 +326,11 @@ def test_no_scheduler(job: Job) -> None:
     engine = find_engine("dask", {"scheduler": "nonsense"}, None)
     with pytest.raises(RequestError, match="no Dask scheduler answers at nonsense"):
         list(engine.run(job, [], lambda _clips: None))
+
+
+def test_a_device_that_there_is_not_is_refused_before_processes_start(job: Job) -> None:
+    with pytest.raises(RequestError, match="device 'nope' cannot be used"):
+        list(find_engine("local", {"devices": "cpu,nope"}, None).run(job, [], lambda _clips: None))
 
 
 def test_one_device_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ import torch
 
 from stages.embed.backbones.features import Features
 from stages.embed.datasets.table import FeatureTable
-from stages.embed.encode import ClipTable
 from stages.embed.inputs import Clip
 from stages.embed.inputs import features as module
 from stages.embed.inputs.features import FeatureRows, FeaturesInput
+from stages.embed.loading import ClipTable
 from store.errors import ClipError, RequestError
 from store.schema import CatalogInfo
 

@@ -63,7 +63,7 @@ def test_supervised_losses_by_hand() -> None:
         with torch.no_grad():
             objective.output.weight.copy_(torch.eye(3))
             objective.output.bias.zero_()
-        carried = torch.from_numpy(truth.carried).float()
+        carried = torch.from_numpy(truth.matrix).float()
         result = objective(windows, carried).item()
         if truth is one:
             expected = ((math.log(math.e + 2) - 1) + math.log(math.e**2 + 2)) / 2

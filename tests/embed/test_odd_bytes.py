@@ -51,8 +51,8 @@ def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path,
     except ClipError as error:
         assert error.kind in {"empty", "damaged", "short", "silent"}  # noqa: PT017
         return
-    with recording.opened(path) as (opened, _):
-        seconds = opened.recount() / opened.rate_hz
+    with recording.open_recording(path) as (sound, _):
+        seconds = sound.recount() / sound.rate_hz
     assert seconds <= 3.05
     if suffix != "ogg" and not 2.4 < seconds < 2.6:  # Ogg has no header that tells; half a second is not told
         assert notes == (["truncated"] if seconds < 2.5 else [])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from stages.embed.inputs import Clip, ffmpeg, recording, remarks
 from stages.embed.inputs._silence import silenced
 from stages.embed.inputs.audio import AudioInput, duration_s
-from stages.embed.inputs.headers import View, layout
+from stages.embed.inputs.headers import layout
+from stages.embed.inputs.views import View
 from store.errors import ClipError
 from tests.embed.test_audio import music, sine
 

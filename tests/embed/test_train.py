@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from stages.embed import checkpoint, examples
 from stages.embed import train as training
 from stages.embed.backbones import Backbone
-from stages.embed.encode import ClipTable
 from stages.embed.inputs.audio import AudioInput
+from stages.embed.loading import ClipTable
 from stages.embed.objectives import Labels, Objective, Training
 from stages.embed.objectives.contrastive import Contrastive
 from stages.embed.objectives.supervised import Supervised
-from stages.embed.train import Trained, train
+from stages.embed.train import Outcome, train
 from stages.embed.weights import load_into, read_about, read_state_dict
 from store import columns
 from store.errors import EncoreError, RequestError
@@ -106,7 +106,7 @@ def run(
     rows: range = range(8, 48),
     kind: type[Toy] = Toy,
     device: torch.device = CPU,
-) -> tuple[Trained, dict[str, Tensor]]:
+) -> tuple[Outcome, dict[str, Tensor]]:
     torch.manual_seed(0)
     toy = kind()
     names, carried = columns.labels(songs)
@@ -117,7 +117,7 @@ def run(
         ClipTable(songs, toy.input),
         train_rows=np.array(rows),
         validation_rows=np.arange(8),
-        carried=carried,
+        labels=carried,
         settings=settings,
         out=out,
         about=about or ABOUT,

@@ -15,7 +15,7 @@ from stages.head.settings import Settings
 from stages.head.testing import INFO, make_collection
 from stages.head.training import loop
 from stages.head.training.binder import Binder
-from stages.head.training.loop import Trained
+from stages.head.training.loop import TrainedNetwork
 from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
 
@@ -32,7 +32,9 @@ def options(head: str | type[Any], **changes: Any) -> tuple[Any, Settings]:
     return configs[kind], settings
 
 
-def train(head: type[TrainedHead], collection: Collection, split: Split, seed: int = 0, **changes: Any) -> Trained:
+def train(
+    head: type[TrainedHead], collection: Collection, split: Split, seed: int = 0, **changes: Any
+) -> TrainedNetwork:
     """A training with these settings; ``stretches`` and ``checkpoint`` are those of the training loop."""
     rest = {key: changes.pop(key) for key in ("stretches", "checkpoint") if key in changes}
     return loop.train(head, collection, split, *options(head, **changes), seed=seed, device=CPU, **rest)

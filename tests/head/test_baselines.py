@@ -53,28 +53,65 @@ def test_labels_are_those_of_other_training_songs_and_half_of_the_artists_are_hi
 
 
 @pytest.mark.parametrize("multi", [True, False])
-def test_each_is_a_row_better_than_nothing(multi: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "INPUTS", ("labels",))
+@pytest.mark.parametrize("classifier", list(baselines.CLASSIFIERS))
+def test_each_is_better_than_nothing(classifier: str, multi: bool) -> None:
     data: Collection = make_collection(songs=200, multi=multi)
     split = data.split("random", 0)
-    rows = list(baselines.baselines(data, "random", [(0, split)], Settings(), [data.overlap(split)]))
-    assert [str(row.mode) for row in rows] == ["logistic (labels)", "boosting (labels)", "svm (labels)"]
-    main = data.task.main
-    nothing = data.task.baseline(data.labels[split == 0], int((split == 2).sum()))
-    least = main.measure(data.labels[split == 2], nothing.chosen)
-    assert all(row.scores[0][main.name] > least + 0.1 for row in rows)
-    assert all(row.transductive for row in rows)
+    head = baselines.ALL[f"{classifier}-labels"]
+    epochs: list[int] = []
+    fitted = head.fit(data, split, head.Config(), Settings(epochs=50), 0, epochs.append)
+    assert sum(epochs) == 50
+    assert fitted.tuned[head.CLASSIFIER.setting] in head.CLASSIFIER.values
+    main, test = data.task.main, split == 2
+    nothing = data.task.baseline(data.labels[split == 0], int(test.sum()))
+    least = main.measure(data.labels[test], nothing.chosen)
+    assert main.measure(data.labels[test], fitted.prediction.chosen[test]) > least + 0.1
 
 
-def test_a_label_of_a_single_training_clip_is_no_error() -> None:
+def test_no_test_label_changes_a_prediction() -> None:
+    data = make_collection(songs=120)
+    split = data.split("random", 0)
+    other = data.labels.copy()
+    other[split == 2] = ~other[split == 2]
+    head = baselines.ALL["logistic-labels"]
+    one, two = (
+        head.fit(replace(data, labels=labels), split, head.Config(), Settings(), 0) for labels in (data.labels, other)
+    )
+    np.testing.assert_array_equal(one.prediction.score, two.prediction.score)
+
+
+@pytest.mark.parametrize("classifier", list(baselines.CLASSIFIERS))
+def test_a_label_of_a_single_training_clip_is_no_error(classifier: str) -> None:
     data = make_collection(songs=120, clips=1)
     split = data.split("random", 0)
     labels = data.labels.copy()
     labels[:, 0] = np.arange(len(data)) == np.flatnonzero(split == 0)[0]
-    data = replace(data, labels=labels)
-    for name in baselines.CLASSIFIERS:
-        score = baselines._scores(
-            data, split, baselines.CLASSIFIERS[name], 0.1, *baselines.features(data, split, "song", 0)
-        )
-        assert score.shape == data.labels.shape
-        assert ((score >= 0) & (score <= 1)).all()
+    head = baselines.ALL[f"{classifier}-song"]
+    score = head.fit(replace(data, labels=labels), split, head.Config(), Settings(), 0).prediction.score
+    assert score.shape == data.labels.shape
+    assert ((score >= 0) & (score <= 1)).all()
+
+
+def test_a_linear_model_does_not_see_that_wide_features_were_rotated() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 90))
+    truth = rows[:40, 0] > 0
+    few = baselines.rotated(rows[:40], rows)
+    assert few[1].shape == (60, 40)
+    for classifier in baselines.CLASSIFIERS.values():
+        if classifier.linear:
+            margins = [
+                classifier.make(0.1).fit(train, truth).decision_function(matrix)
+                for train, matrix in ((rows[:40], rows), few)
+            ]
+            np.testing.assert_allclose(*margins, atol=1e-2)
+
+
+def test_trees_read_leading_components_of_what_is_wide() -> None:
+    data = make_collection(songs=60, artists=8)
+    split = data.split("random", 0)
+    assert data.x is not None
+    train, rows = baselines.features(data, split, "neighbours", 0, leading=3)
+    assert rows.shape == (len(data), 3 * 3 + 1)
+    again, _ = baselines.features(data, split, "neighbours", 0, leading=3)
+    np.testing.assert_array_equal(train, again)

@@ -17,6 +17,10 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from tests.chromium import Chromium, open_browser
 
+ROOT = Path(__file__).parents[2]
+EPOCHS = ("--set", "epochs=4", "--set", "steps=1")  # most tests need a trained head, and no good one
+QUICK = (*EPOCHS, "--set", "hidden=16")
+COLUMNS = "labels=genre"
 ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small
 
 
@@ -133,3 +137,7 @@ def audio_folder(tmp_path: Path) -> Path:
     rows = [f"{name}.wav,artist {i % 2},rock" for i, name in enumerate([*range(4), "silent", "text", "missing"])]
     (folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
     return folder
+
+
+def embed_table(encore: Encore, table: Path) -> None:
+    encore("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)

@@ -16,7 +16,8 @@ import requests
 import soundfile
 import uvicorn
 
-from pipeline.routes import app
+from pipeline.serve import PAGE
+from stages.ask.routes import app
 from stages.ask.service import Service
 from store.layout import Store
 from tests import PATIENCE_S
@@ -111,7 +112,7 @@ def serving(
 ) -> Iterator[Serving]:
     """A server, as ``encore serve`` starts it."""
     service = Service(Store(store), head, weights=None, device="cpu", most_s=most_s)
-    application = app(service, token=token, loopback=loopback, most_bytes=most_bytes)
+    application = app(service, PAGE, token=token, loopback=loopback, most_bytes=most_bytes)
     server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False))
     listening = socket.create_server(("127.0.0.1", 0), backlog=200)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

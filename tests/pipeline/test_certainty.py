@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.head.baselines import Baseline
+from stages.head.modes import BASELINES
 from stages.head.scores.bootstrap import RESAMPLES
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 
 def write_known_artists(path: Path, songs: int = 240) -> Path:
@@ -97,3 +98,24 @@ def test_the_best_beyond_noise_is_bold(encore: Encore, tmp_path: Path, monkeypat
     assert "\x1b" not in encore(*modes, "--json").out
     alike = encore("compare", "hits", "--modes", "artist", "--seeds", 1).out
     assert "no mode is best beyond noise" in alike  # both rules decide alike
+
+
+def test_baselines_take_part_and_are_fitted_once(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_table(encore, features_csv)
+    command = ("compare", "hits", "--modes", "artist", "--baselines", "--seeds", 1)
+    first = encore(*command)
+    rows = [line for line in first.out.splitlines() if line.startswith(("logistic-", "boosting-", "svm-"))]
+    assert len([row for row in rows if "chosen on validation" not in row]) == len(BASELINES)
+    assert "best beyond noise" in first.out  # said only where every row has an interval
+    assert max(map(len, first.out.splitlines())) <= 80
+    monkeypatch.setattr(Baseline, "fit", None)
+    again = encore(*command)
+    assert "9 baselines of an earlier command: the fits are kept" in again.err
+    assert again.out == first.out
+    report = encore("report", "hits", "--baselines", "--modes", "artist", "--against", "logistic-song", "--json").json
+    assert set(BASELINES) <= set(report["modes"])
+    assert report["modes"]["svm-labels"]["against"]["mode"] == "logistic-song"
+    assert set(encore("report", "hits", "--json").json["modes"]) == {"artist (top)", "artist (half)"}
+    assert "logistic-song 1" in encore("store", "show", "hits").out

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from stages.head import claims
 from stages.head.claims import CLAIMS, Finding
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK
+from tests.pipeline.conftest import QUICK, Encore
 
 
 def write_songs(path: Path, faithful: float) -> Path:

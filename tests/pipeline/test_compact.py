@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS, embed_table
+from tests.pipeline.conftest import COLUMNS, Encore, embed_table
 
 
 def test_a_collection_is_written_anew(encore: Encore, features_csv: Path) -> None:

@@ -74,7 +74,7 @@ def test_files_that_do_not_fit(doctor: Encore, tmp_path: Path) -> None:
 def test_a_file_that_has_a_published_name_and_is_another(doctor: Encore, tmp_path: Path) -> None:
     path = published_musicfm(tmp_path / "musicfm")
     text = doctor("musicfm", "--weights", path, "--set", "window_s=1.0", code=1).out
-    assert "NOT the published file of that name" in text
+    assert "NOT as published" in text
     assert "fits: 3 x 16 numbers a clip" in text
 
 

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 
 
 def test_vectors_and_the_rows_that_they_belong_to(encore: Encore, midi_folder: Path, tmp_path: Path) -> None:

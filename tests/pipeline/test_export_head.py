@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from stages import registry
 from stages.head import onnx as exporter
 from stages.head.heads import TrainedHead
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 from tests.pipeline.test_regression import write_table
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")

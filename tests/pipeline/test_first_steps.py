@@ -18,8 +18,7 @@ from pipeline.options import COMMON
 from stages import registry
 from stages.embed import catalogs as collections
 from stages.embed.choose import Choice, find_backbone
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS
+from tests.pipeline.conftest import COLUMNS, Encore
 
 COMMANDS = ("embed", "train", "audit", "data", "head", "compare", "search", "report")
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.embed.choose import find_backbone, make_backbone
-from stages.embed.encode import ClipTable
+from stages.embed.loading import ClipTable
 from stages.embed.weights import read_about, read_state_dict
 from store.layout import Store
 from store.reader import Representations

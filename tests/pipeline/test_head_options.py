@@ -16,12 +16,11 @@ from stages.head import train as head
 from stages.head.collection import Collection
 from stages.head.fit import network_seed
 from stages.head.open import from_catalog
-from stages.head.runs import tested
+from stages.head.runs import pool
 from stages.head.scores.metrics import micro_f1
 from stages.head.thesis import PAPER
 from store.layout import Store
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS, QUICK, embed_table
+from tests.pipeline.conftest import COLUMNS, QUICK, Encore, embed_table
 
 BOTH = ("--json", *QUICK)
 
@@ -193,7 +192,7 @@ def test_runs_that_do_not_belong_together(several: Encore, monkeypatch: pytest.M
     table = pq.read_table(moved)
     pq.write_table(table.slice(1), moved)
     assert "seed-1.json was changed or is of another run" in several("report", "hits", code=1).err
-    monkeypatch.setattr(tested, "_check", lambda *_: None)
+    monkeypatch.setattr(pool, "_check", lambda *_: None)
     assert "the runs of seed 1 were made on different test clips" in several("report", "hits", code=2).err
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 BOTH = ("--json", *QUICK)
 

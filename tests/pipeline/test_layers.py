@@ -21,8 +21,7 @@ from store.errors import RequestError
 from store.layout import RepresentationName, Store
 from store.writer import RepresentationWriter
 from tests.head.conftest import options
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 NAME = RepresentationName("mert", "0123456789ab")
 LONGER = ("--set", "epochs=40", "--set", "learning_rate=0.02", "--set", "hidden=16", "--set", "batch=64")
@@ -167,7 +166,7 @@ def test_songs_in_no_store_are_read_alike(songs: Encore, layer: str) -> None:
 
 
 def test_a_name_with_two_layers_is_refused() -> None:
-    assert layers.named(None, "mix") == "@mix"
-    assert layers.named("mert@mix", "mix") == "mert@mix"
+    assert layers.with_layer(None, "mix") == "@mix"
+    assert layers.with_layer("mert@mix", "mix") == "mert@mix"
     with pytest.raises(RequestError, match="names a layer already"):
-        layers.named("mert@1", "2")
+        layers.with_layer("mert@1", "2")

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.options import command
 from tests import PATIENCE_S
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, ROOT, embed_table
+from tests.pipeline.conftest import QUICK, ROOT, Encore, embed_table
 
 # Holds the import of the command line until Ctrl-C comes, as a slow disk would; nothing is written to its input.
 SLOW = """
@@ -49,6 +48,15 @@ def test_libraries_that_do_not_fit_in_memory() -> None:
     process = subprocess.run([sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 1
     assert process.stderr == "error: out of memory; not even Encore's libraries could be loaded\n"
+
+
+@pytest.mark.parametrize("command", ["compare", "head", "report"])
+def test_a_collection_that_is_not_there_is_missed_before_torch_is_imported(command: str, tmp_path: Path) -> None:
+    asked = SLOW.replace("pipeline.cli", "torch").replace("sys.stdin.read()", "raise ImportError('too early')")
+    asked = asked.replace("main()", f"sys.argv[1:] = [{command!r}, 'nothing', '--store', {str(tmp_path)!r}]\nmain()")
+    process = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: unknown data set 'nothing'")
 
 
 def test_data_sets_that_do_not_fit_in_memory() -> None:

@@ -16,8 +16,7 @@ from stages.head.page.gather import Request, story
 from stages.head.page.tables import Column, Table
 from store.layout import Store
 from tests.chromium import Chromium
-from tests.pipeline.conftest import Encore, write_page
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table, write_page
 
 _ODD = [
     "<script>alert(1)</script>",

@@ -12,8 +12,7 @@ import pytest
 from stages.head.page import clips
 from stages.head.page.gate import agreement_with_artist
 from tests.chromium import Chromium
-from tests.pipeline.conftest import Encore, write_page
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table, write_page
 
 
 def test_the_map_is_zoomed_lassoed_and_played(

@@ -126,9 +126,9 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def run(site: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def run(site: Path, *args: str, module: str = "pipeline.cli") -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "pipeline.cli", *args]
+    command = [sys.executable, "-m", module, *args]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=site)
 
 
@@ -207,10 +207,11 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
 def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
     house = (ROOT / "stages/head/README.md").read_text().split("## Plug-ins")[1]
     points = re.findall(r'`\[project\.entry-points\."(encore\.\w+)"\] ([\w-]+) = "([\w:]+)"`', " ".join(house.split()))
-    assert len(points) == 2
+    assert len(points) == 3
     site = tmp_path / "site"
     install(site, "\n".join(f"[{group}]\n{name} = {where}" for group, name, where in points))
-    (site / "mine.py").write_text(house.split("```python\n")[1].split("```")[0])
+    for name, block in zip(("year", "mine", "test_mine"), house.split("```python\n")[1:], strict=True):
+        (site / f"{name}.py").write_text(block.split("```")[0])
     rng = np.random.default_rng(0)
     lines = ["file,artist,labels"]
     for i in range(20):
@@ -228,6 +229,11 @@ def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
     refused = run(site, *head, "--set", "noise=-1")
     assert refused.returncode == 2
     assert "noise is -1.0; it must be at least 0" in refused.stderr
+    lacking = run(site, "head", "own", "--mode", "same-year", *store)
+    assert lacking.returncode == 2
+    assert "unknown numeric target of own 'year'; have: none" in lacking.stderr
+    tests = run(site, "-q", "-p", "no:cacheprovider", "-k", "several or config", "test_mine.py", module="pytest")
+    assert tests.returncode == 0, tests.stdout
 
 
 NOISY = """

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from stages.progress import be_quiet
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import ROOT, embed_table
+from tests.pipeline.conftest import ROOT, Encore, embed_table
 
 NAMES = {
     *("Collection", "HeadScores", "Predictions", "Representation", "TrainedHead"),

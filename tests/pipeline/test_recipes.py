@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline import recipe as work
 from pipeline import recipes
 from pipeline.cli import app
 from pipeline.recipes import Figure, Need, Recipe, Step
@@ -128,7 +127,3 @@ def test_the_artist_gap_of_what_is_stored(encore: Encore, features_csv: Path, tm
 
 def test_a_wrong_name(encore: Encore) -> None:
     assert "Did you mean emotify?" in encore("recipe", "emotifi", code=2).err
-
-
-def test_times_as_a_person_counts_them() -> None:
-    assert [work._time(minutes) for minutes in (0.5, 90, 150, 3000)] == ["0.5 min", "90 min", "2 hours", "2 days"]

@@ -14,8 +14,7 @@ from pipeline import plot
 from stages.head.modes import Mode
 from stages.head.report import KINDS, ModeReport, Report, Score
 from stages.head.scores.task import MULTI_LABEL
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import QUICK, embed_table
+from tests.pipeline.conftest import QUICK, Encore, embed_table
 
 
 def test_a_mode_to_test_against_that_was_not_run(encore: Encore, features_csv: Path) -> None:

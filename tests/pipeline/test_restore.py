@@ -19,8 +19,7 @@ from stages.head.restore import restore
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.runs import RunFolder, read_runs, run_name
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 from tests.pipeline.test_resume import ROOT
 
 QUICK = ("--set", "epochs=3", "--set", "hidden=16")

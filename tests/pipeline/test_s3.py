@@ -18,10 +18,9 @@ from store.errors import StoreError
 from store.layout import Store
 from store.merge import update
 from store.schema import Catalog
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import COLUMNS
+from tests.pipeline.conftest import COLUMNS, Encore
 from tests.processes import COMMAND, Process
-from tests.store.test_store import catalog, tree
+from tests.store.build import catalog, tree
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")

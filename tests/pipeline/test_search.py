@@ -15,13 +15,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from pipeline.output import shell_lines
 from stages.head.training import loop as training
-from stages.head.training.loop import Trained
+from stages.head.training.loop import TrainedNetwork
 from store.errors import EncoreError
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 
 QUICK = ("--set", "epochs=3")
-Train = Callable[..., Trained]
+Train = Callable[..., TrainedNetwork]
 
 
 def journal(encore: Encore) -> Path:
@@ -35,7 +34,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     train = training.train
 
-    def spy(*args: Any, **options: Any) -> Trained:
+    def spy(*args: Any, **options: Any) -> TrainedNetwork:
         calls.append(args)
         return train(*args, **options)
 
@@ -94,7 +93,7 @@ def test_what_is_finished_stays(encore: Encore, several_csv: Path, monkeypatch: 
     embed_table(encore, several_csv)
     train, calls = training.train, []
 
-    def stopped(*args: Any, **options: Any) -> Trained:
+    def stopped(*args: Any, **options: Any) -> TrainedNetwork:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -131,7 +130,7 @@ def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch:
     assert "is damaged" in message
     assert "remove it to begin the search anew" in message
 
-    def diverged(*args: Any, **options: Any) -> Trained:
+    def diverged(*args: Any, **options: Any) -> TrainedNetwork:
         raise EncoreError("nan")
 
     monkeypatch.setattr(training, "train", diverged)

@@ -12,8 +12,7 @@ import pytest
 from stages.head import index, similar
 from store.layout import RepresentationName, Store
 from store.writer import RepresentationWriter
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 from tests.pipeline.test_predict import write_song
 
 

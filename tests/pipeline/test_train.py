@@ -18,8 +18,7 @@ from stages.splits.kept import KeptSplits
 from stages.splits.regimes import Split
 from store.layout import Store
 from store.schema import Catalog
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import embed_table
+from tests.pipeline.conftest import Encore, embed_table
 
 TINY = ("--set", "max_segments=2", "--workers", 0)
 
@@ -28,7 +27,9 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     out = tmp_path / "weights" / "cola.pt"
     demo = ("--songs", 30, "--data", tmp_path / "demo")
     train = ("train", "cola", "--dataset", "demo", *demo, *TINY, "--out", out, "--set", "batch=8", "--regime", "random")
-    report = encore(*train, "--set", "steps=3", "--json").json
+    ran = encore(*train, "--set", "steps=3", "--json")
+    report = ran.json
+    assert "left out" not in ran.err
     assert (report["backbone"], report["objective"], report["epochs"]) == ("cola", "contrastive", 1)
     assert report["parameters"] == 4_006_972
     about = torch.load(out, weights_only=True)["about"]

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.head import fit as fitting
-from tests.pipeline.conftest import Encore
-from tests.pipeline.test_cli import EPOCHS, embed_table
+from tests.pipeline.conftest import EPOCHS, Encore, embed_table
 
 
 def test_what_was_chosen_is_shown_and_kept(encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:

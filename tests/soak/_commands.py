@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.family import descendants, signal_all
 from tests.processes import COMMAND, Process
-from tests.store.test_store import tree
+from tests.store.build import tree
 
 # In shards of one row each; the engines' processes learn so from the driver.
 SMALL_SHARDS = f"import store.arrays\nstore.arrays._SHARD_ROWS = (1, 1)\n{COMMAND}"

@@ -18,7 +18,7 @@ from store.merge import merge
 from store.reader import Representations
 from store.schema import Catalog
 from store.verify import verify
-from tests.store.test_store import NAME, Array, catalog, numbers, open_writer, tree, write
+from tests.store.build import NAME, Array, catalog, numbers, open_writer, tree, write
 
 Songs = dict[str, str]  # song -> artist
 

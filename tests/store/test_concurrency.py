@@ -17,7 +17,7 @@ from store.merge import update
 from store.reader import Representations
 from store.schema import Catalog
 from tests.processes import Process
-from tests.store.test_store import NAME, Array, catalog, names, numbers, open_writer, tree
+from tests.store.build import NAME, Array, catalog, names, numbers, open_writer, tree
 
 ROUNDS = 12
 WIDTH = 7
@@ -165,7 +165,7 @@ def test_a_lock_that_is_never_given_back(tmp_path: Path, monkeypatch: pytest.Mon
 PART = """
 import sys
 from store.layout import Store
-from tests.store.test_store import catalog, names, numbers, open_writer
+from tests.store.build import catalog, names, numbers, open_writer
 root, rows, part, parts = sys.argv[1], *map(int, sys.argv[2:])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 print("ready", flush=True)
@@ -195,7 +195,7 @@ BETWEEN = """
 import os, sys, signal
 from store.files import Files
 from store.layout import Store
-from tests.store.test_store import catalog, names, numbers, open_writer
+from tests.store.build import catalog, names, numbers, open_writer
 root, rows, kept = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 store, held, values = Store(root), catalog(names(rows)), numbers(rows)
 store.write_catalog(held)

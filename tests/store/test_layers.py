@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from store.errors import FormatError
 from store.layout import Store, match
 from store.reader import Representations
-from tests.store.test_store import NAME, Array, catalog, names, write
+from tests.store.build import NAME, Array, catalog, names, write
 
 
 def layered(rows: int, layers: int = 3, dim: int = 5, dtype: str = "float32") -> Array:

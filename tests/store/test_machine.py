@@ -23,7 +23,7 @@ from store.reader import Representations
 from store.schema import Catalog
 from store.verify import verify
 from store.writer import RepresentationWriter
-from tests.store.test_store import NAME, Array, catalog
+from tests.store.build import NAME, Array, catalog
 
 ROWS = 4  # a shard
 SONGS = [f"song-{i:02d}" for i in range(14)]
@@ -209,6 +209,19 @@ def _vectors(songs: Catalog) -> Array:
     names, sources = songs.strings("clip_id"), songs.strings("source")
     rows = [[int((name or "")[5:]), int((source or "")[8:]), 1] for name, source in zip(names, sources, strict=True)]
     return np.array(rows, dtype=np.float32)
+
+
+def test_a_shard_that_a_killed_run_wrote_and_did_not_record_is_no_damage() -> None:
+    for writes in range(14):
+        machine = SmallShards()
+        try:
+            machine.begin({"song-00", "song-01"})
+            machine.encode()
+            machine.add("song-09", "a")
+            machine.kill(writes)
+            machine.readers_find_what_was_encoded()
+        finally:
+            machine.teardown()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from store.runs import RunFolder, RunRecord, read_runs, write_run
 from store.seal import hash_bytes
 from store.splits import keep_splits, read_splits, splits_mark
 from store.verify import verify
-from tests.store.test_store import NAME, catalog, names, numbers, write
+from tests.store.build import NAME, catalog, names, numbers, write
 
 FOLDER = RunFolder("few", str(NAME), "gnn", "random")
 IDS = names(70)

@@ -149,7 +149,7 @@ class Backbone(ABC):
     def forward(self, windows: Tensor) -> Tensor:
         """Representations of ``CPU_BATCH`` or ``GPU_BATCH`` windows at most: [batch, *shape]; by default ``module``'s.
 
-        It may run under autocast (see `stages.embed.encode.represent`); code that needs 32 bits must switch that off.
+        It may run under autocast (see `stages.embed.represent`); code that needs 32 bits must switch that off.
         """
         if self.module is None:
             raise NotImplementedError(f"{type(self).__name__} has neither a module nor a forward method")

@@ -62,6 +62,22 @@ class ConformerConfig:
         if not 0.1 <= self.window_s <= 600:
             raise RequestError(f"window_s must be from 0.1 to 600, not {self.window_s}")
 
+    def audio(self) -> AudioInput:
+        """What a network of these settings reads."""
+        return AudioInput(
+            rate_hz=MEL.rate_hz,
+            window_samples=round(self.window_s * MEL.rate_hz),
+            max_windows=self.max_windows,
+            min_s=self.min_s,
+        )
+
+    def layers(self, name: str, hint: str | None) -> dict[str, Any]:
+        """``architecture`` as a dict; RequestError, with where weights come from, where there is none yet."""
+        architecture: dict[str, Any] = json.loads(self.architecture)
+        if not architecture:
+            raise RequestError(f"{name} has no layers without weights: --weights. {hint}")
+        return architecture
+
 
 class Conformer(Backbone):
     """``float32 [layers + 1, dim]``."""
@@ -72,16 +88,9 @@ class Conformer(Backbone):
     module: ConformerNetwork
 
     def __init__(self, config: ConformerConfig) -> None:
-        architecture = json.loads(config.architecture)
-        if not architecture:
-            raise RequestError(f"{self.NAME} has no layers without weights: --weights. {self.WEIGHTS}")
+        architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
-        self.input = AudioInput(
-            rate_hz=MEL.rate_hz,
-            window_samples=round(config.window_s * MEL.rate_hz),
-            max_windows=config.max_windows,
-            min_s=config.min_s,
-        )
+        self.input = config.audio()
         self.module = ConformerNetwork(architecture)
         self.shape = (architecture["layers"] + 1, architecture["dim"])
         self._mean, self._deviation = float(architecture["mean"]), float(architecture["deviation"])
@@ -98,8 +107,8 @@ class Conformer(Backbone):
             as `load_into`.
         """
         tensors = {key.removeprefix(_PREFIX): value for key, value in state.items()}
-        read = {key: value for key, value in tensors.items() if not key.startswith(_UNREAD)}
-        load_into(self.module, read, what, optional=("*num_batches_tracked", "*.inv_freq"))
+        weights = {key: value for key, value in tensors.items() if not key.startswith(_UNREAD)}
+        load_into(self.module, weights, what, optional=("*num_batches_tracked", "*.inv_freq"))
 
     def to(self, device: torch.device) -> None:
         super().to(device)

@@ -59,9 +59,9 @@ class Clap(Hf):
     _folder: Path | None = None  # from which the text tower is read once there are words
 
     def __init__(self, config: ClapConfig) -> None:
-        described = json.loads(config.architecture)
-        if described and described.get("model_type") != "clap":
-            raise RequestError(f"clap reads clap, not {described.get('model_type')!r}: --backbone hf")
+        description = json.loads(config.architecture)
+        if description and description.get("model_type") != "clap":
+            raise RequestError(f"clap reads clap, not {description.get('model_type')!r}: --backbone hf")
         super().__init__(config)
 
     def load(self, weights: Path) -> None:
@@ -88,8 +88,8 @@ class Clap(Hf):
             raise RequestError("clap has random weights, in which words mean nothing")
         import transformers
 
-        described = json.loads(self.config.architecture)
-        settings = {**described.get("text_config", {}), **projection_of(described)}
+        description = json.loads(self.config.architecture)
+        settings = {**description.get("text_config", {}), **projection_of(description)}
         settings.pop("model_type", None)
         kind = transformers.ClapTextModelWithProjection
         tower = self.read(kind, transformers.ClapTextConfig(**settings), self._folder, (*_AUDIO, *_SCALES)).eval()

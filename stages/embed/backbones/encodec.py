@@ -42,11 +42,11 @@ class Encodec(Hf):
 
     def __init__(self, config: EncodecConfig) -> None:
         super().__init__(config)
-        built: Any = self.module.config
-        if built.audio_channels != 1 or built.normalize:
+        architecture: Any = self.module.config
+        if architecture.audio_channels != 1 or architecture.normalize:
             raise RequestError(
-                f"encodec reads one channel at its own level, and this model reads {built.audio_channels}"
-                f"{', levelled' if built.normalize else ''}: take the one for 24 kHz"
+                f"encodec reads one channel at its own level, and this model reads {architecture.audio_channels}"
+                f"{', levelled' if architecture.normalize else ''}: take the one for 24 kHz"
             )
 
     def forward(self, windows: Tensor) -> Tensor:

@@ -135,17 +135,17 @@ class Hf(Backbone):
                 f"{weights} is no folder; {cls.NAME} takes by --weights the folder of a Hugging Face model"
             )
         architecture = read_json(weights / _MODEL)
-        described = any((weights / name).is_file() for name in (_EXTRACTOR, _PROCESSOR))
-        extractor = _read_extractor(weights) if described or cls.EXTRACTOR is None else dict(cls.EXTRACTOR)
+        has_extractor = any((weights / name).is_file() for name in (_EXTRACTOR, _PROCESSOR))
+        extractor = _read_extractor(weights) if has_extractor or cls.EXTRACTOR is None else dict(cls.EXTRACTOR)
         *_, usual = cls.CLASSES.get(str(architecture.get("model_type")), (None,))
         if usual is not None:
             extractor.setdefault("feature_extractor_type", usual)
         settings = {"architecture": architecture, "extractor": extractor}
-        return {name: json.dumps(described, sort_keys=True) for name, described in settings.items()}
+        return {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
 
     def __init__(self, config: HfConfig) -> None:
         self.config = config
-        built = self.build(config.architecture)
+        architecture = self.build(config.architecture)
         extract = _extractor(config.extractor)
         rate_hz = getattr(extract, "sampling_rate", 0)
         longest_s = getattr(extract, "nb_max_samples", float("inf")) / max(rate_hz, 1)
@@ -158,7 +158,7 @@ class Hf(Backbone):
             min_s=config.min_s,
         )
         self.input = HfInput(audio=audio, extractor=config.extractor)
-        self.shape = (getattr(built, "projection_dim", None) or built.hidden_size,)
+        self.shape = (getattr(architecture, "projection_dim", None) or architecture.hidden_size,)
 
     def build(self, architecture: str) -> Any:
         """Make the network that a ``config.json`` describes, with drawn weights; its configuration.
@@ -171,18 +171,20 @@ class Hf(Backbone):
         torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
         import transformers
 
-        described = json.loads(architecture)
-        if not described:
+        description = json.loads(architecture)
+        if not description:
             raise RequestError(
                 f"{self.NAME} takes by --weights the folder of a Hugging Face model; without one it has no layers"
             )
-        kind = described.get("model_type", "none")
+        kind = description.get("model_type", "none")
         if kind not in self.CLASSES:
             raise unknown(f"kind of model for {self.NAME}", kind, self.CLASSES)
         self._class, config_class = (getattr(transformers, name) for name in self.CLASSES[kind][:2])
-        described = described.get("audio_config", {}) | projection_of(described) if kind == "clap" else described
-        described = {key: value for key, value in described.items() if key != "model_type"}
-        self.module = self._class(config_class(**described))
+        description = (
+            description.get("audio_config", {}) | projection_of(description) if kind == "clap" else description
+        )
+        description = {key: value for key, value in description.items() if key != "model_type"}
+        self.module = self._class(config_class(**description))
         return self.module.config
 
     def load(self, weights: Path) -> None:
@@ -239,9 +241,9 @@ class Hf(Backbone):
         return mean
 
 
-def projection_of(described: dict[str, Any]) -> dict[str, Any]:
+def projection_of(description: dict[str, Any]) -> dict[str, Any]:
     """The width of CLAP's common space, as the configuration of either tower takes it."""
-    return {"projection_dim": described["projection_dim"]} if "projection_dim" in described else {}
+    return {"projection_dim": description["projection_dim"]} if "projection_dim" in description else {}
 
 
 @contextmanager
@@ -257,12 +259,12 @@ def _unlogged() -> Iterator[None]:
 
 
 @cache
-def _extractor(described: str) -> Any:
+def _extractor(description: str) -> Any:
     """The feature extractor of a ``preprocessor_config.json``."""
     torchaudio_transforms()
     import transformers
 
-    settings = json.loads(described)
+    settings = json.loads(description)
     name = settings.pop("feature_extractor_type", "none")
     if name not in _EXTRACTORS:
         raise unknown("feature extractor", name, _EXTRACTORS)
@@ -273,10 +275,10 @@ def _read_extractor(folder: Path) -> dict[str, Any]:
     """The description of the feature extractor: a file of its own, or a part of the processor's."""
     if (folder / _EXTRACTOR).is_file() or not (folder / _PROCESSOR).is_file():
         return read_json(folder / _EXTRACTOR)
-    described = read_json(folder / _PROCESSOR).get("feature_extractor")
-    if not isinstance(described, dict):
+    description = read_json(folder / _PROCESSOR).get("feature_extractor")
+    if not isinstance(description, dict):
         raise RequestError(f"{folder / _PROCESSOR} describes no feature extractor; give the folder of an audio model")
-    return _deciding(described)
+    return _deciding(description)
 
 
 def fetch_model(name: str, model: str, files: Sequence[str], weights: Sequence[str]) -> Path:
@@ -325,15 +327,15 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise RequestError(f"{path} is too large for a description of a model")
-        described = json.loads(path.read_bytes())
+        description = json.loads(path.read_bytes())
     except OSError as error:
         raise RequestError(f"{path} is not there; give the folder of a Hugging Face model by --weights") from error
     except ValueError as error:
         raise RequestError(f"{path} is not JSON") from error
-    if not isinstance(described, dict):
+    if not isinstance(description, dict):
         raise RequestError(f"{path} describes no model")
-    return _deciding(described)
+    return _deciding(description)
 
 
-def _deciding(described: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in described.items() if key not in _DECIDES_NOTHING}
+def _deciding(description: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in description.items() if key not in _DECIDES_NOTHING}

@@ -81,18 +81,18 @@ class Maest(Hf):
                     f"maest reads spectrograms with {name} {value}, and this model's has {extractor[name]}"
                 )
         self.config = config
-        built = self.build(config.architecture)
-        if built.num_mel_bins != _MEL.bands:
+        ast_config = self.build(config.architecture)
+        if ast_config.num_mel_bins != _MEL.bands:
             raise RequestError(
-                f"maest reads {_MEL.bands} bands, and this model has {built.num_mel_bins}: --backbone hf"
+                f"maest reads {_MEL.bands} bands, and this model has {ast_config.num_mel_bins}: --backbone hf"
             )
         self.input = AudioInput(
             rate_hz=_MEL.rate_hz,
-            window_samples=(built.max_length - 1) * _MEL.hop,
+            window_samples=(ast_config.max_length - 1) * _MEL.hop,
             max_windows=config.max_windows,
             min_s=config.min_s,
         )
-        self.shape = (built.num_hidden_layers, 3 * built.hidden_size)
+        self.shape = (ast_config.num_hidden_layers, 3 * ast_config.hidden_size)
         self._mean, self._deviation = extractor.get("mean", _MEAN), extractor.get("std", _DEVIATION)
         self._spectrogram = mel_spectrogram(_MEL)
 

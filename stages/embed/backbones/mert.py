@@ -52,18 +52,20 @@ class Mert(Hf):
     Config = MertConfig
 
     def __init__(self, config: MertConfig) -> None:
-        described = json.loads(config.architecture)
-        if described and described.get("model_type") not in _KINDS:
-            raise RequestError(f"mert reads {' or '.join(_KINDS)}, not {described.get('model_type')!r}: --backbone hf")
+        description = json.loads(config.architecture)
+        if description and description.get("model_type") not in _KINDS:
+            raise RequestError(
+                f"mert reads {' or '.join(_KINDS)}, not {description.get('model_type')!r}: --backbone hf"
+            )
         for flag, what in _OTHER_NETWORKS.items():
-            if described.get(flag):
+            if description.get(flag):
                 raise RequestError(
                     f"this model has {flag}, which {what}; that is known to the code that comes with it alone, which "
                     f"is never run: take a model without it"
                 )
         super().__init__(config)
-        built: Any = self.module.config
-        self.shape = (built.num_hidden_layers + 1, built.hidden_size)
+        architecture: Any = self.module.config
+        self.shape = (architecture.num_hidden_layers + 1, architecture.hidden_size)
 
     def forward(self, windows: Tensor) -> Tensor:
         """[batch, samples] -> [batch, layers + 1, dim].

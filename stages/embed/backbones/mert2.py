@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from stages.embed.backbones import Backbone
 from stages.embed.backbones._conformer import MEL, ConformerConfig
 from stages.embed.backbones.hf import fetch_model, read_json, read_weights
-from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import decibels, mel_spectrogram
 from stages.embed.weights import load_into
 from store.errors import RequestError
@@ -86,26 +85,19 @@ class Mert2(Backbone):
         """The settings that the folder decides; RequestError where it describes another network."""
         if not weights.is_dir():
             raise RequestError(f"{weights} is no folder; mert2 takes by --weights the folder of a published model")
-        described = read_json(weights / "config.json")
-        if described.get("model_type") != "mert2":
-            raise RequestError(f"{weights}: mert2 reads mert2, not {described.get('model_type')!r}")
+        description = read_json(weights / "config.json")
+        if description.get("model_type") != "mert2":
+            raise RequestError(f"{weights}: mert2 reads mert2, not {description.get('model_type')!r}")
         for name, value in _FRONT_END.items():
-            if described.get(name, value) != value:
-                raise RequestError(f"{weights}: mert2 reads {name} {value}, and this model's is {described[name]}")
-        decides = {name: described.get(name, value) for name, value in _PUBLISHED.items()}
+            if description.get(name, value) != value:
+                raise RequestError(f"{weights}: mert2 reads {name} {value}, and this model's is {description[name]}")
+        decides = {name: description.get(name, value) for name, value in _PUBLISHED.items()}
         return {"architecture": json.dumps(decides, sort_keys=True)}
 
     def __init__(self, config: Mert2Config) -> None:
-        architecture = json.loads(config.architecture)
-        if not architecture:
-            raise RequestError(f"mert2 has no layers without weights: --weights. {self.WEIGHTS}")
+        architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
-        self.input = AudioInput(
-            rate_hz=MEL.rate_hz,
-            window_samples=round(config.window_s * MEL.rate_hz),
-            max_windows=config.max_windows,
-            min_s=config.min_s,
-        )
+        self.input = config.audio()
         self.module = Mert2Network(architecture)
         self.shape = (architecture["num_hidden_layers"], architecture["hidden_size"])
         self._spectrogram = mel_spectrogram(MEL)

@@ -58,19 +58,19 @@ class Muq(Conformer):
         self.fill(read_weights(weights), str(weights))
 
 
-def _architecture(described: dict[str, Any], path: Path) -> dict[str, Any]:
+def _architecture(description: dict[str, Any], path: Path) -> dict[str, Any]:
     """What decides the network, of MuQ's own description."""
     try:
-        statistics, conformer = described["stat"], described["w2v2_config"]
+        statistics, conformer = description["stat"], description["w2v2_config"]
         architecture = {
             "mean": float(statistics["melspec_2048_mean"]),
             "deviation": float(statistics["melspec_2048_std"]),
-            "channels": int(described["conv_dim"]),
-            "dim": int(described["encoder_dim"]),
-            "layers": int(described["encoder_depth"]),
+            "channels": int(description["conv_dim"]),
+            "dim": int(description["encoder_dim"]),
+            "layers": int(description["encoder_depth"]),
             "conformer": {name: conformer[name] for name in LARGE},
         }
-        rate, front = int(described.get("label_rate", 25)), (described["hop_length"], described["n_mels"])
+        rate, front = int(description.get("label_rate", 25)), (description["hop_length"], description["n_mels"])
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path} does not describe a MuQ: {error} is missing or no number") from error
     if front != (MEL.hop, MEL.bands) or rate not in _STRIDES:

@@ -49,8 +49,8 @@ class Music2Vec(Hf):
 
     def __init__(self, config: Music2VecConfig) -> None:
         super().__init__(config)
-        built: Any = self.module.config
-        self.shape = (built.num_hidden_layers, built.hidden_size)
+        architecture: Any = self.module.config
+        self.shape = (architecture.num_hidden_layers, architecture.hidden_size)
 
     def forward(self, windows: Tensor) -> Tensor:
         """[batch, samples] -> [batch, layers, dim]."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from stages.embed.datasets._spellings import merge_spellings, spellings
 from stages.progress import note
-from store.schema import Catalog
+from store.schema import Catalog, CatalogInfo
 from store.words import plural
 
 UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
@@ -101,6 +101,27 @@ class Dataset(ABC):
     def remotes(self) -> tuple[Remote, ...]:
         """The files that `encore data` can fetch for these options; what it cannot fetch stands in ``FILES``."""
         return ()
+
+    def build(self, columns: dict[str, Any], root: Path, version: str, **about: Any) -> Catalog:
+        """The catalog of `known` columns (`Catalog.build`), described by what the data set says of itself.
+
+        Parameters
+        ----------
+        root : the folder that paths are relative to.
+        version : which release or choice of the collection this is.
+        about : further fields of `CatalogInfo`, or others in place of the data set's own.
+        """
+        info = {
+            "name": self.NAME,
+            "title": self.TITLE,
+            "licence": self.LICENSE,
+            "citation": self.CITATION,
+            "backbone": self.BACKBONE,
+            "synthetic": self.SYNTHETIC,
+        }
+        return Catalog.build(
+            CatalogInfo(**{**info, "data_root": str(root), "version": version, **about}), self.known(columns)
+        )
 
     def known(self, columns: dict[str, Any]) -> dict[str, Any]:
         """Catalog columns whose artists are known ones.

@@ -61,9 +61,9 @@ def _names(tags: Tags, separator: re.Pattern[str] | None, leader: str | None) ->
     names: list[str] = []
     for text in tags.artist or ((leader,) if leader else ()):
         rest = text[len(leader) :] if leader and text.casefold().startswith(leader.casefold()) else ""
-        joined = _JOINED.match(rest)
-        if leader and joined:
-            names += [leader, *lists.split(rest[joined.end() :].rstrip(")]"), separator)]
+        match = _JOINED.match(rest)
+        if leader and match:
+            names += [leader, *lists.split(rest[match.end() :].rstrip(")]"), separator)]
         else:
             names += lists.split(text, separator)
     return names
@@ -79,14 +79,14 @@ def identified(songs: Sequence[Credit]) -> list[list[str]]:
         if len(credit.names) == len(credit.ids):
             for name, id_ in zip(credit.names, credit.ids, strict=True):
                 ids.setdefault(name, set()).add(id_)
-    known = {name: next(iter(each)) for name, each in ids.items() if len(each) == 1}
-    return [_keys(credit, known) for credit in songs]
+    ids_by_name = {name: next(iter(each)) for name, each in ids.items() if len(each) == 1}
+    return [_keys(credit, ids_by_name) for credit in songs]
 
 
-def _keys(credit: Credit, known: dict[str, str]) -> list[str]:
+def _keys(credit: Credit, ids_by_name: dict[str, str]) -> list[str]:
     if credit.ids and len(credit.names) <= len(credit.ids):
         return list(credit.ids)
-    keys = [known.get(name, name) for name in credit.names]
+    keys = [ids_by_name.get(name, name) for name in credit.names]
     if credit.ids:  # fewer than names: the first is that of the first-named
         keys[0] = credit.ids[0]
     return list(dict.fromkeys(keys))

@@ -59,15 +59,15 @@ def cast(seed: int, songs: int) -> list[Song]:
     """The songs of the collection, a pure function of its arguments; no artist is on two sides of the split."""
     rng = np.random.default_rng(seed)
     nobodies = round(_UNKNOWN * songs)
-    left = {split: share * songs for split, share in _SHARES.items()}
+    songs_left = {split: share * songs for split, share in _SHARES.items()}
     names: set[str] = set()
     result: list[Song] = []
     while len(result) < songs:
-        known = songs - nobodies - len(result)
-        count = min(_songs_of_an_artist(rng), known) if known > 0 else 1
-        split = max(left, key=lambda name: left[name])
-        new = _songs(rng, _Artist(rng, names), known > 0, count, split, (seed, len(result)))
-        left[split] -= len(new)
+        named_songs = songs - nobodies - len(result)
+        count = min(_songs_of_an_artist(rng), named_songs) if named_songs > 0 else 1
+        split = max(songs_left, key=lambda name: songs_left[name])
+        new = _songs(rng, _Artist(rng, names), named_songs > 0, count, split, (seed, len(result)))
+        songs_left[split] -= len(new)
         result += new
     return result
 

@@ -64,7 +64,7 @@ def all_features(
             continue
         why = _why_no_feature(table, name, groups)
         if why is None:
-            features += numbered(table, name)
+            features += feature_columns(table, name)
         else:
             passed[name] = why
     notes = []
@@ -92,10 +92,10 @@ def named_features(table: Table, names: Iterable[str]) -> list[str]:
     for name in names:
         if name in table.unreadable:
             raise RequestError(f"{table.path}: {name} is no feature: it {table.unreadable[name]}")
-    return [column for name in names for column in numbered(table, name)]
+    return [column for name in names for column in feature_columns(table, name)]
 
 
-def numbered(table: Table, name: str) -> list[str]:
+def feature_columns(table: Table, name: str) -> list[str]:
     """``name``, or the numbers of a column of vectors: ``name[0]``, ``name[1]``..."""
     return [f"{name}[{i}]" for i in range(table.blocks[name].width)] if name in table.blocks else [name]
 
@@ -159,11 +159,11 @@ def _agreement(values: NDArray[np.floating[Any]], group: NDArray[np.int64]) -> t
     values : [rows, width].
     group : [rows], -1 for none.
     """
-    known = np.isfinite(values).all(axis=1) & (group >= 0)
-    if not known.any():
+    complete = np.isfinite(values).all(axis=1) & (group >= 0)
+    if not complete.any():
         return 0, 0.0
-    _, value, count = np.unique(values[known], axis=0, return_inverse=True, return_counts=True)
-    _, first, place = np.unique(group[known], return_index=True, return_inverse=True)
+    _, value, count = np.unique(values[complete], axis=0, return_inverse=True, return_counts=True)
+    _, first, place = np.unique(group[complete], return_index=True, return_inverse=True)
     value = value.ravel()  # some versions of numpy keep the axes
     if len(count) == 1 or (value != value[first][place]).any():
         return 0, 0.0

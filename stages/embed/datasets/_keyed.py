@@ -45,8 +45,8 @@ class Keyed:
 
     def strangers(self, songs: Sequence[Sequence[str]]) -> list[str]:
         """The keys with a value that stand for none of the songs; those of `look_up`."""
-        known = {key for keys in songs for key in keys}
-        return [key for key, values in self.values.items() if values and key not in known]
+        song_keys = {key for keys in songs for key in keys}
+        return [key for key, values in self.values.items() if values and key not in song_keys]
 
     def look_up(self, songs: Sequence[Sequence[str]], *, only_these: bool = False) -> list[list[str]]:
         """The values of each song, none where the file does not name it.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.datasets import Remote
-from stages.embed.tables.hdf5 import opened
+from stages.embed.tables.hdf5 import hdf5_file
 from store.errors import RequestError
 from store.words import plural
 
@@ -93,7 +93,7 @@ def read_summary(path: Path, tracks: Collection[str]) -> dict[str, Song]:
     """The songs of ``tracks`` in the dataset's summary (groups ``metadata`` and ``analysis``), read block by block."""
     names = np.array(sorted(tracks), dtype="S18")
     song_of_track: dict[str, Song] = {}
-    with opened(path) as file:
+    with hdf5_file(path) as file:
         songs = _table(path, file, "metadata/songs", ("artist_id", "artist_name", "release", "title"))
         analysis = _table(path, file, "analysis/songs", ("track_id",))
         if len(songs) != len(analysis):
@@ -173,8 +173,8 @@ def read_assignments(path: Path) -> dict[str, list[str]]:
 def song_columns(summary: Path, tracks: Sequence[str | None]) -> dict[str, list[str | None]]:
     """Artist, album and title of each song by its track, as catalog columns; nulls where the summary is not there."""
     names = {track for track in tracks if track}
-    known = read_summary(summary, names) if names and summary.is_file() else {}
-    songs = [known.get(track) if track else None for track in tracks]
+    details = read_summary(summary, names) if names and summary.is_file() else {}
+    songs = [details.get(track) if track else None for track in tracks]
     return {
         name: [getattr(song, name) if song else None for song in songs]
         for name in ("artist_id", "artist_name", "album_id", "title")

@@ -1,7 +1,7 @@
 """Which files lie under a folder: links, names that are no text, and what there is to say of them.
 
-Links within the folder are followed. Those that lead out of it are followed only where that is asked for, and are
-otherwise named, never passed over in silence: a song behind one is there, and just not read.
+Links within the folder are followed. Links that lead out of it are followed only on request, and are listed otherwise:
+a song behind one exists, but is not read.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Walk:
     undecodable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """What a person should know of what is not among ``files``."""
+        """What to tell the user about files that are not among ``files``."""
         notes = []
         if self.undecodable:
             those = plural(len(self.undecodable), "file or folder is", "files or folders are")
             notes.append(
-                f"{those} left out, because the name is not UTF-8; rename: {named(self.undecodable)} in {self.root}"
+                f"{those} left out, because the name is not UTF-8; rename: {first_few(self.undecodable)} in {self.root}"
             )
         if self.not_followed:
             links = plural(len(self.not_followed), "link to a folder", "links to folders")
             notes.append(
-                f"{links} out of {self.root} not followed: {named(self.not_followed)}; --follow-links follows them"
+                f"{links} out of {self.root} not followed: {first_few(self.not_followed)}; --follow-links follows them"
             )
         return notes
 
@@ -68,7 +68,7 @@ def walk(root: Path, within: Path | None = None, *, follow_links: bool = False) 
             inside = os.path.relpath(here, root)
             where = "" if inside == "." else inside.replace(os.sep, "/") + "/"
             names = {name: is_text(name) for name in (*folders, *files) if not name.startswith(".")}
-            result.undecodable.extend(sorted(shown(where + name) for name, text in names.items() if not text))
+            result.undecodable.extend(sorted(printable(where + name) for name, text in names.items() if not text))
             folders[:] = sorted(name for name in folders if names.get(name))
             result.files.extend(where + name for name in sorted(files) if names.get(name))
             for name in folders:
@@ -93,12 +93,12 @@ def is_text(name: str) -> bool:
     return True
 
 
-def shown(name: str) -> str:
-    """A name as it can be printed: ``mod\\x85.wav``."""
+def printable(name: str) -> str:
+    """A name with unprintable characters escaped: ``mod\\x85.wav``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def named(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The names, or the first of many and how many more there are."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(map(repr, names[:_NAMED])).replace("\\\\", "\\") + more
@@ -107,11 +107,11 @@ def named(names: Sequence[str]) -> str:
 def root_folder(path: Path) -> Path:
     """A folder that is there, resolved; RequestError where it is not, or has a name that cannot be kept."""
     if not path.is_dir():
-        raise RequestError(f"there is no folder {shown(str(path))}")
-    resolved = path.resolve()
-    if not is_text(str(resolved)):
-        raise RequestError(f"the name of the folder {shown(str(resolved))} is not UTF-8; rename it")
-    return resolved
+        raise RequestError(f"there is no folder {printable(str(path))}")
+    target = path.resolve()
+    if not is_text(str(target)):
+        raise RequestError(f"the name of the folder {printable(str(target))} is not UTF-8; rename it")
+    return target
 
 
 def leads_out(root: Path, relative: str) -> bool:

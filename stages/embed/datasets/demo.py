@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stages.embed.datasets import Dataset, option
 from store.errors import RequestError
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 _GENERATOR = 2  # raise when other files come out of the same settings
@@ -49,16 +49,6 @@ class Demo(Dataset):
         songs = cast(self.seed, self.songs)
         generate(root, songs, {"generator": _GENERATOR, "seed": self.seed, "songs": self.songs})
         clips = [(song, number) for song in songs for number in range(int(LENGTH_S / _CLIP_S))]
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"{_GENERATOR}, seed {self.seed}, {plural(self.songs, 'song')}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root),
-            synthetic=self.SYNTHETIC,
-        )
         columns = {
             "clip_id": [f"{song.song_id}-{number + 1}" for song, number in clips],
             "song_id": [song.song_id for song, _ in clips],
@@ -74,4 +64,4 @@ class Demo(Dataset):
             "duration_s": [_CLIP_S] * len(clips),
             "split_official": [song.split for song, _ in clips],
         }
-        return Catalog.build(info, self.known(columns))
+        return self.build(columns, root, f"{_GENERATOR}, seed {self.seed}, {plural(self.songs, 'song')}")

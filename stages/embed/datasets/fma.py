@@ -20,7 +20,7 @@ from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
 from stages.embed.tables.text import line_of
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SUBSETS = {"small": 8_000, "medium": 25_000, "large": 106_574}  # songs; each holds those before it, large is every one
@@ -104,12 +104,12 @@ class Fma(Dataset):
             labels = [[name] if name else [] for name in tracks.strings("track.genre_top")]
         else:
             labels = _named(tracks, _Genres(read_table(_find(data, "genres.csv"))), roots=self.genres == "roots")
-        broken = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
+        faulty = sorted(row for row in rows if int(columns["clip_id"][row]) in BROKEN)
         usable_rows = [row for row in rows if int(columns["clip_id"][row]) not in BROKEN]
         selection = [row for row in usable_rows if labels[row] or self.unlabelled]
         if not any(labels[row] for row in selection):
             raise RequestError(f"{tracks.path} names no song of --subset {self.subset} that has a genre")
-        notes = _notes(columns["clip_id"], broken, len(usable_rows) - len(selection), self.genres)
+        notes = _notes(columns["clip_id"], faulty, len(usable_rows) - len(selection), self.genres)
         if len(rows) != SUBSETS[self.subset]:
             notes.append(
                 f"{tracks.path.name} names {plural(len(rows), 'song')} of --subset {self.subset}, and the official "
@@ -119,19 +119,14 @@ class Fma(Dataset):
             note(text)
         columns["labels"] = labels
         columns["path"] = _paths(data, self.subset, columns["clip_id"])
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"{self.subset}, genres {self.genres}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root_folder(data)),
+        values_of = {name: [values[row] for row in selection] for name, values in columns.items()}
+        return self.build(
+            values_of,
+            root_folder(data),
+            f"{self.subset}, genres {self.genres}",
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        values_of = {name: [values[row] for row in selection] for name, values in columns.items()}
-        return Catalog.build(info, self.known(values_of))
 
     def _data(self) -> Path:
         if self.data is None:
@@ -238,11 +233,11 @@ def _named(tracks: Table, genres: _Genres, *, roots: bool) -> list[list[str]]:
     return genre_lists
 
 
-def _notes(songs: list[str], broken: list[int], bare: int, genres: str) -> list[str]:
+def _notes(songs: list[str], faulty: list[int], bare: int, genres: str) -> list[str]:
     notes = []
-    if broken:
-        names = ", ".join(songs[row] for row in broken)
-        notes.append(f"{plural(len(broken), 'song')} left out, cut too late and so short or empty: {names}")
+    if faulty:
+        names = ", ".join(songs[row] for row in faulty)
+        notes.append(f"{plural(len(faulty), 'song')} left out, cut too late and so short or empty: {names}")
     if bare:
         advice = "; --genres roots takes songs of several root genres too" if genres == "top" else ""
         notes.append(f"{plural(bare, 'song')} left out: the collection gives them no {genres} genre{advice}")

@@ -19,25 +19,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages.embed.datasets import UNLABELLED, Dataset, option
+from stages.embed.datasets import option
 from stages.embed.datasets._columns import (
     LIST_ROLES,
-    artist_columns,
     check_songs,
     choose,
-    columns_option,
     common_columns,
     complete_songs,
     keep_labelled,
     locate,
-    not_missing_option,
     open_table,
     own_albums,
     own_name,
     parse_columns,
-    separator_option,
 )
-from stages.embed.datasets._keyed import Keyed, keys_of, read_keyed
+from stages.embed.datasets._keyed import keys_of
+from stages.embed.datasets._own import OwnTable
 from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,
@@ -52,7 +49,7 @@ from stages.embed.datasets._songs import (
     stretches_along,
 )
 from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder
-from stages.embed.tables import Missing, Table, lists
+from stages.embed.tables import Table
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog, CatalogInfo
@@ -69,7 +66,7 @@ Columns = dict[str, list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Dataset):
+class Folder(OwnTable):
     """Recordings become one clip each, the whole song; of MIDI files four stretches of 15 s are cut, evenly spread.
 
     A song's id is its cell in the column ``song``, or else its path in the folder. The id of a stretch is
@@ -85,17 +82,6 @@ class Folder(Dataset):
     BACKBONE = "fcn"
     MIDI_BACKBONE = "pianoroll"
 
-    table: str | None = option(
-        "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
-    )
-    name: str | None = option("what the collection is called from now on")
-    columns: str | None = columns_option()
-    separator: str | None = separator_option()
-    not_missing: str | None = not_missing_option()
-    artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
-    labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
-    unlabelled: bool = option(UNLABELLED, False)
-    splits: str | None = option("songs' official split, in the same form")
     clips: int | None = option("stretches to cut from each song, 0 for whole songs (default: MIDI 4, recordings 0)")
     clip_s: float | None = option("length of these stretches in seconds (default 15)")
     follow_links: bool = option(FOLLOW_LINKS, False)
@@ -116,18 +102,16 @@ class Folder(Dataset):
         columns, left_out = keep_labelled(columns, labels_from, unlabelled=self.unlabelled)
         notes = (*left_out, *(there.notes() if there is not None else ()))
         midi = sum(map(is_midi, columns["path"]))
-        info = CatalogInfo(
+        return self.build(
+            self._cut(root, own_albums(columns)),
+            root,
+            "own",
             name=name,
             title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
-            data_root=str(root),
             follow_links=self.follow_links,
             notes=notes,
         )
-        return Catalog.build(info, self.known(self._cut(root, own_albums(columns))))
 
     @property
     def _label_column(self) -> str:
@@ -191,24 +175,13 @@ class Folder(Dataset):
         if self.artists is None and self.splits is None and self.labels is None:
             return None
         songs = [keys_of(song, path) for song, path in zip(columns["song_id"], columns["path"], strict=True)]
-        if self.artists is not None:
-            columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
-        if self.splits is not None:
-            columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
-        if self.labels is None:
+        labels = self.look_up(columns, songs)
+        if labels is None:
             return None
-        keyed = self._keyed(self.labels, "labels")
-        columns["labels"] = keyed.look_up(songs)
-        for what, strangers in _sort_strangers(keyed.strangers(songs), there).items():
+        for what, strangers in _sort_strangers(labels.strangers(songs), there).items():
             more = plural(len(strangers), "more song that is", "more songs that are")
-            note(f"{keyed.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
-        return keyed.path.name
-
-    def _keyed(self, file: str, role: str) -> Keyed:
-        """A file beside the songs, read as a column of that role would be."""
-        separator = lists.separators(self.separator, LIST_ROLES).get(role)
-        what = {"artist": "artists", "split": "splits"}.get(role, role)
-        return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
+            note(f"{labels.path.name} has labels for {more} {what} ({strangers[0]!r} is the first)")
+        return labels.path.name
 
     def _cut(self, root: Path, columns: Columns) -> Columns:
         """The columns with a row for each clip."""
@@ -241,8 +214,8 @@ def _passed_over(there: Walk) -> list[str]:
     others = {suffix: count for suffix, count in sorted(suffixes.items()) if suffix not in _BESIDE}
     if not others:
         return []
-    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
-    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {listed}"]
+    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in others.items())
+    return [f"{plural(sum(others.values()), 'file is', 'files are')} of no format that is read: {counts}"]
 
 
 def _sort_strangers(strangers: list[str], there: Walk | None) -> dict[str, list[str]]:
@@ -283,14 +256,14 @@ def _merge_repeats(table: Table, columns: Columns) -> Columns:
             )
         labels.setdefault(before, {}).update(dict.fromkeys(columns["labels"][row] if "labels" in columns else ()))
     rows = list(labels)
-    merged = {name: [values[row] for row in rows] for name, values in columns.items()}
+    rows_merged = {name: [values[row] for row in rows] for name, values in columns.items()}
     if "labels" in columns:
-        merged["labels"] = [list(of_row) for of_row in labels.values()]
-    check_songs(merged, lambda place: table.where(rows[place]))
+        rows_merged["labels"] = [list(of_row) for of_row in labels.values()]
+    check_songs(rows_merged, lambda place: table.where(rows[place]))
     if len(rows) < table.rows:
         repeats = plural(table.rows - len(rows), "row repeats", "rows repeat")
         note(f"{repeats} the file and stretch of another row: one clip, with the labels of both")
-    return merged
+    return rows_merged
 
 
 def songs_in(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._walk import FOLLOW_LINKS, is_text, root_folder
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SUBSETS = ("filtered", "all")
@@ -94,18 +94,9 @@ class Gtzan(Dataset):
             "split_official": [split.get(song) for song in songs],
             **artist_columns([[name] if name else [] for name in names]),
         }
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=self.subset,
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root_folder(self.data)),
-            follow_links=self.follow_links,
-            notes=tuple(notes),
+        return self.build(
+            columns, root_folder(self.data), self.subset, follow_links=self.follow_links, notes=tuple(notes)
         )
-        return Catalog.build(info, self.known(columns))
 
     @property
     def _has_lists(self) -> bool:
@@ -122,8 +113,8 @@ class Gtzan(Dataset):
             text = f"no artist is known: put {INDEX} into {self.data}, or give --artists FILE"
             return [None] * len(songs), [None] * len(songs), [text]
         index = _read_index(self.data / INDEX)
-        known = [index.get(song, ("", "")) for song in songs]
-        return [artist or None for artist, _ in known], [title or None for _, title in known], []
+        entries = [index.get(song, ("", "")) for song in songs]
+        return [artist or None for artist, _ in entries], [title or None for _, title in entries], []
 
 
 def _songs(data: Path, folder: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ from stages.embed.datasets._songs import check_stretches, cut_columns
 from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, leads_out, root_folder, walk
 from stages.progress import note, task
 from store.errors import RequestError, unknown
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SUBSETS = ("full", "matched", "clean")
@@ -138,18 +138,13 @@ class Lakh(Dataset):
         clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         for text in notes:
             note(text)
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"{self.subset}, {self.labels or self.genres}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root),
+        return self.build(
+            clips,
+            root,
+            f"{self.subset}, {self.labels or self.genres}",
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        return Catalog.build(info, self.known(clips))
 
     def _labels(self, matches: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """MD5 -> labels."""
@@ -182,10 +177,14 @@ class Lakh(Dataset):
             files = [file for file in titles if labels.get(file.md5) or self.unlabelled]
             if not any(labels.get(file.md5) for file in files):
                 raise RequestError(f"none of the files under {within} ({len(titles):,}) has a label. {self.FILES}")
-            left = len(titles) - len(files)
+            without_labels = len(titles) - len(files)
             return files, [
                 *notes,
-                *([f"{left:,} of {plural(len(titles), 'file')} left out: no label"] if left else []),
+                *(
+                    [f"{without_labels:,} of {plural(len(titles), 'file')} left out: no label"]
+                    if without_labels
+                    else []
+                ),
             ]
         paths = _named_by_md5(there, matches)
         files, absent = [], 0

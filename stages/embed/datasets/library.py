@@ -20,13 +20,13 @@ from stages.embed.datasets._credits import Credit, credit_of, identified
 from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._songs import check_stretches, cut_columns, is_midi, songs_under
 from stages.embed.datasets._spellings import plain
-from stages.embed.datasets._walk import FOLLOW_LINKS, named, root_folder
+from stages.embed.datasets._walk import FOLLOW_LINKS, first_few, root_folder
 from stages.embed.datasets.folder import CLIP_S, MIDI_CLIPS
 from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
 from stages.progress import note
 from store.errors import RequestError
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SEPARATORS = "artist=;|artist=feat.|artist=ft.|artist=featuring|labels=;|labels=/"
@@ -82,18 +82,16 @@ class Library(Dataset):
         counts = [self._clips(path) for path in columns["path"]]
         clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
         midi = sum(map(is_midi, columns["path"]))
-        info = CatalogInfo(
+        return self.build(
+            clips,
+            root,
+            "own",
             name=name,
             title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
             backbone=self.MIDI_BACKBONE if 2 * midi > len(columns["path"]) else self.BACKBONE,
-            data_root=str(root),
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
-        return Catalog.build(info, self.known(clips))
 
     def _clips(self, path: str) -> int:
         if self.clips is not None:
@@ -104,8 +102,8 @@ class Library(Dataset):
         """A genre as `plain` has it -> the user's own labels."""
         if self.genre_map is None:
             return {}
-        keyed = read_keyed(self.genre_map, self.data, "labels", Missing.but(self.not_missing))
-        return {plain(genre): labels for genre, labels in keyed.values.items()}
+        entries = read_keyed(self.genre_map, self.data, "labels", Missing.but(self.not_missing))
+        return {plain(genre): labels for genre, labels in entries.values.items()}
 
     def _one_each(self, files: Iterable[Song], notes: list[str]) -> list[tuple[str, Song]]:
         """The id and the file of each song: of files with equal music the one whose tags tell most, or each."""
@@ -117,9 +115,9 @@ class Library(Dataset):
             else:
                 by_mark.setdefault(file.mark, []).append(file)
         if unread:
-            notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {named(unread)}")
+            notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {first_few(unread)}")
         if not by_mark:
-            raise RequestError(f"none of the songs under {self.data} can be read: {named(unread)}")
+            raise RequestError(f"none of the songs under {self.data} can be read: {first_few(unread)}")
         songs = []
         for mark, copies in by_mark.items():
             copies.sort(key=lambda song: (not song.tags.genre, not song.tags.artist, song.path))
@@ -206,7 +204,7 @@ def _summary(
         lines.append(f"songs whose tags lack it: {lacks}")
     if without["genre"] and not unlabelled:
         lines.append(f"{plural(without['genre'], 'song')} without a genre left out; --unlabelled keeps such songs")
-    broken = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
-    if broken:
-        lines.append(f"tags of {plural(len(broken), 'file')} cannot be read; the first: {broken[0]}")
+    faulty = [f"{song.path} ({song.tags.broken})" for _, song in songs if song.tags.broken]
+    if faulty:
+        lines.append(f"tags of {plural(len(faulty), 'file')} cannot be read; the first: {faulty[0]}")
     return lines

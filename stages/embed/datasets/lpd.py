@@ -30,7 +30,7 @@ from stages.embed.datasets._songs import check_stretches, cut_columns
 from stages.embed.datasets._walk import FOLLOW_LINKS, Walk, root_folder, walk
 from stages.progress import note
 from store.errors import RequestError, unknown
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 SUBSETS = ("cleansed", "full")
@@ -128,18 +128,13 @@ class Lpd(Dataset):
         count = CLIPS if self.clips is None else self.clips
         counts = [count] * len(columns["path"])
         clips = cut_columns(root, columns, counts, self.clip_s or CLIP_S, follow_links=self.follow_links)
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"{self.subset}, {self.labels or 'default labels'}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root),
+        return self.build(
+            clips,
+            root,
+            f"{self.subset}, {self.labels or 'default labels'}",
             follow_links=self.follow_links,
             notes=self._notes(root, len(paths) - len(songs), len(paths), len(set(labels) - set(paths)), there),
         )
-        return Catalog.build(info, self.known(clips))
 
     def _rolls(self, root: Path, matches: dict[str, list[str]]) -> tuple[dict[str, str], Walk]:
         """MD5 -> path of the rolls that are there; where no match is known, the folder of a track is one."""

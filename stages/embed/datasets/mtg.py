@@ -17,7 +17,7 @@ from typing import Any
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from store.errors import RequestError, unknown
-from store.schema import SPLITS, Catalog, CatalogInfo
+from store.schema import SPLITS, Catalog
 from store.words import plural
 
 THESIS_GENRES = frozenset(
@@ -116,17 +116,12 @@ class Mtg(Dataset):
         if self.excerpt == "30s":
             columns["start_s"] = [max(0.0, round((s - EXCERPT_S) / 2, 3)) for s in length_s]
             columns["duration_s"] = [EXCERPT_S] * len(length_s)
-        info = CatalogInfo(
-            name=self.NAME,
-            title=self.TITLE,
-            version=f"split-{self.split or 0}, {'thesis genres' if thesis else self.subset}, {self.excerpt}",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(root_folder(root)),
+        return self.build(
+            columns,
+            root_folder(root),
+            f"split-{self.split or 0}, {'thesis genres' if thesis else self.subset}, {self.excerpt}",
             follow_links=self.follow_links,
         )
-        return Catalog.build(info, self.known(columns))
 
     def _data(self) -> Path:
         if self.data is None:

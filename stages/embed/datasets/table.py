@@ -13,26 +13,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stages.embed.datasets import UNLABELLED, Dataset, option
+from stages.embed.datasets import option
 from stages.embed.datasets._columns import (
-    LIST_ROLES,
     MANY_COLUMNS,
-    artist_columns,
+    check_targets,
     choose,
-    columns_option,
     common_columns,
     keep_labelled,
     locate,
-    not_missing_option,
     open_table,
     own_albums,
     own_name,
     parse_columns,
-    separator_option,
 )
 from stages.embed.datasets._features import (
     all_features,
@@ -41,14 +36,15 @@ from stages.embed.datasets._features import (
     onehot_columns,
     onehot_labels,
 )
-from stages.embed.datasets._keyed import Keyed, keys_of, read_keyed
+from stages.embed.datasets._keyed import keys_of
+from stages.embed.datasets._own import OwnTable
 from stages.embed.datasets._segments import look_numbered, merge_rows, song_ids
 from stages.embed.inputs.features import FeatureRows
-from stages.embed.tables import Missing, Table, lists
+from stages.embed.tables import Table
 from stages.embed.tables.npy import with_arrays
 from stages.progress import note
 from store.errors import RequestError
-from store.schema import Catalog, CatalogInfo
+from store.schema import Catalog
 from store.words import plural
 
 _EXPECTED = ("artist", "labels")
@@ -57,7 +53,7 @@ _BLOCK_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureTable(Dataset):
+class FeatureTable(OwnTable):
     """A catalog of a table's rows; ``source`` is a mark of a row's numbers, so that a row whose numbers change is seen.
 
     It does not depend on which of them are chosen as features: another choice is another representation of these songs.
@@ -75,19 +71,8 @@ class FeatureTable(Dataset):
     FILES = "Your own table of features, a row for each song or piece of one: CSV, TSV, Parquet or HDF5."
     BACKBONE = "features"
 
-    table: str | None = option(
-        "CSV, TSV, Parquet or HDF5 with the columns artist, labels (folder: file too); song, title..."
-    )
-    name: str | None = option("what the collection is called from now on")
-    columns: str | None = columns_option()
-    separator: str | None = separator_option()
-    not_missing: str | None = not_missing_option()
-    artists: str | None = option("songs' artists: a two-column table, or JSON (FILE or FILE:KEY), keyed by file name")
-    labels: str | None = option("songs' labels, in the same form; songs that it does not name are left out")
-    splits: str | None = option("songs' official split, in the same form")
     labels_onehot: str | None = option("columns of 0 and 1, one a label: rock|jazz, or genre_*, instead of labels")
     segments: bool = option("songs' names end in the number of a piece: blues.00000.3.wav is one of blues.00000", False)
-    unlabelled: bool = option(UNLABELLED, False)
 
     def catalog(self) -> Catalog:
         name = own_name(self.name, self.NAME)
@@ -110,13 +95,15 @@ class FeatureTable(Dataset):
         if onehot:
             columns["labels"] = onehot_labels(table, onehot)
         columns["song_id"] = song_ids(table, choice.get("song"), segments=self.segments)
-        labels_from = self._look_up(columns) or self.labels_onehot or choice.get("labels")
+        labels = self.look_up(columns, [keys_of(song, song) for song in columns["song_id"]])
+        labels_from = self.labels_onehot or choice.get("labels") if labels is None else labels.path.name
         _complete(columns, table)
         others = [*choice.values(), *targets, *onehot]
         every, passed = all_features(table, others, *(columns[n] for n in ("labels", "artist_id", "song_id")))
         features, notes = every, passed
         if "features" in names_of:
             features, notes = named_features(table, names_of["features"]), []
+            check_targets(targets, features, "feature")
         elif features:
             note(describe_features(every))
         if not features:
@@ -137,37 +124,9 @@ class FeatureTable(Dataset):
             clips, left_out = keep_labelled(clips, labels_from, unlabelled=self.unlabelled)
             notes += left_out
         _tell_of_equals(clips["song_id"], clips["source"])
-        info = CatalogInfo(
-            name=name,
-            title=name,
-            version="own",
-            licence=self.LICENSE,
-            citation=self.CITATION,
-            backbone=self.BACKBONE,
-            data_root=str(path.parent),
-            features=tuple(features),
-            notes=tuple(notes),
+        return self.build(
+            own_albums(clips), path.parent, "own", name=name, title=name, features=tuple(features), notes=tuple(notes)
         )
-        return Catalog.build(info, self.known(own_albums(clips)))
-
-    def _look_up(self, columns: dict[str, Any]) -> str | None:
-        """Fill in what stands in files of their own; the name of the file of labels, where there is one."""
-        songs = [keys_of(song, song) for song in columns["song_id"]]
-        if self.artists is not None:
-            columns.update(artist_columns(self._keyed(self.artists, "artist").look_up(songs)))
-        if self.splits is not None:
-            columns["split_official"] = self._keyed(self.splits, "split").splits(songs)
-        if self.labels is None:
-            return None
-        keyed = self._keyed(self.labels, "labels")
-        columns["labels"] = keyed.look_up(songs)
-        return keyed.path.name
-
-    def _keyed(self, file: str, role: str) -> Keyed:
-        """A file beside the table, read as a column of that role would be."""
-        separator = lists.separators(self.separator, LIST_ROLES).get(role)
-        what = {"artist": "artists", "split": "splits"}.get(role, role)
-        return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
 
     def _equal(self, path: Path, every: list[str], features: list[str], columns: dict[str, list[str]]) -> list[str]:
         """A mark of each row's features alone, where songs have several rows."""

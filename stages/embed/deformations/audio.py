@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.inputs import Clip
-from stages.embed.inputs.recording import opened
+from stages.embed.inputs.recording import open_recording
 from store.errors import ClipError, RequestError
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -26,7 +26,7 @@ _CODECS = {"mp3": ("MP3", "MPEG_LAYER_III"), "ogg": ("OGG", "VORBIS")}
 
 
 def check_codecs(kinds: Iterable[str]) -> None:
-    """RequestError where libsndfile writes no file of a codec that is asked for."""
+    """RequestError if libsndfile cannot write one of the codecs asked for."""
     import soundfile
 
     for kind, (form, subtype) in _CODECS.items():
@@ -85,12 +85,12 @@ def pitch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG
     from librosa.effects import pitch_shift
 
     samples, rate_hz = _read(clip)
-    shifted = pitch_shift(samples, sr=rate_hz, n_steps=amount, res_type="soxr_hq")
-    return _written(clip, _as_loud(shifted, samples), rate_hz, file)
+    result = pitch_shift(samples, sr=rate_hz, n_steps=amount, res_type="soxr_hq")
+    return _written(clip, _as_loud(result, samples), rate_hz, file)
 
 
 def cut(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:
-    """A stretch of the share ``amount`` of the clip, from a place that is drawn."""
+    """A stretch with the share ``amount`` of the clip's length, at a random place."""
     samples, rate_hz = _read(clip)
     count = max(1, round(amount * len(samples)))
     first = int(rng.integers(0, len(samples) - count + 1))
@@ -122,7 +122,7 @@ def _as_loud(samples: Samples, original: Samples) -> Samples:
 
 def _read(clip: Clip) -> tuple[Samples, int]:
     """The samples of the clip's stretch in one channel, and their rate."""
-    with opened(clip.path) as (recording, _):
+    with open_recording(clip.path) as (recording, _):
         rate_hz = recording.rate_hz
         first = round((clip.start_s or 0.0) * rate_hz)
         length_s = min(_LONGEST_S, _LONGEST_S if clip.duration_s is None else clip.duration_s)

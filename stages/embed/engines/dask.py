@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _AHEAD = 2  # shards a thread of the cluster that are handed over before others are done
 _CONNECT_S = 30
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,10 @@ class DaskConfig:
     """
 
     scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler == "":
+            raise RequestError("--scheduler is empty; name a cluster's address, such as tcp://host:8786")
 
 
 class Dask(Engine):
@@ -69,7 +75,7 @@ class Dask(Engine):
         EncoreError
             if a shard has cost several workers their lives.
         """
-        with self._client() as client:
+        with self._client(len(shards)) as client:
             note(f"the cluster's dashboard: {client.dashboard_link}")
             self._wait_for_workers(client)
             _check_threads(client, job)
@@ -82,18 +88,20 @@ class Dask(Engine):
                 ) from error
 
     @contextlib.contextmanager
-    def _client(self) -> Iterator[Any]:
+    def _client(self, shards: int) -> Iterator[Any]:
+        """A client of the cluster, which for so few shards needs no more workers."""
         import dask
 
         # Workers say every lost connection, which is no fault here.
         with dask.config.set({"logging.distributed": "critical"}):
             silence = {"silence_logs": 50}
             if self.config.scheduler is None:
+                count = max(1, min(shards, self.workers or os.cpu_count() or 1))
                 with interrupts.kept_from_children():
                     cluster = self._distributed.LocalCluster(
-                        n_workers=self.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
+                        n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
                     )
-                with cluster, self._distributed.Client(cluster) as client:
+                with cluster, self._distributed.Client(cluster) as client, _replaced(cluster, count):
                     yield client
                 return
             try:
@@ -133,6 +141,28 @@ class Dask(Engine):
             advance(result.clips)
             yield result
             hand_over()
+
+
+@contextlib.contextmanager
+def _replaced(cluster: Any, count: int) -> Iterator[None]:
+    """Start other workers in the place of those that are lost for good, so that there are ``count``.
+
+    Dask starts a worker that was killed again, and gives it up where it is killed once more while it starts, or takes
+    too long.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            cluster.scale(count)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _encode(job: Job, shard: Shard) -> Done:

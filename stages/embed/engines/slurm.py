@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stages.embed.encode import Done
 
 _JOBS = 4
+_LEAST = {"timeout_min": 1, "requeues": 0, "gpus": 0, "cpus": 1, "mem_gb": 1, "loaders": 0}
 _LOOK_S = {"slurm": 10.0, "local": 0.2}
 
 
@@ -58,6 +59,9 @@ class SlurmConfig:
     def __post_init__(self) -> None:
         if self.cluster not in _LOOK_S:
             raise RequestError(f"cluster takes one of {', '.join(_LOOK_S)}, not {self.cluster!r}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise RequestError(f"{name} is at least {least}, not {getattr(self, name)}")
 
 
 @dataclass
@@ -92,7 +96,7 @@ class Share:
         return self.results
 
     def checkpoint(self) -> Any:
-        """What submitit queues again in this job's place."""
+        """What submitit queues again after this job was preempted."""
         return import_extra("submitit", Slurm.NAME).helpers.DelayedSubmission(self)
 
 
@@ -138,25 +142,25 @@ class Slurm(Engine):
             raise
 
     def _results(self, jobs: list[Any], advance: Callable[[int], None]) -> Iterator[Done]:
-        waiting, lost = list(jobs), []
+        waiting, lost_jobs = list(jobs), []
         while waiting:
             time.sleep(_LOOK_S[self.config.cluster])
-            for ended in [submitted for submitted in waiting if submitted.done()]:
-                waiting.remove(ended)
+            for job in [job for job in waiting if job.done()]:
+                waiting.remove(job)
                 try:
-                    results = ended.result()
+                    results = job.result()
                 except (self._submitit.core.utils.UncompletedJobError, self._submitit.core.utils.FailedJobError):
-                    lost.append(ended)
+                    lost_jobs.append(job)
                     continue
                 if isinstance(results, EncoreError):
                     raise results
                 for result in results:
                     advance(result.clips)
                     yield result
-        if lost:
+        if lost_jobs:
             raise EncoreError(
-                f"{len(lost)} of {plural(len(jobs), 'job')} ended before all was done ({lost[0].paths.stderr} says "
-                f"why); what was committed is kept: run the same command again"
+                f"{len(lost_jobs)} of {plural(len(jobs), 'job')} ended before all was done "
+                f"({lost_jobs[0].paths.stderr} says why); what was committed is kept: run the same command again"
             )
 
     @property

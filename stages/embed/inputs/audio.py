@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 
 from stages.embed.inputs import Clip, Kind, remark
-from stages.embed.inputs.recording import AUDIO_SUFFIXES, Recording, Samples, opened
+from stages.embed.inputs.recording import AUDIO_SUFFIXES, Recording, Samples, open_recording
 from store.errors import ClipError, RequestError
 from store.words import plural
 
@@ -73,8 +73,8 @@ class AudioInput:
         Raises
         ------
         ClipError
-            as `opened`; ``short`` where less than `min_s` is there; ``silent`` where nothing rises above `SILENCE_DB`,
-            ``constant`` where an offset does and nothing else; ``not-finite``.
+            as `open_recording`; ``short`` where less than `min_s` is there; ``silent`` where nothing rises above
+            `SILENCE_DB`, ``constant`` where an offset does and nothing else; ``not-finite``.
 
         Remarks: ``truncated``, ``loud`` (12 dB above full scale), ``mostly-silent`` (90 % or more of its windows).
         """
@@ -93,7 +93,7 @@ class AudioInput:
         return self._load(clip, places)
 
     def _load(self, clip: Clip, places: Callable[[int, int, int], list[Place]]) -> Samples:
-        with opened(clip.path) as (recording, claimed):
+        with open_recording(clip.path) as (recording, claimed):
             pieces = self._decode(recording, clip, places)
             if pieces is None:  # a header may promise too much: without an index, an MP3's length is a guess
                 recording.recount()
@@ -140,11 +140,11 @@ class AudioInput:
 
 
 def duration_s(path: Path) -> float:
-    """Length of a recording in seconds, as far as is known without decoding it; ClipError as `opened`.
+    """Length of a recording in seconds, as far as is known without decoding it; ClipError as `open_recording`.
 
     For an MP3 of variable bit rate without an index (Xing, VBRI) it can be too long; `AudioInput.load` finds that out.
     """
-    with opened(path) as (recording, _):
+    with open_recording(path) as (recording, _):
         return recording.frames / recording.rate_hz
 
 

@@ -113,10 +113,10 @@ class FeaturesInput:
             ``missing`` if the table or the row is not there; ``not-finite`` if a number is missing, not finite or
             beyond single precision.
         """
-        loaded, failures = self.load_many([clip])
+        arrays, failures = self.load_many([clip])
         if failures:
             raise failures[0][1]
-        return loaded
+        return arrays
 
     def load_many(self, clips: Sequence[Clip]) -> tuple[Rows, list[tuple[int, ClipError]]]:
         """The rows of the clips that can be read, in order, and the index and error of each other clip."""

@@ -79,11 +79,11 @@ def has_come(reason: str) -> bool:
 
 
 class FfmpegRecording:
-    """A recording that ffmpeg decodes, from its start, however far that is.
+    """A recording that ffmpeg decodes, always from its beginning.
 
     Attributes
     ----------
-    rate_hz, frames : its sampling rate, and the frames that decode.
+    rate_hz, frames : sampling rate, and how many frames can be decoded.
     """
 
     def __init__(self, path: Path, reader: Reader) -> None:
@@ -122,21 +122,21 @@ class FfmpegRecording:
         return mono[: max(0, min(count, at - first))]
 
     def recount(self) -> int:
-        """The frames are counted already."""
+        """The number of frames, which was counted on opening."""
         return self.frames
 
     def _blocks(self) -> Iterator[Samples]:
         """The whole recording, block by block, mean over the channels."""
         with _running(self._command) as (process, output, is_late):
             self.rate_hz, channels = _read_header(output)
-            left, rest = MAX_SAMPLES, b""
+            room, rest = MAX_SAMPLES, b""
             while data := output.read(_BLOCK_BYTES):
                 data = rest + data
                 end = len(data) - len(data) % (4 * channels)
                 rest = data[end:]
                 samples = np.frombuffer(data[:end], dtype="<f4").reshape(-1, channels)
-                left -= samples.size
-                if left < 0:
+                room -= samples.size
+                if room < 0:
                     raise ClipError("outside", f"more than {MAX_SAMPLES:,} samples to decode; cut it into files")
                 with np.errstate(invalid="ignore", over="ignore"):
                     yield samples.mean(axis=1, dtype=np.float32)

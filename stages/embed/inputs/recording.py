@@ -18,7 +18,8 @@ import numpy as np
 
 from stages.embed.inputs._silence import silenced
 from stages.embed.inputs.ffmpeg import FFMPEG_SUFFIXES, FfmpegRecording, find_reader
-from stages.embed.inputs.headers import Layout, layout
+from stages.embed.inputs.headers import layout
+from stages.embed.inputs.views import Layout
 from store.errors import ClipError
 
 AUDIO_SUFFIXES = FFMPEG_SUFFIXES | {
@@ -61,7 +62,7 @@ class Recording(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Recording, float]]:
+def open_recording(path: Path) -> Iterator[tuple[Recording, float]]:
     """The recording, and how many times as long its header claims it to be (1.0 for an honest one).
 
     Raises

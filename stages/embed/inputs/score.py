@@ -109,8 +109,8 @@ def read_score(path: Path, *, every_note: bool = False) -> Score:
     counts = [len(part["time"]) for part in parts]
 
     def column(name: str) -> Ints:
-        joined = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-        return joined.astype(np.int64)
+        values = np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+        return values.astype(np.int64)
 
     def each(values: list[int]) -> Ints:
         return np.repeat(np.asarray(values, dtype=np.int64), counts)

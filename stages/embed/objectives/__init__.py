@@ -78,12 +78,12 @@ class Labels:
     """The labels of a catalog: their names, and which rows carry them, bool [rows, labels]."""
 
     names: tuple[str, ...]
-    carried: NDArray[np.bool_]
+    matrix: NDArray[np.bool_]
 
     @property
     def several(self) -> bool:
         """Whether any clip carries more than one label."""
-        return bool((self.carried.sum(axis=1) > 1).any())
+        return bool((self.matrix.sum(axis=1) > 1).any())
 
 
 class Objective(nn.Module, ABC):

@@ -76,5 +76,5 @@ def corrupt(
     The corrupted tokens, and a mask of the fields that were chosen.
     """
     random = (torch.rand(tokens.shape, device=tokens.device) * sizes).long()
-    changed = torch.where(draw < SHARE * (_MASKED + _RANDOM), random, tokens)
-    return torch.where(draw < SHARE * _MASKED, mask, changed), draw < SHARE
+    with_random = torch.where(draw < SHARE * (_MASKED + _RANDOM), random, tokens)
+    return torch.where(draw < SHARE * _MASKED, mask, with_random), draw < SHARE

@@ -33,7 +33,7 @@ def open_hdf5(path: Path) -> Table:
     widths: dict[str, int] = {}
     unreadable: dict[str, str] = {}
     lengths: dict[str, int] = {}
-    with opened(path) as file:
+    with hdf5_file(path) as file:
         for name in file:
             _check_name(path, name)
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
@@ -78,7 +78,7 @@ def column_of(path: Path, name: str) -> pa.Array:
     """A dataset of one dimension, or of text in two: the latter as lists."""
     import h5py
 
-    with opened(path) as file:
+    with hdf5_file(path) as file:
         data = file[name]
         if not h5py.check_string_dtype(data.dtype):
             return pa.array(data[...].astype(data.dtype.newbyteorder("=")))
@@ -96,7 +96,7 @@ def column_of(path: Path, name: str) -> pa.Array:
 
 def rows_of(path: Path, name: str, rows: slice | Sequence[int]) -> NDArray[np.float32]:
     """Rows of a two-dimensional dataset: ``float32 [rows, width]``."""
-    with opened(path) as file:
+    with hdf5_file(path) as file:
         data = file[name]
         block = data[rows] if isinstance(rows, slice) else np.stack([data[row] for row in rows])
         with np.errstate(over="ignore"):  # what single precision cannot hold is not finite
@@ -123,7 +123,7 @@ def _check_name(path: Path, name: str) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def hdf5_file(path: Path) -> Iterator[Any]:
     """The file as `h5py.File`; RequestError where it cannot be read."""
     import h5py
 

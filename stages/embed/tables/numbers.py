@@ -58,8 +58,8 @@ def parse(text: pa.ChunkedArray, missing: Any) -> Numbers:
     is_share = text.null_count < len(text) and pc.all(pc.ends_with(text, "%")).as_py()
     if is_share:
         text = pc.replace_substring_regex(text, _PERCENT, "")
-    parsed = _parsed(text)
-    return replace(parsed, values=parsed.values / 100) if is_share and parsed.readings is None else parsed
+    result = _parsed(text)
+    return replace(result, values=result.values / 100) if is_share and result.readings is None else result
 
 
 def is_number(cell: str) -> bool:

@@ -121,8 +121,8 @@ class Table:
             every = self._list_items(name, column)
             return [self._distinct(cell or (), separator) for cell in every]
         cells = self.strings(name)
-        parsed = {cell: self._distinct([cell] if cell else (), separator) for cell in set(cells)}
-        return [list(parsed[cell]) for cell in cells]
+        by_cell = {cell: self._distinct([cell] if cell else (), separator) for cell in set(cells)}
+        return [list(by_cell[cell]) for cell in cells]
 
     def _list_items(self, name: str, column: pa.ChunkedArray) -> list[list[str | None] | None]:
         try:
@@ -157,10 +157,10 @@ class Table:
         RequestError
             where the column's commas can be read in two ways.
         """
-        parsed = self._numbers(name)
-        if parsed.readings is not None:
-            raise RequestError(f"{self.path}: {name} {self._two_readings(parsed)}")
-        return parsed.values, parsed.strange
+        numbers = self._numbers(name)
+        if numbers.readings is not None:
+            raise RequestError(f"{self.path}: {name} {self._two_readings(numbers)}")
+        return numbers.values, numbers.strange
 
     def seconds(self, name: str, *, above: bool = False) -> list[float | None]:
         """A column of times in seconds, 0 or more (``above``: more than 0); None where a cell holds no value."""

@@ -119,9 +119,9 @@ class CliqueGraph(Graph):
         self.begin = self.count.cumsum(0) - self.count
         self.place = torch.full_like(artist, len(self.order))
         self.place[self.order] = torch.arange(len(self.order), device=artist.device)
-        known = artist.clamp(min=0)
+        code = artist.clamp(min=0)
         own = (source >= 0).long()
-        self.degree = torch.where(artist >= 0, self.count[known] - own, 0) if self.artists else torch.zeros_like(artist)
+        self.degree = torch.where(artist >= 0, self.count[code] - own, 0) if self.artists else torch.zeros_like(artist)
 
     def to(self, device: torch.device) -> CliqueGraph:
         if self.artist.device == device:

@@ -26,14 +26,14 @@ def homophily(
     artist : [clips], -1 where unknown.
     labels : [clips, labels].
     """
-    known = artist >= 0
-    artist, labels = artist[known], labels[known]
+    has_artist = artist >= 0
+    artist, labels = artist[has_artist], labels[has_artist]
     sizes = np.bincount(artist) if len(artist) else np.zeros(1, dtype=np.int64)
     pairs = int((sizes * (sizes - 1)).sum())
     if not pairs:
         return {"exact": None, "jaccard": None, "any": None}
-    packed = np.packbits(labels, axis=1)
-    sets, which = np.unique(packed, axis=0, return_inverse=True)
+    label_sets = np.packbits(labels, axis=1)
+    sets, which = np.unique(label_sets, axis=0, return_inverse=True)
     which = which.reshape(-1).astype(np.int64)
     codes, how_many = np.unique(artist * len(sets) + which, return_counts=True)
     owner, label_set = codes // len(sets), codes % len(sets)
@@ -54,8 +54,8 @@ def homophily(
         same = weight.diagonal().sum()
         sums[:, who] = same, (weight * _ratio(shared, union)).sum(), (weight * (shared > 0)).sum()
     if per_node:
-        joined = sizes > 1
-        means = (sums[:, joined] / (sizes[joined] - 1)).sum(axis=1) / sizes[joined].sum()
+        has_several = sizes > 1
+        means = (sums[:, has_several] / (sizes[has_several] - 1)).sum(axis=1) / sizes[has_several].sum()
     else:
         means = sums.sum(axis=1) / pairs
     return dict(zip(("exact", "jaccard", "any"), means.tolist(), strict=True))

@@ -21,14 +21,14 @@ from stages.splits.regimes import Split
 class Artist(CountedHead):
     """The decision tree over the artist alone: one leaf an artist, holding the labels of its training songs.
 
-    Two rules: ``most frequent`` says the one label that most of them carry (ties go to the label that is more
-    frequent in the training part, then to the first by name), ``at least half`` says every label that half of
-    them or more carry. Nothing is said of an artist that is unknown or has no training song. The score of a
-    label is the share of the artist's training songs that carry it. Songs are counted once, whatever the
-    number of their clips, with the labels of any of these that are trained on.
+    Two rules: ``most frequent`` predicts the one label that most of them carry (ties go to the label that is more
+    frequent in the training part, then to the first by name), ``at least half`` predicts every label that half of
+    them or more carry. For an unknown artist, or one without a training song, nothing is predicted. The score of a
+    label is the share of the artist's training songs that carry it. A song counts once, however many clips it has,
+    with the labels of all its training clips.
 
-    Where a number is asked for it is a regression tree: the mean of the artist's training songs, and for an artist
-    without any the mean of all. There is but one rule then, without a name.
+    With a numeric target this is a regression tree: the mean of the artist's training songs, or of all training songs
+    for an artist without any. There is only one rule then, without a name.
     """
 
     NAME = "artist"
@@ -76,8 +76,8 @@ class Artist(CountedHead):
 def _of_clips(values: NDArray[Any], artist: NDArray[np.int64]) -> NDArray[Any]:
     """[clips, labels] the row of each clip's artist in ``values`` [artists, labels]; zeros for an unknown artist."""
     rows = np.zeros((len(artist), values.shape[1]), dtype=values.dtype)
-    known = artist >= 0
-    rows[known] = values[artist[known]]
+    has_artist = artist >= 0
+    rows[has_artist] = values[artist[has_artist]]
     return rows
 
 
@@ -130,8 +130,11 @@ def count_songs(collection: Collection, split: Split) -> dict[str, Any]:
 def artist_counts(collection: Collection, facts: Facts) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """[artists, labels] and [artists], the counts of `count_songs` for the artists of a collection, maybe another."""
     place = collection.artists_among(facts["artists"])
-    known = place >= 0
+    has_place = place >= 0
     carrying = np.zeros((len(place), facts["carrying"].shape[1]))
     songs = np.zeros(len(place), dtype=np.int64)
-    carrying[known], songs[known] = facts["carrying"].numpy()[place[known]], facts["songs"].numpy()[place[known]]
+    carrying[has_place], songs[has_place] = (
+        facts["carrying"].numpy()[place[has_place]],
+        facts["songs"].numpy()[place[has_place]],
+    )
     return carrying, songs

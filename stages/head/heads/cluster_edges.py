@@ -51,6 +51,6 @@ class ClusterEdges(Sage):
     def relation(self) -> Graph:
         artist = torch.from_numpy(self.collection.artist).to(self.x.device)
         cell = artist * self.config.clusters + closest(self.x, self.facts["centroids"])
-        known = artist >= 0
-        cell[known] = torch.unique(cell[known], return_inverse=True)[1]
-        return CliqueGraph(cell.where(known, -1))
+        has_artist = artist >= 0
+        cell[has_artist] = torch.unique(cell[has_artist], return_inverse=True)[1]
+        return CliqueGraph(cell.where(has_artist, -1))

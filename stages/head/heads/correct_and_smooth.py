@@ -86,8 +86,8 @@ def correct(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, si
     error = (labels - score) * train.unsqueeze(1)
     spread = graph.propagate(error, alpha)
     if score.shape[1] == 1:
-        reached = graph.propagate(train.unsqueeze(1).to(score.dtype), alpha)
-        return score + torch.where(reached > 0, spread / reached.where(reached > 0, 1.0), 0.0)
+        has_label = graph.propagate(train.unsqueeze(1).to(score.dtype), alpha)
+        return score + torch.where(has_label > 0, spread / has_label.where(has_label > 0, 1.0), 0.0)
     return score + _scale(size, spread) * spread
 
 
@@ -99,5 +99,5 @@ def _scale(size: Tensor, spread: Tensor) -> Tensor:
 
 def smooth(graph: CliqueGraph, score: Tensor, labels: Tensor, train: Tensor, alpha: float) -> Tensor:
     """Eq. 6 of the paper: labels of training clips and scores of the others, spread."""
-    known = torch.where(train.unsqueeze(1), labels, score)
-    return graph.propagate(known, alpha)
+    start = torch.where(train.unsqueeze(1), labels, score)
+    return graph.propagate(start, alpha)

@@ -39,10 +39,10 @@ class Config(SageConfig):
 class Knn(Sage):
     """GraphSAGE whose neighbours are the 16 nearest clips by cosine, whoever made them; no artist is read.
 
-    They are found exactly, by matrix products in blocks (time grows with the square of the clips, memory does not),
-    or most of them by an index (`Config.index`). ``auto`` takes the index from 100,000 clips on where there is no
-    GPU: there it found 97 to 98 of 100 neighbours in a half (256 numbers a clip) to a quarter (64) of the time. Of
-    fewer clips with more numbers (40,000 with 1,280) it was slower than the products.
+    They are found exactly, by matrix products in blocks (time grows with the square of the number of clips, memory does
+    not), or approximately by an index (`Config.index`). ``auto`` uses the index for 100,000 clips or more if there is
+    no GPU: it found 97 to 98 of 100 neighbours in half (256 numbers a clip) to a quarter (64) of the time. For fewer
+    clips with more numbers (40,000 with 1,280) it was slower than the exact search.
     """
 
     NAME = "knn"

@@ -51,8 +51,8 @@ class LabelPropagation(CountedHead):
         [outputs] `Task.prior` of all training clips.
         """
         artist, truth = collection.artist, collection.truth
-        known = artist >= 0
-        train = known & (split == 0)
+        has_artist = artist >= 0
+        train = has_artist & (split == 0)
         count = len(collection.artist_ids)
         carrying = np.zeros((count, truth.shape[1]))
         np.add.at(carrying, artist[train], truth[train])
@@ -60,7 +60,7 @@ class LabelPropagation(CountedHead):
         artists = np.flatnonzero(training)
         return {
             "artists": [collection.artist_ids[number] for number in artists.tolist()],
-            "clips": torch.from_numpy(np.bincount(artist[known], minlength=count)[artists]),
+            "clips": torch.from_numpy(np.bincount(artist[has_artist], minlength=count)[artists]),
             "training": torch.from_numpy(training[artists]),
             "carrying": torch.from_numpy(carrying[artists]),
             "frequency": torch.from_numpy(collection.task.prior(truth[split == 0])),
@@ -80,6 +80,6 @@ class LabelPropagation(CountedHead):
         mean = torch.where(alone, own, torch.cat([counts, counts.new_zeros(1, counts.shape[1])])[row] / clips)
         share = (1 - alpha) / (1 + alpha / (clips - 1).clamp(min=1))
         spread = mean + share * (own - mean)
-        reached = spread[:, -1:] > 0
-        score = torch.where(reached, spread[:, :-1] / spread[:, -1:].where(reached, 1.0), facts["frequency"])
+        has_label = spread[:, -1:] > 0
+        score = torch.where(has_label, spread[:, :-1] / spread[:, -1:].where(has_label, 1.0), facts["frequency"])
         return {"": self.spec.task.decide(self.spec.task.bounded(score).float().numpy())}

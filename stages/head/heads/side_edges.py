@@ -77,7 +77,7 @@ def column(collection: Collection, side: str) -> NDArray[np.float64]:
         return album
     if side not in collection.targets:
         raise unknown("side column", side, ["album", *sorted(collection.targets)])
-    return collection.targets[side]
+    return collection.target_values(side)
 
 
 def bin_edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
@@ -93,6 +93,6 @@ def binned(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[n
 def codes(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """[clips] equal numbers for equal values, from 0 without gaps; -1 for NaN."""
     numbers = np.full(len(values), -1, dtype=np.int64)
-    known = ~np.isnan(values)
-    numbers[known] = np.unique(values[known], return_inverse=True)[1]
+    is_number = ~np.isnan(values)
+    numbers[is_number] = np.unique(values[is_number], return_inverse=True)[1]
     return numbers

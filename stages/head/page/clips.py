@@ -32,8 +32,8 @@ class Clips:
 
     def numbered(self, labels: NDArray[np.bool_]) -> list[int]:
         """[clips] the number of each clip's set of labels; ``labels`` is [clips, labels]."""
-        packed, which = np.unique(np.packbits(labels, axis=1), axis=0, return_inverse=True)
-        numbers = [self.sets.setdefault(each.tobytes(), len(self.sets)) for each in packed]
+        sets, which = np.unique(np.packbits(labels, axis=1), axis=0, return_inverse=True)
+        numbers = [self.sets.setdefault(each.tobytes(), len(self.sets)) for each in sets]
         return [numbers[place] for place in which.reshape(-1).tolist()]
 
     def describe(self, clip: int) -> Document:
@@ -70,25 +70,25 @@ def only(clips: NDArray[np.int64], document: Document) -> Document:
         for name in ("titles", "artist", "truth", "files")
         if name in document
     }
-    used = sorted(set(of_clips["artist"]))
-    number = {artist: i for i, artist in enumerate(used)}
+    artists = sorted(set(of_clips["artist"]))
+    number = {artist: i for i, artist in enumerate(artists)}
     views = []
     for view in document["views"]:
-        tested = np.array(view.get("tested", []), np.int64)
-        places = np.flatnonzero(place[tested] >= 0).tolist()
+        test_clips = np.array(view.get("tested", []), np.int64)
+        places = np.flatnonzero(place[test_clips] >= 0).tolist()
         part = view.get("part", [])
         views.append(
             {
                 **view,
                 "part": [part[clip] for clip in clips.tolist()] if part else [],
-                "tested": place[tested[places]].tolist(),
+                "tested": place[test_clips[places]].tolist(),
                 "given": {mode: [sets[i] for i in places] for mode, sets in view.get("given", {}).items()},
             }
         )
     return {
         **document,
         **of_clips,
-        "artists": [document["artists"][artist] for artist in used],
+        "artists": [document["artists"][artist] for artist in artists],
         "artist": [number[artist] for artist in of_clips["artist"]],
         "views": views,
         "maps": [{**of, "clip": place[np.array(of["clip"], np.int64)].tolist()} for of in document["maps"]],

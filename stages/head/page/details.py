@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.head.modes import Mode
-from stages.head.runs.tested import Tested
+from stages.head.runs.pool import PooledRuns
 from stages.head.scores.metrics import confusion
 
 Document = dict[str, Any]
@@ -24,24 +24,24 @@ _MOST_EPOCHS = 200  # of a learning curve; longer ones are thinned out
 Describe = Callable[[int], Document]  # a clip of the collection as a reader knows it: title, artist, labels
 
 
-def of_mode(tested: Tested, mode: Mode, describe: Describe) -> Document:
+def of_mode(pool: PooledRuns, mode: Mode, describe: Describe) -> Document:
     """All details of a mode, as plain numbers and strings."""
-    truth = tested.data.labels[tested.pooled]
-    score, chosen = tested.score(mode), tested.chosen(mode)
+    truth = pool.data.labels[pool.places]
+    score, decision = pool.score(mode), pool.chosen(mode)
     return {
-        "labels": by_label(truth, chosen),
-        "confusion": _confusion(truth, chosen),
-        "calibration": calibration(truth, score, single=not tested.task.HAS_THRESHOLDS),
-        "curves": _curves(tested, mode),
-        "wrong": _surest_and_wrong(tested, score, chosen, describe),
-        "against": _unlike_base(tested, mode, describe),
+        "labels": by_label(truth, decision),
+        "confusion": _confusion(truth, decision),
+        "calibration": calibration(truth, score, single=not pool.task.HAS_THRESHOLDS),
+        "curves": _curves(pool, mode),
+        "wrong": _surest_and_wrong(pool, score, decision, describe),
+        "against": _unlike_base(pool, mode, describe),
     }
 
 
-def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
+def by_label(truth: Bools, decision: Bools) -> list[list[Any]]:
     """[labels] precision, recall, F1 (None where not defined) and support of each label, from [clips, labels]."""
-    hits = (truth & chosen).sum(axis=0)
-    support, answers = truth.sum(axis=0), chosen.sum(axis=0)
+    hits = (truth & decision).sum(axis=0)
+    support, answers = truth.sum(axis=0), decision.sum(axis=0)
 
     def share(part: int, total: int) -> float | None:
         return round(part / total, 4) if total else None
@@ -52,12 +52,12 @@ def by_label(truth: Bools, chosen: Bools) -> list[list[Any]]:
     ]
 
 
-def _confusion(truth: Bools, chosen: Bools) -> Document:
+def _confusion(truth: Bools, decision: Bools) -> Document:
     """The counts [labels, labels + 1] among the most frequent labels; the last column is no label."""
     support = truth.sum(axis=0)
     most = np.sort(np.argsort(-support, kind="stable")[:MOST_LABELS])
     most = most[support[most] > 0]
-    counts = confusion(truth, chosen)
+    counts = confusion(truth, decision)
     return {"labels": most.tolist(), "counts": counts[np.ix_(most, np.append(most, counts.shape[1] - 1))].tolist()}
 
 
@@ -87,10 +87,10 @@ def calibration(truth: Bools, score: Floats, *, single: bool) -> Document:
     return {"error": round(error, 4), "bins": [each for each in bins if each[2]]}
 
 
-def _curves(tested: Tested, mode: Mode) -> list[Document]:
+def _curves(pool: PooledRuns, mode: Mode) -> list[Document]:
     """The learning curve of each seed's first network: its losses and validation score by epoch."""
     curves = []
-    for (seed, fold), run in zip(tested.keys, tested.runs[mode], strict=True):
+    for (seed, fold), run in zip(pool.keys, pool.runs[mode], strict=True):
         history = run.record.history
         if not history:
             continue
@@ -114,53 +114,52 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 4)
 
 
-def _surest_and_wrong(tested: Tested, score: Floats, chosen: Bools, describe: Describe) -> list[Document]:
+def _surest_and_wrong(pool: PooledRuns, score: Floats, decision: Bools, describe: Describe) -> list[Document]:
     """Clips with a label that the mode chose and that is not theirs, the highest score first."""
-    truth = tested.data.labels[tested.pooled]
-    wrong = np.where(chosen & ~truth, score, -1.0)
+    truth = pool.data.labels[pool.places]
+    wrong = np.where(decision & ~truth, score, -1.0)
     best = wrong.argmax(axis=1)
     value = wrong[np.arange(len(wrong)), best]
     order = np.argsort(-value, kind="stable")
     return [
-        describe(int(tested.pooled[clip]))
-        | {"given": np.flatnonzero(chosen[clip]).tolist(), "score": round(float(value[clip]), 4)}
-        for clip in _one_a_song(tested, order[value[order] >= 0])
+        describe(int(pool.places[clip]))
+        | {"given": np.flatnonzero(decision[clip]).tolist(), "score": round(float(value[clip]), 4)}
+        for clip in _one_a_song(pool, order[value[order] >= 0])
     ]
 
 
-def _unlike_base(tested: Tested, mode: Mode, describe: Describe) -> list[Document]:
+def _unlike_base(pool: PooledRuns, mode: Mode, describe: Describe) -> list[Document]:
     """Clips on whose true labels the mode and the mode tested against differ most."""
-    if tested.base is None or mode == tested.base:
+    if pool.base is None or mode == pool.base:
         return []
-    truth = tested.data.labels[tested.pooled]
-    here, there = (_on_truth(truth, tested.score(each)) for each in (mode, tested.base))
+    truth = pool.data.labels[pool.places]
+    here, there = (_on_truth(truth, pool.score(each)) for each in (mode, pool.base))
     order = np.argsort(-np.abs(here - there), kind="stable")
     return [
-        describe(int(tested.pooled[clip]))
-        | {"here": round(float(here[clip]), 4), "there": round(float(there[clip]), 4)}
-        for clip in _one_a_song(tested, order)
+        describe(int(pool.places[clip])) | {"here": round(float(here[clip]), 4), "there": round(float(there[clip]), 4)}
+        for clip in _one_a_song(pool, order)
     ]
 
 
-def label_errors(tested: Tested, describe: Describe) -> list[Document]:
+def label_errors(pool: PooledRuns, describe: Describe) -> list[Document]:
     """Clips whose labels most modes that hear songs contradict: the labels, rather than all of them, may be wrong.
 
     Ranked by the normalised margin between the mean scores of the clip's true labels and of the best other one
     (Northcutt et al., Confident Learning, JAIR 70, 2021). Labels of the artist are no evidence, so modes that read no
     representation are left out.
     """
-    heard = [mode for mode, runs in tested.runs.items() if runs[0].record.representation is not None]
-    if not heard or tested.data.labels.shape[1] < 2:
+    heard = [mode for mode, runs in pool.runs.items() if runs[0].record.representation is not None]
+    if not heard or pool.data.labels.shape[1] < 2:
         return []
-    truth = tested.data.labels[tested.pooled]
-    score = np.mean([tested.score(mode) for mode in heard], axis=0)
+    truth = pool.data.labels[pool.places]
+    score = np.mean([pool.score(mode) for mode in heard], axis=0)
     others = np.where(truth, -1.0, score)
     best = others.argmax(axis=1)
     margin = others[np.arange(len(others)), best] - _on_truth(truth, score)
     order = np.argsort(-margin, kind="stable")
     return [
-        describe(int(tested.pooled[clip])) | {"given": [int(best[clip])], "score": round(float(margin[clip]), 4)}
-        for clip in _one_a_song(tested, order[margin[order] > 0])
+        describe(int(pool.places[clip])) | {"given": [int(best[clip])], "score": round(float(margin[clip]), 4)}
+        for clip in _one_a_song(pool, order[margin[order] > 0])
     ]
 
 
@@ -170,9 +169,9 @@ def _on_truth(truth: Bools, score: NDArray[np.floating[Any]]) -> NDArray[np.floa
     return mean
 
 
-def _one_a_song(tested: Tested, order: NDArray[np.int64]) -> Sequence[int]:
+def _one_a_song(pool: PooledRuns, order: NDArray[np.int64]) -> Sequence[int]:
     """The first clips in this order, one of each song."""
     order = order[: 50 * MOST_SONGS]
-    _, first = np.unique(tested.data.song[tested.pooled[order]], return_index=True)
+    _, first = np.unique(pool.data.song[pool.places[order]], return_index=True)
     clips: list[int] = order[np.sort(first)][:MOST_SONGS].tolist()
     return clips

@@ -17,7 +17,7 @@ from stages.head.page import details, gate, made, tables
 from stages.head.page.clips import Clips, only
 from stages.head.page.tables import Table
 from stages.head.report import report_on, resampled
-from stages.head.runs.tested import ENSEMBLE, Tested, gather, reads_neighbours
+from stages.head.runs.pool import ENSEMBLE, PooledRuns, gather, reads_neighbours
 from stages.head.thesis import paper_on
 from stages.progress import note
 from stages.splits.regimes import PARTS
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One representation in one regime: its tables, or why there are none."""
+    """One representation in one regime: its tables, or the reason why there are none."""
 
     representation: str | None
     regime: str
@@ -187,7 +187,7 @@ def _view(
     """The tables of one representation in one regime, and what the script draws of it."""
     empty: Document = {"representation": representation, "regime": regime, "modes": {}}
     try:
-        tested = gather(
+        pool = gather(
             store,
             data,
             representation=representation,
@@ -200,51 +200,51 @@ def _view(
     except RequestError as error:  # runs that cannot be compared are said so on the page; the rest of it stands
         note(f"{data.info.name}, {representation}, {regime}: {error}")
         return View(representation=representation, regime=regime, tables=[], problem=str(error)), empty
-    if tested is None:
+    if pool is None:
         problem = f"no runs here; make some: encore compare {data.info.name} --regimes {regime}"
         return View(representation=representation, regime=regime, tables=[], problem=problem), empty
     name = f"{representation or 'metadata'}-{regime}"
-    others = {mode: _means(values, tested.task.main.name) for mode, values in _metrics(tested).items()}
-    of_view = tables.of_report(report_on(tested), others, name)
-    document = empty | _scores(tested) | (_drawn(store, tested, clips) if draws else {})
+    others = {mode: _means(values, pool.task.main.name) for mode, values in _metrics(pool).items()}
+    of_view = tables.of_report(report_on(pool), others, name)
+    document = empty | _scores(pool) | (_drawn(store, pool, clips) if draws else {})
     return View(representation=representation, regime=regime, tables=of_view), document
 
 
-def _metrics(tested: Tested) -> dict[str, list[Mapping[str, float | None]]]:
+def _metrics(pool: PooledRuns) -> dict[str, list[Mapping[str, float | None]]]:
     """By mode the metrics of each of its runs, as the store holds them; an ensemble has no runs of its own."""
-    return {str(mode): [run.record.metrics for run in runs] for mode, runs in tested.runs.items() if mode != ENSEMBLE}
+    return {str(mode): [run.record.metrics for run in runs] for mode, runs in pool.runs.items() if mode != ENSEMBLE}
 
 
-def _scores(tested: Tested) -> Document:
+def _scores(pool: PooledRuns) -> Document:
     """What the table of scores is made from, and how the runs were made."""
-    main = tested.task.main.name
+    main = pool.task.main.name
     # Regimes are drawn independently: each has a seed of its own.
-    draws = resampled(tested, seed=1 + _REGIMES.index(tested.regime.partition("-")[0]))
+    draws = resampled(pool, seed=1 + _REGIMES.index(pool.regime.partition("-")[0]))
     return {
         "resampled": {str(mode): of_mode for mode, of_mode in draws.items()},
         "metric": main,
-        "scores": {mode: [float(values[main] or 0.0) for values in of] for mode, of in _metrics(tested).items()},
-        "thesis": _thesis(tested),
-        "unread": [str(mode) for mode, of in tested.runs.items() if of[0].record.representation is None],
-        "base": None if tested.base is None else str(tested.base),
-        "runs": made.runs(tested),
+        "scores": {mode: [float(values[main] or 0.0) for values in of] for mode, of in _metrics(pool).items()},
+        "thesis": _thesis(pool),
+        "unread": [str(mode) for mode, of in pool.runs.items() if of[0].record.representation is None],
+        "base": None if pool.base is None else str(pool.base),
+        "runs": made.runs(pool),
     }
 
 
-def _drawn(store: Store, tested: Tested, clips: Clips) -> Document:
+def _drawn(store: Store, pool: PooledRuns, clips: Clips) -> Document:
     """What the page's script shows of each mode; of numbers it shows where the test clips lie, and tables the rest."""
-    if not tested.task.CHOOSES:
-        return _on_map(tested, clips)
+    if not pool.task.CHOOSES:
+        return _on_map(pool, clips)
     return {
         "modes": {
             str(mode): {
-                **details.of_mode(tested, mode, clips.describe),
-                "gate": [] if mode == ENSEMBLE else gate.by_agreement(store, tested, mode),
+                **details.of_mode(pool, mode, clips.describe),
+                "gate": [] if mode == ENSEMBLE else gate.by_agreement(store, pool, mode),
             }
-            for mode in tested.runs
+            for mode in pool.runs
         },
-        "doubtful": details.label_errors(tested, clips.describe),
-        **_on_map(tested, clips),
+        "doubtful": details.label_errors(pool, clips.describe),
+        **_on_map(pool, clips),
     }
 
 
@@ -258,41 +258,41 @@ def _means(runs: Sequence[Mapping[str, float | None]], main: str) -> dict[str, f
     }
 
 
-def _thesis(tested: Tested) -> dict[str, float]:
+def _thesis(pool: PooledRuns) -> dict[str, float]:
     """By mode the thesis's score of runs like these, in the same metric."""
-    paper = paper_on(tested.data.info)
-    if paper is None or paper.metric != tested.task.main.name or not paper.is_of(tested.representation, tested.regime):
+    paper = paper_on(pool.data.info)
+    if paper is None or paper.metric != pool.task.main.name or not paper.is_of(pool.representation, pool.regime):
         return {}
     return {
         str(mode): paper.scores[mode.name]
-        for mode in tested.runs
+        for mode in pool.runs
         if mode.name in paper.scores
         and mode.rule in (None, "most frequent")
-        and not (tested.inductive and reads_neighbours(mode.name))
+        and not (pool.inductive and reads_neighbours(mode.name))
     }
 
 
 def _genres_per_artist(data: Collection) -> dict[str, int]:
     """How many artists have songs of one label, of two, ..."""
-    known = data.artist >= 0
-    carried = np.zeros((int(data.artist.max(initial=-1)) + 1, data.labels.shape[1]), dtype=bool)
-    np.logical_or.at(carried, data.artist[known], data.labels[known])
-    counts = np.bincount(carried.sum(axis=1))[1:11].tolist() if len(carried) else []
-    more = len(carried) - sum(counts)
+    has_artist = data.artist >= 0
+    genres_of_artist = np.zeros((int(data.artist.max(initial=-1)) + 1, data.labels.shape[1]), dtype=bool)
+    np.logical_or.at(genres_of_artist, data.artist[has_artist], data.labels[has_artist])
+    counts = np.bincount(genres_of_artist.sum(axis=1))[1:11].tolist() if len(genres_of_artist) else []
+    more = len(genres_of_artist) - sum(counts)
     entries = {str(genres): int(count) for genres, count in enumerate(counts, start=1)}
     return entries | ({"11+": more} if more else {})
 
 
-def _on_map(tested: Tested, clips: Clips) -> Document:
+def _on_map(pool: PooledRuns, clips: Clips) -> Document:
     """What the map shows of the first split: the part of each clip, and each mode's labels of the test clips."""
-    seed, fold = tested.keys[0]
+    seed, fold = pool.keys[0]
     try:
-        part = tested.data.parts(tested.regime, seed)[max(fold - 1, 0)].tolist()
+        part = pool.data.parts(pool.regime, seed)[max(fold - 1, 0)].tolist()
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
-    runs = tested.runs if tested.task.CHOOSES else {}
+    runs = pool.runs if pool.task.CHOOSES else {}
     answers = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
-    return {"seed": seed, "part": part, "tested": tested.clips[0].tolist(), "given": answers}
+    return {"seed": seed, "part": part, "tested": pool.clips[0].tolist(), "given": answers}
 
 
 def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document]:
@@ -306,14 +306,14 @@ def _maps(store: Store, data: Collection, names: Sequence[str]) -> list[Document
             note(f"{name} has no map: {error}")
             continue
         grid = np.rint(of.place * 4095).astype(np.int64)
-        known = [row in place for row in of.rows.tolist()]
+        is_on_map = [row in place for row in of.rows.tolist()]
         maps.append(
             {
                 "representation": name,
                 "method": of.method,
                 "clip": [place[row] for row in of.rows.tolist() if row in place],
-                "x": grid[known, 0].tolist(),
-                "y": grid[known, 1].tolist(),
+                "x": grid[is_on_map, 0].tolist(),
+                "y": grid[is_on_map, 1].tolist(),
             }
         )
     return maps

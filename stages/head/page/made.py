@@ -12,15 +12,15 @@ from stages import registry
 from stages.environment import environment, version
 from stages.head.page import tables
 from stages.head.page.tables import Cell, Column, Table
-from stages.head.runs.tested import ENSEMBLE, Tested, reads_neighbours
+from stages.head.runs.pool import ENSEMBLE, PooledRuns, reads_neighbours
 
 _LIBRARIES = ("dgl", "torch-geometric", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
 
 
-def runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
+def runs(pool: PooledRuns) -> list[tuple[list[Cell], Mapping[str, Any]]]:
     """How the runs were made, a row a mode, with its settings."""
     rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
-    for mode, runs in tested.runs.items():
+    for mode, runs in pool.runs.items():
         record = runs[0].record
         if mode == ENSEMBLE:
             continue
@@ -28,8 +28,8 @@ def runs(tested: Tested) -> list[tuple[list[Cell], Mapping[str, Any]]]:
         command = f"encore head {record.dataset}"
         command += f" --backbone {record.representation}" if record.representation else ""
         command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
-        command += "" if tested.data.target is None else f" --target {shlex.quote(tested.data.target)}"
-        command += " --neighbours train" if tested.inductive and reads_neighbours(mode.name) else ""
+        command += "" if pool.data.target is None else f" --target {shlex.quote(pool.data.target)}"
+        command += " --neighbours train" if pool.inductive and reads_neighbours(mode.name) else ""
         seconds = sum(run.record.seconds for run in runs)
         machines = "; ".join(dict.fromkeys(_machine(run.record.environment) for run in runs))
         row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command, machines]

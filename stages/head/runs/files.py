@@ -16,18 +16,19 @@ from stages.head.collection import Collection
 from stages.head.fit import Fitted, evaluate
 from stages.head.results import numbers
 from stages.head.saved import SavedHead
+from stages.progress import log
 from stages.splits.kept import KeptSplits
 from stages.splits.regimes import PARTS, Split
 from store.columns import targets
 from store.fingerprint import canonical
 from store.layout import Store
-from store.runs import RunFolder, RunRecord, write_run
+from store.runs import RunFolder, RunRecord, run_name, write_run
 
 
 def save_run(
     store: Store,
     folder: RunFolder,
-    fitted: Fitted,
+    result: Fitted,
     *,
     collection: Collection,
     split: Split,
@@ -36,20 +37,24 @@ def save_run(
     code: str,
     device: torch.device,
     writes: bool = True,
+    keeps_head: bool = True,
 ) -> RunRecord:
-    """Leave one run in the store, and return its record; nothing is written where another process ``writes``."""
-    networks = fitted.networks
-    threshold = None if fitted.threshold is None else fitted.threshold.tolist()
+    """Write one run to the store, unless another process ``writes``, and return its record.
+
+    ``keeps_head`` says whether the trained head stands beside its scores.
+    """
+    networks = result.networks
+    threshold = None if result.threshold is None else result.threshold.tolist()
     record = RunRecord(
         dataset=folder.dataset,
         representation=folder.representation,
         mode=folder.mode,
         regime=folder.regime,
-        rule=fitted.rule,
+        rule=result.rule,
         seed=seed,
         fold=fold,
-        metrics=numbers(evaluate(fitted.prediction, collection, split)),
-        seconds=fitted.seconds,
+        metrics=numbers(evaluate(result.prediction, collection, split)),
+        seconds=result.seconds,
         synthetic=collection.info.synthetic,
         task=collection.task.NAME,
         labels=collection.outputs,
@@ -57,9 +62,9 @@ def save_run(
         split=None if collection.splits is None else split_mark(collection.splits, folder.regime, seed),
         clips={name: int((split == part).sum()) for part, name in enumerate(PARTS)},
         threshold=threshold,
-        settings=canonical(fitted.settings) if networks else None,
-        config=canonical(fitted.config),
-        tuned=dict(fitted.tuned) or None,
+        settings=canonical(result.settings) if networks else None,
+        config=canonical(result.config),
+        tuned=dict(result.tuned) or None,
         remark=networks[0].remark if networks else "",
         best_epoch=networks[0].best_epoch if networks else None,
         history=networks[0].history if networks else None,
@@ -70,19 +75,20 @@ def save_run(
     if not writes:
         return record
     test = np.flatnonzero(split == 2)
-    prediction = fitted.prediction
-    heads = [head.to_bytes() for head in _saved(folder, record, fitted, code)]
+    prediction = result.prediction
+    heads = [head.to_bytes() for head in _saved(folder, record, result, code)] if keeps_head else []
     write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
+    log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record
 
 
-def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, code: str) -> Sequence[SavedHead]:
+def _saved(folder: RunFolder, record: RunRecord, result: Fitted, code: str) -> Sequence[SavedHead]:
     """The trained head as its files hold it, one for each network."""
     shared: Mapping[str, Any] = {
         "mode": folder.mode,
         "labels": list(record.labels),
         "threshold": record.threshold,
-        "rule": fitted.rule,
+        "rule": result.rule,
         "representation": folder.representation,
         "dataset": folder.dataset,
         "regime": folder.regime,
@@ -90,27 +96,27 @@ def _saved(folder: RunFolder, record: RunRecord, fitted: Fitted, code: str) -> S
         "fold": record.fold,
         "code": code,
     }
-    spec = fitted.spec
+    spec = result.spec
     plain: dict[str, Any] = {
         "task": spec.task.NAME,
         "fitted": asdict(spec.task),
         "dim": spec.dim,
         "config": asdict(spec.config),
     }
-    if not fitted.networks:
+    if not result.networks:
         facts = dict(spec.facts)
         return [SavedHead(**shared, **plain, facts=facts, network=None, shift=None, scale=None, settings=None)]
     return [
         SavedHead(
             **shared,
             **plain,
-            facts=dict(trained.spec.facts),
-            network=trained.state,
-            shift=trained.shift,
-            scale=trained.scale,
-            settings=asdict(fitted.settings),
+            facts=dict(network.spec.facts),
+            network=network.state,
+            shift=network.shift,
+            scale=network.scale,
+            settings=asdict(result.settings),
         )
-        for trained in fitted.networks
+        for network in result.networks
     ]
 
 
@@ -128,6 +134,6 @@ def catalog_mark(splits: KeptSplits, target: str | None, rows: int | None = None
 
 
 def split_mark(splits: KeptSplits, regime: str, seed: int) -> str | None:
-    """What a run keeps of the split that it was trained on: `Dealing.mark`; None where that was not recorded."""
+    """The `Dealing.mark` of the split that a run was trained on; None if that was not recorded."""
     dealing = splits.dealing(regime, seed)
     return None if dealing is None else dealing.mark

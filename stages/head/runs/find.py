@@ -11,7 +11,7 @@ import numpy as np
 
 from stages import registry
 from store.errors import RequestError, unknown
-from store.layout import Store
+from store.layout import Store, split_layer
 from store.runs import RunFolder, RunRecord, read_record, target_of, target_suffix
 
 _METADATA = "metadata"  # the folder of runs that read no representation
@@ -155,15 +155,17 @@ def _is_ready(store: Store, folder: RunFolder) -> bool:
     """Whether the representation that a run reads is there."""
     if folder.representation is None:
         return True
-    return store.exists(f"{folder.dataset}/{folder.representation}/manifest.json")
+    name, _ = split_layer(folder.representation)
+    return store.exists(f"{folder.dataset}/{name}/manifest.json")
 
 
 def _not_ready(store: Store, run: Run) -> RequestError:
     folder = run.folder
     have = ", ".join(map(str, store.complete(folder.dataset))) or "none"
-    backbone = (folder.representation or "").rpartition("-")[0]
+    name, _ = split_layer(folder.representation)
+    backbone = (name or "").rpartition("-")[0]
     return RequestError(
-        f"{run.file} reads the representation {folder.representation}, which {folder.dataset} no longer has; have: "
+        f"{run.file} reads the representation {name}, which {folder.dataset} no longer has; have: "
         f"{have}. Encode it again with the same settings and weights (encore embed {folder.dataset} --backbone "
         f"{backbone}), or train a head on what is there: encore head {folder.dataset} --mode {folder.mode}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -21,14 +21,16 @@ _LOOK_AGAIN_S = 0.5
 
 
 class Journal:
-    """A folder of runs holds a mark of what decides its numbers until the command that fills it has come to its end.
+    """Lets a command that was stopped go on: what it finished is kept, and it replaces older runs only as a whole.
 
-    Runs are gathered in a folder beside the one they are meant for, which they replace when all of them are there:
-    whatever becomes of a command, the scores of the last whole one stand. Where the mark is that of the command, what
-    lies in either folder is kept. A command that came to its end leaves no mark, so that it trains everything again.
+    New runs are collected in a temporary folder beside the final one and replace it once all of them are there, so the
+    scores of the last complete command survive whatever happens to this one. Until the command ends, the folder holds a
+    mark: a hash of everything that decides its numbers. A later command with the same mark keeps what it finds in
+    either folder. A finished command removes its mark, so giving it again trains everything again; but for runs that
+    last (baselines), whose mark stays for the next command to find.
 
-    Commands that fill the same folder take turns, folder by folder; the lock of one that was killed is free. Behind a
-    URL, where nothing can be locked, the one whose folder another has begun anew stops.
+    Commands that fill the same folder take turns; the lock of a killed command is released. Behind a URL nothing can be
+    locked: if another command has started the folder afresh, this one stops.
 
     Parameters
     ----------
@@ -40,6 +42,7 @@ class Journal:
         self.writes = processes.rank == 0
         self._marks: dict[RunFolder, str] = {}
         self._locks: dict[RunFolder, Callable[[], None]] = {}
+        self._lasting: Collection[RunFolder] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +51,9 @@ class Journal:
         for folder in list(self._locks):
             self._leave(folder)
 
-    def begin(self, folders: Mapping[RunFolder, Mapping[str, Any]]) -> dict[RunFolder, RunFolder]:
+    def begin(
+        self, folders: Mapping[RunFolder, Mapping[str, Any]], lasting: Collection[RunFolder] = ()
+    ) -> dict[RunFolder, RunFolder]:
         """For each folder the one to fill: itself where it is this command's own, else the one beside it.
 
         Waits for other commands that fill any of them; each is this one's until it is `whole`.
@@ -56,7 +61,9 @@ class Journal:
         Parameters
         ----------
         folders : what decides the numbers of each besides ``about``: the head's own settings, its code.
+        lasting : those of them whose mark stays.
         """
+        self._lasting = lasting
         targets = {}
         for folder in sorted(folders, key=lambda folder: folder.path):  # in one order, or two could wait for each other
             self._take(folder)
@@ -106,26 +113,27 @@ class Journal:
             )
 
     def done(self, folder: RunFolder, name: str) -> RunRecord | None:
-        """The record of a finished run; None where it is still to be done."""
+        """The record of a finished run; None if it has not finished yet."""
         self._check(folder)
         content = self.processes.broadcast(self._read(folder.record(name)) if self.writes else None)
         if content is None:
             return None
-        note(f"{folder.mode}, {folder.regime}, {name} was done before; it is kept")
+        if folder not in self._lasting:
+            note(f"{folder.mode}, {folder.regime}, {name} was done before; it is kept")
         return RunRecord.from_json(content)
 
     def checkpoint(self, folder: RunFolder, name: str, member: int) -> Checkpoint:
-        """Where a network is kept while it is trained."""
+        """The file that holds a network's state while it is trained."""
         return Checkpoint(self.store.files, folder.resume(name, member), self._marks[folder])
 
     def whole(self, folder: RunFolder) -> None:
-        """All runs of a folder that was filled are there: they take the place of what stood before."""
+        """Put the runs of a folder in the place of earlier ones; called once all of them are there."""
         self._check(folder)
         if self.writes and folder.unfinished:
             finished_folder = replace(folder, unfinished=False)
-            lost = set(self._runs(finished_folder)) - set(self._runs(folder))
-            if lost:
-                others = ", ".join(sorted(lost))
+            missing = set(self._runs(finished_folder)) - set(self._runs(folder))
+            if missing:
+                others = ", ".join(sorted(missing))
                 note(f"{folder.mode}, {folder.regime}: this command's runs replace all earlier ones, also {others}")
             self.store.move(folder.path, finished_folder.path)
         self._leave(replace(folder, unfinished=False))
@@ -134,19 +142,19 @@ class Journal:
         return [file.removesuffix(".json") for file in self.store.files.files(folder.path) if file.endswith(".json")]
 
     def forget(self, folder: RunFolder, name: str) -> None:
-        """Remove the checkpoints of a run, which is finished."""
+        """Remove the checkpoints of a finished run."""
         for file in self.store.files.files(folder.path) if self.writes else ():
             if folder.is_resume_of(name, file):
                 self.store.files.remove(f"{folder.path}/{file}")
 
     def end(self) -> None:
-        """The command has come to its end."""
+        """Remove the marks at the end of the command."""
         for folder, mark in self._marks.items() if self.writes else ():
             finished_folder = replace(folder, unfinished=False)
             give_back = self.store.files.take(finished_folder.lock, 0)
             if give_back is None:
                 continue  # another command fills it now, maybe the same one: the mark is its own to remove
-            if self._read_mark(finished_folder) == mark:
+            if finished_folder not in self._lasting and self._read_mark(finished_folder) == mark:
                 self.store.files.remove(finished_folder.mark)
             give_back()
 

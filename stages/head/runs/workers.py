@@ -76,8 +76,8 @@ def in_order(
                     elif kind == "failed":
                         raise value
                     else:
-                        ended, process = running.pop(pipe)
-                        results[ended] = value
+                        worker, process = running.pop(pipe)
+                        results[worker] = value
                         process.join()
                         pipe.close()
             yield results.pop(number)

@@ -143,16 +143,16 @@ class Task(ABC):
 
     # How it is judged.
 
-    def evaluate(self, truth: Truth, chosen: Truth, score: Scores | None = None) -> dict[str, float]:
+    def evaluate(self, truth: Truth, decision: Truth, score: Scores | None = None) -> dict[str, float]:
         """Each metric by its name, NaN where these clips do not define it; without ``score`` those of decisions."""
         return {
-            metric.name: metric.measure(truth, score if metric.ranks else chosen)
+            metric.name: metric.measure(truth, score if metric.ranks else decision)
             for metric in self.METRICS
             if not metric.ranks or score is not None
         }
 
     @abstractmethod
-    def tally(self, truth: Truth, chosen: Truth) -> Floats:
+    def tally(self, truth: Truth, decision: Truth) -> Floats:
         """[clips, sums] numbers of each clip whose sums over clips give the main metric (`total`)."""
 
     @abstractmethod

@@ -60,13 +60,13 @@ def bootstrap(
 
 
 def bootstrap_of(
-    metric: Metric, truth: Floats, chosen: Sequence[Floats], artist: Ids, seed: int = 0, resamples: int = RESAMPLES
+    metric: Metric, truth: Floats, decision: Sequence[Floats], artist: Ids, seed: int = 0, resamples: int = RESAMPLES
 ) -> Floats | None:
     """The same for a metric that is no function of sums over clips, under the same resampled artists.
 
     Parameters
     ----------
-    truth, chosen : [clips, outputs] the truth, and what each mode decides.
+    truth, decision : [clips, outputs] the truth, and what each mode decides.
     """
     group = _groups(artist)
     groups = int(group.max()) + 1
@@ -76,7 +76,7 @@ def bootstrap_of(
     scores = []
     for times in _times(groups, seed, resamples):
         for some in np.split(times, range(step, len(times), step)):
-            scores += [[metric.resample(truth, of_mode, some[:, group]) for of_mode in chosen]]
+            scores += [[metric.resample(truth, of_mode, some[:, group]) for of_mode in decision]]
     return np.concatenate(scores, axis=1)
 
 
@@ -101,18 +101,18 @@ def interval(scores: Floats, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def best_beyond_noise(scores: Floats, resampled: Floats | None) -> int | None:
+def best_beyond_noise(scores: Floats, draws: Floats | None) -> int | None:
     """The mode with the highest score, where its lead over the next best is beyond the interval; None elsewhere.
 
     Parameters
     ----------
     scores : [modes] of which more is better.
-    resampled : [modes, resamples] from `bootstrap`.
+    draws : [modes, resamples] from `bootstrap`.
     """
-    if resampled is None or len(scores) < 2:
+    if draws is None or len(scores) < 2:
         return None
     *_, second, first = np.argsort(scores, kind="stable").tolist()
-    return int(first) if interval(resampled[first] - resampled[second])[0] > 0 else None
+    return int(first) if interval(draws[first] - draws[second])[0] > 0 else None
 
 
 def p_value(difference: Floats) -> float:

@@ -38,6 +38,6 @@ def genres_of_artist(artist: Ids, truth: Bools) -> Ids:
 def songs_of_artist(artist: Ids, song: Ids) -> Ids:
     """[clips] the number of songs of the clip's artist in the collection; 0 where the artist is unknown."""
     _, first = np.unique(song, return_index=True)
-    known = artist[first][artist[first] >= 0]
-    counts: Ids = np.append(np.bincount(known, minlength=int(artist.max(initial=-1)) + 1), 0)[artist]
+    codes = artist[first][artist[first] >= 0]
+    counts: Ids = np.append(np.bincount(codes, minlength=int(artist.max(initial=-1)) + 1), 0)[artist]
     return counts

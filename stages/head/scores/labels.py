@@ -34,7 +34,7 @@ class _Labels(Task):
         return np.asarray(((score > -_ROUNDING) & (score < 1 + _ROUNDING)).all(axis=1))
 
     def agreement(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The highest share, and the entropy of all."""
+        """The largest of the shares [clips, labels], and their entropy: [clips] each."""
         return share.amax(dim=1), -(share * share.clamp(min=_LEAST).log()).sum(dim=1)
 
     def of_songs(self, truth: Truth, first: NDArray[np.int64]) -> Truth:
@@ -52,9 +52,9 @@ class _Labels(Task):
     def baseline(self, truth: Truth, clips: int) -> Prediction:
         """The label that most training clips carry."""
         share = self.prior(truth)
-        chosen = np.zeros((clips, len(share)), dtype=bool)
-        chosen[:, int(share.argmax())] = True
-        return Prediction(np.broadcast_to(share.astype(np.float32), chosen.shape), chosen)
+        decision = np.zeros((clips, len(share)), dtype=bool)
+        decision[:, int(share.argmax())] = True
+        return Prediction(np.broadcast_to(share.astype(np.float32), decision.shape), decision)
 
     def totals(self, sums: Floats) -> dict[str, Floats]:
         """2 hits / (true + chosen): micro F1, which is accuracy where each clip has and gets one label."""
@@ -100,12 +100,12 @@ class MultiLabel(_Labels):
 
     def decide(self, score: NDArray[np.float32], threshold: Floats | None = None) -> Prediction:
         """Every label whose score is above its threshold."""
-        cut = np.full(score.shape[1], thresholds.FIXED) if threshold is None else threshold
-        return Prediction(score, thresholds.above(score, cut))
+        limit = np.full(score.shape[1], thresholds.FIXED) if threshold is None else threshold
+        return Prediction(score, thresholds.above(score, limit))
 
-    def tally(self, truth: Truth, chosen: Truth) -> Floats:
+    def tally(self, truth: Truth, decision: Truth) -> Floats:
         """[clips, 3] hits, true labels, chosen labels."""
-        return np.stack([a.sum(axis=1) for a in (truth & chosen, truth, chosen)], axis=1).astype(np.float64)
+        return np.stack([a.sum(axis=1) for a in (truth & decision, truth, decision)], axis=1).astype(np.float64)
 
 
 class SingleLabel(_Labels):
@@ -124,7 +124,7 @@ class SingleLabel(_Labels):
         return score.log()
 
     def target(self, truth: Tensor) -> Tensor:
-        """[clips] the place of the label."""
+        """[clips] the index of the label."""
         return truth.long().argmax(dim=1)
 
     def loss(self, outputs: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -143,11 +143,11 @@ class SingleLabel(_Labels):
         """The label with the highest score, of equals the first."""
         if threshold is not None:
             raise ValueError("where labels exclude each other no threshold decides")
-        chosen = np.zeros(score.shape, dtype=bool)
-        chosen[np.arange(len(score)), score.argmax(axis=1)] = True
-        return Prediction(score, chosen)
+        decision = np.zeros(score.shape, dtype=bool)
+        decision[np.arange(len(score)), score.argmax(axis=1)] = True
+        return Prediction(score, decision)
 
-    def tally(self, truth: Truth, chosen: Truth) -> Floats:
+    def tally(self, truth: Truth, decision: Truth) -> Floats:
         """[clips, 3] whether the decision is right, 1 and 1."""
-        hits = (truth == chosen).all(axis=1)
+        hits = (truth == decision).all(axis=1)
         return np.stack([hits, *np.ones((2, len(hits)))], axis=1).astype(np.float64)

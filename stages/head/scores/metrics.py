@@ -90,10 +90,10 @@ def _f1(hits: Any, true: Any, predicted: Any) -> Any:
 
 def roc_auc(truth: Bools, score: Floats) -> float:
     """Mean area under the ROC curve over the labels that some but not all of these clips carry; ties count half."""
-    mixed = truth.any(axis=0) & ~truth.all(axis=0)
-    if not mixed.any():
+    has_both = truth.any(axis=0) & ~truth.all(axis=0)
+    if not has_both.any():
         return math.nan
-    truth, score = truth[:, mixed], score[:, mixed]
+    truth, score = truth[:, has_both], score[:, has_both]
     ranks = np.column_stack([_ranks(column) for column in score.T])
     positive = truth.sum(axis=0).astype(np.float64)
     negative = len(truth) - positive
@@ -125,14 +125,14 @@ def _average_precision(truth: Bools, score: Floats) -> float:
     return float((np.diff(hits, prepend=0.0) * precision).sum() / hits[-1])
 
 
-def confusion(truth: Bools, chosen: Bools) -> NDArray[np.int64]:
+def confusion(truth: Bools, decision: Bools) -> NDArray[np.int64]:
     """[labels, labels + 1] clips that carry the row's label and were given the column's; the last column is no label.
 
     A clip with several labels counts for each pair.
     """
-    none = ~chosen.any(axis=1, keepdims=True)
+    none = ~decision.any(axis=1, keepdims=True)
     # Floats, which a library multiplies many times faster, and which hold such counts exactly.
-    counts = truth.T.astype(np.float64) @ np.concatenate([chosen, none], axis=1).astype(np.float64)
+    counts = truth.T.astype(np.float64) @ np.concatenate([decision, none], axis=1).astype(np.float64)
     return counts.astype(np.int64)
 
 
@@ -146,10 +146,10 @@ def r2(truth: Floats, estimate: Floats) -> float:
     """
     if not len(truth):
         return math.nan
-    spread = np.square(truth - truth.mean()).sum()
-    if not spread > LEAST_SPREAD * np.square(truth).sum():
+    total = np.square(truth - truth.mean()).sum()
+    if not total > LEAST_SPREAD * np.square(truth).sum():
         return math.nan
-    return float(1 - np.square(estimate.astype(np.float64) - truth).sum() / spread)
+    return float(1 - np.square(estimate.astype(np.float64) - truth).sum() / total)
 
 
 def rmse(truth: Floats, estimate: Floats) -> float:

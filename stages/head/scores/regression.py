@@ -117,9 +117,9 @@ class Regression(Task):
         """The mean of the training clips."""
         return self.decide(np.full((clips, 1), self.prior(truth), dtype=np.float32))
 
-    def tally(self, truth: Truth, chosen: Truth) -> Floats:
+    def tally(self, truth: Truth, decision: Truth) -> Floats:
         """[clips, 5] one, the squared and the absolute error, the number and its square (from the mean of these)."""
-        error = chosen[:, 0].astype(np.float64) - truth[:, 0]
+        error = decision[:, 0].astype(np.float64) - truth[:, 0]
         number = truth[:, 0] - truth[:, 0].mean() if len(truth) else truth[:, 0]
         return np.stack([np.ones_like(error), error**2, np.abs(error), number, number**2], axis=1)
 

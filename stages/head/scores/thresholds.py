@@ -52,18 +52,18 @@ def best(truth: Bools, score: Floats) -> float:
     if not truth.any():
         return FIXED
     order = np.argsort(-score, kind="stable")
-    ranked = np.append(score[order].astype(np.float64), 0.0)
+    descending = np.append(score[order].astype(np.float64), 0.0)
     counts = np.arange(1, len(order) + 1)
     f1 = 2 * np.cumsum(truth[order]) / (truth.sum() + counts)
-    cut = np.flatnonzero(ranked[:-1] > ranked[1:])  # equal scores are chosen together, those of 0 never
-    if not len(cut):
+    limits = np.flatnonzero(descending[:-1] > descending[1:])  # equal scores are chosen together, those of 0 never
+    if not len(limits):
         return FIXED
-    middle = (ranked[cut] + ranked[cut + 1]) / 2
-    equal = middle[f1[cut] >= f1[cut].max() - 1e-12]
+    middle = (descending[limits] + descending[limits + 1]) / 2
+    equal = middle[f1[limits] >= f1[limits].max() - 1e-12]
     return float(equal[np.abs(equal - FIXED).argmin()])
 
 
 def above(score: Floats, threshold: NDArray[np.float64]) -> Bools:
     """[clips, labels] the labels whose score is above their threshold."""
-    chosen: Bools = score.astype(np.float64) > threshold
-    return chosen
+    decision: Bools = score.astype(np.float64) > threshold
+    return decision

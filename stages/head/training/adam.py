@@ -37,9 +37,9 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Move the weights that have gradients."""
-        moved = [i for i, weight in enumerate(self.parameters) if weight.grad is not None]
+        numbers = [i for i, weight in enumerate(self.parameters) if weight.grad is not None]
         weights, first, second, steps = (
-            [values[i] for i in moved] for values in (self.parameters, self._first, self._second, self._steps)
+            [values[i] for i in numbers] for values in (self.parameters, self._first, self._second, self._steps)
         )
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         matrices = [weight for weight in weights if weight.dim() > 1]

@@ -25,6 +25,7 @@ from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
+from stages.head.training.pool import pool_of
 from stages.head.training.solver import Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -32,13 +33,14 @@ from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
+_SAMPLED = 12  # clips an input from which the curvature is estimated, where there are more
 _RISES = 3  # penalties in a row that may bring no better validation loss
 _LEAST_CURVATURE = 1e-4
 _AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """A trained network, and its scores for every clip.
 
     Attributes
@@ -61,7 +63,7 @@ class Trained:
     best_epoch: int
     seconds: float
     remark: str = ""
-    others: tuple[Trained, ...] = ()
+    others: tuple[TrainedNetwork, ...] = ()
 
 
 def train(
@@ -76,7 +78,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     stretches: Stretches | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a head on part 0, stop by part 1, and score every clip once.
 
     Equal arguments give equal bits on one machine, also where the training was stopped and resumed (on a GPU for all
@@ -93,8 +95,8 @@ def train(
         step's clips come from one stretch, and the stretches from an order drawn anew in each epoch.
     checkpoint : where the state of an unfinished training is kept, and resumed from.
     """
-    started = time.perf_counter()
-    stretches = stretches or Stretches(collection.held())
+    start_s = time.perf_counter()
+    stretches = stretches or Stretches(collection.in_memory())
     for i, name in enumerate(PARTS[:2]):
         if not (split == i).any():
             raise RequestError(f"the {name} part of this split is empty")
@@ -110,24 +112,26 @@ def train(
         )
     if path:
         settings = replace(settings, checkpoints=1)
-        loop: Loop = _Path(binder, network, settings, seed, started, path)
+        loop: Loop = _Path(binder, network, settings, seed, start_s, path)
     else:
-        loop = Loop(binder, network, settings, seed, started)
+        loop = Loop(binder, network, settings, seed, start_s)
     keep_freed_memory()
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
     best, *others = (_trained(binder, network, entry, config, device) for entry in progress.kept)
-    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.started, others=tuple(others))
+    return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
-def _trained(binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device) -> Trained:
+def _trained(
+    binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device
+) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
     remarks = binder.head_type.remark(binder.masked, config, device), layers.remark(entry["network"])
-    return Trained(
+    return TrainedNetwork(
         spec=binder.spec,
         state={name: value.cpu() for name, value in entry["network"].items()},
         shift=shift.cpu(),
@@ -166,14 +170,13 @@ class Loop:
     started : when it would have begun, had it never been stopped.
     """
 
-    def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, started: float = 0.0) -> None:
-        self.started = started
+    def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
+        self.start_s = start_s
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
-        collection = self.stretches.collection
-        self.task = binder.spec.task
+        collection, self.task = self.stretches.collection, binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.answers, self.artist = (torch.from_numpy(a).to(self.device) for a in (collection.truth, collection.artist))
         self.truth = self.task.target(self.answers)
         train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
@@ -184,6 +187,7 @@ class Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
+        self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
@@ -203,7 +207,7 @@ class Loop:
             # One of several networks that is done waits for the others, whose training may be stopped.
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
-                progress.seconds = time.perf_counter() - self.started
+                progress.seconds = time.perf_counter() - self.start_s
                 weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
                 weights["average"] = self.average.state_dict()
                 checkpoint.save({"progress": vars(progress), **weights})
@@ -256,7 +260,7 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         progress = Progress(**state["progress"])
-        self.started -= progress.seconds
+        self.start_s -= progress.seconds
         return progress
 
     def _epoch(self, epoch: int) -> float:
@@ -298,17 +302,24 @@ class Loop:
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
         """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self.loss(self.network(*inputs), truth)
+        outputs = self.network(*inputs)
+        if self.pool is not None:
+            outputs, truth = outputs.flatten(0, 1), torch.cat([truth] * len(outputs))
+        loss = self.loss(outputs, truth)
         share = loss if len(nodes) == clips else loss * (len(nodes) / clips)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
 
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
+        if self.pool is not None:
+            with self.pool.apart():
+                outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
+            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
-        chosen = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
-        score = self.task.main.measure(truth, chosen)
+        decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
+        score = self.task.main.measure(truth, decision)
         # Where these clips do not define the metric the loss alone decides.
         return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
 
@@ -325,11 +336,11 @@ class _Path(Loop):
         network: nn.Module,
         settings: Settings,
         seed: int,
-        started: float,
+        start_s: float,
         path: Sequence[float],
     ) -> None:
         epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
-        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, started)
+        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, start_s)
         assert isinstance(network, nn.Linear)
         self.layer, self.path = network, path
         self.terms = self.truth[0].numel()  # of the loss of a clip
@@ -367,11 +378,17 @@ class _Path(Loop):
         return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
 
     def _learn_whitening(self) -> Whitening:
-        products = torch.zeros(self.layer.in_features + 1, self.layer.in_features + 1, device=self.device)
+        """From every k-th clip where there are far more than inputs: an estimate only has to be near."""
+        inputs = self.layer.in_features + 1
+        products = torch.zeros(inputs, inputs, device=self.device)
+        every = max(1, len(self.train) // (_SAMPLED * inputs))
+        clips = torch.zeros((), dtype=torch.float64, device=self.device)
         for x, _ in self._clips():
-            x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+            x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
             products += x.T @ x
-        products = self.stretches.processes.all_reduce(products) / len(self.train)
+            clips += len(x)
+        clips = self.stretches.processes.all_reduce(clips)
+        products = self.stretches.processes.all_reduce(products) / clips.to(products.dtype)
         curvature = self.task.curvature(self.answers[self.train])
         return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
 

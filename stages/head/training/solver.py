@@ -42,18 +42,18 @@ def minimise(objective: Objective, weights: Tensor, inverse: Inverse) -> Tensor:
             break
         step = 1.0
         for _ in range(_HALVINGS):
-            moved = weights + step * direction
-            new_value, new_gradient = objective(moved)
+            candidate = weights + step * direction
+            new_value, new_gradient = objective(candidate)
             if new_value <= value + _DECREASE * step * slope:
                 break
             step /= 2
         else:
             break
-        change, turn = moved - weights, new_gradient - gradient
+        change, turn = candidate - weights, new_gradient - gradient
         curvature = _dot(change, turn)
         if curvature > 0:
             pairs.append((change, turn, curvature))
-        weights, value, gradient = moved, new_value, new_gradient
+        weights, value, gradient = candidate, new_value, new_gradient
     return weights
 
 

@@ -105,7 +105,7 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        started, metrics = time.perf_counter(), self._metrics
+        start_s, metrics = time.perf_counter(), self._metrics
         path = scope["path"] if scope["path"] in self._paths else "other"
         status = 0
 
@@ -131,7 +131,7 @@ class Guard:
         finally:
             metrics.running -= 1
             metrics.requests[path, status] += 1
-            metrics.seconds[path] += time.perf_counter() - started
+            metrics.seconds[path] += time.perf_counter() - start_s
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.guard import Guard, Metrics, RefusedError
-from stages.ask.service import Answer, NotThereError, Opened, Service
+from stages.ask.guard import Guard, Metrics, RefusedError
+from stages.ask.service import Answer, NotThereError, Service, Snapshot
 from store.errors import ClipError, EncoreError, RequestError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
-_PAGE = Path(__file__).parent / "page"
 _FILES = {  # of the page, by path
     "/": ("serve.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -39,8 +38,14 @@ _REFUSALS = {
 }
 
 
-def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int) -> ASGIApp:
-    """The server, which closes the service when it ends."""
+def app(service: Service, page: Path, *, token: str | None, loopback: bool, most_bytes: int) -> ASGIApp:
+    """The server, which closes the service when it ends.
+
+    Parameters
+    ----------
+    page : the folder of the files that browsers are given.
+    token, loopback, most_bytes : see `stages.ask.guard.Guard`.
+    """
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
@@ -50,7 +55,7 @@ def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int)
     metrics, doors = Metrics(), _Doors(service, most_bytes)
     metered = doors.metrics(metrics)
     routes = [
-        *(Route(path, _page(*file)) for path, file in _FILES.items()),
+        *(Route(path, _page(page / name, kind)) for path, (name, kind) in _FILES.items()),
         Route("/predict", doors.predict, methods=["POST"]),
         Route("/similar", doors.similar),
         Route("/songs", doors.songs),
@@ -72,10 +77,10 @@ def app(service: Service, *, token: str | None, loopback: bool, most_bytes: int)
     return Guard(inner, token=token, loopback=loopback, most_bytes=most_bytes, paths=paths, metrics=metrics)
 
 
-def _page(name: str, kind: str) -> Callable[[Request], Response]:
+def _page(path: Path, kind: str) -> Callable[[Request], Response]:
     from starlette.responses import Response
 
-    content = (_PAGE / name).read_bytes()
+    content = path.read_bytes()
 
     def answer(_request: Request) -> Response:
         return Response(content, media_type=kind)
@@ -110,12 +115,12 @@ class _Doors:
         """What is asked here, and what may be handed in."""
         from starlette.responses import JSONResponse
 
-        opened = await asyncio.to_thread(self._service.opened)
-        head, info = opened.head.about(), opened.catalog.info
+        snapshot = await asyncio.to_thread(self._service.snapshot)
+        head, info = snapshot.head.about(), snapshot.catalog.info
         del head["file"]
         limits = {
-            "reads": None if opened.reader is None else opened.reader.KIND,
-            "refusal": None if opened.refusal is None else str(opened.refusal),
+            "reads": None if snapshot.reader is None else snapshot.reader.KIND,
+            "refusal": None if snapshot.refusal is None else str(snapshot.refusal),
             "most_mib": self._most_bytes >> 20,
             "most_minutes": round(self._service.most_s / 60, 1),
         }
@@ -132,28 +137,28 @@ class _Doors:
             if isinstance(upload, UploadFile) == bool(song):
                 raise RequestError("give a file, or the id of a song: one of the fields file and song")
             if song:
-                opened, answer = await self._service.predict_stored(song)
-                drawing = self._draw(lambda: opened.file(song)) if draws else None
-                return JSONResponse(await self._document(opened, answer, count, drawing))
+                snapshot, answer = await self._service.predict_stored(song)
+                drawing = self._draw(lambda: snapshot.file(song)) if draws else None
+                return JSONResponse(await self._document(snapshot, answer, count, drawing))
             assert isinstance(upload, UploadFile)
             with tempfile.TemporaryDirectory(prefix="encore-") as folder:
                 name = Path(upload.filename or "song").name[:_LETTERS] or "song"
                 path = Path(folder, f"song{_suffix(name)}")
                 await asyncio.to_thread(_write, upload, path)
-                opened, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
+                snapshot, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
                 drawing = self._draw(lambda: path) if draws else None
-                return JSONResponse(await self._document(opened, answer, count, drawing))
+                return JSONResponse(await self._document(snapshot, answer, count, drawing))
 
-    async def _document(self, opened: Opened, answer: Answer, count: int, drawing: Any) -> dict[str, Any]:
-        about = opened.head.about()
+    async def _document(self, snapshot: Snapshot, answer: Answer, count: int, drawing: Any) -> dict[str, Any]:
+        about = snapshot.head.about()
         del about["file"]
         song = answer.song
-        listen = song.song_id is not None and await asyncio.to_thread(opened.can_be_heard, song.song_id)
+        listen = song.song_id is not None and await asyncio.to_thread(snapshot.can_be_heard, song.song_id)
         document = {"head": about, "song": {**dataclasses.asdict(song), "alone": answer.alone, "listen": listen}}
         if drawing is not None:
             document["picture"] = await drawing
         if count:
-            document["similar"] = await self._service.look(_near, opened, answer, count)
+            document["similar"] = await self._service.look(_near, snapshot, answer, count)
         return document
 
     async def _draw(self, file: Callable[[], Path]) -> dict[str, Any] | None:
@@ -167,7 +172,7 @@ class _Doors:
         from starlette.responses import JSONResponse
 
         query = request.query_params
-        opened = await asyncio.to_thread(self._service.opened)
+        snapshot = await asyncio.to_thread(self._service.snapshot)
         text, song = query.get("query", ""), query.get("song")
         if bool(text) == bool(song):
             raise RequestError("name what others are to be similar to: one of query (a title or an artist) and song")
@@ -175,47 +180,47 @@ class _Doors:
         count, artists = _number(query.get("count"), 10), _flag(query.get("artists"))
 
         def look() -> dict[str, Any]:
-            subject = opened.space.song(song) if song else opened.space.find(text)
-            vectors = opened.space.vectors(subject.rows)
-            return opened.similar(subject, vectors, count, artists, others=others, filters=filters)
+            subject = snapshot.space.song(song) if song else snapshot.space.find(text)
+            vectors = snapshot.space.vectors(subject.rows)
+            return snapshot.similar(subject, vectors, count, artists, others=others, filters=filters)
 
         if song:
-            opened.rows(song)
+            snapshot.rows(song)
         return JSONResponse(await self._service.look(look))
 
     async def songs(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
 
         query = request.query_params
-        opened = await asyncio.to_thread(self._service.opened)
+        snapshot = await asyncio.to_thread(self._service.snapshot)
         search, first, count = (
             query.get("search", ""),
             _number(query.get("first"), 0, None),
             _number(query.get("count"), 50),
         )
-        return JSONResponse(await asyncio.to_thread(opened.listed, search, first, count))
+        return JSONResponse(await asyncio.to_thread(snapshot.listed, search, first, count))
 
     async def picture(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
 
-        opened = await asyncio.to_thread(self._service.opened)
-        path = await asyncio.to_thread(opened.file, request.query_params.get("song", ""))
+        snapshot = await asyncio.to_thread(self._service.snapshot)
+        path = await asyncio.to_thread(snapshot.file, request.query_params.get("song", ""))
         return JSONResponse(await self._service.picture(path))
 
     async def listen(self, request: Request) -> Response:
         from starlette.responses import FileResponse
 
-        opened = await asyncio.to_thread(self._service.opened)
+        snapshot = await asyncio.to_thread(self._service.snapshot)
         song = request.query_params.get("song", "")
-        if not await asyncio.to_thread(opened.can_be_heard, song):
+        if not await asyncio.to_thread(snapshot.can_be_heard, song):
             raise NotThereError(f"there is no recording of {song!r} here that a browser plays")
-        return FileResponse(await asyncio.to_thread(lambda: opened.file(song, to_hear=True)))
+        return FileResponse(await asyncio.to_thread(lambda: snapshot.file(song, to_hear=True)))
 
     async def healthz(self, _request: Request) -> Response:
         from starlette.responses import JSONResponse
 
-        opened = await asyncio.to_thread(self._service.opened)
-        return JSONResponse({"status": "ok", "dataset": opened.head.dataset})
+        snapshot = await asyncio.to_thread(self._service.snapshot)
+        return JSONResponse({"status": "ok", "dataset": snapshot.head.dataset})
 
     def metrics(self, metrics: Metrics) -> Callable[[Request], Response]:
         from starlette.responses import Response
@@ -232,7 +237,7 @@ class _Doors:
         return answer
 
 
-def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
+def _near(snapshot: Snapshot, answer: Answer, count: int) -> dict[str, Any]:
     """The songs and the artists nearest to a song that was judged; None where no representation is read."""
     import numpy as np
 
@@ -242,12 +247,12 @@ def _near(opened: Opened, answer: Answer, count: int) -> dict[str, Any]:
     if values is None:
         return {"songs": None, "artists": None}
     if song.song_id is not None:
-        subject = opened.space.song(song.song_id)
+        subject = snapshot.space.song(song.song_id)
     else:
         subject = Query(song.file, np.empty(0, dtype=np.int64), song.file, song.artist)
-    vectors = opened.space.read(values)
+    vectors = snapshot.space.read(values)
     by_song, by_artist = (
-        opened.similar(subject, vectors, count, artists, others=False, filters=()) for artists in (False, True)
+        snapshot.similar(subject, vectors, count, artists, others=False, filters=()) for artists in (False, True)
     )
     return {"songs": by_song, "artists": by_artist}
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import registry
+from stages.head.baselines import find
 from stages.head.collection import Collection
-from stages.head.modes import Mode
+from stages.head.modes import BASELINES, Mode
 from stages.head.results import numbers
 from stages.head.runs.files import catalog_mark
 from stages.head.scores.task import TASKS, Task, task_judged_by
@@ -28,7 +29,7 @@ ENSEMBLE = Mode("ensemble")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class PooledRuns:
     """Stored runs of several modes on the same test clips, seeds and folds one behind the other.
 
     Attributes
@@ -55,7 +56,7 @@ class Tested:
         return task_of_run(next(iter(self.runs.values()))[0])
 
     @property
-    def pooled(self) -> NDArray[np.int64]:
+    def places(self) -> NDArray[np.int64]:
         """[test] the places of the test clips of all keys."""
         return np.concatenate(self.clips)
 
@@ -78,7 +79,7 @@ def gather(
     against: str | None,
     ensemble: Sequence[str] = (),
     inductive: bool = False,
-) -> Tested | None:
+) -> PooledRuns | None:
     """The stored runs of some modes on one representation in one regime; None where there are none."""
     dataset = data.info.name
     names = list(dict.fromkeys((*modes, *ensemble)))
@@ -93,15 +94,15 @@ def gather(
     keys = common_keys(runs, dataset)
     if ensemble:
         runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
-    pooled = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
-    return Tested(
+    of_mode = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
+    return PooledRuns(
         data=data,
         representation=representation,
         regime=regime,
         inductive=inductive,
         keys=keys,
-        runs=pooled,
-        clips=[clips_of(data, run) for run in next(iter(pooled.values()))],
+        runs=of_mode,
+        clips=[clips_of(data, run) for run in next(iter(of_mode.values()))],
         base=None if against is None else _base(runs, against, regime),
         ensemble=list(ensemble),
     )
@@ -110,7 +111,8 @@ def gather(
 def _base(runs: Runs, against: str, regime: str) -> Mode | None:
     """The mode that others are tested against; None, which is noted, where it has no runs."""
     mode = find_mode(runs, against)
-    if mode is None and against not in registry.names("head"):
+    known = {*registry.names("head"), *BASELINES}
+    if mode is None and against not in known:
         raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
     if mode is None:
         note(
@@ -122,8 +124,7 @@ def _base(runs: Runs, against: str, regime: str) -> Mode | None:
 
 def reads_neighbours(mode: str) -> bool:
     """Whether other clips take part in a clip's score."""
-    reads: bool = registry.find("head", mode).READS_NEIGHBOURS
-    return reads
+    return find(mode).READS_NEIGHBOURS
 
 
 def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> Runs:
@@ -158,7 +159,7 @@ def load_runs(store: Store, data: Collection, folders: Iterable[RunFolder]) -> R
 
 
 def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regime: str) -> Runs:
-    """The runs on the splits that the store keeps; where all are on older ones, dealt anew since, all of these."""
+    """The runs on the splits that the store holds now; if none is, because splits were dealt anew, all of them."""
     marks = {column: dealing.mark for column, dealing in dealings.items()}
     older = [
         mode
@@ -176,12 +177,12 @@ def of_one_split(runs: Runs, dealings: Mapping[str, Dealing], dataset: str, regi
 
 
 def task_of_run(run: StoredRun) -> Task:
-    """The task that a run names; for a version that named none, the one that its metrics judge."""
+    """The task that a run records; for runs of 0.1.0, which record none, the one that its metrics belong to."""
     return TASKS.get(str(run.record.task)) or task_judged_by(run.record.metrics)
 
 
 def clips_of(data: Collection, run: StoredRun) -> NDArray[np.int64]:
-    """[test] the places in the collection of the clips that a run scored; -1 where it has them no more."""
+    """[test] where the clips that a run scored stand in the collection; -1 for those that it no longer has."""
     rows = np.asarray(run.rows, dtype=np.int64)
     order = np.argsort(data.rows)
     place = order[np.searchsorted(data.rows, rows, sorter=order).clip(max=len(order) - 1)]
@@ -193,11 +194,11 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
         raise RequestError(f"no seed was run for all of {', '.join(map(str, runs))}; run encore compare {dataset}")
-    left = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
-    if left:
-        lacking = [str(mode) for mode, by_key in runs.items() if not left <= {seed for seed, _ in by_key}]
+    dropped = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if dropped:
+        lacking = [str(mode) for mode, by_key in runs.items() if not dropped <= {seed for seed, _ in by_key}]
         note(
-            f"left out: seed {', '.join(map(str, sorted(left)))}, not run for {', '.join(lacking)}; "
+            f"left out: seed {', '.join(map(str, sorted(dropped)))}, not run for {', '.join(lacking)}; "
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:
@@ -210,7 +211,7 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
 
 
 def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
-    """The mode that a user names, whole or by its head; of several rules of a head the first."""
+    """The mode that a user names, with its rule or without; without, the first rule of the head."""
     modes = list(modes)
     return next((mode for mode in modes if name in (str(mode), mode.name)), None)
 
@@ -240,8 +241,10 @@ def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
     record = replace(runs[0].record, rule=None, settings=None, config=None)
     task = task_of_run(runs[0])
-    chosen = task.decide(score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None)
-    return replace(runs[0], record=record, score=score, chosen=chosen.chosen)
+    prediction = task.decide(
+        score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None
+    )
+    return replace(runs[0], record=record, score=score, chosen=prediction.chosen)
 
 
 def _thresholds(run: StoredRun) -> NDArray[np.float64]:
@@ -268,7 +271,7 @@ def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) ->
             why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
             raise not_its_own(store, folder, name, why)
     inductive = (record.all_settings() or {}).get("inductive", False)
-    if registry.find("head", folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
+    if find(folder.mode).READS_NEIGHBOURS and inductive is not folder.inductive:
         raise not_its_own(store, folder, name, "its neighbours are not those of its folder")
 
 
@@ -280,11 +283,11 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
     columns = _columns(run, labels)
     shape = len(run.rows), len(labels)
-    score, chosen = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
-    score[:, columns], chosen[:, columns] = run.score, run.chosen
+    score, decision = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
+    score[:, columns], decision[:, columns] = run.score, run.chosen
     threshold = run.record.threshold
     if threshold is not None:
         threshold = [FIXED] * len(labels)
         for column, value in zip(columns, run.record.threshold or (), strict=True):
             threshold[column] = value
-    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=chosen)
+    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=decision)

@@ -1,0 +1,219 @@
+"""Clips as windows in memory: a table of clips, loaded batch by batch in worker processes (decode, parse)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import DataLoader
+
+from stages import interrupts
+from stages.embed.inputs import Clip, Input, remarks, song_file
+from store.errors import ClipError, EncoreError, RequestError
+from store.schema import Catalog
+
+Array = np.ndarray[Any, Any]
+Failure = tuple[int, str, str]  # catalog row, kind, reason
+
+
+@dataclass
+class LoadedBatch:
+    """What a worker sends: the clips that it could load, with all their windows, and those that it could not.
+
+    Attributes
+    ----------
+    rows : catalog rows of the clips that were loaded.
+    counts : how many windows each of them has.
+    windows : [sum of counts, ...], in the order of ``rows``; None if no clip could be loaded.
+    failures : the clips that could not be loaded.
+    """
+
+    rows: list[int]
+    counts: list[int]
+    windows: torch.Tensor | None
+    failures: list[Failure]
+    notes: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many clips were to be loaded."""
+        return len(self.rows) + len(self.failures)
+
+    def pin_memory(self) -> LoadedBatch:
+        if self.windows is not None:
+            self.windows = self.windows.pin_memory()
+        return self
+
+
+class ClipTable:
+    """The clips of a catalog as an input reads them; worker processes index it by lists of catalog rows.
+
+    Raises
+    ------
+    RequestError
+        if the catalog has no files of the kind that the input reads.
+    """
+
+    def __init__(self, catalog: Catalog, reader: Input) -> None:
+        self.reader = reader
+        self.root = Path(catalog.info.data_root or ".").resolve()
+        self.follow_links = catalog.info.follow_links
+        self.paths = _paths(catalog, reader)
+        self.clip_ids = catalog.column("clip_id").combine_chunks()
+        self.start_s = catalog.column("start_s").to_numpy()
+        self.duration_s = catalog.column("duration_s").to_numpy()
+        self.source_row = catalog.column("source_row").combine_chunks() if reader.KIND == "features" else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, row: int) -> str:
+        """The file of catalog row ``row``, as the catalog names it."""
+        return str(self.paths[row])
+
+    def clip(self, row: int) -> Clip:
+        """The clip of catalog row ``row``; ClipError if its path may not be opened (`song_file`)."""
+        path = song_file(self.root, self.path(row), follow_links=self.follow_links)
+        start, duration = float(self.start_s[row]), float(self.duration_s[row])
+        return Clip(
+            clip_id=self.clip_ids[row].as_py(),
+            path=path,
+            start_s=None if np.isnan(start) else start,
+            duration_s=None if np.isnan(duration) else duration,
+            source_row=self.source_row[row].as_py() if self.source_row is not None else None,
+        )
+
+    def __getitem__(self, rows: Sequence[int]) -> LoadedBatch:
+        readable: list[int] = []
+        arrays: list[Array] = []
+        failures: list[Failure] = []
+        notes: list[Failure] = []
+        for row in rows:
+            try:
+                with remarks() as collected:
+                    arrays.append(self.reader.load(self.clip(row)))
+                readable.append(row)
+                notes += [(row, kind, reason) for kind, reason in collected]
+            except (ClipError, OSError) as error:
+                failures.append(failure(row, error))
+        windows = torch.from_numpy(np.concatenate(arrays)) if arrays else None
+        return LoadedBatch(readable, [len(array) for array in arrays], windows, failures, notes)
+
+
+def failure(row: int, error: ClipError | OSError) -> Failure:
+    """The record of a clip that could not be read."""
+    if isinstance(error, ClipError):
+        return row, error.kind, error.reason
+    return row, "unreadable", error.strerror or str(error)  # the disk's fault: the next run tries again
+
+
+def _paths(catalog: Catalog, reader: Input) -> pa.StringArray:
+    """The file of each row. Python's own strings would take thrice the memory, once more in every worker process."""
+    name, kind = catalog.info.name, reader.KIND
+    paths = catalog.column("path").combine_chunks()
+    if kind == "features":
+        if catalog.column("source_row").null_count:
+            raise RequestError(f"{name} holds songs, not a table of features; name a backbone that reads songs")
+        return paths
+    if catalog.column("source_row").null_count < len(catalog):
+        raise RequestError(f"{name} is a table of ready-made features; encode it by --backbone features")
+    if kind == "midi":
+        from stages.embed.inputs.midi import NOTE_SUFFIXES as SUFFIXES
+
+        midi = catalog.column("midi_path").combine_chunks()
+        paths = pc.if_else(pc.fill_null(pc.greater(pc.binary_length(midi), 0), False), midi, paths)
+    else:
+        from stages.embed.inputs.audio import AUDIO_SUFFIXES as SUFFIXES
+    if len(paths) and not any(Path(str(path)).suffix.lower() in ("", *SUFFIXES) for path in paths):
+        raise RequestError(
+            f"{name} has no {kind} files (the first is {paths[0]}); name a backbone that reads what it has"
+        )
+    return paths
+
+
+def load_in_workers(table: Any, batches: Iterable[Any], workers: int, *, pin: bool) -> Iterator[Any]:
+    """``table[batch]`` for each of ``batches``, in order, computed in ``workers`` processes (0: in this one).
+
+    Two batches a worker are asked for ahead. No more processes are started than there are batches.
+
+    Raises
+    ------
+    EncoreError
+        if a worker process is killed or raises; of the same class as the worker's error if that is one.
+    """
+    batches = iter(batches)
+    first = list(islice(batches, max(1, workers)))
+    if not first:
+        return iter(())
+    workers = min(workers, len(first))
+    loader: DataLoader[Any] = DataLoader(
+        table,  # indexed by whole batches, which is why there is no batch_size
+        sampler=chain(first, batches),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_start_worker if workers else None,
+        pin_memory=pin,
+    )
+    return _with_clear_errors(loader)
+
+
+def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        with interrupts.deferred(), _garbage_kept():
+            batches = iter(loader)  # starts the workers
+        yield from batches
+    except Exception as error:
+        text = str(error)
+        if text.startswith("DataLoader worker"):  # how PyTorch reports one that was killed
+            raise EncoreError(
+                "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
+                "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
+            ) from error
+        _, header, trace = text.rpartition("Traceback (most recent call last):\n")
+        if not header:
+            raise
+        message = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)
+        kind = type(error) if isinstance(error, EncoreError) else EncoreError
+        raise kind(f"a process that loads clips failed: {message}") from error
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Keep processes that are forked in the block from collecting what this one has let go of.
+
+    A forked process must not touch a GPU, and an event of one that it collects does: CUDA then ends the process.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _start_worker(_worker: int) -> None:
+    """Leave Ctrl-C, and what a cluster says by signals, to the main process; keep decoders' messages off the screen.
+
+    Decoders write those about damaged files straight to file descriptor 2; what matters comes back as a `ClipError`.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
+def default_workers(device: torch.device) -> int:
+    """How many processes load clips by default: all cores but one beside a GPU, half of them where the CPU encodes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores - 1 if device.type == "cuda" else cores // 2))
