@@ -19,7 +19,8 @@ from pipeline.options import (
 from pipeline.output import print_json
 from stages import registry
 from stages.progress import log
-from store.words import plural
+from store.errors import RequestError
+from store.words import plural, rough_time
 
 if TYPE_CHECKING:
     from stages.embed.explain import Explanation
@@ -81,35 +82,39 @@ def embed(
     from stages.embed import run as work
     from stages.embed.engines import find_engine
 
+    where, changes, share = open_store(store), read_settings(settings), read_part(part)
+    if scheduler is not None and engine != "dask":
+        raise RequestError(f"--scheduler is the address of a Dask cluster, and the engine is {engine}: --engine dask")
+    settings_of_engine = parse_pairs(
+        [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
+    )
+    encoder = find_engine(engine, settings_of_engine, workers)
     if explain:
+        from stages.devices import find_device
         from stages.embed.explain import explain as explain_request
 
-        where = open_store(store)
-        changes = read_settings(settings)
+        here = encoder.encodes_here(device)
         setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
-        explanation = explain_request(where, setup)
+        explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
         if json:
             print_json(dataclasses.asdict(explanation))
         else:
             print(explained(explanation))
         return
-    settings_of_engine = parse_pairs(
-        [*(engine_settings or []), *([] if scheduler is None else [f"scheduler={scheduler}"])], "--engine-set"
-    )
     report = work.embed(
         dataset,
         options,
-        store=open_store(store),
+        store=where,
         backbone_name=backbone,
         weights=weights,
-        settings=read_settings(settings),
+        settings=changes,
         precision=precision,
         device_name=device,
         batch=batch,
         workers=workers,
         strict=strict,
-        part=read_part(part),
-        engine=find_engine(engine, settings_of_engine, workers),
+        part=share,
+        engine=encoder,
     )
     log(describe(report))
     if json:
@@ -138,6 +143,9 @@ def explained(explanation: Explanation) -> str:
             f"{explanation.representation}: {plural(explanation.clips, 'clip')} to encode in "
             f"{plural(explanation.shards, 'shard')}, {explanation.bytes / 2**20:,.1f} MiB at most"
         )
+        if explanation.seconds is not None:
+            tried = plural(explanation.tried, "clip was", "clips were")
+            lines.append(f"  roughly {rough_time(explanation.seconds)} by this machine alone ({tried} tried)")
         lines += [f"  {count:,} {reason}" for reason, count in explanation.why.items()]
     else:
         lines.append(f"{explanation.representation}: nothing to encode")

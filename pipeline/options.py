@@ -201,8 +201,9 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
         if callable(signal.getsignal(signal.SIGINT)):  # until now it ended the process at once
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            progress.log_to(log if is_first_process() else None)
-            progress.log(shlex.join(["encore", *sys.argv[1:]]))
+            if log is not None and is_first_process():
+                progress.log_to(log)
+                progress.log(shlex.join(["encore", *sys.argv[1:]]))
             with libraries_silenced() if quiet else contextlib.nullcontext():
                 function(**values)
             progress.log("done")
@@ -219,7 +220,8 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
                 raise
             raise typer.Exit(report_error(error, function.__name__)) from None
         finally:
-            progress.log_to(None)
+            if log is not None:  # else it is that of the command that called this one (`encore recipe`)
+                progress.log_to(None)
 
     own = inspect.signature(function, eval_str=True)
     common = [

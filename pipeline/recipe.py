@@ -19,6 +19,7 @@ from pipeline.output import shell_lines, table, wrapped
 from pipeline.recipes import Figure, Need, Recipe, Step
 from stages.progress import note
 from store.errors import EncoreError, FormatError, RequestError
+from store.words import rough_time
 
 if TYPE_CHECKING:
     from store.layout import Store
@@ -44,9 +45,12 @@ def recipe(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Repeat a study. Says first what it lacks and takes; goes on where it was stopped."""
+    from pipeline.page import render
+
     plan = recipes.find(name)
     kind = f"{name}-small" if small else name
     page = page or Path(f"recipe-{kind}.html")
+    render.check(page)
     work = page.with_suffix("")
     if not small:
         _check_needs(plan.needs, data, dry_run=dry_run)
@@ -92,7 +96,7 @@ def _plan(
     """What is done, and what it takes."""
     minutes = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
     rows = [
-        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else _time(step.minutes)]
+        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else rough_time(60 * step.minutes)]
         for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
     ]
     count = len(steps) - len(minutes)
@@ -102,19 +106,11 @@ def _plan(
         "",
         table(["step", "takes"], rows),
         *wrapped(
-            f"about {_time(sum(minutes))} on two CPU cores without a GPU"
+            f"about {rough_time(60 * sum(minutes))} on two CPU cores without a GPU"
             f"{'' if recipe.measured or small else ' (estimated, never run)'}"
             f"{before}; the store then holds about {recipe.disk}"
         ),
     ]
-
-
-def _time(minutes: float) -> str:
-    """As a person counts: minutes up to two hours, hours up to two days, days."""
-    for unit, size in (("days", 1440), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"{minutes / size:.0f} {unit}"
-    return f"{minutes:g} min"
 
 
 def _run(words: Sequence[str], number: int, name: str) -> None:
@@ -142,7 +138,7 @@ class _Journal:
         if not again and self.files.exists(self.file):
             try:
                 self.done = dict(json.loads(self.files.read(self.file)))
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise FormatError(f"{self.files.show(self.file)} is damaged; --again begins anew") from error
 
     def has(self, command: Sequence[str]) -> bool:

@@ -127,7 +127,9 @@ def _row(result: Result, spread: Sequence[Metric], *, thesis: bool, intervals: b
 
 
 def _interval(result: Result) -> str:
-    return "-" if result.interval is None else "-".join(map(result.task.main.text, result.interval))
+    if result.interval is None:
+        return "-"
+    return (" - " if min(result.interval) < 0 else "-").join(map(result.task.main.text, result.interval))
 
 
 def _certainty_text(results: Sequence[Result]) -> list[str]:

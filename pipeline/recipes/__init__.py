@@ -20,6 +20,8 @@ from store.errors import unknown
 if TYPE_CHECKING:
     from store.layout import Store
 
+QUICK = "--seeds 1 --folds off --set epochs=2 --set steps=2"  # for ``compare`` in a small form: two epochs of one split
+
 
 @dataclass(frozen=True)
 class Need:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.recipes import Figure, Step
+from pipeline.recipes import QUICK, Figure, Step
 from stages.head.thesis import PAPER
 
 STUDY = (
@@ -50,6 +50,9 @@ def small(backbone: str, *, trained: bool, embed: str = "") -> tuple[Step, ...]:
     return (
         *((training,) if trained else ()),
         Step(0.5, f"embed {demo} --backbone {backbone} {weights}"),
-        Step(0.2, f"compare demo --backbone {backbone} --modes song,gnn --seeds 1 --set epochs=2 --set steps=2"),
+        Step(
+            0.2,
+            f"compare demo --backbone {backbone} --modes song,gnn {QUICK}",
+        ),
         Step(0.2, f"report demo --backbone {backbone} --html {{page}}"),
     )

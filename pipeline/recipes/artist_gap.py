@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.output import table
-from pipeline.recipes import Recipe, Step
+from pipeline.recipes import QUICK, Recipe, Step
 from stages.head.report import report
 from stages.head.scores.compared import Score
 from store.errors import EncoreError, RequestError
@@ -78,11 +78,10 @@ RECIPE = Recipe(
     study="Flexer 2007 and Pampalk, Flexer and Widmer 2005 on artist filters",
     whole=_steps,
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(
             0.3,
-            f"compare demo --backbone mfcc --modes {','.join(_MODES)} --regimes {','.join(_REGIMES)} --seeds 1 "
-            "--set epochs=2 --set steps=2",
+            f"compare demo --backbone mfcc --modes {','.join(_MODES)} --regimes {','.join(_REGIMES)} {QUICK}",
         ),
         Step(0.2, "report demo --backbone mfcc --html {page}"),
     ),

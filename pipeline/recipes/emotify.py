@@ -29,7 +29,7 @@ RECIPE = Recipe(
         Step(0.5, "report emotify --html {page}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(0.2, "compare demo --modes song,gated --backbone mfcc --seeds 1 --set epochs=2 --set steps=2"),
         Step(0.2, "stress demo --mode song --backbone mfcc --deform gain=-10,mp3=64"),
         Step(0.2, "report demo --backbone mfcc --html {page}"),

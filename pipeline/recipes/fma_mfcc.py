@@ -1,6 +1,6 @@
 """FMA small by MFCCs: short slices, and the votes of slices and of checkpoints."""
 
-from pipeline.recipes import Figure, Need, Recipe, Step
+from pipeline.recipes import QUICK, Figure, Need, Recipe, Step
 
 _MODES = "song,gnn,gated"
 
@@ -33,7 +33,7 @@ RECIPE = Recipe(
         Step(0.5, "embed demo --songs 40 --backbone mfcc-cnn --weights {work}/mfcc-cnn.pt"),
         Step(
             0.2,
-            "compare demo --backbone mfcc-cnn --modes song,gnn --seeds 1 --set epochs=3 --set steps=2 --checkpoints 2",
+            f"compare demo --backbone mfcc-cnn --modes song,gnn {QUICK} --checkpoints 2",
         ),
         Step(0.2, "report demo --backbone mfcc-cnn --html {page}"),
     ),

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from pipeline.recipes import Figure, Need, Recipe, Step
+from pipeline.recipes import QUICK, Figure, Need, Recipe, Step
 from store.errors import RequestError
 
 _LOSSES = {
@@ -62,12 +62,11 @@ RECIPE = Recipe(
         Step(1, f"report {' '.join(f'tags-{loss}-tuned' for loss in _LOSSES)} --html {{page}}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         *(
             Step(
                 0.2,
-                f"compare demo --modes song --backbone mfcc --seeds 1 --set epochs=2 --set steps=2 "
-                f"--threshold {threshold} {options}",
+                f"compare demo --modes song --backbone mfcc {QUICK} --threshold {threshold} {options}",
             )
             for options in _LOSSES.values()
             for threshold in ("fixed", "tuned")

@@ -1,6 +1,6 @@
 """MARBLE's genre tasks from one encoding a clip, alone and with the artist's other songs."""
 
-from pipeline.recipes import Figure, Need, Recipe, Step
+from pipeline.recipes import QUICK, Figure, Need, Recipe, Step
 
 # Frozen probes as their papers print them: GTZAN (accuracy), MTG-Jamendo's genres (ROC-AUC, average precision).
 _PUBLISHED = {
@@ -75,11 +75,14 @@ RECIPE = Recipe(
         Step(5, "report gtzan mtg --regime official --html {page}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
-        Step(0.2, "compare demo --backbone mfcc --modes song,gnn,gated --seeds 1 --set epochs=2 --set steps=2"),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
         Step(
             0.2,
-            "compare demo --backbone mfcc --modes gnn,gated --seeds 1 --set epochs=2 --set steps=2 --neighbours train",
+            f"compare demo --backbone mfcc --modes song,gnn,gated {QUICK}",
+        ),
+        Step(
+            0.2,
+            f"compare demo --backbone mfcc --modes gnn,gated {QUICK} --neighbours train",
         ),
         Step(0.2, "report demo --backbone mfcc --html {page}"),
     ),

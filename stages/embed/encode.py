@@ -202,7 +202,7 @@ class Work:
             notes += batch.notes
             if self.strict and errors:
                 row, kind, reason = errors[0]
-                raise EncoreError(f"{self.clips.paths[row]}: {kind}: {reason}")
+                raise EncoreError(f"{self.clips.path(row)}: {kind}: {reason}")
             position += len(batch)
             advance(len(batch))
         failed_rows = {row for row, _, _ in failures}

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.embed.backbones import Backbone
 from stages.embed.encode import decides, open_writer
+from stages.embed.loading import ClipTable, default_workers
+from stages.embed.represent import encode_loaded
 from stages.embed.run import Prepared
 from store.layout import Store
 from store.merge import Growth, merge
 from store.schema import RETIRED, Catalog, Manifest
 from store.writer import RepresentationWriter
+
+_TRIED = (1, 1, 4, 16)  # clips at a time
+_LONG_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,8 @@ class Explanation:
     ----------
     clips : to be encoded; ``why`` counts them by reason.
     bytes : that the shards written take at most.
+    seconds : that encoding them takes roughly, on this machine by itself; None where there is nothing to encode.
+    tried : clips that were encoded to say so.
     """
 
     dataset: str
@@ -52,12 +62,19 @@ class Explanation:
     clips: int
     shards: int
     bytes: int
+    seconds: float | None
+    tried: int
     why: dict[str, int]
     stored: list[Stored]
 
 
-def explain(store: Store, setup: Prepared) -> Explanation:
-    """Say what `embed` would encode, and why; nothing is written."""
+def explain(store: Store, setup: Prepared, device: torch.device, workers: int | None = None) -> Explanation:
+    """Say what `embed` would encode, and why; nothing is written.
+
+    Parameters
+    ----------
+    device, workers : as `embed` would encode by itself.
+    """
     name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None
     catalog, growth = merge(before, setup.files)
@@ -71,11 +88,18 @@ def explain(store: Store, setup: Prepared) -> Explanation:
             differs = list(differences(manifest.settings, settings))
         entries.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
     why = _reasons(store, before, catalog, writer)
-    return _explanation(name, growth, writer, why, entries)
+    seconds, tried = _estimate(catalog, setup.backbone, writer, device, workers)
+    return _explanation(name, growth, writer, why, entries, seconds, tried)
 
 
 def _explanation(
-    name: str, growth: Growth, writer: RepresentationWriter, why: Counter[str], entries: list[Stored]
+    name: str,
+    growth: Growth,
+    writer: RepresentationWriter,
+    why: Counter[str],
+    entries: list[Stored],
+    seconds: float | None,
+    tried: int,
 ) -> Explanation:
     return Explanation(
         dataset=name,
@@ -87,9 +111,38 @@ def _explanation(
         clips=sum(why.values()),
         shards=len(writer.pending),
         bytes=writer.pending_bytes,
+        seconds=seconds,
+        tried=tried,
         why=dict(why),
         stored=entries,
     )
+
+
+def _estimate(
+    catalog: Catalog, backbone: Backbone, writer: RepresentationWriter, device: torch.device, workers: int | None
+) -> tuple[float | None, int]:
+    """How many seconds encoding takes, and how many clips were tried: a few, from everywhere in what is to be done."""
+    rows = [row for shard in writer.pending for row in shard.rows]
+    if not rows:
+        return None, 0
+    workers = default_workers(device) if workers is None else workers
+    clips = ClipTable(catalog, backbone.input)
+    backbone.to(device)
+    tried, loading, encoding = 0, 0.0, 0.0
+    for turn, count in enumerate(_TRIED):
+        some = rows[:: -(-len(rows) // count)]
+        began = time.perf_counter()
+        batch = clips[some]
+        loaded = time.perf_counter()
+        encode_loaded(backbone, batch, device)
+        ended = time.perf_counter()
+        tried, loading, encoding = len(some), (loaded - began) / len(some), (ended - loaded) / len(some)
+        if turn and ended - began > _LONG_S:  # the first one also waits for libraries
+            break
+    loading /= max(1, workers)
+    # Beside a GPU the processor loads the next clips; without one both want the same cores.
+    together = max(loading, encoding) if device.type == "cuda" and workers else loading + encoding
+    return len(rows) * together, tried
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

@@ -201,7 +201,8 @@ def _numbers(targets: Mapping[str, NDArray[np.float64]], target: str, dataset: s
     """[rows] the target that is asked for, NaN where a row has none; RequestError where it is none to learn."""
     if not targets:
         raise RequestError(
-            f"{dataset} has no numeric target; name columns of numbers when you embed it: --columns targets=Popularity"
+            f"{dataset} has no numeric target with a finite number in any row; name columns of numbers when you embed "
+            f"it: --columns targets=Popularity"
         )
     if target not in targets:
         raise unknown(f"numeric target of {dataset}", target, targets)

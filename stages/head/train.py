@@ -195,8 +195,9 @@ def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:
     splits = [(seed, fold, part) for seed in range(seeds) for fold, part in _parts(data, regime, seed)]
     for seed, _, part in splits:
         if not (part == 2).any():
+            number = "" if data.target is None else f" and has a number for {data.target}"
             raise RequestError(
-                f"regime {regime}, seed {seed}: of the test songs none is encoded, so nothing can be scored; "
+                f"regime {regime}, seed {seed}: of the test songs none is encoded{number}, so nothing can be scored; "
                 f"take another regime, or see what failed: encore store show {data.info.name}"
             )
     return splits

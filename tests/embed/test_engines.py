@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -258,14 +258,12 @@ def test_workers_that_are_lost_for_good_are_replaced(monkeypatch: pytest.MonkeyP
     ready = threading.Event()
 
     class Lossy:
-        worker_spec: ClassVar[dict[int, None]] = {0: None, 1: None, 2: None}
-
         def scale(self, workers: int) -> None:
             asked.append(workers)
             ready.set()
 
     monkeypatch.setattr("stages.embed.engines.dask._LOOK_S", 0.001)
-    with _replaced(Lossy()):
+    with _replaced(Lossy(), 3):
         assert ready.wait(PATIENCE_S)
     count = len(asked)
     assert set(asked) == {3}
@@ -305,6 +303,10 @@ def test_an_extra_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, name: s
         ("local", {"scheduler": "x"}, None, "unknown setting of the engine local 'scheduler'"),
         ("dask", {"scheduler": "tcp://x:1"}, 2, "--scheduler names a cluster that has its"),
         ("dask", {}, 0, "at least one of --workers"),
+        ("dask", {"scheduler": ""}, None, "--scheduler is empty"),
+        ("slurm", {"cluster": "local", "timeout_min": "-1"}, 1, "timeout_min is at least 1, not -1"),
+        ("slurm", {"cluster": "local", "gpus": "-2"}, 1, "gpus is at least 0, not -2"),
+        ("slurm", {"cluster": "local", "cpus": "0"}, 1, "cpus is at least 1, not 0"),
         ("slurm", {"cluster": "moon"}, None, "cluster takes one of slurm, local, not 'moon'"),
         ("slurm", {"cluster": "local"}, 0, "at least one job"),
     ],
@@ -324,6 +326,11 @@ def test_no_scheduler(job: Job) -> None:
     engine = find_engine("dask", {"scheduler": "nonsense"}, None)
     with pytest.raises(RequestError, match="no Dask scheduler answers at nonsense"):
         list(engine.run(job, [], lambda _clips: None))
+
+
+def test_a_device_that_there_is_not_is_refused_before_processes_start(job: Job) -> None:
+    with pytest.raises(RequestError, match="device 'nope' cannot be used"):
+        list(find_engine("local", {"devices": "cpu,nope"}, None).run(job, [], lambda _clips: None))
 
 
 def test_one_device_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -50,20 +49,24 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
             prediction = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
             prediction = train(head, two_kinds, part, **QUICK).prediction
-        hits = (prediction.chosen == two_kinds.labels).all(axis=1)
-        right[mode] = float(hits[tested & faithful].mean()), float(hits[tested & ~faithful].mean())
-    assert right["gated"][0] > right["artist"][0] - 0.02 > right["song"][0] + 0.1
-    assert right["gated"][1] > right["song"][1] - 0.05 > right["artist"][1] + 0.1
+        right[mode] = (prediction.chosen == two_kinds.labels).all(axis=1).astype(float)
+    means = {mode: (hits[tested & faithful].mean(), hits[tested & ~faithful].mean()) for mode, hits in right.items()}
+    assert means["gated"][0] > means["artist"][0] - 0.02 > means["song"][0] + 0.1
+    difference = (right["gated"] - right["song"])[tested & ~faithful]
+    assert difference.mean() >= -0.05 - 2 * difference.std() / np.sqrt(len(difference))
+    assert means["gated"][1] > means["artist"][1] + 0.1
+    assert means["song"][1] > means["artist"][1] + 0.1
 
 
+@pytest.mark.parametrize("regime", ["random", "artist"])
 @pytest.mark.parametrize(
-    ("decides", "expert", "regime"),
+    ("decides", "expert"),
     [
-        *itertools.product(["song"], ["song"], ["random", "artist"]),
-        *itertools.product(["neighbours"], ["gnn"], ["random", "artist"]),
-        *itertools.product(["nothing"], ["label-propagation"], ["random", "artist"]),
-        # Not in `artist`: there it is below always saying the most frequent label, as the README tells.
-        ("labels", "label-propagation", "random"),
+        ("song", "song"),
+        ("song", "linear"),
+        ("neighbours", "gnn"),
+        ("labels", "label-propagation"),
+        ("nothing", "label-propagation"),
     ],
 )
 def test_it_is_not_below_the_expert_that_knows(decides: str, expert: str, regime: str) -> None:

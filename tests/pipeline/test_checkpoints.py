@@ -26,6 +26,7 @@ TRAINED = (
     "pianoroll-cnn",
     "cnn1d",
     "samplecnn",
+    "passt",
 )
 INFO = CatalogInfo(name="x", title="", version="1", licence="", citation="", backbone="fcn", data_root=".")
 

@@ -22,10 +22,17 @@ def test_what_is_new_changed_and_different(encore: Encore, features_csv: Path, m
     explain = command(features_csv, "--explain")
     first = encore(*explain, "--json").json
     assert (first["added"], first["clips"], first["why"]) == (400, 400, {"never encoded with these settings": 400})
+    assert first["tried"] == 16
+    assert 0 < first["seconds"] < 60
+    assert "  roughly 1 s by this machine alone (16 clips were tried)\n" in encore(*explain).out
     assert not encore.store.exists()
     encore(*command(features_csv))
     before = {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()}
     assert encore(*explain).out.splitlines()[-1].endswith(": nothing to encode")
+    assert encore(*explain, "--json").json["seconds"] is None
+    assert "unknown engine 'dusk'" in encore(*explain, "--engine", "dusk", code=2).err
+    assert "--engine dask" in encore(*explain, "--scheduler", "tcp://here:8786", code=2).err
+    assert "--part takes i/n" in encore(*explain, "--part", "5/2", code=2).err
 
     lines = features_csv.read_text().splitlines()
     cells = lines[7].split(",")

@@ -139,3 +139,21 @@ def test_columns_that_are_no_target(encore: Encore, tmp_path: Path, number: str,
     if number != "hot":
         ran = encore("head", "warm", "--target", "heat", "--mode", "song", *QUICK, code=2)
     assert message in ran.err
+
+
+@pytest.mark.parametrize("columns", ["labels=heat,features=a", "labels=genre,features=a|heat"])
+def test_a_target_that_is_told(encore: Encore, tmp_path: Path, columns: str) -> None:
+    """As the label, or as a feature."""
+    (tmp_path / "songs.csv").write_text("a,heat,genre\n1,2,rock\n2,3,folk\n")
+    request = ("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv")
+    refused = encore(*request, "--columns", f"{columns},targets=heat", code=2).err
+    assert "heat is named as a target and as a " in refused
+
+
+def test_a_target_that_no_test_song_has(encore: Encore, tmp_path: Path) -> None:
+    rows = [f"{row},{9 - 5 * row if row < 2 else ''},{('rock', 'folk')[row % 2]}" for row in range(40)]
+    (tmp_path / "songs.csv").write_text("\n".join(["a,heat,genre", *rows]) + "\n")
+    columns = "labels=genre,features=a,targets=heat"
+    encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
+    refused = encore("head", "warm", "--target", "heat", "--mode", "song", *QUICK, code=2).err
+    assert "of the test songs none is encoded and has a number for heat" in refused

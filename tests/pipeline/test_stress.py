@@ -63,3 +63,12 @@ def test_wrong_requests(songs: Encore, features_csv: Path) -> None:
     songs("embed", "table", "--name", "hits", "--table", features_csv, "--columns", "labels=genre")
     songs("head", "hits", "--mode", "song", *QUICK)
     assert "ready-made features" in songs("stress", "hits", "--mode", "song", code=2).err
+
+
+def test_heads_that_were_trained_in_folds(songs: Encore) -> None:
+    """As `compare` does in a small collection unless told otherwise."""
+    encore = Encore(songs.store)
+    encore("compare", "mine", "--modes", "song", "--regimes", "artist", "--seeds", 1, "--folds", 3, *QUICK)
+    document = encore("stress", "mine", "--mode", "song", "--regime", "artist", "--deform", "tempo=0.9", "--json").json
+    assert document["regime"] == "artist-3fold"
+    assert document["deformations"][0]["modes"]["song"]["clips"] == 48

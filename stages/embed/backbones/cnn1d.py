@@ -87,7 +87,7 @@ class Cnn1dNetwork(nn.Module):
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv1d(before, channels, kernel), nn.BatchNorm1d(channels), nn.ReLU(), nn.MaxPool1d(pool)
+                    nn.Conv1d(before, channels, kernel), nn.BatchNorm1d(channels), nn.MaxPool1d(pool), nn.ReLU()
                 )
                 for before, (channels, kernel, pool) in zip(widths, BLOCKS, strict=False)
             )

@@ -89,8 +89,8 @@ class MfccNetwork(nn.Module):
                 nn.Conv2d(before, channels, 3, padding=1),
                 nn.ReLU(),
                 nn.Conv2d(channels, channels, 3, padding=1),
-                nn.ReLU(),
                 nn.MaxPool2d(2, ceil_mode=True),
+                nn.ReLU(),  # in front of the maximum it would give the same numbers and take longer
             )
             for before, channels in zip((1, *CHANNELS), CHANNELS, strict=False)
         )

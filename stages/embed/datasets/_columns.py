@@ -178,7 +178,7 @@ def common_columns(
     Raises
     ------
     RequestError
-        where a row's split is none that is known, or a target is no number.
+        where a row's split is none that is known, or a target is no number, or the label.
     """
     patterns = lists.separators(separator, LIST_ROLES)
     columns: dict[str, Any] = {}
@@ -201,6 +201,7 @@ def common_columns(
                 )
         columns["split_official"] = [word and SPLIT_WORDS[word.lower()] for word in words]
     if targets:
+        check_targets(targets, [choice["labels"]] if "labels" in choice else [], "label")
         columns["targets"] = _targets(table, targets)
     _tell_of_missing(table, {role: column for role, column in choice.items() if role != "title"})
     for role in LIST_ROLES:
@@ -327,6 +328,15 @@ def _likely(role: str, table: Table) -> str | None:
     part = _PART_OF_NAME.get(role, "")
     near = (name for name in plain if part and part in plain[name] and table.why_no_numbers(name) == "holds text")
     return next(exact, None) or next(near, None)
+
+
+def check_targets(targets: Sequence[str], others: Sequence[str], what: str) -> None:
+    """RequestError where a target is one of the ``others`` too, which tell what a head is to estimate."""
+    for name in targets:
+        if name in others:
+            raise RequestError(
+                f"{name} is named as a target and as a {what}, which would tell it; leave out one of them"
+            )
 
 
 def _targets(table: Table, names: Sequence[str]) -> list[list[tuple[str, float]]]:

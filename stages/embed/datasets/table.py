@@ -19,6 +19,7 @@ import numpy as np
 from stages.embed.datasets import option
 from stages.embed.datasets._columns import (
     MANY_COLUMNS,
+    check_targets,
     choose,
     common_columns,
     keep_labelled,
@@ -102,6 +103,7 @@ class FeatureTable(OwnTable):
         features, notes = every, passed
         if "features" in names_of:
             features, notes = named_features(table, names_of["features"]), []
+            check_targets(targets, features, "feature")
         elif features:
             note(describe_features(every))
         if not features:

@@ -45,6 +45,10 @@ class DaskConfig:
 
     scheduler: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.scheduler == "":
+            raise RequestError("--scheduler is empty; name a cluster's address, such as tcp://host:8786")
+
 
 class Dask(Engine):
     """A cluster that is there, or one of this machine's processes."""
@@ -71,7 +75,7 @@ class Dask(Engine):
         EncoreError
             if a shard has cost several workers their lives.
         """
-        with self._client() as client:
+        with self._client(len(shards)) as client:
             note(f"the cluster's dashboard: {client.dashboard_link}")
             self._wait_for_workers(client)
             _check_threads(client, job)
@@ -84,18 +88,20 @@ class Dask(Engine):
                 ) from error
 
     @contextlib.contextmanager
-    def _client(self) -> Iterator[Any]:
+    def _client(self, shards: int) -> Iterator[Any]:
+        """A client of the cluster, which for so few shards needs no more workers."""
         import dask
 
         # Workers say every lost connection, which is no fault here.
         with dask.config.set({"logging.distributed": "critical"}):
             silence = {"silence_logs": 50}
             if self.config.scheduler is None:
+                count = max(1, min(shards, self.workers or os.cpu_count() or 1))
                 with interrupts.kept_from_children():
                     cluster = self._distributed.LocalCluster(
-                        n_workers=self.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
+                        n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", **silence
                     )
-                with cluster, self._distributed.Client(cluster) as client, _replaced(cluster):
+                with cluster, self._distributed.Client(cluster) as client, _replaced(cluster, count):
                     yield client
                 return
             try:
@@ -138,13 +144,13 @@ class Dask(Engine):
 
 
 @contextlib.contextmanager
-def _replaced(cluster: Any) -> Iterator[None]:
-    """Start other workers in the place of those that are lost for good.
+def _replaced(cluster: Any, count: int) -> Iterator[None]:
+    """Start other workers in the place of those that are lost for good, so that there are ``count``.
 
     Dask starts a worker that was killed again, and gives it up where it is killed once more while it starts, or takes
     too long.
     """
-    count, over = len(cluster.worker_spec), threading.Event()
+    over = threading.Event()
 
     def look() -> None:
         while not over.wait(_LOOK_S):

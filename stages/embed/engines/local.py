@@ -56,10 +56,17 @@ class Local(Engine):
 
         Raises
         ------
+        RequestError
+            for a device that there is not.
         EncoreError
             if a process ends unexpectedly; what one of them raises, too.
         """
+        from stages.devices import find_device
+
         devices = self.devices(job.device)
+        for device in devices:
+            if not device.startswith("cuda"):  # which would take memory of the GPU for this process
+                find_device(device)
         context = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
         queue = context.Queue()
         for item in (*shards, *[None] * len(devices)):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stages.embed.encode import Done
 
 _JOBS = 4
+_LEAST = {"timeout_min": 1, "requeues": 0, "gpus": 0, "cpus": 1, "mem_gb": 1, "loaders": 0}
 _LOOK_S = {"slurm": 10.0, "local": 0.2}
 
 
@@ -58,6 +59,9 @@ class SlurmConfig:
     def __post_init__(self) -> None:
         if self.cluster not in _LOOK_S:
             raise RequestError(f"cluster takes one of {', '.join(_LOOK_S)}, not {self.cluster!r}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise RequestError(f"{name} is at least {least}, not {getattr(self, name)}")
 
 
 @dataclass

@@ -14,7 +14,8 @@ Spec and weights are the checkpoint. `stages.head.restore` binds the same head t
 of new ones; so a head finds artists by their ids (`Collection.artists_among`), never by their numbers.
 
 How networks are trained stands in `stages.head.training.loop`; one that is a single linear layer may be solved for
-the `TrainedHead.penalties` that it names, instead of being trained step by step. A head that only counts
+the `TrainedHead.penalties` that it names, instead of being trained step by step; one that ends in a
+`stages.head.training.pool.Pool` is several experts, each with a loss of its own. A head that only counts
 (`CountedHead`) has ``learn`` and ``score``. `stages.head.testing.HeadTests` holds the tests that every head must pass,
 also those of other packages.
 """

@@ -19,12 +19,14 @@ from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
 from stages.head.scores.task import Task
 from stages.head.settings import setting
+from stages.head.training.pool import Pool
 from stages.splits.regimes import Split
 
 _LEAST = 1e-4  # squared distance of a clip from its neighbours, whose logarithm is taken
 _HIDDEN = (0.05, 0.95)  # whatever the split, artists with labels and artists without are seen
 _THINNED = 0.8  # share of artists of which an epoch shows a part of the clips as neighbours
 _PARTS = 1024  # numbers that a representation is encoded in at most
+_GATE = 32  # width of the gate's hidden layer
 _DOUBLINGS = 12  # of the number of neighbours, which the network tells apart
 
 
@@ -34,7 +36,6 @@ class Config(HiddenConfig):
 
     Attributes
     ----------
-    gate_width : width of the gate's hidden layer.
     bins : parts that each number is encoded in (`PiecewiseLinear`); fewer where all numbers together would have more
         than 1,024 parts, so that wide representations are read as they are.
     average : share of the running mean of the weights that a step keeps; 0 for the weights as they are.
@@ -43,17 +44,26 @@ class Config(HiddenConfig):
 
     bins: int = setting(8, least=1, most=64)
     average: float = setting(0.99, least=0, below=1)
-    gate_width: int = setting(32, least=1, most=1_000_000)
     inductive: bool = False
 
 
 class Gated(TrainedHead):
-    """Song and neighbourhood by a network, the artist's labels as evidence, and a gate that weighs the evidence.
+    """Six experts, each with a loss of its own, and the pool that weighs them by what validation says.
 
-    The logits are ``network(x, mean, deviation, number) + gate * evidence``:
+    The experts share no weights but those of the evidence, and are trained side by side:
 
-    * ``mean`` and ``deviation`` are those of the representations of the artist's other clips, exact, and ``number`` is
-      how many these are. Each number is encoded in bins, so that the network can bend at thresholds as trees do.
+    1. a linear model of the song;
+    2. a linear model of the song and its neighbourhood: ``mean`` and ``deviation`` of the representations of the
+       artist's other clips, exact, and ``number``, how many these are;
+    3. one hidden layer over the song;
+    4. one GraphSAGE layer over song and mean;
+    5. two hidden layers over all of these, each number in bins so that they can bend at thresholds as trees do, plus
+       ``gate * evidence``;
+    6. a constant plus a gate of its own times the evidence: the artist's labels alone.
+
+    Each of the simpler ones is right on some collection where a richer one has learnt its few artists by heart. What
+    scores is the weighted sum of their logits (`Pool`), so none need be chosen, and the one that knows may be.
+
     * ``evidence`` is how much more likely each label is among the artist's other training songs than among all:
       the log ratio of the smoothed shares ``(count + a prior) / (songs + a)`` to the prior, with ``a`` learned.
     * ``gate`` >= 0 is a small network of how many songs and neighbours there are, how far they agree (highest
@@ -163,42 +173,68 @@ class Gated(TrainedHead):
         return x, mean, deviation, degree
 
     def trust(self, network: nn.Module, nodes: Tensor) -> Tensor:
-        """The gate; 0 where no song of the artist was in training."""
+        """The two gates, by the weights of their experts; 0 where no song of the artist was in training."""
         assert isinstance(network, _Network)
         x, mean, _, degree, counts, songs = self.inputs(nodes)
-        return network.weigh(x, mean, degree, counts, songs)[1].squeeze(1) * (songs > 0)
+        gates = network.weigh(x, mean, degree, counts, songs)[1]
+        return gates @ network.pool.weights[-2:] * (songs > 0)
 
 
 class _Network(nn.Module):
     def __init__(self, dim: int, hidden: int, prior: Tensor, config: Config, task: Task) -> None:
         super().__init__()
-        self.task = task
+        self.task, labels = task, len(prior)
         self.register_buffer("prior", prior.clone())
+        self.doublings = PiecewiseLinear(torch.arange(-1.0, _DOUBLINGS))
+        self.dropout = Dropout(config.dropout)
+        # Linear models, a network of the song, GraphSAGE.
+        self.linear_song = nn.Linear(dim, labels)
+        self.linear_around = nn.Linear(3 * dim + _DOUBLINGS, labels)
+        self.hidden_song = nn.Linear(dim, hidden)
+        self.hidden_sage = nn.ModuleList(nn.Linear(dim, hidden) for _ in range(2))
+        self.output_song, self.output_sage = nn.Linear(hidden, labels), nn.Linear(2 * hidden, labels)
+        # All that is known, in bins.
         bins = max(1, min(config.bins, _PARTS // dim))
         self.numbers, self.spreads = PiecewiseLinear(normal_edges(bins)), PiecewiseLinear(spread_edges(bins))
-        self.doublings = PiecewiseLinear(torch.arange(-1.0, _DOUBLINGS))
         self.song, self.mean, self.deviation = (nn.Linear(dim * bins, hidden) for _ in range(3))
         self.number = nn.Linear(_DOUBLINGS, 3 * hidden)
         self.mix = nn.Linear(3 * hidden, hidden)
-        self.output = nn.Linear(hidden, len(prior))
-        self.dropout = Dropout(config.dropout)
+        self.output = nn.Linear(hidden, labels)
+        # The artist's labels, beside these and alone.
         self.smoothing = nn.Parameter(torch.zeros(()))
-        self.gate = nn.Sequential(nn.Linear(6, config.gate_width), nn.ReLU(), nn.Linear(config.gate_width, 1))
+        self.gate = nn.Sequential(nn.Linear(6, _GATE), nn.ReLU(), nn.Linear(_GATE, 2))
+        self.alone = nn.Parameter(task.link(prior).clone())
+        self.pool = Pool(6)
 
     def forward(
         self, x: Tensor, mean: Tensor, deviation: Tensor, degree: Tensor, counts: Tensor, songs: Tensor
     ) -> Tensor:
+        number = self.doublings(degree.log2().clamp(min=-1).unsqueeze(1))
+        song = torch.relu(self.hidden_song(x))
+        sage = torch.relu(torch.cat([layer(part) for layer, part in zip(self.hidden_sage, (x, mean), strict=True)], 1))
+        share, gates = self.weigh(x, mean, degree, counts, songs)
+        beside, alone = (gates.unsqueeze(2) * self._evidence(share).unsqueeze(1)).unbind(dim=1)
+        experts = (
+            self.linear_song(x),
+            self.linear_around(torch.cat([x, mean, deviation, number], dim=1)),
+            self.output_song(self.dropout(song)),
+            self.output_sage(self.dropout(sage)),
+            self._everything(x, mean, deviation, degree, number) + beside,
+            self.alone + alone,
+        )
+        pooled: Tensor = self.pool(torch.stack(experts))
+        return pooled
+
+    def _everything(self, x: Tensor, mean: Tensor, deviation: Tensor, degree: Tensor, number: Tensor) -> Tensor:
         has = (degree > 0).float().unsqueeze(1)
         around = self.mean(self.numbers(mean)), self.deviation(self.spreads(deviation))
         parts = torch.cat([self.song(self.numbers(x)), *(has * part for part in around)], dim=1)
-        number = self.number(self.doublings(degree.log2().clamp(min=-1).unsqueeze(1)))
-        hidden = torch.relu(self.mix(self.dropout(torch.relu(parts + number))))
-        share, gate = self.weigh(x, mean, degree, counts, songs)
-        logits: Tensor = self.output(self.dropout(hidden)) + gate * self._evidence(share, self.get_buffer("prior"))
+        hidden = torch.relu(self.mix(self.dropout(torch.relu(parts + self.number(number)))))
+        logits: Tensor = self.output(self.dropout(hidden))
         return logits
 
     def weigh(self, x: Tensor, mean: Tensor, degree: Tensor, counts: Tensor, songs: Tensor) -> tuple[Tensor, Tensor]:
-        """[clips, labels] the smoothed share of the artist's songs that carry each label; [clips, 1] the gate."""
+        """[clips, labels] the smoothed share of the artist's songs that carry each label; [clips, 2] the gates."""
         has = degree > 0
         prior = self.get_buffer("prior")
         smoothing = F.softplus(self.smoothing)
@@ -208,5 +244,5 @@ class _Network(nn.Module):
         circumstances = (songs.log1p(), degree.log1p(), *agreement, distance, (songs > 0).float())
         return share, F.softplus(self.gate(torch.stack(circumstances, dim=1)))
 
-    def _evidence(self, share: Tensor, prior: Tensor) -> Tensor:
-        return self.task.link(self.task.clear(share)) - self.task.link(prior)
+    def _evidence(self, share: Tensor) -> Tensor:
+        return self.task.link(self.task.clear(share)) - self.task.link(self.get_buffer("prior"))

@@ -112,10 +112,10 @@ class Binder:
         shift, scale = self.standardised
         return (x - shift).mul_(scale)
 
-    def logits(self, network: nn.Module, nodes: Tensor) -> Tensor:
-        """[nodes, outputs] what the network gives for sorted clips in scoring mode, in every process."""
+    def logits(self, network: nn.Module, nodes: Tensor, times: int = 1) -> Tensor:
+        """[nodes, times * outputs] what the network gives for sorted clips in scoring mode, in every process."""
         network.eval()
-        outputs = torch.zeros(len(nodes), self.spec.outputs, device=self.device)
+        outputs = torch.zeros(len(nodes), times * self.spec.outputs, device=self.device)
         with torch.inference_mode(), seeded(_SCORING, self.device):
             for number, stretch in enumerate(self.stretches.stretches):
                 first, last = places(nodes, stretch.begin, stretch.end)

@@ -26,6 +26,7 @@ from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
+from stages.head.training.pool import pool_of
 from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -174,10 +175,9 @@ class Loop:
         self.start_s = start_s
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
-        collection = self.stretches.collection
-        self.task = binder.spec.task
+        collection, self.task = self.stretches.collection, binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.answers, self.artist = (torch.from_numpy(a).to(self.device) for a in (collection.truth, collection.artist))
         self.truth = self.task.target(self.answers)
         train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
@@ -188,6 +188,7 @@ class Loop:
         for layer in network.modules():
             if isinstance(layer, Dropout):
                 layer.masks = self.masks
+        self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
@@ -302,13 +303,20 @@ class Loop:
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
         """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
         self.masks.nodes, self.masks.calls = nodes, 0
-        loss = self.loss(self.network(*inputs), truth)
+        outputs = self.network(*inputs)
+        if self.pool is not None:
+            outputs, truth = outputs.flatten(0, 1), torch.cat([truth] * len(outputs))
+        loss = self.loss(outputs, truth)
         share = loss if len(nodes) == clips else loss * (len(nodes) / clips)
         share.backward()  # type: ignore[no-untyped-call]
         return loss.detach() * len(nodes)
 
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""
+        if self.pool is not None:
+            with self.pool.apart():
+                outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
+            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
