@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
 from stages.head.training.pool import pool_of
+from stages.head.training.progress import Progress
 from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
@@ -145,30 +146,12 @@ def _trained(
     )
 
 
-@dataclass
-class Progress:
-    """How far a training is: after ``epoch``.
-
-    ``kept`` holds the best epochs so far, the best of all first: ``epoch``, ``rank`` and the weights, ``network``.
-    """
-
-    epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    least_loss: float = float("inf")
-    last_progress: int = 0
-    seconds: float = 0.0
-
-    def is_over(self, settings: Settings) -> bool:
-        return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
-
-
 class Loop:
     """The training of one network, epoch by epoch.
 
     Parameters
     ----------
-    started : when it would have begun, had it never been stopped.
+    start_s : when it would have begun, had it never been stopped.
     """
 
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
