@@ -142,7 +142,8 @@ def train_backbone(
         clips, owner = in_segments(catalog, np.flatnonzero((part == 0) | (part == 1)), segments_s, hop_s or segments_s)
         part, label_matrix = part[owner], label_matrix[owner]
         train_rows, validation_rows = (np.flatnonzero(part == which) for which in (0, 1))
-        note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s")
+        one_each = ": no clip is long enough for two" if len(np.unique(owner)) == len(owner) else ""
+        note(f"{plural(len(clips), 'stretch', 'stretches')} of {segments_s:g} s{one_each}")
     training = train(
         backbone,
         objective,

@@ -54,4 +54,4 @@ def test_train_on_stretches(songs: Path, tmp_path: Path) -> None:
     again = encore(*train, "--segments", 3, "--hop", 3, "--out", tmp_path / "cnn1d.pt", code=2).err
     assert "belongs to another training" in again
     assert "--hop is the distance of --segments" in encore(*train, "--hop", 3, code=2).err
-    encore(*train, "--segments", 100, "--out", tmp_path / "long.pt")
+    assert "no clip is long enough for two" in encore(*train, "--segments", 100, "--out", tmp_path / "long.pt").err

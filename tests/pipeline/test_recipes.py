@@ -127,3 +127,20 @@ def test_the_artist_gap_of_what_is_stored(encore: Encore, features_csv: Path, tm
 
 def test_a_wrong_name(encore: Encore) -> None:
     assert "Did you mean emotify?" in encore("recipe", "emotifi", code=2).err
+
+
+@pytest.mark.parametrize("journal", ["{", "5", "[1]", "null"])
+def test_a_damaged_journal(encore: Encore, journal: str) -> None:
+    encore.store.mkdir()
+    (encore.store / "recipe-emotify-small.json").write_text(journal)
+    assert "--again begins anew" in encore("recipe", "emotify", "--small", "--dry-run", code=1).err
+    encore("recipe", "emotify", "--small", "--dry-run", "--again")
+
+
+@pytest.mark.parametrize("page", ["", "page", "there.html", "nowhere/page.html"])
+def test_a_page_that_cannot_be_written(encore: Encore, tmp_path: Path, page: str) -> None:
+    """Before anything is done, not at the end."""
+    (tmp_path / "there.html").mkdir()
+    refused = encore("recipe", "emotify", "--small", "--html", tmp_path / page if page else "", code=2)
+    assert "error: --html " in refused.err
+    assert refused.out == ""
