@@ -51,7 +51,7 @@ demo: $(ready) ## generate a synthetic collection, encode it, train heads
 	$(encore) embed demo --backbone mfcc $(store) $(device)
 	$(encore) compare demo --backbone pianoroll --modes $(demo_modes) $(store) $(device)
 	$(encore) compare demo --backbone mfcc --modes song,artist,gnn,gated --regimes random,artist $(store) $(device)
-	$(encore) predict $$(ls data/demo/midi/*.mid | tail -n 3) --head demo $(store) $(device)
+	$(encore) predict $$(ls data/demo/midi/*.mid | sed -n '1p;200p;400p') --head demo $(store) $(device)
 	@echo; echo "next: make report, make head MODE=gat SEEDS=3"
 
 .PHONY: embed

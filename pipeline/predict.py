@@ -117,7 +117,7 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
             *wrapped(f"  {_basis(song, head['representation'] is not None)}", "    "),
         ]
         if along:
-            lines += [f"  {_place(segment)}  {_labels_text(segment, 1, target)}" for segment in song.segments]
+            lines += [f"  {_place(segment)}  {_segment_text(segment, target)}" for segment in song.segments]
     return "\n".join(lines)
 
 
@@ -134,6 +134,13 @@ def _labels_text(answer: SongPrediction | Segment, top: int, target: str | None)
     if not others:
         return text or "no label"
     return f"{text or 'no label'}; then {', '.join(others)}"
+
+
+def _segment_text(segment: Segment, target: str | None) -> str:
+    """The same in one line, of which no label is left out unsaid."""
+    first = dataclasses.replace(segment, labels=segment.labels[:_SHOWN])
+    more = len(segment.labels) - len(first.labels)
+    return _labels_text(first, 1, target) + (f" and {more} more" if more else "")
 
 
 def _basis(song: SongPrediction, hears: bool) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,15 +14,13 @@ from pipeline import recipes
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, StoreOption
 from pipeline.output import shell_lines, table, wrapped
-from pipeline.recipes import Figure, Need, Recipe, Step
+from pipeline.recipes import Figure, Journal, Need, Recipe, Step
 from stages.progress import note
-from store.errors import EncoreError, FormatError, RequestError
+from store.errors import EncoreError, RequestError
 from store.words import rough_time
 
 if TYPE_CHECKING:
     from store.layout import Store
-
-_AGAIN = ("embed",)  # commands that see for themselves whether anything is left to do
 
 
 def recipe(
@@ -57,7 +53,7 @@ def recipe(
     steps = plan.steps(open_store(store), small=small)
     places = {"data": str(data), "page": str(page), "work": str(work)}
     commands = [[word.format_map(places) for word in shlex.split(step.command)] for step in steps]
-    journal = _Journal(open_store(store), kind, again=again)
+    journal = Journal(open_store(store), kind, again=again)
     print("\n".join(_plan(plan, steps, commands, journal, small=small)))
     if dry_run:
         return
@@ -91,7 +87,7 @@ def _check_needs(needs: Sequence[Need], data: Path, *, dry_run: bool) -> None:
 
 
 def _plan(
-    recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: _Journal, *, small: bool
+    recipe: Recipe, steps: Sequence[Step], commands: Sequence[list[str]], journal: Journal, *, small: bool
 ) -> list[str]:
     """What is done, and what it takes."""
     minutes = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
@@ -124,30 +120,6 @@ def _run(words: Sequence[str], number: int, name: str) -> None:
             f"step {number} of the recipe ended with an error; once that is mended, encore recipe {name} goes on there"
         )
         raise typer.Exit(code)
-
-
-class _Journal:
-    """Which commands of a recipe were done, kept in the store that they were done in.
-
-    Commands that see for themselves whether anything is left are never kept: they are quick where nothing is.
-    """
-
-    def __init__(self, store: Store, kind: str, *, again: bool) -> None:
-        self.files, self.file = store.files, f"recipe-{kind}.json"
-        self.done: dict[str, float] = {}
-        if not again and self.files.exists(self.file):
-            try:
-                self.done = dict(json.loads(self.files.read(self.file)))
-            except (TypeError, ValueError) as error:
-                raise FormatError(f"{self.files.show(self.file)} is damaged; --again begins anew") from error
-
-    def has(self, command: Sequence[str]) -> bool:
-        return shlex.join(command) in self.done
-
-    def add(self, command: Sequence[str]) -> None:
-        if command[0] not in _AGAIN:
-            self.done[shlex.join(command)] = time.time()
-            self.files.write(self.file, json.dumps(self.done, indent=1).encode())
 
 
 def _beside(store: Store, recipe: Recipe) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,23 +23,10 @@ from pipeline.options import (
 from pipeline.output import print_json, table, wrapped
 from stages import progress
 from store.errors import RequestError
-from store.words import plural
 
 if TYPE_CHECKING:
-    from stages.embed.deformations import Deformation
-    from stages.head.modes import Mode
+    from stages.ask.stress import StressScores
     from stages.head.scores.compared import Score
-    from stages.head.stress import Subjects
-
-    Scores = dict[Mode, Score]
-
-
-@dataclass(frozen=True)
-class Stressed:
-    """The scores of some modes under some deformations."""
-
-    subjects: Subjects
-    scores: list[tuple[Deformation, Scores]]
 
 
 def stress(
@@ -70,10 +56,8 @@ def stress(
     """Deform the test songs, encode them, ask trained heads. What was deformed once is kept in the store."""
     where = open_store(store, dataset)
     from pipeline import plot as picture
-    from stages.devices import find_device
-    from stages.embed.stress import open_subject
+    from stages.ask.stress import stress_heads
     from stages.head.layers import with_layer
-    from stages.head.stress import open_subjects
 
     modes = split_names(mode, "--mode")
     for each in modes:
@@ -82,8 +66,7 @@ def stress(
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if plot is not None:
         picture.check(plot)
-    place = find_device(device)
-    subjects = open_subjects(
+    scores = stress_heads(
         where,
         dataset,
         backbone=with_layer(backbone, layer),
@@ -91,48 +74,23 @@ def stress(
         regime=regime,
         target=target,
         inductive=neighbours == "train",
-        device=place,
+        deform=None if deform == "all" else split_names(deform, "--deform"),
+        weights=weights,
+        workers=workers,
+        device=device,
     )
-    songs = open_subject(where, dataset, where.find(dataset, subjects.representation), subjects.rows.tolist(), weights)
-    kinds = songs.deformations(None if deform == "all" else split_names(deform, "--deform"))
-    progress.note(f"{plural(len(subjects.rows), 'test clip')} in {plural(len(kinds), 'deformation')}")
-    scores = [(each, subjects.scores(songs.rows, *songs.encode(each, place, workers))) for each in kinds]
-    stressed = Stressed(subjects, scores)
     if plot is not None:
-        picture.save(lambda: figure(stressed), plot)
+        picture.save(lambda: figure(scores), plot)
         progress.note(f"drawn: {plot}")
     if json:
-        print_json(as_json(stressed))
+        print_json(scores.as_json())
     else:
-        print(describe(stressed))
+        print(describe(scores))
 
 
-def as_json(stressed: Stressed) -> dict[str, Any]:
-    """The scores under their stable keys."""
-    pool = stressed.subjects.pool
-    return {
-        "dataset": pool.data.info.name,
-        "synthetic": pool.data.info.synthetic,
-        "representation": pool.representation,
-        "regime": pool.regime,
-        "target": pool.data.target,
-        "seeds": sorted({seed for seed, _ in pool.keys}),
-        "metric": pool.task.main.name,
-        "deformations": [
-            {
-                "kind": deformation.kind,
-                "amount": deformation.amount,
-                "unit": deformation.about.unit,
-                "modes": {str(mode): {"clips": score.clips, **score.as_json()} for mode, score in scores.items()},
-            }
-            for deformation, scores in stressed.scores
-        ],
-    }
-
-
-def describe(stressed: Stressed) -> str:
+def describe(scores: StressScores) -> str:
     """A table a mode, of at most 80 columns."""
-    pool = stressed.subjects.pool
+    pool = scores.subjects.pool
     metric = pool.task.main
     kind = " (synthetic)" if pool.data.info.synthetic else ""
     seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in pool.keys))
@@ -143,11 +101,11 @@ def describe(stressed: Stressed) -> str:
             f"of seed {seeds}, and how far above the clean ones; 95 % intervals and p over resampled artists"
         ),
     ]
-    for mode in stressed.subjects.modes:
+    for mode in scores.subjects.modes:
         rows = []
-        for deformation, scores in stressed.scores:
+        for deformation, of_modes in scores.by_deformation:
             name = f"{deformation.kind} {deformation.amount:g} {deformation.about.unit}"
-            rows.append([name, *_cells(scores[mode], metric)])
+            rows.append([name, *_cells(of_modes[mode], metric)])
         lines += ["", table([str(mode), metric.title, "to clean", "interval", "p"], rows)]
     return "\n".join(lines)
 
@@ -160,22 +118,22 @@ def _cells(score: Score, metric: Any) -> Sequence[str]:
     return metric.text(score.score), metric.text(against.difference, "+"), bounds, p
 
 
-def figure(stressed: Stressed) -> Any:
+def figure(scores: StressScores) -> Any:
     """A panel for each kind: every mode's score by amount, with its interval, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
-    metric = stressed.subjects.pool.task.main
-    kinds = list(dict.fromkeys(deformation.kind for deformation, _ in stressed.scores))
+    metric = scores.subjects.pool.task.main
+    kinds = list(dict.fromkeys(deformation.kind for deformation, _ in scores.by_deformation))
     columns = min(3, len(kinds))
     rows = -(-len(kinds) // columns)
     picture = Figure(figsize=(4 * columns, 3 * rows + 0.6), layout="constrained")
     panels = picture.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for panel, kind in zip(panels, kinds, strict=False):
-        some = sorted((d.amount, scores) for d, scores in stressed.scores if d.kind == kind)
-        unit = next(d.about.unit for d, _ in stressed.scores if d.kind == kind)
-        for mode in stressed.subjects.modes:
-            values = [metric.scale * scores[mode].score for _, scores in some]
-            bounds = [scores[mode].interval or [scores[mode].score] * 2 for _, scores in some]
+        some = sorted((d.amount, of_modes) for d, of_modes in scores.by_deformation if d.kind == kind)
+        unit = next(d.about.unit for d, _ in scores.by_deformation if d.kind == kind)
+        for mode in scores.subjects.modes:
+            values = [metric.scale * of_modes[mode].score for _, of_modes in some]
+            bounds = [of_modes[mode].interval or [of_modes[mode].score] * 2 for _, of_modes in some]
             places = range(len(some))
             (line,) = panel.plot(places, values, marker="o", markersize=4, label=str(mode))
             low, high = ([metric.scale * bound[end] for bound in bounds] for end in (0, 1))

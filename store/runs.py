@@ -27,6 +27,7 @@ from store.tables import to_parquet
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 _RUN_FILE = re.compile(r"seed-(?P<seed>\d+)(?:-fold-(?P<fold>\d+))?(?:-(?P<rule>[a-z-]+))?\.parquet")
@@ -310,9 +311,17 @@ def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) 
         record=record,
         file=folder.record(name),
         rows=table.column("row").to_pylist(),
-        score=np.array(table.column("score").to_pylist(), dtype=np.float32),
-        chosen=np.array(table.column("chosen").to_pylist(), dtype=np.float32 if folder.target else bool),
+        score=_matrix(table.column("score")).astype(np.float32, copy=False),
+        chosen=_matrix(table.column("chosen")).astype(np.float32 if folder.target else bool, copy=False),
     )
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+    """[rows, outputs] a column of lists of one length."""
+    import pyarrow.compute as pc
+
+    values: NDArray[Any] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), len(values) // max(1, len(column)))
 
 
 def read_record(store: Store, folder: RunFolder, name: str) -> RunRecord:

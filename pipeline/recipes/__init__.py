@@ -9,17 +9,21 @@ of the whole one works.
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
-from collections.abc import Callable
+import shlex
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.errors import unknown
+from store.errors import FormatError, unknown
 
 if TYPE_CHECKING:
     from store.layout import Store
 
+_AGAIN = ("embed",)  # commands that see for themselves whether anything is left to do
 QUICK = "--seeds 1 --folds off --set epochs=2 --set steps=2"  # for ``compare`` in a small form: two epochs of one split
 
 
@@ -110,6 +114,30 @@ class Recipe:
         if small:
             return self.small
         return self.whole(store) if callable(self.whole) else self.whole
+
+
+class Journal:
+    """Which commands of a recipe were done; it is kept in the store that they were done in.
+
+    Commands that see for themselves whether anything is left are never kept: they are quick where nothing is.
+    """
+
+    def __init__(self, store: Store, kind: str, *, again: bool) -> None:
+        self.files, self.file = store.files, f"recipe-{kind}.json"
+        self.end_times: dict[str, float] = {}  # by command, in seconds since 1970
+        if not again and self.files.exists(self.file):
+            try:
+                self.end_times = dict(json.loads(self.files.read(self.file)))
+            except (TypeError, ValueError) as error:
+                raise FormatError(f"{self.files.show(self.file)} is damaged; --again begins anew") from error
+
+    def has(self, command: Sequence[str]) -> bool:
+        return shlex.join(command) in self.end_times
+
+    def add(self, command: Sequence[str]) -> None:
+        if command[0] not in _AGAIN:
+            self.end_times[shlex.join(command)] = time.time()
+            self.files.write(self.file, json.dumps(self.end_times, indent=1).encode())
 
 
 def names() -> list[str]:

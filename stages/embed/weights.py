@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from store.errors import MisfitError, RequestError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 _WRAPPERS = ("state_dict", "weights", "model")  # keys under which training scripts save weights among other things
 # Modules of the objects in which training scripts save their settings beside the weights. See `_Inert`.
 _SETTINGS = ("argparse.", "fairseq.", "omegaconf.", "typing.", "collections.defaultdict")
+_MOST_PARAMETERS = 8_000_000_000
 _TINY = torch.finfo(torch.float32).tiny  # the smallest normal number
 _PLAIN = {f"builtins.{name}" for name in ("dict", "list", "str", "int", "float", "bool")}
 
@@ -100,6 +103,29 @@ def load_into(
         raise MisfitError(f"{what}: {unexpected[0]!r} has no place in this network; {remedy}", missing, unexpected)
     module.load_state_dict({key: value for key, value in state.items() if key in places}, strict=False)
     flush_denormals(module)
+
+
+def make_network(make: Callable[[], Network], what: str) -> Network:
+    """The network that a description beside weights asks for, with freshly drawn weights.
+
+    It is made without memory first, as a description may ask for any size.
+
+    Raises
+    ------
+    RequestError
+        where it cannot be made, or is larger than any published one.
+    """
+    try:
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in make().parameters())
+        if count <= _MOST_PARAMETERS:
+            return make()
+    except RequestError:
+        raise
+    except Exception as error:  # whatever sizes that do not go together, or are no sizes, lead to
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{what}: config.json describes no network that can be made: {reason[:200]}") from error
+    raise RequestError(f"{what}: config.json describes a network of {count:,} parameters, more than any published one")
 
 
 @torch.no_grad()

@@ -26,6 +26,7 @@ from store.layout import Store
 from store.runs import RunFolder
 
 _CPU = torch.device("cpu")
+_TRUST_CLIPS = 4_096  # whose weights are computed at once
 
 
 def restore(store: Store, folder: RunFolder, name: str) -> RestoredHead:
@@ -101,14 +102,14 @@ class RestoredHead:
         if not issubclass(head_type, TrainedHead) or head_type.trust is TrainedHead.trust:
             return None
         stretches = Stretches(self._asked(collection).in_memory())
-        nodes = torch.arange(len(collection), device=device)
+        parts = torch.split(torch.arange(len(collection), device=device), _TRUST_CLIPS)
         weights = []
         for member in self.members:
             binder, network = self._bind(head_type, member, stretches, split, device)
+            head = binder.any()
             with torch.inference_mode():
-                weight = binder.any().trust(network, nodes)
-            assert weight is not None
-            weights.append(weight.cpu().numpy())
+                weight = [head.trust(network, nodes) for nodes in parts]
+            weights.append(torch.cat([each for each in weight if each is not None]).cpu().numpy())
         mean: NDArray[np.float32] = np.stack(weights).mean(axis=0, dtype=np.float32)
         return mean
 

@@ -26,7 +26,8 @@ from stages.head.heads import TrainedHead
 from stages.head.random import seeded
 from stages.head.settings import Choices, Settings, keys
 from stages.head.training.binder import Binder
-from stages.head.training.loop import Loop, Progress
+from stages.head.training.loop import Loop
+from stages.head.training.progress import Progress
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import threads
 from stages.splits.regimes import Split, dealt

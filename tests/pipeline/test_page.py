@@ -123,6 +123,17 @@ def test_the_map_is_computed_once(encore: Encore, odd_csv: Path, tmp_path: Path)
     encore("store", "verify", "hits")
 
 
+def test_a_representation_of_retired_songs_alone_has_no_map(encore: Encore, tmp_path: Path) -> None:
+    table = tmp_path / "one.csv"
+    for feature, title in (("a", "first"), ("b", "second")):
+        rows = [f"{title} {song},me,genre {song % 2},{song}" for song in range(6)]
+        table.write_text("\n".join([f"song,artist,genre,{feature}", *rows]) + "\n")
+        encore("embed", "table", "--table", table, "--name", "one", "--columns", "labels=genre")
+    ran = encore("report", "one", "--html", tmp_path / "page.html")
+    assert ran.err.count("has no map") == 1
+    assert (tmp_path / "page.html").read_text().count("<option value=") >= 1
+
+
 def test_two_collections_without_runs(encore: Encore, odd_csv: Path, tmp_path: Path, browser: Chromium) -> None:
     """The page shows the audit and says what to run; one song of one artist is a collection too."""
     embed_table(encore, odd_csv)

@@ -19,7 +19,7 @@ from pipeline.dataset_options import own_options
 from pipeline.options import SetOption
 from stages import registry
 from store.errors import EncoreError, RequestError
-from tests.pipeline.conftest import ONE_PART, Encore
+from tests.pipeline.conftest import ONE_PART, Encore, embed_table
 from tests.pipeline.test_resume import KILLED, ROOT, contents, embed, runs_of
 
 MAIN = "from pipeline.cli import main\nmain()"
@@ -182,12 +182,13 @@ def test_what_is_broken_is_refused_when_it_is_asked_for(installed: None) -> None
 
 
 def test_all_modes_are_all_that_can_be_loaded(
-    installed: None, encore: Encore, capsys: pytest.CaptureFixture[str]
+    installed: None, encore: Encore, features_csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     modes = arguments.read_modes("all")
     assert modes[:2] == ["song", "artist"]
     assert not {"torn-head", "number"} & set(modes)
     assert "left out: the head 'torn-head' of torn:Head cannot be loaded" in capsys.readouterr().err
+    embed_table(encore, features_csv)
     refused = encore("head", "hits", "--mode", "torn-head", code=1)
     assert "error: the head 'torn-head' of torn:Head cannot be loaded" in refused.err
 

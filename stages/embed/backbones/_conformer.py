@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from stages.embed.backbones import Backbone
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram, torchaudio_transforms
-from stages.embed.weights import load_into
+from stages.embed.weights import load_into, make_network
 from store.errors import RequestError
 
 MEL = Mel(rate_hz=24_000, fft=2048, hop=240, bands=128, low_hz=0.0, high_hz=12_000.0)
@@ -91,7 +91,7 @@ class Conformer(Backbone):
         architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
         self.input = config.audio()
-        self.module = ConformerNetwork(architecture)
+        self.module = make_network(lambda: ConformerNetwork(architecture), self.NAME)
         self.shape = (architecture["layers"] + 1, architecture["dim"])
         self._mean, self._deviation = float(architecture["mean"]), float(architecture["deviation"])
         if not self._deviation > 0:

@@ -24,7 +24,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.inputs import Clip, Kind
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import torchaudio_transforms
-from stages.embed.weights import read_state_dict
+from stages.embed.weights import make_network, read_state_dict
 from store.errors import MisfitError, RequestError, unknown
 
 # A configuration's model_type -> the class that holds the audio part, its configuration's class, and the feature
@@ -184,7 +184,7 @@ class Hf(Backbone):
             description.get("audio_config", {}) | projection_of(description) if kind == "clap" else description
         )
         description = {key: value for key, value in description.items() if key != "model_type"}
-        self.module = self._class(config_class(**description))
+        self.module = make_network(lambda: self._class(config_class(**description)), self.NAME)
         return self.module.config
 
     def load(self, weights: Path) -> None:

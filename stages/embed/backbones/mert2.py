@@ -24,7 +24,7 @@ from stages.embed.backbones import Backbone
 from stages.embed.backbones._conformer import MEL, ConformerConfig
 from stages.embed.backbones.hf import fetch_model, read_json, read_weights
 from stages.embed.inputs.spectral import decibels, mel_spectrogram
-from stages.embed.weights import load_into
+from stages.embed.weights import load_into, make_network
 from store.errors import RequestError
 
 _PUBLISHED: dict[str, Any] = {  # what a configuration says where it says nothing
@@ -98,7 +98,7 @@ class Mert2(Backbone):
         architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
         self.input = config.audio()
-        self.module = Mert2Network(architecture)
+        self.module = make_network(lambda: Mert2Network(architecture), self.NAME)
         self.shape = (architecture["num_hidden_layers"], architecture["hidden_size"])
         self._spectrogram = mel_spectrogram(MEL)
 

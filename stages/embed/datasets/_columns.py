@@ -283,17 +283,6 @@ def keep_labelled(
     return labelled, (text,)
 
 
-def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
-    """The columns with albums that are their artists' own: two artists' ``Greatest Hits`` are two albums.
-
-    An album by nobody in particular stays one (``Various Artists / Hits``); without an artist its bare title is left.
-    """
-    if "album_id" not in columns or "artist_name" not in columns:
-        return columns
-    pairs = zip(columns["artist_name"], columns["album_id"], strict=True)
-    return {**columns, "album_id": [f"{artist} / {album}" if artist and album else album for artist, album in pairs]}
-
-
 def artist_columns(artists: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
     """Of each song's artists the first-named is its key, the others are kept; none is an unknown artist."""
     first = [names[0] if names else None for names in artists]

@@ -56,3 +56,14 @@ class OwnTable(Dataset):
         separator = lists.separators(self.separator, LIST_ROLES).get(role)
         what = {"artist": "artists", "split": "splits"}.get(role, role)
         return read_keyed(file, self.data, what, Missing.but(self.not_missing), separator)
+
+
+def own_albums(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns with albums that are their artists' own: two artists' ``Greatest Hits`` are two albums.
+
+    An album by nobody in particular stays one (``Various Artists / Hits``); without an artist its bare title is left.
+    """
+    if "album_id" not in columns or "artist_name" not in columns:
+        return columns
+    pairs = zip(columns["artist_name"], columns["album_id"], strict=True)
+    return {**columns, "album_id": [f"{artist} / {album}" if artist and album else album for artist, album in pairs]}

@@ -29,12 +29,11 @@ from stages.embed.datasets._columns import (
     keep_labelled,
     locate,
     open_table,
-    own_albums,
     own_name,
     parse_columns,
 )
 from stages.embed.datasets._keyed import keys_of
-from stages.embed.datasets._own import OwnTable
+from stages.embed.datasets._own import OwnTable, own_albums
 from stages.embed.datasets._songs import (
     check_stretches,
     clip_id,

@@ -25,7 +25,6 @@ from stages.embed.datasets._columns import (
     keep_labelled,
     locate,
     open_table,
-    own_albums,
     own_name,
     parse_columns,
 )
@@ -37,7 +36,7 @@ from stages.embed.datasets._features import (
     onehot_labels,
 )
 from stages.embed.datasets._keyed import keys_of
-from stages.embed.datasets._own import OwnTable
+from stages.embed.datasets._own import OwnTable, own_albums
 from stages.embed.datasets._segments import look_numbered, merge_rows, song_ids
 from stages.embed.inputs.features import FeatureRows
 from stages.embed.tables import Table

@@ -15,7 +15,7 @@ of new ones; so a head finds artists by their ids (`Collection.artists_among`), 
 
 How networks are trained stands in `stages.head.training.loop`; one that is a single linear layer may be solved for
 the `TrainedHead.penalties` that it names, instead of being trained step by step; one that ends in a
-`stages.head.heads._experts.Pool` is several experts, each with a loss of its own. A head that only counts
+`stages.head.training.pool.Pool` is several experts, each with a loss of its own. A head that only counts
 (`CountedHead`) has ``learn`` and ``score``. `stages.head.testing.HeadTests` holds the tests that every head must pass,
 also those of other packages.
 """

@@ -14,12 +14,12 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import Draw, Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._encoding import PiecewiseLinear, normal_edges, spread_edges
-from stages.head.heads._experts import Pool
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
 from stages.head.scores.task import Task
 from stages.head.settings import setting
+from stages.head.training.pool import Pool
 from stages.splits.regimes import Split
 
 _LEAST = 1e-4  # squared distance of a clip from its neighbours, whose logarithm is taken

@@ -131,8 +131,9 @@ def confusion(truth: Bools, decision: Bools) -> NDArray[np.int64]:
     A clip with several labels counts for each pair.
     """
     none = ~decision.any(axis=1, keepdims=True)
-    counts: NDArray[np.int64] = truth.T.astype(np.int64) @ np.concatenate([decision, none], axis=1)
-    return counts
+    # Floats, which a library multiplies many times faster, and which hold such counts exactly.
+    counts = truth.T.astype(np.float64) @ np.concatenate([decision, none], axis=1).astype(np.float64)
+    return counts.astype(np.int64)
 
 
 LEAST_SPREAD = 1e-12  # of numbers that are not all equal but for rounding, as a share of their size

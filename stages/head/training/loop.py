@@ -6,7 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.heads import Draw, Spec, TrainedHead
-from stages.head.heads._experts import pool_of
 from stages.head.heads._layers import Dropout, DropoutMasks
 from stages.head.random import bits, key, seeded
 from stages.head.scores.prediction import Prediction
@@ -26,7 +26,9 @@ from stages.head.training.average import Average
 from stages.head.training.binder import Binder, places
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
-from stages.head.training.solver import Whitening, minimise
+from stages.head.training.pool import pool_of
+from stages.head.training.progress import Progress
+from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
 from stages.splits.regimes import PARTS, Split
@@ -144,40 +146,21 @@ def _trained(
     )
 
 
-@dataclass
-class Progress:
-    """How far a training is: after ``epoch``.
-
-    ``kept`` holds the best epochs so far, the best of all first: ``epoch``, ``rank`` and the weights, ``network``.
-    """
-
-    epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    kept: list[dict[str, Any]] = field(default_factory=list)
-    least_loss: float = float("inf")
-    last_progress: int = 0
-    seconds: float = 0.0
-
-    def is_over(self, settings: Settings) -> bool:
-        return self.epoch >= settings.epochs or self.epoch - self.last_progress >= settings.patience
-
-
 class Loop:
     """The training of one network, epoch by epoch.
 
     Parameters
     ----------
-    started : when it would have begun, had it never been stopped.
+    start_s : when it would have begun, had it never been stopped.
     """
 
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
         self.start_s = start_s
         self.binder, self.network, self.settings, self.seed = binder, network, settings, seed
         self.stretches, self.device = binder.stretches, binder.device
-        collection = self.stretches.collection
-        self.task = binder.spec.task
+        collection, self.task = self.stretches.collection, binder.spec.task
         self.rows = torch.from_numpy(collection.rows).to(self.device)
-        self.answers = torch.from_numpy(collection.truth).to(self.device)
+        self.answers, self.artist = (torch.from_numpy(a).to(self.device) for a in (collection.truth, collection.artist))
         self.truth = self.task.target(self.answers)
         train, self.validation = (
             torch.from_numpy(np.flatnonzero(binder.split == part)).to(self.device) for part in (0, 1)
@@ -301,10 +284,7 @@ class Loop:
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
-        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips.
-
-        Where the network is several experts it is the mean of their losses.
-        """
+        """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
         self.masks.nodes, self.masks.calls = nodes, 0
         outputs = self.network(*inputs)
         if self.pool is not None:
@@ -319,8 +299,7 @@ class Loop:
         if self.pool is not None:
             with self.pool.apart():
                 outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
-            artist = torch.from_numpy(self.binder.masked.artist).to(self.device)[self.validation]
-            self.pool.fit(outputs, self.truth[self.validation], artist, self.task)
+            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.task)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
@@ -383,19 +362,25 @@ class _Path(Loop):
         return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
 
     def _learn_whitening(self) -> Whitening:
-        """From every k-th clip where there are far more than inputs: an estimate only has to be near."""
         inputs = self.layer.in_features + 1
-        products = torch.zeros(inputs, inputs, device=self.device)
-        every = max(1, len(self.train) // (_SAMPLED * inputs))
+        curvature = self.task.curvature(self.answers[self.train]).clamp(min=_LEAST_CURVATURE)
+        # An estimate only has to be near: every k-th clip tells enough where there are many.
+        every = max(1, len(self.train) // (_SAMPLED * (LEADING if inputs > WIDE else inputs)))
+        if inputs > WIDE:
+            return Whitening.leading(partial(self._products, every), inputs, self.device, curvature)
+        return Whitening.of(self._products(every), curvature)
+
+    def _products(self, every: int, basis: Tensor | None = None) -> Tensor:
+        """The mean product of two inputs over every k-th clip [inputs, inputs]; times ``basis`` [inputs, columns]."""
+        inputs = self.layer.in_features + 1
+        products = torch.zeros(inputs, inputs if basis is None else basis.shape[1], device=self.device)
         clips = torch.zeros((), dtype=torch.float64, device=self.device)
         for x, _ in self._clips():
             x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
-            products += x.T @ x
+            products += x.T @ (x if basis is None else x @ basis)
             clips += len(x)
-        clips = self.stretches.processes.all_reduce(clips)
-        products = self.stretches.processes.all_reduce(products) / clips.to(products.dtype)
-        curvature = self.task.curvature(self.answers[self.train])
-        return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
+        processes = self.stretches.processes
+        return processes.all_reduce(products) / processes.all_reduce(clips).to(products.dtype)
 
     def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the layer reads for this process's training clips, and their truth, some clips at a time."""

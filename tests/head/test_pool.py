@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.head.heads._experts import Pool, pool_of
 from stages.head.scores.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
+from stages.head.training.pool import Pool, pool_of
 
 LABELS = 4
 TASKS = [SINGLE_LABEL, MULTI_LABEL, REGRESSION]

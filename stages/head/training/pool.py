@@ -69,7 +69,7 @@ class Pool(nn.Module):
         outputs : what the experts give `apart`.
         artist : -1 where it is unknown.
         """
-        each = outputs.double().unflatten(1, (len(self.weights), -1)).transpose(0, 1)
+        each = outputs.double().reshape(len(outputs), len(self.weights), -1).transpose(0, 1)
         group = _groups(artist)
         groups = int(group.max()) + 1
         scale = _temperatures(each, target, groups, task)
@@ -84,7 +84,8 @@ class Pool(nn.Module):
 def _groups(artist: Int[Tensor, " clips"]) -> Tensor:
     """[clips] numbers from 0 of the clips' artists; a clip of an unknown one is a group of its own."""
     alone = -1 - torch.arange(len(artist), device=artist.device)
-    return torch.where(artist < 0, alone, artist).unique(return_inverse=True)[1]
+    groups: Tensor = torch.where(artist < 0, alone, artist).unique(return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    return groups
 
 
 def _losses(outputs: Tensor, target: Tensor, task: Task) -> Tensor:
