@@ -13,7 +13,7 @@ import torch
 from stages import registry
 from stages.configure import configure
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
-from stages.embed.weights import read_state_dict
+from stages.embed.weights import described_by, read_state_dict
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
@@ -53,12 +53,14 @@ def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo
     kind, name = choice.kind, choice.kind.NAME
     weights = str(kind.fetch(choice.model)) if choice.model else choice.weights
     if weights not in (None, RANDOM) and kind.WEIGHTS is not None:
-        settings = {**kind.settings_of(Path(weights)), **settings}
+        with described_by(Path(weights)):
+            settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
     if weights is None:
         return kind(config), None
     torch.manual_seed(_SEED)
-    backbone = kind(config)
+    with described_by(Path(weights)):
+        backbone = kind(config)
     backbone.precision = choice.precision
     if weights == RANDOM:
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
@@ -66,7 +68,8 @@ def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo
     path = Path(weights)
     if not path.exists():
         raise RequestError(f"there is no weights file {weights}. {kind.WEIGHTS}")
-    load_weights(backbone, path)
+    with described_by(path):
+        load_weights(backbone, path)
     return backbone, hash_weights(path)
 
 

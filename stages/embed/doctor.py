@@ -13,6 +13,7 @@ from stages import registry
 from stages.configure import configure
 from stages.embed.backbones import Backbone
 from stages.embed.probe import probe
+from stages.embed.weights import described_by
 from store.errors import MisfitError, RequestError
 from store.fingerprint import hash_file
 
@@ -124,11 +125,13 @@ def _examined(kind: type[Backbone], path: Path, settings: Mapping[str, str]) -> 
     if not path.exists():
         return {"fits": False, "problem": f"there is no {path}"}
     try:
-        values = {**kind.settings_of(path), **settings}
-        backbone = kind(configure(kind.Config(), values, f"the backbone {kind.NAME}"))
-        backbone.load(path)
-        backbone.to(torch.device("cpu"))
-        if probe(backbone, torch.device("cpu")) is None:
+        with described_by(path):
+            values = {**kind.settings_of(path), **settings}
+            backbone = kind(configure(kind.Config(), values, f"the backbone {kind.NAME}"))
+            backbone.load(path)
+            backbone.to(torch.device("cpu"))
+            numbers = probe(backbone, torch.device("cpu"))
+        if numbers is None:
             return {"fits": False, "problem": "a fixed clip gives numbers that are not finite", "shape": backbone.shape}
     except MisfitError as error:
         return {"fits": False, "problem": str(error), "missing": error.missing, "unexpected": error.unexpected}

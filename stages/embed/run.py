@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from stages.embed.encode import collect, decides, default_batch, encode, open_wr
 from stages.embed.engines import Engine, Job, address, catalog_hash
 from stages.embed.loading import default_workers
 from stages.embed.probe import check as check_probe
-from stages.embed.weights import read_about
+from stages.embed.weights import described_by, read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
 from store.errors import EncoreError
@@ -168,7 +169,8 @@ def embed(
         # Of another machine, a bf16 network cannot be asked here: a CPU runs none.
         here = device or (torch.device("cpu") if backbone.precision == "32" else None)
         if writer.pending and mark is not None and here is not None:
-            check_probe(store, writer.folder, catalog.info.name, backbone, here)
+            with nullcontext() if setup.file is None else described_by(setup.file):
+                check_probe(store, writer.folder, catalog.info.name, backbone, here)
         if engine is not None and device is None:
             job = Job(
                 store=address(store),

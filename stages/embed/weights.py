@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from store.errors import MisfitError, RequestError
+from store.errors import EncoreError, MisfitError, RequestError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -153,6 +153,20 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+@contextmanager
+def described_by(weights: Path) -> Iterator[None]:
+    """Raise RequestError for whatever the files of a model lead to: what they say of their network may be anything."""
+    try:
+        yield
+    except EncoreError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        raise RequestError(
+            f"{weights}: the network that these files describe does not work ({reason}); give them as published"
+        ) from error
 
 
 class _Inert:

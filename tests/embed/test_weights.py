@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.embed.weights import load_into, read_state_dict
+from stages.embed.backbones.muq import Muq
+from stages.embed.weights import load_into, make_network, read_state_dict
 from store.errors import RequestError
+from tests.embed.test_conformers import CONFIG, published_muq
 
 
 def network() -> nn.Sequential:
@@ -165,3 +168,16 @@ def test_an_archive_that_goes_on_on_another_disk(tmp_path: Path) -> None:
     with pytest.raises(zipfile.BadZipFile, match="multiple disks"):
         zipfile.is_zipfile(path)
     assert set(read_state_dict(path)) == set(state)
+
+
+def test_descriptions_of_networks_that_cannot_be(tmp_path: Path) -> None:
+    assert make_network(network, "mert")[0].in_features == 3
+    with pytest.raises(RequestError, match="describes a network of 1,000,000,000,000 parameters"):
+        make_network(lambda: nn.Linear(10**6, 10**6, bias=False), "mert")
+    with pytest.raises(RequestError, match=r"mert: config\.json describes no network that can be made"):
+        make_network(lambda: nn.Linear(-1, 3), "mert")
+    path = published_muq(tmp_path / "muq")
+    for size in (10**7, 0, -8, "wide", None):
+        (path / "config.json").write_text(json.dumps({**CONFIG, "encoder_dim": size}))
+        with pytest.raises(RequestError):
+            Muq(Muq.Config(**Muq.settings_of(path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from stages.embed.backbones.mfcc import Mfcc
 from tests.embed.test_clap import published as published_clap
 from tests.embed.test_clap import weights as clap_weights
 from tests.embed.test_conformers import published_muq, published_musicfm, weights
+from tests.embed.test_maest import published as maest
+from tests.embed.test_mert import published as mert
+from tests.embed.test_mert2 import published as mert2
 from tests.embed.trees import midi
 from tests.pipeline.conftest import Encore
 
@@ -69,6 +73,30 @@ def test_files_that_do_not_fit(doctor: Encore, tmp_path: Path) -> None:
     answer = doctor("muq", "--weights", published_muq(tmp_path / "nan", state), "--json", code=1).json
     assert "not finite" in answer["problem"]
     assert "there is no" in doctor("muq", "--weights", tmp_path / "absent", code=1).out
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes"),
+    [
+        ("mert", "config.json", {"model_type": ["hubert"]}),
+        ("mert", "preprocessor_config.json", {"sampling_rate": "many"}),
+        ("mert", "config.json", {"num_attention_heads": 0}),
+        ("muq", "config.json", {"encoder_dim": 10**7}),
+        ("mert2", "config.json", {"num_hidden_layers": 0}),
+        ("maest", "preprocessor_config.json", {"mean": [1, 2, 3]}),
+    ],
+)
+def test_descriptions_that_may_say_anything(
+    doctor: Encore, tmp_path: Path, name: str, file: str, changes: dict[str, object]
+) -> None:
+    makers: dict[str, Callable[[Path], object]] = {"mert": mert, "muq": published_muq, "mert2": mert2, "maest": maest}
+    makers[name](tmp_path / "model")
+    path = tmp_path / "model" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    answer = doctor(name, "--weights", tmp_path / "model", "--json", code=1).json
+    assert str(tmp_path / "model") in answer["problem"] or name in answer["problem"]
+    path.write_text("{" * 100_000)
+    assert doctor(name, "--weights", tmp_path / "model", "--json", code=1).json["fits"] is False
 
 
 def test_a_file_that_has_a_published_name_and_is_another(doctor: Encore, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
 from stages.head.training.pool import pool_of
 from stages.head.training.progress import Progress
-from stages.head.training.solver import Whitening, minimise
+from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import keep_freed_memory, threads
 from stages.splits.regimes import PARTS, Split
@@ -361,19 +362,25 @@ class _Path(Loop):
         return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
 
     def _learn_whitening(self) -> Whitening:
-        """From every k-th clip where there are far more than inputs: an estimate only has to be near."""
         inputs = self.layer.in_features + 1
-        products = torch.zeros(inputs, inputs, device=self.device)
-        every = max(1, len(self.train) // (_SAMPLED * inputs))
+        curvature = self.task.curvature(self.answers[self.train]).clamp(min=_LEAST_CURVATURE)
+        # An estimate only has to be near: every k-th clip tells enough where there are many.
+        every = max(1, len(self.train) // (_SAMPLED * (LEADING if inputs > WIDE else inputs)))
+        if inputs > WIDE:
+            return Whitening.leading(partial(self._products, every), inputs, self.device, curvature)
+        return Whitening.of(self._products(every), curvature)
+
+    def _products(self, every: int, basis: Tensor | None = None) -> Tensor:
+        """The mean product of two inputs over every k-th clip [inputs, inputs]; times ``basis`` [inputs, columns]."""
+        inputs = self.layer.in_features + 1
+        products = torch.zeros(inputs, inputs if basis is None else basis.shape[1], device=self.device)
         clips = torch.zeros((), dtype=torch.float64, device=self.device)
         for x, _ in self._clips():
             x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
-            products += x.T @ x
+            products += x.T @ (x if basis is None else x @ basis)
             clips += len(x)
-        clips = self.stretches.processes.all_reduce(clips)
-        products = self.stretches.processes.all_reduce(products) / clips.to(products.dtype)
-        curvature = self.task.curvature(self.answers[self.train])
-        return Whitening.of(products, curvature.clamp(min=_LEAST_CURVATURE))
+        processes = self.stretches.processes
+        return processes.all_reduce(products) / processes.all_reduce(clips).to(products.dtype)
 
     def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the layer reads for this process's training clips, and their truth, some clips at a time."""

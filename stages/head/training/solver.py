@@ -18,8 +18,8 @@ _DECREASE = 1e-4  # share of the decrease promised by the slope that a step must
 _HALVINGS = 20
 _TOLERANCE = 1e-7  # share of the value that another step would gain
 _MOST = 500  # steps
-_WIDE = 1024  # inputs up to which all eigenvectors are found
-_LEADING = 256  # eigenvectors that are found of wider ones
+WIDE = 1024  # inputs up to which all eigenvectors are found
+LEADING = 256  # eigenvectors that are found of wider ones
 _ITERATIONS = 3
 
 
@@ -97,15 +97,42 @@ class Whitening:
 
     @classmethod
     def of(cls, products: Float[Tensor, "inputs inputs"], curvature: Float[Tensor, " outputs"]) -> Whitening:
-        if len(products) > _WIDE:
-            values, vectors = _leading(products)
-            rest = (products.trace() - values.sum()).clamp(min=0) / (len(products) - len(values))
-            return cls(vectors, values, rest, curvature)
         # In double precision, and exactly symmetric: single precision does not always converge on products of columns
         # that nearly repeat each other.
         exact = products.double()
         values, vectors = torch.linalg.eigh((exact + exact.T) / 2)
         return cls(vectors.to(products.dtype), values.clamp(min=0).to(products.dtype), None, curvature)
+
+    @classmethod
+    def leading(
+        cls,
+        products: Callable[[Tensor], Tensor],
+        inputs: int,
+        device: torch.device,
+        curvature: Float[Tensor, " outputs"],
+    ) -> Whitening:
+        """The largest eigenvalues of wide products, and their vectors, by subspace iteration.
+
+        Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM Review 53, 2011, algorithm 4.4. The
+        estimate only has to be near, and all eigenvectors of 6,720 inputs take minutes.
+
+        Parameters
+        ----------
+        products : the mean product of two inputs [inputs, inputs], times a matrix [inputs, columns].
+        """
+        start = torch.randn(inputs, LEADING, generator=torch.Generator().manual_seed(0)).to(device)
+        basis = torch.linalg.qr(start).Q
+        # Random directions of unit length: the mean of their squares is that of all eigenvalues (Hutchinson).
+        image = products(basis)
+        trace = (basis * image).sum() * inputs / LEADING
+        for _ in range(_ITERATIONS - 1):
+            image = products(torch.linalg.qr(image).Q)
+        basis = torch.linalg.qr(image).Q
+        small = (basis.T @ products(basis)).double()
+        values, vectors = torch.linalg.eigh((small + small.T) / 2)
+        rest = (trace - values.sum()).clamp(min=0) / (inputs - LEADING)
+        dtype = start.dtype
+        return cls(basis @ vectors.to(dtype), values.clamp(min=0).to(dtype), rest.to(dtype), curvature)
 
     def inverse(self, penalty: float) -> Inverse:
         """The estimate for `minimise`, of gradients [outputs, inputs]."""
@@ -115,18 +142,3 @@ class Whitening:
             return lambda gradient: (gradient @ self.vectors * scale) @ self.vectors.T
         other = 1 / (curvature * self.rest + penalty)
         return lambda gradient: other * gradient + (gradient @ self.vectors * (scale - other)) @ self.vectors.T
-
-
-def _leading(products: Float[Tensor, "inputs inputs"]) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of a wide matrix, and their vectors, by subspace iteration.
-
-    Halko, Martinsson and Tropp, Finding Structure with Randomness, SIAM Review 53, 2011, algorithm 4.4. The estimate
-    only has to be near, and all eigenvectors of 6,720 inputs take minutes.
-    """
-    start = torch.randn(len(products), _LEADING, generator=torch.Generator().manual_seed(0), dtype=products.dtype)
-    basis = torch.linalg.qr(start.to(products.device)).Q
-    for _ in range(_ITERATIONS):
-        basis = torch.linalg.qr(products @ basis).Q
-    small = (basis.T @ products @ basis).double()
-    values, vectors = torch.linalg.eigh((small + small.T) / 2)
-    return values.clamp(min=0).to(products.dtype), basis @ vectors.to(products.dtype)
