@@ -57,11 +57,11 @@ def head(
     json: JsonOption = False,
 ) -> None:
     """Train one head on stored representations; opens no song."""
+    check_mode(mode)
     where = open_store(store, dataset)
     from pipeline.results import results_text
     from stages.head.layers import with_layer
 
-    check_mode(mode)
     results = _train(
         where,
         dataset,

@@ -6,13 +6,15 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.arguments import check_output
-from stages.head.report import Report
 from store.errors import EncoreError, RequestError
+
+if TYPE_CHECKING:
+    from stages.head.report import Report
 
 _MOST_LABELS = 40  # more cannot be read in a matrix of this size
 _LABEL_LENGTH = 30

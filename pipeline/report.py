@@ -81,6 +81,7 @@ def report(
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     names = list(dict.fromkeys(datasets or ["demo"]))
+    _check_options(names, html, form, audio_base, plot, neighbours, claims=claims, json=json)
     place = open_store(store, *names)
     from pipeline import plot as picture
     from stages.head import report as work
@@ -91,13 +92,7 @@ def report(
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)
-    if neighbours not in ("all", "train"):
-        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
-    if audio_base is not None and html is None:
-        raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
     if html is not None or form is not None:
-        if plot is not None or json:
-            raise RequestError("--html and --format write the whole story; give --plot or --json without them")
         from stages.head.page.gather import Request
 
         request = Request(
@@ -113,14 +108,8 @@ def report(
         _tell(names, place, html, form, request)
         return
     if claims:
-        if plot is not None:
-            raise RequestError("--claims draws nothing; give --plot without it")
         _judge(names, place, with_layer(backbone, layer), json)
         return
-    if len(names) > 1:
-        raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
-    if plot is not None:
-        picture.check(plot)
     scores = work.report(
         place,
         names[0],
@@ -141,17 +130,48 @@ def report(
         print(describe(scores))
 
 
+def _check_options(
+    names: Sequence[str],
+    html: Path | None,
+    form: str | None,
+    audio_base: str | None,
+    plot: Path | None,
+    neighbours: str,
+    *,
+    claims: bool,
+    json: bool,
+) -> None:
+    """Refuse what cannot be meant, before any store is looked at."""
+    from pipeline.page import formats, render
+
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    if audio_base is not None:
+        if html is None:
+            raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
+        render.check_audio(audio_base)
+    if html is not None:
+        render.check(html)
+    if form is not None and form not in formats.FORMATS:
+        raise unknown("--format", form, formats.FORMATS)
+    tells = html is not None or form is not None
+    if tells and (plot is not None or json):
+        raise RequestError("--html and --format write the whole story; give --plot or --json without them")
+    if not tells and claims and plot is not None:
+        raise RequestError("--claims draws nothing; give --plot without it")
+    if not tells and not claims and len(names) > 1:
+        raise RequestError(f"one report is of one collection; for {', '.join(names)} in one page, give --html FILE")
+    if plot is not None:
+        from pipeline import plot as picture
+
+        picture.check(plot)
+
+
 def _tell(names: Sequence[str], store: Store, html: Path | None, form: str | None, request: Request) -> None:
     """Write the page, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
-    if html is not None:
-        render.check(html)
-    if request.audio is not None:
-        render.check_audio(request.audio)
-    if form is not None and form not in formats.FORMATS:
-        raise unknown("--format", form, formats.FORMATS)
     stories = [gather.story(store, name, request, draws=html is not None) for name in names]
     if html is not None:
         render.write(stories, html, audio=request.audio)

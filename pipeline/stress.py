@@ -54,10 +54,7 @@ def stress(
     json: JsonOption = False,
 ) -> None:
     """Deform the test songs, encode them, ask trained heads. What was deformed once is kept in the store."""
-    where = open_store(store, dataset)
     from pipeline import plot as picture
-    from stages.ask.stress import stress_heads
-    from stages.head.layers import with_layer
 
     modes = split_names(mode, "--mode")
     for each in modes:
@@ -66,6 +63,10 @@ def stress(
         raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if plot is not None:
         picture.check(plot)
+    where = open_store(store, dataset)
+    from stages.ask.stress import stress_heads
+    from stages.head.layers import with_layer
+
     scores = stress_heads(
         where,
         dataset,

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.arguments import open_store, read_settings
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, SetOption, StoreOption, WorkersOption
-from pipeline.output import print_json, shell_lines
+from pipeline.output import print_json, shell_lines, wrapped
 from pipeline.process import is_first_process
 from stages import progress, registry
 from store.words import plural
@@ -88,10 +88,10 @@ def _next_commands(report: TrainReport, dataset: str, options: Mapping[str, Any]
 def describe(report: TrainReport, commands: list[str]) -> str:
     """The report in a few lines for a person."""
     kind = " (synthetic)" if report.synthetic else ""
-    lines = [
+    lines = wrapped(
         f"{report.backbone}, {report.parameters:,} parameters, {report.objective} on {report.dataset}{kind}: "
         f"{report.clips:,} training and {plural(report.validation_clips, 'validation clip')}, split {report.regime}"
-    ]
+    )
     if report.resumed == report.epochs:
         lines.append("already trained; nothing was done")
     else:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stages.head.collection import Collection
 from stages.progress import note
@@ -30,6 +31,7 @@ NEAREST = 5  # landmarks between which another clip lies
 MOST_CLIPS = 100_000  # more points cannot be told apart, and make the page large
 _REVISION = 1  # of the method: raise it where maps would come out otherwise
 _BLOCK = 2_048  # clips whose distances to all landmarks are held at once
+_FEW = 1_000  # points that one thread lays out in a second
 
 Floats = NDArray[np.float32]
 
@@ -93,7 +95,13 @@ def layout(x: Floats, seed: int = SEED, landmarks: int = LANDMARKS) -> tuple[Flo
     tsne = TSNE(
         perplexity=min(30.0, (len(sample) - 1) / 3), init=_start(points), random_state=seed, method="barnes_hut"
     )
-    with warnings.catch_warnings(), np.errstate(all="ignore"):  # clips that are all alike have no spread to divide by
+    # Threads of a few points wait for each other: where other work shares the cores, a second becomes minutes.
+    threads = threadpool_limits(1 if len(points) < _FEW else None)
+    with (
+        threads,
+        warnings.catch_warnings(),
+        np.errstate(all="ignore"),
+    ):  # clips that are all alike have no spread to divide by
         warnings.simplefilter("ignore")
         place = tsne.fit_transform(points).astype(np.float32)
     place = np.nan_to_num(place)

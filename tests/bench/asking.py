@@ -35,7 +35,7 @@ from store.schema import Catalog, CatalogInfo
 from store.writer import RepresentationWriter
 from tests.bench import best_seconds, entry, median_seconds
 
-_STORED, _NEW, _CLIENTS = 40, 160, 20
+_STORED, _NEW, _CLIENTS = 40, 200, 20
 _RATE_HZ, _LENGTH_S = 22_050, 15.0
 _WARM_S = 0.05  # that an answer may cost beyond the song
 _CLIPS, _DIM, _GROUPS = 200_000, 512, 2_000  # of the collection in which similar clips are looked for
