@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.output import table, wrapped
-from pipeline.recipes import Need, Recipe, Step
+from pipeline.recipes import QUICK, Need, Recipe, Step
 from stages.head.modes import BASELINES
 from store.errors import EncoreError, RequestError
 
@@ -168,12 +168,8 @@ RECIPE = Recipe(
         Step(5, f"report {' '.join(_COLLECTIONS)} --html {{page}}"),
     ),
     small=(
-        Step(0.2, "embed demo --songs 60 --backbone mfcc"),
-        Step(
-            0.5,
-            f"compare demo --backbone mfcc --modes {_MODES} --regimes random,artist --seeds 1 --folds off "
-            "--set epochs=2 --set steps=2",
-        ),
+        Step(0.2, "embed demo --songs 40 --backbone mfcc"),
+        Step(0.5, f"compare demo --backbone mfcc --modes {_MODES} --regimes random,artist {QUICK}"),
         Step(0.2, "report demo --backbone mfcc --claims"),
         Step(0.2, "report demo --backbone mfcc --html {page}"),
     ),
