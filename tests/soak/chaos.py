@@ -64,7 +64,7 @@ def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], e
         )
         while process.returncode is None:
             # A start takes longer than the time between kills, on a busy machine.
-            if not _wait_for_shards(store, process, len(expected) // _KILLS):
+            if not _wait_for_shards(store, process, max(1, len(expected) // _KILLS)):
                 process.kill()
                 return Line(f"chaos, {engine}", f"{kills} SIGKILLs", f"no shard for {PATIENCE_S:.0f} s")
             time.sleep(every_s)
