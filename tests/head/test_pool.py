@@ -52,12 +52,12 @@ def test_the_order_of_clips_does_not_matter(
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.NAME)
-def test_the_expert_who_knows_speaks_alone(task: Task) -> None:
+def test_the_expert_who_knows_speaks_nearly_alone(task: Task) -> None:
     outputs, target = _clips(task, 1000, [20.0, 0.3, 20.0])
     pool = Pool(3)
     pool.fit(outputs, target, torch.arange(1000) // 10, task)
     assert pool.weights[1] > 0
-    assert (pool.weights[[0, 2]] == 0).all()
+    assert (pool.weights[[0, 2]] < 0.02 * pool.weights[1]).all()
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.NAME)

@@ -19,7 +19,7 @@ class Pool(nn.Module):
     """A weighted sum of the experts' outputs: a product of their probabilities, each to the power of its weight.
 
     In training the outputs pass as they are, [experts, clips, outputs], so that each expert is compared with the truth
-    by itself. Validation decides the weights (`fit`). One expert that is clearly better than all others speaks alone;
+    by itself. Validation decides the weights (`fit`). One expert that is clearly better than all others speaks nearly alone;
     where few artists cannot tell which it is, those that may be the best share the say.
 
     Attributes
@@ -62,7 +62,8 @@ class Pool(nn.Module):
         That is the share of draws in which its loss, at this temperature, is the least of all. In each draw every
         artist weighs differently (Rubin, The Bayesian Bootstrap, Annals of Statistics 9, 1981; for a choice among
         models, Yao, Vehtari, Simpson and Gelman, Using Stacking to Average Bayesian Predictive Distributions, Bayesian
-        Analysis 13, 2018, section 3.4), since the clips of one artist are right or wrong together.
+        Analysis 13, 2018, section 3.4), since the clips of one artist are right or wrong together. To the artists that
+        were seen comes one for each expert, for whom that expert is the best: two artists prove little.
 
         Parameters
         ----------
@@ -78,7 +79,8 @@ class Pool(nn.Module):
         draw = torch.Generator().manual_seed(0)
         importance = torch.empty(groups, _DRAWS, dtype=losses.dtype).exponential_(generator=draw).to(losses.device)
         best = (by_group @ importance).nan_to_num(torch.inf).argmin(dim=0)
-        self.weights.copy_(scale * torch.bincount(best, minlength=len(losses)) / _DRAWS)
+        share = torch.bincount(best, minlength=len(losses)) / _DRAWS
+        self.weights.copy_(scale * (groups * share + 1) / (groups + len(losses)))
 
 
 def _groups(artist: Int[Tensor, " clips"]) -> Tensor:
