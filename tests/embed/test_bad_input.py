@@ -18,7 +18,9 @@ from store.errors import ClipError
 from tests.embed.test_midi import SCALE, midi, off, on, program, tempo
 from tests.embed.test_octuple import meter
 
-AUDIO = ("cnn1d", "cola", "fcn", "fcn4", "fma-features", "mfcc", "mfcc-cnn", "mixcnn", "musicnn", "samplecnn")
+AUDIO = (
+    *("cnn1d", "cola", "fcn", "fcn4", "fma-features", "mfcc", "mfcc-cnn", "mixcnn", "musicnn", "passt", "samplecnn"),
+)
 MIDI = ("musicbert", "pianoroll", "pianoroll-cnn")
 SETTINGS: dict[str, dict[str, Any]] = {
     "musicbert": {"size": "tiny"},

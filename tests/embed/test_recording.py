@@ -184,6 +184,8 @@ def test_an_ordinary_file_is_left_as_it_is(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.aiff", "a.au", "a.w64", "a.rf64", "a.caf"])
 def test_a_file_that_ends_early_is_read_and_noted(tmp_path: Path, name: str) -> None:
+    if name == "a.caf" and shutil.which("ffmpeg") is None:
+        pytest.skip("libsndfile reads no CAF that ends early, and there is no ffmpeg")
     path = tmp_path / name
     data = write(path, music(RATE_HZ, 20.0))
     stretch = load(path, 2.0, 3.0)[0]
