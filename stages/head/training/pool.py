@@ -19,8 +19,8 @@ class Pool(nn.Module):
     """A weighted sum of the experts' outputs: a product of their probabilities, each to the power of its weight.
 
     In training the outputs pass as they are, [experts, clips, outputs], so that each expert is compared with the truth
-    by itself. Validation decides the weights (`fit`). One expert that is clearly better than all others speaks nearly alone;
-    where few artists cannot tell which it is, those that may be the best share the say.
+    by itself. Validation decides the weights (`fit`). One expert that is clearly better than all others speaks nearly
+    alone; where few artists cannot tell which it is, those that may be the best share the say.
 
     Attributes
     ----------
