@@ -1,4 +1,4 @@
-"""A process that imports this says of each shard that it writes, in the file that ``COUNT`` names: ``shard process``.
+"""A process that imports this, and is told a file by ``COUNT``, adds ``shard process`` to it for each that it writes.
 
 Where ``ALONE_S`` is set, it waits as many seconds at most, before each shard, for another process to have written one.
 """
@@ -31,4 +31,5 @@ def _counted(writer: store.shards.ShardWriter, shard: store.shards.Shard, *rest:
     return _write(writer, shard, *rest)
 
 
-store.shards.ShardWriter._write = _counted  # type: ignore[method-assign]
+if "COUNT" in os.environ:
+    store.shards.ShardWriter._write = _counted  # type: ignore[method-assign]

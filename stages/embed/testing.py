@@ -53,7 +53,8 @@ class BackboneTests:
     """
 
     @pytest.fixture(scope="class")
-    def clips(self, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, list[Clip]]:
+    @classmethod
+    def clips(cls, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, list[Clip]]:
         """Three synthetic clips of each kind, all different."""
         return synthetic_clips(tmp_path_factory.mktemp("clips"))
 
