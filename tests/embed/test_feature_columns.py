@@ -227,8 +227,10 @@ def test_targets(tmp_path: Path) -> None:
     catalog = read(tmp_path / "t.csv", text, columns="targets=bpm|plays")
     assert catalog.column("targets").to_pylist() == [[("bpm", 120.5), ("plays", 1234567.0)], [("plays", 12.0)]]
     assert catalog.info.features == ("a",)
-    with pytest.raises(RequestError, match="line 2: labels is 'x', and a target is a number"):
+    with pytest.raises(RequestError, match="labels is named as a target and as a label"):
         read(tmp_path / "t.csv", text, columns="targets=labels")
+    with pytest.raises(RequestError, match="line 2: mood is 'x', and a target is a number"):
+        read(tmp_path / "t.csv", "mood," + text.replace("\n", "\nx,", 2), columns="targets=mood")
 
 
 def test_a_first_line_tells_the_separator(tmp_path: Path) -> None:

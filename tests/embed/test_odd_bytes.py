@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path,
     try:
         _, notes = load(path)
     except ClipError as error:
-        assert error.kind in {"empty", "damaged", "short", "silent"}  # noqa: PT017
+        # Some of what libsndfile gives up ffmpeg would read.
+        absent = set() if shutil.which("ffmpeg") else {"not-supported"}
+        assert error.kind in {"empty", "damaged", "short", "silent", *absent}  # noqa: PT017
         return
     with recording.open_recording(path) as (sound, _):
         seconds = sound.recount() / sound.rate_hz

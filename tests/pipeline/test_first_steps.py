@@ -102,6 +102,7 @@ def test_help_stands_in_groups(command: str) -> None:
         "--json",
         "--quiet",
         "--debug",
+        "--log",
         "--help",
     ]
     assert not re.search("<(str|int|list)", "\n".join(lines))

@@ -7,6 +7,7 @@ depends on the windows alone and never on what a header claims.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from stages.embed.inputs.headers import layout
 from stages.embed.inputs.views import Layout
 from store.errors import ClipError
 
+_MALFORMED = 3  # libsndfile's SF_ERR_MALFORMED_FILE: a format that it reads, and a file that is damaged
 AUDIO_SUFFIXES = FFMPEG_SUFFIXES | {
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64"),
     ".rf64",
@@ -105,7 +107,9 @@ def _open(path: Path, plan: Layout, stack: ExitStack) -> Recording:
         parts = [stack.enter_context(soundfile.SoundFile(source)) for source in (plan.views or (path,))]
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: .raw does not say what it holds
         _raise_if_unreadable(error)
-        if reader is not None:
+        # A damaged Ogg is none that ffmpeg is missing for; of other formats ffmpeg reads what libsndfile gives up.
+        damaged = getattr(error, "code", None) == _MALFORMED and magic[:4] == b"OggS"
+        if reader is not None and not (damaged and shutil.which("ffmpeg") is None):
             return FfmpegRecording(path, reader)
         if path.suffix and path.suffix.lower() not in AUDIO_SUFFIXES:
             raise ClipError("not-supported", f"{path.suffix} is no format of recordings that is read") from error
