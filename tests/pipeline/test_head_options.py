@@ -20,7 +20,7 @@ from stages.head.runs import pool
 from stages.head.scores.metrics import micro_f1
 from stages.head.thesis import PAPER
 from store.layout import Store
-from tests.pipeline.conftest import COLUMNS, QUICK, Encore, embed_table
+from tests.pipeline.conftest import COLUMNS, EPOCHS, QUICK, Encore, embed_table
 
 BOTH = ("--json", *QUICK)
 
@@ -219,7 +219,7 @@ def test_a_report_names_other_settings(several: Encore) -> None:
     several("compare", "hits", "--modes", "song,gnn,dropedge,cluster-edges,artist", "--seeds", 1, *QUICK)
     assert several("report", "hits", "--json").json["other_settings"] == {}
     assert "other settings" not in several("report", "hits").out
-    several("head", "hits", "--mode", "gnn", "--set", "epochs=4", "--set", "hidden=1", "--neighbours", 2)
+    several("head", "hits", "--mode", "gnn", *EPOCHS, "--set", "hidden=1", "--neighbours", 2)
     ran = several("report", "hits")
     assert "made with other settings than the others: gnn (hidden=1, neighbours=2)" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80

@@ -28,7 +28,7 @@ def test_what_was_written_what_failed_and_how_it_ended(encore: Encore, features_
     embed = ("embed", "table", "--name", "hits", "--table", features_csv, "--columns", "artist=artist,labels=genre")
     encore(*embed, "--log", log, "--quiet")
     first = read(log)
-    assert first[0][1].startswith("encore ")
+    assert first[0][1].startswith("encore")
     (failure,) = [text for level, text in first if level == "WARNING"]
     assert re.match(r".+: [a-z-]+: ", failure)
     assert any(
