@@ -55,7 +55,8 @@ def make_collection(folder: Path) -> Encore:
 
 
 def embed(encore: Encore, songs: Path) -> None:
-    table = ("--table", songs / "songs.csv", "--backbone", "mfcc")
+    # In this process, which may have a server's threads by now: it must not be forked then.
+    table = ("--table", songs / "songs.csv", "--backbone", "mfcc", "--workers", 0)
     encore("embed", "folder", "--name", "mine", "--data", songs, *table)
 
 
