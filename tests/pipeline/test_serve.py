@@ -291,7 +291,8 @@ def test_songs_of_a_table_and_numbers_of_their_own_unit(encore: Encore, tmp_path
     """There is no file to hand in, to draw or to hear; songs of the collection are answered all the same."""
     write_table(tmp_path / "songs.csv")
     columns = "artist=artist,labels=genre,title=title,targets=heat"
-    encore("embed", "table", "--name", "warm", "--table", tmp_path / "songs.csv", "--columns", columns)
+    table = ("--table", tmp_path / "songs.csv", "--columns", columns)
+    encore("embed", "table", "--name", "warm", *table, "--workers", 0)
     encore("head", "warm", "--target", "heat", "--mode", "gnn", "--seeds", 1, *QUICK)
     with serving(encore.store, "warm/gnn+heat") as server:
         about = server.get("/about").json()
