@@ -112,11 +112,12 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Train several heads and print one table a regime. The thesis's figures stand beside ours."""
+    heads = [] if modes == "all" else read_modes(modes)  # named ones are checked without importing any
     where = open_store(store, dataset)
     from pipeline.results import layers_text, results_text
     from stages.head.layers import with_layer
 
-    heads = read_modes(modes)
+    heads = heads or read_modes(modes)
     changes = read_settings(
         settings, neighbours=neighbours, members=members, checkpoints=checkpoints, threshold=threshold, tune=tune
     )

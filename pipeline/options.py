@@ -215,7 +215,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
             progress.log(f"ended with exit code {end.exit_code}", "ERROR" if end.exit_code else "INFO")
             raise
         except Exception as error:
-            progress.log(_told(error), "ERROR")
+            progress.log(_log_text(error), "ERROR")
             if debug:
                 raise
             raise typer.Exit(report_error(error, function.__name__)) from None
@@ -233,7 +233,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-def _told(error: Exception) -> str:
+def _log_text(error: Exception) -> str:
     """An error as the log has it: with its traceback where it is a defect."""
     return str(error) if isinstance(error, EncoreError) else "".join(traceback.format_exception(error))
 

@@ -95,7 +95,7 @@ class ShardWriter:
         self._plan()
 
     def _plan(self) -> None:
-        """What `RepresentationWriter` does beside on opening."""
+        """Decide on opening what is left to encode; `RepresentationWriter` does."""
 
     def _begun_with(self) -> int:
         """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""

@@ -166,19 +166,16 @@ def report(
     parse_regime(regime)
     data = from_catalog(store.read_catalog(dataset), store, target=target, keeps=False)
     representation = representation_of(store, dataset, backbone)
-    for each in (regime, *in_folds(store, dataset, regime)):
-        pool = gather(
-            store,
-            data,
-            representation=representation,
-            modes=modes,
-            regime=each,
-            against=against,
-            ensemble=ensemble,
-            inductive=inductive,
-        )
-        if pool is not None:
-            break
+    pool = gather_in_folds(
+        store,
+        data,
+        regime,
+        representation=representation,
+        modes=modes,
+        against=against,
+        ensemble=ensemble,
+        inductive=inductive,
+    )
     if pool is None:
         how = _how_to_make_some(dataset, backbone, [*modes, *ensemble], regime, target, inductive=inductive)
         of_target = "" if target is None else f" that learnt {target}"
@@ -191,6 +188,12 @@ def in_folds(store: Store, dataset: str, regime: str) -> list[str]:
     folders = {folder.removesuffix("-inductive") for of in count_by_mode(store, dataset).values() for folder in of}
     regimes = {match[0] for folder in folders if (match := re.search(rf"(?<=-){regime}-\d+fold$", folder))}
     return sorted(regimes, key=lambda name: (len(name), name))
+
+
+def gather_in_folds(store: Store, data: Collection, regime: str, **request: Any) -> PooledRuns | None:
+    """`gather` of a regime's runs or, where it has none, of those in folds; None where there are none either."""
+    pools = (gather(store, data, regime=each, **request) for each in (regime, *in_folds(store, data.info.name, regime)))
+    return next((pool for pool in pools if pool is not None), None)
 
 
 def report_on(pool: PooledRuns) -> Report:

@@ -20,9 +20,9 @@ from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.modes import Mode
 from stages.head.open import load
-from stages.head.report import in_folds, representation_of
+from stages.head.report import gather_in_folds, representation_of
 from stages.head.restore import RestoredHead, restore
-from stages.head.runs.pool import PooledRuns, gather, reads_neighbours
+from stages.head.runs.pool import PooledRuns, reads_neighbours
 from stages.head.scores.compared import Score, compared, summed
 from stages.progress import note
 from store.errors import RequestError
@@ -145,18 +145,15 @@ def open_subjects(
     pool = None
     if name is not None and hearing:
         collection = load(store, dataset, name, target=target)
-        for each in (regime, *in_folds(store, dataset, regime)):
-            pool = gather(
-                store,
-                collection,
-                representation=name,
-                modes=hearing,
-                regime=each,
-                against=hearing[0],
-                inductive=inductive,
-            )
-            if pool is not None:
-                break
+        pool = gather_in_folds(
+            store,
+            collection,
+            regime,
+            representation=name,
+            modes=hearing,
+            against=hearing[0],
+            inductive=inductive,
+        )
     if pool is None:
         words = f"encore compare {dataset} --modes {','.join(hearing) or 'song'} --regimes {regime}"
         words += "" if target is None else f" --target {target}"

@@ -94,7 +94,7 @@ def test_a_store_that_is_not_there_is_named(encore: Encore, features_csv: Path) 
         (("embed", "demo", "--part", "²/³"), r"--part takes i/n"),
         (("embed", "demo", "--part", f"1/{'9' * 5000}"), r"--part takes i/n"),
         (("embed", "demo", "--device", "tpu"), r"device 'tpu' cannot be used"),
-        (("compare", "demo", "--modes", ","), r"unknown data set 'demo'"),
+        (("compare", "demo", "--modes", ","), r"--modes names nothing"),
         (("store", "show", "nowhere"), r"unknown data set 'nowhere': there is no store /.*/stores"),
         (("store", "verify"), r"there is no store /.*/stores \(--store or ENCORE_STORE.*fill one: encore embed demo"),
         (("store", "verify", ""), r"'' cannot name a data set"),

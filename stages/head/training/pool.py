@@ -57,7 +57,7 @@ class Pool(nn.Module):
         artist: Int[Tensor, " clips"],
         task: Task,
     ) -> None:
-        """The weights that some clips ask for: an expert's temperature times the probability that it is the best.
+        """Set the weights by some clips: an expert's temperature times the probability that it is the best.
 
         That is the share of draws in which its loss, at this temperature, is the least of all. In each draw every
         artist weighs differently (Rubin, The Bayesian Bootstrap, Annals of Statistics 9, 1981; for a choice among
