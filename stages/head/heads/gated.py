@@ -62,7 +62,7 @@ class Gated(TrainedHead):
     6. a constant plus a gate of its own times the evidence: the artist's labels alone.
 
     Each of the simpler ones is right on some collection where a richer one has learnt its few artists by heart. What
-    scores is the weighted sum of their logits (`Pool`), so none need be chosen, and the one that knows may be.
+    scores is the weighted sum of their logits (`Pool`): nearly one expert's alone, or that of several.
 
     * ``evidence`` is how much more likely each label is among the artist's other training songs than among all:
       the log ratio of the smoothed shares ``(count + a prior) / (songs + a)`` to the prior, with ``a`` learned.
