@@ -10,7 +10,6 @@ import typer
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption
 from pipeline.process import INTERRUPTED
-from stages.ask.guard import is_loopback
 from store.errors import RequestError
 
 PAGE = Path(__file__).parent / "page"
@@ -42,6 +41,8 @@ def serve(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Answer over HTTP, with a page. What predict and similar say; until Ctrl-C."""
+    from stages.ask.guard import is_loopback
+
     loopback = is_loopback(host)
     if token is not None and len(token) < _SHORTEST:
         raise RequestError(f"--token must have {_SHORTEST} letters or more, so that nobody guesses it")
