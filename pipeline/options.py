@@ -60,6 +60,11 @@ TargetOption = Annotated[
     typer.Option("--target", help="a number instead of labels: a numeric target of the collection", metavar="NAME"),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="do not ask")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="change a setting (repeatable; a wrong KEY lists all)", metavar="KEY=VALUE"),

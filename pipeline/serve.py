@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption
+from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption, WeightsOption
 from pipeline.process import INTERRUPTED
 from store.errors import RequestError
 
@@ -34,9 +34,7 @@ def serve(
     max_minutes: Annotated[
         float, typer.Option("--max-minutes", min=0.1, help="the longest song", metavar="MINUTES")
     ] = 60,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

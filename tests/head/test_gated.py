@@ -101,7 +101,7 @@ def _hits(mode: str, data: Collection, part: Split) -> np.ndarray:
     if issubclass(head, CountedHead):
         prediction = count(head, data, part, head.Config())[0][""]
     else:
-        prediction = train(head, data, part, hidden=16, epochs=12, batch=128).prediction
+        prediction = train(head, data, part, hidden=16, epochs=12, steps=12, batch=128).prediction
     hits: np.ndarray = (prediction.chosen == data.labels).all(axis=1)
     return hits
 

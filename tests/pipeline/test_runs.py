@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from stages import registry
-from tests.pipeline.conftest import COLUMNS, QUICK, Encore, embed_table
+from tests.pipeline.conftest import COLUMNS, EPOCHS, QUICK, Encore, embed_table
 
 
 def test_a_table_from_file_to_heads(encore: Encore, features_csv: Path) -> None:
@@ -111,7 +111,7 @@ def test_swapping_heads_opens_no_song(encore: Encore, midi_folder: Path) -> None
     encore("embed", "folder", "--data", midi_folder, "--table", "songs.csv", "--name", "midi")
     shutil.rmtree(midi_folder)
     for mode in registry.names("head"):
-        answer = encore("head", "midi", "--mode", mode, "--json", *QUICK).json
+        answer = encore("head", "midi", "--mode", mode, "--json", *EPOCHS).json
         assert answer[0]["metrics"]["micro_f1"]["mean"] >= 0
 
 

@@ -152,7 +152,7 @@ def catalog_hash(catalog: Catalog) -> str:
     """A hash of what shards depend on: the clips of each row, whether they are retired, whether their file was seen."""
     retired, presence = catalog.column("retired").to_pylist(), catalog.column("source").is_valid().to_pylist()
     rows = zip(catalog.row_keys(), retired, presence, strict=True)
-    return hash_ids(f"{key}\n{int(gone)}{int(there)}" for key, gone, there in rows)
+    return hash_ids(f"{key}\n{int(is_retired)}{int(there)}" for key, is_retired, there in rows)
 
 
 def address(store: Store) -> str:
