@@ -225,10 +225,10 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
 def test_the_plug_ins_that_the_readme_shows_work(encore: Encore, tmp_path: Path) -> None:
     house = (ROOT / "stages/head/README.md").read_text().split("## Plug-ins")[1]
     points = re.findall(r'`\[project\.entry-points\."(encore\.\w+)"\] ([\w-]+) = "([\w:]+)"`', " ".join(house.split()))
-    assert len(points) == 3
+    assert len(points) == 4
     site = tmp_path / "site"
     install(site, "\n".join(f"[{group}]\n{name} = {where}" for group, name, where in points))
-    for name, block in zip(("year", "mine", "test_mine"), house.split("```python\n")[1:], strict=True):
+    for name, block in zip(("year", "both", "mine", "test_mine"), house.split("```python\n")[1:], strict=True):
         (site / f"{name}.py").write_text(block.split("```")[0])
     rng = np.random.default_rng(0)
     lines = ["file,artist,labels"]
@@ -242,6 +242,7 @@ def test_the_plug_ins_that_the_readme_shows_work(encore: Encore, tmp_path: Path)
         head = ("head", "own", "--mode", "artist-mean", "--set", "epochs=2")
         assert "artist-mean*" in encore(*head, "--set", "noise=0.2").out
         assert "noise is -1.0; it must be at least 0" in encore(*head, "--set", "noise=-1", code=2).err
+        assert "artist-album*" in encore("head", "own", "--mode", "artist-album", "--set", "epochs=2").out
         lacking = encore("head", "own", "--mode", "same-year", code=2).err
         assert "unknown numeric target of own 'year'; have: none" in lacking
     tests = run(site, "-q", "-p", "no:cacheprovider", "-k", "several or config", "test_mine.py", module="pytest")
