@@ -16,6 +16,9 @@ from store.seal import Seals
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
 
+# No test cuts the power: what is written need not have reached the disk when the next file is.
+os.fsync = lambda _descriptor: None
+
 # No test depends on the clock or on chance; ``--hypothesis-profile explore`` draws other examples each time.
 settings.register_profile("explore", deadline=None)
 settings.register_profile("encore", deadline=None, derandomize=True)
