@@ -70,6 +70,10 @@ SetOption = Annotated[
     typer.Option("--set", help="change a setting (repeatable; a wrong KEY lists all)", metavar="KEY=VALUE"),
 ]
 REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+RegimeOption = Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")]
+WhichRunsOption = Annotated[
+    str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
+]
 NeighboursOption = Annotated[
     str | None,
     typer.Option(

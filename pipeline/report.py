@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
+from pipeline.arguments import check_mode, is_inductive, open_store, read_modes, split_names
+from pipeline.options import (
+    DEFAULT_STORE,
+    REGIMES,
+    BackboneOption,
+    JsonOption,
+    LayerOption,
+    StoreOption,
+    TargetOption,
+    WhichRunsOption,
+)
 from pipeline.output import WIDTH, print_json, print_result, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
@@ -73,15 +82,14 @@ def report(
     claims: Annotated[
         bool, typer.Option("--claims", help="which claims of the thesis hold, over one collection or several")
     ] = False,
-    neighbours: Annotated[
-        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
-    ] = "all",
+    neighbours: WhichRunsOption = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     names = list(dict.fromkeys(datasets or ["demo"]))
-    _check_options(names, html, form, audio_base, plot, neighbours, claims=claims, json=json)
+    inductive = is_inductive(neighbours)
+    _check_options(names, html, form, audio_base, plot, claims=claims, json=json)
     place = open_store(store, *names)
     from pipeline import plot as picture
     from stages.head import report as work
@@ -102,7 +110,7 @@ def report(
             target=target,
             against=against,
             ensemble=members,
-            inductive=neighbours == "train",
+            inductive=inductive,
             audio=audio_base,
         )
         _tell(names, place, html, form, request)
@@ -119,7 +127,7 @@ def report(
         target=target,
         against=against,
         ensemble=members,
-        inductive=neighbours == "train",
+        inductive=inductive,
     )
     if plot is not None:
         picture.draw(scores, plot)
@@ -133,7 +141,6 @@ def _check_options(
     form: str | None,
     audio_base: str | None,
     plot: Path | None,
-    neighbours: str,
     *,
     claims: bool,
     json: bool,
@@ -141,8 +148,6 @@ def _check_options(
     """Refuse what cannot be meant, before any store is looked at."""
     from pipeline.page import formats, render
 
-    if neighbours not in ("all", "train"):
-        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if audio_base is not None:
         if html is None:
             raise RequestError("--audio-base says where a page finds the songs; give --html FILE")

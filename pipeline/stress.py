@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, split_names
+from pipeline.arguments import check_mode, is_inductive, open_store, split_names
 from pipeline.options import (
     DEFAULT_STORE,
-    REGIMES,
     BackboneOption,
     DatasetArgument,
     DeviceOption,
     JsonOption,
     LayerOption,
+    RegimeOption,
     StoreOption,
     TargetOption,
     WeightsOption,
+    WhichRunsOption,
     WorkersOption,
 )
 from pipeline.output import print_result, table, wrapped
 from stages import progress
-from store.errors import RequestError
 
 if TYPE_CHECKING:
     from stages.ask.stress import StressScores
@@ -36,14 +36,12 @@ def stress(
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     mode: Annotated[str, typer.Option("--mode", help="M,M,...: heads that were trained before", metavar="M,M")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    regime: RegimeOption = "random",
     target: TargetOption = None,
     deform: Annotated[
         str, typer.Option("--deform", help="KIND, KIND=AMOUNT, ... or all; a wrong one lists them", metavar="D,D")
     ] = "all",
-    neighbours: Annotated[
-        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
-    ] = "all",
+    neighbours: WhichRunsOption = "all",
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw the scores: .png, .pdf, .svg", metavar="FILE")
     ] = None,
@@ -59,8 +57,7 @@ def stress(
     modes = split_names(mode, "--mode")
     for each in modes:
         check_mode(each)
-    if neighbours not in ("all", "train"):
-        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    inductive = is_inductive(neighbours)
     if plot is not None:
         picture.check(plot)
     where = open_store(store, dataset)
@@ -74,7 +71,7 @@ def stress(
         modes=modes,
         regime=regime,
         target=target,
-        inductive=neighbours == "train",
+        inductive=inductive,
         deform=None if deform == "all" else split_names(deform, "--deform"),
         weights=weights,
         workers=workers,
