@@ -164,12 +164,10 @@ class DeferringGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
-        make = _commands.get((self.name, name))
+        make = getattr(getattr(listed, "callback", None), "make", None)  # typer's callback has the attributes of ours
         return name, listed if make is None else make(), rest
 
 
-# What makes a command with its options, by the names of its group and its own.
-_commands: dict[tuple[str | None, str | None], Callable[[], TyperCommand]] = {}
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 
@@ -195,9 +193,9 @@ def command(
         def listed() -> None:
             raise NotImplementedError  # what `make` gives is called
 
+        listed.make = make  # type: ignore[attr-defined]
         _give_signature(listed, [])
         group.command(name=name)(listed)
-        _commands[group.info.name, name] = make
         return function
 
     return register

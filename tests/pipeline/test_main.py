@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipeline.options import command
+from pipeline.options import DeferringGroup, command
 from tests import PATIENCE_S
 from tests.pipeline.conftest import QUICK, ROOT, Encore, embed_table
 
@@ -109,12 +109,12 @@ def test_help_that_no_one_takes() -> None:
     ],
 )
 def test_errors_are_told_of_what_they_are(error: Exception, message: str) -> None:
-    app = typer.Typer()
+    app = typer.Typer(cls=DeferringGroup, callback=lambda: None)
 
     @command(app)
     def head() -> None:
         raise error
 
-    ran = CliRunner().invoke(app, [])
+    ran = CliRunner().invoke(app, ["head"])
     assert ran.exit_code == (130 if isinstance(error, typer.Abort) else 1)
     assert ran.stderr.startswith(message)
