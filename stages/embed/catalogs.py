@@ -40,7 +40,12 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     if name in registry.names("dataset"):
         dataset = make_dataset(name, options)
         catalog = dataset.catalog()
-        info = replace(catalog.info, keep_copies=dataset.keep_copies, first_artist=dataset.first_artist)
+        info = replace(
+            catalog.info,
+            keep_copies=dataset.keep_copies,
+            first_artist=dataset.first_artist,
+            origin=(name, *options_as_words(options)),
+        )
         return join_copies(Catalog(info, catalog.table))
     values = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
@@ -53,6 +58,18 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     have = {*registry.names("dataset"), *store.datasets()}
     absent = "" if store.there_is_none() is None else " and is not there"
     raise RequestError(f"{unknown('data set', name, have)} The store looked in is {store.where()}{absent}")
+
+
+def options_as_words(options: Mapping[str, Any]) -> list[str]:
+    """The options of a data set that are set, as words of a command line."""
+    words = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
