@@ -85,10 +85,10 @@ function lines(title, series, x_title, y_title) { // series: {name, xs, ys, colo
 }
 
 // Scores by kind of clip: rows are [mode, scores]; the mode looked at and the one that others are tested against stand out.
-function profiles(title, names, rows, mode, base) {
+function profiles(title, names, rows, mode, base, most) {
   const width = room(640), height = 250, pad = 44;
   const points = rows.flatMap(row => row[1]).filter(value => value !== null);
-  const low = Math.min(0, ...points), high = Math.max(...points, low + 1e-6);
+  const low = Math.min(0, ...points), high = Math.max(most === 100 ? 100 : 1e-6, ...points);
   const loud = rows.filter(row => [mode, base].includes(row[0])).sort((a, b) => (a[0] === mode) - (b[0] === mode));
   const words = ([name, scores]) => `${name}: ${scores.map((score, i) => `${names[i]} ${score === null ? "-" : score.toFixed(1)}`).join(", ")}`;
   const svg = canvas_of(width, height, title, `${loud.map(words).join("; ")}. The table below has all modes.`);
@@ -122,7 +122,7 @@ function reliability(title, calibration) {
 }
 
 function spans(title, rows) { // rows: [name, mean, from, to]
-  const left = 120, width = room(460), step = 24, height = rows.length * step + 26, most = Math.max(...rows.flatMap(row => row.slice(1, 4)), 1e-6);
+  const left = 120, width = room(460), step = 24, height = rows.length * step + 26, most = Math.ceil(2 * Math.max(1, ...rows.flatMap(row => row.slice(1, 4)))) / 2;
   const svg = canvas_of(width, height, title, `${rows.map(row => `${row[0]}: ${row[1].toFixed(2)}`).join("; ")}.`);
   const x = value => left + ((width - left - 20) * value) / most;
   for (const tick of [0, 0.5, 1]) {

@@ -4,7 +4,7 @@
 // Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
 const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
   ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
-  : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#0a3069"];
+  : ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#0a3069"];
 const OTHER = "#8c959f";
 const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000, NEAR = 40; // from so many clips on, points are squares, which are drawn faster
 

@@ -28,7 +28,7 @@ function profile(figure, mode, base) {
   const names = head.slice(1, last < 0 ? head.length : last), scale = figure.classList.contains("heat") ? 100 : 1;
   const rows = [...figure.querySelectorAll("tbody tr")].map(row => [row.cells[0].textContent.trim(), names.map((_, i) => (row.cells[i + 1].dataset.v === undefined ? null : scale * Number(row.cells[i + 1].dataset.v)))]);
   const place = figure.querySelector(".chart");
-  place.replaceChildren(...(names.length > 1 ? [profiles(figure.querySelector("h4").textContent, names, rows, mode, base)] : []));
+  place.replaceChildren(...(names.length > 1 ? [profiles(figure.querySelector("h4").textContent, names, rows, mode, base, scale)] : []));
 }
 
 class Collection {
@@ -43,6 +43,7 @@ class Collection {
     }
     const place = section.querySelector("canvas")?.closest("section");
     if (place) this.map = new CollectionMap(place, data, this);
+    this.follow();
   }
 
   view() { return this.form ? this.data.views[Number(this.form.elements.view.value)] : undefined; }
@@ -54,12 +55,15 @@ class Collection {
     select.replaceChildren(...modes.map(name => element("option", { value: name }, name)));
     if (modes.includes(mode)) select.value = mode;
     for (const view of this.section.querySelectorAll(".view")) view.hidden = view.dataset.view !== this.form.elements.view.value;
-    if (this.map) { // the map of the representation that is looked at
-      const which = this.data.maps.findIndex(map => map.representation === this.view().representation);
-      if (which >= 0) this.map.form.elements.map.value = which;
-      this.map.open();
-    }
+    this.follow();
     this.show();
+  }
+
+  follow() { // the map of the representation that is looked at
+    if (!this.map || !this.form) return;
+    const which = this.data.maps.findIndex(map => map.representation === this.view().representation);
+    if (which >= 0) this.map.form.elements.map.value = which;
+    this.map.open();
   }
 
   names(numbers) { return numbers.map(label => this.data.labels[label]).join(", ") || "none"; }
@@ -89,7 +93,7 @@ class Collection {
   gate(details, mode) {
     if (!details.gate?.length) return null;
     const number = value => [value, value.toFixed(2)];
-    const figure = make_table(`${mode}: weight of the artist by agreement`, ["songs that agree", "mean weight", "first quartile", "third quartile", "test clips"], details.gate.map(([name, mean, low, high, count]) => [name, number(mean), number(low), number(high), count]), { note: "By the share of the artist's training clips that carry the test clip's own labels, which the head does not know; first seed, clips whose artist was in training." });
+    const figure = make_table(`${mode}: weight of the artist by agreement`, ["songs that agree", "mean weight", "first quartile", "third quartile", "test clips"], details.gate.map(([name, mean, low, high, count]) => [name, number(mean), number(low), number(high), count]), { note: "By the share of the artist's training clips that carry the test clip's own labels, which the head does not know; first seed, clips whose artist was in training. At 0 the artist counts for nothing; weights may exceed 1." });
     figure.querySelector(".scroll").before(spans(`${mode}: weight of the artist by agreement`, details.gate));
     return figure;
   }

@@ -34,7 +34,7 @@ function sort(table, column, head) {
 
 function csv(table) {
   const quoted = value => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const line = row => [...row.cells].map(cell => quoted(cell.dataset.v ?? (cell.classList.contains("n") && cell.textContent === "-" ? "" : cell.textContent.trim()))).join(",");
+  const line = row => [...row.cells].map(cell => quoted(cell.dataset.v ?? cell.dataset.name ?? (cell.classList.contains("n") && cell.textContent === "-" ? "" : cell.textContent.trim()))).join(",");
   return [...table.rows].map(line).join("\n") + "\n";
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,7 @@ class Story:
     views : what lies behind them.
     data : what the page's script draws; only plain types.
     todo : the command to give next, where something is missing.
+    problem : why there is none.
     """
 
     name: str
@@ -89,10 +90,13 @@ class Story:
     views: list[View]
     data: Document
     todo: str
+    problem: str = ""
 
     @property
     def tables(self) -> list[Table]:
-        return [*self.about, *self.audit, *self.scores, *(table for view in self.views for table in view.tables)]
+        """All of them; what lies behind scores says in its title which runs it is of."""
+        behind = (replace(each, title=f"{each.title}: {view.title}") for view in self.views for each in view.tables)
+        return [*self.about, *self.audit, *self.scores, *behind]
 
 
 def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -> Story:
@@ -109,7 +113,8 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         reports += [] if view.report is None else [view.report]
     names = [str(name) for name in store.complete(dataset)]
     todo: list[str] = [] if names else made.embedding(catalog.info)
-    if names and not documents:
+    trains = request.target is not None or len(data.label_names) > 1
+    if names and not documents and trains:
         todo = _comparing(dataset, request.regime or "random,artist", request)
     contents = audit(catalog, store)
     scored = [{**document, "resampled": document.pop("resampled")} for document in documents if "scores" in document]
@@ -140,6 +145,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
             },
         ),
         todo=shlex.join([*todo, *request.place] if todo else []),
+        problem="" if trains or documents else "All songs carry the same label, or none: there is nothing to learn.",
     )
 
 

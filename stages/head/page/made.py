@@ -77,7 +77,7 @@ def how(
     for name in store.complete(info.name):
         command = store.read_line(info.name, name, "command.txt") or shlex.join(embedding(info, name.backbone))
         embeds[f"encode {name}"] = " ".join([command, *map(shlex.quote, place)])
-    embeds |= {"audit": shlex.join(["encore", "audit", info.name, *place]), "this page": shlex.join([*page, *place])}
+    embeds |= {"audit": shlex.join(["encore", "audit", info.name, *place]), "this page": shlex.join(page)}
     here = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     versions: dict[str, Cell] = {**here, **{name: version(name) for name in _LIBRARIES}}
     writer = tables.pairs("versions", "This page was written by", ("what", "version"), versions)

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.head.page.tables import Cell, Column, Table
+from stages.head.baselines import find
+from stages.head.modes import Mode
+from stages.head.page.tables import Cell, Column, Table, pairs
 from stages.head.report import Report
+from stages.head.runs.pool import ENSEMBLE
 from stages.head.scores.bootstrap import interval
 from stages.head.scores.metrics import Metric
 from stages.head.scores.task import METRICS
@@ -19,6 +22,12 @@ Document = Mapping[str, Any]
 Key = tuple[str, str]  # representation, or "none", and mode
 
 NONE = "none"
+_REGIMES = {
+    "random": "songs are dealt at random, so that most test artists are known from training",
+    "album": "no album has songs on both sides",
+    "artist": "no test artist has songs in training: how well songs of new artists are told",
+    "official": "the collection's own split",
+}
 
 
 @dataclass
@@ -47,8 +56,8 @@ class _Scores:
     @property
     def gap(self) -> tuple[str, str] | None:
         """The two regimes whose difference is the artist gap; None where one of them is lacking."""
-        pairs = ((regime, regime.replace("random", "artist")) for regime in self.regimes if regime.startswith("random"))
-        return next((pair for pair in pairs if pair[1] in self.regimes), None)
+        both = ((regime, regime.replace("random", "artist")) for regime in self.regimes if regime.startswith("random"))
+        return next((pair for pair in both if pair[1] in self.regimes), None)
 
     def mean(self, key: Key, regime: str) -> float | None:
         values = self.values.get(key, {}).get(regime)
@@ -62,8 +71,8 @@ class _Scores:
     def gap_of(self, key: Key) -> list[Cell]:
         """The artist gap and its interval, of scores that were drawn independently."""
         assert self.gap is not None
-        means, draws = [self.mean(key, regime) for regime in self.gap], self.draws.get(key, {})
-        difference = None if None in means else float(np.subtract(*means))  # type: ignore[call-overload]
+        known, new = (self.mean(key, regime) for regime in self.gap)
+        difference, draws = None if known is None or new is None else known - new, self.draws.get(key, {})
         if not set(self.gap) <= draws.keys():
             return [difference, None, None]
         return [difference, *interval(draws[self.gap[0]] - draws[self.gap[1]])]
@@ -82,7 +91,7 @@ def tables_of_scores(views: Sequence[Document], reports: Sequence[Report]) -> li
     if not views:
         return []
     scores = _Scores.of(views)
-    return [_winners(reports), _by_regime(scores), *_side_by_side(scores)]
+    return [_winners(reports), _by_regime(scores), *_side_by_side(scores), _words(reports)]
 
 
 def _winners(reports: Sequence[Report]) -> Table:
@@ -90,9 +99,11 @@ def _winners(reports: Sequence[Report]) -> Table:
     metric = reports[0].task.main
     columns = (
         *map(Column, ("representation", "regime", "best")),
-        *(Column.of(metric, title) for title in (None, "from", "to")),
+        Column.of(metric),
+        *(Column.of(metric, bound, whose=metric.title) for bound in ("from", "to")),
         Column("next best"),
-        *(Column.of(metric, title, "+") for title in ("lead", "from", "to")),
+        Column.of(metric, "lead", "+"),
+        *(Column.of(metric, bound, "+", whose="lead") for bound in ("from", "to")),
         Column("verdict"),
     )
     rows: list[list[Cell]] = []
@@ -116,8 +127,10 @@ def _by_regime(scores: _Scores) -> Table:
     metric, gap = scores.metric, scores.gap
     columns = [Column("representation"), Column("mode")]
     for regime in scores.regimes:
-        columns += [Column.of(metric, regime), Column.of(metric, "±")]
-    columns += [Column.of(metric, title, "+") for title in ("artist gap", "from", "to")] if gap else []
+        columns += [Column.of(metric, regime), Column.of(metric, "±", whose=regime)]
+    if gap:
+        columns += [Column.of(metric, "artist gap", "+")]
+        columns += [Column.of(metric, bound, "+", whose="artist gap") for bound in ("from", "to")]
     columns += [Column.of(metric, "thesis")] if scores.thesis else []
     rows: list[list[Cell]] = []
     for key in scores.values:
@@ -160,3 +173,22 @@ def _side_by_side(scores: _Scores) -> list[Table]:
         rows.append(row)
     note = "The same means, a mode a line. Modes that read no representation have one score beside all."
     return [Table("backbones", "Backbones side by side", tuple(columns), rows, note)]
+
+
+def _words(reports: Sequence[Report]) -> Table:
+    """What the regimes and the modes of these reports are."""
+    words: dict[str, Cell] = {}
+    for report in reports:
+        base, _, folds = report.regime.partition("-")
+        words[f"regime {report.regime}"] = _REGIMES[base] + ("; every song is tested once" if folds else "")
+    for mode in dict.fromkeys(mode for report in reports for mode in report.modes):
+        words[f"mode {mode}"] = "the mean scores of several modes" if mode == ENSEMBLE else _meaning(mode)
+    words["clip"] = "a song, or the stretch of it that a backbone saw"
+    words["artist gap"] = "the score where artists are known less that where they are new"
+    return pairs("words", "What the words mean", ("word", "meaning"), words)
+
+
+def _meaning(mode: Mode) -> str:
+    """What a head does, and what its rule decides where it has several."""
+    head = find(mode.name)
+    return head.TITLE if mode.rule is None else f"{head.TITLE}: {head.RULES[mode.rule].about}"

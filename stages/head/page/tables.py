@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,23 @@ _KINDS = {
 @dataclass(frozen=True)
 class Column:
     """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``; None for three
-    significant ones.
+    significant ones. ``whose`` stands before the title where columns are named without their neighbours.
     """
 
     title: str
     scale: float = 1.0
     digits: int | None = 0
     sign: str = ""
+    whose: str = ""
 
     @classmethod
-    def of(cls, metric: Metric, title: str | None = None, sign: str = "") -> Column:
-        return cls(title or metric.title, metric.scale, metric.digits, sign)
+    def of(cls, metric: Metric, title: str | None = None, sign: str = "", whose: str = "") -> Column:
+        return cls(title or metric.title, metric.scale, metric.digits, sign, whose)
+
+    @property
+    def name(self) -> str:
+        """What the column is called in a file of its own: ``artist gap from`` for ``from``."""
+        return f"{self.whose} {self.title}".strip()
 
     def text(self, cell: Cell) -> str:
         """A cell as it is printed; ``-`` for None."""
@@ -71,8 +77,15 @@ class Table:
     best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        titles = [column.title for column in self.columns]
-        return {"name": self.name, "title": self.title, "columns": titles, "rows": self.rows, "note": self.note}
+        """Its rows as they are stored, and for each column by what a printed number is its stored one times."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "columns": [column.name for column in self.columns],
+            "scales": [column.scale for column in self.columns],
+            "rows": self.rows,
+            "note": self.note,
+        }
 
 
 def pairs(name: str, title: str, head: tuple[str, str], rows: Mapping[str, Cell]) -> Table:
@@ -201,7 +214,7 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     metric = report.task.main
     base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
     more = [METRICS[key] for key in dict.fromkeys(key for values in others.values() for key in values)]
-    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns = [Column("mode"), Column.of(metric), *_bounds(metric)]
     columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
     rows: list[list[Cell]] = []
     for mode, entry in report.modes.items():
@@ -223,9 +236,14 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
+def _bounds(metric: Metric) -> list[Column]:
+    """The columns of an interval."""
+    return [Column.of(metric, bound, whose=metric.title) for bound in ("from", "to")]
+
+
 def _of_metric(report: Report, metric: Metric, name: str, base: Mode | None) -> Table:
     """Another metric with its intervals and paired tests."""
-    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns = [Column("mode"), Column.of(metric), *_bounds(metric)]
     columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
     rows: list[list[Cell]] = []
     for mode, entry in report.modes.items():
@@ -243,7 +261,7 @@ def _of_labels(report: Report, name: str) -> Table:
     columns = [Column("label"), Column("clips")]
     rows: list[list[Cell]] = []
     for mode in report.modes:
-        columns += [Column.of(report.task.within, str(mode)), Column("rank")]
+        columns += [Column.of(report.task.within, str(mode)), Column("rank", whose=str(mode))]
     for label, of in next(iter(report.modes.values())).by_label.items():
         errors = [entry.by_label[label] for entry in report.modes.values()]
         rows.append([label, of.clips, *(cell for error in errors for cell in (error.error, error.rank))])
