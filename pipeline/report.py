@@ -95,8 +95,22 @@ def report(
     if html is not None or form is not None:
         from stages.head.page.gather import Request
 
+        place_words = [] if store == DEFAULT_STORE else ["--store", store]
+        given = {
+            "--html": html or "page.html",
+            "--backbone": backbone,
+            "--layer": layer,
+            "--modes": None if modes == "all" else modes,
+            "--regime": regime,
+            "--target": target,
+            "--against": None if against == "song" else against,
+            "--ensemble": ensemble,
+            "--neighbours": None if neighbours == "all" else neighbours,
+            "--audio-base": audio_base,
+        }
+        words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         request = Request(
-            backbone=backbone,
+            backbone=with_layer(backbone, layer),
             modes=heads,
             regime=regime,
             target=target,
@@ -104,6 +118,8 @@ def report(
             ensemble=members,
             inductive=neighbours == "train",
             audio=audio_base,
+            command=["encore", "report", *names, *words, *(["--baselines"] if baselines else [])],
+            place=place_words,
         )
         _tell(names, place, html, form, request)
         return

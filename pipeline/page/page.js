@@ -12,12 +12,23 @@ const per_cent = value => (value === null || value === undefined ? null : [value
 function chart_of(figure) {
   const rows = [...figure.querySelectorAll("tbody tr")].map(row => [...row.cells].map(cell => (cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v))));
   if (!rows.length) return;
+  if (figure.dataset.chart === "profiles") return; // drawn for the mode that is looked at
   const title = figure.querySelector("h4").textContent, number = value => (typeof value === "number" ? value : null);
   figure.querySelector(".chart").replaceChildren(
     figure.dataset.chart === "bars"
       ? bars(title, rows.map(row => row[0]), rows.map(row => row[1]))
       : intervals(title, rows.map(row => [row[0], row[1], number(row[2]), number(row[3])])),
   );
+}
+
+// How every mode's score runs over kinds of clips; two modes stand out.
+function profile(figure, mode, base) {
+  const head = [...figure.querySelectorAll("thead th")].map(cell => cell.textContent);
+  const last = head.findIndex(text => text === "deviation");
+  const names = head.slice(1, last < 0 ? head.length : last), scale = figure.classList.contains("heat") ? 100 : 1;
+  const rows = [...figure.querySelectorAll("tbody tr")].map(row => [row.cells[0].textContent.trim(), names.map((_, i) => (row.cells[i + 1].dataset.v === undefined ? null : scale * Number(row.cells[i + 1].dataset.v)))]);
+  const place = figure.querySelector(".chart");
+  place.replaceChildren(...(names.length > 1 ? [profiles(figure.querySelector("h4").textContent, names, rows, mode, base)] : []));
 }
 
 class Collection {
@@ -55,6 +66,8 @@ class Collection {
 
   show() {
     const view = this.view(), mode = this.mode(), details = view.modes[mode];
+    const shown = [...this.section.querySelectorAll(".view")].filter(node => !node.hidden);
+    for (const figure of shown.flatMap(node => [...node.querySelectorAll('figure[data-chart="profiles"]')])) profile(figure, mode, view.base);
     this.section.querySelector(".details").replaceChildren(...(details ? this.details(details, mode) : []));
     this.section.querySelector(".hard").replaceChildren(...(details ? this.hard(view, details, mode) : [element("p", {}, "There are no runs to look at here.")]));
     this.map?.paint();
@@ -89,6 +102,7 @@ class Collection {
       kind: "confusion",
       note: `Test clips that carry the row's label and were given the column's; clips with several labels count for each pair.${left > 0 ? ` The ${labels.length} labels that most test clips carry; ${left} more are left out.` : ""}`,
     });
+    figure.querySelector("table").style.setProperty("--columns", labels.length + 1);
     for (const [i, row] of [...figure.querySelectorAll("tbody tr")].entries()) {
       const support = Math.max(1, details.labels[labels[i]][3]);
       for (const cell of row.querySelectorAll("td")) cell.style.background = `rgba(var(--heat), ${Math.min(0.75, (0.75 * Number(cell.dataset.v)) / support).toFixed(3)})`;
