@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stages.head.similar import Query, Space
     from store.layout import Store
 
-_SONGS = 8  # that are encoded together
+_SONGS = 16  # that are encoded together
 _READING_S = 60.0  # that reading one song may take
 PLAYABLE = frozenset({".mp3", ".flac", ".wav", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".webm"})  # by browsers
 
