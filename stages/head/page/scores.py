@@ -62,8 +62,8 @@ class _Scores:
     def gap_of(self, key: Key) -> list[Cell]:
         """The artist gap and its interval, of scores that were drawn independently."""
         assert self.gap is not None
-        means, draws = [self.mean(key, regime) for regime in self.gap], self.draws.get(key, {})
-        difference = None if None in means else float(np.subtract(*means))  # type: ignore[call-overload]
+        (first, second), draws = (self.mean(key, regime) for regime in self.gap), self.draws.get(key, {})
+        difference = None if first is None or second is None else first - second
         if not set(self.gap) <= draws.keys():
             return [difference, None, None]
         return [difference, *interval(draws[self.gap[0]] - draws[self.gap[1]])]
