@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.clips import failures_table
 from store.errors import EncoreError
 from store.layout import Store
 from store.reader import Representations
 from store.runs import count_by_mode, count_searches
-from store.schema import Catalog, failures_table
+from store.schema import Catalog
 from store.splits import read_dealings
 
 Document = dict[str, Any]

@@ -16,10 +16,11 @@ import numpy as np
 import zarr
 
 from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
+from store.clips import ClipKeys, Clips, flags
 from store.errors import PASSING, FormatError, StoreError
 from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import RETIRED, Catalog, ShardRecord
+from store.schema import RETIRED, ShardRecord
 from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +40,7 @@ class Shard:
     index: int
     first: int
     last: int
-    rows: tuple[int, ...]
+    rows: Sequence[int]
 
 
 class ShardWriter:
@@ -63,7 +64,7 @@ class ShardWriter:
     def __init__(
         self,
         store: Store,
-        catalog: Catalog,
+        catalog: Clips,
         name: RepresentationName,
         *,
         settings: dict[str, Any],
@@ -76,8 +77,8 @@ class ShardWriter:
         self.dataset = catalog.info.name
         self.folder = f"{self.dataset}/{name}"
         self.shape, self.dtype, self.settings = shape, dtype, settings
-        self._keys, self._retired = catalog.keys(), catalog.retired()
-        self._seen = catalog.column("source").is_valid().to_numpy()
+        self._keys = ClipKeys(catalog)
+        self._retired, self._seen = flags(catalog)
         self._array: zarr.Array[Any] | None = None
         manifest = store.read_manifest(self.dataset, name)
         if manifest is not None and (manifest.shape, manifest.dtype) != (shape, dtype):
@@ -135,7 +136,7 @@ class ShardWriter:
     def _check(self, shard: Shard, record: ShardRecord) -> None:
         """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
         first, last = record.rows
-        keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).keys()
+        keys = self._keys if last <= len(self._keys) else ClipKeys(self.store.open_clips(self.dataset))
         if first != shard.first or last > first + self.rows_per_shard or record.clips != keys.hash(first, last):
             raise FormatError(
                 f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
