@@ -11,6 +11,8 @@ from pipeline.arguments import open_store, read_part, read_settings
 from pipeline.options import (
     BACKBONES,
     DEFAULT_STORE,
+    MOST_BATCH,
+    MOST_WORKERS,
     DeviceOption,
     JsonOption,
     SetOption,
@@ -48,12 +50,15 @@ def embed(
         ),
     ] = "32",
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=0,
+            max=MOST_WORKERS,
             help="processes that load clips; of the engine dask: that encode; of slurm: jobs",
             metavar="N",
         ),

@@ -22,6 +22,7 @@ from store.fingerprint import hash_pieces
 from store.keys import RowKeys, texts
 from store.schema import CATALOG_SCHEMA, CONTENT, ENCODED, FAILURES_SCHEMA, Catalog, CatalogInfo
 
+_SCHEMA = pa.schema([CATALOG_SCHEMA.field(name) for name in ENCODED])
 _ROWS = 1 << 16  # looked at together, where all are
 _GROUPS = 2  # in memory: shards are taken in order, and one may reach from a group into the next
 _PIECE_BYTES = 1 << 19
@@ -77,7 +78,7 @@ class StoredClips:
         """See `Clips.clips`."""
         last = min(last, len(self))
         if first >= last:
-            return CATALOG_SCHEMA.empty_table().select(ENCODED)
+            return _SCHEMA.empty_table()
         begin, end = np.searchsorted(self._begins, [first, last - 1], side="right") - 1
         pieces = []
         for group in range(begin, end + 1):
@@ -101,7 +102,7 @@ class StoredClips:
         columns = {name: group.column(name) for name in there}
         for name in set(ENCODED) - set(there):  # columns that a catalog of an earlier version has not
             columns[name] = pa.nulls(group.num_rows, CATALOG_SCHEMA.field(name).type)
-        return pa.table({name: columns[name] for name in ENCODED})
+        return pa.table({name: columns[name] for name in ENCODED}, schema=_SCHEMA)
 
     def _file(self) -> pq.ParquetFile:
         """The file; a process that was not forked opens it anew."""
@@ -167,7 +168,7 @@ class ClipKeys:
 def failures_table(clips: Clips, entries: Sequence[tuple[int, str, str]]) -> pa.Table:
     """(row, kind, reason) of rows of a catalog, in their order, as a table of `FAILURES_SCHEMA`."""
     rows = np.array([row for row, _, _ in entries], dtype=np.int64)
-    pieces = [CATALOG_SCHEMA.empty_table().select(["clip_id", "path"])]
+    pieces = [_SCHEMA.empty_table().select(["clip_id", "path"])]
     for first in np.unique(rows - rows % _ROWS).tolist():
         of_run = rows[(rows >= first) & (rows < first + _ROWS)]
         pieces.append(clips.clips(first, first + _ROWS).select(["clip_id", "path"]).take(pa.array(of_run - first)))

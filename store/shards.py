@@ -225,9 +225,13 @@ class ShardWriter:
         values_before: Array,
     ) -> ShardRecord:
         """Write a shard, ``values_before`` (recorded by ``before``) and the new rows behind it; then its record."""
-        block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        block[: len(values_before)] = values_before
-        block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        if shard.rows == range(shard.first, shard.last):
+            block = values
+        else:
+            block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
+            block[: len(values_before)] = values_before
+            block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        of_values = hash_values(block)
         self._check_again(shard.index, block)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
@@ -237,11 +241,11 @@ class ShardWriter:
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = block
-            file = self._sync(shard.index, block)
+            file = self._sync(shard.index, block, of_values)
         record = ShardRecord(
             rows=(shard.first, shard.last),
             clips=self._keys.hash(shard.first, shard.last),
-            values=hash_values(block),
+            values=of_values,
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
             layers=tuple(map(hash_values, np.moveaxis(block, 1, 0))) if has_layers(self.shape) else (),
@@ -282,7 +286,7 @@ class ShardWriter:
         """The array's description, which Zarr writes: its path in the collection."""
         return f"{self.name}/representations.zarr/zarr.json"
 
-    def _sync(self, index: int, values: Array) -> str:
+    def _sync(self, index: int, values: Array, of_values: str) -> str:
         """The hash of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
         name = chunk_name(self.dataset, self.name, self.shape, index)
         local = self.store.files.local
@@ -292,6 +296,8 @@ class ShardWriter:
         array = self._writable()
         if array.compressors or array.filters:
             return hash_bytes(self.store.files.read(name))
+        if len(values) == self.rows_per_shard:
+            return of_values
         padding = np.full((self.rows_per_shard - len(values), *self.shape), fill_value(self.dtype), self.dtype)
         return hash_pieces([_raw(values), _raw(padding)])
 
