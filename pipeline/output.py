@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,14 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+def visible(text: str) -> str:
+    """A name or title on one line; what a terminal would obey (line breaks, escape sequences) is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in text
+    )
 
 
 def bold(text: str) -> str:
@@ -52,6 +61,7 @@ def table(
     ----------
     emphasised : row and column of the cells that are `bold`.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     gap = "  " if table_width(head, rows, 2) <= WIDTH else " "
@@ -68,6 +78,7 @@ def table(
 
 def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     """A sentence in lines of at most 80 columns, all but the first of them indented."""
+    text = visible(text.translate({ord("\n"): " ", ord("\t"): " "}))
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
 
 
