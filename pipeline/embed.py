@@ -19,6 +19,7 @@ from pipeline.options import (
     StoreOption,
 )
 from pipeline.output import print_json
+from pipeline.process import share_processors
 from stages import registry
 from stages.progress import log
 from store.errors import RequestError
@@ -83,6 +84,7 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
+    share_processors()
     from stages.configure import parse_pairs
     from stages.embed import run as work
     from stages.embed.engines import find_engine

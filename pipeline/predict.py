@@ -11,6 +11,7 @@ from pipeline import tagging
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
 from pipeline.output import print_csv, print_json, wrapped
+from pipeline.process import share_processors
 from stages.ask.answers import PredictedSongs, Segment, SongPrediction
 from stages.ask.predict import predict_songs
 from store.errors import EncoreError, RequestError
@@ -66,6 +67,7 @@ def predict(
         raise RequestError("--csv and --json are two forms of the same answer; give one of them")
     if (dry_run or yes) and not write_tags:
         raise RequestError("--dry-run and --yes go with --write-tags, which is not given")
+    share_processors()
     answer = predict_songs(
         open_store(store),
         files or [],

@@ -89,6 +89,7 @@ def describe_collection(store: Store, dataset: str) -> Document:
                 "settings": values.manifest.settings,
                 "weights": store.read_line(dataset, name, "weights.txt"),
                 "licence": store.read_line(dataset, name, "licence.txt"),
+                "command": store.read_line(dataset, name, "command.txt"),
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),

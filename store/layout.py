@@ -10,6 +10,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
     STORE/<dataset>/<backbone>-<fingerprint>/licence.txt              the licence of the weights
+    STORE/<dataset>/<backbone>-<fingerprint>/command.txt              the command that encoded it
     STORE/<dataset>/<backbone>-<fingerprint>/probe.json               what a fixed clip gave when it was begun
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
@@ -241,7 +242,7 @@ class Store:
         return manifest
 
     def read_line(self, dataset: str, name: RepresentationName, file: str) -> str | None:
-        """What ``weights.txt`` or ``licence.txt`` says of a representation; None where nobody wrote it down."""
+        """What ``weights.txt``, ``licence.txt`` or ``command.txt`` says; None where nobody wrote it down."""
         try:
             return self.files.read(f"{dataset}/{name}/{file}").decode(errors="replace").strip() or None
         except FileNotFoundError:

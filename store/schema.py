@@ -75,7 +75,9 @@ class CatalogInfo:
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
     of ready-made features; ``backbone`` is the one that is meant when none is named; ``follow_links`` allows links out
     of ``data_root``. ``keep_copies``: songs of equal files are not one recording; ``first_artist``: of several artists
-    the first alone decides the regime ``artist``.
+    the first alone decides the regime ``artist``. ``origin`` is the data set that read the files and the options it was
+    given, as words of a command line. ``options`` are those that hold again the next time, each as ``NAME=VALUE`` with
+    the value in JSON.
     """
 
     name: str
@@ -91,11 +93,13 @@ class CatalogInfo:
     first_artist: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise FormatError where a value is not of its type."""
         for name, value in asdict(self).items():
-            if name in ("features", "notes"):
+            if name in ("features", "notes", "origin", "options"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
             elif name in ("follow_links", "synthetic", "keep_copies", "first_artist"):
                 right = isinstance(value, bool)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,10 +140,8 @@ class _Doors:
                 drawing = self._draw(lambda: snapshot.file(song)) if draws else None
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))
             assert isinstance(upload, UploadFile)
-            with tempfile.TemporaryDirectory(prefix="encore-") as folder:
-                name = Path(upload.filename or "song").name[:_LETTERS] or "song"
-                path = Path(folder, f"song{_suffix(name)}")
-                await asyncio.to_thread(_write, upload, path)
+            name = Path(upload.filename or "song").name[:_LETTERS] or "song"
+            async with self._service.kept(upload.file, _suffix(name)) as path:
                 snapshot, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
                 drawing = self._draw(lambda: path) if draws else None
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))
@@ -276,13 +273,6 @@ async def _form(request: Request) -> AsyncIterator[Any]:
         yield form
     finally:
         await form.close()
-
-
-def _write(upload: Any, path: Path) -> None:
-    import shutil
-
-    with path.open("wb") as file:
-        shutil.copyfileobj(upload.file, file)
 
 
 def _suffix(name: str) -> str:

@@ -18,7 +18,7 @@ import torch
 
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import ffmpeg
-from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_in_workers
+from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_windows
 from stages.embed.represent import clips_of, encode_ahead
 from stages.progress import log, task
 from store.arrays import fill_value
@@ -173,7 +173,7 @@ class Work:
                 pending.append(shard)
                 yield from (shard.rows[i : i + self.batch] for i in range(0, len(shard.rows), self.batch))
 
-        batches_in_memory = load_in_workers(self.clips, batches(), workers, pin=cuda)
+        batches_in_memory = load_windows(self.clips, batches(), workers, pin=cuda)
         encoded = encode_ahead(self.backbone, batches_in_memory, self.device, ahead=int(cuda))
         for batch in encoded:
             while not pending[0].rows:  # its songs are all retired: nothing of it is encoded, and it is committed

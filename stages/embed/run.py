@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ from store.clips import flags
 from store.errors import EncoreError
 from store.layout import Store, check_writable
 from store.merge import update
-from store.schema import Catalog
+from store.schema import Catalog, CatalogInfo
 from store.writer import RepresentationWriter
 
 OWN_WEIGHTS = "your own: encore train made them"
@@ -167,6 +168,9 @@ def embed(
         _remember_training(store, catalog.info.name, writer.folder, about)
         store.files.write(f"{writer.folder}/weights.txt", f"{file}\n".encode())
         store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
+    command = _command(catalog.info, backbone_name, weights, settings, precision)
+    if store.read_line(catalog.info.name, writer.name, "command.txt") != command:
+        store.files.write(f"{writer.folder}/command.txt", f"{command}\n".encode())
     already_there = writer.is_complete
     clips, complete = 0, True
     if not already_there:
@@ -245,6 +249,18 @@ def _refuse_failures(store: Store, is_live: NDArray[np.bool_], folder: str) -> N
     """Raise for a clip that failed in an earlier run (``--strict``)."""
     for failure in _failures(store, is_live, folder):
         raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
+
+
+def _command(
+    info: CatalogInfo, backbone: str | None, weights: str | None, settings: Mapping[str, str], precision: str
+) -> str:
+    """The command that encodes the same again; files are named as they were here."""
+    words = ["encore", "embed", *(info.origin or (info.name,))]
+    words += [] if backbone is None else ["--backbone", backbone]
+    words += [] if weights is None else ["--weights", weights]
+    words += [] if precision == "32" else ["--precision", precision]
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return shlex.join(words)
 
 
 def _failures(store: Store, is_live: NDArray[np.bool_], folder: str) -> list[dict[str, Any]]:
