@@ -10,12 +10,15 @@ from pipeline.arguments import open_store, read_part, read_settings
 from pipeline.options import (
     BACKBONES,
     DEFAULT_STORE,
+    MOST_BATCH,
+    MOST_WORKERS,
     DeviceOption,
     JsonOption,
     SetOption,
     StoreOption,
 )
 from pipeline.output import print_result
+from pipeline.process import share_processors
 from stages import registry
 from stages.progress import log
 from store.errors import RequestError
@@ -46,12 +49,15 @@ def embed(
         ),
     ] = "32",
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=0,
+            max=MOST_WORKERS,
             help="processes that load clips; of the engine dask: that encode; of slurm: jobs",
             metavar="N",
         ),
@@ -77,6 +83,7 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
+    share_processors()
     from stages.configure import parse_pairs
     from stages.embed import run as work
     from stages.embed.engines import find_engine

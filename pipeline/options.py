@@ -102,7 +102,11 @@ MemoryOption = Annotated[
         "--memory", min=0.001, max=1e6, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"
     ),
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
+MOST_BATCH = 4096  # no batch crosses a shard, which has no more clips
+MOST_WORKERS = 1024
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, max=MOST_WORKERS, help="processes that load clips", metavar="N")
+]
 FoldsOption = Annotated[
     str,
     typer.Option(

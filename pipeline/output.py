@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,14 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     writer.writerows(rows)
 
 
+def visible(text: str) -> str:
+    """A name or title on one line; what a terminal would obey (line breaks, escape sequences) is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in text
+    )
+
+
 def bold(text: str) -> str:
     """The text in bold where standard output is a terminal; as it is elsewhere."""
     from rich.console import Console
@@ -65,6 +74,7 @@ def table(
     ----------
     emphasised : row and column of the cells that are `bold`.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     gap = "  " if table_width(head, rows, 2) <= WIDTH else " "
@@ -81,6 +91,7 @@ def table(
 
 def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     """A sentence in lines of at most 80 columns, all but the first of them indented."""
+    text = visible(text.translate({ord("\n"): " ", ord("\t"): " "}))
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
 
 

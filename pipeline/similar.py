@@ -10,7 +10,7 @@ import typer
 
 from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption, WeightsOption
-from pipeline.output import print_json, table
+from pipeline.output import print_json, table, visible
 from stages.ask.answers import SimilarTo
 from stages.ask.similar import find_similar
 from store.errors import EncoreError, RequestError
@@ -75,7 +75,7 @@ def similar_text(answer: SimilarTo, artists: bool) -> str:
     heading = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
     if answer.recall < 1:
         heading += f" by an index that finds {answer.recall:.0%} of what is nearest"
-    lines = [f"nearest to {answer.query} ({heading}):"]
+    lines = [f"nearest to {visible(answer.query)} ({heading}):"]
     if artists:
         rows = [
             [_short(item.artist or item.id), f"{item.similarity:.3f}", f"{item.clips:,}"] for item in answer.similar

@@ -31,7 +31,7 @@ from store.splits import SPLITS_FILE
 from store.verify import verify
 from store.writer import RepresentationWriter
 
-_OF_SONGS = ("trained_on.parquet", "weights.txt", "licence.txt", "probe.json")  # not bound to rows
+_OF_SONGS = ("trained_on.parquet", "weights.txt", "licence.txt", "command.txt", "probe.json")  # not bound to rows
 
 Order = NDArray[np.int64]
 Entry = tuple[int, str, str]  # row, kind, reason

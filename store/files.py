@@ -24,6 +24,7 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+_NO_FOLDERS = ("data",)  # a URL that is itself the one file
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
@@ -50,6 +51,8 @@ class Files:
         self.fs: Any = fs
         self.path: str = path
         self.local: Path | None = Path(path) if isinstance(fs, LocalFileSystem) else None
+        if fs.protocol in _NO_FOLDERS:
+            raise RequestError(f"cannot open the store {self.url!r}: a {fs.protocol}: URL has no folders")
 
     def at(self, name: str) -> str:
         """The full address of ``name``, as `fsspec` and Zarr take it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +93,9 @@ def find_songs(
         root = Path(name).expanduser()
         if not name or not root.exists():
             raise RequestError(f"there is no file or folder {name or repr(name)}")
+        shown = os.fsencode(root.absolute()).decode("utf-8", "backslashreplace")
+        if shown != str(root.absolute()):
+            raise RequestError(f"the name {shown} is not UTF-8; rename it")
         for path in _under(root, kind) if root.is_dir() else [root]:
             song = SongFile(path.absolute(), str(path), artist)
             songs.setdefault(song.path, song)

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from stages import registry
 from stages.embed.backbones import Backbone
+from stages.embed.choose import rebuild_config
 from stages.embed.datasets import Dataset
 from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip, Kind
@@ -90,6 +91,10 @@ class BackboneTests:
             for value in values:
                 with pytest.raises(RequestError):
                     kind(dataclasses.replace(config, **{name: value}))
+
+    def test_its_settings_come_back_from_a_manifest(self, backbone: Backbone) -> None:
+        settings = json.loads(json.dumps({"backbone": backbone.NAME, "config": dataclasses.asdict(backbone.config)}))
+        assert rebuild_config(type(backbone).Config, settings) == backbone.config
 
     def test_every_setting_is_part_of_the_fingerprint(self, backbone: Backbone) -> None:
         kind, config = type(backbone), backbone.config

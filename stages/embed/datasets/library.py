@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from stages.embed.content import AUDIO
@@ -92,6 +93,16 @@ class Library(Dataset):
             follow_links=self.follow_links,
             notes=tuple(notes),
         )
+
+    def remembered(self) -> dict[str, Any]:
+        """All that are not at their default; the mapping file by its absolute path, where there is one."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        if self.genre_map is not None and Path(self.genre_map.partition(":")[0]).expanduser().is_file():
+            options["genre_map"] = str(Path(self.genre_map).expanduser().absolute())
+        return {
+            name: value for name, value in options.items() if name not in ("data", "name") and value != defaults[name]
+        }
 
     def _clips(self, path: str) -> int:
         if self.clips is not None:
