@@ -40,7 +40,6 @@ class CollectionMap {
     this.tool.addEventListener("click", () => this.tool.setAttribute("aria-pressed", this.tool.getAttribute("aria-pressed") !== "true"));
     section.querySelector("datalist").append(...data.artists.slice(0, 5000).map(artist => element("option", { value: artist })));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    this.open();
   }
 
   open() {
@@ -80,9 +79,10 @@ class CollectionMap {
 
   paint() {
     const [names, number] = this.colours();
-    this.numbers = this.map.clip.map(number);
     this.palette = names.map(one => one[1]);
-    const rest = this.numbers.includes(-1) ? [[{ genre: "other genres", artist: "other artists", split: "in no part", right: "not tested" }[this.form.elements.colour.value], OTHER]] : [];
+    this.groups = [OTHER, ...this.palette].map(() => []); // the points of each colour, drawn one colour after the other
+    this.map.clip.forEach((clip, i) => this.groups[number(clip) + 1].push(i));
+    const rest = this.groups[0].length ? [[{ genre: "other genres", artist: "other artists", split: "in no part", right: "not tested" }[this.form.elements.colour.value], OTHER]] : [];
     this.legend.replaceChildren(...[...names, ...rest].map(([name, colour]) => {
       const mark = element("i");
       mark.style.background = colour;
@@ -194,32 +194,38 @@ class CollectionMap {
     this.player.play().then(() => (this.status.textContent = `Playing ${this.data.titles[clip]}`), () => (this.status.textContent = `${decodeURI(this.data.files[clip])} cannot be played from ${this.data.audio}`));
   }
 
-  draw() {
+  draw() { // once a frame, however much changed
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.render();
+    });
+  }
+
+  render() {
     const { clientWidth: width, clientHeight: height } = this.canvas, scale = window.devicePixelRatio || 1;
     if (!width) return;
     Object.assign(this.canvas, { width: width * scale, height: height * scale });
     const pen = this.canvas.getContext("2d"), [x, y] = this.places(width, height);
     pen.scale(scale, scale);
     const size = Math.max(1.3, Math.min(4, 260 / Math.sqrt(this.map.clip.length))) * Math.min(2, Math.sqrt(this.zoom.k)), squares = this.map.clip.length > MANY;
-    const across = Float32Array.from(this.map.x.keys(), x), down = Float32Array.from(this.map.y.keys(), y);
-    const order = [-1, ...this.palette.keys()];
     for (const faded of this.hits ? [true, false] : [false]) {
-      for (const number of order) {
-        pen.fillStyle = number < 0 ? OTHER : this.palette[number];
-        pen.globalAlpha = faded ? 0.07 : number < 0 ? 0.35 : 0.8;
+      const radius = this.hits && !faded ? size + 1.5 : size;
+      this.groups.forEach((points, number) => {
+        pen.fillStyle = number ? this.palette[number - 1] : OTHER;
+        pen.globalAlpha = faded ? 0.07 : number ? 0.8 : 0.35;
         pen.beginPath();
-        for (let i = 0; i < this.numbers.length; i++) {
-          if (this.numbers[i] !== number || (this.hits && this.hits[i] === faded)) continue;
-          const radius = this.hits && !faded ? size + 1.5 : size, px = across[i], py = down[i];
+        for (const i of points) {
+          if (this.hits && this.hits[i] === faded) continue;
+          const px = x(i), py = y(i);
           if (px < -9 || py < -9 || px > width + 9 || py > height + 9) continue;
-          if (squares) pen.rect(px - radius, py - radius, 2 * radius, 2 * radius);
+          if (squares) pen.fillRect(px - radius, py - radius, 2 * radius, 2 * radius);
           else {
             pen.moveTo(px + radius, py);
             pen.arc(px, py, radius, 0, 7);
           }
         }
         pen.fill();
-      }
+      });
     }
     pen.globalAlpha = 1;
     if (this.lasso) {

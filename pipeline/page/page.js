@@ -60,8 +60,8 @@ class Collection {
   }
 
   follow() { // the map of the representation that is looked at
-    if (!this.map || !this.form) return;
-    const which = this.data.maps.findIndex(map => map.representation === this.view().representation);
+    if (!this.map) return;
+    const which = this.data.maps.findIndex(map => map.representation === this.view()?.representation);
     if (which >= 0) this.map.form.elements.map.value = which;
     this.map.open();
   }
@@ -144,7 +144,10 @@ for (const figure of document.querySelectorAll("figure.table")) {
   bring_to_life(figure);
   if (figure.dataset.chart) chart_of(figure);
 }
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(node => (node.open = true)));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach(node => (node.open = true));
+  window.encore?.forEach(collection => collection.map?.render());
+});
 unpack(document.getElementById("data").textContent).then(all => {
   window.encore = [...document.querySelectorAll("section.collection")].map((section, i) => new Collection(section, all[i]));
   document.documentElement.dataset.ready = "yes";

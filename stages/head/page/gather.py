@@ -19,6 +19,7 @@ from stages.head.page.tables import Table
 from stages.head.report import Report, report_on, resampled
 from stages.head.runs.pool import ENSEMBLE, PooledRuns, gather, reads_neighbours
 from stages.head.thesis import paper_on
+from stages.head.training.threads import one_thread
 from stages.progress import note
 from stages.splits.regimes import PARTS
 from store.errors import RequestError
@@ -106,7 +107,8 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     clips = Clips(catalog, data)
     views, documents, runs, reports = [], [], [], []
     for representation, regime in _folders(store, catalog.info, request):
-        view, document = _view(store, data, clips, representation, regime, request, draws=draws)
+        with one_thread():  # where other work shares the cores, many threads take three times as long
+            view, document = _view(store, data, clips, representation, regime, request, draws=draws)
         views.append(view)
         documents.append(document)
         runs += document.pop("runs", [])
