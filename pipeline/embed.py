@@ -14,6 +14,7 @@ from pipeline.options import (
     MOST_BATCH,
     MOST_WORKERS,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -49,6 +50,7 @@ def embed(
             metavar="32|bf16",
         ),
     ] = "32",
+    dtype: DtypeOption = None,
     device: DeviceOption = "auto",
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
@@ -101,7 +103,7 @@ def embed(
         from stages.embed.explain import explain as explain_request
 
         here = encoder.encodes_here(device)
-        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision, dtype)
         explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
         if json:
             print_json(dataclasses.asdict(explanation))
@@ -116,6 +118,7 @@ def embed(
         weights=weights,
         settings=changes,
         precision=precision,
+        dtype=dtype,
         device_name=device,
         batch=batch,
         workers=workers,

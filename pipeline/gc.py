@@ -63,4 +63,5 @@ def _is_current(manifest: Manifest) -> bool:
     except RequestError:
         return False
     backbone.precision = manifest.settings.get("precision", "32")
+    backbone.dtype = manifest.settings.get("dtype", backbone.dtype)
     return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint
