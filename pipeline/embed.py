@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,7 @@ from pipeline.options import (
     SetOption,
     StoreOption,
 )
-from pipeline.output import print_json
+from pipeline.output import print_result
 from pipeline.process import share_processors
 from stages import registry
 from stages.progress import log
@@ -105,10 +104,7 @@ def embed(
         here = encoder.encodes_here(device)
         setup = work.prepare(dataset, options, where, backbone, weights, changes, precision, dtype)
         explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
-        if json:
-            print_json(dataclasses.asdict(explanation))
-        else:
-            print(explained(explanation))
+        print_result(explanation, explained, json=json)
         return
     report = work.embed(
         dataset,
@@ -127,10 +123,7 @@ def embed(
         engine=encoder,
     )
     log(describe(report))
-    if json:
-        print_json(dataclasses.asdict(report))
-    else:
-        print(describe(report))
+    print_result(report, describe, json=json)
 
 
 def explained(explanation: Explanation) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.arguments import check_mode, open_store, read_modes, split_names
 from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
-from pipeline.output import WIDTH, print_json, rules_text, table, wrapped
+from pipeline.output import WIDTH, print_json, print_result, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
 
@@ -144,10 +144,7 @@ def report(
     if plot is not None:
         picture.draw(scores, plot)
         progress.note(f"drawn: {plot}")
-    if json:
-        print_json(scores.as_json())
-    else:
-        print(describe(scores))
+    print_result(scores, describe, json=json)
 
 
 def _locate(name: str, store: str) -> tuple[Store, str]:

@@ -1,4 +1,4 @@
-"""Copy collections from one store to another, wherever both lie."""
+"""Copy collections from one store to another, each on a disk or behind a URL."""
 
 from __future__ import annotations
 

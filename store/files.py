@@ -158,10 +158,10 @@ class Files:
             give_back()
 
     def take(self, name: str, patience_s: float) -> Callable[[], None] | None:
-        """Take the lock file ``name``: what gives it back, or None where another process keeps it all that time.
+        """Take the lock file ``name``; returns what releases it, or None where another process held it throughout.
 
-        A process that ends, however it does, gives back what it holds. Behind a URL nothing can be locked and nothing
-        is waited for. There, the shards of one collection may be shared out among processes (``--part``), since each is
+        A lock is released when its process ends, however it ends. Behind a URL nothing can be locked and nothing is
+        waited for. There, the shards of one collection may be shared out among processes (``--part``), since each is
         written by one; growing a collection is for one at a time.
         """
         if self.local is None:
@@ -205,7 +205,7 @@ class Files:
 
     @property
     def outlives_fork(self) -> bool:
-        """Whether a copy of this process can use it; clients of services have threads, which a copy has not."""
+        """Whether a forked process can use it; clients of services have threads, which a fork loses."""
         return not getattr(self.fs, "async_impl", False)
 
     def room(self) -> int | None:
@@ -270,7 +270,7 @@ class Files:
     def left_over(self, name: str = "") -> list[str]:
         """What processes that were killed left half written or half removed under ``name``.
 
-        What was touched within a day may be at work, and is left out. Behind a URL nothing is ever left so.
+        What was touched within a day may still be in use, and is left out. Behind a URL there is never anything.
         """
         names: list[str] = []
         if self.local is None:
@@ -293,7 +293,8 @@ class Files:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether a collection was to be written anew here, for longer than that can take, and is itself still there."""
+    """Whether a rewrite of a collection began here so long ago that it was killed, and the collection is still
+    there."""
     if not folder.name.startswith(WORK) or not (folder.parent / folder.name.removeprefix(WORK)).exists():
         return False
     with contextlib.suppress(OSError):

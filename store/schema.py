@@ -223,8 +223,8 @@ class Catalog:
                 f"the catalog has columns that this Encore does not know ({', '.join(strange)}); a newer release wrote "
                 f"it: update Encore, or encode again into another --store"
             )
-        known = {f.name for f in fields(CatalogInfo)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in known}
+        names = {f.name for f in fields(CatalogInfo)}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in names}
         try:
             info = CatalogInfo(**values)
         except TypeError as error:

@@ -99,7 +99,8 @@ class ShardWriter:
         """Decide on opening what is left to encode; `RepresentationWriter` does."""
 
     def _begun_with(self) -> int:
-        """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""
+        """The number of rows in a shard: as in the array that is there, whichever version created it, else as in a new
+        one."""
         try:
             return int(open_array(self.store, self.dataset, self.name).chunks[0])
         except FileNotFoundError:

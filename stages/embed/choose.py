@@ -13,11 +13,12 @@ import torch
 from stages import registry
 from stages.configure import configure
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
+from stages.embed.encode import representation_name
 from stages.embed.weights import described_by, read_state_dict
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
-from store.schema import CatalogInfo
+from store.schema import CatalogInfo, Manifest
 
 DTYPES = ("float32", "float16")
 RANDOM = "random"  # in place of a weights file
@@ -232,3 +233,17 @@ def _rebuilt(kind: type[Any], values: Mapping[str, Any]) -> Any:
         else:
             fields[name] = tuple(value) if isinstance(value, list) else value
     return kind(**fields)
+
+
+def is_current(manifest: Manifest) -> bool:
+    """Whether this version, given the same settings and weights, makes a representation; True where it cannot say."""
+    if manifest.backbone not in registry.names("backbone"):
+        return True
+    kind = registry.find("backbone", manifest.backbone)
+    try:
+        backbone = kind(rebuild_config(kind.Config, manifest.settings))
+    except RequestError:
+        return False
+    backbone.precision = manifest.settings.get("precision", "32")
+    backbone.dtype = manifest.settings.get("dtype", backbone.dtype)
+    return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint

@@ -74,7 +74,7 @@ def test_who_wins_where(encore: Encore, features_csv: Path, tmp_path: Path, brow
         assert isinstance(low, float)
         assert isinstance(high, float)
         assert low <= row["lead"] <= high  # type: ignore[operator]
-        assert row["verdict"] == ("ahead beyond noise" if low > 0 else "not ahead beyond noise")
+        assert row["verdict"] == ("beyond noise" if low > 0 else "within noise")
     answer = browser.show(
         write_page(encore, tmp_path, "hits"),
         """
@@ -121,7 +121,7 @@ def test_one_artist_has_no_intervals(encore: Encore, tmp_path: Path, browser: Ch
         """,
     )
     assert answer["row"][4:6] == ["-", "-"]
-    assert answer["row"][-1] == "not ahead beyond noise"
+    assert answer["row"][-1] == "within noise"
     assert "(" not in answer["verdict"].replace("(top)", "").replace("(half)", "")
 
 

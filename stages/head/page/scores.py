@@ -115,7 +115,7 @@ def _winners(reports: Sequence[Report]) -> Table:
         if report.lead is None:
             rows.append([*row, None, None, None, None, "the only one"])
             continue
-        verdict = "ahead beyond noise" if report.lead.is_beyond_noise else "not ahead beyond noise"
+        verdict = "beyond noise" if report.lead.is_beyond_noise else "within noise"
         ahead = report.lead.difference, *(report.lead.interval or (None, None))
         rows.append([*row, str(report.lead.next_best), *ahead, verdict])
     note = f"{metric.title}, {metric.unit}, of the pooled test clips; 95 % intervals over resampled artists."
