@@ -13,6 +13,7 @@ from pipeline.options import (
     MOST_BATCH,
     MOST_WORKERS,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -48,6 +49,7 @@ def embed(
             metavar="32|bf16",
         ),
     ] = "32",
+    dtype: DtypeOption = None,
     device: DeviceOption = "auto",
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
@@ -100,7 +102,7 @@ def embed(
         from stages.embed.explain import explain as explain_request
 
         here = encoder.encodes_here(device)
-        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision, dtype)
         explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
         print_result(explanation, explained, json=json)
         return
@@ -112,6 +114,7 @@ def embed(
         weights=weights,
         settings=changes,
         precision=precision,
+        dtype=dtype,
         device_name=device,
         batch=batch,
         workers=workers,

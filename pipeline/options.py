@@ -60,6 +60,14 @@ TargetOption = Annotated[
     typer.Option("--target", help="a number instead of labels: a numeric target of the collection", metavar="NAME"),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float16: a representation of its own, half as large, of numbers with three digits",
+        metavar="float16",
+    ),
+]
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")]
 WeightsOption = Annotated[
     str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")

@@ -68,6 +68,8 @@ def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
     }
     if backbone.precision != "32":
         settings["precision"] = backbone.precision
+    if backbone.dtype == "float16":  # asked for; no backbone gives it by itself
+        settings["dtype"] = backbone.dtype
     plain: dict[str, Any] = canonical(settings)
     return plain
 

@@ -23,6 +23,7 @@ from store.writer import RepresentationWriter
 
 _TRIED = (1, 1, 4, 16)  # clips at a time
 _LONG_S = 1.0
+_USUAL = {"precision": "32", "dtype": "float32"}  # what is left out of settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """Each setting in which two settings of a fingerprint differ, with its two values."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted(before.keys() | after.keys()):
-            default = "32" if not path and key == "precision" else None  # which is left out where it is the usual one
+            default = None if path else _USUAL.get(key)
             yield from differences(before.get(key, default), after.get(key, default), f"{path}.{key}" if path else key)
     elif before != after:
         yield f"{path}: {before} -> {after}"

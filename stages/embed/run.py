@@ -67,14 +67,15 @@ def prepare(
     weights: str | None,
     settings: Mapping[str, str],
     precision: str,
+    dtype: str | None = None,
 ) -> Prepared:
     """Look at a collection's files and load a backbone; nothing is written. Parameters and errors: see `embed`."""
     # A backbone that someone named is refused before the collection is read, or generated; a default one before its
     # songs are opened.
-    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
+    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision, dtype=dtype)
     catalog_mark = store.catalog_mark(options.get("name") or name)
     catalog = open_catalog(name, options, store)
-    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info)
+    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info, dtype)
     files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
@@ -126,6 +127,7 @@ def embed(
     strict: bool,
     part: tuple[int, int],
     engine: Engine | None = None,
+    dtype: str | None = None,
 ) -> EmbedReport:
     """Bring the stored catalog up to date, then encode the clips that the store lacks.
 
@@ -137,6 +139,7 @@ def embed(
     batch, workers : None for what suits the device. The engine says what its workers are.
     part : (i, n), 1 <= i <= n: encode every n-th shard, while other processes do the others.
     engine : who runs the shards; None for this process.
+    dtype : float16 or float32, in which the store keeps the numbers; None for the backbone's own.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def embed(
     start_s = time.perf_counter()
     here_name = device_name if engine is None else engine.encodes_here(device_name)
     device = None if here_name is None else find_device(here_name)
-    setup = prepare(name, options, store, backbone_name, weights, settings, precision)
+    setup = prepare(name, options, store, backbone_name, weights, settings, precision, dtype)
     backbone, mark, file = setup.backbone, setup.weights, setup.file
     check_writable(store)
     whole, growth = update(
@@ -168,7 +171,7 @@ def embed(
         _remember_training(store, catalog.info.name, writer.folder, about)
         store.files.write(f"{writer.folder}/weights.txt", f"{file}\n".encode())
         store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
-    command = _command(catalog.info, backbone_name, weights, settings, precision)
+    command = _command(catalog.info, backbone_name, weights, settings, precision, dtype)
     if store.read_line(catalog.info.name, writer.name, "command.txt") != command:
         store.files.write(f"{writer.folder}/command.txt", f"{command}\n".encode())
     already_there = writer.is_complete
@@ -252,13 +255,19 @@ def _refuse_failures(store: Store, is_live: NDArray[np.bool_], folder: str) -> N
 
 
 def _command(
-    info: CatalogInfo, backbone: str | None, weights: str | None, settings: Mapping[str, str], precision: str
+    info: CatalogInfo,
+    backbone: str | None,
+    weights: str | None,
+    settings: Mapping[str, str],
+    precision: str,
+    dtype: str | None,
 ) -> str:
     """The command that encodes the same again; files are named as they were here."""
     words = ["encore", "embed", *(info.origin or (info.name,))]
     words += [] if backbone is None else ["--backbone", backbone]
     words += [] if weights is None else ["--weights", weights]
     words += [] if precision == "32" else ["--precision", precision]
+    words += [] if dtype is None else ["--dtype", dtype]
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(words)
 

@@ -16,7 +16,7 @@ from tests.processes import COMMAND, Process
 from tests.store.build import tree
 
 # In shards of one row each; the engines' processes learn so from the driver.
-_LOOK_S = 0.02
+_LOOK_S = 0.05
 SMALL_SHARDS = f"import store.arrays\nstore.arrays._SHARD_ROWS = (1, 1)\n{COMMAND}"
 
 

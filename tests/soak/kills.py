@@ -31,8 +31,9 @@ def run(short: bool) -> Iterator[Line]:
         commands = _commands(folder, table, songs)
         chosen = dict(list(commands.items())[:2]) if short else commands
         for command, make in chosen.items():
+            whole = _whole(folder / command, folder, command, make)
             for number, count in kinds.items():
-                yield _many(folder, command, make, number, count if short else count // len(commands))
+                yield _many(folder, command, make, whole, number, count if short else count // len(commands))
 
 
 def _write_songs(folder: Path) -> Path:
@@ -61,10 +62,15 @@ def _commands(folder: Path, table: Path, songs: Path) -> dict[str, Callable[[Pat
 
 
 def _many(
-    folder: Path, name: str, make: Callable[[Path], tuple[object, ...]], number: signal.Signals, total: int
+    folder: Path,
+    name: str,
+    make: Callable[[Path], tuple[object, ...]],
+    whole: tuple[Any, float],
+    number: signal.Signals,
+    total: int,
 ) -> Line:
     draw, wrong, count, late = random.Random(f"{name}{number}"), "", 0, 0
-    expected, seconds = _whole(folder / f"{name}-{number}", folder, name, make)
+    expected, seconds = whole
     while count < total:
         store = _ready(folder / f"{name}-{number}-{count}-{late}", folder, name)
         for _ in range(min(_IN_A_ROW, total - count)):
