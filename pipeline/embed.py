@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +10,15 @@ from pipeline.arguments import open_store, read_part, read_settings
 from pipeline.options import (
     BACKBONES,
     DEFAULT_STORE,
+    MOST_BATCH,
+    MOST_WORKERS,
     DeviceOption,
     JsonOption,
     SetOption,
     StoreOption,
 )
-from pipeline.output import print_json
+from pipeline.output import print_result
+from pipeline.process import share_processors
 from stages import registry
 from stages.progress import log
 from store.errors import RequestError
@@ -47,12 +49,15 @@ def embed(
         ),
     ] = "32",
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=0,
+            max=MOST_WORKERS,
             help="processes that load clips; of the engine dask: that encode; of slurm: jobs",
             metavar="N",
         ),
@@ -78,6 +83,7 @@ def embed(
     json: JsonOption = False,
 ) -> None:
     """Encode a collection into the store. Resumable; only what is new is encoded."""
+    share_processors()
     from stages.configure import parse_pairs
     from stages.embed import run as work
     from stages.embed.engines import find_engine
@@ -96,10 +102,7 @@ def embed(
         here = encoder.encodes_here(device)
         setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
         explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
-        if json:
-            print_json(dataclasses.asdict(explanation))
-        else:
-            print(explained(explanation))
+        print_result(explanation, explained, json=json)
         return
     report = work.embed(
         dataset,
@@ -117,10 +120,7 @@ def embed(
         engine=encoder,
     )
     log(describe(report))
-    if json:
-        print_json(dataclasses.asdict(report))
-    else:
-        print(describe(report))
+    print_result(report, describe, json=json)
 
 
 def explained(explanation: Explanation) -> str:

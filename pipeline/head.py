@@ -13,6 +13,7 @@ from pipeline.options import (
     REGIMES,
     BackboneOption,
     CheckpointsOption,
+    DatasetArgument,
     DeviceOption,
     FoldsOption,
     JsonOption,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def head(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     mode: ModeOption = "gnn",
@@ -87,7 +88,7 @@ def head(
 
 
 def compare(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     layers: Annotated[

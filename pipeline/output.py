@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,11 +23,31 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+def print_result(result: Any, text: Callable[[Any], str], *, json: bool) -> None:
+    """Print a result: as the text that a person reads, or as one JSON document."""
+    if not json:
+        print(text(result))
+    elif hasattr(result, "as_json"):
+        print_json(result.as_json())
+    elif dataclasses.is_dataclass(result) and not isinstance(result, type):
+        print_json(dataclasses.asdict(result))
+    else:
+        print_json(result)
+
+
 def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """A table as CSV on standard output, its columns named in the first line."""
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+def visible(text: str) -> str:
+    """A name or title on one line; what a terminal would obey (line breaks, escape sequences) is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in text
+    )
 
 
 def bold(text: str) -> str:
@@ -52,6 +74,7 @@ def table(
     ----------
     emphasised : row and column of the cells that are `bold`.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(head))]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     gap = "  " if table_width(head, rows, 2) <= WIDTH else " "
@@ -68,6 +91,7 @@ def table(
 
 def wrapped(text: str, indent: str = "  ", first: str = "") -> list[str]:
     """A sentence in lines of at most 80 columns, all but the first of them indented."""
+    text = visible(text.translate({ord("\n"): " ", ord("\t"): " "}))
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
 
 

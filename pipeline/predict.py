@@ -9,8 +9,9 @@ import typer
 
 from pipeline import tagging
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
-from pipeline.output import print_csv, print_json, wrapped
+from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption, WeightsOption, YesOption
+from pipeline.output import print_csv, print_json, visible, wrapped
+from pipeline.process import share_processors
 from stages.ask.answers import PredictedSongs, Segment, SongPrediction
 from stages.ask.predict import predict_songs
 from store.errors import EncoreError, RequestError
@@ -52,10 +53,8 @@ def predict(
         bool, typer.Option("--write-tags", help="put the labels into the files' tags; asks first")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what --write-tags would change")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    yes: YesOption = False,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     csv: Annotated[bool, typer.Option("--csv", help="one line for each song and label")] = False,
@@ -66,6 +65,7 @@ def predict(
         raise RequestError("--csv and --json are two forms of the same answer; give one of them")
     if (dry_run or yes) and not write_tags:
         raise RequestError("--dry-run and --yes go with --write-tags, which is not given")
+    share_processors()
     answer = predict_songs(
         open_store(store),
         files or [],
@@ -112,7 +112,7 @@ def predictions_text(answer: PredictedSongs, top: int, along: bool) -> str:
     for song in answer.songs:
         lines += [
             "",
-            song.file,
+            visible(song.file),
             *wrapped(f"  {_labels_text(song, top, target)}", "    "),
             *wrapped(f"  {_basis(song, head['representation'] is not None)}", "    "),
         ]
@@ -199,5 +199,5 @@ def failures_text(answer: PredictedSongs) -> str:
     """Which files could not be judged, and why."""
     count = len(answer.failures) + len(answer.songs)
     files = "the file" if count == 1 else f"{len(answer.failures):,} of {plural(count, 'file')}"
-    reasons = (f"{file}: {reason}" for file, reason in answer.failures.items())
+    reasons = (f"{visible(file)}: {reason}" for file, reason in answer.failures.items())
     return "\n".join([f"{files} could not be judged:", *reasons])

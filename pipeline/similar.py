@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from pipeline.arguments import check_output, open_store
-from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
-from pipeline.output import print_json, table
+from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption, WeightsOption
+from pipeline.output import print_json, table, visible
 from stages.ask.answers import SimilarTo
 from stages.ask.similar import find_similar
 from store.errors import EncoreError, RequestError
@@ -39,9 +39,7 @@ def similar(
         typer.Option("--filter", help="label=, artist= or album=NAME (repeatable)", metavar="KEY=NAME"),
     ] = None,
     m3u: Annotated[Path | None, typer.Option("--m3u", help="write the songs as a playlist", metavar="FILE")] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
@@ -77,7 +75,7 @@ def similar_text(answer: SimilarTo, artists: bool) -> str:
     heading = f"{answer.dataset}, {answer.representation}, {plural(answer.compared, 'clip')} compared"
     if answer.recall < 1:
         heading += f" by an index that finds {answer.recall:.0%} of what is nearest"
-    lines = [f"nearest to {answer.query} ({heading}):"]
+    lines = [f"nearest to {visible(answer.query)} ({heading}):"]
     if artists:
         rows = [
             [_short(item.artist or item.id), f"{item.similarity:.3f}", f"{item.clips:,}"] for item in answer.similar

@@ -13,14 +13,16 @@ from pipeline.options import (
     DEFAULT_STORE,
     REGIMES,
     BackboneOption,
+    DatasetArgument,
     DeviceOption,
     JsonOption,
     LayerOption,
     StoreOption,
     TargetOption,
+    WeightsOption,
     WorkersOption,
 )
-from pipeline.output import print_json, table, wrapped
+from pipeline.output import print_result, table, wrapped
 from stages import progress
 from store.errors import RequestError
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def stress(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     mode: Annotated[str, typer.Option("--mode", help="M,M,...: heads that were trained before", metavar="M,M")] = "gnn",
@@ -46,9 +48,7 @@ def stress(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw the scores: .png, .pdf, .svg", metavar="FILE")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
@@ -84,10 +84,7 @@ def stress(
     if plot is not None:
         picture.save(lambda: figure(scores), plot)
         progress.note(f"drawn: {plot}")
-    if json:
-        print_json(scores.as_json())
-    else:
-        print(describe(scores))
+    print_result(scores, describe, json=json)
 
 
 def describe(scores: StressScores) -> str:

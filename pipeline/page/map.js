@@ -4,9 +4,9 @@
 // Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
 const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
   ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
-  : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
+  : ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#0a3069"];
 const OTHER = "#8c959f";
-const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000; // from so many clips on, points are squares, which are drawn faster
+const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000, NEAR = 40; // from so many clips on, points are squares, which are drawn faster
 
 class CollectionMap {
   constructor(section, data, choice) {
@@ -89,7 +89,7 @@ class CollectionMap {
       return element("li", {}, mark, name_of(name));
     }));
     const what = this.form.elements.colour.selectedOptions[0].textContent;
-    this.canvas.setAttribute("aria-label", `Map of ${this.map.clip.length} clips of ${this.map.representation}, coloured by ${what}. Arrow keys go from clip to clip.`);
+    this.canvas.setAttribute("aria-label", `Map of ${this.map.clip.length} clips of ${this.map.representation}, coloured by ${what}. Arrow keys go from clip to clip, + and - zoom, 0 shows all, L lists the clips around${this.data.audio ? ", Enter plays" : ""}.`);
     this.draw();
   }
 
@@ -170,6 +170,14 @@ class CollectionMap {
     });
   }
 
+  // Lists the clips near a place of the canvas: what a lasso does, for the keyboard.
+  around(x, y) {
+    const corners = [...Array(16).keys()].map(i => (Math.PI * i) / 8).map(turn => [x + NEAR * Math.cos(turn), y + NEAR * Math.sin(turn)]);
+    const inside = this.inside(corners);
+    this.show(inside);
+    this.status.textContent = `${plural(inside.length, "clip")} around, listed below`;
+  }
+
   show(clips) {
     const { data } = this, names = set => data.sets[set].map(label => data.labels[label]).join(", ") || "none";
     const mode = this.choice.mode(), given = this.choice.view()?.given?.[mode], tested = this.tested();
@@ -246,7 +254,9 @@ class CollectionMap {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") this.name(null);
     if (event.key === "Enter" && this.focus !== null) this.play(this.map.clip[this.focus]);
-    if ("+-0".includes(event.key)) this.magnify({ "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key]);
+    const spot = this.focus === null ? [] : this.places(this.canvas.clientWidth, this.canvas.clientHeight).map(axis => axis(this.focus));
+    if ("+-0".includes(event.key)) this.magnify({ "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key], ...spot);
+    if (event.key.toLowerCase() === "l" && spot.length) this.around(...spot);
     if (step === undefined) return;
     event.preventDefault();
     const order = [...this.map.clip.keys()].filter(i => !this.hits || this.hits[i]).sort((a, b) => this.map.x[a] - this.map.x[b]);

@@ -45,6 +45,7 @@ function fail(error) {
   tell("");
   by("problem").textContent = error.message;
   by("problem").hidden = false;
+  by("problem").scrollIntoView({ behavior: "smooth", block: "nearest" });
 }
 
 // Asking
@@ -72,6 +73,7 @@ async function ask(fields, message) {
 function ask_file(file) {
   state.file = file;
   by("again").hidden = false;
+  by("again").replaceChildren("Ask again about ", text(file.name)); // a song of the collection may be shown since
   ask({ file, artist: by("upload").elements.artist.value.trim() }, `Listening to ${file.name} ...`);
 }
 const ask_song = (id, title) => ask({ song: id }, `Looking up ${title} ...`);

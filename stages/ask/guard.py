@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN = frozenset({"/", "/page.css", "/serve.css", "/serve.js", "/healthz", "/openapi.json"})  # tell nothing of a store
+DEFECT = "the server failed over this request; this is a defect in Encore"
 HEADERS = {
     # Styles and scripts of the server alone: a title that is markup runs nowhere.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -127,7 +128,7 @@ class Guard:
         except Exception as error:
             note(f"defect: {type(error).__name__} while {scope['method']} {path} was answered: {error}")
             if not status:
-                await _refuse(500, "the server failed over this request; this is a defect in Encore", sending)
+                await _refuse(500, DEFECT, sending)
         finally:
             metrics.running -= 1
             metrics.requests[path, status] += 1
@@ -136,13 +137,13 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        left = self._most
+        remaining_bytes = self._most
 
         async def counted() -> Message:
-            nonlocal left
+            nonlocal remaining_bytes
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
+            remaining_bytes -= len(message.get("body", b""))
+            if remaining_bytes < 0:
                 raise self._too_large()
             return message
 

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.ask.guard import Guard, Metrics, RefusedError
+from stages.ask.guard import DEFECT, Guard, Metrics, RefusedError
 from stages.ask.service import Answer, NotThereError, Service, Snapshot
 from store.errors import ClipError, EncoreError, RequestError
 
@@ -29,7 +28,7 @@ _FILES = {  # of the page, by path
 }
 _UPLOAD_S = 300.0
 _GONE = 499  # nginx's status
-_LETTERS = 1000  # of a field
+_LETTERS = 1024  # of a field
 _FIELDS = 8  # of a form, beside its file
 _MOST = 200  # songs in a list
 _REFUSALS = {
@@ -71,7 +70,7 @@ def app(service: Service, page: Path, *, token: str | None, loopback: bool, most
         yield
         await asyncio.to_thread(service.close)
 
-    failing: dict[Any, Any] = dict.fromkeys((EncoreError, HTTPException, ClientDisconnect), _failed)
+    failing: dict[Any, Any] = dict.fromkeys((EncoreError, HTTPException, ClientDisconnect, Exception), _failed)
     inner = Starlette(routes=routes, lifespan=lifespan, exception_handlers=failing)
     paths = frozenset(route.path for route in routes)
     return Guard(inner, token=token, loopback=loopback, most_bytes=most_bytes, paths=paths, metrics=metrics)
@@ -99,6 +98,8 @@ async def _failed(_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         message = _REFUSALS.get(error.status_code, error.detail)
         return JSONResponse({"error": message}, error.status_code, headers=error.headers)
+    if not isinstance(error, EncoreError):
+        return JSONResponse({"error": DEFECT}, 500)  # the guard tells more of it on the server's own screen
     status = 503  # the store cannot be read, or is gone
     for kind, code in ((NotThereError, 404), (ClipError, 422), (RequestError, 400)):
         if isinstance(error, kind):
@@ -141,10 +142,8 @@ class _Doors:
                 drawing = self._draw(lambda: snapshot.file(song)) if draws else None
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))
             assert isinstance(upload, UploadFile)
-            with tempfile.TemporaryDirectory(prefix="encore-") as folder:
-                name = Path(upload.filename or "song").name[:_LETTERS] or "song"
-                path = Path(folder, f"song{_suffix(name)}")
-                await asyncio.to_thread(_write, upload, path)
+            name = Path(upload.filename or "song").name[:_LETTERS] or "song"
+            async with self._service.kept(upload.file, _suffix(name)) as path:
                 snapshot, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
                 drawing = self._draw(lambda: path) if draws else None
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))
@@ -276,13 +275,6 @@ async def _form(request: Request) -> AsyncIterator[Any]:
         yield form
     finally:
         await form.close()
-
-
-def _write(upload: Any, path: Path) -> None:
-    import shutil
-
-    with path.open("wb") as file:
-        shutil.copyfileobj(upload.file, file)
 
 
 def _suffix(name: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
+import shutil
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from stages.ask.answers import SimilarTo, SongPrediction
 from stages.ask.predict import OpenHead, Song
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from stages.head.similar import Query, Space
     from store.layout import Store
 
-_SONGS = 8  # that are encoded together
+_SONGS = 16  # that are encoded together
 _READING_S = 60.0  # that reading one song may take
 PLAYABLE = frozenset({".mp3", ".flac", ".wav", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".webm"})  # by browsers
 
@@ -193,12 +196,14 @@ class Service:
         self._decoders = Decoders(max(2, default_workers(self._latest.head.device)), _READING_S)
         self.engine: Batcher[_Job, Answer | EncoreError] = Batcher(self._answers, _SONGS)
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="similar")
+        self._uploads = tempfile.TemporaryDirectory(prefix="encore-", ignore_cleanup_errors=True)
         self.clips = 0
 
     def close(self) -> None:
         self._decoders.close()
         self.engine.close()
         self._looking.shutdown()
+        self._uploads.cleanup()
 
     def snapshot(self) -> Snapshot:
         """The head and its collection, read again if they have changed in the store."""
@@ -209,6 +214,15 @@ class Service:
                 except RequestError as error:  # of whoever started the server, not of whoever asks
                     raise StoreError(str(error)) from error
             return self._latest
+
+    @contextlib.asynccontextmanager
+    async def kept(self, upload: IO[bytes], suffix: str) -> AsyncIterator[Path]:
+        """An upload as a file, for as long as it is asked about."""
+        path = await asyncio.to_thread(_keep, upload, self._uploads.name, suffix)
+        try:
+            yield path
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def predict(self, path: Path, name: str, artist: str | None) -> tuple[Snapshot, Answer]:
         """What the head says of an uploaded file."""
@@ -275,6 +289,15 @@ class Service:
         return answers
 
 
+def _keep(upload: IO[bytes], folder: str, suffix: str) -> Path:
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, delete=False) as file:
+            shutil.copyfileobj(upload, file)
+    except OSError as error:
+        raise EncoreError(f"the upload cannot be kept: {error.strerror or error}") from error
+    return Path(file.name)
+
+
 @dataclass(frozen=True)
 class _Job:
     """A song to be judged; ``content`` is None for one of the collection."""
@@ -289,9 +312,9 @@ def _judge(snapshot: Snapshot, jobs: list[_Job]) -> list[Answer | EncoreError]:
     from stages.embed.songs import encode_read
 
     head = snapshot.head
-    read = [job.content for job in jobs if job.content is not None]
-    encoded = iter(encode_read(read, head.backbone, head.device) if read else ())
-    clips = [head.stored_clips(job.song) if job.content is None else next(encoded) for job in jobs]
+    contents = [job.content for job in jobs if job.content is not None]
+    encodings = iter(encode_read(contents, head.backbone, head.device) if contents else ())
+    clips = [head.stored_clips(job.song) if job.content is None else next(encodings) for job in jobs]
     answers: dict[int, Answer | EncoreError] = {
         place: EncoreError(each.failures[0]) for place, each in enumerate(clips) if each.failures
     }

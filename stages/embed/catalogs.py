@@ -39,12 +39,14 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
         for an unknown name, an option that the data set does not take, or any option of a collection in the store.
     """
     if name in registry.names("dataset"):
-        dataset = make_dataset(name, _with_remembered(name, options, store))
+        given = _with_remembered(name, options, store)
+        dataset = make_dataset(name, given)
         catalog = dataset.catalog()
         info = replace(
             catalog.info,
             keep_copies=dataset.keep_copies,
             first_artist=dataset.first_artist,
+            origin=(name, *options_as_words(given)),
             options=tuple(f"{option}={json.dumps(value)}" for option, value in dataset.remembered().items()),
         )
         return join_copies(Catalog(info, catalog.table))
@@ -79,6 +81,18 @@ def _with_remembered(name: str, options: Mapping[str, Any], store: Store) -> dic
         without = f"; to read it without: {', '.join(ends)}" if ends else ""
         note(f"{collection} is read with {', '.join(shown)}, as before{without}")
     return old | {option: value for option, value in given.items() if value != "" or option not in before}
+
+
+def options_as_words(options: Mapping[str, Any]) -> list[str]:
+    """The options of a data set that are set, as words of a command line."""
+    words = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:

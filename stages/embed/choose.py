@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from stages import registry
 from stages.configure import configure
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
+from stages.embed.encode import representation_name
 from stages.embed.weights import described_by, read_state_dict
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
-from store.schema import CatalogInfo
+from store.schema import CatalogInfo, Manifest
 
 RANDOM = "random"  # in place of a weights file
 _SEED = 0  # of random weights
@@ -191,11 +192,36 @@ def check_given_weights(settings: Mapping[str, Any], weights: str, what: str) ->
 
 def rebuild_config(config: type[Any], settings: Mapping[str, Any]) -> Any:
     """A backbone's config from the settings of a manifest; RequestError where this version has other fields."""
-    values = dict(settings.get("config", {}))
-    values.pop("REVISION", None)
     try:
-        return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return _rebuilt(config, settings.get("config", {}))
     except TypeError as error:
         raise RequestError(
             f"the representation was made by another version of {settings.get('backbone')}: {error}; encode it again"
         ) from error
+
+
+def _rebuilt(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """A dataclass, and those among its fields, from what JSON holds of them."""
+    kinds = get_type_hints(kind)
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "REVISION":
+            continue
+        if isinstance(value, Mapping) and is_dataclass(kinds.get(name)):
+            fields[name] = _rebuilt(kinds[name], value)
+        else:
+            fields[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**fields)
+
+
+def is_current(manifest: Manifest) -> bool:
+    """Whether this version, given the same settings and weights, makes a representation; True where it cannot say."""
+    if manifest.backbone not in registry.names("backbone"):
+        return True
+    kind = registry.find("backbone", manifest.backbone)
+    try:
+        backbone = kind(rebuild_config(kind.Config, manifest.settings))
+    except RequestError:
+        return False
+    backbone.precision = manifest.settings.get("precision", "32")
+    return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class Decoders:
         try:
             process.pipe.send((function, arguments))
             if process.pipe.poll(self._limit_s):
-                is_result, value = process.pipe.recv()
+                is_result, value = _receive(process.pipe)
                 if is_result:
                     return value
                 raise value
@@ -104,4 +105,19 @@ def _answer(pipe: Connection) -> None:
             answer = False, error
         except Exception as error:
             answer = False, RuntimeError(f"{type(error).__name__}: {error}")
-        pipe.send(answer)
+        _send(pipe, answer)
+
+
+def _send(pipe: Connection, value: Any) -> None:
+    """`Connection.send`, which would copy arrays twice on their way; these go by themselves, behind the rest."""
+    arrays: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
+    pipe.send((rest, len(arrays)))
+    for array in arrays:
+        pipe.send_bytes(array.raw())
+
+
+def _receive(pipe: Connection) -> Any:
+    """What `_send` sent; arrays cannot be written to."""
+    rest, arrays = pipe.recv()
+    return pickle.loads(rest, buffers=[pipe.recv_bytes() for _ in range(arrays)])

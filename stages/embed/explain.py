@@ -128,21 +128,21 @@ def _estimate(
     workers = default_workers(device) if workers is None else workers
     clips = ClipTable(catalog, backbone.input)
     backbone.to(device)
-    tried, loading, encoding = 0, 0.0, 0.0
+    tried_clips, loading, encoding = 0, 0.0, 0.0
     for turn, count in enumerate(_TRIED):
         some = rows[:: -(-len(rows) // count)]
         began = time.perf_counter()
         batch = clips[some]
-        loaded = time.perf_counter()
+        load_end = time.perf_counter()
         encode_loaded(backbone, batch, device)
-        ended = time.perf_counter()
-        tried, loading, encoding = len(some), (loaded - began) / len(some), (ended - loaded) / len(some)
-        if turn and ended - began > _LONG_S:  # the first one also waits for libraries
+        encode_end = time.perf_counter()
+        tried_clips, loading, encoding = len(some), (load_end - began) / len(some), (encode_end - load_end) / len(some)
+        if turn and encode_end - began > _LONG_S:  # the first one also waits for libraries
             break
     loading /= max(1, workers)
     # Beside a GPU the processor loads the next clips; without one both want the same cores.
     together = max(loading, encoding) if device.type == "cuda" and workers else loading + encoding
-    return len(rows) * together, tried
+    return len(rows) * together, tried_clips
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

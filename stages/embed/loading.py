@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader
 
 from stages import interrupts
 from stages.embed.inputs import Clip, Input, remarks, song_file
+from store.clips import Clips, runs
 from store.errors import ClipError, EncoreError, RequestError
-from store.schema import Catalog
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -71,33 +70,36 @@ class ClipTable:
         if the catalog has no files of the kind that the input reads.
     """
 
-    def __init__(self, catalog: Catalog, reader: Input) -> None:
-        self.reader = reader
+    def __init__(self, catalog: Clips, reader: Input) -> None:
+        self.catalog, self.reader = catalog, reader
         self.root = Path(catalog.info.data_root or ".").resolve()
         self.follow_links = catalog.info.follow_links
-        self.paths = _paths(catalog, reader)
-        self.clip_ids = catalog.column("clip_id").combine_chunks()
-        self.start_s = catalog.column("start_s").to_numpy()
-        self.duration_s = catalog.column("duration_s").to_numpy()
-        self.source_row = catalog.column("source_row").combine_chunks() if reader.KIND == "features" else None
+        _check_kind(catalog, reader)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.catalog)
 
     def path(self, row: int) -> str:
         """The file of catalog row ``row``, as the catalog names it."""
-        return str(self.paths[row])
+        return self._path(self._row(row))
+
+    def _row(self, row: int) -> dict[str, Any]:
+        values: dict[str, Any] = self.catalog.clips(row, row + 1).to_pylist()[0]
+        return values
+
+    def _path(self, values: dict[str, Any]) -> str:
+        beside = values["midi_path"] if self.reader.KIND == "midi" else None
+        return str(beside or values["path"])
 
     def clip(self, row: int) -> Clip:
         """The clip of catalog row ``row``; ClipError if its path may not be opened (`song_file`)."""
-        path = song_file(self.root, self.path(row), follow_links=self.follow_links)
-        start, duration = float(self.start_s[row]), float(self.duration_s[row])
+        values = self._row(row)
         return Clip(
-            clip_id=self.clip_ids[row].as_py(),
-            path=path,
-            start_s=None if np.isnan(start) else start,
-            duration_s=None if np.isnan(duration) else duration,
-            source_row=self.source_row[row].as_py() if self.source_row is not None else None,
+            clip_id=values["clip_id"],
+            path=song_file(self.root, self._path(values), follow_links=self.follow_links),
+            start_s=values["start_s"],
+            duration_s=values["duration_s"],
+            source_row=values["source_row"] if self.reader.KIND == "features" else None,
         )
 
     def __getitem__(self, rows: Sequence[int]) -> LoadedBatch:
@@ -124,28 +126,30 @@ def failure(row: int, error: ClipError | OSError) -> Failure:
     return row, "unreadable", error.strerror or str(error)  # the disk's fault: the next run tries again
 
 
-def _paths(catalog: Catalog, reader: Input) -> pa.StringArray:
-    """The file of each row. Python's own strings would take thrice the memory, once more in every worker process."""
+def _check_kind(catalog: Clips, reader: Input) -> None:
+    """RequestError where no row has a file of the kind that ``reader`` reads."""
     name, kind = catalog.info.name, reader.KIND
-    paths = catalog.column("path").combine_chunks()
+    without_row = sum(table.column("source_row").null_count for _, table in runs(catalog))
     if kind == "features":
-        if catalog.column("source_row").null_count:
+        if without_row:
             raise RequestError(f"{name} holds songs, not a table of features; name a backbone that reads songs")
-        return paths
-    if catalog.column("source_row").null_count < len(catalog):
+        return
+    if without_row < len(catalog):
         raise RequestError(f"{name} is a table of ready-made features; encode it by --backbone features")
     if kind == "midi":
         from stages.embed.inputs.midi import NOTE_SUFFIXES as SUFFIXES
-
-        midi = catalog.column("midi_path").combine_chunks()
-        paths = pc.if_else(pc.fill_null(pc.greater(pc.binary_length(midi), 0), False), midi, paths)
     else:
         from stages.embed.inputs.audio import AUDIO_SUFFIXES as SUFFIXES
-    if len(paths) and not any(Path(str(path)).suffix.lower() in ("", *SUFFIXES) for path in paths):
-        raise RequestError(
-            f"{name} has no {kind} files (the first is {paths[0]}); name a backbone that reads what it has"
-        )
-    return paths
+    paths = (path for _, table in runs(catalog) for path in _paths(table, kind))
+    first = next(paths, None)
+    if first is not None and not any(Path(path).suffix.lower() in ("", *SUFFIXES) for path in chain([first], paths)):
+        raise RequestError(f"{name} has no {kind} files (the first is {first}); name a backbone that reads what it has")
+
+
+def _paths(table: pa.Table, kind: str) -> Iterator[str]:
+    """The file of each row."""
+    for path, beside in zip(table.column("path"), table.column("midi_path"), strict=True):
+        yield (beside.as_py() if kind == "midi" else None) or path.as_py()
 
 
 def load_windows(

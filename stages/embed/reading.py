@@ -77,7 +77,7 @@ def check_length(path: Path, most_s: float) -> float:
     length_s = midi.duration_s(path) if midi.has_notes(path) else audio.duration_s(path)
     if length_s > most_s:
         most = plural(round(most_s / 60), "minute")
-        raise ClipError("outside", f"is {length_s / 60:.1f} minutes long, and {most} are the most")
+        raise ClipError("outside", f"is longer than {most}: {length_s / 60:.1f}")
     return length_s
 
 
@@ -91,7 +91,7 @@ def stored_file(root: str | None, relative: str, *, follow_links: bool) -> Path:
 
 def read_artist(path: Path) -> str | None:
     """The first artist that a file's own tags name; None where they name none or mutagen is not installed."""
-    if path.suffix.lower() not in AUDIO_SUFFIXES:
+    if path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():  # a pipe would be waited for without end
         return None
     try:
         import mutagen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +93,9 @@ def find_songs(
         root = Path(name).expanduser()
         if not name or not root.exists():
             raise RequestError(f"there is no file or folder {name or repr(name)}")
+        shown = os.fsencode(root.absolute()).decode("utf-8", "backslashreplace")
+        if shown != str(root.absolute()):
+            raise RequestError(f"the name {shown} is not UTF-8; rename it")
         for path in _under(root, kind) if root.is_dir() else [root]:
             song = SongFile(path.absolute(), str(path), artist)
             songs.setdefault(song.path, song)
@@ -323,9 +327,11 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         nowhere = np.full(1, np.nan)
         return [EncodedSongs(None, np.zeros(1, dtype=np.int64), nowhere, nowhere, {}) for _ in songs]
     owner = np.repeat(np.arange(len(songs)), [len(song.counts) for song in songs])
-    read = (song.windows for song in songs if song.windows is not None)
+    windows_of_songs = (song.windows for song in songs if song.windows is not None)
     windows = [
-        part for song, each in zip(songs, read, strict=True) for part in np.split(each, np.cumsum(song.counts)[:-1])
+        part
+        for song, each in zip(songs, windows_of_songs, strict=True)
+        for part in np.split(each, np.cumsum(song.counts)[:-1])
     ]
     values = np.zeros((len(windows), *backbone.shape), backbone.dtype)
     reasons: dict[int, str] = {}

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from stages import registry
 from stages.embed.backbones import Backbone
+from stages.embed.choose import rebuild_config
 from stages.embed.datasets import Dataset
 from stages.embed.encode import representation_name
 from stages.embed.inputs import Clip, Kind
@@ -91,6 +92,10 @@ class BackboneTests:
                 with pytest.raises(RequestError):
                     kind(dataclasses.replace(config, **{name: value}))
 
+    def test_its_settings_come_back_from_a_manifest(self, backbone: Backbone) -> None:
+        settings = json.loads(json.dumps({"backbone": backbone.NAME, "config": dataclasses.asdict(backbone.config)}))
+        assert rebuild_config(type(backbone).Config, settings) == backbone.config
+
     def test_every_setting_is_part_of_the_fingerprint(self, backbone: Backbone) -> None:
         kind, config = type(backbone), backbone.config
         names = {representation_name(backbone, None), representation_name(backbone, "weights")}
@@ -126,7 +131,7 @@ class BackboneTests:
         together = represent(backbone, windows)
         assert torch.equal(represent(backbone, windows), together)
         tolerance = 1e-5 * float(together.abs().max())
-        for rows in ([0], [1], [2], [2, 0], [1, 1, 2, 0]):
+        for rows in ([1], [2, 1, 1, 0]):
             torch.testing.assert_close(represent(backbone, windows[rows]), together[rows], atol=tolerance, rtol=0)
 
     def test_an_empty_batch_has_no_representations(self, backbone: Backbone, windows: Tensor) -> None:

@@ -283,7 +283,7 @@ class Space:
         """The nearest songs (``song_id``) or artists (``artist_id``): first catalog row, mean cosine, clips of each."""
         number = self.codes(column)
         rows = np.flatnonzero(among & (number >= 0))
-        if not len(rows):
+        if not len(rows) or not count:
             return []
         codes = number[rows]
         if len(rows) < len(number) // 16:  # to sort few is less than to count all
@@ -331,7 +331,7 @@ def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         kind, equals, value = pair.partition("=")
         if not equals or not value:
-            raise RequestError(f"--filter takes label=NAME, artist=NAME or album=ID, not {pair!r}")
+            raise RequestError(f"a filter is label=NAME, artist=NAME or album=ID, not {pair!r}")
         if kind not in FILTERS:
             raise unknown("filter", kind, FILTERS)
         if kind in filters:

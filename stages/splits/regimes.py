@@ -6,6 +6,7 @@ clips of a song are therefore in the same part.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,10 +48,11 @@ def split(
     """
     if regime == "official":
         if not all((official == part).any() for part in range(3)):
-            raise RequestError(
-                "this collection has no official split into train, validation and test; take another regime: "
-                + ", ".join(REGIMES[:-1])
+            others = _possible(
+                song=song, album=album, artist=artist if related is None else related, recording=recording
             )
+            instead = f"; take another regime: {', '.join(others)}" if others else ", and too few songs for any other"
+            raise RequestError(f"this collection has no official split into train, validation and test{instead}")
         return official
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
@@ -177,6 +179,16 @@ def _groups(regime: str, *, song: Ids, album: Ids, artist: Ids, recording: Ids |
             raise RequestError(f"no song of this collection has a known {regime}, so there is no {regime} split")
         group = np.where(key >= 0, key, key.max() + 1 + song)
     return group if recording is None else _together(group, recording)
+
+
+def _possible(**of: Any) -> list[str]:
+    """The regimes that have groups for all parts; takes what `_groups` does."""
+    possible = []
+    for regime in REGIMES[:-1]:
+        with contextlib.suppress(RequestError):
+            if len(np.unique(_groups(regime, **of))) >= len(PARTS):
+                possible.append(regime)
+    return possible
 
 
 def _deal(

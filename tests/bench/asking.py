@@ -1,18 +1,10 @@
-"""Asking a trained head and a collection: what an answer costs beyond hearing the song, and how many are answered."""
+"""Asking a trained head and a collection: what an answer costs beyond hearing the song."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import io
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,8 +27,8 @@ from store.schema import Catalog, CatalogInfo
 from store.writer import RepresentationWriter
 from tests.bench import best_seconds, entry, median_seconds
 
-_STORED, _NEW, _CLIENTS = 40, 200, 20
-_RATE_HZ, _LENGTH_S = 22_050, 15.0
+_STORED, _NEW = 40, 200
+_RATE_HZ, LENGTH_S = 22_050, 15.0
 _WARM_S = 0.05  # that an answer may cost beyond the song
 _CLIPS, _DIM, _GROUPS = 200_000, 512, 2_000  # of the collection in which similar clips are looked for
 
@@ -47,19 +39,9 @@ def measure() -> dict[str, dict[str, Any]]:
 
 
 def _asking(folder: Path) -> dict[str, dict[str, Any]]:
-    stored, new = folder / "stored", folder / "new"
-    lines = ["file,artist,labels"]
-    for place, count, first in ((stored, _STORED, 0), (new, _NEW, _STORED)):
-        place.mkdir()
-        for number in range(first, first + count):
-            _write(place / f"{number}.wav", number)
-    lines += [f"{number}.wav,artist {number % 8},genre {number % 4}" for number in range(_STORED)]
-    (stored / "songs.csv").write_text("\n".join(lines) + "\n")
-    store = folder / "store"
-    table = ("--table", stored / "songs.csv", "--backbone", "mfcc")
-    _encore("embed", "folder", "--name", "mine", "--data", stored, *table, "--store", store)
-    _encore("head", "mine", "--mode", "gated", "--set", "epochs=2", "--store", store)
-    paths = sorted(new.iterdir())
+    store, new = collection(folder, "mfcc"), folder / "new"
+    new.mkdir()
+    paths = [write_recording(new / f"{number}.wav", 1000 + number) for number in range(_NEW)]
 
     opened = OpenHead(Store(store), "mine", device="cpu")
     assert opened.backbone is not None
@@ -80,10 +62,7 @@ def _asking(folder: Path) -> dict[str, dict[str, Any]]:
         lambda: encode_unstored(clips, backbone, device=cpu, batch=16, workers=workers),
         lambda: predict_songs(Store(store), [str(new)], "mine", device="cpu"),
     )
-    with _server(store) as port:
-        _post(port, paths[0])
-        (serve,) = best_seconds(lambda: _post_all(port, paths), repeats=3)
-    what = f"{_NEW} recordings of {_LENGTH_S:g} s by mfcc"
+    what = f"{_NEW} recordings of {LENGTH_S:g} s by mfcc"
     return {
         "predict-warm": entry(
             warm, _WARM_S, 1.0, "s", "a warm answer beyond decoding and backbone, one thread's time; peer: 50 ms"
@@ -91,56 +70,36 @@ def _asking(folder: Path) -> dict[str, dict[str, Any]]:
         "predict-folder": entry(
             folder_s, embed, 1 / 1.1, "s", f"{what}, opening the head included; peer: encoding them"
         ),
-        "serve": entry(
-            _NEW / serve,
-            _NEW / embed,
-            0.9,
-            "clips/s",
-            f"{what}, {_CLIENTS} clients at once, no error; peer: encoding them as embed does, {workers} loading",
-            less_is_better=False,
-        ),
     }
 
 
-def _write(path: Path, number: int) -> None:
+def collection(folder: Path, backbone: str) -> Path:
+    """The store of ``mine``: recordings that are encoded, and a gated head."""
+    stored, store = folder / "stored", folder / "store"
+    stored.mkdir()
+    lines = ["file,artist,labels"]
+    for number in range(_STORED):
+        write_recording(stored / f"{number}.wav", number)
+        lines.append(f"{number}.wav,artist {number % 8},genre {number % 4}")
+    (stored / "songs.csv").write_text("\n".join(lines) + "\n")
+    weights = () if backbone == "mfcc" else ("--weights", "random")
+    table = ("--table", stored / "songs.csv", "--backbone", backbone, *weights)
+    encore("embed", "folder", "--name", "mine", "--data", stored, *table, "--store", store)
+    encore("head", "mine", "--mode", "gated", "--set", "epochs=2", "--store", store)
+    return store
+
+
+def write_recording(path: Path, number: int) -> Path:
+    """Noise that differs from number to number."""
     rng = np.random.default_rng(number)
-    soundfile.write(path, 0.1 * rng.standard_normal(round(_LENGTH_S * _RATE_HZ)), _RATE_HZ)
+    soundfile.write(path, 0.1 * rng.standard_normal(round(LENGTH_S * _RATE_HZ)), _RATE_HZ)
+    return path
 
 
-def _encore(*words: object) -> None:
+def encore(*words: object) -> None:
+    """Run a command of Encore."""
     result = CliRunner().invoke(app, [*map(str, words), "--quiet"])
     assert result.exit_code == 0, result.stderr
-
-
-@contextlib.contextmanager
-def _server(store: Path) -> Iterator[int]:
-    command = [sys.executable, "-m", "pipeline", "serve", "--head", "mine", "--port", "0", "--store", str(store)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        process.stdout.close()
-
-
-def _post_all(port: int, paths: list[Path]) -> None:
-    with ThreadPoolExecutor(_CLIENTS) as clients:
-        list(clients.map(lambda path: _post(port, path), paths))
-
-
-def _post(port: int, path: Path) -> None:
-    body = io.BytesIO()
-    body.write(b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n')
-    body.write(path.read_bytes() + b"\r\n--x--\r\n")
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("POST", "/predict", body.getvalue(), {"Content-Type": "multipart/form-data; boundary=x"})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    answer.read()
-    connection.close()
 
 
 def _similar(folder: Path) -> dict[str, dict[str, Any]]:

@@ -45,6 +45,10 @@ def test_the_artist_regime_shares_no_artist(arrays: dict[str, Any]) -> None:
 def test_refusals(arrays: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="no official split"):
         split("official", **arrays, seed=0)
+    with pytest.raises(RequestError, match=r"no official split .* another regime: random, artist$"):
+        split("official", **(arrays | {"album": np.full_like(arrays["album"], -1)}), seed=0)
+    with pytest.raises(RequestError, match=r"no official split .* too few songs for any other"):
+        split("official", **{name: ids[:1] for name, ids in arrays.items()}, seed=0)
     with pytest.raises(RequestError, match=r"unknown regime 'artists'; have: .* Did you mean artist"):
         split("artists", **arrays, seed=0)
     nobody = arrays | {"artist": np.full_like(arrays["artist"], -1)}

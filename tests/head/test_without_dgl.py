@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from stages.head.graph import _dgl
 from store.errors import RequestError
+from tests.processes import Process
 
-ROOT = Path(__file__).resolve().parents[2]
 HIDDEN = """
 import sys
 sys.modules["dgl"] = None
@@ -23,10 +20,11 @@ sys.exit(pytest.main(["tests/head/test_graph.py", "-k", chosen, "-q", "-p", "no:
 
 
 def test_the_graph_without_dgl() -> None:
-    process = subprocess.run([sys.executable, "-c", HIDDEN], cwd=ROOT, capture_output=True, text=True)
-    assert process.returncode == 0, process.stdout
-    assert re.search(r"[0-9]+ passed, [0-9]+ skipped", process.stdout), process.stdout
-    assert "DGL's packages end at Python 3.11" in process.stdout
+    process = Process(HIDDEN)
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    assert re.search(r"[0-9]+ passed, [0-9]+ skipped", out), out
+    assert "DGL's packages end at Python 3.11" in out
 
 
 def test_what_needs_dgl_names_what_there_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

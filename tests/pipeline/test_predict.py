@@ -280,6 +280,22 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert "name that folder alone" in trained.predict(text, "--table", nothing, code=2)
     for device in ("/dev/zero", "/dev/null"):
         assert f"{device}: not-a-file: is a pipe, a socket or a device" in trained.predict(device, code=1)
+    os.mkfifo(tmp_path / "pipe.mp3")
+    assert "not-supported" in trained.predict(tmp_path / "pipe.mp3", code=1)
+
+
+def test_names_of_files_that_a_terminal_would_obey(
+    trained: Trained, new_song: Callable[[int], Path], tmp_path: Path
+) -> None:
+    for name in ("red \x1b[31m.mid", "two\nlines.mid"):
+        song = tmp_path / name
+        shutil.copy(new_song(50), song)
+        ran = trained.encore("predict", song, "--head", "mine/gnn")
+        assert ascii(name)[1:-1] in ran.out
+        assert name not in ran.out
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.mid")
+    shutil.copy(new_song(50), odd)
+    assert r"odd\xff.mid is not UTF-8; rename it" in trained.predict(odd, code=2)
 
 
 def test_a_file_without_an_ending_is_read_by_its_content(

@@ -129,7 +129,7 @@ def test_a_file_and_a_playlist(encore: Encore, midi_folder: Path, tmp_path: Path
         (("song 7", "--filter", "label=polka"), "unknown label 'polka'; have: genre 0"),
         (("song 7", "--filter", "artist=polka"), "no song of hits has that artist"),
         (("song 7", "--filter", "mood=sad"), "unknown filter 'mood'; have: album, artist, label"),
-        (("song 7", "--filter", "label"), "--filter takes label=NAME"),
+        (("song 7", "--filter", "label"), "a filter is label=NAME"),
         (("song 7", "--backbone", "mfcc"), "has no representation 'mfcc'"),
     ],
 )

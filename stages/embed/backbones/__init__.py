@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stages.embed.inputs import Input
 from stages.embed.objectives import Labels, Objective
 from stages.embed.weights import flush_denormals, load_into, read_about, read_state_dict
+from stages.memory import keep_freed_memory
 from store.errors import RequestError
 from store.schema import CatalogInfo
 
@@ -142,6 +143,8 @@ class Backbone(ABC):
             if the device cannot be relied on in this precision (`check_precision`).
         """
         check_precision(self.precision, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         if self.module is not None:
             self.module.to(device).eval().requires_grad_(False)
             flush_denormals(self.module)
