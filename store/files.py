@@ -90,7 +90,7 @@ class Files:
 
     def check_file(self, name: str) -> None:
         """OSError if ``name`` exists but is no regular file: a pipe would block, and a device might never end."""
-        if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
+        if self.local is not None and not stat.S_ISREG(os.stat(f"{self.local}/{name}").st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:

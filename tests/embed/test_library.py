@@ -184,6 +184,14 @@ def test_options_hold_the_next_time(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--genre-map" not in said
 
 
+def test_a_library_of_links_out_of_it_says_what_follows_them(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.wav").symlink_to(song(tmp_path, "elsewhere/a.wav", 1))
+    with pytest.raises(RequestError, match="links out of this folder, which --follow-links follows"):
+        read(tmp_path / "music")
+    assert len(read(tmp_path / "music", follow_links=True)) == 1
+
+
 def test_what_the_tags_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song(tmp_path, "a.mp3", 0, "AC/DC", TIT2="One")
     song(tmp_path, "b.mp3", 1, "ACDC", TIT2="Two", TALB="Hits", TDRC="1980")
