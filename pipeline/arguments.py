@@ -97,6 +97,13 @@ def _read_neighbours(text: str | None) -> dict[str, str]:
     return {**({"neighbours": counts[0]} if counts else {}), **inductive}
 
 
+def is_inductive(neighbours: str) -> bool:
+    """Whether ``--neighbours`` of a report means the runs in which training clips alone were neighbours."""
+    if neighbours not in ("all", "train"):
+        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    return neighbours == "train"
+
+
 def read_folds(text: str) -> int | Literal["auto"] | None:
     """``auto``, ``off`` as None, or a number of folds."""
     from stages.splits.regimes import MAX_FOLDS

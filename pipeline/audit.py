@@ -10,7 +10,7 @@ import typer
 
 from pipeline.arguments import open_store, split_names
 from pipeline.options import DEFAULT_STORE, MAX_SEEDS, REGIMES, JsonOption, StoreOption
-from pipeline.output import overlap_text, print_json, rules_text, table, wrapped
+from pipeline.output import overlap_text, print_result, rules_text, table, wrapped
 from stages import progress, registry
 from store.errors import RequestError
 from store.words import plural
@@ -67,10 +67,7 @@ def audit(
     result = work.audit(catalog, where, keeps=keeps)
     if near_copies:
         result = replace(result, near_copies=work.near(where, catalog.info.name, backbone, cosine))
-    if json:
-        print_json(result.as_json())
-    else:
-        print(describe(result))
+    print_result(result, describe, json=json)
 
 
 def describe(result: Audit) -> str:

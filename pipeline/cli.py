@@ -41,10 +41,20 @@ app = typer.Typer(
     cls=DeferringGroup,
     **PLAIN,
 )
-store_app = typer.Typer(help="Look at what a store holds, check it, remove from it.", no_args_is_help=True)
-app.add_typer(store_app, name="store")
-export_app = typer.Typer(help="Representations and trained heads as files for other programs.", no_args_is_help=True)
-app.add_typer(export_app, name="export")
+store_app = typer.Typer(
+    name="store",
+    help="Look at what a store holds, check it, remove from it.",
+    no_args_is_help=True,
+    cls=DeferringGroup,
+)
+export_app = typer.Typer(
+    name="export",
+    help="Representations and trained heads as files for other programs.",
+    no_args_is_help=True,
+    cls=DeferringGroup,
+)
+app.add_typer(store_app)
+app.add_typer(export_app)
 
 _COMMANDS: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
     app: (embed, train, audit, data, head, compare, search, report, predict, similar, serve, stress, recipe, doctor),

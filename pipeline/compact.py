@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Annotated
 
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption, YesOption
 from pipeline.output import print_json
+from pipeline.process import confirmed
 from pipeline.stores import mib
-from store.errors import RequestError
 from store.words import plural
 
 
 def compact(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: YesOption = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -36,12 +35,9 @@ def compact(
         recover(where, dataset)
     catalog = where.read_catalog(dataset)  # raises with the list of what there is
     count = int(catalog.retired().sum())
-    if not yes:
-        what = f"{dataset} in artist order, without {plural(count, 'retired row')} and what was encoded of them"
-        if not sys.stdin.isatty():
-            raise RequestError(f"this writes {what}; say --yes to do it")
-        if not typer.confirm(f"Write {what}?", err=True):
-            return
+    what = f"{dataset} in artist order, without {plural(count, 'retired row')} and what was encoded of them"
+    if not confirmed("write", what, yes=yes):
+        return
     total = (len(catalog) - count) * len(where.representations(dataset))
     with task(f"writing {dataset} anew", total, "rows") as advance:
         summary = rewrite(where, dataset, advance)

@@ -26,15 +26,19 @@ def copy(
     Give the command again after a kill: what was copied is not copied twice. At the end the copy is verified.
     """
     from stages.progress import task
+    from store.copies import check_places, count_files
     from store.copies import copy as copy_collection
-    from store.copies import count_files
 
     here, there = open_store(source), open_store(target)
     absent = here.there_is_none()
     if absent is not None:
         raise RequestError(absent)
+    check_places(here, there)
+    names = here.datasets() if dataset is None else [dataset]
+    if not names:
+        raise RequestError(f"there are no collections in the store {here.where()}")
     copied = []
-    for name in here.datasets() if dataset is None else [dataset]:
+    for name in names:
         here.read_catalog(name)  # raises with the list of what there is
         with task(f"copying {name}", count_files(here, name), "files") as advance:
             copied.append(copy_collection(here, there, name, advance))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.options import JsonOption
-from pipeline.output import WIDTH, print_json, table
+from pipeline.output import WIDTH, print_result, table
 from stages import registry
 
 
@@ -22,10 +22,7 @@ def data(
     from stages.embed.fetch import list_files
 
     collection = list_files(dataset, options, fetch_missing=fetch)
-    if json:
-        print_json(collection)
-    else:
-        print(describe(collection))
+    print_result(collection, describe, json=json)
 
 
 def describe(collection: dict[str, Any]) -> str:

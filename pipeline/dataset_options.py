@@ -54,8 +54,9 @@ def with_dataset_options(function: Callable[..., None]) -> Callable[..., None]:
             text if len(owners) == len(datasets) else f"[{', '.join(owners)}] {text}" for text, owners in texts.items()
         ]
         (plain, *_) = typing.get_args(kind)
+        flag = name.replace("_", "-")
         option = typer.Option(
-            f"--{name.replace('_', '-')}",
+            f"--{flag}/--no-{flag}" if plain is bool else f"--{flag}",
             help="; ".join(parts),
             metavar=_METAVARS.get(plain),
             rich_help_panel=OF_COLLECTION,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from pipeline.arguments import read_settings
 from pipeline.options import BACKBONES, JsonOption, SetOption
-from pipeline.output import WIDTH, print_json, table
+from pipeline.output import WIDTH, print_result, table
 from store.words import plural
 
 if TYPE_CHECKING:
@@ -31,10 +30,7 @@ def doctor(
     from stages.embed.doctor import diagnose
 
     diagnosis = diagnose(backbone, weights, read_settings(settings))
-    if json:
-        print_json(dataclasses.asdict(diagnosis))
-    else:
-        print(describe(diagnosis))
+    print_result(diagnosis, describe, json=json)
     if not diagnosis.is_well:
         raise typer.Exit(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +10,15 @@ from pipeline.arguments import open_store, read_part, read_settings
 from pipeline.options import (
     BACKBONES,
     DEFAULT_STORE,
+    MOST_BATCH,
+    MOST_WORKERS,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     SetOption,
     StoreOption,
 )
-from pipeline.output import print_json
+from pipeline.output import print_result
 from pipeline.process import share_processors
 from stages import registry
 from stages.progress import log
@@ -47,13 +49,17 @@ def embed(
             metavar="32|bf16",
         ),
     ] = "32",
+    dtype: DtypeOption = None,
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="clips encoded at once", metavar="N")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, max=MOST_BATCH, help="clips encoded at once", metavar="N")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=0,
+            max=MOST_WORKERS,
             help="processes that load clips; of the engine dask: that encode; of slurm: jobs",
             metavar="N",
         ),
@@ -96,12 +102,9 @@ def embed(
         from stages.embed.explain import explain as explain_request
 
         here = encoder.encodes_here(device)
-        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision)
+        setup = work.prepare(dataset, options, where, backbone, weights, changes, precision, dtype)
         explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
-        if json:
-            print_json(dataclasses.asdict(explanation))
-        else:
-            print(explained(explanation))
+        print_result(explanation, explained, json=json)
         return
     report = work.embed(
         dataset,
@@ -111,6 +114,7 @@ def embed(
         weights=weights,
         settings=changes,
         precision=precision,
+        dtype=dtype,
         device_name=device,
         batch=batch,
         workers=workers,
@@ -119,10 +123,7 @@ def embed(
         engine=encoder,
     )
     log(describe(report))
-    if json:
-        print_json(dataclasses.asdict(report))
-    else:
-        print(describe(report))
+    print_result(report, describe, json=json)
 
 
 def explained(explanation: Explanation) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from pipeline.arguments import check_output, open_store
-from pipeline.options import DEFAULT_STORE, BackboneOption, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, BackboneOption, DatasetArgument, JsonOption, StoreOption
 from pipeline.output import print_json, wrapped
 from store.words import plural
 
 
 def representation(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")],
+    dataset: DatasetArgument,
     backbone: BackboneOption = None,
     to: Annotated[
         str, typer.Option("--to", help="the vectors as one array, or with the catalog", metavar="npy|parquet|hf")

@@ -13,6 +13,7 @@ from pipeline.options import (
     REGIMES,
     BackboneOption,
     CheckpointsOption,
+    DatasetArgument,
     DeviceOption,
     FoldsOption,
     JsonOption,
@@ -21,6 +22,7 @@ from pipeline.options import (
     MemoryOption,
     ModeOption,
     NeighboursOption,
+    RegimeOption,
     SeedsOption,
     SetOption,
     StoreOption,
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
 
 
 def head(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     mode: ModeOption = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    regime: RegimeOption = "random",
     seeds: SeedsOption = 1,
     target: TargetOption = None,
     settings: SetOption = None,
@@ -87,7 +89,7 @@ def head(
 
 
 def compare(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     layers: Annotated[

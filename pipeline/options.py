@@ -60,11 +60,28 @@ TargetOption = Annotated[
     typer.Option("--target", help="a number instead of labels: a numeric target of the collection", metavar="NAME"),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1", metavar="NAME")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float16: a representation of its own, half as large, of numbers with three digits",
+        metavar="float16",
+    ),
+]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="do not ask")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="change a setting (repeatable; a wrong KEY lists all)", metavar="KEY=VALUE"),
 ]
 REGIMES = "random, album, artist, official; random-5fold, album-5fold, artist-5fold"
+RegimeOption = Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")]
+WhichRunsOption = Annotated[
+    str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
+]
 NeighboursOption = Annotated[
     str | None,
     typer.Option(
@@ -93,7 +110,11 @@ MemoryOption = Annotated[
         "--memory", min=0.001, max=1e6, help="hold so much at a time, stream the rest [half of all]", metavar="GIB"
     ),
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="processes that load clips", metavar="N")]
+MOST_BATCH = 4096  # no batch crosses a shard, which has no more clips
+MOST_WORKERS = 1024
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=0, max=MOST_WORKERS, help="processes that load clips", metavar="N")
+]
 FoldsOption = Annotated[
     str,
     typer.Option(
@@ -151,14 +172,14 @@ class GroupedHelp(TyperCommand):
 
 
 class DeferringGroup(TyperGroup):
-    """Commands, some of which get their options only when they are called: those of data sets cost imports."""
+    """Commands that get their options only when they are called: a call need not wait for those of all others."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, _complete[name]() if name in _complete else listed, rest
+        make = getattr(getattr(listed, "callback", None), "make", None)  # typer's callback has the attributes of ours
+        return name, listed if make is None else make(), rest
 
 
-_complete: dict[str, Callable[[], TyperCommand]] = {}  # by name, the command with the options of all data sets
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 
@@ -168,27 +189,25 @@ def command(
     """Register a function as a command of its name, with ``--quiet``, ``--debug`` and ``--log`` beside its own options.
 
     Its errors become one message and an exit code. With ``dataset_options`` it also takes the options of all data sets,
-    together in its argument ``options`` and None unless set; ``group`` must be a `DeferringGroup` then.
+    together in its argument ``options`` and None unless set. The group is a `DeferringGroup`.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = function.__name__
-        if not dataset_options:
-            group.command(name=name, cls=GroupedHelp)(_guarded(function))
-            return function
 
-        def complete() -> TyperCommand:
+        def make() -> TyperCommand:
             alone = typer.Typer(**PLAIN)
-            alone.command(name=name, cls=GroupedHelp)(_guarded(with_dataset_options(function)))
+            whole = with_dataset_options(function) if dataset_options else function
+            alone.command(name=name, cls=GroupedHelp)(_guarded(whole))
             return typing.cast(TyperCommand, typer.main.get_command(alone))
 
         @functools.wraps(function)
         def listed() -> None:
-            raise NotImplementedError  # `complete` is what is called
+            raise NotImplementedError  # what `make` gives is called
 
+        listed.make = make  # type: ignore[attr-defined]
         _give_signature(listed, [])
         group.command(name=name)(listed)
-        _complete[name] = complete
         return function
 
     return register

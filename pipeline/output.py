@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_result(result: Any, text: Callable[[Any], str], *, json: bool) -> None:
+    """Print a result: as the text that a person reads, or as one JSON document."""
+    if not json:
+        print(text(result))
+    elif hasattr(result, "as_json"):
+        print_json(result.as_json())
+    elif dataclasses.is_dataclass(result) and not isinstance(result, type):
+        print_json(dataclasses.asdict(result))
+    else:
+        print_json(result)
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from pipeline import tagging
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption, WeightsOption, YesOption
 from pipeline.output import print_csv, print_json, visible, wrapped
 from pipeline.process import share_processors
 from stages.ask.answers import PredictedSongs, Segment, SongPrediction
@@ -53,10 +53,8 @@ def predict(
         bool, typer.Option("--write-tags", help="put the labels into the files' tags; asks first")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what --write-tags would change")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    yes: YesOption = False,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     csv: Annotated[bool, typer.Option("--csv", help="one line for each song and label")] = False,

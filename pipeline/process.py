@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from store.errors import EncoreError, is_out_of_memory
+from store.errors import EncoreError, RequestError, is_out_of_memory
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
@@ -74,6 +74,23 @@ def share_processors() -> None:
 def is_first_process() -> bool:
     """Whether this process speaks for all; False in those that ``torchrun`` started beside it."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def confirmed(verb: str, what: str, *, yes: bool) -> bool:
+    """Whether a person says yes to what a command is about to do, as ``remove`` ``3 files``.
+
+    Raises
+    ------
+    RequestError
+        where there is nobody to ask, and ``--yes`` was not said.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise RequestError(f"this {verb}s {what}; say --yes to do it")
+    import typer
+
+    return typer.confirm(f"{verb.capitalize()} {what}?", err=True)
 
 
 @contextlib.contextmanager

@@ -66,8 +66,8 @@ def recipe(
         print("\n" + "\n".join(shell_lines(f"$ encore {shlex.join(command)}")), flush=True)
         _run([*command, "--store", store], number, name)
         journal.add(command)
-    if plan.closing is not None:
-        print("\n".join(plan.closing(open_store(store))))
+    if plan.closing is not None and (lines := plan.closing(open_store(store))):
+        print("\n".join(lines))
     if plan.figures and not small:
         print("\n" + "\n".join(_beside(open_store(store), plan)))
 
@@ -91,21 +91,25 @@ def _plan(
 ) -> list[str]:
     """What is done, and what it takes."""
     minutes = [step.minutes for step, command in zip(steps, commands, strict=True) if not journal.has(command)]
+    width = len(str(len(steps)))
     rows = [
-        [f"{number}  {' '.join(command[:2])}", "done" if journal.has(command) else rough_time(60 * step.minutes)]
+        [
+            f"{number:>{width}}  {' '.join(command[:2])}",
+            "done" if journal.has(command) else rough_time(60 * step.minutes),
+        ]
         for number, (step, command) in enumerate(zip(steps, commands, strict=True), start=1)
     ]
     count = len(steps) - len(minutes)
     before = f", {count} of {len(steps)} steps done before" if count else ""
+    takes = f"about {rough_time(60 * sum(minutes))} on two CPU cores without a GPU"
+    if not small:
+        takes += f"{'' if recipe.measured else ' (estimated, never run)'}; the store then holds about {recipe.disk}"
     return [
-        *wrapped(f"{recipe.title} ({recipe.study})"),
+        *wrapped(recipe.title),
+        *wrapped(f"study: {recipe.study}"),
         "",
         table(["step", "takes"], rows),
-        *wrapped(
-            f"about {rough_time(60 * sum(minutes))} on two CPU cores without a GPU"
-            f"{'' if recipe.measured or small else ' (estimated, never run)'}"
-            f"{before}; the store then holds about {recipe.disk}"
-        ),
+        *wrapped(takes + before),
     ]
 
 

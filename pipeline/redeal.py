@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
-from pipeline.output import print_json, wrapped
-from store.errors import RequestError
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption, YesOption
+from pipeline.output import print_result, wrapped
+from pipeline.process import confirmed
 from store.words import plural
 
 
 def redeal(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: YesOption = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -32,13 +31,10 @@ def redeal(
     where = open_store(store)
     catalog = where.read_catalog(dataset)  # raises with the list of what there is
     runs = sum(count_runs(where, dataset).values())
-    if not yes:
-        stay = f"; {plural(runs, 'run')} of trained heads will refer to the older ones" if runs else ""
-        what = f"{plural(len(read_dealings(where, dataset)), 'split')} of {dataset} anew{stay}"
-        if not sys.stdin.isatty():
-            raise RequestError(f"this deals {what}; say --yes to do it")
-        if not typer.confirm(f"Deal {what}?", err=True):
-            return
+    stay = f"; {plural(runs, 'run')} of trained heads will refer to the older ones" if runs else ""
+    what = f"{plural(len(read_dealings(where, dataset)), 'split')} of {dataset} anew{stay}"
+    if not confirmed("deal", what, yes=yes):
+        return
     dealings, impossible = KeptSplits(catalog, where).redeal()
     document = {
         "dataset": dataset,
@@ -46,10 +42,7 @@ def redeal(
         "impossible": impossible,
         "runs": runs,
     }
-    if json:
-        print_json(document)
-    else:
-        print(redealt_text(document))
+    print_result(document, redealt_text, json=json)
 
 
 def redealt_text(document: dict[str, Any]) -> str:

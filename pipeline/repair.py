@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.arguments import open_store, read_settings
-from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, SetOption, StoreOption
+from pipeline.options import DEFAULT_STORE, DeviceOption, DtypeOption, JsonOption, SetOption, StoreOption
 from pipeline.output import print_json
 from store.errors import RequestError
 from store.words import plural
@@ -20,6 +20,7 @@ def repair(
     weights: Annotated[str | None, typer.Option("--weights", help="those it was encoded with", metavar="FILE")] = None,
     settings: SetOption = None,
     precision: Annotated[str, typer.Option("--precision", help="32 or bf16, as for embed", metavar="32|bf16")] = "32",
+    dtype: DtypeOption = None,
     accept: Annotated[
         bool, typer.Option("--accept", help="encode nothing; take every file as it is, whatever the seal says")
     ] = False,
@@ -48,6 +49,7 @@ def repair(
             weights=weights,
             settings=read_settings(settings),
             precision=precision,
+            dtype=dtype,
             device_name=device,
         )
         if not repairs:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, read_modes, split_names
-from pipeline.options import DEFAULT_STORE, REGIMES, BackboneOption, JsonOption, LayerOption, StoreOption, TargetOption
-from pipeline.output import WIDTH, print_json, rules_text, table, wrapped
+from pipeline.arguments import check_mode, is_inductive, open_store, read_modes, split_names
+from pipeline.options import (
+    DEFAULT_STORE,
+    REGIMES,
+    BackboneOption,
+    JsonOption,
+    LayerOption,
+    StoreOption,
+    TargetOption,
+    WhichRunsOption,
+)
+from pipeline.output import WIDTH, print_json, print_result, rules_text, table, wrapped
 from stages import progress
 from store.errors import RequestError, unknown
 
@@ -35,7 +45,8 @@ _TITLES = {
 
 def report(
     datasets: Annotated[
-        list[str] | None, typer.Argument(metavar="DATASET...", help="names in the store [demo]")
+        list[str] | None,
+        typer.Argument(metavar="DATASET...", help="names in the store [demo]; of a page also STORE/NAME"),
     ] = None,
     backbone: BackboneOption = None,
     layer: LayerOption = None,
@@ -73,16 +84,17 @@ def report(
     claims: Annotated[
         bool, typer.Option("--claims", help="which claims of the thesis hold, over one collection or several")
     ] = False,
-    neighbours: Annotated[
-        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
-    ] = "all",
+    neighbours: WhichRunsOption = "all",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
     """Say what lies behind stored scores. Intervals, paired tests, scores by kind of clip."""
     names = list(dict.fromkeys(datasets or ["demo"]))
-    _check_options(names, html, form, audio_base, plot, neighbours, claims=claims, json=json)
-    place = open_store(store, *names)
+    inductive = is_inductive(neighbours)
+    _check_options(names, html, form, audio_base, plot, claims=claims, json=json)
+    tells = html is not None or form is not None
+    places = [_locate(name, store) if tells else (open_store(store, name), name) for name in names]
+    place = places[0][0]
     from pipeline import plot as picture
     from stages.head import report as work
     from stages.head.layers import with_layer
@@ -92,20 +104,36 @@ def report(
     members = split_names(ensemble, "--ensemble") if ensemble is not None else []
     for mode in members:
         check_mode(mode)
-    if html is not None or form is not None:
+    if tells:
         from stages.head.page.gather import Request
 
+        here = [] if store == DEFAULT_STORE else ["--store", store]
+        given = {
+            "--html": html or "page.html",
+            "--backbone": backbone,
+            "--layer": layer,
+            "--modes": None if modes == "all" else modes,
+            "--regime": regime,
+            "--target": target,
+            "--against": None if against == "song" else against,
+            "--ensemble": ensemble,
+            "--neighbours": None if neighbours == "all" else neighbours,
+            "--audio-base": audio_base,
+        }
+        words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         request = Request(
-            backbone=backbone,
+            backbone=with_layer(backbone, layer),
             modes=heads,
             regime=regime,
             target=target,
             against=against,
             ensemble=members,
-            inductive=neighbours == "train",
+            inductive=inductive,
             audio=audio_base,
+            command=["encore", "report", *names, *words, *(["--baselines"] if baselines else []), *here],
+            place=here,
         )
-        _tell(names, place, html, form, request)
+        _tell(dict(zip(names, places, strict=True)), html, form, request)
         return
     if claims:
         _judge(names, place, with_layer(backbone, layer), json)
@@ -119,15 +147,18 @@ def report(
         target=target,
         against=against,
         ensemble=members,
-        inductive=neighbours == "train",
+        inductive=inductive,
     )
     if plot is not None:
         picture.draw(scores, plot)
         progress.note(f"drawn: {plot}")
-    if json:
-        print_json(scores.as_json())
-    else:
-        print(describe(scores))
+    print_result(scores, describe, json=json)
+
+
+def _locate(name: str, store: str) -> tuple[Store, str]:
+    """The store and the collection that are meant: ``NAME`` in the store of the command, or ``STORE/NAME``."""
+    folder, _, dataset = name.rpartition("/")
+    return open_store(folder or store, dataset), dataset
 
 
 def _check_options(
@@ -136,7 +167,6 @@ def _check_options(
     form: str | None,
     audio_base: str | None,
     plot: Path | None,
-    neighbours: str,
     *,
     claims: bool,
     json: bool,
@@ -144,8 +174,6 @@ def _check_options(
     """Refuse what cannot be meant, before any store is looked at."""
     from pipeline.page import formats, render
 
-    if neighbours not in ("all", "train"):
-        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
     if audio_base is not None:
         if html is None:
             raise RequestError("--audio-base says where a page finds the songs; give --html FILE")
@@ -167,12 +195,15 @@ def _check_options(
         picture.check(plot)
 
 
-def _tell(names: Sequence[str], store: Store, html: Path | None, form: str | None, request: Request) -> None:
-    """Write the page, print its tables, or both."""
+def _tell(places: Mapping[str, tuple[Store, str]], html: Path | None, form: str | None, request: Request) -> None:
+    """Write the page of collections, print its tables, or both."""
     from pipeline.page import formats, render
     from stages.head.page import gather
 
-    stories = [gather.story(store, name, request, draws=html is not None) for name in names]
+    stories = []
+    for name, (store, dataset) in places.items():
+        own = request if name == dataset else replace(request, place=["--store", store.files.url])
+        stories.append(replace(gather.story(store, dataset, own, draws=html is not None), name=name))
     if html is not None:
         render.write(stories, html, audio=request.audio)
         progress.note(f"written: {html}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from pipeline.arguments import check_mode, open_store, read_settings
 from pipeline.options import (
     DEFAULT_STORE,
     BackboneOption,
+    DatasetArgument,
     DeviceOption,
     JsonOption,
     ModeOption,
@@ -20,7 +20,7 @@ from pipeline.options import (
     StoreOption,
     TargetOption,
 )
-from pipeline.output import print_json, shell_lines, table
+from pipeline.output import print_result, shell_lines, table
 from store.words import plural
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     mode: ModeOption = "gnn",
     regime: Annotated[str, typer.Option("--regime", help="random, album, artist, official", metavar="R")] = "random",
@@ -59,10 +59,7 @@ def search(
         device=find_device(device),
         options=" ".join(f"{option} {shlex.quote(value)}" for option, value in options.items() if value),
     )
-    if json:
-        print_json(dataclasses.asdict(best))
-    else:
-        print(describe(best))
+    print_result(best, describe, json=json)
 
 
 def describe(best: Best) -> str:

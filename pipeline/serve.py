@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption
+from pipeline.options import DEFAULT_STORE, DeviceOption, StoreOption, WeightsOption
 from pipeline.process import INTERRUPTED, share_processors
-from stages.ask.guard import is_loopback
-from stages.memory import keep_freed_memory
 from store.errors import RequestError
 
 PAGE = Path(__file__).parent / "page"
@@ -36,13 +34,14 @@ def serve(
     max_minutes: Annotated[
         float, typer.Option("--max-minutes", min=0.1, help="the longest song", metavar="MINUTES")
     ] = 60,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Answer over HTTP, with a page. What predict and similar say; until Ctrl-C."""
+    from stages.ask.guard import is_loopback
+    from stages.memory import keep_freed_memory
+
     loopback = is_loopback(host)
     if token is not None and len(token) < _SHORTEST:
         raise RequestError(f"--token must have {_SHORTEST} letters or more, so that nobody guesses it")

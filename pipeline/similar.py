@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.arguments import check_output, open_store
-from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption
+from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption, WeightsOption
 from pipeline.output import print_json, table, visible
 from stages.ask.answers import SimilarTo
 from stages.ask.similar import find_similar
@@ -39,9 +39,7 @@ def similar(
         typer.Option("--filter", help="label=, artist= or album=NAME (repeatable)", metavar="KEY=NAME"),
     ] = None,
     m3u: Annotated[Path | None, typer.Option("--m3u", help="write the songs as a playlist", metavar="FILE")] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,

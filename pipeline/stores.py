@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from pipeline.arguments import open_store
-from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption
-from pipeline.output import print_csv, print_json, table, wrapped
+from pipeline.options import DEFAULT_STORE, JsonOption, StoreOption, YesOption
+from pipeline.output import print_csv, print_json, print_result, table, wrapped
+from pipeline.process import confirmed
 from stages import registry
 from stages.head.modes import BASELINES
 from store.errors import EncoreError, RequestError
@@ -74,7 +74,7 @@ def remove(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
     backbone: Annotated[str | None, typer.Option("--backbone", help="only this representation", metavar="B")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="only trained heads, their scores, and searches")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: YesOption = False,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -87,19 +87,13 @@ def remove(
 
     where = open_store(store)
     removal = work.plan_removal(where, dataset, backbone, only_runs=runs)
-    if not yes:
-        what = ", ".join(f"{where.files.show(folder)} ({mib(size)} MiB)" for folder, size in removal.folders.items())
-        if removal.searches:
-            what += f", with {plural(removal.searches, 'search', 'searches')} for settings"
-        if not sys.stdin.isatty():
-            raise RequestError(f"this removes {what}; say --yes to do it")
-        if not typer.confirm(f"Remove {what}?", err=True):
-            return
+    what = ", ".join(f"{where.files.show(folder)} ({mib(size)} MiB)" for folder, size in removal.folders.items())
+    if removal.searches:
+        what += f", with {plural(removal.searches, 'search', 'searches')} for settings"
+    if not confirmed("remove", what, yes=yes):
+        return
     removed = work.remove(where, removal)
-    if json:
-        print_json(removed)
-    else:
-        print(removed_text(removed))
+    print_result(removed, removed_text, json=json)
 
 
 def _runs_and_searches(run: dict[str, Any]) -> str:

@@ -8,46 +8,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.arguments import check_mode, open_store, split_names
+from pipeline.arguments import check_mode, is_inductive, open_store, split_names
 from pipeline.options import (
     DEFAULT_STORE,
-    REGIMES,
     BackboneOption,
+    DatasetArgument,
     DeviceOption,
     JsonOption,
     LayerOption,
+    RegimeOption,
     StoreOption,
     TargetOption,
+    WeightsOption,
+    WhichRunsOption,
     WorkersOption,
 )
-from pipeline.output import print_json, table, wrapped
+from pipeline.output import print_result, table, wrapped
 from stages import progress
-from store.errors import RequestError
 
 if TYPE_CHECKING:
     from stages.ask.stress import StressScores
+    from stages.head.modes import Mode
     from stages.head.scores.compared import Score
 
 
 def stress(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a name in the store")] = "demo",
+    dataset: DatasetArgument = "demo",
     backbone: BackboneOption = None,
     layer: LayerOption = None,
     mode: Annotated[str, typer.Option("--mode", help="M,M,...: heads that were trained before", metavar="M,M")] = "gnn",
-    regime: Annotated[str, typer.Option("--regime", help=REGIMES, metavar="R")] = "random",
+    regime: RegimeOption = "random",
     target: TargetOption = None,
     deform: Annotated[
         str, typer.Option("--deform", help="KIND, KIND=AMOUNT, ... or all; a wrong one lists them", metavar="D,D")
     ] = "all",
-    neighbours: Annotated[
-        str, typer.Option("--neighbours", help="train: the runs made with --neighbours train", metavar="all|train")
-    ] = "all",
+    neighbours: WhichRunsOption = "all",
     plot: Annotated[
         Path | None, typer.Option("--plot", help="draw the scores: .png, .pdf, .svg", metavar="FILE")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", help="the backbone's weights, where they moved", metavar="FILE")
-    ] = None,
+    weights: WeightsOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = DEFAULT_STORE,
@@ -59,8 +58,7 @@ def stress(
     modes = split_names(mode, "--mode")
     for each in modes:
         check_mode(each)
-    if neighbours not in ("all", "train"):
-        raise RequestError(f"--neighbours takes all or train, not {neighbours!r}")
+    inductive = is_inductive(neighbours)
     if plot is not None:
         picture.check(plot)
     where = open_store(store, dataset)
@@ -74,7 +72,7 @@ def stress(
         modes=modes,
         regime=regime,
         target=target,
-        inductive=neighbours == "train",
+        inductive=inductive,
         deform=None if deform == "all" else split_names(deform, "--deform"),
         weights=weights,
         workers=workers,
@@ -83,10 +81,7 @@ def stress(
     if plot is not None:
         picture.save(lambda: figure(scores), plot)
         progress.note(f"drawn: {plot}")
-    if json:
-        print_json(scores.as_json())
-    else:
-        print(describe(scores))
+    print_result(scores, describe, json=json)
 
 
 def describe(scores: StressScores) -> str:
@@ -103,12 +98,21 @@ def describe(scores: StressScores) -> str:
         ),
     ]
     for mode in scores.subjects.modes:
-        rows = []
+        rows = [["clean", metric.text(_clean(scores, mode)), "", "", ""]]
         for deformation, of_modes in scores.by_deformation:
-            name = f"{deformation.kind} {deformation.amount:g} {deformation.about.unit}"
+            unit = deformation.about.unit
+            unit = unit.removesuffix("s") if abs(deformation.amount) == 1 and len(unit) > 1 else unit
+            name = f"{deformation.kind} {deformation.amount:g} {unit}"
             rows.append([name, *_cells(of_modes[mode], metric)])
         lines += ["", table([str(mode), metric.title, "to clean", "interval", "p"], rows)]
     return "\n".join(lines)
+
+
+def _clean(scores: StressScores, mode: Mode) -> float:
+    """The score of a mode on the clips as they are."""
+    score = scores.by_deformation[0][1][mode]
+    assert score.against is not None
+    return score.score - score.against.difference
 
 
 def _cells(score: Score, metric: Any) -> Sequence[str]:
@@ -120,10 +124,11 @@ def _cells(score: Score, metric: Any) -> Sequence[str]:
 
 
 def figure(scores: StressScores) -> Any:
-    """A panel for each kind: every mode's score by amount, with its interval, as a matplotlib figure."""
+    """A panel for each kind: every mode's score by amount, with its interval, and the clean one, dashed."""
     from matplotlib.figure import Figure
 
-    metric = scores.subjects.pool.task.main
+    pool = scores.subjects.pool
+    metric = pool.task.main
     kinds = list(dict.fromkeys(deformation.kind for deformation, _ in scores.by_deformation))
     columns = min(3, len(kinds))
     rows = -(-len(kinds) // columns)
@@ -139,11 +144,16 @@ def figure(scores: StressScores) -> Any:
             (line,) = panel.plot(places, values, marker="o", markersize=4, label=str(mode))
             low, high = ([metric.scale * bound[end] for bound in bounds] for end in (0, 1))
             panel.fill_between(places, low, high, color=line.get_color(), alpha=0.15)
+            panel.axhline(metric.scale * _clean(scores, mode), color=line.get_color(), linestyle="--", linewidth=1)
         panel.set_xticks(range(len(some)), [f"{amount:g}" for amount, _ in some])
         panel.set_xlabel(f"{kind}, {unit}")
         panel.grid(visible=True, axis="y", alpha=0.3)
     for panel in panels[len(kinds) :]:
         panel.set_visible(False)
     panels[0].set_ylabel(f"{metric.title}, {metric.unit}")
+    kind = " (synthetic)" if pool.data.info.synthetic else ""
+    picture.suptitle(
+        f"{pool.data.info.name}{kind}, {pool.representation}, regime {pool.regime}; dashed: clean", fontsize="medium"
+    )
     picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     return picture

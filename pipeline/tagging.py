@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
-
+from pipeline.process import confirmed
 from stages.ask.answers import PredictedSongs
 from stages.progress import note
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import ClipError, EncoreError
 from store.words import plural
 
 
@@ -42,11 +41,8 @@ def write_tags(answer: PredictedSongs, *, dry_run: bool, yes: bool) -> None:
     if dry_run or not changes:
         tell(f"{plural(len(changes), 'file')} would be changed" if dry_run else "no tag is to be changed")
         return
-    if not yes:
-        if not sys.stdin.isatty():
-            raise RequestError(f"this writes the tags of {plural(len(changes), 'file')}; say --yes to do it")
-        if not typer.confirm(f"Write the tags of {plural(len(changes), 'file')}?", err=True):
-            return
+    if not confirmed("write", f"the tags of {plural(len(changes), 'file')}", yes=yes):
+        return
     failures = []
     for path, labels in changes:
         try:

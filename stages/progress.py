@@ -107,8 +107,8 @@ def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
         last = now
         rate = count / (now - start_s)
         of = f"{count:,}/{total:,}" if total is not None else f"{count:,}"
-        left = f", {(total - count) / rate:,.0f} s left" if total is not None and rate > 0 else ""
-        line = f"{label}: {of} {unit} ({rate:,.1f}/s{left})".replace("  ", " ")
+        estimate = f", {(total - count) / rate:,.0f} s left" if total is not None and rate > 0 else ""
+        line = f"{label}: {of} {unit} ({rate:,.1f}/s{estimate})".replace("  ", " ")
         log(line)
         if not _quiet and not sys.stderr.isatty():
             _print(line)

@@ -31,7 +31,7 @@ from store.splits import SPLITS_FILE
 from store.verify import verify
 from store.writer import RepresentationWriter
 
-_OF_SONGS = ("trained_on.parquet", "weights.txt", "licence.txt", "probe.json")  # not bound to rows
+_OF_SONGS = ("trained_on.parquet", "weights.txt", "licence.txt", "command.txt", "probe.json")  # not bound to rows
 
 Order = NDArray[np.int64]
 Entry = tuple[int, str, str]  # row, kind, reason
@@ -108,7 +108,7 @@ def recover(store: Store, dataset: str) -> None:
 
 
 def _check(store: Store, catalog: Catalog, names: list[RepresentationName]) -> None:
-    """RequestError where something of the collection cannot go along."""
+    """RequestError where something in the collection cannot be rewritten."""
     dataset = catalog.info.name
     runs = count_by_mode(store, dataset)
     searches = sum(count_searches(store, dataset, of) for of in runs)
@@ -164,7 +164,7 @@ def _write(
 
 
 def _moved(entries: list[Entry], order: Order, rows: int) -> list[Entry]:
-    """What was said of rows, by their new places; nothing of those that are left out."""
+    """Entries of rows under their new row numbers; those of rows that are left out are dropped."""
     place = np.full(rows, -1, dtype=np.int64)
     place[order] = np.arange(len(order))
     return sorted((int(place[row]), kind, reason) for row, kind, reason in entries if place[row] >= 0)

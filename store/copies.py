@@ -1,9 +1,10 @@
-"""Copy collections from one store to another, wherever both lie."""
+"""Copy collections from one store to another, each on a disk or behind a URL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from store.errors import FormatError, RequestError
 from store.layout import Store
@@ -51,6 +52,13 @@ def copy(source: Store, target: Store, dataset: str, advance: Callable[[int], No
     if problems:
         raise FormatError("the copy is not whole: " + "\n".join(problems))
     return Copied(dataset=dataset, files=files, bytes=size, already_there=present)
+
+
+def check_places(source: Store, target: Store) -> None:
+    """RequestError where a store would be copied into itself."""
+    inner, outer = (Path(store.files.local or store.files.at("")) for store in (target, source))
+    if source.files.fs == target.files.fs and inner.resolve().is_relative_to(outer.resolve()):
+        raise RequestError(f"{target.files.url} is or lies in {source.files.url}, which is copied; name another place")
 
 
 def count_files(store: Store, dataset: str) -> int:

@@ -24,6 +24,7 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+_NO_FOLDERS = ("data",)  # a URL that is itself the one file
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
@@ -50,6 +51,8 @@ class Files:
         self.fs: Any = fs
         self.path: str = path
         self.local: Path | None = Path(path) if isinstance(fs, LocalFileSystem) else None
+        if fs.protocol in _NO_FOLDERS:
+            raise RequestError(f"cannot open the store {self.url!r}: a {fs.protocol}: URL has no folders")
 
     def at(self, name: str) -> str:
         """The full address of ``name``, as `fsspec` and Zarr take it."""
@@ -87,7 +90,7 @@ class Files:
 
     def check_file(self, name: str) -> None:
         """OSError if ``name`` exists but is no regular file: a pipe would block, and a device might never end."""
-        if self.local is not None and not stat.S_ISREG((self.local / name).stat().st_mode):
+        if self.local is not None and not stat.S_ISREG(os.stat(f"{self.local}/{name}").st_mode):
             raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
@@ -155,10 +158,10 @@ class Files:
             give_back()
 
     def take(self, name: str, patience_s: float) -> Callable[[], None] | None:
-        """Take the lock file ``name``: what gives it back, or None where another process keeps it all that time.
+        """Take the lock file ``name``; returns what releases it, or None where another process held it throughout.
 
-        A process that ends, however it does, gives back what it holds. Behind a URL nothing can be locked and nothing
-        is waited for. There, the shards of one collection may be shared out among processes (``--part``), since each is
+        A lock is released when its process ends, however it ends. Behind a URL nothing can be locked and nothing is
+        waited for. There, the shards of one collection may be shared out among processes (``--part``), since each is
         written by one; growing a collection is for one at a time.
         """
         if self.local is None:
@@ -202,7 +205,7 @@ class Files:
 
     @property
     def outlives_fork(self) -> bool:
-        """Whether a copy of this process can use it; clients of services have threads, which a copy has not."""
+        """Whether a forked process can use it; clients of services have threads, which a fork loses."""
         return not getattr(self.fs, "async_impl", False)
 
     def room(self) -> int | None:
@@ -267,7 +270,7 @@ class Files:
     def left_over(self, name: str = "") -> list[str]:
         """What processes that were killed left half written or half removed under ``name``.
 
-        What was touched within a day may be at work, and is left out. Behind a URL nothing is ever left so.
+        What was touched within a day may still be in use, and is left out. Behind a URL there is never anything.
         """
         names: list[str] = []
         if self.local is None:
@@ -290,7 +293,8 @@ class Files:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether a collection was to be written anew here, for longer than that can take, and is itself still there."""
+    """Whether a rewrite of a collection began here so long ago that it was killed, and the collection is still
+    there."""
     if not folder.name.startswith(WORK) or not (folder.parent / folder.name.removeprefix(WORK)).exists():
         return False
     with contextlib.suppress(OSError):

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from store.clips import failures_table
 from store.errors import EncoreError
 from store.layout import Store
 from store.reader import Representations
 from store.runs import count_by_mode, count_searches
-from store.schema import Catalog, failures_table
+from store.schema import Catalog
 from store.splits import read_dealings
 
 Document = dict[str, Any]
@@ -88,6 +89,7 @@ def describe_collection(store: Store, dataset: str) -> Document:
                 "settings": values.manifest.settings,
                 "weights": store.read_line(dataset, name, "weights.txt"),
                 "licence": store.read_line(dataset, name, "licence.txt"),
+                "command": store.read_line(dataset, name, "command.txt"),
                 "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
                 "failures": failures.num_rows,
                 "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),

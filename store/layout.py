@@ -10,6 +10,7 @@
     STORE/<dataset>/<backbone>-<fingerprint>/trained_on.parquet       songs here that the backbone was trained on
     STORE/<dataset>/<backbone>-<fingerprint>/weights.txt              where the weights lay
     STORE/<dataset>/<backbone>-<fingerprint>/licence.txt              the licence of the weights
+    STORE/<dataset>/<backbone>-<fingerprint>/command.txt              the command that encoded it
     STORE/<dataset>/<backbone>-<fingerprint>/probe.json               what a fixed clip gave when it was begun
     STORE/<dataset>/<backbone>-<fingerprint>/map.parquet              where clips lie on the page of a report
     STORE/<dataset>/<backbone>-<fingerprint>/manifest.json            written last; none means not complete
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from store.clips import Clips, StoredClips
 from store.errors import FormatError, RequestError, StoreError, nearest
 from store.files import Files
 from store.schema import Catalog, Manifest
@@ -168,6 +170,20 @@ class Store:
             raise self._renamed(dataset, f"the collection {catalog.info.name}", catalog.info.name)
         return catalog
 
+    def open_clips(self, dataset: str) -> Clips:
+        """The clips of a collection's catalog, to be read a run at a time; errors are those of `read_catalog`."""
+        self.check_there(dataset)
+        name = f"{dataset}/catalog.parquet"
+        # A catalog that no seal covers, or of which something is wrong, is read as a whole, which says what it is.
+        if self.seals.entries(dataset) is None:
+            return self.read_catalog(dataset)
+        try:
+            clips = StoredClips(self.read(name) if self.files.local is None else self.files.local / name)
+        except (FormatError, OSError, pa.ArrowException):
+            return self.read_catalog(dataset)
+        is_whole = self.seals.why_hash(dataset, "catalog.parquet", clips.hash) is None
+        return clips if is_whole and clips.info.name == dataset else self.read_catalog(dataset)
+
     def there_is_none(self) -> str | None:
         """A message if there is no store at all; None if there is one."""
         if self.files.exists(""):
@@ -226,7 +242,7 @@ class Store:
         return manifest
 
     def read_line(self, dataset: str, name: RepresentationName, file: str) -> str | None:
-        """What ``weights.txt`` or ``licence.txt`` says of a representation; None where nobody wrote it down."""
+        """What ``weights.txt``, ``licence.txt`` or ``command.txt`` says; None where nobody wrote it down."""
         try:
             return self.files.read(f"{dataset}/{name}/{file}").decode(errors="replace").strip() or None
         except FileNotFoundError:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,12 @@ class Representations:
         """The shape of one representation."""
         return self.manifest.shape
 
-    @property
+    @cached_property
     def _raw(self) -> bool:
         """Whether a shard is a file of plain numbers on a local disk; those of layers lie layer after layer."""
         return self.store.files.local is not None and not self._array.compressors
 
-    @property
+    @cached_property
     def mappable(self) -> bool:
         """Whether a shard is a file of plain numbers on a local disk, row after row."""
         return self._raw and not self._array.filters
@@ -109,25 +110,28 @@ class Representations:
         shape = self.shape if layer is None else self.shape[1:]
         values = _aligned((max(0, stop - first), *shape), np.dtype(self.manifest.dtype).newbyteorder("<"))
 
-        def fill(index: int) -> None:
-            begin, end = self.manifest.shards[index].rows
-            low, high = max(begin, first), min(end, stop)
-            part = values[low - first : high - first]
-            target = part if high - low == end - begin else _aligned((end - begin, *shape), values.dtype)
-            self._read_shard(index, target, layer)
-            if target is not part:
-                part[...] = target[low - begin : high - begin]
+        def fill(indices: range) -> None:
+            for index in indices:
+                begin, end = self.manifest.shards[index].rows
+                low, high = max(begin, first), min(end, stop)
+                part = values[low - first : high - first]
+                target = part if high - low == end - begin else _aligned((end - begin, *shape), values.dtype)
+                self._read_shard(index, target, layer)
+                if target is not part:
+                    part[...] = target[low - begin : high - begin]
 
         step = self.manifest.shard_rows
+        shards = range(first // step, -(-stop // step)) if stop > first else range(0)
+        size = max(1, len(shards) // (4 * _READERS))  # handing a thread a shard takes as long as reading a small one
         with ThreadPoolExecutor(_READERS) as readers:
-            for _ in readers.map(fill, range(first // step, -(-stop // step)) if stop > first else ()):
+            for _ in readers.map(fill, [shards[i : i + size] for i in range(0, len(shards), size)]):
                 pass
         return values
 
     def _read_shard(self, index: int, out: np.ndarray[Any, Any], layer: int | None = None) -> None:
         """Read all rows of a shard, or one layer of them, into ``out``, and compare them with what was committed."""
         shard = self.manifest.shards[index]
-        alone = layer is not None and self._raw and bool(self._array.filters) and len(shard.layers) == self.shape[0]
+        alone = layer is not None and self._raw and not self.mappable and len(shard.layers) == self.shape[0]
         if layer is not None and not alone:
             block = _aligned((len(out), *self.shape), out.dtype)
             self._read_shard(index, block)
@@ -143,7 +147,7 @@ class Representations:
             else:
                 root = self.store.files.local
                 assert root is not None
-                with self._chunk(root, index).open("rb", buffering=0) as file:
+                with open(f"{root}/{self._chunk_name(index)}", "rb", buffering=0) as file:
                     file.seek((layer or 0) * self.manifest.shard_rows * math.prod(out.shape[1:]) * out.itemsize)
                     content_hash = hash_pieces(_pieces(file, out))
         except (ValueError, RuntimeError, OSError) as error:
@@ -164,13 +168,16 @@ class Representations:
         values[[row - shard.rows[0] for row, _, _ in shard.failures]] = fill_value(self.manifest.dtype)
         return hash_values(values) == expected_hash
 
+    def _chunk_name(self, index: int) -> str:
+        return chunk_name(self.dataset, self.name, self.shape, index)
+
     def _chunk(self, root: Path, index: int) -> Path:
         return chunk_path(root, self.dataset, self.name, self.shape, index)
 
     def _check_chunk(self, index: int) -> None:
         """OSError for a chunk that is lost, which Zarr would read as fill values, or is no file."""
         if self.store.files.local is not None:
-            self.store.files.check_file(str(self._chunk(Path(), index)))
+            self.store.files.check_file(self._chunk_name(index))
 
     def failures(self) -> pa.Table:
         """The clips that could not be encoded: row, clip_id, path, kind, reason."""
@@ -207,7 +214,7 @@ class Representations:
         """Whether a shard's file is, byte for byte, the one that was committed with its numbers."""
         expected_hash = self.manifest.shards[index].file
         try:
-            name = chunk_name(self.dataset, self.name, self.shape, index)
+            name = self._chunk_name(index)
             return expected_hash is not None and hash_pieces(self.store.files.pieces(name)) == expected_hash
         except (FileNotFoundError, StoreError):
             return False
@@ -260,7 +267,7 @@ class Representations:
         growing = self._array.shape[0] > self.rows or self.store.files.files(f"{self.dataset}/{self.name}/shards")
         if hash_values(values) != shard.values or growing:
             return  # a run that has not come to its end writes it anew
-        data = self.store.files.read(chunk_name(self.dataset, self.name, self.shape, index))
+        data = self.store.files.read(self._chunk_name(index))
         if shard.file is not None:
             intact = hash_bytes(data) == shard.file
         else:  # of 0.1.0

@@ -23,9 +23,8 @@ Array = np.ndarray[Any, Any]
 class Rows:
     """The rows of a complete representation, read one by one or many at a time.
 
-    On a local disk uncompressed numbers are mapped: the operating system keeps of them what fits in memory, and random
-    access costs no more than the rows that it asks for. A shard is compared with what was committed when it is first
-    touched.
+    On a local disk uncompressed numbers are memory-mapped, so random access costs no more than the rows that it reads.
+    A shard is compared with what was committed when it is first touched.
     """
 
     def __init__(self, representations: Representations) -> None:

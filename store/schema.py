@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -64,6 +63,7 @@ FAILURES_SCHEMA = pa.schema(
 
 RETIRED = "retired"  # the kind of a row that was not encoded because its song is retired
 CONTENT = ("clip_id", "source", "start_s", "duration_s")  # what decides a row's numbers; the rest may be corrected
+ENCODED = (*CONTENT, "path", "midi_path", "source_row", "retired")  # what encoding reads
 _CORE = ("clip_id", "song_id", "artist_id", "labels", "path")
 _INFO_KEY = b"encore"
 
@@ -75,7 +75,9 @@ class CatalogInfo:
     ``data_root`` is where the files lay when they were last seen; ``features`` names the columns of a table
     of ready-made features; ``backbone`` is the one that is meant when none is named; ``follow_links`` allows links out
     of ``data_root``. ``keep_copies``: songs of equal files are not one recording; ``first_artist``: of several artists
-    the first alone decides the regime ``artist``.
+    the first alone decides the regime ``artist``. ``origin`` is the data set that read the files and the options it was
+    given, as words of a command line. ``options`` are those that hold again the next time, each as ``NAME=VALUE`` with
+    the value in JSON.
     """
 
     name: str
@@ -91,11 +93,13 @@ class CatalogInfo:
     first_artist: bool = False
     features: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise FormatError where a value is not of its type."""
         for name, value in asdict(self).items():
-            if name in ("features", "notes"):
+            if name in ("features", "notes", "origin", "options"):
                 right = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
             elif name in ("follow_links", "synthetic", "keep_copies", "first_artist"):
                 right = isinstance(value, bool)
@@ -152,6 +156,10 @@ class Catalog:
 
     def column(self, name: str) -> pa.ChunkedArray:
         return self.table.column(name)
+
+    def clips(self, first: int, last: int) -> pa.Table:
+        """The columns `ENCODED` of rows [first, last); fewer rows where there are fewer."""
+        return self.table.select(ENCODED).slice(first, last - first)
 
     def strings(self, name: str) -> list[str | None]:
         """A column as Python strings."""
@@ -215,8 +223,8 @@ class Catalog:
                 f"the catalog has columns that this Encore does not know ({', '.join(strange)}); a newer release wrote "
                 f"it: update Encore, or encode again into another --store"
             )
-        known = {f.name for f in fields(CatalogInfo)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in known}
+        names = {f.name for f in fields(CatalogInfo)}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in names}
         try:
             info = CatalogInfo(**values)
         except TypeError as error:
@@ -232,19 +240,6 @@ def _completed(table: pa.Table) -> pa.Table:
         if schema_field.nullable and schema_field.name not in table.column_names:
             table = table.add_column(index, schema_field, pa.nulls(table.num_rows, type=schema_field.type))
     return table
-
-
-def failures_table(catalog: Catalog, entries: Sequence[tuple[int, str, str]]) -> pa.Table:
-    """(row, kind, reason) of rows of a catalog as a table of `FAILURES_SCHEMA`."""
-    rows = pa.array([row for row, _, _ in entries], type=pa.int64())
-    columns = {
-        "row": rows,
-        "clip_id": catalog.column("clip_id").take(rows),
-        "path": catalog.column("path").take(rows),
-        "kind": [kind for _, kind, _ in entries],
-        "reason": [reason for _, _, reason in entries],
-    }
-    return pa.table(columns, schema=FAILURES_SCHEMA)
 
 
 @dataclass(frozen=True, kw_only=True)

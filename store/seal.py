@@ -195,13 +195,17 @@ class Seals:
 
     def why(self, dataset: str, path: str, data: bytes | None) -> str | None:
         """What is wrong with a file of these bytes, None being no file; None where it is what the seal says."""
+        return self.why_hash(dataset, path, None if data is None else hash_bytes(data))
+
+    def why_hash(self, dataset: str, path: str, value: str | None) -> str | None:
+        """`why` of a file whose bytes have this hash."""
         entries = self.entries(dataset)
         if entries is None or not is_sealed(path):
             return None
         accepted = entries.get(path, (None,))
-        if not accepted or (None if data is None else hash_bytes(data)) in accepted:
+        if not accepted or value in accepted:
             return None
-        if data is None:
+        if value is None:
             return "is missing"
         return "does not hold what was written" if path in entries else "was not written by Encore"
 

@@ -16,10 +16,11 @@ import numpy as np
 import zarr
 
 from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
+from store.clips import ClipKeys, Clips, flags
 from store.errors import PASSING, FormatError, StoreError
 from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import RETIRED, Catalog, ShardRecord
+from store.schema import RETIRED, ShardRecord
 from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +40,7 @@ class Shard:
     index: int
     first: int
     last: int
-    rows: tuple[int, ...]
+    rows: Sequence[int]
 
 
 class ShardWriter:
@@ -63,7 +64,7 @@ class ShardWriter:
     def __init__(
         self,
         store: Store,
-        catalog: Catalog,
+        catalog: Clips,
         name: RepresentationName,
         *,
         settings: dict[str, Any],
@@ -76,8 +77,8 @@ class ShardWriter:
         self.dataset = catalog.info.name
         self.folder = f"{self.dataset}/{name}"
         self.shape, self.dtype, self.settings = shape, dtype, settings
-        self._keys, self._retired = catalog.keys(), catalog.retired()
-        self._seen = catalog.column("source").is_valid().to_numpy()
+        self._keys = ClipKeys(catalog)
+        self._retired, self._seen = flags(catalog)
         self._array: zarr.Array[Any] | None = None
         manifest = store.read_manifest(self.dataset, name)
         if manifest is not None and (manifest.shape, manifest.dtype) != (shape, dtype):
@@ -98,7 +99,8 @@ class ShardWriter:
         """Decide on opening what is left to encode; `RepresentationWriter` does."""
 
     def _begun_with(self) -> int:
-        """How many rows a shard has in what was begun, by whichever version; where nothing was, in what will be."""
+        """The number of rows in a shard: as in the array that is there, whichever version created it, else as in a new
+        one."""
         try:
             return int(open_array(self.store, self.dataset, self.name).chunks[0])
         except FileNotFoundError:
@@ -135,7 +137,7 @@ class ShardWriter:
     def _check(self, shard: Shard, record: ShardRecord) -> None:
         """Raise FormatError if a record is of other clips than this catalog's, or than those of one grown since."""
         first, last = record.rows
-        keys = self._keys if last <= len(self._keys) else self.store.read_catalog(self.dataset).keys()
+        keys = self._keys if last <= len(self._keys) else ClipKeys(self.store.open_clips(self.dataset))
         if first != shard.first or last > first + self.rows_per_shard or record.clips != keys.hash(first, last):
             raise FormatError(
                 f"{self._show()} belongs to other clips than the catalog's rows {first}-{last - 1}; {self._remedy()}"
@@ -224,9 +226,13 @@ class ShardWriter:
         values_before: Array,
     ) -> ShardRecord:
         """Write a shard, ``values_before`` (recorded by ``before``) and the new rows behind it; then its record."""
-        block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
-        block[: len(values_before)] = values_before
-        block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        if shard.rows == range(shard.first, shard.last):
+            block = values
+        else:
+            block = np.full((shard.last - shard.first, *self.shape), fill_value(self.dtype), self.dtype)
+            block[: len(values_before)] = values_before
+            block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
+        of_values = hash_values(block)
         self._check_again(shard.index, block)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
@@ -236,11 +242,11 @@ class ShardWriter:
         array = self._writable()
         with Disk(self._show()):
             array[shard.first : shard.last] = block
-            file = self._sync(shard.index, block)
+            file = self._sync(shard.index, block, of_values)
         record = ShardRecord(
             rows=(shard.first, shard.last),
             clips=self._keys.hash(shard.first, shard.last),
-            values=hash_values(block),
+            values=of_values,
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
             layers=tuple(map(hash_values, np.moveaxis(block, 1, 0))) if has_layers(self.shape) else (),
@@ -281,7 +287,7 @@ class ShardWriter:
         """The array's description, which Zarr writes: its path in the collection."""
         return f"{self.name}/representations.zarr/zarr.json"
 
-    def _sync(self, index: int, values: Array) -> str:
+    def _sync(self, index: int, values: Array, of_values: str) -> str:
         """The hash of a shard's file; a local one is brought to the disk, so that no record is there before it is."""
         name = chunk_name(self.dataset, self.name, self.shape, index)
         local = self.store.files.local
@@ -291,6 +297,8 @@ class ShardWriter:
         array = self._writable()
         if array.compressors or array.filters:
             return hash_bytes(self.store.files.read(name))
+        if len(values) == self.rows_per_shard:
+            return of_values
         padding = np.full((self.rows_per_shard - len(values), *self.shape), fill_value(self.dtype), self.dtype)
         return hash_pieces([_raw(values), _raw(padding)])
 

@@ -58,7 +58,7 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
 
 
 def _compare(store: Store, dataset: str, problems: list[str]) -> list[str]:
-    """A line for each file that does not hold what the seal says and that no line of ``problems`` names yet."""
+    """A line for each file that breaks the seal and that no line of ``problems`` names yet."""
     wrong = ((store.files.show(f"{dataset}/{path}"), why) for path, why in store.seals.compare(dataset).items())
     text = "\n".join(problems)
     return [f"{file} {why}; {remedy(dataset)}" for file, why in wrong if f"{file} " not in text]

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from store.clips import failures_table
 from store.errors import StoreError
-from store.schema import RETIRED, Manifest, ShardRecord, failures_table
+from store.schema import RETIRED, Manifest, ShardRecord
 from store.shards import Shard, ShardWriter
 
 
@@ -88,8 +89,10 @@ class RepresentationWriter(ShardWriter):
         record = self._records.get(index)
         begin = record.rows[1] if record else first
         failed_rows = self._lacking(record, passing=True) if record else []
-        new = begin + np.flatnonzero(~self._retired[begin:last])
-        return Shard(index, first, last, (*failed_rows, *new.tolist()))
+        retired = self._retired[begin:last]
+        if not failed_rows and not retired.any():  # of a million clips these are a million numbers
+            return Shard(index, first, last, range(begin, last))
+        return Shard(index, first, last, (*failed_rows, *(begin + np.flatnonzero(~retired)).tolist()))
 
     def _is_committed(self, shard: Shard) -> bool:
         record = self._records.get(shard.index)

@@ -10,10 +10,14 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from stages.embed.inputs.classical import compile_librosa
 from store.seal import Seals
 
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
+
+# No test cuts the power: what is written need not have reached the disk when the next file is.
+os.fsync = lambda _descriptor: None
 
 # No test depends on the clock or on chance; ``--hypothesis-profile explore`` draws other examples each time.
 settings.register_profile("explore", deadline=None)
@@ -23,13 +27,8 @@ settings.load_profile("encore")
 # A plug-in author's contract test says which values differ, as any other test does.
 pytest.register_assert_rewrite("stages.embed.testing", "stages.head.testing")
 
-# Processes that fill numba's cache at once spoil it; librosa is imported by tests themselves too.
-os.environ.setdefault(
-    "NUMBA_CACHE_DIR",
-    str(
-        Path(__file__).resolve().parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'one')}"
-    ),
-)
+# What numba compiles is kept apart from a person's own, and compiled once for all processes of a run.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "numba"))
 
 # What was read of libraries of music is kept apart from a person's own caches.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "user")
@@ -46,6 +45,13 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside this checkout (../shared/data)")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _librosa(request: pytest.FixtureRequest) -> None:
+    """librosa for the modules that import it: two processes that compile it at once would spoil numba's cache."""
+    if hasattr(request.module, "librosa"):
+        compile_librosa()
 
 
 @pytest.fixture

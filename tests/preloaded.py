@@ -1,6 +1,7 @@
 """What processes of Encore import in any case, and what its heads import later, once for all. See `tests.processes`."""
 
 import importlib
+import os
 import pkgutil
 
 import sklearn.cluster  # noqa: F401
@@ -12,6 +13,7 @@ import stages.embed.encode
 import stages.head.heads
 from stages.head.graph import _dgl
 
+os.fsync = lambda _descriptor: None  # as in `tests.conftest`
 for _module in pkgutil.iter_modules(stages.head.heads.__path__, "stages.head.heads."):
     importlib.import_module(_module.name)
 if _dgl.is_there():

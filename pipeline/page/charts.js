@@ -84,10 +84,37 @@ function lines(title, series, x_title, y_title) { // series: {name, xs, ys, colo
   return svg;
 }
 
+// Scores by kind of clip: rows are [mode, scores]; the mode looked at and the one that others are tested against stand out.
+function profiles(title, names, rows, mode, base, most) {
+  const width = room(640), height = 250, pad = 44;
+  const points = rows.flatMap(row => row[1]).filter(value => value !== null);
+  const low = Math.min(0, ...points), high = Math.max(most === 100 ? 100 : 1e-6, ...points);
+  const loud = rows.filter(row => [mode, base].includes(row[0])).sort((a, b) => (a[0] === mode) - (b[0] === mode));
+  const words = ([name, scores]) => `${name}: ${scores.map((score, i) => `${names[i]} ${score === null ? "-" : score.toFixed(1)}`).join(", ")}`;
+  const svg = canvas_of(width, height, title, `${loud.map(words).join("; ")}. The table below has all modes.`);
+  axes(svg, width, height, pad, [low, high], "", "");
+  const x = i => pad + ((width - 20 - pad) * (i + 0.5)) / names.length, y = value => height - pad - ((height - 2 * pad) * (value - low)) / (high - low);
+  names.forEach((name, i) => svg.append(drawing("text", { class: "soft", x: x(i), y: height - pad + 18, "text-anchor": "middle" }, name)));
+  const path = (scores, attributes, name) => drawing("path", { ...attributes, d: scores.flatMap((score, i) => (score === null ? [] : [`${x(i).toFixed(1)} ${y(score).toFixed(1)}`])).map((at, i) => (i ? "L" : "M") + at).join("") }, drawing("title", {}, name));
+  for (const [name, scores] of rows.filter(row => !loud.includes(row))) svg.append(path(scores, { class: "path quiet" }, name));
+  loud.forEach(([name, scores]) => {
+    const colour = PALETTE[name === mode ? 0 : 1];
+    svg.append(path(scores, { class: "path", stroke: colour, "stroke-width": 2.5 }, name));
+    scores.forEach((score, i) => score !== null && svg.append(drawing("circle", { cx: x(i), cy: y(score), r: 4, fill: colour })));
+  });
+  let left = pad;
+  for (const [name, colour] of [...loud.map(row => [row[0], PALETTE[row[0] === mode ? 0 : 1]]).reverse(), ...(rows.length > loud.length ? [["other modes", null]] : [])]) {
+    svg.append(drawing("circle", { cx: left + 5, cy: 10, r: 4, ...(colour ? { fill: colour } : { class: "dim" }) }), drawing("text", { x: left + 14, y: 14 }, short(name, 22)));
+    left += 30 + 7 * Math.min(22, name.length);
+  }
+  return svg;
+}
+
 function reliability(title, calibration) {
   const width = room(360), height = 320, pad = 44, svg = canvas_of(width, height, title, `Share that was true by score; expected calibration error ${(100 * calibration.error).toFixed(1)} per cent.`);
-  axes(svg, width, height, pad, [0, 1], "score (0 to 1)", "share that was true");
+  axes(svg, width, height, pad, [0, 1], "score", "share that was true");
   const x = value => pad + (width - 8 - pad) * value, y = value => height - pad - (height - 2 * pad) * value;
+  for (const tick of [0, 0.25, 0.5, 0.75, 1]) svg.append(drawing("text", { class: "soft", x: x(tick), y: height - pad + 20, "text-anchor": "middle" }, tick.toFixed(2)));
   svg.append(drawing("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
   const most = Math.max(...calibration.bins.map(bin => bin[2]));
   for (const [mean, share, count] of calibration.bins) svg.append(drawing("circle", { class: "mark", cx: x(mean), cy: y(share), r: 3 + 6 * Math.sqrt(count / most), "fill-opacity": 0.75 }, drawing("title", {}, `${count} decisions`)));
@@ -95,7 +122,7 @@ function reliability(title, calibration) {
 }
 
 function spans(title, rows) { // rows: [name, mean, from, to]
-  const left = 120, width = room(460), step = 24, height = rows.length * step + 26, most = Math.max(...rows.flatMap(row => row.slice(1, 4)), 1e-6);
+  const left = 120, width = room(460), step = 24, height = rows.length * step + 26, most = Math.ceil(2 * Math.max(1, ...rows.flatMap(row => row.slice(1, 4)))) / 2;
   const svg = canvas_of(width, height, title, `${rows.map(row => `${row[0]}: ${row[1].toFixed(2)}`).join("; ")}.`);
   const x = value => left + ((width - left - 20) * value) / most;
   for (const tick of [0, 0.5, 1]) {

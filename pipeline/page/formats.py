@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stages.head.page.tables import Table
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 
 
@@ -40,7 +41,7 @@ def comma_separated(table: Table) -> str:
     """A table as it is stored: fractions, empty where there is nothing; its name stands in the first column."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", *(column.title for column in table.columns)])
+    writer.writerow(["table", *(column.name for column in table.columns)])
     writer.writerows([[table.name, *("" if cell is None else cell for cell in row)] for row in table.rows])
     return text.getvalue()
 

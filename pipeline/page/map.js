@@ -4,9 +4,9 @@
 // Eleven hues and a grey that both grounds bear; brighter ones on a dark ground.
 const PALETTE = matchMedia("(prefers-color-scheme: dark)").matches
   ? ["#4493f8", "#ff7b72", "#3fb950", "#e3b341", "#bc8cff", "#ffa657", "#39c5cf", "#f778ba", "#c69026", "#a5d65a", "#9fb6cd", "#e8d58a"]
-  : ["#0969da", "#cf222e", "#1a7f37", "#bf8700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#d4a72c"];
+  : ["#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#e16f24", "#0598a8", "#bf3989", "#7d4e2d", "#6b8e23", "#5f7d95", "#0a3069"];
 const OTHER = "#8c959f";
-const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000; // from so many clips on, points are squares, which are drawn faster
+const MOST_ZOOM = 40, MOST_LISTED = 500, MANY = 10000, NEAR = 40; // from so many clips on, points are squares, which are drawn faster
 
 class CollectionMap {
   constructor(section, data, choice) {
@@ -40,7 +40,6 @@ class CollectionMap {
     this.tool.addEventListener("click", () => this.tool.setAttribute("aria-pressed", this.tool.getAttribute("aria-pressed") !== "true"));
     section.querySelector("datalist").append(...data.artists.slice(0, 5000).map(artist => element("option", { value: artist })));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
-    this.open();
   }
 
   open() {
@@ -80,16 +79,17 @@ class CollectionMap {
 
   paint() {
     const [names, number] = this.colours();
-    this.numbers = this.map.clip.map(number);
     this.palette = names.map(one => one[1]);
-    const rest = this.numbers.includes(-1) ? [[{ genre: "other genres", artist: "other artists", split: "in no part", right: "not tested" }[this.form.elements.colour.value], OTHER]] : [];
+    this.groups = [OTHER, ...this.palette].map(() => []); // the points of each colour, drawn one colour after the other
+    this.map.clip.forEach((clip, i) => this.groups[number(clip) + 1].push(i));
+    const rest = this.groups[0].length ? [[{ genre: "other genres", artist: "other artists", split: "in no part", right: "not tested" }[this.form.elements.colour.value], OTHER]] : [];
     this.legend.replaceChildren(...[...names, ...rest].map(([name, colour]) => {
       const mark = element("i");
       mark.style.background = colour;
       return element("li", {}, mark, name_of(name));
     }));
     const what = this.form.elements.colour.selectedOptions[0].textContent;
-    this.canvas.setAttribute("aria-label", `Map of ${this.map.clip.length} clips of ${this.map.representation}, coloured by ${what}. Arrow keys go from clip to clip.`);
+    this.canvas.setAttribute("aria-label", `Map of ${this.map.clip.length} clips of ${this.map.representation}, coloured by ${what}. Arrow keys go from clip to clip, + and - zoom, 0 shows all, L lists the clips around${this.data.audio ? ", Enter plays" : ""}.`);
     this.draw();
   }
 
@@ -170,6 +170,14 @@ class CollectionMap {
     });
   }
 
+  // Lists the clips near a place of the canvas: what a lasso does, for the keyboard.
+  around(x, y) {
+    const corners = [...Array(16).keys()].map(i => (Math.PI * i) / 8).map(turn => [x + NEAR * Math.cos(turn), y + NEAR * Math.sin(turn)]);
+    const inside = this.inside(corners);
+    this.show(inside);
+    this.status.textContent = `${plural(inside.length, "clip")} around, listed below`;
+  }
+
   show(clips) {
     const { data } = this, names = set => data.sets[set].map(label => data.labels[label]).join(", ") || "none";
     const mode = this.choice.mode(), given = this.choice.view()?.given?.[mode], tested = this.tested();
@@ -186,32 +194,38 @@ class CollectionMap {
     this.player.play().then(() => (this.status.textContent = `Playing ${this.data.titles[clip]}`), () => (this.status.textContent = `${decodeURI(this.data.files[clip])} cannot be played from ${this.data.audio}`));
   }
 
-  draw() {
+  draw() { // once a frame, however much changed
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.render();
+    });
+  }
+
+  render() {
     const { clientWidth: width, clientHeight: height } = this.canvas, scale = window.devicePixelRatio || 1;
     if (!width) return;
     Object.assign(this.canvas, { width: width * scale, height: height * scale });
     const pen = this.canvas.getContext("2d"), [x, y] = this.places(width, height);
     pen.scale(scale, scale);
     const size = Math.max(1.3, Math.min(4, 260 / Math.sqrt(this.map.clip.length))) * Math.min(2, Math.sqrt(this.zoom.k)), squares = this.map.clip.length > MANY;
-    const across = Float32Array.from(this.map.x.keys(), x), down = Float32Array.from(this.map.y.keys(), y);
-    const order = [-1, ...this.palette.keys()];
     for (const faded of this.hits ? [true, false] : [false]) {
-      for (const number of order) {
-        pen.fillStyle = number < 0 ? OTHER : this.palette[number];
-        pen.globalAlpha = faded ? 0.07 : number < 0 ? 0.35 : 0.8;
+      const radius = this.hits && !faded ? size + 1.5 : size;
+      this.groups.forEach((points, number) => {
+        pen.fillStyle = number ? this.palette[number - 1] : OTHER;
+        pen.globalAlpha = faded ? 0.07 : number ? 0.8 : 0.35;
         pen.beginPath();
-        for (let i = 0; i < this.numbers.length; i++) {
-          if (this.numbers[i] !== number || (this.hits && this.hits[i] === faded)) continue;
-          const radius = this.hits && !faded ? size + 1.5 : size, px = across[i], py = down[i];
+        for (const i of points) {
+          if (this.hits && this.hits[i] === faded) continue;
+          const px = x(i), py = y(i);
           if (px < -9 || py < -9 || px > width + 9 || py > height + 9) continue;
-          if (squares) pen.rect(px - radius, py - radius, 2 * radius, 2 * radius);
+          if (squares) pen.fillRect(px - radius, py - radius, 2 * radius, 2 * radius);
           else {
             pen.moveTo(px + radius, py);
             pen.arc(px, py, radius, 0, 7);
           }
         }
         pen.fill();
-      }
+      });
     }
     pen.globalAlpha = 1;
     if (this.lasso) {
@@ -246,7 +260,9 @@ class CollectionMap {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") this.name(null);
     if (event.key === "Enter" && this.focus !== null) this.play(this.map.clip[this.focus]);
-    if ("+-0".includes(event.key)) this.magnify({ "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key]);
+    const spot = this.focus === null ? [] : this.places(this.canvas.clientWidth, this.canvas.clientHeight).map(axis => axis(this.focus));
+    if ("+-0".includes(event.key)) this.magnify({ "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key], ...spot);
+    if (event.key.toLowerCase() === "l" && spot.length) this.around(...spot);
     if (step === undefined) return;
     event.preventDefault();
     const order = [...this.map.clip.keys()].filter(i => !this.hits || this.hits[i]).sort((a, b) => this.map.x[a] - this.map.x[b]);

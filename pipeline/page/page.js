@@ -12,12 +12,23 @@ const per_cent = value => (value === null || value === undefined ? null : [value
 function chart_of(figure) {
   const rows = [...figure.querySelectorAll("tbody tr")].map(row => [...row.cells].map(cell => (cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v))));
   if (!rows.length) return;
+  if (figure.dataset.chart === "profiles") return; // drawn for the mode that is looked at
   const title = figure.querySelector("h4").textContent, number = value => (typeof value === "number" ? value : null);
   figure.querySelector(".chart").replaceChildren(
     figure.dataset.chart === "bars"
       ? bars(title, rows.map(row => row[0]), rows.map(row => row[1]))
       : intervals(title, rows.map(row => [row[0], row[1], number(row[2]), number(row[3])])),
   );
+}
+
+// How every mode's score runs over kinds of clips; two modes stand out.
+function profile(figure, mode, base) {
+  const head = [...figure.querySelectorAll("thead th")].map(cell => cell.textContent);
+  const last = head.findIndex(text => text === "deviation");
+  const names = head.slice(1, last < 0 ? head.length : last), scale = figure.classList.contains("heat") ? 100 : 1;
+  const rows = [...figure.querySelectorAll("tbody tr")].map(row => [row.cells[0].textContent.trim(), names.map((_, i) => (row.cells[i + 1].dataset.v === undefined ? null : scale * Number(row.cells[i + 1].dataset.v)))]);
+  const place = figure.querySelector(".chart");
+  place.replaceChildren(...(names.length > 1 ? [profiles(figure.querySelector("h4").textContent, names, rows, mode, base, scale)] : []));
 }
 
 class Collection {
@@ -32,6 +43,7 @@ class Collection {
     }
     const place = section.querySelector("canvas")?.closest("section");
     if (place) this.map = new CollectionMap(place, data, this);
+    this.follow();
   }
 
   view() { return this.form ? this.data.views[Number(this.form.elements.view.value)] : undefined; }
@@ -43,18 +55,23 @@ class Collection {
     select.replaceChildren(...modes.map(name => element("option", { value: name }, name)));
     if (modes.includes(mode)) select.value = mode;
     for (const view of this.section.querySelectorAll(".view")) view.hidden = view.dataset.view !== this.form.elements.view.value;
-    if (this.map) { // the map of the representation that is looked at
-      const which = this.data.maps.findIndex(map => map.representation === this.view().representation);
-      if (which >= 0) this.map.form.elements.map.value = which;
-      this.map.open();
-    }
+    this.follow();
     this.show();
+  }
+
+  follow() { // the map of the representation that is looked at
+    if (!this.map) return;
+    const which = this.data.maps.findIndex(map => map.representation === this.view()?.representation);
+    if (which >= 0) this.map.form.elements.map.value = which;
+    this.map.open();
   }
 
   names(numbers) { return numbers.map(label => this.data.labels[label]).join(", ") || "none"; }
 
   show() {
     const view = this.view(), mode = this.mode(), details = view.modes[mode];
+    const shown = [...this.section.querySelectorAll(".view")].filter(node => !node.hidden);
+    for (const figure of shown.flatMap(node => [...node.querySelectorAll('figure[data-chart="profiles"]')])) profile(figure, mode, view.base);
     this.section.querySelector(".details").replaceChildren(...(details ? this.details(details, mode) : []));
     this.section.querySelector(".hard").replaceChildren(...(details ? this.hard(view, details, mode) : [element("p", {}, "There are no runs to look at here.")]));
     this.map?.paint();
@@ -76,7 +93,7 @@ class Collection {
   gate(details, mode) {
     if (!details.gate?.length) return null;
     const number = value => [value, value.toFixed(2)];
-    const figure = make_table(`${mode}: weight of the artist by agreement`, ["songs that agree", "mean weight", "first quartile", "third quartile", "test clips"], details.gate.map(([name, mean, low, high, count]) => [name, number(mean), number(low), number(high), count]), { note: "By the share of the artist's training clips that carry the test clip's own labels, which the head does not know; first seed, clips whose artist was in training." });
+    const figure = make_table(`${mode}: weight of the artist by agreement`, ["songs that agree", "mean weight", "first quartile", "third quartile", "test clips"], details.gate.map(([name, mean, low, high, count]) => [name, number(mean), number(low), number(high), count]), { note: "By the share of the artist's training clips that carry the test clip's own labels, which the head does not know; first seed, clips whose artist was in training. At 0 the artist counts for nothing; weights may exceed 1." });
     figure.querySelector(".scroll").before(spans(`${mode}: weight of the artist by agreement`, details.gate));
     return figure;
   }
@@ -89,6 +106,7 @@ class Collection {
       kind: "confusion",
       note: `Test clips that carry the row's label and were given the column's; clips with several labels count for each pair.${left > 0 ? ` The ${labels.length} labels that most test clips carry; ${left} more are left out.` : ""}`,
     });
+    figure.querySelector("table").style.setProperty("--columns", labels.length + 1);
     for (const [i, row] of [...figure.querySelectorAll("tbody tr")].entries()) {
       const support = Math.max(1, details.labels[labels[i]][3]);
       for (const cell of row.querySelectorAll("td")) cell.style.background = `rgba(var(--heat), ${Math.min(0.75, (0.75 * Number(cell.dataset.v)) / support).toFixed(3)})`;
@@ -126,7 +144,10 @@ for (const figure of document.querySelectorAll("figure.table")) {
   bring_to_life(figure);
   if (figure.dataset.chart) chart_of(figure);
 }
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(node => (node.open = true)));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach(node => (node.open = true));
+  window.encore?.forEach(collection => collection.map?.render());
+});
 unpack(document.getElementById("data").textContent).then(all => {
   window.encore = [...document.querySelectorAll("section.collection")].map((section, i) => new Collection(section, all[i]));
   document.documentElement.dataset.ready = "yes";

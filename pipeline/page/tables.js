@@ -34,7 +34,7 @@ function sort(table, column, head) {
 
 function csv(table) {
   const quoted = value => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const line = row => [...row.cells].map(cell => quoted(cell.dataset.v ?? (cell.classList.contains("n") && cell.textContent === "-" ? "" : cell.textContent.trim()))).join(",");
+  const line = row => [...row.cells].map(cell => quoted(cell.dataset.v ?? cell.dataset.name ?? (cell.classList.contains("n") && cell.textContent === "-" ? "" : cell.textContent.trim()))).join(",");
   return [...table.rows].map(line).join("\n") + "\n";
 }
 
@@ -71,6 +71,7 @@ function bring_to_life(figure) {
     head.classList.toggle("n", numeric);
     const button = element("button", { type: "button", title: "Sort" }, head.textContent);
     button.addEventListener("click", () => sort(table, column, head));
+    head.dataset.title = head.textContent;
     head.replaceChildren(button);
   });
   if (figure.classList.contains("heat")) shade(table);
@@ -90,7 +91,9 @@ function make_table(title, columns, rows, { note = "", kind = "" } = {}) {
   const caption = element("figcaption", {}, element("h4", {}, title), element("button", { type: "button", class: "copy" }, "Copy CSV"));
   const scroll = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, element("table", {}, head, body));
   const figure = element("figure", { class: `table ${kind}` }, caption, scroll);
+  if (!rows.length) scroll.replaceChildren(element("p", { class: "empty" }, "None."));
   if (note) figure.append(element("p", { class: "note" }, note));
-  bring_to_life(figure);
+  if (rows.length) bring_to_life(figure);
+  else caption.querySelector("button").remove();
   return figure;
 }

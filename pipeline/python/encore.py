@@ -13,8 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.answers import Collection, HeadScores, Predictions, Representation, TrainedHead
-from stages.ask.answers import PredictedSongs, Segment, Similar, SimilarTo, SongPrediction
+from stages.ask.answers import (
+    Collection,
+    HeadScores,
+    PredictedSongs,
+    Predictions,
+    Representation,
+    Segment,
+    Similar,
+    SimilarTo,
+    SongPrediction,
+    TrainedHead,
+)
 from store.errors import EncoreError, FormatError, RequestError, StoreError
 
 if TYPE_CHECKING:

@@ -58,8 +58,8 @@ def _gaps(store: Store) -> list[str]:
                 low, high = _interval(entry.overall, other.overall)
                 cells = [metric.text(entry.overall.score), metric.text(other.overall.score)]
                 gap = metric.text(entry.overall.score - other.overall.score, "+")
-                known = not math.isnan(low + high)
-                interval = f"{metric.text(low, '+')} - {metric.text(high, '+')}" if known else "-"
+                is_known = not math.isnan(low + high)
+                interval = f"{metric.text(low, '+')} - {metric.text(high, '+')}" if is_known else "-"
                 rows.append([str(mode), *cells, gap, interval])
         lines += ["", f"{dataset}, {name}: {metric.title}", table(["mode", *_REGIMES, "gap", "interval"], rows)]
     return lines

@@ -145,7 +145,7 @@ def _difference(metric: Metric, difference: Difference) -> str:
 
 RECIPE = Recipe(
     title="Eight collections by mode and regime, and the claims of the thesis",
-    study="Encore, on claims of S. Lee's thesis (Seoul National University)",
+    study="Encore's own, on claims of S. Lee's thesis (Seoul National University)",
     needs=(
         Need(
             "spotify/ClassicHit.csv", "the GitHub repository TylerFlar/cse158-assignment2-music-genre-predicting (MIT)"

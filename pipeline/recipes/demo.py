@@ -9,9 +9,9 @@ _STEPS = tuple(
 
 RECIPE = Recipe(
     title="All recipes in their small form",
-    study="the music is generated, and its scores say nothing",
+    study="none: the music is generated, and its scores say nothing",
     measured=True,
     whole=(*_STEPS, Step(0.2, "report demo --html {page}")),
     small=(*_STEPS, Step(0.2, "report demo --html {page}")),
-    disk="300 MiB",
+    disk="40 MiB",
 )

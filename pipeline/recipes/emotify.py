@@ -6,7 +6,7 @@ _MODES = "song,linear,artist,gnn,gated"
 
 RECIPE = Recipe(
     title="Four genres of 201 songs of Magnatune, clean and deformed",
-    study="Encore, on the songs of Aljanaki, Wiering and Veltkamp 2016 (Emotify)",
+    study="Encore's own, on the songs of Aljanaki, Wiering and Veltkamp 2016 (Emotify)",
     measured=True,
     needs=(
         Need("mp3/*.mp3", "the Emotify set (CC BY-NC-SA), by way of sergi-andreu/ProjectMusicInformatics", 201),

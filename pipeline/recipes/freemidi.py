@@ -6,7 +6,7 @@ _MODES = "song,artist,gnn,dropedge,gated"
 
 RECIPE = Recipe(
     title="Six genres of 401 artists, from MIDI files of their songs",
-    study="Encore: no study has figures on these files",
+    study="Encore's own: no other has figures on these files",
     measured=True,
     needs=(
         Need("midi/*.mid", "MIDI files of free MIDI sites, by way of rp-bot/Ultimate-MIDI-Scraper", 3413),

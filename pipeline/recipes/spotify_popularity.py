@@ -8,7 +8,7 @@ _MODES = "song,linear,artist,artist-embedding,gnn,gated"
 
 RECIPE = Recipe(
     title="Popularity from Spotify's features, and what the artist adds",
-    study="a study of PaSST beside Spotify's features on the popularity of songs",
+    study="PaSST beside Spotify's features on the popularity of songs",
     measured=True,
     needs=(
         Need(

@@ -137,13 +137,13 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        left = self._most
+        remaining_bytes = self._most
 
         async def counted() -> Message:
-            nonlocal left
+            nonlocal remaining_bytes
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
+            remaining_bytes -= len(message.get("body", b""))
+            if remaining_bytes < 0:
                 raise self._too_large()
             return message
 

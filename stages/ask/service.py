@@ -312,9 +312,9 @@ def _judge(snapshot: Snapshot, jobs: list[_Job]) -> list[Answer | EncoreError]:
     from stages.embed.songs import encode_read
 
     head = snapshot.head
-    read = [job.content for job in jobs if job.content is not None]
-    encoded = iter(encode_read(read, head.backbone, head.device) if read else ())
-    clips = [head.stored_clips(job.song) if job.content is None else next(encoded) for job in jobs]
+    contents = [job.content for job in jobs if job.content is not None]
+    encodings = iter(encode_read(contents, head.backbone, head.device) if contents else ())
+    clips = [head.stored_clips(job.song) if job.content is None else next(encodings) for job in jobs]
     answers: dict[int, Answer | EncoreError] = {
         place: EncoreError(each.failures[0]) for place, each in enumerate(clips) if each.failures
     }

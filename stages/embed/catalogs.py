@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -16,7 +17,7 @@ from stages.embed.copies import join_copies
 from stages.embed.datasets import Dataset
 from stages.embed.inputs import song_file
 from stages.embed.scan import scan
-from stages.progress import task
+from stages.progress import note, task
 from store.errors import ClipError, RequestError, unknown
 from store.fingerprint import source_tag
 from store.layout import Store
@@ -38,9 +39,16 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
         for an unknown name, an option that the data set does not take, or any option of a collection in the store.
     """
     if name in registry.names("dataset"):
-        dataset = make_dataset(name, options)
+        given = _with_remembered(name, options, store)
+        dataset = make_dataset(name, given)
         catalog = dataset.catalog()
-        info = replace(catalog.info, keep_copies=dataset.keep_copies, first_artist=dataset.first_artist)
+        info = replace(
+            catalog.info,
+            keep_copies=dataset.keep_copies,
+            first_artist=dataset.first_artist,
+            origin=(name, *options_as_words(given)),
+            options=tuple(f"{option}={json.dumps(value)}" for option, value in dataset.remembered().items()),
+        )
         return join_copies(Catalog(info, catalog.table))
     values = {key: value for key, value in options.items() if value is not None}
     if store.has_catalog(name):
@@ -53,6 +61,38 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
     have = {*registry.names("dataset"), *store.datasets()}
     absent = "" if store.there_is_none() is None else " and is not there"
     raise RequestError(f"{unknown('data set', name, have)} The store looked in is {store.where()}{absent}")
+
+
+def _with_remembered(name: str, options: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    """The options, and those that the collection of that name was read with before and that are not given now."""
+    given = {key: value for key, value in options.items() if value is not None}
+    kind: type[Dataset] = registry.find("dataset", name)
+    collection = given.get("name")
+    if kind.remembered is Dataset.remembered or collection is None or not store.has_catalog(collection):
+        return given
+    entries = (entry.partition("=") for entry in store.read_catalog(collection).info.options)
+    before = {option: json.loads(value) for option, _, value in entries}
+    old = {option: value for option, value in before.items() if option not in given}
+    if old:
+        flags = {option: f"--{option.replace('_', '-')}" for option in old}
+        shown = [flags[option] if value is True else f"{flags[option]} '{value}'" for option, value in old.items()]
+        ends = [f"--no-{flags[option][2:]}" for option, value in old.items() if value is True]
+        ends += [f"{flags[option]} ''" for option, value in old.items() if isinstance(value, str)]
+        without = f"; to read it without: {', '.join(ends)}" if ends else ""
+        note(f"{collection} is read with {', '.join(shown)}, as before{without}")
+    return old | {option: value for option, value in given.items() if value != "" or option not in before}
+
+
+def options_as_words(options: Mapping[str, Any]) -> list[str]:
+    """The options of a data set that are set, as words of a command line."""
+    words = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def make_dataset(name: str, options: Mapping[str, Any]) -> Dataset:

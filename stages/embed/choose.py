@@ -13,12 +13,14 @@ import torch
 from stages import registry
 from stages.configure import configure
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
+from stages.embed.encode import representation_name
 from stages.embed.weights import described_by, read_state_dict
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
-from store.schema import CatalogInfo
+from store.schema import CatalogInfo, Manifest
 
+DTYPES = ("float32", "float16")
 RANDOM = "random"  # in place of a weights file
 _SEED = 0  # of random weights
 
@@ -31,12 +33,14 @@ class Choice:
     ----------
     weights : a path, ``random``, or None.
     model : the published model that brings the weights; empty for none.
+    dtype : in which the store keeps the numbers; None for the backbone's own.
     """
 
     kind: type[Backbone]
     weights: str | None
     model: str
     precision: Precision
+    dtype: str | None = None
 
 
 def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo) -> tuple[Backbone, str | None]:
@@ -57,10 +61,10 @@ def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo
             settings = {**kind.settings_of(Path(weights)), **settings}
     config = kind.resolve(configure(kind.Config(), settings, f"the backbone {name}"), info)
     if weights is None:
-        return kind(config), None
+        return _kept_in(kind(config), choice.dtype), None
     torch.manual_seed(_SEED)
     with described_by(Path(weights)):
-        backbone = kind(config)
+        backbone = _kept_in(kind(config), choice.dtype)
     backbone.precision = choice.precision
     if weights == RANDOM:
         note(f"{name} runs with random weights (seed {_SEED}): an untrained control, not a model of music")
@@ -73,7 +77,22 @@ def make_backbone(choice: Choice, settings: Mapping[str, str], info: CatalogInfo
     return backbone, hash_weights(path)
 
 
-def find_backbone(name: str, weights: str | None, precision: str = "32", info: CatalogInfo | None = None) -> Choice:
+def _kept_in(backbone: Backbone, dtype: str | None) -> Backbone:
+    """The backbone, whose numbers the store keeps in ``dtype``; RequestError where it gives no floats."""
+    if dtype is not None and dtype != backbone.dtype:
+        if backbone.dtype not in DTYPES:
+            raise RequestError(f"{backbone.NAME} gives whole numbers ({backbone.dtype}); leave out --dtype")
+        backbone.dtype = dtype
+    return backbone
+
+
+def find_backbone(
+    name: str,
+    weights: str | None,
+    precision: str = "32",
+    info: CatalogInfo | None = None,
+    dtype: str | None = None,
+) -> Choice:
     """Look up a backbone by name, without opening a file; ``hf:MODEL`` is the backbone ``hf`` with that model.
 
     Parameters
@@ -83,7 +102,7 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
     Raises
     ------
     RequestError
-        if there is no such backbone or precision, or the weights do not go with it.
+        if there is no such backbone, precision or dtype, or the weights do not go with it.
     """
     name, _, model = name.partition(":")
     kind: type[Backbone] = registry.find("backbone", name)
@@ -92,6 +111,8 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
     runs_in = next((choice for choice in PRECISIONS if choice == precision), None)
     if runs_in is None:
         raise unknown("precision", precision, PRECISIONS)
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     if kind.WEIGHTS is None and runs_in != "32":
         raise RequestError(f"{name} has no network that could run in {precision}; leave out --precision")
     if kind.WEIGHTS is None and weights is not None:
@@ -103,7 +124,7 @@ def find_backbone(name: str, weights: str | None, precision: str = "32", info: C
             f". With --weights random it runs untrained, which is a control and says little about music. "
             f"Backbones without weights: {', '.join(_without_weights())}"
         )
-    return Choice(kind, weights, model, runs_in)
+    return Choice(kind, weights, model, runs_in, dtype)
 
 
 def _without_weights() -> list[str]:
@@ -160,10 +181,11 @@ def restore_backbone(settings: Mapping[str, Any], weights: str | None, what: str
     kind: type[Backbone] = registry.find("backbone", str(settings["backbone"]))
     config = rebuild_config(kind.Config, settings)
     mark = settings.get("weights")
+    dtype = settings.get("dtype")
     if mark is None:
-        return kind(config), None
+        return _kept_in(kind(config), dtype), None
     torch.manual_seed(_SEED)
-    backbone = kind(config)
+    backbone = _kept_in(kind(config), dtype)
     backbone.precision = settings.get("precision", "32")
     if mark == f"{RANDOM}-{_SEED}":
         return backbone, mark
@@ -211,3 +233,17 @@ def _rebuilt(kind: type[Any], values: Mapping[str, Any]) -> Any:
         else:
             fields[name] = tuple(value) if isinstance(value, list) else value
     return kind(**fields)
+
+
+def is_current(manifest: Manifest) -> bool:
+    """Whether this version, given the same settings and weights, makes a representation; True where it cannot say."""
+    if manifest.backbone not in registry.names("backbone"):
+        return True
+    kind = registry.find("backbone", manifest.backbone)
+    try:
+        backbone = kind(rebuild_config(kind.Config, manifest.settings))
+    except RequestError:
+        return False
+    backbone.precision = manifest.settings.get("precision", "32")
+    backbone.dtype = manifest.settings.get("dtype", backbone.dtype)
+    return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint

@@ -18,14 +18,14 @@ import torch
 
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import ffmpeg
-from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_in_workers
+from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_windows
 from stages.embed.represent import clips_of, encode_ahead
 from stages.progress import log, task
 from store.arrays import fill_value
+from store.clips import Clips
 from store.errors import PASSING, EncoreError
 from store.fingerprint import canonical, fingerprint
 from store.layout import RepresentationName, Store
-from store.schema import Catalog
 from store.shards import Shard, ShardWriter
 from store.words import plural
 from store.writer import RepresentationWriter
@@ -68,12 +68,14 @@ def decides(backbone: Backbone, weights: str | None) -> dict[str, Any]:
     }
     if backbone.precision != "32":
         settings["precision"] = backbone.precision
+    if backbone.dtype == "float16":  # asked for; no backbone gives it by itself
+        settings["dtype"] = backbone.dtype
     plain: dict[str, Any] = canonical(settings)
     return plain
 
 
 def open_writer(
-    store: Store, catalog: Catalog, backbone: Backbone, weights: str | None, damaged: Collection[int] = ()
+    store: Store, catalog: Clips, backbone: Backbone, weights: str | None, damaged: Collection[int] = ()
 ) -> RepresentationWriter:
     """The writer of this representation, which knows the shards that are still to be encoded.
 
@@ -136,7 +138,7 @@ class Work:
     def __init__(
         self,
         writer: ShardWriter,
-        catalog: Catalog,
+        catalog: Clips,
         backbone: Backbone,
         *,
         device: torch.device,
@@ -168,12 +170,12 @@ class Work:
         cuda = self.device.type == "cuda"
         pending: deque[Shard] = deque()
 
-        def batches() -> Iterator[tuple[int, ...]]:
+        def batches() -> Iterator[Sequence[int]]:
             for shard in shards:
                 pending.append(shard)
                 yield from (shard.rows[i : i + self.batch] for i in range(0, len(shard.rows), self.batch))
 
-        batches_in_memory = load_in_workers(self.clips, batches(), workers, pin=cuda)
+        batches_in_memory = load_windows(self.clips, batches(), workers, pin=cuda)
         encoded = encode_ahead(self.backbone, batches_in_memory, self.device, ahead=int(cuda))
         for batch in encoded:
             while not pending[0].rows:  # its songs are all retired: nothing of it is encoded, and it is committed
@@ -213,7 +215,7 @@ class Work:
 
 def encode(
     writer: RepresentationWriter,
-    catalog: Catalog,
+    catalog: Clips,
     backbone: Backbone,
     *,
     device: torch.device,
@@ -259,7 +261,8 @@ def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (
 def _log(writer: RepresentationWriter, result: Done) -> None:
     """Say in the log what of a shard was written, and what failed."""
     for row, kind, reason in result.failures:
-        log(f"{writer.catalog.column('path')[row]}: {kind}: {reason}", "WARNING")
+        (path,) = writer.catalog.clips(row, row + 1).column("path").to_pylist()
+        log(f"{path}: {kind}: {reason}", "WARNING")
     encoded = plural(result.clips - len(result.failures), "clip")
     log(f"{writer.folder}: shard {result.index} is written, {encoded} of it encoded")
 

@@ -23,6 +23,7 @@ from store.writer import RepresentationWriter
 
 _TRIED = (1, 1, 4, 16)  # clips at a time
 _LONG_S = 1.0
+_USUAL = {"precision": "32", "dtype": "float32"}  # what is left out of settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,28 +129,28 @@ def _estimate(
     workers = default_workers(device) if workers is None else workers
     clips = ClipTable(catalog, backbone.input)
     backbone.to(device)
-    tried, loading, encoding = 0, 0.0, 0.0
+    tried_clips, loading, encoding = 0, 0.0, 0.0
     for turn, count in enumerate(_TRIED):
         some = rows[:: -(-len(rows) // count)]
         began = time.perf_counter()
         batch = clips[some]
-        loaded = time.perf_counter()
+        load_end = time.perf_counter()
         encode_loaded(backbone, batch, device)
-        ended = time.perf_counter()
-        tried, loading, encoding = len(some), (loaded - began) / len(some), (ended - loaded) / len(some)
-        if turn and ended - began > _LONG_S:  # the first one also waits for libraries
+        encode_end = time.perf_counter()
+        tried_clips, loading, encoding = len(some), (load_end - began) / len(some), (encode_end - load_end) / len(some)
+        if turn and encode_end - began > _LONG_S:  # the first one also waits for libraries
             break
     loading /= max(1, workers)
     # Beside a GPU the processor loads the next clips; without one both want the same cores.
     together = max(loading, encoding) if device.type == "cuda" and workers else loading + encoding
-    return len(rows) * together, tried
+    return len(rows) * together, tried_clips
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """Each setting in which two settings of a fingerprint differ, with its two values."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted(before.keys() | after.keys()):
-            default = "32" if not path and key == "precision" else None  # which is left out where it is the usual one
+            default = None if path else _USUAL.get(key)
             yield from differences(before.get(key, default), after.get(key, default), f"{path}.{key}" if path else key)
     elif before != after:
         yield f"{path}: {before} -> {after}"

@@ -183,10 +183,10 @@ class _Resumed:
                 mebibytes = file.tell() // _MIB
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
         if have and size.isdigit() and self.partial.stat().st_size != int(size):
-            arrived = self.partial.stat().st_size
+            size_bytes = self.partial.stat().st_size
             self._forget()
             raise EncoreError(
-                f"{response.url}: {arrived:,} bytes came where {int(size):,} had been announced; they were thrown "
+                f"{response.url}: {size_bytes:,} bytes came where {int(size):,} had been announced; they were thrown "
                 f"away, run the command again"
             )
 
@@ -216,8 +216,8 @@ def _unpack(archive: Path, data: Path) -> None:
 
 
 def _unzip(archive: Path, folder: str) -> None:
-    with zipfile.ZipFile(archive) as zipped:
-        for entry in zipped.namelist():
+    with zipfile.ZipFile(archive) as zip_file:
+        for entry in zip_file.namelist():
             if entry.startswith(("/", "\\")) or ".." in PurePosixPath(entry.replace("\\", "/")).parts:
                 raise RequestError(f"{archive} holds {entry!r}, which would lie outside of its folder")
-        zipped.extractall(folder)
+        zip_file.extractall(folder)

@@ -34,6 +34,7 @@ def repair(
     weights: str | None,
     settings: Mapping[str, str],
     precision: str,
+    dtype: str | None = None,
     device_name: str,
     batch: int = 16,
 ) -> list[Repair]:
@@ -42,7 +43,7 @@ def repair(
     Parameters
     ----------
     backbone_name : a backbone, or one with the beginning of a fingerprint; None for all representations.
-    weights, settings, precision : those that the damaged representation was encoded with.
+    weights, settings, precision, dtype : those that the damaged representation was encoded with.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def repair(
         if damaged:
             rows = [representations.manifest.shards[index].rows for index in damaged]
             _check_files(catalog, rows)
-            choice = find_backbone(complete[name].backbone, weights, precision)
+            choice = find_backbone(complete[name].backbone, weights, precision, dtype=dtype)
             backbone, mark = make_backbone(choice, settings, catalog.info)
             _check_name(representation_name(backbone, mark), complete[name], dataset)
             writer = open_writer(store, catalog, backbone, mark, damaged)
@@ -75,9 +76,9 @@ def repair(
 def _check_name(name: RepresentationName, damaged: RepresentationName, dataset: str) -> None:
     if name != damaged:
         raise RequestError(
-            f"{dataset}/{damaged} is damaged, and what is asked for gives {name}; give the same --weights, --set and "
-            f"--precision as for embed (encore store show {dataset} lists them), or remove it and encode again: "
-            f"encore store remove {dataset} --backbone {damaged}"
+            f"{dataset}/{damaged} is damaged, and what is asked for gives {name}; give the same --weights, --set, "
+            f"--precision and --dtype as for embed (encore store show {dataset} lists them), or remove it and encode "
+            f"again: encore store remove {dataset} --backbone {damaged}"
         )
 
 

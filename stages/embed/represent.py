@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stages.embed.backbones import Backbone
-from stages.embed.loading import Array, ClipTable, Failure, LoadedBatch, load_in_workers
+from stages.embed.loading import Array, ClipTable, Failure, LoadedBatch, load_windows
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.schema import Catalog
@@ -125,7 +125,7 @@ def encode_unstored(
     failures: list[Failure] = []
     backbone.to(device)
     with task(f"encoding by {backbone.NAME}", len(clips), "clips") as advance:
-        loaded = load_in_workers(clips, batches, workers, pin=device.type == "cuda")
+        loaded = load_windows(clips, batches, workers, pin=device.type == "cuda")
         for loaded_batch, representations in encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda")):
             rows, numbers, errors = clips_of(backbone, loaded_batch, representations)
             values[rows] = numbers

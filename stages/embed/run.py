@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from stages.devices import find_device
 from stages.embed.backbones import Backbone
@@ -27,10 +30,12 @@ from stages.embed.probe import check as check_probe
 from stages.embed.weights import described_by, read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
+from store.clips import flags
 from store.errors import EncoreError
-from store.layout import RepresentationName, Store, check_writable
+from store.layout import Store, check_writable
 from store.merge import update
-from store.schema import Catalog
+from store.schema import Catalog, CatalogInfo
+from store.writer import RepresentationWriter
 
 OWN_WEIGHTS = "your own: encore train made them"
 _WORTH_TELLING = 64 << 20  # bytes
@@ -62,14 +67,15 @@ def prepare(
     weights: str | None,
     settings: Mapping[str, str],
     precision: str,
+    dtype: str | None = None,
 ) -> Prepared:
     """Look at a collection's files and load a backbone; nothing is written. Parameters and errors: see `embed`."""
     # A backbone that someone named is refused before the collection is read, or generated; a default one before its
     # songs are opened.
-    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision)
+    choice = None if backbone_name is None else find_backbone(backbone_name, weights, precision, dtype=dtype)
     catalog_mark = store.catalog_mark(options.get("name") or name)
     catalog = open_catalog(name, options, store)
-    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info)
+    choice = choice or find_backbone(catalog.info.backbone, weights, precision, catalog.info, dtype)
     files = mark_sources(catalog)
     backbone, mark = make_backbone(choice, settings, files.info)
     file = choice.kind.fetch(choice.model) if choice.model else weights
@@ -121,6 +127,7 @@ def embed(
     strict: bool,
     part: tuple[int, int],
     engine: Engine | None = None,
+    dtype: str | None = None,
 ) -> EmbedReport:
     """Bring the stored catalog up to date, then encode the clips that the store lacks.
 
@@ -132,6 +139,7 @@ def embed(
     batch, workers : None for what suits the device. The engine says what its workers are.
     part : (i, n), 1 <= i <= n: encode every n-th shard, while other processes do the others.
     engine : who runs the shards; None for this process.
+    dtype : float16 or float32, in which the store keeps the numbers; None for the backbone's own.
 
     Raises
     ------
@@ -143,20 +151,29 @@ def embed(
     start_s = time.perf_counter()
     here_name = device_name if engine is None else engine.encodes_here(device_name)
     device = None if here_name is None else find_device(here_name)
-    setup = prepare(name, options, store, backbone_name, weights, settings, precision)
-    files, backbone, mark = setup.files, setup.backbone, setup.weights
+    setup = prepare(name, options, store, backbone_name, weights, settings, precision, dtype)
+    backbone, mark, file = setup.backbone, setup.weights, setup.file
     check_writable(store)
-    catalog, growth = update(store, files, setup.catalog_mark, lambda: mark_sources(open_catalog(name, options, store)))
-    store.files.sweep(catalog.info.name)
-    KeptSplits(catalog, store).settle()
+    whole, growth = update(
+        store, setup.files, setup.catalog_mark, lambda: mark_sources(open_catalog(name, options, store))
+    )
+    store.files.sweep(whole.info.name)
+    KeptSplits(whole, store).settle()
+    live = whole.live()
+    clips_now, songs, artists = len(live), _distinct(live, "song_id"), _distinct(live, "artist_id")
+    catalog = store.open_clips(whole.info.name)
+    del setup, whole, live  # encoding takes long, and reads a run of clips at a time
     writer = open_writer(store, catalog, backbone, mark)
-    if setup.file is not None:
-        about = read_about(setup.file)
+    if file is not None:
+        about = read_about(file)
         licence = OWN_WEIGHTS if about else backbone.LICENSE
         note(f"licence of the weights: {licence}")
         _remember_training(store, catalog.info.name, writer.folder, about)
-        store.files.write(f"{writer.folder}/weights.txt", f"{setup.file}\n".encode())
+        store.files.write(f"{writer.folder}/weights.txt", f"{file}\n".encode())
         store.files.write(f"{writer.folder}/licence.txt", f"{licence}\n".encode())
+    command = _command(catalog.info, backbone_name, weights, settings, precision, dtype)
+    if store.read_line(catalog.info.name, writer.name, "command.txt") != command:
+        store.files.write(f"{writer.folder}/command.txt", f"{command}\n".encode())
     already_there = writer.is_complete
     clips, complete = 0, True
     if not already_there:
@@ -169,14 +186,14 @@ def embed(
         # Of another machine, a bf16 network cannot be asked here: a CPU runs none.
         here = device or (torch.device("cpu") if backbone.precision == "32" else None)
         if writer.pending and mark is not None and here is not None:
-            with nullcontext() if setup.file is None else described_by(setup.file):
+            with nullcontext() if file is None else described_by(file):
                 check_probe(store, writer.folder, catalog.info.name, backbone, here)
         if engine is not None and device is None:
             job = Job(
                 store=address(store),
                 dataset=catalog.info.name,
                 settings=json.dumps(decides(backbone, mark)),
-                weights=None if setup.file is None else str(setup.file),
+                weights=None if file is None else str(file),
                 catalog=catalog_hash(catalog),
                 device=device_name,
                 batch=batch,
@@ -198,25 +215,25 @@ def embed(
                 part=part,
             )
         clips, complete = outcome.clips, outcome.complete
-    live = ~catalog.retired()
+    is_live = ~flags(catalog)[0]
     if strict and already_there:
-        _refuse_failures(store, catalog, writer.folder)
-    failures = _failures(store, catalog, writer.folder) if complete else []
+        _refuse_failures(store, is_live, writer.folder)
+    failures = _failures(store, is_live, writer.folder) if complete else []
     return EmbedReport(
         dataset=catalog.info.name,
         synthetic=catalog.info.synthetic,
         backbone=backbone.NAME,
         representation=str(writer.name),
         path=store.files.show(writer.folder),
-        songs=_distinct(catalog, "song_id"),
-        artists=_distinct(catalog, "artist_id"),
-        clips=int(live.sum()),
+        songs=songs,
+        artists=artists,
+        clips=clips_now,
         added=growth.added,
         retired=growth.retired,
         corrected=growth.corrected,
         encoded=clips,
         failed=dict(Counter(failure["kind"] for failure in failures)),
-        noted=_noted(store, catalog, writer.name) if complete else {},
+        noted=_noted(store, is_live, writer) if complete else {},
         already_there=already_there,
         complete=complete,
         seconds=time.perf_counter() - start_s,
@@ -231,28 +248,44 @@ def _remember_training(store: Store, dataset: str, folder: str, about: Mapping[s
         store.write_table(f"{folder}/trained_on.parquet", table)
 
 
-def _refuse_failures(store: Store, catalog: Catalog, folder: str) -> None:
+def _refuse_failures(store: Store, is_live: NDArray[np.bool_], folder: str) -> None:
     """Raise for a clip that failed in an earlier run (``--strict``)."""
-    for failure in _failures(store, catalog, folder):
+    for failure in _failures(store, is_live, folder):
         raise EncoreError(f"{failure['path']}: {failure['kind']}: {failure['reason']} (recorded by an earlier run)")
 
 
-def _failures(store: Store, catalog: Catalog, folder: str) -> list[dict[str, Any]]:
+def _command(
+    info: CatalogInfo,
+    backbone: str | None,
+    weights: str | None,
+    settings: Mapping[str, str],
+    precision: str,
+    dtype: str | None,
+) -> str:
+    """The command that encodes the same again; files are named as they were here."""
+    words = ["encore", "embed", *(info.origin or (info.name,))]
+    words += [] if backbone is None else ["--backbone", backbone]
+    words += [] if weights is None else ["--weights", weights]
+    words += [] if precision == "32" else ["--precision", precision]
+    words += [] if dtype is None else ["--dtype", dtype]
+    words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return shlex.join(words)
+
+
+def _failures(store: Store, is_live: NDArray[np.bool_], folder: str) -> list[dict[str, Any]]:
     """The live clips of this catalog that could not be encoded; the stored table may have grown since."""
-    live = (~catalog.retired()).tolist()
     recorded: list[dict[str, Any]] = store.read_table(f"{folder}/failures.parquet").to_pylist()
-    return [failure for failure in recorded if failure["row"] < len(live) and live[failure["row"]]]
+    return [failure for failure in recorded if failure["row"] < len(is_live) and is_live[failure["row"]]]
 
 
-def _noted(store: Store, catalog: Catalog, name: RepresentationName) -> dict[str, int]:
+def _noted(store: Store, is_live: NDArray[np.bool_], writer: RepresentationWriter) -> dict[str, int]:
     """How many of the live clips are encoded with a note, by its kind."""
-    manifest, live = store.read_manifest(catalog.info.name, name), ~catalog.retired()
-    shards = manifest.shards if manifest is not None else ()
-    return dict(Counter(kind for shard in shards for row, kind, _ in shard.notes if row < len(live) and live[row]))
+    manifest = store.read_manifest(writer.dataset, writer.name)
+    notes = [entry for shard in (manifest.shards if manifest is not None else ()) for entry in shard.notes]
+    return dict(Counter(kind for row, kind, _ in notes if row < len(is_live) and is_live[row]))
 
 
 def _distinct(catalog: Catalog, name: str) -> int:
     import pyarrow.compute as pc
 
-    live = catalog.table.filter(pc.invert(catalog.column("retired")))
-    return int(pc.count_distinct(live.column(name), mode="only_valid").as_py())
+    return int(pc.count_distinct(catalog.column(name), mode="only_valid").as_py())

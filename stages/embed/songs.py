@@ -327,9 +327,11 @@ def encode_read(songs: Sequence[ReadSong], backbone: Backbone | None, device: to
         nowhere = np.full(1, np.nan)
         return [EncodedSongs(None, np.zeros(1, dtype=np.int64), nowhere, nowhere, {}) for _ in songs]
     owner = np.repeat(np.arange(len(songs)), [len(song.counts) for song in songs])
-    read = (song.windows for song in songs if song.windows is not None)
+    windows_of_songs = (song.windows for song in songs if song.windows is not None)
     windows = [
-        part for song, each in zip(songs, read, strict=True) for part in np.split(each, np.cumsum(song.counts)[:-1])
+        part
+        for song, each in zip(songs, windows_of_songs, strict=True)
+        for part in np.split(each, np.cumsum(song.counts)[:-1])
     ]
     values = np.zeros((len(windows), *backbone.shape), backbone.dtype)
     reasons: dict[int, str] = {}

@@ -131,7 +131,7 @@ class BackboneTests:
         together = represent(backbone, windows)
         assert torch.equal(represent(backbone, windows), together)
         tolerance = 1e-5 * float(together.abs().max())
-        for rows in ([0], [1], [2], [2, 0], [1, 1, 2, 0]):
+        for rows in ([1], [2, 1, 1, 0]):
             torch.testing.assert_close(represent(backbone, windows[rows]), together[rows], atol=tolerance, rtol=0)
 
     def test_an_empty_batch_has_no_representations(self, backbone: Backbone, windows: Tensor) -> None:

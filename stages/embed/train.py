@@ -142,13 +142,7 @@ class _Run:
         self.validation = [piece.tolist() for piece in pieces if len(piece) >= objective.BATCH_LEAST]
         self.total = len(train_rows) // self.batch * settings.epochs
         self.total = min(self.total, settings.steps or self.total)
-        parameters = [p for p in objective.parameters() if p.requires_grad]
-        decay = settings.weight_decay
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.plain = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        self.plain = settings.optimize(objective.parameters())
         self.wrapped, self.optimizer = fabric.setup(objective, self.plain)
         self.unread: set[int] = set()
 

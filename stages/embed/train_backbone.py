@@ -110,8 +110,10 @@ def train_backbone(
     if objective_name not in makers:
         raise unknown(f"objective of {backbone_name}", objective_name, makers)
     kept_splits = KeptSplits(catalog, store, keeps=os.environ.get("RANK", "0") == "0")
-    used = np.flatnonzero(kept_splits.labels[~catalog.retired()].any(axis=0))
-    labels = Labels(tuple(kept_splits.label_names[i] for i in used.tolist()), kept_splits.labels[:, used])
+    label_indices = np.flatnonzero(kept_splits.labels[~catalog.retired()].any(axis=0))
+    labels = Labels(
+        tuple(kept_splits.label_names[i] for i in label_indices.tolist()), kept_splits.labels[:, label_indices]
+    )
     objective = makers[objective_name](labels)
     settings = configure(objective.settings, {k: v for k, v in changes.items() if k in _TRAINING}, "training")
     regime = regime or ("official" if set(columns.official(catalog).tolist()) >= {0, 1, 2} else "random")

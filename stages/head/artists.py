@@ -15,7 +15,7 @@ class Artists:
 
     Parameters
     ----------
-    ids : those of which the store has clips that a head can read.
+    ids : the artists with clips that a head can read.
     """
 
     def __init__(self, catalog: Catalog, ids: Sequence[str]) -> None:
@@ -39,11 +39,11 @@ class Artists:
         return artist in self._ids
 
     def name(self, artist: str | None) -> str | None:
-        """What an artist is called; the id itself where the collection does not say."""
+        """The artist's name, or the id where the collection gives none."""
         return self._names.get(artist, artist) if artist is not None else None
 
     def find(self, name: str | None, *, quiet: bool = False) -> str | None:
-        """The id of an artist; the name itself, which is noted once, for one that the collection does not have."""
+        """The id of the artist of this name; a name that the collection lacks is returned as it is, and noted once."""
         if name is None:
             return None
         artist = self._by_name.get(name) or self._folded.get(name.casefold())

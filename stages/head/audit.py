@@ -33,22 +33,23 @@ SONGS_PER_ARTIST = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, 50), (51, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What a collection holds, and how far one gets in it without hearing a song.
+    """What a collection holds, and the scores of baselines that hear no song.
 
     Attributes
     ----------
     unknown_artist : songs of unknown artist.
     labels : songs that carry each label.
     label_cardinality : labels a song: ``mean``, ``songs`` with so many, and ``distinct_sets`` of them.
-    songs_per_artist : ``mean``, ``median``, ``most``, how many ``artists`` have so many; None where none is known.
+    songs_per_artist : ``mean``, ``median``, ``most`` and, by number of songs, how many ``artists`` have it; None if no
+        artist is known.
     edges : pairs of clips of one artist.
     homophily, homophily_per_node : label homophily over edges, and over clips.
     regimes : by regime, what its parts share (`Collection.overlap`), the share of test songs that have neighbours, the
         artists of each part (`artists_of_parts`) and remarks.
     revisions : by regime, the revision of the rule that dealt its split (`stages.splits.kept.REVISION`); None where
         none is recorded.
-    impossible : by regime that this collection cannot have, why.
-    baselines : by regime and mode, the metrics of what hears no song; None where not defined.
+    impossible : by regime, why this collection cannot be split so.
+    baselines : by regime and mode, the metrics of baselines that hear no song; None where not defined.
     left_out : clips left out, by reason.
     near_copies : see `stages.head.near_copies`; None where they were not counted.
     thesis : the thesis's figures beside these, and why they differ; None where it has none on this version.
@@ -89,13 +90,13 @@ class Audit:
 
 
 def audit(catalog: Catalog, store: Store | None = None, *, keeps: bool = False) -> Audit:
-    """Counts, edges, homophily, what the sides of each regime share, and the baselines that hear no song.
+    """Counts, edges, homophily, what the parts of each regime share, and the baselines that hear no song.
 
     Splits are those of seed 0, as ``store`` keeps them.
 
     Parameters
     ----------
-    keeps : whether the store is to keep the splits that are dealt here for the first time.
+    keeps : whether new splits are written to the store.
     """
     data = from_catalog(catalog, store, keeps=keeps)
     splits, impossible = _splits(data)
@@ -197,7 +198,7 @@ def _regime(data: Collection, regime: str, split: Split) -> dict[str, Any]:
 
 
 def _neighbours(data: Collection, part: Split) -> dict[str, float | None]:
-    """Which share of the test songs has another song by the same artist, and which has one in train."""
+    """The shares of test songs with another song by the same artist: anywhere, and in train."""
     _, first_clip = np.unique(data.song, return_index=True)
     artist, part = data.artist[first_clip], part[first_clip]
     in_test = part == 2
@@ -226,7 +227,7 @@ def _beside_thesis(counts: dict[str, int], exact: float | None, info: CatalogInf
 
 
 def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | None]]:
-    """The test scores of what hears no song: the artist's labels, and the best answer where nothing is known."""
+    """Test scores of two baselines that hear no song: the artist's labels, and the best constant answer."""
     by_rule, _ = count(Artist, data, split, Artist.Config())
     predictions = {Mode(Artist.NAME, rule): prediction for rule, prediction in by_rule.items()}
     predictions[MAJORITY] = data.task.baseline(data.labels[split == 0], len(data))
@@ -234,6 +235,6 @@ def _baselines(data: Collection, split: Split) -> dict[Mode, dict[str, float | N
 
 
 def _revision(data: Collection, regime: str) -> int | None:
-    """Of the rule by which a split was dealt; None for an official one."""
+    """The revision of the rule that dealt a split; None for an official one."""
     dealing = None if data.splits is None else data.splits.dealing(regime, SEED)
     return None if dealing is None else dealing.revision

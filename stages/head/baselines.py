@@ -1,7 +1,7 @@
 """What anyone would try first: scikit-learn's classifiers on the song, its artist's other songs, and their labels.
 
-They are rows of ``compare`` on the very splits of the heads, and runs like theirs, but for a file that could be asked
-again: what scikit-learn fits is not kept.
+``compare`` shows them on the same splits as the heads. Their runs hold scores and no model: what scikit-learn fits is
+not kept.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _RANK = 1e-6  # of the largest singular value: directions below it are rounding
 
 @dataclass(frozen=True)
 class Classifier:
-    """One of scikit-learn's.
+    """A classifier of scikit-learn.
 
     Attributes
     ----------
     setting : the parameter that validation chooses.
-    values : from which it does, the most regularised one first.
-    make : the classifier with one of the values, for one label against the rest or for classes.
-    linear : whether it is, with a penalty that no rotation of its features changes.
+    values : the values to choose from, the most regularised first.
+    make : builds the classifier with one of the values, for one label against the rest or for classes.
+    linear : whether it is linear with an L2 penalty, which no rotation of the features changes.
     """
 
     setting: str
@@ -92,10 +92,10 @@ class Baseline(Head):
 
     ``song`` is a clip's own representation; ``neighbours`` has mean, deviation and number of the artist's other clips
     beside it; ``labels`` also what share of the artist's other training songs carries each label, and how many these
-    are. While training, the labels of half of the artists are hidden whole, as those of artists never met. The setting
-    of the classifier is the one with the best main metric on validation. Boosting chooses it on the eight most frequent
-    labels where there are more, and reads the 64 leading principal components of a representation that is wider: else
-    it would take hours.
+    are. In training the labels of half of the artists are hidden, so that it also learns to judge artists it never met.
+    The setting of the classifier is the one with the best main metric on validation. Boosting chooses it on the eight
+    most frequent labels where there are more, and reads the 64 leading principal components of a representation that is
+    wider: else it would take hours.
     """
 
     CITATION = "Pedregosa and others, Scikit-learn: Machine Learning in Python, JMLR 12, 2011"
@@ -171,7 +171,7 @@ def features(
 
     Parameters
     ----------
-    leading : how many principal components of the training clips stand for a representation that is wider.
+    leading : the number of principal components that replace a wider representation.
     """
     assert data.x is not None
     train = split == 0
@@ -194,9 +194,9 @@ def features(
     prior = data.task.prior(data.labels[train])
     both = []
     for factor in (mask, np.ones_like(mask)):
-        known = songs * factor
-        share = (counts * factor[:, None] + prior) / (known + 1)[:, None]
-        both.append(np.concatenate([matrix, share, np.log1p(known)[:, None]], axis=1))
+        visible_songs = songs * factor
+        share = (counts * factor[:, None] + prior) / (visible_songs + 1)[:, None]
+        both.append(np.concatenate([matrix, share, np.log1p(visible_songs)[:, None]], axis=1))
     return both[0][train], both[1]
 
 
@@ -221,15 +221,15 @@ def _components(x: Tensor, count: int) -> Tensor:
 
 
 def rotated(train: Features, matrix: Features) -> tuple[Features, Features]:
-    """Both in the directions in which training clips lie, where these are fewer than the features.
+    """Both in a basis of the space that the training clips span, where that has fewer dimensions than features.
 
     A linear model with an L2 penalty lies there too, so it stays the same, to rounding.
     """
     if train.shape[1] <= len(train):
         return train, matrix
     squares, vectors = np.linalg.eigh(train @ train.T)
-    kept = squares > _RANK**2 * squares[-1]
-    directions = train.T @ (vectors[:, kept] / np.sqrt(squares[kept]))
+    in_span = squares > _RANK**2 * squares[-1]
+    directions = train.T @ (vectors[:, in_span] / np.sqrt(squares[in_span]))
     return train @ directions, matrix @ directions
 
 
@@ -260,13 +260,13 @@ class _Search:
             return self._choice(scores, slice(None))
         labels = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
         labels = labels[np.argsort(-truth[:, labels].sum(axis=0), kind="stable")]
-        probed = labels if self.classifier.linear else labels[:_PROBED]
-        fits = len(probed) * len(values) + len(labels) - len(probed)
-        for label in probed.tolist():
+        probe_labels = labels if self.classifier.linear else labels[:_PROBED]
+        fits = len(probe_labels) * len(values) + len(labels) - len(probe_labels)
+        for label in probe_labels.tolist():
             for value, score in self._path(truth[:, label], values, fits):
                 scores[value][:, label] = score[:, -1]
-        best, _ = self._choice(scores, probed)
-        for label in labels[len(probed) :].tolist():
+        best, _ = self._choice(scores, probe_labels)
+        for label in labels[len(probe_labels) :].tolist():
             for value, score in self._path(truth[:, label], [best], fits):
                 scores[value][:, label] = score[:, -1]
         return best, scores[best]
@@ -277,12 +277,12 @@ class _Search:
         """
         validation, task = self.split == 1, self.data.task
         truth = self.data.labels[validation][:, labels]
-        reached = {}
+        metrics = {}
         for value, score in scores.items():
             of_labels = score[validation][:, labels]
             threshold = task.thresholds(self.settings.threshold, truth, of_labels)
-            reached[value] = task.main.measure(truth, task.decide(of_labels, threshold).chosen)
-        best = max(scores, key=lambda value: (not np.isnan(reached[value]), reached[value]))
+            metrics[value] = task.main.measure(truth, task.decide(of_labels, threshold).chosen)
+        best = max(scores, key=lambda value: (not np.isnan(metrics[value]), metrics[value]))
         return best, scores[best]
 
     def _path(

@@ -1,4 +1,4 @@
-"""What a collection must be before heads are trained on it, each with its message."""
+"""Checks of a collection before heads are trained on it; each failure has its message."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ def trainable(data: Collection, configs: Configs, changes: Mapping[str, str]) ->
     if data.x is not None:
         note_silent(silent(data.x), data)
     heads = [head for head in configs if not head.READS_ARTISTS or (data.artist >= 0).any()]
-    dropped = [head for head in configs if head not in heads]
-    if dropped:
-        verb, verbs = ("needs", "is left out") if len(dropped) == 1 else ("need", "are left out")
+    heads_left_out = [head for head in configs if head not in heads]
+    if heads_left_out:
+        verb, verbs = ("needs", "is left out") if len(heads_left_out) == 1 else ("need", "are left out")
         if not heads:
-            raise RequestError(f"no song of {name} has a known artist, which {_names(dropped)} {verb}; try --mode song")
-        note(f"no song of {name} has a known artist: {_names(dropped)} {verbs}")
+            raise RequestError(
+                f"no song of {name} has a known artist, which {_names(heads_left_out)} {verb}; try --mode song"
+            )
+        note(f"no song of {name} has a known artist: {_names(heads_left_out)} {verbs}")
     notes = [text for head in heads for key, text in head.notes(data, configs[head]).items() if key in changes]
     for text in dict.fromkeys(notes):
         note(text)

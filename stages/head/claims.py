@@ -40,8 +40,8 @@ class Claim:
     better, worse : the modes whose scores are subtracted.
     halves : whether the figure is how much larger that difference is for the half of the clips whose artists have fewer
         genres.
-    slope : whether the figure is how the difference grows with the homophily of the collections.
-    regimes : those in which it says something.
+    slope : whether the figure is the slope of that difference over the collections' homophily.
+    regimes : the regimes that it speaks of.
     sampled : whether it is about trainings that draw neighbours.
     """
 
@@ -139,7 +139,7 @@ class Finding:
 
 
 def claims(store: Store, datasets: Sequence[str], *, backbone: str | None = None) -> dict[Claim, list[Finding]]:
-    """By claim what each collection says of it in each regime, and what all say together.
+    """The findings on each claim: one a collection and regime, and one over all collections.
 
     Runs in folds stand for a regime that has no others. ``backbone`` is that of `stages.head.report.report`.
 

@@ -26,9 +26,9 @@ from store.schema import CatalogInfo
 
 @dataclass(frozen=True)
 class Collection:
-    """The live clips of one catalog that answer a question, and their representations where heads need them.
+    """The live clips of one catalog whose answer is known, and their representations where heads need them.
 
-    The question is either which labels a clip carries, or what number its ``target`` is: `truth` has the answers.
+    The task is to say which labels a clip carries, or to estimate its ``target``; `truth` holds the answers.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Collection:
         return places
 
     def mark(self) -> str:
-        """A hash of all that is known of the clips but their representations."""
+        """A hash of everything about the clips except their representations."""
         digest = hashlib.sha256(repr((self.info.name, self.label_names, *filter(None, [self.target]))).encode())
         names = ("rows", "labels", "song", "album", "artist", "official", "recording")
         arrays = [getattr(self, name) for name in names] + ([] if self.numbers is None else [self.numbers])
@@ -210,8 +210,8 @@ class Collection:
     def overlap(self, part: Split) -> dict[str, Any]:
         """What the parts of a split share; ``trained_on`` counts the test songs that the backbone was trained on."""
         ids = {name: getattr(self, name) for name in ("song", "album", "artist", "recording")}
-        shared = overlap(part, **ids, appearances=self._appearances())
-        return shared if self.trained_on is None else {**shared, "trained_on": self._songs_trained_on(part)}
+        counts = overlap(part, **ids, appearances=self._appearances())
+        return counts if self.trained_on is None else {**counts, "trained_on": self._songs_trained_on(part)}
 
     def remarks(self, parts: Sequence[Split]) -> list[str]:
         """Remarks on the parts of some splits of one regime, one line each."""

@@ -36,8 +36,8 @@ class Fitted:
     spec : what the head has learnt; of the first network where there are several.
     threshold : [labels], None where labels are not chosen by a threshold.
     seconds : of the training, shared among the rules.
-    networks : those whose mean score it is; none of a head that counts.
-    settings : that they were trained with.
+    networks : the networks whose scores are averaged; none for a head that counts.
+    settings : of the training.
     tuned : the settings that were chosen for this split, of the head and of the training, by name.
     """
 
@@ -196,7 +196,7 @@ def _check_prediction(head: type[Head], collection: Collection, rule: str, predi
 
 
 def network_seed(seed: int, member: int) -> int:
-    """The seed of weights and draws of an ensemble's network; the first's is that of the split, others are spread."""
+    """The seed of the weights and draws of an ensemble's network; the first network has that of the split."""
     return seed if member == 0 else int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
 
 

@@ -1,10 +1,10 @@
-"""An index of a large collection's clips, to find those that may be the nearest without looking at all of them.
+"""An approximate index of a large collection, so that a query need not be compared with every clip.
 
-Inverted lists (faiss) of the first principal components in eight bits each; what they find is compared again by all
-numbers. It is built once and kept among a person's caches, by what it was built from; the operating system keeps of it
-in memory what fits. How much of what is truly nearest it finds is measured on clips of the collection when it is built:
-as many candidates are taken from as many lists as it takes to find `RECALL` of it, and where that is not enough, the
-index is built again of all components.
+It has inverted lists (faiss) of the first principal components in eight bits each; what they find is compared again by
+the whole representation. The index is built once and cached for the user under a hash of what it was built from, and is
+memory-mapped. Its recall is measured on clips of the collection when it is built: more candidates are taken from more
+lists until `RECALL` of the true nearest clips is found. Where no number of them is enough, the index is built again
+from all components.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def _write(scorer: _Scorer, names: list[str], examples: list[tuple[Tensor, ...]]
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the exporter's own warnings, of packages that are not installed and of what will change in it."""
+    """Silence the exporter's warnings about packages that are not installed and about coming changes."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -219,7 +219,7 @@ def _silenced() -> Iterator[None]:
 
 
 def _name(graph: Any, names: list[str]) -> None:
-    """Call the graph's inputs and its output so; values within that have such a name get another."""
+    """Name the graph's inputs and its output; inner values that have one of these names are renamed."""
     for node in graph:
         for value in node.outputs:
             if value.name in (*names, "scores"):
@@ -242,7 +242,7 @@ def _compare(file: Path, batches: list[tuple[Tensor, ...]], names: list[str], ex
 
 
 def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) -> dict[str, tuple[str, str]]:
-    """Put what an answer takes into the file's metadata; returns the shape and the meaning of each input."""
+    """Write labels, thresholds and inputs into the file's metadata; returns the shape and the meaning of each input."""
     import onnx
 
     model, words = onnx.load(str(file)), {each.name: each.what for each in head_type.INPUTS}

@@ -142,9 +142,9 @@ def _trained_on(
     if not store.exists(f"{folder}/trained_on.parquet"):
         return None, None
     table = store.read_table(f"{folder}/trained_on.parquet")
-    known: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=table.column("song_id")).to_numpy()
+    in_training: NDArray[np.bool_] = pc.is_in(catalog.column("song_id"), value_set=table.column("song_id")).to_numpy()
     regime = (table.schema.metadata or {}).get(b"regime")
-    return known[data.rows], None if regime is None else regime.decode()
+    return in_training[data.rows], None if regime is None else regime.decode()
 
 
 def _select(splits: KeptSplits, *, encoded: NDArray[np.bool_], backbone: str | None, target: str | None) -> Collection:

@@ -72,7 +72,7 @@ class ClipScores:
 
 
 class Predictor:
-    """A run of the store, ready to be asked.
+    """A trained head and the collection that it was trained on, ready to score songs.
 
     Attributes
     ----------

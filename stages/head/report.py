@@ -22,8 +22,8 @@ from stages.head.modes import BASELINES, Mode
 from stages.head.open import default_backbone, from_catalog
 from stages.head.runs.pool import Key, PooledRuns, gather, reads_neighbours
 from stages.head.scores import buckets
-from stages.head.scores.bootstrap import best_beyond_noise, bootstrap, bootstrap_of
-from stages.head.scores.compared import Score, Values, compared, summed
+from stages.head.scores.bootstrap import bootstrap, bootstrap_of
+from stages.head.scores.compared import Lead, Score, Values, compared, lead, summed
 from stages.head.scores.metrics import Metric, confusion
 from stages.head.scores.task import Task
 from stages.head.thesis import paper_on
@@ -106,6 +106,7 @@ class Report:
     labels, label_clips : the labels, and how many test clips carry each.
     ensemble : the modes whose mean scores are one more mode.
     other_settings : by mode, its settings that differ from those of most modes.
+    lead : of the best mode in the main metric; None of a single one.
     """
 
     dataset: str
@@ -120,6 +121,7 @@ class Report:
     ensemble: list[str]
     other_settings: dict[Mode, dict[str, Any]]
     modes: dict[Mode, ModeReport]
+    lead: Lead | None = None
     target: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -206,6 +208,7 @@ def report_on(pool: PooledRuns) -> Report:
     deviations: Mapping[str, float] = {}
     if data.target is None:
         deviations = _thesis_deviations(data.info, pool.representation, regime, inductive=inductive)
+    modes, ahead = _mode_reports(pool, test, deviations)
     settings = {mode: runs[0].record.all_settings() for mode, runs in pool.runs.items()}
     return Report(
         dataset=data.info.name,
@@ -219,7 +222,8 @@ def report_on(pool: PooledRuns) -> Report:
         label_clips=test.labels.sum(axis=0).tolist(),
         ensemble=pool.ensemble,
         other_settings=_other_settings(settings),
-        modes=_mode_reports(pool, test, deviations),
+        modes=modes,
+        lead=ahead,
         target=data.target,
     )
 
@@ -246,13 +250,15 @@ class _TestClips:
         }
 
 
-def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float]) -> dict[Mode, ModeReport]:
+def _mode_reports(
+    pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float]
+) -> tuple[dict[Mode, ModeReport], Lead | None]:
     task, modes, base = pool.task, list(pool.runs), pool.base
     decisions = {mode: pool.chosen(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in decisions.values()])
     of_main = summed(task, task.main, sums, test.artist)
     overall = compared(task.main, modes, of_main, base)
-    best = best_beyond_noise(of_main.values, of_main.resampled)
+    ahead = lead(modes, of_main)
     others = {
         metric.name: compared(metric, modes, _measured(task, metric, sums, test, decisions), base)
         for metric in task.TESTED
@@ -267,7 +273,7 @@ def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float
             if among.any()
         }
     reports = {}
-    for place, mode in enumerate(modes):
+    for mode in modes:
         scores = {kind: {name: of[mode] for name, of in by_bucket.items()} for kind, by_bucket in by_kind.items()}
         over_genres = [score.score for score in scores["by_genres_of_artist"].values()]
         reports[mode] = ModeReport(
@@ -279,9 +285,9 @@ def _mode_reports(pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float
             others={name: of[mode] for name, of in others.items()},
             by_label={} if task.CHOOSES else _by_label(pool.data.label_names, test, decisions[mode]),
             means=_means(pool, mode),
-            is_best=place == best,
+            is_best=ahead is not None and ahead.is_beyond_noise and mode == ahead.best,
         )
-    return reports
+    return reports, ahead
 
 
 def _means(pool: PooledRuns, mode: Mode) -> dict[str, float]:

@@ -116,8 +116,8 @@ class RestoredHead:
     def score(self, collection: Collection, split: Split, device: torch.device = _CPU) -> Prediction:
         """Scores and decisions [clips, outputs] for every clip, in the order of `labels`.
 
-        Artists are those of the same ids, whatever their numbers. The labels of clips of part 0, and no others, are
-        what heads that count take for known: of a clip that was in training it takes its own label away.
+        Artists are matched by id, not by number. Heads that count read the labels of clips in part 0 alone, and leave
+        out a training clip's own label.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class RestoredHead:
         return binder, self._network(head_type, member, device)
 
     def _network(self, head_type: type[TrainedHead], member: SavedHead, device: torch.device) -> nn.Module:
-        """Made once for a device: whoever asks about one song after the other would wait for it each time."""
+        """Built once a device, since songs are often scored one after another."""
         assert member.network is not None
         key = id(member), str(device)
         if key not in self._networks:

@@ -19,7 +19,7 @@ _GAP = 256  # rows that are not wanted are read with their neighbours rather tha
 
 
 class Stored:
-    """The representations of a stored collection, read where they are wanted.
+    """Reads the representations of a stored collection, row by row or layer by layer.
 
     Parameters
     ----------

@@ -187,12 +187,32 @@ class HeadTests:
     def head(self) -> type[Head]:
         raise NotImplementedError
 
-    @pytest.fixture(params=["several labels", "one label", "a number"])
-    def collection(self, request: pytest.FixtureRequest) -> Collection:
+    @pytest.fixture(scope="class", params=["several labels", "one label", "a number"])
+    @classmethod
+    def collection(cls, request: pytest.FixtureRequest) -> Collection:
         """A small collection, whose clips carry several labels, one whose clips carry one, and one of numbers."""
         kind = request.param
         several, number = kind == "several labels", kind == "a number"
-        return make_collection(songs=120, artists=15, multi=several, number=number, targets=self.TARGETS)
+        return make_collection(songs=120, artists=15, multi=several, number=number, targets=cls.TARGETS)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trainings(cls) -> dict[tuple[type[Head], int], tuple[Collection, list[Fitted]]]:
+        """By head and collection, what `fitted` has trained."""
+        return {}
+
+    @pytest.fixture
+    def fitted(
+        self,
+        head: type[Head],
+        collection: Collection,
+        trainings: dict[tuple[type[Head], int], tuple[Collection, list[Fitted]]],
+    ) -> list[Fitted]:
+        """The head after a short training, by each of its rules; tests of one collection share it."""
+        key = (head, id(collection))
+        if key not in trainings:
+            trainings[key] = (collection, quick_fit(head, collection, collection.split("random", 0)))
+        return trainings[key][1]
 
     def test_its_config_is_frozen_plain_and_its_own(self, head: type[Head]) -> None:
         config = head.Config()
@@ -214,33 +234,37 @@ class HeadTests:
                     with pytest.raises(RequestError, match=f"{field.name} is"):
                         head.Config(**{field.name: limit + step})
 
-    def test_every_clip_is_scored_once(self, head: type[Head], collection: Collection) -> None:
-        split = collection.split("random", 0)
-        for fitted in quick_fit(head, collection, split):
-            score = fitted.prediction.score
-            assert score.shape == fitted.prediction.chosen.shape == (len(collection), len(collection.outputs))
+    def test_every_clip_is_scored_once(self, collection: Collection, fitted: list[Fitted]) -> None:
+        for by_rule in fitted:
+            score = by_rule.prediction.score
+            assert score.shape == by_rule.prediction.chosen.shape == (len(collection), len(collection.outputs))
             assert collection.task.is_score(score).all()
 
-    def test_equal_arguments_give_equal_bits(self, head: type[Head], collection: Collection) -> None:
+    def test_equal_arguments_give_equal_bits(
+        self, head: type[Head], collection: Collection, fitted: list[Fitted]
+    ) -> None:
         """Whatever torch's generator has given before."""
-        split = collection.split("random", 0)
-        first = quick_fit(head, collection, split)
         torch.manual_seed(99)
         torch.rand(7)
         state = torch.random.get_rng_state()
-        second = quick_fit(head, collection, split)
+        again = quick_fit(head, collection, collection.split("random", 0))
         assert torch.equal(torch.random.get_rng_state(), state), "torch's generator is left as it was"
-        for one, other in zip(first, second, strict=True):
+        for one, other in zip(fitted, again, strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
     def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
-        self, head: type[Head], collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        head: type[Head],
+        collection: Collection,
+        fitted: list[Fitted],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it counts, and is done")
         monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
         split = collection.split("random", 0)
-        (whole,) = quick_fit(head, collection, split)
+        (whole,) = fitted
         epochs: list[int] = []
 
         def stop(count: int) -> None:
@@ -256,7 +280,9 @@ class HeadTests:
         (second,) = quick_fit(head, collection, split, checkpoint=place)
         np.testing.assert_array_equal(second.prediction.score, whole.prediction.score)
 
-    def test_no_label_outside_training_is_learnt(self, head: type[Head], collection: Collection) -> None:
+    def test_no_label_outside_training_is_learnt(
+        self, head: type[Head], collection: Collection, fitted: list[Fitted]
+    ) -> None:
         """Other labels, or numbers, of test clips change nothing."""
         split = collection.split("random", 0)
         test = split == 2
@@ -264,14 +290,14 @@ class HeadTests:
         labels[test] = np.roll(labels[test], 1, axis=1)
         numbers = None if collection.numbers is None else np.where(test, -collection.numbers, collection.numbers)
         others = replace(collection, labels=labels, numbers=numbers)
-        for one, other in zip(quick_fit(head, collection, split), quick_fit(head, others, split), strict=True):
+        for one, other in zip(fitted, quick_fit(head, others, split), strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
-    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], collection: Collection) -> None:
+    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], fitted: list[Fitted]) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it has no network")
-        (fitted,) = quick_fit(head, collection, collection.split("random", 0))
-        (trained,) = fitted.networks
+        (whole,) = fitted
+        (trained,) = whole.networks
         buffer = io.BytesIO()
         torch.save(dict(trained.spec.facts), buffer)
         buffer.seek(0)
@@ -280,15 +306,15 @@ class HeadTests:
         network.load_state_dict(trained.state)
 
     def test_the_order_of_clips_and_the_numbers_of_artists_do_not_matter(
-        self, head: type[Head], collection: Collection, tmp_path: Path
+        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path
     ) -> None:
         """Clips of an artist need not lie together: songs that were added later lie behind."""
         split = collection.split("random", 0)
         order = np.random.default_rng(0).permutation(len(collection))
-        for fitted in quick_fit(head, collection, split):
-            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+        for by_rule in fitted:
+            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
             there = restored_head.score(renumbered(collection, order), split[order])
-            np.testing.assert_allclose(there.score, fitted.prediction.score[order], atol=1e-5, rtol=1e-6)
+            np.testing.assert_allclose(there.score, by_rule.prediction.score[order], atol=1e-5, rtol=1e-6)
 
     def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], collection: Collection) -> None:
         if not issubclass(head, TrainedHead):
@@ -303,23 +329,23 @@ class HeadTests:
 
     @pytest.mark.parametrize("members", [1, 2])
     def test_a_restored_head_gives_the_stored_scores(
-        self, head: type[Head], collection: Collection, tmp_path: Path, members: int
+        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path, members: int
     ) -> None:
         split = collection.split("random", 0)
-        for fitted in quick_fit(head, collection, split, members=members):
-            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
-            _assert_close(restored_head.score(collection, split), fitted.prediction, 1e-6)
+        for by_rule in fitted if members == 1 else quick_fit(head, collection, split, members=members):
+            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
+            _assert_close(restored_head.score(collection, split), by_rule.prediction, 1e-6)
 
     def test_it_needs_the_clips_of_an_artist_alone_or_says_why_not(
-        self, head: type[Head], collection: Collection, tmp_path: Path
+        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path
     ) -> None:
         """Each artist's clips by themselves, under other numbers, some with few of the labels."""
         if head.NEEDS_COLLECTION:
             assert not head.BY_ARTIST
             return
         split = collection.split("random", 0)
-        for fitted in quick_fit(head, collection, split):
-            restored_head = through_a_store(tmp_path, head, collection, split, fitted)
+        for by_rule in fitted:
+            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
             for artist in (-1, 0, 3, int(collection.artist.max())):
                 clips = np.flatnonzero(collection.artist == artist)
                 clips = clips[:1] if artist < 0 else clips
@@ -328,7 +354,7 @@ class HeadTests:
                 labels = tuple(collection.label_names[i] for i in columns)
                 small = replace(small, labels=small.labels[:, columns], label_names=labels)
                 scores = restored_head.score(small, split[clips]).score
-                np.testing.assert_allclose(scores, fitted.prediction.score[clips], atol=1e-5, rtol=1e-6)
+                np.testing.assert_allclose(scores, by_rule.prediction.score[clips], atol=1e-5, rtol=1e-6)
 
 
 def _assert_close(prediction: Prediction, stored: Prediction, tolerance: float) -> None:

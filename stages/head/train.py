@@ -119,8 +119,8 @@ def train_heads(
         command = _Command(store, data, stretches, settings, device, journal, frozenset(changes))
         lasting = {mode.folder(data) for mode in modes_of if issubclass(mode.head, Baseline)}
         targets = journal.begin({mode.folder(data): mode.decides() for mode in modes_of}, lasting)
-        if kept := sum(targets[folder] == folder for folder in lasting):
-            note(f"{plural(kept, 'baseline')} of an earlier command: the fits are kept")
+        if finished_fits := sum(targets[folder] == folder for folder in lasting):
+            note(f"{plural(finished_fits, 'baseline')} of an earlier command: the fits are kept")
         work = [replace(mode, target=targets[mode.folder(data)]) for mode in modes_of]
         jobs = [(mode, *split) for mode in work for split in mode.splits]
         networks = settings.members * sum(issubclass(mode.head, TrainedHead) for mode, *_ in jobs)
@@ -179,16 +179,16 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
         return regime, _splits_of(data, regime, seeds)
     if folds != "auto":
         return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
-    folded = f"{regime}-{_FOLDS}fold"
+    in_folds = f"{regime}-{_FOLDS}fold"
     try:
-        of_regime = _splits_of(data, folded, -(-seeds // _FOLDS))
+        of_regime = _splits_of(data, in_folds, -(-seeds // _FOLDS))
     except RequestError:
         return regime, _splits_of(data, regime, seeds)
     note(
         f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
-        f"{folded} tests every song instead (--folds off: one part)"
+        f"{in_folds} tests every song instead (--folds off: one part)"
     )
-    return folded, of_regime
+    return in_folds, of_regime
 
 
 def _splits_of(data: Collection, regime: str, seeds: int) -> list[_Split]:

@@ -40,8 +40,8 @@ REVISION = 2  # of the rule that deals splits. 1: large groups went to train, si
 class KeptSplits:
     """The splits of one catalog. All arrays are [rows] of the catalog.
 
-    Only live, labelled rows are divided (all live rows where no label is known): the same ones for every backbone,
-    whatever could be encoded.
+    Only live, labelled rows are divided (all live rows where no label is known), so the split is the same for every
+    backbone, whatever it could encode.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What to know of the parts of a split before its scores are read: one line each."""
+"""Remarks that a reader of scores should know about the parts of a split, one line each."""
 
 from __future__ import annotations
 

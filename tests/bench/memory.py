@@ -78,7 +78,7 @@ def _encode_nothing(folder: str, clips: int) -> float:
     process = multiprocessing.get_context("fork").Process(target=lambda: store.write_catalog(_catalog(folder, clips)))
     process.start()
     process.join()
-    catalog = store.read_catalog("m")
+    catalog = store.open_clips("m")
     backbone = Numbers(MfccConfig())
     backbone.input, backbone.shape = Same(rate_hz=RATE_HZ, window_samples=8), (8,)
     writer = open_writer(store, catalog, backbone, None)

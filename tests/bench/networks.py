@@ -67,7 +67,7 @@ def network(name: str, folder: Path, layers: int | None = LAYERS, least_s: float
     count = 1 if settings else 4
     few = songs(folder, count)
     table = ClipTable(few, backbone.input)
-    loaded = {table.paths[row]: table[[row]] for row in range(count)}
+    loaded = {table.path(row): table[[row]] for row in range(count)}
     windows = torch.cat([batch.windows for batch in loaded.values() if batch.windows is not None])
     plain, way, plain_s = plain_network(backbone, windows)
     times = max(2, math.ceil(least_s / plain_s))
@@ -104,7 +104,7 @@ class Ready(ClipTable):
         self._loaded = loaded
 
     def __getitem__(self, rows: Sequence[int]) -> LoadedBatch:
-        clips = [self._loaded[self.paths[row]] for row in rows]
+        clips = [self._loaded[self.path(row)] for row in rows]
         windows = torch.cat([clip.windows for clip in clips if clip.windows is not None])
         return LoadedBatch(list(rows), [count for clip in clips for count in clip.counts], windows, [])
 

@@ -1,7 +1,8 @@
 """A training step of the networks of published tables, beside the same layers written down plainly.
 
 Both get the same samples and read them through their own front end; the plain ones are torchaudio's transforms and a
-sequence of torch's layers, trained by torch's AdamW. Ours clips its gradients too, as ``encore train`` does.
+sequence of torch's layers, trained by torch's AdamW, or RMSProp where the network was published with it. Ours clips its
+gradients too, as ``encore train`` does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from stages.embed.inputs.spectral import torchaudio_transforms
 from stages.embed.objectives import Labels
 from tests.bench import entry, median_seconds
 
-BATCHES = {"cnn1d": 16, "fcn4": 2, "mfcc-cnn": 4, "samplecnn": 8}
+BATCHES = {"cnn1d": 16, "fcn4": 2, "mfcc-cnn": 4, "passt": 1, "samplecnn": 8}
 LABELS = 50
 TARGET = 1.0
 
@@ -40,9 +41,23 @@ def steps(name: str, batch: int, repeats: int = 7) -> dict[str, Any]:
     windows = 0.1 * torch.randn(batch, backbone.input.window_samples)
     labels = torch.eye(LABELS)[torch.arange(batch) % LABELS]
     objective = backbone.objectives()["supervised"](Labels(tuple(map(str, range(LABELS))), np.eye(LABELS, dtype=bool)))
-    ours = step(objective.train(), lambda: objective(windows[:, None], labels), clip=objective.settings.max_norm)
-    plain = nn.Sequential(*PLAIN[name](), nn.Linear(backbone.shape[0], LABELS)).train()
-    peer = step(plain, lambda: F.cross_entropy(plain(windows), labels.argmax(dim=1)), clip=None)
+    settings = objective.settings
+    ours = step(
+        settings.optimize(objective.parameters()),
+        lambda: objective.train()(windows[:, None], labels),
+        clip=settings.max_norm,
+    )
+    plain = nn.Sequential(*PLAIN[name](), nn.Linear(backbone.shape[-1], LABELS)).train()
+    kinds = {"adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    penalised = [next(plain[i].parameters()) for i in PENALISED.get(name, ())]
+
+    def peer_loss() -> Tensor:
+        loss = F.cross_entropy(plain(windows), labels.argmax(dim=1))
+        for weight in penalised:
+            loss = loss + 1e-3 * weight.pow(2).sum()
+        return loss
+
+    peer = step(kinds[settings.optimizer](plain.parameters(), lr=1e-4), peer_loss, clip=None)
     ours()
     peer()
     ours_s, peer_s = median_seconds(ours, peer, repeats=repeats)
@@ -51,16 +66,16 @@ def steps(name: str, batch: int, repeats: int = 7) -> dict[str, Any]:
     return entry(ours_s, peer_s, TARGET, "s", note)
 
 
-def step(network: nn.Module, loss: Callable[[], Tensor], *, clip: float | None) -> Callable[[], None]:
+def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], *, clip: float | None) -> Callable[[], None]:
     """Forward, backward and update."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def run() -> None:
         value = loss()
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), clip)
+            nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
 
     return run
@@ -147,9 +162,65 @@ def samplecnn() -> list[nn.Module]:
     return [*layers, nn.Flatten(), nn.Dropout(0.5)]
 
 
+class Patches(nn.Module):
+    """PaSST's front end: log mel power, patches with the two embeddings of their place, patchout, two tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torchaudio_transforms()
+        from torchaudio.compliance.kaldi import get_mel_banks
+
+        filters = get_mel_banks(128, 1_024, 32_000.0, 0.0, 15_000.0, 100.0, -500.0, 1.0)[0]
+        self.filters = nn.Parameter(F.pad(filters, (0, 1)), requires_grad=False)
+        self.window = nn.Parameter(torch.hann_window(800, periodic=False), requires_grad=False)
+        self.cut = nn.Conv2d(1, 768, 16, stride=10)
+        self.rows = nn.Parameter(0.02 * torch.randn(1, 768, 12, 1))
+        self.columns = nn.Parameter(0.02 * torch.randn(1, 768, 1, 99))
+        self.whole = nn.Parameter(0.02 * torch.randn(1, 2, 768))
+        self.places = nn.Parameter(0.02 * torch.randn(1, 2, 768))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        emphasised = F.conv1d(wave[:, None], torch.tensor([[[-0.97, 1.0]]]))[:, 0]
+        spectrum = torch.stft(emphasised, 1_024, 320, 800, self.window, return_complex=True)
+        level = ((self.filters @ spectrum.abs().pow(2) + 1e-5).log() + 4.5) / 5
+        x = self.cut(level[:, None]) + self.columns + self.rows
+        x = x[:, :, torch.randperm(12)[:8].sort().values][..., torch.randperm(99)[:59].sort().values]
+        return torch.cat([(self.whole + self.places).expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+
+
+class Block(nn.Module):
+    """A block of a Vision Transformer, 12 heads of 64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(768, eps=1e-6), nn.LayerNorm(768, eps=1e-6)
+        self.qkv, self.proj = nn.Linear(768, 3 * 768), nn.Linear(768, 768)
+        self.mlp = nn.Sequential(nn.Linear(768, 3_072), nn.GELU(), nn.Linear(3_072, 768))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, 12, 64)).permute(2, 0, 3, 1, 4)
+        attention = (q @ k.transpose(-2, -1) / 8).softmax(dim=-1)
+        x = x + self.proj((attention @ v).transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class Tokens(nn.Module):
+    """The mean of the two tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2].mean(dim=1)
+
+
+def passt() -> list[nn.Module]:
+    return [Patches(), *(Block() for _ in range(12)), nn.LayerNorm(768, eps=1e-6), Tokens()]
+
+
+PENALISED = {"mfcc-cnn": (8, 10, 18, 20)}  # convolutions of the second and the fourth block
+
 PLAIN: dict[str, Callable[[], list[nn.Module]]] = {
     "cnn1d": cnn1d,
     "fcn4": fcn4,
     "mfcc-cnn": mfcc_cnn,
+    "passt": passt,
     "samplecnn": samplecnn,
 }

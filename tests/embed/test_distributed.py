@@ -1,10 +1,8 @@
-"""Training in two processes by torchrun: the weights of one process, and the first process alone writes."""
+"""Training in two processes: the weights of one process, and the first process alone writes."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,23 +13,11 @@ from stages.embed.objectives import Training
 from stages.embed.weights import read_state_dict
 from store import files
 from store.schema import Catalog
-from tests import PATIENCE_S
 from tests.embed.test_train import Bands, Toy, run, songs, tones  # noqa: F401 - songs is a fixture
+from tests.processes import together
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Training(epochs=3, batch=8, learning_rate=0.02)
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
-
-
-def torchrun(*module: object, out: Path) -> str:
-    """What two processes on this machine's CPU print."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", *map(str, module)]
-    env = {**os.environ, **ENVIRONMENT}
-    ran = subprocess.run(command, cwd=out, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "Traceback" not in ran.stderr
-    return ran.stdout
+SHARED = "import sys\nfrom tests.embed.test_distributed import main\nmain(sys.argv[1:])"  # what each process does
 
 
 class Even(Toy):
@@ -44,7 +30,9 @@ class Even(Toy):
 
 def test_two_processes_make_the_weights_of_one(songs: Catalog, tmp_path: Path) -> None:  # noqa: F811
     alone, expected = run(songs, tmp_path / "alone.pt", SETTINGS, kind=Even)
-    torchrun("tests.embed.test_distributed", songs.info.data_root, tmp_path / "both.pt", out=tmp_path)
+    code, _, err = together(SHARED, songs.info.data_root, tmp_path / "both.pt")
+    assert code == 0, err
+    assert "Traceback" not in err
     weights = read_state_dict(tmp_path / "both.pt")
     assert weights.keys() == expected.keys()
     for key, value in expected.items():
@@ -68,7 +56,3 @@ def main(arguments: Sequence[str]) -> None:
 
     files._replace = noted
     run(tones(folder), out, SETTINGS, kind=Even)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
-import os
-import signal
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +25,7 @@ from stages.embed.inputs.score import read_score
 from stages.embed.loading import ClipTable, load_in_workers
 from stages.embed.represent import encode_ahead, represent
 from stages.embed.weights import load_into, read_state_dict
-from store.errors import ClipError, EncoreError, RequestError
+from store.errors import ClipError, RequestError
 from store.layout import Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -301,71 +298,6 @@ def test_an_inputs_revision_is_part_of_the_fingerprint() -> None:
     assert representation_name(one, None) == representation_name(two, None)
     two.input = Revised()
     assert representation_name(one, None) != representation_name(two, None)
-
-
-class Broken:
-    """What its workers meet: an exception, or a signal."""
-
-    def __init__(self, what: Exception | signal.Signals) -> None:
-        self.what = what
-
-    def __getitem__(self, batch: int) -> None:
-        if isinstance(self.what, Exception):
-            raise self.what
-        os.kill(os.getpid(), self.what)
-
-
-@pytest.mark.parametrize(
-    ("what", "kind", "words"),
-    [
-        (
-            RuntimeError("cannot cache function\n  'f'"),
-            EncoreError,
-            r"clips failed: RuntimeError: cannot cache function$",
-        ),
-        (ValueError("no such thing"), EncoreError, r"clips failed: ValueError: no such thing$"),
-        (RequestError("ask otherwise"), RequestError, r"clips failed: .*RequestError: ask otherwise$"),
-        (signal.SIGKILL, EncoreError, "ended from outside"),
-    ],
-)
-def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type[EncoreError], words: str) -> None:
-    with pytest.raises(EncoreError, match=words) as error:
-        list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
-    assert error.type is kind
-
-
-class Collecting:
-    """A table whose workers collect garbage; its numbers are the process ids of those that were finalised."""
-
-    def __init__(self) -> None:
-        self.finalised: list[int] = []
-
-    def __getitem__(self, batch: int) -> list[int]:
-        gc.collect()
-        return self.finalised
-
-
-class Cycle:
-    """What only a collection of garbage lets go of."""
-
-    def __init__(self, finalised: list[int]) -> None:
-        self.itself, self.finalised = self, finalised
-
-    def __del__(self) -> None:
-        self.finalised.append(os.getpid())
-
-
-def test_workers_do_not_collect_what_this_process_has_let_go_of() -> None:
-    """It may be an event of a GPU, and CUDA ends a forked process that touches one."""
-    table = Collecting()
-    gc.disable()
-    try:
-        Cycle(table.finalised)
-        assert list(load_in_workers(table, [0, 1], 2, pin=False)) == [[], []]
-    finally:
-        gc.enable()
-    gc.collect()
-    assert table.finalised == [os.getpid()]
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 9])

@@ -33,7 +33,7 @@ from tests.processes import COMMAND, Process
 from tests.store.build import tree
 
 COLUMNS = "labels=genre"
-SONGS = 120
+SONGS = 80
 # In shards of one row each, so that there are many to be shared; the engines' processes learn so from the driver.
 SCRIPT = f"import store.arrays\nstore.arrays._SHARD_ROWS = (1, 1)\n{COMMAND}"
 OPTIONS = {

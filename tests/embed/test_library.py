@@ -153,6 +153,45 @@ def test_genres_can_be_given_names_of_ones_own(tmp_path: Path) -> None:
     assert {path: row["labels"] for path, row in rows.items()} == {"a.mp3": ["rap", "urban"], "b.mp3": ["rap", "urban"]}
 
 
+def test_options_hold_the_next_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a library was read with needs to be said once; it ends where it is said."""
+    root, elsewhere, store = tmp_path / "music", tmp_path / "elsewhere", Store("memory://remembered")
+    song(root, "a.wav", 1, genre="Rock & Roll")
+    song(root, "b.wav", 2, genre="Techno")
+    song(elsewhere, "c.wav", 3, genre="Rock & Roll")
+    (root / "linked").symlink_to(elsewhere)
+    (tmp_path / "genres.csv").write_text("genre,label\nrock & roll,rock\n")
+
+    def labels(**options: Any) -> dict[str, list[str]]:
+        catalog = mark_sources(open_catalog("library", {"data": root, "name": "mine", **options}, store))
+        store.write_catalog(catalog)
+        return {path: row["labels"] for path, row in by_path(catalog).items()}
+
+    mapping = str(tmp_path / "genres.csv")
+    first = labels(genre_map=mapping, follow_links=True)
+    assert first == {"a.wav": ["rock"], "b.wav": ["Techno"], "linked/c.wav": ["rock"]}
+    assert "as before" not in capsys.readouterr().err
+    assert labels() == labels(merge_spellings=True) == first
+    said = capsys.readouterr().err
+    assert f"mine is read with --genre-map '{mapping}', --follow-links, as before" in said
+    assert "to read it without: --no-follow-links, --genre-map ''" in said
+    assert set(labels(follow_links=False)) == {"a.wav", "b.wav"}
+    assert labels(genre_map="") == {"a.wav": ["Rock & Roll"], "b.wav": ["Techno"]}
+    capsys.readouterr()
+    labels()
+    said = capsys.readouterr().err
+    assert "--merge-spellings, as before" in said
+    assert "--genre-map" not in said
+
+
+def test_a_library_of_links_out_of_it_says_what_follows_them(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.wav").symlink_to(song(tmp_path, "elsewhere/a.wav", 1))
+    with pytest.raises(RequestError, match="links out of this folder, which --follow-links follows"):
+        read(tmp_path / "music")
+    assert len(read(tmp_path / "music", follow_links=True)) == 1
+
+
 def test_what_the_tags_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song(tmp_path, "a.mp3", 0, "AC/DC", TIT2="One")
     song(tmp_path, "b.mp3", 1, "ACDC", TIT2="Two", TALB="Hits", TDRC="1980")

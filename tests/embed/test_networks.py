@@ -7,6 +7,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -124,3 +125,37 @@ def test_cnn1d_learns_to_tell_a_low_tone_from_a_high_one() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_mfcc_cnn_is_trained_as_it_was_published() -> None:
+    """RMSProp, and the penalty of 1e-3 on the second and the fourth block, which training alone knows."""
+    backbone = build(MfccCnn)
+    backbone.module.requires_grad_(True)
+    objective = backbone.objectives()["supervised"](FIFTY)
+    optimizer = objective.settings.optimize(objective.parameters())
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
+    windows, labels = waves(backbone, 2)[:, None], torch.eye(50)[:2]
+    with torch.no_grad():
+        training, validation = objective.train()(windows, labels), objective.eval()(windows, labels)
+    backbone.module.penalty().backward()
+    penalised = 0.0
+    for name, weight in backbone.module.named_parameters():
+        if name.startswith(("blocks.1", "blocks.3")) and name.endswith("weight"):
+            penalised += weight.detach().double().square().sum().item()
+            torch.testing.assert_close(weight.grad, 2e-3 * weight.detach())
+        else:
+            assert weight.grad is None
+    assert penalised > 100
+    assert backbone.module.penalty().item() == pytest.approx(1e-3 * penalised, rel=1e-5)
+    assert (training - validation).item() > 0.9e-3 * penalised  # the rest is batch normalisation's
+
+
+def test_mfcc_cnns_weights_are_drawn_by_xaviers_rule() -> None:
+    for name, weight in build(MfccCnn).module.named_parameters():
+        if weight.ndim < 2:
+            assert not weight.any()
+        else:
+            inputs, outputs = (width * weight[0, 0].numel() for width in (weight.shape[1], weight.shape[0]))
+            limit = (6 / (inputs + outputs)) ** 0.5
+            assert 0.9 * limit < weight.abs().max() <= limit, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -122,6 +123,32 @@ def test_the_rate_rises_and_falls() -> None:
     cosine = Training(learning_rate=2.0)
     assert [cosine.rate(step, 10) for step in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0])
     assert Training(schedule="constant").rate(999, 1000) == Training().learning_rate
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])
+def test_biases_do_not_decay(optimizer: Literal["adamw", "rmsprop"]) -> None:
+    layer, frozen = nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False)
+    made = Training(optimizer=optimizer, learning_rate=1e-6, weight_decay=0.5).optimize(
+        nn.Sequential(layer, frozen).parameters()
+    )
+    before = layer.weight.detach().clone(), layer.bias.detach().clone()
+    layer.weight.grad, layer.bias.grad = torch.zeros(2, 3), torch.zeros(2)
+    made.step()
+    assert torch.equal(layer.bias, before[1])
+    assert not torch.equal(layer.weight, before[0])
+    assert sum(len(group["params"]) for group in made.param_groups) == 2
+
+
+def test_rmsprop_divides_a_gradient_by_its_running_root_mean_square() -> None:
+    weight = nn.Parameter(torch.tensor([[1.0]]))
+    made = Training(optimizer="rmsprop", learning_rate=0.1, weight_decay=0.0).optimize([weight])
+    expected, mean_square = 1.0, 0.0
+    for gradient in (0.5, -2.0, 1.0):
+        weight.grad = torch.tensor([[gradient]])
+        made.step()
+        mean_square = 0.9 * mean_square + 0.1 * gradient**2
+        expected -= 0.1 * gradient / mean_square**0.5
+    assert weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

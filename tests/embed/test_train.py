@@ -154,11 +154,19 @@ def test_it_learns_and_leaves_a_checkpoint(songs: Catalog, tmp_path: Path, objec
     assert not (tmp_path / "toy.pt.resume").exists()
 
 
-@pytest.mark.parametrize("moment", ["after an epoch", "in an epoch", "between weights and state"])
+@pytest.mark.parametrize(
+    ("moment", "settings"),
+    [
+        ("after an epoch", SETTINGS),
+        ("in an epoch", SETTINGS),
+        ("between weights and state", SETTINGS),
+        ("in an epoch", Training(optimizer="rmsprop", epochs=4, batch=8, learning_rate=0.005, weight_decay=0.0)),
+    ],
+)
 def test_a_stopped_training_goes_on_to_the_same_weights(
-    songs: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    songs: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, settings: Training
 ) -> None:
-    reference, expected = run(songs, tmp_path / "whole.pt")
+    reference, expected = run(songs, tmp_path / "whole.pt", settings)
     stops = {"left": 3 if moment == "after an epoch" else 12 if moment == "in an epoch" else 4}
 
     def stop(real: Any) -> Any:
@@ -178,13 +186,13 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
         else:
             patch.setattr(checkpoint.CheckpointFiles, "_write", stop(checkpoint.CheckpointFiles._write))
         with pytest.raises(KeyboardInterrupt):
-            run(songs, tmp_path / "part.pt")
+            run(songs, tmp_path / "part.pt", settings)
     assert (tmp_path / "part.pt.resume").exists()
-    rest, weights = run(songs, tmp_path / "part.pt")
+    rest, weights = run(songs, tmp_path / "part.pt", settings)
     assert 1 <= rest.resumed < len(rest.log)
     assert rest.log == reference.log
     assert same(weights, expected)
-    again, _ = run(songs, tmp_path / "part.pt")
+    again, _ = run(songs, tmp_path / "part.pt", settings)
     assert again.resumed == len(again.log) == len(reference.log)
 
 

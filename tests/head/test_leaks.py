@@ -20,7 +20,7 @@ from tests.head.conftest import CPU, make_collection, options
 
 HEADS = registry.names("head")
 POOLED = ("gated",)  # several experts, which validation weighs
-QUICK = {"hidden": 16, "epochs": 4, "batch": 64, "learning_rate": 3e-3}
+QUICK = {"hidden": 16, "epochs": 2, "steps": 1, "batch": 64, "learning_rate": 3e-3}
 DATA = {multi: make_collection(songs=150, multi=multi) for multi in (True, False)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -246,10 +247,12 @@ def test_a_store_that_changes_during_a_training(
     assert re.search("rows 0-79 (cannot be read|do not hold the numbers that were committed)", message), message
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+NAMES = ("catalog.parquet", "splits.parquet", "manifest.json", "failures.parquet", "zarr.json", "c/0/0", "seed-0.json")
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["catalog.parquet", "splits.parquet", "manifest.json", "failures.parquet", "zarr.json", "c/0/0", "seed-0.json"],
+    ("name", "kind"),
+    [*((name, "pipe") for name in NAMES), *itertools.product(("catalog.parquet", "c/0/0"), ("folder", "device"))],
 )
 def test_what_is_no_file_is_not_read(encore: Encore, tmp_path: Path, name: str, kind: str) -> None:
     """Every command ends: a pipe would be waited for, a device read for ever."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,9 +32,9 @@ TRAINED = (
 INFO = CatalogInfo(name="x", title="", version="1", licence="", citation="", backbone="fcn", data_root=".")
 
 
-def build(name: str) -> Backbone:
+def build(name: str, **settings: Any) -> Backbone:
     kind = registry.find("backbone", name)
-    backbone: Backbone = kind(kind.Config())
+    backbone: Backbone = kind(kind.Config(**settings))
     return backbone
 
 
@@ -55,7 +56,10 @@ def test_every_backbone_with_checkpoint_files_stands_here() -> None:
 
 
 @pytest.mark.parametrize(("owner", "other"), [*itertools.pairwise([*TRAINED, TRAINED[0]])])
-def test_another_backbones_checkpoint(checkpoints: dict[str, Path], owner: str, other: str) -> None:
+def test_another_backbones_checkpoint(
+    checkpoints: dict[str, Path], owner: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "names", lambda _kind: sorted(TRAINED))  # networks of published weights are large
     backbone = build(other)
     assert backbone.module is not None
     before = {key: value.clone() for key, value in backbone.module.state_dict().items()}
@@ -67,9 +71,10 @@ def test_another_backbones_checkpoint(checkpoints: dict[str, Path], owner: str, 
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_wrong_shapes_and_foreign_names(checkpoints: dict[str, Path], tmp_path: Path, name: str) -> None:
-    path, backbone = tmp_path / "w.pt", build(name)
-    state = torch.load(checkpoints[name], weights_only=True)
+def test_wrong_shapes_and_foreign_names(tmp_path: Path, name: str) -> None:
+    path, backbone = tmp_path / "w.pt", build(name, **({"size": "tiny"} if name in ("musicbert", "passt") else {}))
+    assert backbone.module is not None
+    state = backbone.module.state_dict()
     weights = [key for key, value in state.items() if value.dim() > 1]
     middle = weights[len(weights) // 2]
     torch.save({**state, middle: state[middle].flatten()[:-1]}, path)

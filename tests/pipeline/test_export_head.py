@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,19 @@ def hits(tmp_path_factory: pytest.TempPathFactory) -> Encore:
     return encore
 
 
+@pytest.fixture(scope="module")
+def exported(hits: Encore, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """The file of a mode, and what the command says of it; each is written once."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def export(mode: str) -> tuple[Path, Any]:
+        file = folder / f"{mode}.onnx"
+        return file, hits("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
+
+    return export
+
+
 def run(file: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     scores: NDArray[np.float32] = session.run(["scores"], inputs)[0]
@@ -52,9 +67,8 @@ def run(file: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("mode", NETWORKS)
-def test_every_network_is_exported(hits: Encore, tmp_path: Path, mode: str) -> None:
-    file = tmp_path / "head.onnx"
-    summary = hits("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
+def test_every_network_is_exported(exported: Callable[[str], tuple[Path, Any]], mode: str) -> None:
+    file, summary = exported(mode)
     assert summary["difference"] <= exporter.TOLERANCE
     assert summary["clips"] == 20
     assert list(summary["inputs"]) == [each.name for each in registry.find("head", mode).INPUTS]
@@ -64,14 +78,16 @@ def test_every_network_is_exported(hits: Encore, tmp_path: Path, mode: str) -> N
     assert (about["mode"], about["dataset"], about["task"]) == (mode, "hits", "single-label")
 
 
-def test_a_program_without_encore_gathers_what_it_takes(hits: Encore, tmp_path: Path) -> None:
+def test_a_program_without_encore_gathers_what_it_takes(
+    hits: Encore, exported: Callable[[str], tuple[Path, Any]]
+) -> None:
     """Means, deviations and counts as numpy gives them, of the numbers as they are stored; a song alone as well."""
     store = api.open_store(hits.store)
     representation, catalog = api.representation(store, "hits"), api.catalog(store, "hits")
     x = representation.values.astype(np.float32)
     artists = np.array(catalog.column("artist_id").to_pylist(), dtype=object)[representation.rows]
     for mode in ("song", "gnn", "gated"):
-        hits("export", "head", f"hits/{mode}", "--onnx", tmp_path / f"{mode}.onnx")
+        file, _ = exported(mode)
         trained = api.restore(store, "hits", mode)
         predictions = api.score(store, trained)
         expected = predictions.scores[np.argsort(predictions.rows)]
@@ -91,9 +107,9 @@ def test_a_program_without_encore_gathers_what_it_takes(hits: Encore, tmp_path: 
             columns["songs"].append(len(known))
         takes = {"song": (), "gnn": ("mean",), "gated": tuple(columns)}[mode]
         inputs = {name: np.array(columns[name], dtype=np.float32) for name in takes}
-        np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x, **inputs), expected, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(run(file, x=x, **inputs), expected, atol=1e-4, rtol=0)
         one = {name: values[:1] for name, values in inputs.items()}
-        np.testing.assert_allclose(run(tmp_path / f"{mode}.onnx", x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(run(file, x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
 
 
 def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_path: Path) -> None:

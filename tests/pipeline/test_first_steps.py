@@ -137,8 +137,8 @@ def test_libraries_are_quiet_where_they_should_be() -> None:
     program = """
 import logging, subprocess, sys, warnings
 import typer
-from pipeline.options import command
-app = typer.Typer(callback=lambda: None)
+from pipeline.options import DeferringGroup, command
+app = typer.Typer(cls=DeferringGroup, callback=lambda: None)
 @command(app)
 def warn() -> None:
     warnings.warn("of a library")

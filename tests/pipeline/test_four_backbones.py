@@ -26,7 +26,7 @@ SMALL = {
     "mixcnn": (),
     "cola": ("--set", "max_segments=2"),
 }
-STEPS = ("--set", "steps=3", "--set", "batch=4", "--workers", 0)
+STEPS = ("--set", "steps=2", "--set", "batch=4", "--workers", 0)
 
 
 SHARED_OUT = ("--workers", 2, "--batch", 3)

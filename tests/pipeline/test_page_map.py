@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.head import map as maps
 from stages.head.page import clips
 from stages.head.page.gate import agreement_with_artist
 from tests.chromium import Chromium
@@ -104,6 +105,27 @@ def test_agreement_with_the_artist() -> None:
             assert np.isnan(shares[clip])
         else:
             assert shares[clip] == pytest.approx(labels[others][:, own].mean())
+
+
+def test_a_large_collection_is_sampled_and_says_how(
+    encore: Encore, features_csv: Path, tmp_path: Path, browser: Chromium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (maps, clips):
+        monkeypatch.setattr(module, "MOST_CLIPS", 50)
+    embed_table(encore, features_csv)
+    encore("head", "hits", "--mode", "song", "--seeds", 1, *QUICK)
+    answer = browser.show(
+        write_page(encore, tmp_path, "hits"),
+        """
+        const { data, map } = window.encore[0].map;
+        const method = document.querySelector(".method").textContent;
+        return { method, points: map.clip.length, titles: data.titles.length, artists: data.artists.length,
+                 counts: [...document.querySelectorAll('table[data-name="counts"] td')].map(value_of) };
+        """,
+    )
+    assert answer["method"].startswith("50 clips. t-SNE of 50 clips drawn at random from 400; seed 0.")
+    assert (answer["points"], answer["titles"], answer["counts"][0]) == (50, 50, 400)
+    assert answer["artists"] < 40
 
 
 def test_a_large_collection_shows_the_clips_of_its_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import re
@@ -21,8 +22,10 @@ from stages import registry
 from store.errors import EncoreError, RequestError
 from tests.pipeline.conftest import ONE_PART, Encore, embed_table
 from tests.pipeline.test_resume import KILLED, ROOT, contents, embed, runs_of
+from tests.processes import COMMAND, Process
 
-MAIN = "from pipeline.cli import main\nmain()"
+# In a process that has looked for plug-ins before.
+FORGET = "from tests.pipeline.test_plugins import forget\nforget()\n"
 
 FINE = """
 from dataclasses import dataclass
@@ -159,14 +162,28 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
     )
 
 
+@contextlib.contextmanager
+def imported(site: Path) -> Iterator[None]:
+    """The folder of packages among those that this process imports from."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(site)
+        forget()
+        yield
+    for name in [name for name, module in sys.modules.items() if str(site) in str(getattr(module, "__file__", ""))]:
+        del sys.modules[name]
+    forget()
+
+
+def forget() -> None:
+    """Have the registry look for plug-ins anew."""
+    registry._others.cache_clear()
+    registry.load.cache_clear()
+
+
 @pytest.fixture
-def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(site)
-    registry._others.cache_clear()
-    registry.load.cache_clear()
-    yield
-    registry._others.cache_clear()
-    registry.load.cache_clear()
+def installed(site: Path) -> Iterator[None]:
+    with imported(site):
+        yield
 
 
 def test_what_is_broken_is_refused_when_it_is_asked_for(installed: None) -> None:
@@ -205,13 +222,13 @@ def test_a_file_of_the_folder_that_cannot_be_imported(monkeypatch: pytest.Monkey
     assert len(left_out) == 1
 
 
-def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
+def test_the_plug_ins_that_the_readme_shows_work(encore: Encore, tmp_path: Path) -> None:
     house = (ROOT / "stages/head/README.md").read_text().split("## Plug-ins")[1]
     points = re.findall(r'`\[project\.entry-points\."(encore\.\w+)"\] ([\w-]+) = "([\w:]+)"`', " ".join(house.split()))
-    assert len(points) == 3
+    assert len(points) == 4
     site = tmp_path / "site"
     install(site, "\n".join(f"[{group}]\n{name} = {where}" for group, name, where in points))
-    for name, block in zip(("year", "mine", "test_mine"), house.split("```python\n")[1:], strict=True):
+    for name, block in zip(("year", "both", "mine", "test_mine"), house.split("```python\n")[1:], strict=True):
         (site / f"{name}.py").write_text(block.split("```")[0])
     rng = np.random.default_rng(0)
     lines = ["file,artist,labels"]
@@ -219,20 +236,15 @@ def test_the_plug_ins_that_the_readme_shows_work(tmp_path: Path) -> None:
         soundfile.write(site / f"{i}.wav", 0.1 * rng.standard_normal(8_000), 8_000)
         lines.append(f"{i}.wav,{i % 4},{'loud' if i % 4 else 'soft'}")
     (site / "songs.csv").write_text("\n".join(lines) + "\n")
-    store = ("--store", str(tmp_path / "stores"))
-    embed = ("embed", "folder", "--data", str(site), "--table", "songs.csv", "--name", "own", "--backbone", "loudness")
-    process = run(site, *embed, "--set", "seconds=2", *store)
-    assert process.returncode == 0, process.stderr
-    head = ("head", "own", "--mode", "artist-mean", "--set", "epochs=2", *store)
-    process = run(site, *head, "--set", "noise=0.2")
-    assert process.returncode == 0, process.stderr
-    assert "artist-mean*" in process.stdout
-    refused = run(site, *head, "--set", "noise=-1")
-    assert refused.returncode == 2
-    assert "noise is -1.0; it must be at least 0" in refused.stderr
-    lacking = run(site, "head", "own", "--mode", "same-year", *store)
-    assert lacking.returncode == 2
-    assert "unknown numeric target of own 'year'; have: none" in lacking.stderr
+    embed = ("embed", "folder", "--data", site, "--table", "songs.csv", "--name", "own", "--backbone", "loudness")
+    with imported(site):
+        encore(*embed, "--set", "seconds=2", "--workers", 0)
+        head = ("head", "own", "--mode", "artist-mean", "--set", "epochs=2")
+        assert "artist-mean*" in encore(*head, "--set", "noise=0.2").out
+        assert "noise is -1.0; it must be at least 0" in encore(*head, "--set", "noise=-1", code=2).err
+        assert "artist-album*" in encore("head", "own", "--mode", "artist-album", "--set", "epochs=2").out
+        lacking = encore("head", "own", "--mode", "same-year", code=2).err
+        assert "unknown numeric target of own 'year'; have: none" in lacking
     tests = run(site, "-q", "-p", "no:cacheprovider", "-k", "several or config", "test_mine.py", module="pytest")
     assert tests.returncode == 0, tests.stdout
 
@@ -286,18 +298,20 @@ def test_a_head_that_draws_from_torchs_generators_is_repeatable(tmp_path: Path, 
         encore = Encore(tmp_path / name)
         embed(encore, features_csv)
         for script in scripts:
-            path = os.pathsep.join((str(site), str(ROOT)))
-            environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
-            words = [sys.executable, "-c", script, *command, "--store", str(encore.store)]
-            process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-            assert (process.returncode != 0) == (script != MAIN), process.stderr
+            process = Process(
+                f"import sys\nsys.path.insert(0, {str(site)!r})\n{FORGET}{script}",
+                *(*command, "--store", encore.store),
+                environment={"OMP_NUM_THREADS": str(threads)},
+            )
+            _, err = process.communicate()
+            assert (process.returncode != 0) == (script != COMMAND), err
         return contents(runs_of(encore, "noisy"))
 
-    once = trained("once", MAIN)
-    assert once == trained("again", MAIN)
-    assert once == trained("killed", KILLED.replace("/gnn-", "/noisy-"), MAIN)
+    once = trained("once", COMMAND)
+    assert once == trained("again", COMMAND)
+    assert once == trained("killed", KILLED.replace("/gnn-", "/noisy-"), COMMAND)
     if sys.platform == "linux":
-        assert once == trained("two", MAIN, threads=2)
+        assert once == trained("two", COMMAND, threads=2)
 
 
 def test_an_option_that_a_command_calls_otherwise_than_its_parameter() -> None:

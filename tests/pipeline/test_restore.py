@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +16,10 @@ from stages.head.restore import restore
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.runs import RunFolder, read_runs, run_name
-from tests.pipeline.conftest import Encore, embed_table
-from tests.pipeline.test_resume import ROOT
+from tests.pipeline.conftest import QUICK, Encore, embed_table
+from tests.processes import Process
 
-QUICK = ("--set", "epochs=3", "--set", "hidden=16")
-
-# A fresh process: collection and heads from the store, the scores of the test clips against the stored ones.
+# Another process: collection and heads from the store, the scores of the test clips against the stored ones.
 RESTORED = """
 import json, sys
 import numpy as np
@@ -53,12 +48,11 @@ def test_every_head_of_the_folder_comes_back_in_another_process(encore: Encore, 
     embed_table(encore, several_csv)
     modes = registry.names("head")
     options = ("--threshold", "per-label", "--members", 2)
-    encore("compare", "hits", "--modes", ",".join(modes), "--regimes", "artist", "--seeds", 2, *QUICK, *options)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-c", RESTORED, str(encore.store), ",".join(modes)]
-    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
-    errors = json.loads(process.stdout)
+    encore("compare", "hits", "--modes", ",".join(modes), "--regimes", "artist", "--seeds", 1, *QUICK, *options)
+    process = Process(RESTORED, encore.store, ",".join(modes))
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    errors = json.loads(out)
     assert set(errors) == set(modes)
     assert all(error <= 1e-6 for error in errors.values()), errors
 

@@ -25,7 +25,7 @@ from store.runs import RunFolder
 from tests.pipeline.conftest import ONE_PART, Encore
 from tests.processes import COMMAND, Process, together
 
-QUICK = ("--set", "epochs=6", "--set", "hidden=16", "--set", "batch=64")
+QUICK = ("--set", "epochs=6", "--set", "steps=1", "--set", "hidden=16", "--set", "batch=64")
 ROOT = Path(__file__).resolve().parents[2]
 # The command, which kills itself when a network of `head` has been saved after its fourth epoch.
 KILLED = """

@@ -277,7 +277,7 @@ def test_a_store_that_grows_or_goes_meanwhile(mine: Encore, tmp_path: Path) -> N
 
 
 def test_a_head_that_reads_no_artist_or_nothing(mine: Encore, tmp_path: Path) -> None:
-    mine("compare", "mine", "--modes", "song,artist", "--seeds", 1)
+    mine("compare", "mine", "--modes", "song,artist", "--seeds", 1, *QUICK)
     new = write_recording(tmp_path / "new.wav", 105)
     with serving(mine.store, "mine/song") as server:
         assert server.predict(new, artist="artist 1")["song"]["alone"] is None

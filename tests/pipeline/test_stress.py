@@ -48,10 +48,17 @@ def test_nothing_changes_where_nothing_is_deformed(songs: Encore) -> None:
 
 
 def test_a_table_and_a_picture(songs: Encore, tmp_path: Path) -> None:
-    ran = songs("stress", "mine", "--mode", "song", "--deform", "drop-tracks", "--plot", tmp_path / "stress.svg")
+    request = ("stress", "mine", "--mode", "song", "--deform", "drop-tracks,transpose=1")
+    ran = songs(*request, "--plot", tmp_path / "stress.svg")
     assert "drop-tracks 0.25 x" in ran.out
+    assert "transpose 1 semitone " in ran.out
+    (clean,) = (line.split()[1] for line in ran.out.splitlines() if line.startswith("clean "))
+    report = songs("report", "mine", "--modes", "song", "--json").json
+    assert float(clean) == pytest.approx(100 * report["modes"]["song"]["score"], abs=0.05)
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert "drop-tracks, x" in (tmp_path / "stress.svg").read_text()
+    picture = (tmp_path / "stress.svg").read_text()
+    assert "drop-tracks, x" in picture
+    assert "regime random; dashed: clean" in picture
 
 
 def test_wrong_requests(songs: Encore, features_csv: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import select
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.family import descendants, signal_all
 from tests.processes import COMMAND, Process
 from tests.store.build import tree
 
 # In shards of one row each; the engines' processes learn so from the driver.
+_LOOK_S = 0.05
 SMALL_SHARDS = f"import store.arrays\nstore.arrays._SHARD_ROWS = (1, 1)\n{COMMAND}"
 
 
@@ -36,23 +40,58 @@ def files_of(store: Path) -> dict[str, bytes]:
 
 def finished(script: str, *arguments: object) -> tuple[int, str, str]:
     """Exit code and streams of a command that nobody stops."""
+    code, out, err, _ = measured(script, *arguments)
+    return code, out, err
+
+
+def measured(script: str, *arguments: object) -> tuple[int, str, str, float]:
+    """The same, and how many seconds of a processor it and its processes took."""
     process = Process(script, *arguments)
+    seconds = 0.0
+    while process.returncode is None:
+        seconds = max(seconds, _processor_s(process.pid))
+        time.sleep(_LOOK_S)
     out, err = process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out, err
+    return process.returncode, out, err, seconds
 
 
-def moments(draw: random.Random, most_s: float) -> Iterator[float]:
-    while True:
-        yield draw.uniform(0, most_s)
+class Interrupted(NamedTuple):
+    """How a command ended that got a signal.
+
+    Attributes
+    ----------
+    code, err : its exit code and messages.
+    was_hit : whether it was at work when the signal came, and had not printed its answer.
+    """
+
+    code: int
+    err: str
+    was_hit: bool
 
 
-def interrupted(script: str, number: signal.Signals, after_s: float, *arguments: object) -> tuple[int, str]:
-    """Exit code and messages of a command whose whole family gets a signal after some seconds."""
+def interrupted(script: str, number: signal.Signals, after_s: float, *arguments: object) -> Interrupted:
+    """A command whose whole family gets a signal once it has taken so many seconds of a processor.
+
+    The processor's time, since a clock would run on while other work has the machine.
+    """
     process = Process(script, *arguments, new_session=True)
-    time.sleep(after_s)
+    while process.returncode is None and _processor_s(process.pid) < after_s:
+        time.sleep(_LOOK_S)
+    family = [process.pid, *descendants(process.pid)]
+    answered = bool(select.select([process.stdout], [], [], 0)[0])
+    was_hit = process.returncode is None and not answered
     if process.returncode is None:
-        signal_all([process.pid, *descendants(process.pid)], number)
+        signal_all(family, number)
     _, err = process.communicate()
     assert process.returncode is not None
-    return process.returncode, err
+    return Interrupted(process.returncode, err, was_hit)
+
+
+def _processor_s(pid: int) -> float:
+    """What a process, those that it has started, and those of them that have ended have had of a processor."""
+    ticks = 0
+    for each in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15] if each == pid else fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")

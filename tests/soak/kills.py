@@ -1,4 +1,7 @@
-"""SIGKILL and Ctrl-C at random moments: the command goes on to the same answer, and never shows a traceback."""
+"""SIGKILL and Ctrl-C at random moments: the command goes on to the same answer, and never shows a traceback.
+
+Only signals that come while a command is at work count.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ import json
 import random
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.embed.trees import midi
 from tests.soak import Line
-from tests.soak._commands import embed, finished, interrupted, write_table
+from tests.soak._commands import embed, finished, interrupted, measured, write_table
 
 COMMAND = "from pipeline.__main__ import main\nmain()"  # as it is installed, guarded from its first moment
 _IN_A_ROW = 5
@@ -29,8 +31,9 @@ def run(short: bool) -> Iterator[Line]:
         commands = _commands(folder, table, songs)
         chosen = dict(list(commands.items())[:2]) if short else commands
         for command, make in chosen.items():
+            whole = _whole(folder / command, folder, command, make)
             for number, count in kinds.items():
-                yield _many(folder, command, make, number, count if short else count // len(commands))
+                yield _many(folder, command, make, whole, number, count if short else count // len(commands))
 
 
 def _write_songs(folder: Path) -> Path:
@@ -59,28 +62,36 @@ def _commands(folder: Path, table: Path, songs: Path) -> dict[str, Callable[[Pat
 
 
 def _many(
-    folder: Path, name: str, make: Callable[[Path], tuple[object, ...]], number: signal.Signals, total: int
+    folder: Path,
+    name: str,
+    make: Callable[[Path], tuple[object, ...]],
+    whole: tuple[Any, float],
+    number: signal.Signals,
+    total: int,
 ) -> Line:
-    draw, wrong, count, ends = random.Random(f"{name}{number}"), "", 0, 0
-    expected, seconds = _whole(folder / f"{name}-{number}", folder, name, make)
+    draw, wrong, count, late = random.Random(f"{name}{number}"), "", 0, 0
+    expected, seconds = whole
     while count < total:
-        store = _ready(folder / f"{name}-{number}-{count}-{ends}", folder, name)
+        store = _ready(folder / f"{name}-{number}-{count}-{late}", folder, name)
         for _ in range(min(_IN_A_ROW, total - count)):
-            code, err = interrupted(COMMAND, number, draw.uniform(0.05, seconds), *make(store))
+            code, err, was_hit = interrupted(COMMAND, number, draw.uniform(0.0, seconds), *make(store))
             if "Traceback" in err or "defect in Encore" in err:
                 wrong = f"it said {err.strip().splitlines()[-1]!r}"
             if code not in (0, -signal.SIGKILL if number == signal.SIGKILL else 130):
                 wrong = f"it left with {code}: {err[-200:]}"
-            if code == 0:
-                ends += 1
+            if not was_hit:
+                late += 1
                 break
+            if code == 0:
+                wrong = f"{number.name} was lost: it went on to its end"
             count += 1
         code, out, err = finished(COMMAND, *make(store))
         if code:
             wrong = f"it does not go on: {err}"
         elif _scores(json.loads(out)) != expected:
             wrong = "it ends with other scores than an unbroken run"
-    return Line(f"kills, {name}", f"{count} x {number.name}, and {ends} that came after the end", wrong)
+    what = f"{count} x {number.name} while it was at work; {late} more that came after its end do not count"
+    return Line(f"kills, {name}", what, wrong)
 
 
 def _ready(store: Path, folder: Path, name: str) -> Path:
@@ -92,12 +103,11 @@ def _ready(store: Path, folder: Path, name: str) -> Path:
 
 
 def _whole(store: Path, folder: Path, name: str, make: Callable[[Path], tuple[object, ...]]) -> tuple[Any, float]:
-    """What an unbroken run answers, and how long it takes."""
+    """What an unbroken run answers, and how many seconds of a processor it takes."""
     _ready(store, folder, name)
-    started = time.monotonic()
-    code, out, err = finished(COMMAND, *make(store))
+    code, out, err, seconds = measured(COMMAND, *make(store))
     assert code == 0, err
-    return _scores(json.loads(out)), time.monotonic() - started
+    return _scores(json.loads(out)), seconds
 
 
 _SCORES = ("metrics", "best", "dataset", "clips", "songs", "failed", "validation", "losses", "best_epoch")

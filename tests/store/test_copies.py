@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.copies import copy
+from store.copies import check_places, copy
 from store.errors import FormatError, RequestError
 from store.files import Files
 from store.layout import Store
@@ -51,3 +51,14 @@ def test_damage_is_not_copied_and_nothing_else_is_written_over(whole: Path, tmp_
     (tmp_path / "two" / FOLDER.record("seed-7")).write_text("{}")
     with pytest.raises(FormatError, match=r"seed-7\.json does not hold what was written"):
         copy(two, Store(tmp_path / "three"), "few")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("one", "one"), ("one", "one/two"), ("memory://one", "memory://one/two")]
+)
+def test_a_store_is_not_copied_into_itself(source: str, target: str, tmp_path: Path) -> None:
+    places = [name if "://" in name else str(tmp_path / name) for name in (source, target)]
+    with pytest.raises(RequestError, match="name another place"):
+        check_places(Store(places[0]), Store(places[1]))
+    check_places(Store(places[0]), Store(f"{places[0]}-more"))
+    check_places(Store(places[1]), Store("memory://elsewhere"))

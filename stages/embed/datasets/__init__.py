@@ -98,6 +98,10 @@ class Dataset(ABC):
             where the files are absent or are not what they should be; the message names file, line and remedy.
         """
 
+    def remembered(self) -> dict[str, Any]:
+        """The options that hold again the next time the collection is read under its name, in JSON types."""
+        return {}
+
     def remotes(self) -> tuple[Remote, ...]:
         """The files that `encore data` can fetch for these options; what it cannot fetch stands in ``FILES``."""
         return ()

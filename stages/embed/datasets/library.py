@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from stages.embed.content import AUDIO
@@ -20,7 +21,7 @@ from stages.embed.datasets._credits import Credit, credit_of, identified
 from stages.embed.datasets._keyed import read_keyed
 from stages.embed.datasets._songs import check_stretches, cut_columns, is_midi, songs_under
 from stages.embed.datasets._spellings import plain
-from stages.embed.datasets._walk import FOLLOW_LINKS, first_few, root_folder
+from stages.embed.datasets._walk import FOLLOW_LINKS, first_few, leads_out, root_folder
 from stages.embed.datasets.folder import CLIP_S, MIDI_CLIPS
 from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
@@ -75,7 +76,7 @@ class Library(Dataset):
         genres = self._genre_map()
         paths, there = songs_under(root, follow_links=self.follow_links)
         notes = there.notes()
-        songs = self._one_each(scan(root, paths, follow_links=self.follow_links), notes)
+        songs = self._one_each(root, scan(root, paths, follow_links=self.follow_links), notes)
         columns = self._columns(songs, genres, notes)
         for text in notes:
             note(text)
@@ -93,6 +94,16 @@ class Library(Dataset):
             notes=tuple(notes),
         )
 
+    def remembered(self) -> dict[str, Any]:
+        """All that are not at their default; the mapping file by its absolute path, where there is one."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        if self.genre_map is not None and Path(self.genre_map.partition(":")[0]).expanduser().is_file():
+            options["genre_map"] = str(Path(self.genre_map).expanduser().absolute())
+        return {
+            name: value for name, value in options.items() if name not in ("data", "name") and value != defaults[name]
+        }
+
     def _clips(self, path: str) -> int:
         if self.clips is not None:
             return self.clips
@@ -105,7 +116,7 @@ class Library(Dataset):
         entries = read_keyed(self.genre_map, self.data, "labels", Missing.but(self.not_missing))
         return {plain(genre): labels for genre, labels in entries.values.items()}
 
-    def _one_each(self, files: Iterable[Song], notes: list[str]) -> list[tuple[str, Song]]:
+    def _one_each(self, root: Path, files: Iterable[Song], notes: list[str]) -> list[tuple[str, Song]]:
         """The id and the file of each song: of files with equal music the one whose tags tell most, or each."""
         by_mark: dict[str, list[Song]] = {}
         unread = []
@@ -117,7 +128,9 @@ class Library(Dataset):
         if unread:
             notes.append(f"{plural(len(unread), 'file', 'files')} cannot be read: {first_few(unread)}")
         if not by_mark:
-            raise RequestError(f"none of the songs under {self.data} can be read: {first_few(unread)}")
+            linked = not self.follow_links and any(leads_out(root, path) for path in unread)
+            hint = "; there are links out of this folder, which --follow-links follows" if linked else ""
+            raise RequestError(f"none of the songs under {self.data} can be read: {first_few(unread)}{hint}")
         songs = []
         for mark, copies in by_mark.items():
             copies.sort(key=lambda song: (not song.tags.genre, not song.tags.artist, song.path))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stages.embed.inputs import Clip
+from stages.embed.inputs.classical import compile_librosa
 from stages.embed.inputs.recording import open_recording
 from store.errors import ClipError, RequestError
 
@@ -74,6 +75,7 @@ def low_pass(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: 
 
 def stretch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG001
     """``amount`` times as fast, at the same pitch (phase vocoder)."""
+    compile_librosa()
     from librosa.effects import time_stretch
 
     samples, rate_hz = _read(clip)
@@ -82,6 +84,7 @@ def stretch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: A
 
 def pitch(clip: Clip, amount: float, file: Path, rng: Rng) -> Clip:  # noqa: ARG001
     """``amount`` semitones higher, as fast as before (phase vocoder and resampling)."""
+    compile_librosa()
     from librosa.effects import pitch_shift
 
     samples, rate_hz = _read(clip)

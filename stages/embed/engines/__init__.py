@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages import registry
 from stages.configure import configure
+from store.clips import ClipKeys, Clips, flags, runs
 from store.errors import RequestError, StoreError
-from store.fingerprint import hash_ids
+from store.fingerprint import hash_ids, hash_values
 from store.layout import Store
-from store.schema import Catalog
 from store.shards import Shard
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def open_job(job: Job) -> Work:
 
     torch.set_num_threads(job.threads)
     store, settings = Store(job.store), json.loads(job.settings)
-    catalog = store.read_catalog(job.dataset)
+    catalog = store.open_clips(job.dataset)
     if catalog_hash(catalog) != job.catalog:
         raise StoreError(
             f"the catalog of {store.files.show(job.dataset)} is not the one that this run began with: another run grew "
@@ -148,11 +148,11 @@ def open_job(job: Job) -> Work:
     return Work(writer, catalog, backbone, device=device, batch=batch, strict=job.strict)
 
 
-def catalog_hash(catalog: Catalog) -> str:
+def catalog_hash(catalog: Clips) -> str:
     """A hash of what shards depend on: the clips of each row, whether they are retired, whether their file was seen."""
-    retired, presence = catalog.column("retired").to_pylist(), catalog.column("source").is_valid().to_pylist()
-    rows = zip(catalog.row_keys(), retired, presence, strict=True)
-    return hash_ids(f"{key}\n{int(gone)}{int(there)}" for key, gone, there in rows)
+    keys, (retired, seen) = ClipKeys(catalog), flags(catalog)
+    of_keys = [keys.hash(first, first + len(table)) for first, table in runs(catalog)]
+    return hash_ids([*of_keys, hash_values(retired), hash_values(seen)])
 
 
 def address(store: Store) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stages.embed.encode import Done
 
 _AHEAD = 2  # shards a thread of the cluster that are handed over before others are done
-_CONNECT_S = 30
+_CONNECT_S = 10
 _LOOK_S = 2.0
 
 

@@ -34,10 +34,10 @@ def silenced() -> Iterator[None]:
 def _send_nowhere() -> int:
     """A copy of the descriptor as it was; -1 where it is closed."""
     try:
-        kept = os.dup(_STDERR)
+        copy = os.dup(_STDERR)
     except OSError:
         return -1
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDERR)
     os.close(nowhere)
-    return kept
+    return copy

@@ -58,13 +58,13 @@ class ClassicalInput:
             as `AudioInput.load` does.
         """
         windows = self.audio.load(clip)
-        _compile()
+        compile_librosa()
         return np.stack([describe(window, self.audio.rate_hz) for window in windows])
 
 
 @cache
-def _compile() -> None:
-    """Let numba compile librosa's functions, in one process at a time.
+def compile_librosa() -> None:
+    """Let numba compile librosa's functions, in one process at a time, before any of them is imported or called.
 
     Processes that fill numba's cache at the same time can mix up each other's functions in it, and every later process
     then crashes (numba 0.68, librosa 0.11).

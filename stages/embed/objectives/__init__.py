@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,23 +24,26 @@ Rows = NDArray[np.int64]  # indices of catalog rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Settings of a training with AdamW, which does not decay biases and normalisation weights.
+    """Settings of a training.
 
     Attributes
     ----------
+    optimizer : ``adamw``, or ``rmsprop`` for networks that were published with it (decay of the running mean 0.9).
     epochs : the most passes over the training clips.
     steps : the most updates; None for no limit.
     batch : clips per update, over all processes together.
     learning_rate : its highest value.
     schedule : how the rate falls from there to 0 at the last possible update; with ``constant`` it does not.
     warmup : number of updates in which the rate rises linearly from 0.
-    weight_decay : AdamW's; 0 makes it Adam.
+    weight_decay : AdamW's, 0 making it Adam; RMSProp adds so much of each weight to its gradient. Biases and
+        normalisation weights do not decay.
     max_norm : longer gradients are scaled to this norm.
     patience : number of epochs without a lower validation loss after which training ends.
     seed : of the order of clips, the windows drawn from them, dropout and masks.
     precision : ``bf16`` needs a GPU; ``auto`` is bf16 on a GPU that supports it and 32 bits elsewhere.
     """
 
+    optimizer: Literal["adamw", "rmsprop"] = "adamw"
     epochs: int = 50
     steps: int | None = None
     batch: int = 32
@@ -62,6 +67,17 @@ class Training:
                 raise RequestError(f"{name} must be above 0, not {getattr(self, name)}")
         if not 0 <= self.weight_decay < math.inf:
             raise RequestError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+
+    def optimize(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of those parameters that are trained."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.optimizer == "rmsprop":
+            return torch.optim.RMSprop(groups, lr=self.learning_rate, alpha=0.9)
+        return torch.optim.AdamW(groups, lr=self.learning_rate)
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of update ``step``, counted from 0, of ``total`` at most."""

@@ -25,8 +25,8 @@ def with_arrays(table: Table, names: Iterable[str]) -> Table:
     RequestError
         where there is no such file in the table's folder, or it holds no array of numbers with a row for each row.
     """
-    known = {*table.types, *table.blocks}
-    files = [name for name in dict.fromkeys(names) if name not in known and name.endswith(SUFFIX)]
+    columns = {*table.types, *table.blocks}
+    files = [name for name in dict.fromkeys(names) if name not in columns and name.endswith(SUFFIX)]
     return replace(table, blocks={**table.blocks, **{name: _block(table, name) for name in files}}) if files else table
 
 

@@ -157,8 +157,8 @@ def _dialect(path: Path) -> _Dialect:
             return _Dialect(encoding, line["separator"], True, True)
         while first and not first.strip():
             first = file.readline(1 << 20)
-    meant, header = SUFFIXES[suffix], first.strip()
-    delimiter = meant if meant in header else max((meant, ",", ";", "\t"), key=header.count)
+    by_suffix, header = SUFFIXES[suffix], first.strip()
+    delimiter = by_suffix if by_suffix in header else max((by_suffix, ",", ";", "\t"), key=header.count)
     if delimiter not in header and "|" in header:  # which otherwise stands within names
         delimiter = "|"
     return _Dialect(encoding, delimiter, (suffix, delimiter) != (".tsv", "\t"), False)
@@ -202,15 +202,15 @@ def _read_header(path: Path, dialect: _Dialect) -> _Header:
         # Where a row begins is where the one before it ends.
         rows = list(islice(((line, cells) for line, cells in _parsed(file, dialect)), 4 * _HEADER_LINES))
     ends = [line - 1 for line, _ in rows[1:]]
-    filled = [(cells, ends[i] if i < len(ends) else None) for i, (_, cells) in enumerate(rows) if cells]
-    if not filled or not any(cell.strip() for cell in filled[0][0]):
+    filled_rows = [(cells, ends[i] if i < len(ends) else None) for i, (_, cells) in enumerate(rows) if cells]
+    if not filled_rows or not any(cell.strip() for cell in filled_rows[0][0]):
         raise RequestError(f"{path} is empty; its first line must name the columns")
-    first = [cell.strip() for cell in filled[0][0]]
+    first = [cell.strip() for cell in filled_rows[0][0]]
     if all(map(_is_number, first)) and first != [str(i) for i in range(len(first))]:
         raise RequestError(f"{path}: the first line must name the columns, and holds numbers alone; add such a line")
-    several = _levels([cells for cells, _ in filled])
+    several = _levels([cells for cells, _ in filled_rows])
     names, count = several or (first, 1)
-    end = filled[count - 1][1]
+    end = filled_rows[count - 1][1]
     if end is None:
         raise RequestError(f"{path} has no rows")
     return _Header(names, count, end)

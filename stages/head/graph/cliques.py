@@ -66,8 +66,8 @@ class Graph(ABC):
         """
         degree = self.degree[nodes]
         k = min(k, self.most)  # a table is no wider than any clip can fill it
-        left = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
-        count = left.clamp(max=k)
+        remaining = binomial(degree, 1.0 - drop_edge, bits(streams, -1)) if drop_edge else degree
+        count = remaining.clamp(max=k)
         picks = torch.full((len(nodes), k), -1, dtype=torch.int64, device=nodes.device)
         draws = uniform(bits(streams.unsqueeze(1), torch.arange(k, device=nodes.device)))
         for i in range(k):

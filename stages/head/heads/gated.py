@@ -106,8 +106,8 @@ class Gated(TrainedHead):
         ``hidden``: the share of artists whose labels are hidden in an epoch.
         """
         prior = collection.task.clear(torch.from_numpy(collection.task.prior(collection.truth[split == 0])))
-        known = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
-        new = ~np.isin(collection.artist[split == 1], known)
+        training_artists = np.unique(collection.artist[(split == 0) & (collection.artist >= 0)])
+        new = ~np.isin(collection.artist[split == 1], training_artists)
         return {
             **count_songs(collection, split),
             "prior": prior.float(),
@@ -127,10 +127,13 @@ class Gated(TrainedHead):
         """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
         collection, training = self.collection, training_songs(self.collection, self.split)
         carrying, songs = artist_counts(collection, self.facts)
-        known = collection.artist >= 0
+        has_artist = collection.artist >= 0
         counts = np.zeros(collection.truth.shape, dtype=np.float32)
         number = np.zeros(len(collection), dtype=np.float32)
-        counts[known], number[known] = carrying[collection.artist[known]], songs[collection.artist[known]]
+        counts[has_artist], number[has_artist] = (
+            carrying[collection.artist[has_artist]],
+            songs[collection.artist[has_artist]],
+        )
         own = training.of_clip >= 0
         counts[own] -= training.truth[training.of_clip[own]]
         number[own] -= 1

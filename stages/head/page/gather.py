@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,18 @@ from stages.head.audit import audit
 from stages.head.collection import Collection
 from stages.head.map import map_of
 from stages.head.open import from_catalog, load
-from stages.head.page import details, gate, made, tables
+from stages.head.page import details, gate, made, scores, tables
 from stages.head.page.clips import Clips, only
 from stages.head.page.tables import Table
-from stages.head.report import report_on, resampled
+from stages.head.report import Report, report_on, resampled
 from stages.head.runs.pool import ENSEMBLE, PooledRuns, gather, reads_neighbours
 from stages.head.thesis import paper_on
+from stages.head.training.threads import one_thread
 from stages.progress import note
 from stages.splits.regimes import PARTS
 from store.errors import RequestError
 from store.inventory import describe_collection
-from store.layout import Store, match
+from store.layout import Store, match, split_layer
 from store.runs import count_by_mode, target_of
 from store.schema import CatalogInfo
 
@@ -36,7 +37,8 @@ class Request:
     """Which runs are shown: the options of ``encore report``.
 
     No ``regime`` means all of them, and folds are of their regime; no ``target`` those of labels. ``audio`` is where a
-    page finds the songs' files: what stands before their paths.
+    page finds the songs' files: what stands before their paths. ``command`` are the words of the command itself, and
+    ``place`` those that say of any command which store it is of.
     """
 
     backbone: str | None
@@ -47,15 +49,18 @@ class Request:
     ensemble: Sequence[str] = ()
     inductive: bool = False
     audio: str | None = None
+    command: Sequence[str] = ()
+    place: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One representation in one regime: its tables, or the reason why there are none."""
+    """One representation in one regime: its tables and what they are of, or the reason why there are none."""
 
     representation: str | None
     regime: str
     tables: list[Table]
+    report: Report | None = None
     problem: str = ""
 
     @property
@@ -70,10 +75,11 @@ class Story:
     Attributes
     ----------
     about, audit : tables of what it is and of what it holds.
-    scores : each mode by regime; None where there are no runs.
+    scores : who wins where, each mode by regime, backbones side by side; none where there are no runs.
     views : what lies behind them.
     data : what the page's script draws; only plain types.
     todo : the command to give next, where something is missing.
+    problem : why there is none.
     """
 
     name: str
@@ -81,15 +87,17 @@ class Story:
     synthetic: bool
     about: list[Table]
     audit: list[Table]
-    scores: Table | None
+    scores: list[Table]
     views: list[View]
     data: Document
     todo: str
+    problem: str = ""
 
     @property
     def tables(self) -> list[Table]:
-        scores = [] if self.scores is None else [self.scores]
-        return [*self.about, *self.audit, *scores, *(table for view in self.views for table in view.tables)]
+        """All of them; what lies behind scores says in its title which runs it is of."""
+        behind = (replace(each, title=f"{each.title}: {view.title}") for view in self.views for each in view.tables)
+        return [*self.about, *self.audit, *self.scores, *behind]
 
 
 def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -> Story:
@@ -97,29 +105,34 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
     catalog = store.read_catalog(dataset)
     data = from_catalog(catalog, store, target=request.target, keeps=False)
     clips = Clips(catalog, data)
-    views, documents, runs = [], [], []
+    views, documents, runs, reports = [], [], [], []
     for representation, regime in _folders(store, catalog.info, request):
-        view, document = _view(store, data, clips, representation, regime, request, draws=draws)
+        with one_thread():  # where other work shares the cores, many threads take three times as long
+            view, document = _view(store, data, clips, representation, regime, request, draws=draws)
         views.append(view)
         documents.append(document)
         runs += document.pop("runs", [])
+        reports += [] if view.report is None else [view.report]
     names = [str(name) for name in store.complete(dataset)]
-    todo = "" if names else made.embed_command(dataset, f"{catalog.info.backbone}-")
-    if names and not documents:
-        todo = f"encore compare {dataset} --regimes {request.regime or 'random,artist'}"
-        todo += "" if request.target is None else f" --target {shlex.quote(request.target)}"
+    todo: list[str] = [] if names else made.embedding(catalog.info)
+    trains = request.target is not None or len(data.label_names) > 1
+    if names and not documents and trains:
+        todo = _comparing(dataset, request.regime or "random,artist", request)
     contents = audit(catalog, store)
     scored = [{**document, "resampled": document.pop("resampled")} for document in documents if "scores" in document]
-    backbones = match(names, request.backbone) if draws else []
+    backbones = match(names, split_layer(request.backbone)[0]) if draws else []
     maps = _maps(store, data, backbones)
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *(np.array(of["clip"], np.int64) for of in maps)]))
     return Story(
         name=dataset,
         title=catalog.info.title,
         synthetic=catalog.info.synthetic,
-        about=[*tables.of_collection(describe_collection(store, dataset)), *made.how(dataset, names, runs)],
+        about=[
+            *tables.of_collection(describe_collection(store, dataset)),
+            *made.how(store, catalog.info, runs, request.command, request.place),
+        ],
         audit=tables.of_audit(contents, _genres_per_artist(data)),
-        scores=tables.of_scores(scored),
+        scores=scores.tables_of_scores(scored, reports),
         views=views,
         data=only(
             rows,
@@ -133,8 +146,15 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
                 "parts": list(PARTS),
             },
         ),
-        todo=todo,
+        todo=shlex.join([*todo, *request.place] if todo else []),
+        problem="" if trains or documents else "All songs carry the same label, or none: there is nothing to learn.",
     )
+
+
+def _comparing(dataset: str, regimes: str, request: Request) -> list[str]:
+    """The words of a command that makes runs."""
+    words = ["encore", "compare", dataset, "--regimes", regimes]
+    return words + ([] if request.target is None else ["--target", request.target])
 
 
 def _folders(store: Store, info: CatalogInfo, request: Request) -> list[tuple[str | None, str]]:
@@ -201,13 +221,15 @@ def _view(
         note(f"{data.info.name}, {representation}, {regime}: {error}")
         return View(representation=representation, regime=regime, tables=[], problem=str(error)), empty
     if pool is None:
-        problem = f"no runs here; make some: encore compare {data.info.name} --regimes {regime}"
+        command = shlex.join([*_comparing(data.info.name, regime, request), *request.place])
+        problem = f"no runs here; make some: {command}"
         return View(representation=representation, regime=regime, tables=[], problem=problem), empty
     name = f"{representation or 'metadata'}-{regime}"
     others = {mode: _means(values, pool.task.main.name) for mode, values in _metrics(pool).items()}
-    of_view = tables.of_report(report_on(pool), others, name)
-    document = empty | _scores(pool) | (_drawn(store, pool, clips) if draws else {})
-    return View(representation=representation, regime=regime, tables=of_view), document
+    report = report_on(pool)
+    of_view = tables.of_report(report, others, name)
+    document = empty | _scores(pool, request) | (_drawn(store, pool, clips) if draws else {})
+    return View(representation=representation, regime=regime, tables=of_view, report=report), document
 
 
 def _metrics(pool: PooledRuns) -> dict[str, list[Mapping[str, float | None]]]:
@@ -215,7 +237,7 @@ def _metrics(pool: PooledRuns) -> dict[str, list[Mapping[str, float | None]]]:
     return {str(mode): [run.record.metrics for run in runs] for mode, runs in pool.runs.items() if mode != ENSEMBLE}
 
 
-def _scores(pool: PooledRuns) -> Document:
+def _scores(pool: PooledRuns, request: Request) -> Document:
     """What the table of scores is made from, and how the runs were made."""
     main = pool.task.main.name
     # Regimes are drawn independently: each has a seed of its own.
@@ -227,7 +249,7 @@ def _scores(pool: PooledRuns) -> Document:
         "thesis": _thesis(pool),
         "unread": [str(mode) for mode, of in pool.runs.items() if of[0].record.representation is None],
         "base": None if pool.base is None else str(pool.base),
-        "runs": made.runs(pool),
+        "runs": made.runs(pool, request.place),
     }
 
 

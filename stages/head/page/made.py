@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from stages import registry
 from stages.environment import environment, version
+from stages.head.baselines import find
+from stages.head.modes import BASELINES, Mode
 from stages.head.page import tables
 from stages.head.page.tables import Cell, Column, Table
 from stages.head.runs.pool import ENSEMBLE, PooledRuns, reads_neighbours
+from stages.head.settings import Settings
+from store.fingerprint import canonical
+from store.layout import Store
+from store.schema import CatalogInfo
 
 _LIBRARIES = ("dgl", "torch-geometric", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
 
 
-def runs(pool: PooledRuns) -> list[tuple[list[Cell], Mapping[str, Any]]]:
-    """How the runs were made, a row a mode, with its settings."""
+def runs(pool: PooledRuns, place: Sequence[str]) -> list[tuple[list[Cell], Mapping[str, Any]]]:
+    """How the runs were made, a row a mode, with its settings; ``place`` is what says on a command line which store."""
     rows: list[tuple[list[Cell], Mapping[str, Any]]] = []
     for mode, runs in pool.runs.items():
         record = runs[0].record
         if mode == ENSEMBLE:
             continue
         seeds = ", ".join(dict.fromkeys(str(run.record.seed) for run in runs))
-        command = f"encore head {record.dataset}"
-        command += f" --backbone {record.representation}" if record.representation else ""
-        command += f" --mode {mode.name} --regime {record.regime} --seeds {max(r.record.seed for r in runs) + 1}"
-        command += "" if pool.data.target is None else f" --target {shlex.quote(pool.data.target)}"
-        command += " --neighbours train" if pool.inductive and reads_neighbours(mode.name) else ""
+        command = shlex.join([*_training(pool, mode, max(run.record.seed for run in runs) + 1), *place])
         seconds = sum(run.record.seconds for run in runs)
         machines = "; ".join(dict.fromkeys(_machine(run.record.environment) for run in runs))
         row: list[Cell] = [record.representation, str(mode), record.regime, seeds, seconds, command, machines]
         rows.append((row, record.all_settings() or {}))
     return rows
+
+
+def _training(pool: PooledRuns, mode: Mode, seeds: int) -> list[str]:
+    """The words of the command that trains a mode's runs, with every setting that is not the default."""
+    record, target = pool.runs[mode][0].record, pool.data.target
+    words = ["encore", "head", record.dataset, "--mode", mode.name, "--regime", record.regime]
+    if mode.name in BASELINES:  # which are no heads, and come with one
+        words = ["encore", "compare", record.dataset, "--baselines", "--modes", "song", "--regimes", record.regime]
+    words += ["--backbone", record.representation] if record.representation else []
+    words += ["--seeds", str(seeds)]
+    words += [] if target is None else ["--target", target]
+    words += ["--neighbours", "train"] if pool.inductive and reads_neighbours(mode.name) else []
+    default = {**canonical(Settings()), **canonical(find(mode.name).Config())}
+    for name, value in (record.all_settings() or {}).items():
+        if name in default and name != "inductive" and value != default[name]:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+            words += ["--set", f"{name}={text}"]
+    return words
 
 
 def _machine(environment: Mapping[str, str] | None) -> str:
@@ -44,15 +65,25 @@ def _machine(environment: Mapping[str, str] | None) -> str:
     )
 
 
-def how(dataset: str, names: Sequence[str], runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> list[Table]:
-    """The commands that make all of this again, and what they ran on."""
-    embeds: dict[str, Cell] = {f"encode {name}": embed_command(dataset, name) for name in names}
-    embeds |= {"audit": f"encore audit {dataset}", "this page": f"encore report {dataset} --html FILE"}
+def how(
+    store: Store,
+    info: CatalogInfo,
+    runs: Sequence[tuple[list[Cell], Mapping[str, Any]]],
+    page: Sequence[str],
+    place: Sequence[str],
+) -> list[Table]:
+    """The commands that make all of this again, and what they ran on; ``page`` is the command of the page itself."""
+    embeds: dict[str, Cell] = {}
+    for name in store.complete(info.name):
+        command = store.read_line(info.name, name, "command.txt") or shlex.join(embedding(info, name.backbone))
+        embeds[f"encode {name}"] = " ".join([command, *map(shlex.quote, place)])
+    embeds |= {"audit": shlex.join(["encore", "audit", info.name, *place]), "this page": shlex.join(page)}
     here = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     versions: dict[str, Cell] = {**here, **{name: version(name) for name in _LIBRARIES}}
-    page = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
-    commands = tables.pairs("commands", "Commands", ("what for", "command"), embeds)
-    return [commands, *([_trained(runs)] if runs else []), page]
+    writer = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
+    note = "Files are named as they were where the commands were given; the heads' commands stand below."
+    commands = replace(tables.pairs("commands", "Commands", ("what for", "command"), embeds), note=note)
+    return [commands, *([_trained(runs)] if runs else []), writer]
 
 
 def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
@@ -79,9 +110,10 @@ def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
     return Table("runs", "Trained heads", columns, [row[: len(titles)] for row in rows.values()], " ".join(notes))
 
 
-def embed_command(dataset: str, representation: str) -> str:
-    backbone = representation.rpartition("-")[0]
-    if dataset in registry.names("dataset"):
-        return f"encore embed {dataset} --backbone {backbone}"
-    kind = "table --table FILE" if backbone == "features" else f"folder --data DIR --backbone {backbone}"
-    return f"encore embed {kind} --name {dataset}"
+def embedding(info: CatalogInfo, backbone: str | None = None) -> list[str]:
+    """The words of the command that encodes a collection; its files stand for those that the store does not name."""
+    own = ["table", "--table", "FILE"] if backbone == "features" else ["folder", "--data", "DIR"]
+    words = list(info.origin) or (
+        [info.name] if info.name in registry.names("dataset") else [*own, "--name", info.name]
+    )
+    return ["encore", "embed", *words, *(["--backbone", backbone] if backbone else [])]

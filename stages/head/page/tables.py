@@ -1,18 +1,16 @@
-"""Tables as plain data, and those that describe a collection, its audit and its scores."""
+"""Tables as plain data, and those that describe a collection, its audit and what lies behind its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.head.audit import Audit
 from stages.head.modes import Mode
 from stages.head.report import KINDS, Report
-from stages.head.scores.bootstrap import interval
 from stages.head.scores.metrics import Metric, significant
 from stages.head.scores.task import METRICS
 
@@ -29,17 +27,23 @@ _KINDS = {
 @dataclass(frozen=True)
 class Column:
     """A column of a table; numbers are printed times ``scale``, fractions with so many ``digits``; None for three
-    significant ones.
+    significant ones. ``whose`` stands before the title where columns are named without their neighbours.
     """
 
     title: str
     scale: float = 1.0
     digits: int | None = 0
     sign: str = ""
+    whose: str = ""
 
     @classmethod
-    def of(cls, metric: Metric, title: str | None = None, sign: str = "") -> Column:
-        return cls(title or metric.title, metric.scale, metric.digits, sign)
+    def of(cls, metric: Metric, title: str | None = None, sign: str = "", whose: str = "") -> Column:
+        return cls(title or metric.title, metric.scale, metric.digits, sign, whose)
+
+    @property
+    def name(self) -> str:
+        """What the column is called in a file of its own: ``artist gap from`` for ``from``."""
+        return f"{self.whose} {self.title}".strip()
 
     def text(self, cell: Cell) -> str:
         """A cell as it is printed; ``-`` for None."""
@@ -73,8 +77,15 @@ class Table:
     best: tuple[int, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        titles = [column.title for column in self.columns]
-        return {"name": self.name, "title": self.title, "columns": titles, "rows": self.rows, "note": self.note}
+        """Its rows as they are stored, and for each column by what a printed number is its stored one times."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "columns": [column.name for column in self.columns],
+            "scales": [column.scale for column in self.columns],
+            "rows": self.rows,
+            "note": self.note,
+        }
 
 
 def pairs(name: str, title: str, head: tuple[str, str], rows: Mapping[str, Cell]) -> Table:
@@ -192,69 +203,6 @@ def _regimes(audit: Audit) -> Table:
     return Table("regimes", "What the parts of each split share (seed 0)", columns, rows, " ".join(remarks))
 
 
-def of_scores(views: Sequence[Document]) -> Table | None:
-    """Each mode's score by regime, mean and deviation over seeds; the artist gap; the thesis's figure.
-
-    Parameters
-    ----------
-    views : documents with ``representation, regime, metric, scores`` (by mode a list over seeds and folds), ``thesis``
-        (by mode), ``unread`` (the modes that read no representation) and ``resampled`` (by mode its scores under
-        resampled artists).
-    """
-    if not views:
-        return None
-    regimes = list(dict.fromkeys(view["regime"] for view in views))
-    metric: Metric = METRICS[views[0]["metric"]]
-    by_row: dict[tuple[str, str], dict[str, list[float]]] = {}
-    thesis: dict[tuple[str, str], float] = {}
-    draws: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
-    for view in views:
-        for mode, values in view["scores"].items():
-            key = "none" if mode in view["unread"] else view["representation"], mode
-            by_row.setdefault(key, {})[view["regime"]] = values
-            if mode in view["resampled"]:
-                draws.setdefault(key, {})[view["regime"]] = view["resampled"][mode]
-            if mode in view["thesis"]:
-                thesis[key] = view["thesis"][mode]
-    counterparts = {regime: regime.replace("random", "artist") for regime in regimes if regime.startswith("random")}
-    gap = next((pair for pair in counterparts.items() if pair[1] in regimes), None)
-    columns = [Column("representation"), Column("mode")]
-    for regime in regimes:
-        columns += [Column.of(metric, regime), Column.of(metric, "±")]
-    columns += [Column.of(metric, title, "+") for title in ("artist gap", "from", "to")] if gap else []
-    columns += [Column.of(metric, "thesis")] if thesis else []
-    rows: list[list[Cell]] = []
-    for key, scores in by_row.items():
-        row: list[Cell] = [*key]
-        for regime in regimes:
-            values = scores.get(regime)
-            row += [None, None] if values is None else [float(np.mean(values)), _deviation(values)]
-        means = [float(np.mean(scores[regime])) for regime in gap or () if regime in scores]
-        row += [means[0] - means[1] if len(means) == 2 else None, *_gap(draws.get(key, {}), gap)] if gap else []
-        row += [thesis.get(key)] if thesis else []
-        rows.append(row)
-    note = (
-        f"{metric.title}, {metric.unit}; mean and deviation over seeds (and folds), as the runs in the store hold it."
-    )
-    if gap:
-        note += (
-            f" The artist gap is {' minus '.join(gap)}, what a mode owes to artists that it was trained on, with its "
-            "95 % interval over resampled artists of both."
-        )
-    note += " The artist's labels alone say nothing of artists that are new." if gap else ""
-    return Table("scores", "Scores by regime", tuple(columns), rows, note)
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    """None for one run, of which nobody knows how far another would lie."""
-    return float(np.std(values)) if len(values) > 1 else None
-
-
-def _gap(draws: Mapping[str, NDArray[np.float64]], gap: tuple[str, str]) -> tuple[float | None, float | None]:
-    """The interval of the artist gap, of scores that were drawn independently."""
-    return interval(draws[gap[0]] - draws[gap[1]]) if set(gap) <= draws.keys() else (None, None)
-
-
 def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], name: str) -> list[Table]:
     """What lies behind the scores of one representation in one regime.
 
@@ -266,7 +214,7 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     metric = report.task.main
     base = next((entry.overall.against.mode for entry in report.modes.values() if entry.overall.against), None)
     more = [METRICS[key] for key in dict.fromkeys(key for values in others.values() for key in values)]
-    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns = [Column("mode"), Column.of(metric), *_bounds(metric)]
     columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
     rows: list[list[Cell]] = []
     for mode, entry in report.modes.items():
@@ -288,9 +236,14 @@ def of_report(report: Report, others: Mapping[str, Mapping[str, float | None]], 
     return tables + [table for kind in KINDS if (table := _of_kind(report, kind, name)) is not None]
 
 
+def _bounds(metric: Metric) -> list[Column]:
+    """The columns of an interval."""
+    return [Column.of(metric, bound, whose=metric.title) for bound in ("from", "to")]
+
+
 def _of_metric(report: Report, metric: Metric, name: str, base: Mode | None) -> Table:
     """Another metric with its intervals and paired tests."""
-    columns = [Column("mode"), Column.of(metric), Column.of(metric, "from"), Column.of(metric, "to")]
+    columns = [Column("mode"), Column.of(metric), *_bounds(metric)]
     columns += [] if base is None else [Column.of(metric, f"over {base}", "+"), Column("p", digits=3)]
     rows: list[list[Cell]] = []
     for mode, entry in report.modes.items():
@@ -308,7 +261,7 @@ def _of_labels(report: Report, name: str) -> Table:
     columns = [Column("label"), Column("clips")]
     rows: list[list[Cell]] = []
     for mode in report.modes:
-        columns += [Column.of(report.task.within, str(mode)), Column("rank")]
+        columns += [Column.of(report.task.within, str(mode)), Column("rank", whose=str(mode))]
     for label, of in next(iter(report.modes.values())).by_label.items():
         errors = [entry.by_label[label] for entry in report.modes.values()]
         rows.append([label, of.clips, *(cell for error in errors for cell in (error.error, error.rank))])

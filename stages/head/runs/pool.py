@@ -111,8 +111,8 @@ def gather(
 def _base(runs: Runs, against: str, regime: str) -> Mode | None:
     """The mode that others are tested against; None, which is noted, where it has no runs."""
     mode = find_mode(runs, against)
-    known = {*registry.names("head"), *BASELINES}
-    if mode is None and against not in known:
+    modes = {*registry.names("head"), *BASELINES}
+    if mode is None and against not in modes:
         raise unknown("mode to test --against", against, {*map(str, runs), *registry.names("head")})
     if mode is None:
         note(
@@ -194,11 +194,11 @@ def common_keys(runs: Runs, dataset: str) -> list[Key]:
     common = sorted(set.intersection(*(set(by_key) for by_key in runs.values())))
     if not common:
         raise RequestError(f"no seed was run for all of {', '.join(map(str, runs))}; run encore compare {dataset}")
-    dropped = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
-    if dropped:
-        lacking = [str(mode) for mode, by_key in runs.items() if not dropped <= {seed for seed, _ in by_key}]
+    missing_seeds = {seed for by_key in runs.values() for seed, _ in by_key} - {seed for seed, _ in common}
+    if missing_seeds:
+        lacking = [str(mode) for mode, by_key in runs.items() if not missing_seeds <= {seed for seed, _ in by_key}]
         note(
-            f"left out: seed {', '.join(map(str, sorted(dropped)))}, not run for {', '.join(lacking)}; "
+            f"left out: seed {', '.join(map(str, sorted(missing_seeds)))}, not run for {', '.join(lacking)}; "
             f"run these again with --seeds, or name others by --modes"
         )
     for key in common:

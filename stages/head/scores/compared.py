@@ -75,6 +75,30 @@ class Values:
     resampled: NDArray[np.float64] | None
 
 
+@dataclass(frozen=True)
+class Lead:
+    """How far the best of several modes is ahead of the next best on the same clips; interval None for one artist."""
+
+    best: Mode
+    next_best: Mode
+    difference: float
+    interval: Interval | None
+
+    @property
+    def is_beyond_noise(self) -> bool:
+        return self.interval is not None and self.interval[0] > 0
+
+
+def lead(modes: Sequence[Mode], of: Values) -> Lead | None:
+    """The lead of the best mode in a metric of which more is better; None where there is but one mode."""
+    if len(modes) < 2:
+        return None
+    *_, second, first = np.argsort(of.values, kind="stable").tolist()
+    draws = None if of.resampled is None else of.resampled[first] - of.resampled[second]
+    difference = float(of.values[first] - of.values[second])
+    return Lead(modes[first], modes[second], difference, None if draws is None else interval(draws))
+
+
 def summed(task: Task, metric: Metric, sums: NDArray[np.float64], artist: NDArray[np.int64]) -> Values:
     """A metric of `Task.totals` from ``sums`` [modes, clips, sums] (`Task.tally`) and ``artist`` [clips]."""
     values = task.totals(sums.sum(axis=1))[metric.name]

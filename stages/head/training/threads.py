@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**30)  # of mallopt(3): a parameter, and bytes
@@ -46,9 +47,23 @@ def multiply_adds(network: nn.Module) -> int:
 @contextmanager
 def threads(network: nn.Module, batch: int) -> Iterator[None]:
     """As many threads as steps of this size make use of."""
+    with at_most(1 if takes_one_thread(network, batch) else torch.get_num_threads()):
+        yield
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """So many threads of torch."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if takes_one_thread(network, batch) else before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch and of the libraries of linear algebra: for many small steps, between which others wait."""
+    with at_most(1), threadpool_limits(1):
+        yield
