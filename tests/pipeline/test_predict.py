@@ -282,17 +282,12 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert "not-supported" in trained.predict(tmp_path / "pipe.mp3", code=1)
 
 
-def test_names_of_files_that_a_terminal_would_obey(
-    trained: Trained, new_song: Callable[[int], Path], tmp_path: Path
-) -> None:
+def test_names_that_a_terminal_would_obey(trained: Trained, new_song: Callable[[int], Path], tmp_path: Path) -> None:
     for name in ("red \x1b[31m.mid", "two\nlines.mid"):
-        song = tmp_path / name
-        shutil.copy(new_song(50), song)
-        ran = trained.encore("predict", song, "--head", "mine/gnn")
+        ran = trained.encore("predict", shutil.copy(new_song(50), tmp_path / name), "--head", "mine/gnn")
         assert ascii(name)[1:-1] in ran.out
         assert name not in ran.out
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.mid")
-    shutil.copy(new_song(50), odd)
+    odd = shutil.copy(new_song(50), os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.mid"))
     assert r"odd\xff.mid is not UTF-8; rename it" in trained.predict(odd, code=2)
 
 
