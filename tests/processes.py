@@ -7,6 +7,7 @@ what all of them need; once forked, a process has its own memory, streams, signa
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "from pipeline.cli import main\nmain()"
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.preloaded"])
+multiprocessing.util.get_temp_dir()  # where its socket lies: tests move temporary files, and such paths must be short
 
 
 class Process:

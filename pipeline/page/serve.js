@@ -271,6 +271,7 @@ async function start() {
     document.title = `${about.title} - Encore`;
     if (about.reads) by("reads").textContent = `${about.reads === "midi" ? "MIDI" : "A recording"}, ${about.most_mib} MiB and ${about.most_minutes} minutes at most. It is read on the machine that runs this server, and kept nowhere.`;
     else by("reads").textContent = about.refusal || "";
+    if (about.reads === "midi") by("upload").elements.artist.placeholder = "who made it"; // no tags say so
     await list_songs();
   } catch (error) {
     fail(error);

@@ -227,7 +227,7 @@ class OpenHead:
         return answers
 
     def alone(self, encoded: EncodedSongs) -> list[dict[str, float] | None]:
-        """The scores of each song as if nobody knew its artist; None of a head that reads no artist."""
+        """The scores of each song as if nobody knew its artist, the highest first; None of a head that reads none."""
         import numpy as np
 
         songs = np.unique(encoded.song)
@@ -236,7 +236,7 @@ class OpenHead:
         clips = len(encoded.song)
         scores = self._score(encoded, [None] * clips, np.full(clips, -1))
         decided = (self.predictor.decide(scores[np.flatnonzero(encoded.song == song)], self._by) for song in songs)
-        return [dict(zip(self.predictor.labels, of_song.score[0].tolist(), strict=True)) for of_song in decided]
+        return [self._labels(of_song)[0][1] for of_song in decided]
 
     def apart(self, songs: Sequence[Song]) -> list[list[int]]:
         """The places of new songs in groups that may be scored together, as none is another's neighbour."""

@@ -355,4 +355,4 @@ def _check_kind(path: Path, snapshot: Snapshot) -> None:
     from stages.embed.songs import reads
 
     if snapshot.reader is not None and not reads(snapshot.reader.KIND, path):
-        raise ClipError("not-supported", f"{path.suffix}: the head reads {snapshot.reader.KIND}")
+        raise ClipError("not-supported", f"is named {path.suffix}, and the head reads {snapshot.reader.KIND}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +28,7 @@ from stages.head import similar
 from store.layout import RepresentationName, Store
 from store.schema import Catalog, CatalogInfo
 from store.writer import RepresentationWriter
-from tests.bench import best_seconds, entry, median_seconds
+from tests.bench import best_seconds, entry, median_seconds, processor_seconds
 
 _STORED, _NEW = 40, 200
 _RATE_HZ, LENGTH_S = 22_050, 15.0
@@ -62,10 +65,25 @@ def _asking(folder: Path) -> dict[str, dict[str, Any]]:
         lambda: encode_unstored(clips, backbone, device=cpu, batch=16, workers=workers),
         lambda: predict_songs(Store(store), [str(new)], "mine", device="cpu"),
     )
+    once = ("head", "mine", "--mode", "gated", "--set", "epochs=1", "--seeds", "1", "--store", folder / "other")
+    shutil.copytree(store, folder / "other")
+    cold, head = median_seconds(
+        lambda: _start("predict", paths[0], "--head", "mine", "--store", store),
+        lambda: _start(*once),
+        repeats=5,
+        clock=processor_seconds,
+    )
     what = f"{_NEW} recordings of {LENGTH_S:g} s by mfcc"
     return {
         "predict-warm": entry(
             warm, _WARM_S, 1.0, "s", "a warm answer beyond decoding and backbone, one thread's time; peer: 50 ms"
+        ),
+        "predict-cold": entry(
+            cold,
+            head,
+            1.0,
+            "s",
+            "the command predict for a new song, processor's time; peer: head, the same mode, of one epoch",
         ),
         "predict-folder": entry(
             folder_s, embed, 1 / 1.1, "s", f"{what}, opening the head included; peer: encoding them"
@@ -94,6 +112,13 @@ def write_recording(path: Path, number: int) -> Path:
     rng = np.random.default_rng(number)
     soundfile.write(path, 0.1 * rng.standard_normal(round(LENGTH_S * _RATE_HZ)), _RATE_HZ)
     return path
+
+
+def _start(*words: object) -> None:
+    command = [sys.executable, "-m", "pipeline", *map(str, words), "--quiet"]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=True)
 
 
 def encore(*words: object) -> None:

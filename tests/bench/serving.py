@@ -108,6 +108,7 @@ def _encoder(store: Path, paths: list[Path]) -> Iterator[Connection]:
 
 
 def _encode(pipe: Connection, store: Path, paths: list[Path]) -> None:
+    multiprocessing.set_start_method(None, force=True)  # for the loader: that of a fresh process
     torch.set_num_threads(1)
     be_quiet(True)
     backbone = OpenHead(Store(store), "mine", device="cpu").backbone

@@ -144,8 +144,8 @@ def test_what_cannot_be_judged_is_refused_and_harms_nothing(server: Serving, tmp
     messages = {
         "text.mp3": "damaged: is no audio",
         "empty.wav": "empty: has no bytes",
-        "song.mid": "not-supported: .mid: the head reads audio",
-        "song.exe": "not-supported: .exe: the head reads audio",
+        "song.mid": "not-supported: is named .mid, and the head reads audio",
+        "song.exe": "not-supported: is named .exe, and the head reads audio",
         "cut.wav": ": ",
     }
     for name, content in files.items():
