@@ -107,20 +107,6 @@ def report(
     if tells:
         from stages.head.page.gather import Request
 
-        here = [] if store == DEFAULT_STORE else ["--store", store]
-        given = {
-            "--html": html or "page.html",
-            "--backbone": backbone,
-            "--layer": layer,
-            "--modes": None if modes == "all" else modes,
-            "--regime": regime,
-            "--target": target,
-            "--against": None if against == "song" else against,
-            "--ensemble": ensemble,
-            "--neighbours": None if neighbours == "all" else neighbours,
-            "--audio-base": audio_base,
-        }
-        words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
         request = Request(
             backbone=with_layer(backbone, layer),
             modes=heads,
@@ -130,8 +116,9 @@ def report(
             ensemble=members,
             inductive=inductive,
             audio=audio_base,
-            command=["encore", "report", *names, *words, *(["--baselines"] if baselines else []), *here],
-            place=here,
+            names=names,
+            page=str(html or "page.html"),
+            place=[] if store == DEFAULT_STORE else ["--store", store],
         )
         _tell(dict(zip(names, places, strict=True)), html, form, request)
         return
@@ -172,7 +159,8 @@ def _check_options(
     json: bool,
 ) -> None:
     """Refuse what cannot be meant, before any store is looked at."""
-    from pipeline.page import formats, render
+    from pipeline.page import render
+    from stages.head.page import formats
 
     if audio_base is not None:
         if html is None:
@@ -197,8 +185,8 @@ def _check_options(
 
 def _tell(places: Mapping[str, tuple[Store, str]], html: Path | None, form: str | None, request: Request) -> None:
     """Write the page of collections, print its tables, or both."""
-    from pipeline.page import formats, render
-    from stages.head.page import gather
+    from pipeline.page import render
+    from stages.head.page import formats, gather
 
     stories = []
     for name, (store, dataset) in places.items():

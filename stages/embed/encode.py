@@ -18,7 +18,7 @@ import torch
 
 from stages.embed.backbones import Backbone
 from stages.embed.inputs import ffmpeg
-from stages.embed.loading import ClipTable, Failure, LoadedBatch, load_windows
+from stages.embed.loading import ClipTable, Failure, LoadedBatch, killed_workers_told, load_windows
 from stages.embed.represent import clips_of, encode_ahead
 from stages.progress import log, task
 from store.arrays import fill_value
@@ -249,7 +249,8 @@ def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (
     failures: list[Failure] = []
     if shards:
         writer.begin()
-    with task(f"encoding {writer.dataset} by {writer.name.backbone}", total, "clips") as advance:
+    what = f"encoding {writer.dataset} by {writer.name.backbone}"
+    with killed_workers_told(), task(what, total, "clips") as advance:
         for result in run(shards, advance):
             writer.take_over(result.index, result.values)
             failures += result.failures

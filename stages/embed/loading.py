@@ -224,19 +224,31 @@ def load_in_workers(table: Any, batches: Iterable[Any], workers: int, *, pin: bo
     return _with_clear_errors(loader)
 
 
+@contextmanager
+def killed_workers_told() -> Iterator[None]:
+    """Raise an EncoreError where a process that loads clips was killed.
+
+    PyTorch raises its own from the handler of a signal, and so wherever this process is at that moment.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise EncoreError(
+            "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
+            "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
+        ) from error
+
+
 def _with_clear_errors(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
-        with interrupts.deferred(), _garbage_kept():
-            batches = iter(loader)  # starts the workers
-        yield from batches
+        with killed_workers_told():
+            with interrupts.deferred(), _garbage_kept():
+                batches = iter(loader)  # starts the workers
+            yield from batches
     except Exception as error:
-        text = str(error)
-        if text.startswith("DataLoader worker"):  # how PyTorch reports one that was killed
-            raise EncoreError(
-                "a process that loads clips was ended from outside (out of memory, or of /dev/shm?); what was "
-                "committed is kept: run the same command again, with fewer --workers or a smaller --batch"
-            ) from error
-        _, header, trace = text.rpartition("Traceback (most recent call last):\n")
+        _, header, trace = str(error).rpartition("Traceback (most recent call last):\n")
         if not header:
             raise
         message = next((line for line in trace.splitlines() if not line.startswith(" ")), type(error).__name__)

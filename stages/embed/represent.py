@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stages.embed.backbones import Backbone
-from stages.embed.loading import Array, ClipTable, Failure, LoadedBatch, load_windows
+from stages.embed.loading import Array, ClipTable, Failure, LoadedBatch, killed_workers_told, load_windows
 from stages.embed.weights import denormals_flushed
 from stages.progress import task
 from store.schema import Catalog
@@ -124,7 +124,7 @@ def encode_unstored(
     values = np.zeros((len(clips), *backbone.shape), backbone.dtype)
     failures: list[Failure] = []
     backbone.to(device)
-    with task(f"encoding by {backbone.NAME}", len(clips), "clips") as advance:
+    with killed_workers_told(), task(f"encoding by {backbone.NAME}", len(clips), "clips") as advance:
         loaded = load_windows(clips, batches, workers, pin=device.type == "cuda")
         for loaded_batch, representations in encode_ahead(backbone, loaded, device, ahead=int(device.type == "cuda")):
             rows, numbers, errors = clips_of(backbone, loaded_batch, representations)

@@ -28,7 +28,7 @@ from torch import Tensor
 from stages.embed.backbones import Backbone, check_precision
 from stages.embed.checkpoint import CheckpointFiles, Log, State
 from stages.embed.examples import VALIDATION, Examples
-from stages.embed.loading import ClipTable, load_in_workers
+from stages.embed.loading import ClipTable, killed_workers_told, load_in_workers
 from stages.embed.objectives import Objective, Rows, Training
 from stages.progress import note, task
 from store.errors import EncoreError, RequestError
@@ -151,7 +151,7 @@ class _Run:
         resumed = len(state.log)
         if resumed:
             note(f"goes on after epoch {resumed}")
-        with task(f"training {backbone.NAME}", self.total, "updates") as advance:
+        with killed_workers_told(), task(f"training {backbone.NAME}", self.total, "updates") as advance:
             advance(state.step)
             while not self._ends(state):
                 start_s = time.perf_counter()

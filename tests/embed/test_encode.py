@@ -25,7 +25,7 @@ from stages.embed.inputs.score import read_score
 from stages.embed.loading import ClipTable, load_in_workers
 from stages.embed.represent import encode_ahead, represent
 from stages.embed.weights import load_into, read_state_dict
-from store.errors import ClipError, RequestError
+from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -319,3 +319,16 @@ def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
     assert outcome == [([0], [1.0]), ([], None), ([2], [3.0]), ([3], [4.0, 6.0])]
     started = events.index("done")
     assert started == min(ahead + 1, 4) - (ahead > 0)  # the second batch holds nothing to start
+
+
+def test_a_killed_loader_is_told_wherever_this_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch raises it from a signal's handler, here while a shard is written."""
+    backbone = Same()
+    writer = open_writer(Store(tmp_path), few(), backbone, None)
+
+    def commit(*_: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(writer, "commit", commit)
+    with pytest.raises(EncoreError, match="a process that loads clips was ended from outside"):
+        encode(writer, few(), backbone, device=CPU, batch=4, workers=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import typing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def predict(name: str, data: Collection, part: Split, **changes: Any) -> Predict
 TARGETS: tuple[str, ...] = ()  # the numeric targets that some head reads unasked
 
 
+@cache
+def made(**options: Any) -> tuple[Collection, Split]:
+    """A collection, and its first random split."""
+    data = make_collection(**options)
+    return data, data.split("random", 0)
+
+
 class TestEveryHead(HeadTests):
     TARGETS = TARGETS
 
@@ -60,8 +68,7 @@ class TestEveryHead(HeadTests):
 @pytest.mark.parametrize("multi", [True, False])
 def test_it_is_better_than_guessing(name: str, multi: bool) -> None:
     """But for the control."""
-    data = make_collection(multi=multi, targets=TARGETS)
-    part = data.split("random", 0)
+    data, part = made(multi=multi, targets=TARGETS)
     prediction = predict(name, data, part)
     if not multi:
         assert (prediction.chosen.sum(axis=1) <= 1).all()
@@ -271,8 +278,7 @@ def test_training_that_cannot_be(dataset: Collection) -> None:
 @pytest.mark.parametrize("name", INDUCTIVE)
 @pytest.mark.parametrize("neighbours_inference", [None, 3])
 def test_inductive_scores_hear_no_other_test_clip(name: str, neighbours_inference: int | None) -> None:
-    data = make_collection(songs=200)
-    part = data.split("random", 0)
+    data, part = made(songs=200)
     assert data.x is not None
     loud = data.x.clone()
     nodes = np.flatnonzero(part == 2)

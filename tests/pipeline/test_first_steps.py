@@ -67,9 +67,9 @@ def test_a_backbone_is_looked_up_once(
 ) -> None:
     lookups: list[str] = []
 
-    def find(name: str, *args: Any) -> Choice:
+    def find(name: str, *args: Any, **more: Any) -> Choice:
         lookups.append(name)
-        return find_backbone(name, *args)
+        return find_backbone(name, *args, **more)
 
     monkeypatch.setattr("stages.embed.run.find_backbone", find)
     encore("embed", "table", "--table", features_csv, "--name", "hits", "--columns", COLUMNS, *options)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.page import formats, render
+from pipeline.page import render
+from stages.head.page import formats
 from stages.head.page.gather import Request, story
 from stages.head.page.tables import Column, Table
 from store.layout import Store

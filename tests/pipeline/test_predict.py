@@ -20,8 +20,6 @@ import torch
 
 from stages import registry
 from stages.embed.genre_tags import read_genres
-from stages.head.predict import NewClips, Predictor
-from stages.head.runs.find import find_run
 from store.fingerprint import hash_file
 from store.layout import Store
 from store.runs import RunFolder, read_runs
@@ -372,28 +370,3 @@ def test_labels_are_written_into_tags_after_a_question(encore: Encore, audio_fol
     assert read_genres(song) == labels == ("pop",)
     assert "no tag is to be changed" in encore(*ask, "--yes").err
     assert "which is not given" in encore("predict", song, "--head", "mine", "--yes", code=2).err
-
-
-def test_an_artist_of_thousands_of_songs(encore: Encore, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    lines = ["artist,title,genre,a,b"]
-    for number in range(3_100):
-        artist = "many" if number < 3_000 else f"few {number % 20}"
-        a, b = rng.standard_normal(2) + number % 2
-        lines.append(f"{artist},song {number},genre {number % 2},{a:.4f},{b:.4f}")
-    path = tmp_path / "table.csv"
-    path.write_text("\n".join(lines) + "\n")
-    words = ("--columns", "artist=artist,labels=genre,title=title,features=a|b")
-    encore("embed", "table", "--name", "hits", "--table", path, *words)
-    encore("head", "hits", "--mode", "gnn", *QUICK)
-    store = Store(encore.store)
-    run, _ = find_run(store, "hits/gnn")
-    predictor = Predictor(store, run, torch.device("cpu"))
-    (stored,) = read_runs(store, run.folder)
-    rows = np.array(stored.rows)
-    scores = predictor.score_stored(predictor.places(rows))
-    np.testing.assert_allclose(scores.prediction.score, stored.score, atol=1e-5, rtol=0)
-    new = NewClips(torch.zeros(3, 2), ["many", "few 1", None], np.arange(3), np.full(3, -1))
-    answer = predictor.score_new(new)
-    assert answer.neighbours is not None
-    assert answer.neighbours.tolist() == [3_000, 5, 0]

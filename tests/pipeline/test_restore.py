@@ -12,7 +12,9 @@ import torch
 
 from stages import registry
 from stages.head.open import load
+from stages.head.predict import NewClips, Predictor
 from stages.head.restore import restore
+from stages.head.runs.find import find_run
 from store.errors import FormatError, RequestError
 from store.layout import Store
 from store.runs import RunFolder, read_runs, run_name
@@ -24,7 +26,9 @@ RESTORED = """
 import json, sys
 import numpy as np
 from stages.head.open import load
+from stages.head.predict import NewClips, Predictor
 from stages.head.restore import restore
+from stages.head.runs.find import find_run
 from store.layout import Store
 from store.runs import RunFolder, read_runs, run_name
 
@@ -115,3 +119,28 @@ def test_other_representations_and_damaged_or_older_files_are_told(trained: tupl
 def test_names_of_runs() -> None:
     assert run_name(0, None, None) == "seed-0"
     assert run_name(3, 2, "most frequent") == "seed-3-fold-2-most-frequent"
+
+
+def test_an_artist_of_thousands_of_songs(encore: Encore, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["artist,title,genre,a,b"]
+    for number in range(3_100):
+        artist = "many" if number < 3_000 else f"few {number % 20}"
+        a, b = rng.standard_normal(2) + number % 2
+        lines.append(f"{artist},song {number},genre {number % 2},{a:.4f},{b:.4f}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    words = ("--columns", "artist=artist,labels=genre,title=title,features=a|b")
+    encore("embed", "table", "--name", "hits", "--table", path, *words)
+    encore("head", "hits", "--mode", "gnn", *QUICK)
+    store = Store(encore.store)
+    run, _ = find_run(store, "hits/gnn")
+    predictor = Predictor(store, run, torch.device("cpu"))
+    (stored,) = read_runs(store, run.folder)
+    rows = np.array(stored.rows)
+    scores = predictor.score_stored(predictor.places(rows))
+    np.testing.assert_allclose(scores.prediction.score, stored.score, atol=1e-5, rtol=0)
+    new = NewClips(torch.zeros(3, 2), ["many", "few 1", None], np.arange(3), np.full(3, -1))
+    answer = predictor.score_new(new)
+    assert answer.neighbours is not None
+    assert answer.neighbours.tolist() == [3_000, 5, 0]

@@ -6,6 +6,7 @@ import random
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], e
     store, count = folder / engine, folder / f"{engine}.count"
     draw, kills, starts = random.Random(0), 0, 0
     started = time.monotonic()
-    code = None
+    code, wrong = None, ""
+    ends: Counter[str] = Counter()  # what it said where it left by itself
     while code != 0:
         starts += 1
         process = Process(
@@ -74,19 +76,25 @@ def _chaos(folder: Path, table: Path, engine: str, expected: dict[str, bytes], e
             if process.returncode is None and victims:
                 signal_all([draw.choice(victims)], signal.SIGKILL)
                 kills += 1
-        process.communicate()
+        _, err = process.communicate()
         signal_all(list(descendants(process.pid)), signal.SIGKILL)
         code = process.returncode
+        if code is not None and code > 0:
+            ends[err.strip().rpartition("\n")[2]] += 1
+        if "Traceback" in err or "defect in Encore" in err:
+            wrong = f"it said {err[-300:]!r}"
         if starts > 200:
             return Line(f"chaos, {engine}", f"{starts} starts", "it comes to no end")
     seconds = time.monotonic() - started
     written = [shard for shard, _ in counts(count)]
     again = len(written) - len(set(written))
-    wrong = "" if files_of(store) == expected else "the bytes are not those of an unbroken run"
+    if files_of(store) != expected:
+        wrong = "the bytes are not those of an unbroken run"
     if again > kills:
         wrong = "more than one shard a kill was written again"
     what = (
         f"{len(expected)} files, 4 workers, {kills} SIGKILLs, {starts} starts, {seconds:.0f} s "
         f"(unbroken, one process: {alone_s:.0f} s), {again} shards written again"
+        + "".join(f"; left {count} times with {end!r}" for end, count in ends.items())
     )
     return Line(f"chaos, {engine}", what, wrong)

@@ -37,8 +37,8 @@ class Request:
     """Which runs are shown: the options of ``encore report``.
 
     No ``regime`` means all of them, and folds are of their regime; no ``target`` those of labels. ``audio`` is where a
-    page finds the songs' files: what stands before their paths. ``command`` are the words of the command itself, and
-    ``place`` those that say of any command which store it is of.
+    page finds the songs' files: what stands before their paths. ``names`` are all collections of the page, ``page``
+    is its file, and ``place`` the words that say of any command which store it is of.
     """
 
     backbone: str | None
@@ -49,7 +49,8 @@ class Request:
     ensemble: Sequence[str] = ()
     inductive: bool = False
     audio: str | None = None
-    command: Sequence[str] = ()
+    names: Sequence[str] = ()
+    page: str = "page.html"
     place: Sequence[str] = ()
 
 
@@ -129,7 +130,7 @@ def story(store: Store, dataset: str, request: Request, *, draws: bool = True) -
         synthetic=catalog.info.synthetic,
         about=[
             *tables.of_collection(describe_collection(store, dataset)),
-            *made.how(store, catalog.info, runs, request.command, request.place),
+            *made.how(store, catalog.info, runs, request),
         ],
         audit=tables.of_audit(contents, _genres_per_artist(data)),
         scores=scores.tables_of_scores(scored, reports),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +20,9 @@ from stages.head.settings import Settings
 from store.fingerprint import canonical
 from store.layout import Store
 from store.schema import CatalogInfo
+
+if TYPE_CHECKING:
+    from stages.head.page.gather import Request
 
 _LIBRARIES = ("dgl", "torch-geometric", "scikit-learn", "faiss-cpu", "pyarrow", "zarr")
 
@@ -69,21 +72,39 @@ def how(
     store: Store,
     info: CatalogInfo,
     runs: Sequence[tuple[list[Cell], Mapping[str, Any]]],
-    page: Sequence[str],
-    place: Sequence[str],
+    request: Request,
 ) -> list[Table]:
-    """The commands that make all of this again, and what they ran on; ``page`` is the command of the page itself."""
+    """The commands that make all of this again, and what they ran on."""
     embeds: dict[str, Cell] = {}
     for name in store.complete(info.name):
         command = store.read_line(info.name, name, "command.txt") or shlex.join(embedding(info, name.backbone))
-        embeds[f"encode {name}"] = " ".join([command, *map(shlex.quote, place)])
-    embeds |= {"audit": shlex.join(["encore", "audit", info.name, *place]), "this page": shlex.join(page)}
+        embeds[f"encode {name}"] = " ".join([command, *map(shlex.quote, request.place)])
+    embeds["audit"] = shlex.join(["encore", "audit", info.name, *request.place])
+    embeds["this page"] = shlex.join(_reporting(info.name, request))
     here = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     versions: dict[str, Cell] = {**here, **{name: version(name) for name in _LIBRARIES}}
     writer = tables.pairs("versions", "This page was written by", ("what", "version"), versions)
     note = "Files are named as they were where the commands were given; the heads' commands stand below."
     commands = replace(tables.pairs("commands", "Commands", ("what for", "command"), embeds), note=note)
     return [commands, *([_trained(runs)] if runs else []), writer]
+
+
+def _reporting(dataset: str, request: Request) -> list[str]:
+    """The words of the command that writes the page."""
+    modes = [mode for mode in request.modes if mode not in BASELINES]
+    options = {
+        "--backbone": request.backbone,
+        "--modes": None if set(modes) >= set(registry.names("head")) else ",".join(modes),
+        "--regime": request.regime,
+        "--target": request.target,
+        "--against": None if request.against == "song" else request.against,
+        "--ensemble": ",".join(request.ensemble) or None,
+        "--neighbours": "train" if request.inductive else None,
+        "--audio-base": request.audio,
+    }
+    words = ["encore", "report", *(request.names or [dataset]), "--html", request.page]
+    words += [word for option, value in options.items() if value is not None for word in (option, value)]
+    return [*words, *(["--baselines"] if len(modes) < len(request.modes) else []), *request.place]
 
 
 def _trained(runs: Sequence[tuple[list[Cell], Mapping[str, Any]]]) -> Table:
