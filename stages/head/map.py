@@ -75,7 +75,9 @@ def map_of(store: Store, data: Collection, seed: int = SEED) -> Map:
     x = _reduced(torch.cat([data.stored.read(piece) for piece in pieces]))
     place, how = layout(x, seed)
     sampled = (
-        "" if len(sample) == len(data) else f" of {plural(len(sample), 'clip')} drawn at random from {len(data):,}"
+        ""
+        if len(sample) == len(data)
+        else f"; {plural(len(sample), 'clip')} drawn at random stand for all {len(data):,}"
     )
     order = np.argsort(rows)
     result = Map(rows[order], place[order], f"{how}{sampled}; seed {seed}")

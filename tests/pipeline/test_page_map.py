@@ -123,7 +123,7 @@ def test_a_large_collection_is_sampled_and_says_how(
                  counts: [...document.querySelectorAll('table[data-name="counts"] td')].map(value_of) };
         """,
     )
-    assert answer["method"].startswith("50 clips. t-SNE of 50 clips drawn at random from 400; seed 0.")
+    assert answer["method"].startswith("50 clips. t-SNE; 50 clips drawn at random stand for all 400; seed 0.")
     assert (answer["points"], answer["titles"], answer["counts"][0]) == (50, 50, 400)
     assert answer["artists"] < 40
 
