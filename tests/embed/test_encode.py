@@ -29,6 +29,7 @@ from store.errors import ClipError, EncoreError, RequestError
 from store.layout import Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
+from store.writer import RepresentationWriter
 from tests.embed.trees import midi
 
 CPU = torch.device("cpu")
@@ -323,12 +324,10 @@ def test_batches_come_in_order_however_many_are_under_way(ahead: int) -> None:
 
 def test_a_killed_loader_is_told_wherever_this_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch raises it from a signal's handler, here while a shard is written."""
-    backbone = Same()
-    writer = open_writer(Store(tmp_path), few(), backbone, None)
 
     def commit(*_: object) -> None:
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
 
-    monkeypatch.setattr(writer, "commit", commit)
+    monkeypatch.setattr(RepresentationWriter, "commit", commit)
     with pytest.raises(EncoreError, match="a process that loads clips was ended from outside"):
-        encode(writer, few(), backbone, device=CPU, batch=4, workers=0)
+        run(Store(tmp_path), [1.0, 2.0, 3.0, 4.0])

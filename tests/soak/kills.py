@@ -19,6 +19,7 @@ from tests.soak._commands import embed, finished, interrupted, measured, write_t
 
 COMMAND = "from pipeline.__main__ import main\nmain()"  # as it is installed, guarded from its first moment
 _IN_A_ROW = 5
+_LEAST_S = 0.05  # before that the soak itself is at work
 _QUICK = ("--set", "epochs=4", "--set", "hidden=8")
 
 
@@ -74,7 +75,7 @@ def _many(
     while count < total:
         store = _ready(folder / f"{name}-{number}-{count}-{late}", folder, name)
         for _ in range(min(_IN_A_ROW, total - count)):
-            code, err, was_hit = interrupted(COMMAND, number, draw.uniform(0.0, seconds), *make(store))
+            code, err, was_hit = interrupted(COMMAND, number, draw.uniform(_LEAST_S, seconds), *make(store))
             if "Traceback" in err or "defect in Encore" in err:
                 wrong = f"it said {err.strip().splitlines()[-1]!r}"
             if code not in (0, -signal.SIGKILL if number == signal.SIGKILL else 130):
