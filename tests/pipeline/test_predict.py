@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from stages.embed.genre_tags import read_genres
 from store.fingerprint import hash_file
 from store.layout import Store
 from store.runs import RunFolder, read_runs
-from tests.pipeline.conftest import Encore
+from tests.pipeline.conftest import ROOT, Encore
 
 QUICK = ("--set", "epochs=2", "--set", "hidden=8")
 SONGS = 24
@@ -289,6 +291,16 @@ def test_names_that_a_terminal_would_obey(trained: Trained, new_song: Callable[[
         assert name not in ran.out
     odd = shutil.copy(new_song(50), os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.mid"))
     assert r"odd\xff.mid is not UTF-8; rename it" in trained.predict(odd, code=2)
+
+
+@pytest.mark.parametrize("stdout", ["| head -c 0", "> /dev/full"])
+def test_an_answer_that_no_one_takes(trained: Trained, stdout: str) -> None:
+    """A closed pipe or a full disk behind it costs at most the exit code."""
+    command = f"'{sys.executable}' -m pipeline predict '{trained.song(0)}' --head mine/song"
+    shell = f"set -o pipefail; {command} --store '{trained.encore.store}' {stdout}"
+    process = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
 
 
 def test_a_file_without_an_ending_is_read_by_its_content(
