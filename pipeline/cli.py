@@ -5,6 +5,7 @@ Those files import nothing heavy on their top level, so that ``encore --help`` a
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 from collections.abc import Callable
@@ -67,11 +68,17 @@ for group, functions in _COMMANDS.items():
         command(group, dataset_options=function in _READ_SONGS)(function)
 
 
+def _take_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that lands in a destructor, or beside a fork, reaches no caller: have it come again."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        _thread.interrupt_main()
+    elif "--debug" in sys.argv:
+        sys.__unraisablehook__(unraisable)
+
+
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit code."""
-    if "--debug" not in sys.argv:
-        # A Ctrl-C that lands in a destructor would be shown as a traceback that no caller can catch.
-        sys.unraisablehook = lambda _unraisable: None
+    sys.unraisablehook = _take_unraisable
     take_standard_streams()
     code: object = 0
     try:

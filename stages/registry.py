@@ -48,7 +48,8 @@ def find(kind: str, name: str) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             plugin = _class_in(where, name) if name in own else others[name].load()
     except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
+        # No file of ours exits when it is imported; it is a signal that ends the process, such as a preempted job's.
+        if is_out_of_memory(error) or (isinstance(error, SystemExit) and name in own):
             raise
         raise EncoreError(
             f"the {kind} {name!r} of {where} cannot be loaded: {type(error).__name__}: {error}"

@@ -77,11 +77,13 @@ def interrupted(script: str, number: signal.Signals, after_s: float, *arguments:
     process = Process(script, *arguments, new_session=True)
     while process.returncode is None and _processor_s(process.pid) < after_s:
         time.sleep(_LOOK_S)
-    family = [process.pid, *descendants(process.pid)]
-    answered = bool(select.select([process.stdout], [], [], 0)[0])
-    was_hit = process.returncode is None and not answered
+    was_hit = False
     if process.returncode is None:
+        family = [process.pid, *descendants(process.pid)]
+        signal_all(family, signal.SIGSTOP)  # or it might answer between the look and the signal
+        was_hit = not select.select([process.stdout], [], [], 0)[0]
         signal_all(family, number)
+        signal_all(family, signal.SIGCONT)
     _, err = process.communicate()
     assert process.returncode is not None
     return Interrupted(process.returncode, err, was_hit)
