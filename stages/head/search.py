@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from inspect import getattr_static
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from stages.head.checks import trainable
 from stages.head.collection import Collection
 from stages.head.heads import Head, TrainedHead
 from stages.head.open import open_collection
+from stages.head.random import key
 from stages.head.revision import code_revision
 from stages.head.settings import Around, Between, Choices, Search, Settings, keys
 from stages.head.training import loop as training
@@ -102,11 +105,8 @@ def search(
     data = data.masked(part, (0, 1))
     space = _space(head, base, changes)
     defaults = {name: base.value(name) for name in space}
-    study = _study(
-        store,
-        search_path(dataset, data.backbone, head.NAME, regime, target),
-        _identity(head, data, part, base, defaults),
-    )
+    file = search_path(dataset, data.backbone, head.NAME, regime, target)
+    study = _study(store, file, _identity(head, data, part, base, defaults))
 
     def validation(trial: Trial) -> float:
         variant = base.changed(_values(_draw(trial, space, defaults)))
@@ -122,7 +122,8 @@ def search(
             raise TrialPruned from error
         return training_result.history[training_result.best_epoch - 1]["validation"]
 
-    _go_on(study, validation, trials, defaults, f"searching on {dataset}")
+    with _turn(store, file) as turn:
+        _go_on(study, validation, trials, defaults, turn, f"searching on {dataset}")
     return _best_of(study, data, head, regime, defaults, changes, options)
 
 
@@ -209,8 +210,6 @@ def _study(store: Store, file: str, name: str) -> Study:
                 lock.release()
         storage = JournalStorage(JournalFileBackend(str(path), lock))
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        # Another seed as the search goes on, or it would draw the first trials again.
-        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
     except OSError as error:
         raise EncoreError(f"{path} cannot be written: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -232,20 +231,42 @@ def _finished(study: Study) -> list[Any]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], label: str) -> None:
+@contextlib.contextmanager
+def _turn(store: Store, file: str) -> Iterator[int]:
+    """The first number that no other search in this journal has now; 0 for one that is alone, also after a kill."""
+    for turn in itertools.count():
+        give_back = store.files.take(f"{file}.{turn}.lock", 0)
+        if give_back is not None:
+            try:
+                yield turn
+            finally:
+                give_back()
+            return
+
+
+def _go_on(study: Study, validation: Any, trials: int, defaults: Mapping[str, Any], turn: int, label: str) -> None:
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
     before = len(_finished(study))
     if before:
         note(f"{plural(before, 'trial was', 'trials were')} made before")
-    else:
+    elif not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial(dict(defaults))
-    if before < trials:
-        with task(label, trials - before, "trials") as advance:
+    if before >= trials:
+        return
+    with task(label, trials - before, "trials") as advance:
+        for _ in range(trials - before):
+            # What is tried next depends on the finished trials alone, whichever process made them. Searches that run
+            # side by side must not try the same.
+            study.sampler = TPESampler(seed=key("search", len(_finished(study)), turn) % 2**32)
             try:
-                study.optimize(validation, n_trials=trials - before, callbacks=[lambda _study, _trial: advance(1)])
+                study.optimize(validation, n_trials=1)
             except AssertionError as error:  # what optuna makes of a trial that could not be written
                 raise EncoreError(
                     f"a trial cannot be written to the store: {error.__context__ or error}; those before it are kept"
                 ) from error
+            advance(1)
 
 
 def _best_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.output import shell_lines
 from stages.head.training import loop as training
 from stages.head.training.loop import TrainedNetwork
 from store.errors import EncoreError
+from store.layout import Store
 from tests.pipeline.conftest import Encore, embed_table
 
 QUICK = ("--set", "epochs=3")
@@ -108,6 +110,53 @@ def test_what_is_finished_stays(encore: Encore, several_csv: Path, monkeypatch: 
     assert "2 trials were made before" in ran.err
     assert "song: 4 trials, 1 with a loss that did not stay finite" in ran.out
     assert len(calls) == 5
+
+
+def test_a_stopped_search_ends_as_one_that_was_not(
+    encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where it is stopped within its first trial, and within one that the sampler drew."""
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials", 4)
+    train, tried = training.train, []
+    shutil.copytree(encore.store, tmp_path / "other")
+    other = Encore(tmp_path / "other")
+
+    def noted(*args: Any, **options: Any) -> TrainedNetwork:
+        tried.append(args[3:5])
+        if stops:
+            stops.pop()
+            raise KeyboardInterrupt
+        return train(*args, **options)
+
+    monkeypatch.setattr(training, "train", noted)
+    stops: list[int] = []
+    whole = encore(*search, "--json").json
+    expected, tried[:] = list(tried), []
+    for trial in range(4):
+        stops = [trial]
+        other(*search[:-1], trial + 1, code=130)
+        other(*search[:-1], trial + 1)
+    assert tried == [each for each in expected for _ in range(2)]
+    again = other(*search, "--json").json
+    assert {**again, "command": ""} == {**whole, "command": ""}
+
+
+def test_searches_side_by_side_try_other_settings(
+    encore: Encore, several_csv: Path, watched: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_table(encore, several_csv)
+    search = ("search", "hits", "--mode", "song", *QUICK, "--trials")
+    encore(*search, 1)
+    (file,) = (path.relative_to(encore.store) for path in encore.store.rglob("*.journal"))
+    content = journal(encore).read_bytes()
+    encore(*search, 2)
+    journal(encore).write_bytes(content)
+    give_back = Store(str(encore.store)).files.take(f"{file}.0.lock", 0)
+    assert give_back is not None
+    encore(*search, 2)
+    give_back()
+    assert watched[1][3:5] != watched[2][3:5]
 
 
 def test_searches_that_cannot_be(encore: Encore, several_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
