@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stages.head.scores.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Task
-from stages.head.training.pool import Pool, pool_of
+from stages.head.settings import Settings
+from stages.head.training.losses import Loss
+from stages.head.training.pool import Pool, Terms, pool_of
 
 LABELS = 4
 TASKS = [SINGLE_LABEL, MULTI_LABEL, REGRESSION]
@@ -28,6 +30,10 @@ def _clips(task: Task, clips: int, noise: list[float], seed: int = 0) -> tuple[T
     return torch.cat(experts, dim=1), task.target(truth)
 
 
+def _terms(task: Task) -> Terms:
+    return Loss(torch.zeros(1, LABELS), task, Settings()).terms
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(TASKS),
@@ -42,12 +48,12 @@ def test_the_order_of_clips_does_not_matter(
     outputs, target = _clips(task, clips, noise, seed)
     artist = torch.arange(clips) % artists
     pool, again = Pool(len(noise)), Pool(len(noise))
-    pool.fit(outputs, target, artist, task)
+    pool.fit(outputs, target, artist, _terms(task))
     assert (pool.weights >= 0).all()
     assert pool.weights.isfinite().all()
     assert pool.weights.any()
     order = torch.randperm(clips, generator=torch.Generator().manual_seed(seed))
-    again.fit(outputs[order], target[order], artist[order] + 7, task)
+    again.fit(outputs[order], target[order], artist[order] + 7, _terms(task))
     torch.testing.assert_close(again.weights, pool.weights, atol=0.02, rtol=0.02)
 
 
@@ -55,7 +61,7 @@ def test_the_order_of_clips_does_not_matter(
 def test_the_expert_who_knows_speaks_nearly_alone(task: Task) -> None:
     outputs, target = _clips(task, 1000, [20.0, 0.3, 20.0])
     pool = Pool(3)
-    pool.fit(outputs, target, torch.arange(1000) // 10, task)
+    pool.fit(outputs, target, torch.arange(1000) // 10, _terms(task))
     assert pool.weights[1] > 0
     assert (pool.weights[[0, 2]] < 0.02 * pool.weights[1]).all()
 
@@ -67,7 +73,7 @@ def test_of_few_artists_nothing_is_concluded(task: Task) -> None:
     outputs, target = _clips(task, clips, [1.0, 1.0])
     luck = torch.randn(5, outputs.shape[1], generator=torch.Generator().manual_seed(3))
     pool = Pool(2)
-    pool.fit(outputs + luck[artist], target, artist, task)
+    pool.fit(outputs + luck[artist], target, artist, _terms(task))
     assert (pool.weights > 0).all()
 
 
@@ -76,9 +82,29 @@ def test_who_only_guesses_is_toned_down(task: Task) -> None:
     outputs, target = _clips(task, 400, [1.0])
     pool = Pool(1)
     pool.fit(
-        torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)) * 9, target, torch.arange(400), task
+        torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)) * 9,
+        target,
+        torch.arange(400),
+        _terms(task),
     )
     assert pool.weights[0] < 0.2
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL], ids=lambda task: task.NAME)
+def test_what_weighs_more_in_training_does_so_in_the_pool(task: Task) -> None:
+    """One expert knows the clips of the label that most carry, the other those of rare ones."""
+    clip = torch.arange(400)
+    label = torch.where(clip < 340, 0, 1 + clip % (LABELS - 1))
+    truth = torch.eye(LABELS)[label]
+    is_common = (label == 0).unsqueeze(1)
+    outputs = torch.cat([(8 * truth - 4) * is_common, (8 * truth - 4) * ~is_common], dim=1)
+    target = task.target(truth)
+    weights = []
+    for class_weights in ("none", "balanced"):
+        pool = Pool(2)
+        pool.fit(outputs, target, torch.arange(400), Loss(truth, task, Settings(class_weights=class_weights)).terms)
+        weights.append(pool.weights / pool.weights.sum())
+    assert weights[1][1] > weights[0][1]
 
 
 def test_training_keeps_the_experts_apart() -> None:

@@ -299,7 +299,7 @@ class Loop:
         if self.pool is not None:
             with self.pool.apart():
                 outputs = self.binder.logits(self.network, self.validation, len(self.pool.weights))
-            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.task)
+            self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.loss.terms)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
         decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen

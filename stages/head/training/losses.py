@@ -34,12 +34,18 @@ class Loss:
         """The loss of a network's outputs; ``target`` is the truth as `Task.target` gives it."""
         if not self.gamma and self.balance is None:
             return self.task.loss(outputs, target)
+        return self.terms(outputs, target).mean()
+
+    def terms(
+        self, outputs: Float[Tensor, "batch outputs"], target: Num[Tensor, "batch ..."]
+    ) -> Float[Tensor, "batch ..."]:
+        """What it is the mean of: one for each clip, or for each label of each clip where there are several."""
         loss = self.task.loss(outputs, target, reduction="none")
         if self.gamma:
             loss = loss * torch.expm1(-loss).neg().clamp(min=_LEAST) ** self.gamma
         if self.balance is not None:
             loss = loss * self.task.weigh(self.balance, target)
-        return loss.mean()
+        return loss
 
 
 def crowd_out(numbers: Float[Tensor, " clips"], streams: Num[Tensor, " clips"], most: float) -> Num[Tensor, " kept"]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from stages.head.scores.task import Task
 from stages.head.training.solver import minimise
+
+Terms = Callable[[Tensor, Tensor], Tensor]  # outputs, target -> `stages.head.training.losses.Loss.terms`
 
 _DRAWS = 400  # in which artists weigh differently
 
@@ -55,7 +56,7 @@ class Pool(nn.Module):
         outputs: Float[Tensor, "clips parts"],
         target: Num[Tensor, "clips ..."],
         artist: Int[Tensor, " clips"],
-        task: Task,
+        terms: Terms,
     ) -> None:
         """Set the weights by some clips: an expert's temperature times the probability that it is the best.
 
@@ -69,12 +70,13 @@ class Pool(nn.Module):
         ----------
         outputs : what the experts give `apart`.
         artist : -1 where it is unknown.
+        terms : the terms of the loss by which the experts are trained.
         """
         each = outputs.double().reshape(len(outputs), len(self.weights), -1).transpose(0, 1)
         group = _groups(artist)
         groups = int(group.max()) + 1
-        scale = _temperatures(each, target, groups, task)
-        losses = torch.stack([_losses(scaled, target, task) for scaled in each * scale[:, None, None]])
+        scale = _temperatures(each, target, groups, terms)
+        losses = torch.stack([_losses(scaled, target, terms) for scaled in each * scale[:, None, None]])
         by_group = losses.new_zeros(len(losses), groups).index_add_(1, group, losses)
         draw = torch.Generator().manual_seed(0)
         importance = torch.empty(groups, _DRAWS, dtype=losses.dtype).exponential_(generator=draw).to(losses.device)
@@ -90,14 +92,14 @@ def _groups(artist: Int[Tensor, " clips"]) -> Tensor:
     return groups
 
 
-def _losses(outputs: Tensor, target: Tensor, task: Task) -> Tensor:
+def _losses(outputs: Tensor, target: Tensor, terms: Terms) -> Tensor:
     """[clips] the loss of each clip, summed over labels where there are several."""
-    loss = task.loss(outputs, target, reduction="none")
+    loss = terms(outputs, target)
     return loss if loss.dim() == 1 else loss.sum(dim=1)
 
 
 def _temperatures(
-    each: Float[Tensor, "experts clips outputs"], target: Num[Tensor, "clips ..."], groups: int, task: Task
+    each: Float[Tensor, "experts clips outputs"], target: Num[Tensor, "clips ..."], groups: int, terms: Terms
 ) -> Float[Tensor, " experts"]:
     """What each expert's outputs are multiplied by to be most likely, as if there were as many clips as groups.
 
@@ -108,7 +110,7 @@ def _temperatures(
         logarithm = logarithm.detach().requires_grad_()
         with torch.enable_grad():
             scaled = each * logarithm.exp()[:, None, None]
-            loss = torch.stack([_losses(some, target, task).mean() for some in scaled]).sum()
+            loss = torch.stack([_losses(some, target, terms).mean() for some in scaled]).sum()
             value = groups * loss + logarithm.square().sum() / 2
             (slope,) = torch.autograd.grad(value, logarithm)
         return value.detach(), slope
