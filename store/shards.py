@@ -261,8 +261,8 @@ class ShardWriter:
     def _check_again(self, index: int, values: Array) -> None:
         """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""
         record = self._lost.get(index)
-        if record is None or hash_values(values) == record.values:
-            return
+        if record is None or hash_values(values[: record.rows[1] - record.rows[0]]) == record.values:
+            return  # rows of songs that came since lie behind those that were committed
         failed_rows = {row for row, _, _ in record.failures}
         if any(self._retired[row] and row not in failed_rows for row in range(*record.rows)):
             return  # the numbers of songs that are gone cannot be had again, and are not used

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -222,6 +223,23 @@ def test_a_shard_that_a_killed_run_wrote_and_did_not_record_is_no_damage() -> No
             machine.readers_find_what_was_encoded()
         finally:
             machine.teardown()
+
+
+@pytest.mark.parametrize("writes", [0, 4, 9, 12])
+def test_a_damaged_shard_of_a_collection_that_has_grown_since_is_repaired(writes: int) -> None:
+    machine = SmallShards()
+    try:
+        machine.begin({"song-00"})
+        machine.encode()
+        machine.add("song-04", "a")
+        machine.kill(writes)
+        (chunk,) = (machine.root / "store").rglob("c/0/0")
+        chunk.unlink()
+        machine.damaged = True
+        machine.repair()
+        machine.readers_find_what_was_encoded()
+    finally:
+        machine.teardown()
 
 
 @contextmanager
