@@ -139,7 +139,7 @@ def _linear(data: Collection, l2: float = 1e-3) -> dict[str, dict[str, Any]]:
 def _training(data: Collection, batch: int, steps: int) -> dict[str, dict[str, Any]]:
     """Clips a second of whole training steps; the same layers, dropout and optimizer on every side."""
     assert data.x is not None
-    settings = Settings(batch=batch, standardise=False)
+    settings = Settings(batch=batch, standardise=False, steps=1)  # an epoch is one pass
     config = Gnn.Config(hidden=None, neighbours=_NEIGHBOURS)
     nodes = torch.randperm(len(data))[: batch * steps]
     part = np.full(len(data), -1, dtype=np.int8)
