@@ -43,7 +43,7 @@ $(ready): pyproject.toml
 .PHONY: setup
 setup: $(ready) ## make the virtual environment and install
 
-demo_modes := song,artist,artist-embedding,gnn,dropedge,gated,correct-and-smooth,label-propagation,random-features,sgc
+demo_modes := song,artist,artist-embedding,gnn,dropedge,correct-and-smooth,label-propagation,random-features,sgc
 
 .PHONY: demo
 demo: $(ready) ## generate a synthetic collection, encode it, train heads
