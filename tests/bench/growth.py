@@ -22,7 +22,7 @@ from stages.head.settings import Settings
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop
 from stages.head.training.stretches import Stretches
-from stages.head.training.threads import keep_freed_memory
+from stages.memory import keep_freed_memory
 from store.schema import CatalogInfo
 from tests.bench import entry, median_seconds, peak_gib
 
@@ -102,7 +102,7 @@ def _growth() -> dict[str, dict[str, Any]]:
     """The exponent of seconds against clips, by least squares over logarithms, and the lines themselves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    keep_freed_memory(largest=1 << 25)
     seconds: dict[str, list[float]] = {"graph": [], "mean": [], "epoch": []}
     try:
         for size in _SIZES:

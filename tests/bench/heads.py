@@ -30,7 +30,7 @@ from stages.head.settings import Settings
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop, train
 from stages.head.training.stretches import Stretches
-from stages.head.training.threads import keep_freed_memory
+from stages.memory import keep_freed_memory
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
@@ -57,7 +57,7 @@ def measure() -> dict[str, dict[str, Any]]:
     """On one thread, so that both sides have the same, but for reading, which takes what there is."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()  # for both sides
+    keep_freed_memory(largest=1 << 25)  # for both sides
     try:
         data = collection()
         entries = _training(data, 16, 40) | _training(data, 512, 4) | _aggregation(data) | _linear(data)

@@ -28,7 +28,8 @@ from stages.head.scores.prediction import Prediction
 from stages.head.settings import Settings, keys
 from stages.head.testing import HeadTests, through_a_store
 from stages.head.training import stretches
-from stages.head.training.threads import keep_freed_memory, multiply_adds, takes_one_thread
+from stages.head.training.threads import multiply_adds, takes_one_thread
+from stages.memory import keep_freed_memory
 from stages.splits.regimes import Split
 from store.errors import EncoreError, RequestError
 from tests.head.conftest import CPU, bound, make_collection, options, train
@@ -244,7 +245,7 @@ def heap() -> Heap:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="a C library without mallinfo2(3)")
 def test_gradients_of_each_step_take_the_memory_of_the_last() -> None:
     """They lie in the heap, and the heap does not shrink when they are freed."""
-    keep_freed_memory()
+    keep_freed_memory(largest=1 << 25)
     before = heap()
     gradients = [torch.ones(1280, 1280) for _ in range(8)]
     during = heap()

@@ -30,7 +30,8 @@ from stages.head.training.pool import pool_of
 from stages.head.training.progress import Progress
 from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
-from stages.head.training.threads import keep_freed_memory, threads
+from stages.head.training.threads import threads
+from stages.memory import keep_freed_memory
 from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
@@ -117,7 +118,7 @@ def train(
         loop: Loop = _Path(binder, network, settings, seed, start_s, path)
     else:
         loop = Loop(binder, network, settings, seed, start_s)
-    keep_freed_memory()
+    keep_freed_memory(largest=1 << 25)
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
     best, *others = (_trained(binder, network, entry, config, device) for entry in progress.kept)
