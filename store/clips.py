@@ -1,4 +1,4 @@
-"""The clips of a catalog as encoding reads them: a run of rows at a time.
+"""The clips of a catalog as encoding reads them: a block of rows at a time.
 
 Encoding needs of each clip its file, its stretch and what its numbers are bound to, and never those of more clips than
 the shards at work have. So it reads the stored catalog group by group, and what it holds of a collection does not grow
@@ -126,7 +126,7 @@ def _pieces(file: pa.NativeFile) -> Iterator[memoryview]:
         yield memoryview(piece)
 
 
-def runs(clips: Clips) -> Iterator[tuple[int, pa.Table]]:
+def blocks(clips: Clips) -> Iterator[tuple[int, pa.Table]]:
     """All clips, so many at a time: the first row and the columns `store.schema.ENCODED`."""
     for first in range(0, len(clips), _ROWS):
         yield first, clips.clips(first, first + _ROWS)
@@ -135,18 +135,18 @@ def runs(clips: Clips) -> Iterator[tuple[int, pa.Table]]:
 def flags(clips: Clips) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """[rows] whether the row is retired, and whether its file was seen."""
     retired, seen = np.zeros(len(clips), bool), np.zeros(len(clips), bool)
-    for first, table in runs(clips):
+    for first, table in blocks(clips):
         retired[first : first + len(table)] = table.column("retired").to_numpy()
         seen[first : first + len(table)] = table.column("source").is_valid().to_numpy()
     return retired, seen
 
 
 class ClipKeys:
-    """Hashes of what decides the numbers of runs of rows, as of `store.schema.Catalog.keys`."""
+    """Hashes of what decides the numbers of consecutive rows, as of `store.schema.Catalog.keys`."""
 
     def __init__(self, clips: Clips) -> None:
         self._clips = clips
-        self._run: tuple[int, RowKeys] | None = None  # the last one, since shards are taken in order
+        self._block: tuple[int, RowKeys] | None = None  # the last one, since shards are taken in order
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -156,9 +156,9 @@ class ClipKeys:
         begin = first - first % _ROWS
         if last > begin + _ROWS:
             return self._keys(first, last).hash(0, last - first)
-        if self._run is None or self._run[0] != begin:
-            self._run = begin, self._keys(begin, begin + _ROWS)
-        return self._run[1].hash(first - begin, last - begin)
+        if self._block is None or self._block[0] != begin:
+            self._block = begin, self._keys(begin, begin + _ROWS)
+        return self._block[1].hash(first - begin, last - begin)
 
     def _keys(self, first: int, last: int) -> RowKeys:
         table = self._clips.clips(first, last)
@@ -170,8 +170,8 @@ def failures_table(clips: Clips, entries: Sequence[tuple[int, str, str]]) -> pa.
     rows = np.array([row for row, _, _ in entries], dtype=np.int64)
     pieces = [_SCHEMA.empty_table().select(["clip_id", "path"])]
     for first in np.unique(rows - rows % _ROWS).tolist():
-        of_run = rows[(rows >= first) & (rows < first + _ROWS)]
-        pieces.append(clips.clips(first, first + _ROWS).select(["clip_id", "path"]).take(pa.array(of_run - first)))
+        of_block = rows[(rows >= first) & (rows < first + _ROWS)]
+        pieces.append(clips.clips(first, first + _ROWS).select(["clip_id", "path"]).take(pa.array(of_block - first)))
     whose = pa.concat_tables(pieces)
     columns = {
         "row": rows,

@@ -171,7 +171,7 @@ class Store:
         return catalog
 
     def open_clips(self, dataset: str) -> Clips:
-        """The clips of a collection's catalog, to be read a run at a time; errors are those of `read_catalog`."""
+        """The clips of a collection's catalog, to be read a block at a time; errors are those of `read_catalog`."""
         self.check_there(dataset)
         name = f"{dataset}/catalog.parquet"
         # A catalog that no seal covers, or of which something is wrong, is read as a whole, which says what it is.

@@ -143,7 +143,7 @@ class _Doors:
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))
             assert isinstance(upload, UploadFile)
             name = Path(upload.filename or "song").name[:_LETTERS] or "song"
-            async with self._service.kept(upload.file, _suffix(name)) as path:
+            async with self._service.uploaded(upload.file, _suffix(name)) as path:
                 snapshot, answer = await self._service.predict(path, name, _text(form.get("artist")) or None)
                 drawing = self._draw(lambda: path) if draws else None
                 return JSONResponse(await self._document(snapshot, answer, count, drawing))

@@ -216,9 +216,9 @@ class Service:
             return self._latest
 
     @contextlib.asynccontextmanager
-    async def kept(self, upload: IO[bytes], suffix: str) -> AsyncIterator[Path]:
+    async def uploaded(self, upload: IO[bytes], suffix: str) -> AsyncIterator[Path]:
         """An upload as a file, for as long as it is asked about."""
-        path = await asyncio.to_thread(_keep, upload, self._uploads.name, suffix)
+        path = await asyncio.to_thread(_write, upload, self._uploads.name, suffix)
         try:
             yield path
         finally:
@@ -289,7 +289,7 @@ class Service:
         return answers
 
 
-def _keep(upload: IO[bytes], folder: str, suffix: str) -> Path:
+def _write(upload: IO[bytes], folder: str, suffix: str) -> Path:
     try:
         with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, delete=False) as file:
             shutil.copyfileobj(upload, file)

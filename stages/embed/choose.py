@@ -241,9 +241,8 @@ def is_current(manifest: Manifest) -> bool:
         return True
     kind = registry.find("backbone", manifest.backbone)
     try:
-        backbone = kind(rebuild_config(kind.Config, manifest.settings))
+        backbone = _kept_in(kind(rebuild_config(kind.Config, manifest.settings)), manifest.settings.get("dtype"))
     except RequestError:
         return False
     backbone.precision = manifest.settings.get("precision", "32")
-    backbone.dtype = manifest.settings.get("dtype", backbone.dtype)
     return representation_name(backbone, manifest.settings.get("weights")).fingerprint == manifest.fingerprint

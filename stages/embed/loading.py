@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from stages import interrupts
 from stages.embed.inputs import Clip, Input, remarks, song_file
-from store.clips import Clips, runs
+from store.clips import Clips, blocks
 from store.errors import ClipError, EncoreError, RequestError
 
 Array = np.ndarray[Any, Any]
@@ -129,7 +129,7 @@ def failure(row: int, error: ClipError | OSError) -> Failure:
 def _check_kind(catalog: Clips, reader: Input) -> None:
     """RequestError where no row has a file of the kind that ``reader`` reads."""
     name, kind = catalog.info.name, reader.KIND
-    without_row = sum(table.column("source_row").null_count for _, table in runs(catalog))
+    without_row = sum(table.column("source_row").null_count for _, table in blocks(catalog))
     if kind == "features":
         if without_row:
             raise RequestError(f"{name} holds songs, not a table of features; name a backbone that reads songs")
@@ -140,7 +140,7 @@ def _check_kind(catalog: Clips, reader: Input) -> None:
         from stages.embed.inputs.midi import NOTE_SUFFIXES as SUFFIXES
     else:
         from stages.embed.inputs.audio import AUDIO_SUFFIXES as SUFFIXES
-    paths = (path for _, table in runs(catalog) for path in _paths(table, kind))
+    paths = (path for _, table in blocks(catalog) for path in _paths(table, kind))
     first = next(paths, None)
     if first is not None and not any(Path(path).suffix.lower() in ("", *SUFFIXES) for path in chain([first], paths)):
         raise RequestError(f"{name} has no {kind} files (the first is {first}); name a backbone that reads what it has")

@@ -162,7 +162,7 @@ def embed(
     live = whole.live()
     clips_now, songs, artists = len(live), _distinct(live, "song_id"), _distinct(live, "artist_id")
     catalog = store.open_clips(whole.info.name)
-    del setup, whole, live  # encoding takes long, and reads a run of clips at a time
+    del setup, whole, live  # encoding takes long, and reads a block of clips at a time
     writer = open_writer(store, catalog, backbone, mark)
     if file is not None:
         about = read_about(file)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages import registry
 from stages.configure import configure
-from store.clips import ClipKeys, Clips, flags, runs
+from store.clips import ClipKeys, Clips, blocks, flags
 from store.errors import RequestError, StoreError
 from store.fingerprint import hash_ids, hash_values
 from store.layout import Store
@@ -151,7 +151,7 @@ def open_job(job: Job) -> Work:
 def catalog_hash(catalog: Clips) -> str:
     """A hash of what shards depend on: the clips of each row, whether they are retired, whether their file was seen."""
     keys, (retired, seen) = ClipKeys(catalog), flags(catalog)
-    of_keys = [keys.hash(first, first + len(table)) for first, table in runs(catalog)]
+    of_keys = [keys.hash(first, first + len(table)) for first, table in blocks(catalog)]
     return hash_ids([*of_keys, hash_values(retired), hash_values(seen)])
 
 
