@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,23 @@ def median_seconds(
             work()
             seconds.append(clock() - started)
     return [statistics.median(seconds) for seconds in times]
+
+
+@contextmanager
+def one_quiet_thread() -> Iterator[None]:
+    """Inside, torch has one thread and no progress is shown."""
+    import torch
+
+    from stages.progress import be_quiet
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    be_quiet(True)
+    try:
+        yield
+    finally:
+        be_quiet(False)
+        torch.set_num_threads(threads)
 
 
 def processor_seconds() -> float:

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from stages.head.train import train_heads
-from stages.progress import be_quiet
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.schema import Catalog, CatalogInfo
 from store.writer import RepresentationWriter
-from tests.bench import entry, median_seconds, processor_seconds
+from tests.bench import entry, median_seconds, one_quiet_thread, processor_seconds
 
 _CLIPS, _LAYERS, _DIM, _LABELS = 4_096, 13, 768, 8
 _LAYER = 6
@@ -27,15 +26,8 @@ _ONE, _ALL = RepresentationName("one", "0" * 12), RepresentationName("all", "1" 
 
 
 def measure() -> dict[str, Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    be_quiet(True)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measured(Store(Path(folder)))
-    finally:
-        be_quiet(False)
-        torch.set_num_threads(threads)
+    with one_quiet_thread(), tempfile.TemporaryDirectory() as folder:
+        return _measured(Store(Path(folder)))
 
 
 def _measured(store: Store) -> dict[str, Any]:

@@ -16,25 +16,17 @@ import torch
 
 from stages.embed.backbones.fma_features import FmaFeatures, FmaFeaturesConfig
 from stages.embed.encode import ClipTable, encode, open_writer
-from stages.progress import be_quiet
 from store.layout import Store
 from store.schema import Catalog, CatalogInfo
-from tests.bench import entry
+from tests.bench import entry, one_quiet_thread
 
 _SONGS, _SONG_S, _RATE_HZ = 96, 5.0, 22_050
 _TURNS = 5
 
 
 def measure() -> dict[str, Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    be_quiet(True)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measure(Path(folder))
-    finally:
-        be_quiet(False)
-        torch.set_num_threads(threads)
+    with one_quiet_thread(), tempfile.TemporaryDirectory() as folder:
+        return _measure(Path(folder))
 
 
 def _measure(folder: Path) -> dict[str, Any]:
