@@ -173,8 +173,8 @@ def test_options_hold_the_next_time(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "as before" not in capsys.readouterr().err
     assert labels() == labels(merge_spellings=True) == first
     said = capsys.readouterr().err
-    assert f"mine is read with --genre-map '{mapping}', --follow-links, as before" in said
-    assert "to read it without: --no-follow-links, --genre-map ''" in said
+    assert f"mine is read with --genre-map {mapping}, --follow-links, as before" in said
+    assert "to read it without: --genre-map '', --no-follow-links" in said
     assert set(labels(follow_links=False)) == {"a.wav", "b.wav"}
     assert labels(genre_map="") == {"a.wav": ["Rock & Roll"], "b.wav": ["Techno"]}
     capsys.readouterr()
