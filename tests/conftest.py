@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from jaxtyping import install_import_hook
 
 from stages.embed.inputs.classical import compile_librosa
 from store.seal import Seals
+
+# Nothing that is imported or collected is garbage, and to look through all of it again and again takes seconds.
+gc.disable()
 
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
@@ -35,6 +39,12 @@ os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytes
 
 # Two pytest workers on two cores: threads of their own would only wait for each other.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
