@@ -25,7 +25,7 @@ os.fsync = lambda _descriptor: None
 
 # No test depends on the clock or on chance; ``--hypothesis-profile explore`` draws other examples each time.
 settings.register_profile("explore", deadline=None)
-settings.register_profile("encore", deadline=None, derandomize=True)
+settings.register_profile("encore", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("encore")
 
 # A plug-in author's contract test says which values differ, as any other test does.
