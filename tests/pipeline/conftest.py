@@ -154,10 +154,10 @@ def embed_table(encore: Encore, table: Path) -> None:
     """Embed a table as the collection ``hits``; where another test did so with the same one, its store is copied."""
     content = hashlib.sha256(table.read_bytes() + repr((Seals.entries, arrays._SHARD_ROWS)).encode()).hexdigest()
     first = _STORES / content
-    if first.exists() and not encore.store.exists():
+    alone = isinstance(encore.store, Path) and not encore.store.exists()
+    if alone and first.exists():
         shutil.copytree(first, encore.store)
         return
-    alone = not encore.store.exists()
     encore("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)
     if alone:
         shutil.copytree(encore.store, first)
