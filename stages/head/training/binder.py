@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
-from stages.head.layers import LAYERS
+from stages.head.layers import LAYERS, Mixture, mix
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
 from stages.head.training.stretches import Stretches, moments, standard
@@ -48,6 +48,8 @@ class Binder:
         self.standardised = standardised
         self.masked = stretches.collection.masked(split)
         self._bound: tuple[int, TrainedHead] | None = None
+        self._mixture: Mixture | None = None
+        self._mixed: tuple[int, TrainedHead] | None = None
 
     @classmethod
     def learn(
@@ -87,11 +89,30 @@ class Binder:
         stretches = self.stretches.stretches
         return self(next(i for i, stretch in enumerate(stretches) if stretch.begin < stretch.end))
 
+    def mix(self, mixture: Mixture) -> None:
+        """From now on the head reads the layers as they are mixed at this moment, made once for each stretch."""
+        self._mixture, self._mixed = mixture, None
+        mixture.is_mixed = True
+
     def __call__(self, number: int) -> TrainedHead:
         """The head on a stretch."""
+        if self._mixture is None:
+            return self.unmixed(number)
+        if self._mixed is None or self._mixed[0] != number:
+            self._mixed = None
+            layered = self.unmixed(number)
+            with torch.no_grad():
+                x = mix(layered.x, self._mixture.shares, self._mixture.dim)
+            spec = replace(self.spec, dim=self._mixture.dim)
+            with seeded(_BINDING, self.device):
+                self._mixed = number, self.head_type(layered.collection, x, layered.split, spec)
+        return self._mixed[1]
+
+    def unmixed(self, number: int) -> TrainedHead:
+        """The head on a stretch, with all layers where there are several."""
         if self._bound is not None and self._bound[0] == number:
             return self._bound[1]
-        self._bound = None  # lets go of the last one's memory before the next is read
+        self._bound = self._mixed = None  # lets go of the last one's memory before the next is read
         x, stretch = self._representations(number), self.stretches.stretches[number]
         clips, split = self.masked, self.split
         if not self.stretches.whole:
