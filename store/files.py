@@ -23,6 +23,7 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+_CLIENT_OF = {"s3": "s3fs", "gs": "gcsfs"}  # what the extra of that name installs
 _NO_FOLDERS = ("data",)  # a URL that is itself the one file
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
@@ -44,8 +45,11 @@ class Files:
         except Exception as error:  # each file system has errors of its own (zip:// those of damaged archives)
             if is_out_of_memory(error):
                 raise
-            if isinstance(error, ImportError) and self.url.startswith("s3"):
-                raise RequestError(f"the store {self.url!r} needs s3fs: pip install 'encore-mir[s3]'") from error
+            service = self.url.partition("://")[0]
+            if isinstance(error, ImportError) and service in _CLIENT_OF:
+                raise RequestError(
+                    f"the store {self.url!r} needs {_CLIENT_OF[service]}: pip install 'encore-mir[{service}]'"
+                ) from error
             raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
         self.fs: Any = fs
         self.path: str = path
