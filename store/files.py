@@ -22,7 +22,6 @@ from store import conditional
 from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
-_PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
 _NO_FOLDERS = ("data",)  # a URL that is itself the one file
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
@@ -73,17 +72,17 @@ class Files:
             data: bytes = self.fs.cat_file(self.at(name))
         return data
 
-    def pieces(self, name: str) -> Iterator[memoryview]:
+    def pieces(self, name: str, buffer: memoryview) -> Iterator[memoryview]:
         """The bytes of ``name``, piece by piece, of which each is good until the next; errors are those of `read`.
 
-        A piece that is hashed at once still lies in the processor's cache, and no memory is asked for anew.
+        A piece that is hashed at once still lies in the processor's cache, and with one ``buffer`` for many files no
+        memory is asked for anew.
         """
         if self.local is None:
             yield memoryview(self.read(name))
             return
         with _failing(f"cannot read {self.show(name)}"):
             self.check_file(name)
-            buffer = memoryview(bytearray(_PIECE_BYTES))
             with (self.local / name).open("rb", buffering=0) as file:
                 while count := file.readinto(buffer):
                     yield buffer[:count]
