@@ -5,7 +5,6 @@ Those files import nothing heavy on their top level, so that ``encore --help`` a
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from pipeline.serve import serve
 from pipeline.similar import similar
 from pipeline.stress import stress
 from pipeline.train import train
+from stages import interrupts
 from store.errors import is_out_of_memory
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ for group, functions in _COMMANDS.items():
 def _take_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """A Ctrl-C that lands in a destructor, or beside a fork, reaches no caller: have it come again."""
     if unraisable.exc_type is KeyboardInterrupt:
-        _thread.interrupt_main()
+        interrupts.come_again()
     elif "--debug" in sys.argv:
         sys.__unraisablehook__(unraisable)
 

@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from pipeline.dataset_options import OF_COLLECTION, with_dataset_options
 from pipeline.process import INTERRUPTED, is_first_process, libraries_silenced, report_error
-from stages import progress, registry
+from stages import interrupts, progress, registry
 from store.errors import EncoreError
 
 COMMON = "Common options"  # how a help calls its groups of options
@@ -218,7 +218,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     def guarded(*, quiet: bool, debug: bool, log: str | None, **values: Any) -> None:
         progress.be_quiet(quiet)
         if callable(signal.getsignal(signal.SIGINT)):  # until now it ended the process at once
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupts.Interrupts())
         try:
             if log is not None and is_first_process():
                 progress.log_to(log)

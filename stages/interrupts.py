@@ -1,12 +1,61 @@
-"""Ctrl-C while processes are started."""
+"""Ctrl-C where it would be lost: in imports, in compiled code that drops exceptions, while processes are started."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from types import FrameType
+
+_MOMENT_S = 0.05
+_MOMENTS = 400  # a module that takes longer than that is not waited for
+_IMPORTING = "<frozen importlib._bootstrap>"
+
+
+class Interrupts:
+    """A handler of Ctrl-C that raises KeyboardInterrupt, though not into an import: then it tries again a moment later.
+
+    Inside the import of a compiled module, such as torch's, the exception is lost, becomes another one, or leaves
+    behind a half-made module that crashes the process.
+    """
+
+    def __init__(self) -> None:
+        self._moments = 0
+
+    def __call__(self, _number: int, frame: FrameType | None) -> None:
+        if self._moments < _MOMENTS and _is_import(frame):
+            self._moments += 1
+            come_again()
+        else:
+            self._moments = 0
+            raise _Interrupt
+
+
+class _Interrupt(KeyboardInterrupt):
+    """One that comes again where compiled code drops it, as ``numpy.random.Generator.choice`` does with most.
+
+    Then nobody added a frame to its traceback, which Python does before anyone can catch it.
+    """
+
+    def __del__(self) -> None:
+        if (self.__traceback__ is None or self.__traceback__.tb_next is None) and not sys.is_finalizing():
+            come_again()
+
+
+def come_again() -> None:
+    """Have the main thread get a Ctrl-C that reached nobody once more, in a moment."""
+    # Sent to the thread itself, so that it ends what this may be waiting for.
+    timer = threading.Timer(_MOMENT_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != _IMPORTING:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager
@@ -36,6 +85,8 @@ def kept_from_children() -> Iterator[None]:
     A terminal sends it to every process of a command, and one that has just begun would answer with a traceback. This
     process gets it at the end of the block.
     """
+    from multiprocessing import resource_tracker
+
     resource_tracker.ensure_running()  # multiprocessing would start it later, and let the signal through again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -23,8 +23,8 @@ from store import conditional
 from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
-_PIECE_BYTES = 1 << 19
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+_CLIENT_OF = {"s3": "s3fs", "gs": "gcsfs"}  # what the extra of that name installs
 _NO_FILE = "it is a folder, a pipe or a device, and no file"
 # Without waiting for the other end of a pipe; Windows has bytes of text and no such pipes.
 _OPEN_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -49,8 +49,11 @@ class Files:
         except Exception as error:  # each file system has errors of its own (zip:// those of damaged archives)
             if is_out_of_memory(error):
                 raise
-            if isinstance(error, ImportError) and self.url.startswith("s3"):
-                raise RequestError(f"the store {self.url!r} needs s3fs: pip install 'encore-mir[s3]'") from error
+            service = self.url.partition("://")[0]
+            if isinstance(error, ImportError) and service in _CLIENT_OF:
+                raise RequestError(
+                    f"the store {self.url!r} needs {_CLIENT_OF[service]}: pip install 'encore-mir[{service}]'"
+                ) from error
             raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
         self.fs: Any = fs
         self.path: str = path
@@ -77,19 +80,18 @@ class Files:
             data: bytes = self.fs.cat_file(self.at(name))
         return data
 
-    def pieces(self, name: str) -> Iterator[memoryview]:
+    def pieces(self, name: str, buffer: memoryview) -> Iterator[memoryview]:
         """The bytes of ``name``, piece by piece, of which each is good until the next; errors are those of `read`.
 
-        A piece that is hashed at once still lies in the processor's cache, and no memory is asked for anew.
+        A piece that is hashed at once still lies in the processor's cache, and with one ``buffer`` for many files no
+        memory is asked for anew.
         """
         if self.local is None:
             yield memoryview(self.read(name))
             return
-        with _failing(f"cannot read {self.show(name)}"):
-            buffer = memoryview(bytearray(_PIECE_BYTES))
-            with io.FileIO(self.open_local(name)) as file:
-                while count := file.readinto(buffer):
-                    yield buffer[:count]
+        with _failing(f"cannot read {self.show(name)}"), io.FileIO(self.open_local(name)) as file:
+            while count := file.readinto(buffer):
+                yield buffer[:count]
 
     def open_local(self, name: str) -> int:
         """The descriptor of a file of a local store; like `check_file` and opening it, at half the cost."""

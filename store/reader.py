@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from zarr.codecs import Endian
 
 from store.arrays import chunk_name, chunk_path, fill_value, open_array
-from store.errors import FormatError, RequestError, StoreError, is_out_of_memory
+from store.errors import EncoreError, FormatError, RequestError, StoreError, is_out_of_memory
 from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
@@ -24,6 +25,7 @@ from store.seal import hash_bytes
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
 _PIECE_BYTES = 1 << 19
+_BUFFER_BYTES = 1 << 20  # of a thread that only hashes: fewer and larger reads leave the interpreter to the others
 _ALIGNMENT = 64
 
 
@@ -125,9 +127,8 @@ class Representations:
 
         step = self.manifest.shard_rows
         shards = range(first // step, -(-stop // step)) if stop > first else range(0)
-        size = max(1, len(shards) // (2 * _READERS))  # handing a thread a shard takes as long as reading a small one
         with ThreadPoolExecutor(_READERS) as readers:
-            for _ in readers.map(fill, [shards[i : i + size] for i in range(0, len(shards), size)]):
+            for _ in readers.map(fill, _batches(shards)):
                 pass
         return values
 
@@ -196,31 +197,28 @@ class Representations:
         mask[[row for shard in self.manifest.shards for row, _, _ in shard.failures]] = False
         return mask
 
-    def verify(self) -> list[str]:
-        """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold."""
-        return [*self._verify_failures(), *self._verify_layout(), *self.damaged().values()]
+    def verify(self, hashes: Callable[[], list[str | None]] | None = None) -> list[str]:
+        """Read every shard, which compares its hash, and look at failures and layout; a line for what does not hold.
 
-    def damaged(self) -> dict[int, str]:
-        """The shards that do not hold what was committed, each with what is wrong; all of them are read."""
-        shards, wrong = self.manifest.shards, {}
-        with ThreadPoolExecutor(_READERS) as readers:
-            intact = list(readers.map(self._is_as_written, range(len(shards))))
-        for index in (index for index, is_intact in enumerate(intact) if not is_intact):
+        Parameters
+        ----------
+        hashes : `hash_shards` of it, where that has begun already; asked for last.
+        """
+        return [*self._verify_failures(), *self._verify_layout(), *self.damaged(hashes).values()]
+
+    def damaged(self, hashes: Callable[[], list[str | None]] | None = None) -> dict[int, str]:
+        """The shards that do not hold what was committed, each with what is wrong; ``hashes`` as in `verify`."""
+        now = hash_shards(self.store, self.dataset, self.name) if hashes is None else hashes()
+        wrong = {}
+        for index, (shard, content_hash) in enumerate(zip_longest(self.manifest.shards, now)):
+            if shard is None or (content_hash is not None and content_hash == shard.file):
+                continue  # byte for byte the file that was committed
             try:
                 self._check_length(index)
-                self._check_file(index, self.read(*shards[index].rows))
+                self._check_file(index, self.read(*shard.rows))
             except FormatError as error:
                 wrong[index] = str(error)
         return wrong
-
-    def _is_as_written(self, index: int) -> bool:
-        """Whether a shard's file is, byte for byte, the one that was committed with its numbers."""
-        expected_hash = self.manifest.shards[index].file
-        try:
-            name = self._chunk_name(index)
-            return expected_hash is not None and hash_pieces(self.store.files.pieces(name)) == expected_hash
-        except (FileNotFoundError, StoreError):
-            return False
 
     def _verify_failures(self) -> list[str]:
         """Compare ``failures.parquet`` with what the manifest says of failed rows."""
@@ -282,6 +280,40 @@ class Representations:
                 f"{self._show()}: bytes of the file of shard {index} that hold no numbers are not those that were "
                 f"written; {self._repair()}"
             )
+
+
+def hash_shards(store: Store, dataset: str, name: RepresentationName) -> list[str | None]:
+    """The hash of each shard's file as it is now; None where it cannot be read, and for a shard of 0.1.0.
+
+    Empty where the representation is not complete, or its manifest is damaged. The catalog is not needed.
+    """
+    try:
+        manifest = store.read_manifest(dataset, name)
+    except EncoreError:
+        return []
+    if manifest is None:
+        return []
+
+    def hash_some(indices: range) -> list[str | None]:
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        hashes: list[str | None] = []
+        for index in indices:
+            try:
+                file = chunk_name(dataset, name, manifest.shape, index)
+                known = manifest.shards[index].file is not None
+                hashes.append(hash_pieces(store.files.pieces(file, buffer)) if known else None)
+            except (FileNotFoundError, StoreError):
+                hashes.append(None)
+        return hashes
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return [value for some in readers.map(hash_some, _batches(range(len(manifest.shards)))) for value in some]
+
+
+def _batches(shards: range) -> list[range]:
+    """Runs of shards for one thread each; to hand one over takes as long as to read a small shard."""
+    size = max(1, len(shards) // (2 * _READERS))
+    return [shards[first : first + size] for first in range(0, len(shards), size)]
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

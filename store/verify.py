@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 
 from store.errors import EncoreError, RequestError
 from store.layout import Store, check_name
-from store.reader import Representations
+from store.reader import Representations, hash_shards
 from store.seal import remedy
 from store.splits import read_splits
 
@@ -30,29 +32,31 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
     checked: list[str] = []
     problems: list[str] = []
     for name in names:
-        try:
-            catalog = store.read_catalog(name)
-        except RequestError:
-            raise
-        except EncoreError as error:
-            checked.append(f"{name}: damaged")
-            problems.append(str(error))
-            continue
-        try:
-            read_splits(store, name, [], pa.array([], type=pa.string()))
-        except EncoreError as error:
-            problems.append(str(error))
-        for representation in store.representations(name):
-            folder = f"{name}/{representation}"
-            if not store.is_complete(name, representation):
-                checked.append(f"{folder}: not complete")
+        with ThreadPoolExecutor(1) as aside:  # files are hashed while the catalog, which they do not need, is read
+            hashes = {each: aside.submit(hash_shards, store, name, each) for each in store.complete(name)}
+            try:
+                catalog = store.read_catalog(name)
+            except RequestError:
+                raise
+            except EncoreError as error:
+                checked.append(f"{name}: damaged")
+                problems.append(str(error))
                 continue
             try:
-                damages = Representations(store, catalog, representation).verify()
+                read_splits(store, name, [], pa.array([], type=pa.string()))
             except EncoreError as error:
-                damages = [str(error)]
-            checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
-            problems += damages
+                problems.append(str(error))
+            for representation in store.representations(name):
+                folder = f"{name}/{representation}"
+                if representation not in hashes:
+                    checked.append(f"{folder}: not complete")
+                    continue
+                try:
+                    damages = Representations(store, catalog, representation).verify(hashes[representation].result)
+                except EncoreError as error:
+                    damages = [str(error)]
+                checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
+                problems += damages
         problems += _compare(store, name, problems)
     return checked, problems
 

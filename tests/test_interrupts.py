@@ -1,12 +1,18 @@
-"""A Ctrl-C that comes while a process is forked, where Python drops exceptions, still stops the command."""
+"""A Ctrl-C that comes where Python drops exceptions, or turns them into others, still stops the command."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import cast
 
 import pytest
+
+from stages import interrupts
 
 ROOT = Path(__file__).resolve().parents[1]
 # Started in the background of a script, Python would leave Ctrl-C alone.
@@ -42,3 +48,74 @@ def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
     code = CTRL_C_WHILE_FORKING.replace("{work}", WORK[work])
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
+
+
+# What the import of a compiled module does with the exception: here it becomes another one.
+CTRL_C_WHILE_IMPORTING = """
+import signal, sys, time
+from stages import interrupts
+signal.signal(signal.SIGINT, interrupts.Interrupts())
+try:
+    import pressed
+    print("whole" if pressed.whole else "")
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+PRESSED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    whole = len(range(10)) == 10
+except KeyboardInterrupt:
+    raise ImportError("half a module")
+"""
+
+
+def test_ctrl_c_while_a_module_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "pressed.py").write_text(PRESSED)
+    command = [sys.executable, "-c", CTRL_C_WHILE_IMPORTING]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    process = subprocess.run(command, env=paths, capture_output=True, text=True, check=False)
+    assert (process.stdout, process.returncode) == ("whole\nstopped\n", 0), process.stderr
+
+
+def test_an_import_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_MOMENTS", 0)
+    frame = types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename="<frozen importlib._bootstrap>"))
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.Interrupts()(signal.SIGINT, cast(types.FrameType, frame))
+
+
+# Most that come while numpy chooses are dropped there.
+CTRL_C_IN_COMPILED_CODE = """
+import os, signal, threading
+import numpy as np
+from stages import interrupts
+signal.signal(signal.SIGINT, interrupts.Interrupts())
+rng = np.random.default_rng(0)
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        rng.choice(["a", "b", "c"])
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_in_compiled_code() -> None:
+    command = [sys.executable, "-c", CTRL_C_IN_COMPILED_CODE]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_one_that_nobody_caught_comes_again(dropped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[None] = []
+    monkeypatch.setattr(interrupts, "come_again", lambda: again.append(None))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupts.Interrupts()(signal.SIGINT, None)
+    if dropped:
+        caught.value.with_traceback(None)  # as it is where no frame has been left
+    del caught
+    assert bool(again) == dropped

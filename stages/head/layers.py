@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
+from stages.head.training.axes import AXES
 from stages.progress import note
 from store.arrays import has_layers
 from store.errors import RequestError
@@ -117,8 +118,10 @@ def mix(values: Tensor, shares: Tensor, dim: int) -> Tensor:
 
 
 def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
-    """The network of a head, behind a mixture where it reads several layers."""
-    layers = spec.facts.get(LAYERS)
+    """The network of a head, behind a mixture where it reads several layers; it may read a few axes of wide ones."""
+    layers, axes = spec.facts.get(LAYERS), spec.facts.get(AXES)
+    if axes is not None:
+        return head.build(replace(spec, dim=axes.shape[1]))
     if layers is None:
         return head.build(spec)
     dim = spec.dim // layers

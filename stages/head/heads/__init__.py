@@ -192,7 +192,7 @@ class TrainedHead(Head):
     Parameters
     ----------
     collection : the clips, with the labels of part 0 alone (`Collection.masked`).
-    x : [clips, dim] their representations on the device, standardised where the settings ask for it.
+    x : [clips, dim] their representations on the device, standardised where the settings ask for it, and along `axes`.
     split : [clips] the part of each clip.
     spec : what the network is made from.
 
@@ -235,6 +235,17 @@ class TrainedHead(Head):
         None where it is trained step by step.
         """
         return ()
+
+    @classmethod
+    def axes(cls, config: Any, dim: int, clips: int) -> int | None:
+        """Along how many principal axes of the training clips it reads representations; None for their own numbers.
+
+        Parameters
+        ----------
+        dim : numbers in a representation.
+        clips : that are trained on.
+        """
+        return None
 
     @staticmethod
     @abstractmethod

@@ -13,6 +13,7 @@ from stages.head.heads import Spec, TrainedHead
 from stages.head.layers import LAYERS, Mixture, mix
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
+from stages.head.training.axes import AXES, SAMPLED, principal_axes
 from stages.head.training.stretches import Stretches, moments, standard
 from stages.splits.regimes import Split
 
@@ -68,10 +69,26 @@ class Binder:
         mixed = {LAYERS: collection.layers} if collection.layers > 1 else {}
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
-        x = binder._representations(0) if stretches.whole else None
         with seeded(_BINDING, device):
-            binder.spec = replace(spec, facts={**head_type.learn(binder.masked, x, split, config), **mixed})
+            axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
+            turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
+            binder.spec = replace(spec, facts=turned)
+            x = binder._representations(0) if stretches.whole else None
+            facts = head_type.learn(binder.masked, x, split, config)
+            binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
+
+    def _sample(self) -> Tensor:
+        """[sampled, dim] training clips from all over the collection, in every process."""
+        train = torch.from_numpy(np.flatnonzero(self.split == 0))
+        train = train[:: -(-len(train) // SAMPLED)]
+        sample = torch.zeros(len(train), self.spec.dim, device=self.device)
+        for number, stretch in enumerate(self.stretches.stretches):
+            first, last = places(train, stretch.begin, stretch.end)
+            if first < last:
+                some = (train[first:last] - stretch.begin).to(self.device)
+                sample[first:last] = self._representations(number)[some]
+        return self.stretches.processes.all_reduce(sample)
 
     def calibrate(self, scores: Tensor) -> None:
         """Learn what the head wants to know of the trained network's scores for all clips."""
@@ -127,11 +144,11 @@ class Binder:
         """[clips, dim] those of a stretch on the device, as the network sees them."""
         raw = self.stretches.clips(number).x
         assert raw is not None
-        x = raw.to(self.device)
-        if self.standardised is None:
-            return x
-        shift, scale = self.standardised
-        return (x - shift).mul_(scale)
+        x, axes = raw.to(self.device), self.spec.facts.get(AXES)
+        if self.standardised is not None:
+            shift, scale = self.standardised
+            x = (x - shift).mul_(scale)
+        return x if axes is None else x @ axes.to(self.device)
 
     def logits(self, network: nn.Module, nodes: Tensor, times: int = 1) -> Tensor:
         """[nodes, times * outputs] what the network gives for sorted clips in scoring mode, in every process."""
