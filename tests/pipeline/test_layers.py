@@ -59,8 +59,13 @@ def test_each_layer_has_runs_of_its_own(songs: Encore) -> None:
         scores[layer] = accuracy(result)
     assert scores[str(HEARD)] > scores["1"] + 0.2
     assert scores["mix"] > scores["1"] + 0.2
-    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song")
+    picture = songs.store / "mixture.svg"
+    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song", "--plot", picture)
     assert f"{NAME}@mix" in ran.out
+    assert "share of the mixture" in picture.read_text()
+    (mode,) = songs("report", "hits", "--backbone", "mert@mix", "--modes", "song", "--json").json["modes"].values()
+    assert len(mode["mixture"]) == 4
+    assert sum(mode["mixture"]) == pytest.approx(1)
     ran = songs("report", "hits", "--backbone", "mert", "--modes", "song", code=2)
     assert f"{NAME}@1, {NAME}@{HEARD}, {NAME}@mean, {NAME}@mix" in ran.err
     assert "(and --layer)" in ran.err
