@@ -145,7 +145,9 @@ class ConformerNetwork(nn.Module):
         )
 
         dim, layers = architecture["dim"], architecture["layers"]
-        config = Wav2Vec2ConformerConfig(hidden_size=dim, num_hidden_layers=layers, **architecture["conformer"])
+        sizes = {"hidden_size": dim, "num_hidden_layers": layers}
+        # The library chooses by itself, and warns, where an encoder stands without a model around it.
+        config = Wav2Vec2ConformerConfig(**sizes, **architecture["conformer"], attn_implementation="eager")
         self.conv = Subsampling(architecture["channels"], dim, architecture["strides"])
         self.conformer = Wav2Vec2ConformerEncoder(config)
         del self.conformer.pos_conv_embed  # it is made, and never used
