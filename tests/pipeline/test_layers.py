@@ -59,8 +59,13 @@ def test_each_layer_has_runs_of_its_own(songs: Encore) -> None:
         scores[layer] = accuracy(result)
     assert scores[str(HEARD)] > scores["1"] + 0.2
     assert scores["mix"] > scores["1"] + 0.2
-    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song")
+    picture = songs.store / "mixture.svg"
+    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song", "--plot", picture)
     assert f"{NAME}@mix" in ran.out
+    assert "share of the mixture" in picture.read_text()
+    (mode,) = songs("report", "hits", "--backbone", "mert@mix", "--modes", "song", "--json").json["modes"].values()
+    assert len(mode["mixture"]) == 4
+    assert sum(mode["mixture"]) == pytest.approx(1)
     ran = songs("report", "hits", "--backbone", "mert", "--modes", "song", code=2)
     assert f"{NAME}@1, {NAME}@{HEARD}, {NAME}@mean, {NAME}@mix" in ran.err
     assert "(and --layer)" in ran.err
@@ -170,3 +175,20 @@ def test_a_name_with_two_layers_is_refused() -> None:
     assert layers.with_layer("mert@mix", "mix") == "mert@mix"
     with pytest.raises(RequestError, match="names a layer already"):
         layers.with_layer("mert@1", "2")
+
+
+def test_a_head_is_named_by_the_layer_that_it_reads(songs: Encore) -> None:
+    from stages.head.runs.find import find_run
+
+    head = ("head", "hits", "--backbone", "mert", "--mode", "song", *QUICK)
+    for layer in ("1", "mix"):
+        songs(*head, "--layer", layer)
+    store = Store(songs.store)
+    for layer in ("1", "mix"):
+        for name in (f"hits/song@{layer}", f"hits@{layer}"):
+            assert find_run(store, name)[0].folder.representation == f"{NAME}@{layer}"
+    for name in ("hits/song@2", "hits@2"):
+        with pytest.raises(RequestError, match="song@1, song@mix"):
+            find_run(store, name)
+    ran = songs("predict", "anything.mp3", "--head", "hits/song", "--layer", "2", code=2)
+    assert "song@1, song@mix" in ran.err
