@@ -76,7 +76,7 @@ def _learnt() -> dict[str, Any]:
                 alone, mean, mixture = (_accuracy(store, mode, layer) for layer in (str(_LAYER), "mean", "mix"))
                 note = (
                     f"{who} the labels of {_FEW:,} clips of {_LAYERS} x {_NARROW} (synthetic): {mode} on their mixture,"
-                    f" {_SEEDS} seeds, artist; peer: the better of layer {_LAYER} ({alone:.1f}) and the mean ({mean:.1f})"
+                    f" {_SEEDS} seeds, artist; peer: the best of layer {_LAYER} ({alone:.1f}) and mean ({mean:.1f})"
                 )
                 lines[f"layer-mix-{mode}-{number}"] = entry(
                     mixture, max(alone, mean), 0.95, "%", note, less_is_better=False
