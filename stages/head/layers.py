@@ -4,9 +4,10 @@ A collection that reads layer 7 of ``mert-1a2b3c4d5e6f`` says so in its backbone
 on different layers lie apart, and a trained head is given the layer that it knows.
 
 The mixture is that of ELMo (Peters et al. 2018, arXiv 1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051): one
-weight a layer, softmax over all. It is applied to what a head gathers for its network. Means over neighbours are
-linear, so that mixing them gives the means of the mixture; the deviations that `gated` reads are mixed as they are, and
-the nearest neighbours of `knn` are found by all layers at once. `stages.head.training.mixing` learns the weights.
+weight a layer, softmax over all; here these weights move ten times as fast as others. It is applied to what a head
+gathers for its network. Means over neighbours are linear, so that mixing them gives the means of the mixture; the
+deviations that `gated` reads are mixed as they are, and the nearest neighbours of `knn` are found by all layers.
+`stages.head.training.mixing` learns the weights.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MEAN, MIX = "mean", "mix"
 LAYERS = "mixed layers"  # the fact that says how many layers a network mixes
 
 _WEIGHTS = "layer_weights"
+_PACE = 10  # shares go from even to one layer alone over a few units, for which the rate of a network is too slow
 _SHOWN = 3  # layers that a remark lists
 
 
@@ -91,7 +93,7 @@ class Mixture(nn.Module):
     @property
     def shares(self) -> Tensor:
         """[layers] how much of each layer is in the mixture; their sum is 1."""
-        return self.layer_weights.softmax(0)
+        return _shares(self.layer_weights)
 
     def forward(self, *inputs: Any) -> Any:
         if self.is_mixed:
@@ -103,6 +105,10 @@ class Mixture(nn.Module):
         """Whether these are representations with all their layers, and no numbers of another kind."""
         is_matrix = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
         return is_matrix and value.shape[-1] > 0 and value.shape[-1] % (len(self.layer_weights) * self.dim) == 0
+
+
+def _shares(weights: Tensor) -> Tensor:
+    return (_PACE * weights).softmax(0)
 
 
 def mix(values: Tensor, shares: Tensor, dim: int) -> Tensor:
@@ -146,4 +152,4 @@ def remark(state: Mapping[str, Tensor]) -> str:
 
 def weights(state: Mapping[str, Tensor]) -> list[float] | None:
     """The weights of a trained mixture by its network's parameters; None where there is none."""
-    return state[_WEIGHTS].softmax(0).tolist() if _WEIGHTS in state else None
+    return _shares(state[_WEIGHTS]).tolist() if _WEIGHTS in state else None

@@ -55,7 +55,7 @@ def mixture_of(head: type[TrainedHead], collection: Collection) -> Mixing:
         network = layers.build(head, binder.spec)
     assert isinstance(network, Mixture)
     with torch.no_grad():
-        network.layer_weights.copy_(torch.tensor([0.5, -1.0, 0.2]))
+        network.layer_weights.copy_(torch.tensor([0.05, -0.1, 0.02]))
     return Mixing(binder, network, options(head, **QUICK)[1], seed=0)
 
 
