@@ -1,10 +1,10 @@
-"""``encore report --plot``: scores by kind of clip, and which labels are confused, as one picture."""
+"""``encore report --plot``: scores by kind of clip, shares of layers, and which labels are confused, as one picture."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,9 @@ def check(path: Path) -> None:
 
 
 def draw(report: Report, path: Path) -> None:
-    """Draw a report: each mode's score by kind of clip, with 95 % intervals, and the confusions of the best mode."""
+    """Draw a report: each mode's score by kind of clip, with 95 % intervals, the shares of layers where they are mixed,
+    and the confusions of the best mode.
+    """
     save(lambda: figure(report), path)
 
 
@@ -68,16 +70,18 @@ def figure(report: Report) -> Any:
     from matplotlib.figure import Figure
 
     shows_matrix = report.task.CHOOSES and len(report.labels) <= _MOST_LABELS
-    height = 4.2 + (0.6 + 0.3 * max(8, len(report.labels)) if shows_matrix else 0)
-    picture = Figure(figsize=(5 * len(_PANELS), height), layout="constrained")
-    ratios = [4.2, height - 4.2] if shows_matrix else [1]
-    grid = picture.add_gridspec(len(ratios), len(_PANELS), height_ratios=ratios)
+    mixtures = {str(mode): entry.mixture for mode, entry in report.modes.items() if entry.mixture is not None}
+    heights = [4.2, *([2.4] if mixtures else []), *([0.6 + 0.3 * max(8, len(report.labels))] if shows_matrix else [])]
+    picture = Figure(figsize=(5 * len(_PANELS), sum(heights)), layout="constrained")
+    grid = picture.add_gridspec(len(heights), len(_PANELS), height_ratios=heights)
     for column, (kind, title) in enumerate(_PANELS.items()):
         axes = picture.add_subplot(grid[0, column])
         _buckets(axes, report, kind, title)
     picture.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    if mixtures:
+        _mixtures(picture.add_subplot(grid[1, :]), mixtures)
     if shows_matrix:
-        _confusion(picture, picture.add_subplot(grid[1, :]), report)
+        _confusion(picture, picture.add_subplot(grid[-1, :]), report)
     synthetic = " (synthetic)" if report.synthetic else ""
     seeds = f"seed{'s' if len(report.seeds) > 1 else ''} {', '.join(map(str, report.seeds))}"
     picture.suptitle(
@@ -108,6 +112,18 @@ def _buckets(axes: Any, report: Report, kind: str, title: str) -> None:
     if report.task.CHOOSES:
         axes.set_ylim(-0.02 * metric.scale, 1.02 * metric.scale)
     axes.grid(visible=True, axis="y", alpha=0.3)
+
+
+def _mixtures(axes: Any, mixtures: Mapping[str, Sequence[float]]) -> None:
+    """The share of each layer, a bar a mode."""
+    width = 0.8 / len(mixtures)
+    for i, (mode, shares) in enumerate(mixtures.items()):
+        places = np.arange(len(shares)) + (i - (len(mixtures) - 1) / 2) * width
+        axes.bar(places, 100 * np.array(shares), width, label=mode)
+    axes.set_xticks(range(len(shares)))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("share of the mixture, per cent")
+    axes.legend(frameon=False, fontsize="small", ncols=5)
 
 
 def _confusion(picture: Any, axes: Any, report: Report) -> None:

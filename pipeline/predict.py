@@ -33,6 +33,9 @@ def predict(
             metavar="HEAD",
         ),
     ] = "demo",
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="the head that reads this layer", metavar="K|mean|mix")
+    ] = None,
     artist: Annotated[
         str | None, typer.Option("--artist", help="who made the songs [their own tags]", metavar="NAME")
     ] = None,
@@ -69,7 +72,7 @@ def predict(
     answer = predict_songs(
         open_store(store),
         files or [],
-        head,
+        head if layer is None else f"{head}@{layer}",
         artist=artist,
         table=table,
         columns=columns,

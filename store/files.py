@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import re
 import secrets
@@ -23,6 +24,10 @@ from store.errors import RequestError, StoreError, is_out_of_memory
 
 _PATIENCE_S = 600.0  # what is done under a lock takes seconds
 _AT_WORK_S = 86_400.0  # no file takes so long to be written
+_CLIENT_OF = {"s3": "s3fs", "gs": "gcsfs"}  # what the extra of that name installs
+_NO_FILE = "it is a folder, a pipe or a device, and no file"
+# Without waiting for the other end of a pipe; Windows has bytes of text and no such pipes.
+_OPEN_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_FOLDERS = ("data",)  # a URL that is itself the one file
 WORK = ".compact-"  # how the folder begins in which a collection is written anew
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
@@ -44,8 +49,11 @@ class Files:
         except Exception as error:  # each file system has errors of its own (zip:// those of damaged archives)
             if is_out_of_memory(error):
                 raise
-            if isinstance(error, ImportError) and self.url.startswith("s3"):
-                raise RequestError(f"the store {self.url!r} needs s3fs: pip install 'encore-mir[s3]'") from error
+            service = self.url.partition("://")[0]
+            if isinstance(error, ImportError) and service in _CLIENT_OF:
+                raise RequestError(
+                    f"the store {self.url!r} needs {_CLIENT_OF[service]}: pip install 'encore-mir[{service}]'"
+                ) from error
             raise RequestError(f"cannot open the store {self.url!r}: {error}") from error
         self.fs: Any = fs
         self.path: str = path
@@ -81,16 +89,22 @@ class Files:
         if self.local is None:
             yield memoryview(self.read(name))
             return
-        with _failing(f"cannot read {self.show(name)}"):
-            self.check_file(name)
-            with (self.local / name).open("rb", buffering=0) as file:
-                while count := file.readinto(buffer):
-                    yield buffer[:count]
+        with _failing(f"cannot read {self.show(name)}"), io.FileIO(self.open_local(name)) as file:
+            while count := file.readinto(buffer):
+                yield buffer[:count]
+
+    def open_local(self, name: str) -> int:
+        """The descriptor of a file of a local store; like `check_file` and opening it, at half the cost."""
+        descriptor = os.open(f"{self.local}/{name}", _OPEN_AT_ONCE)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NO_FILE)
 
     def check_file(self, name: str) -> None:
         """OSError if ``name`` exists but is no regular file: a pipe would block, and a device might never end."""
         if self.local is not None and not stat.S_ISREG(os.stat(f"{self.local}/{name}").st_mode):
-            raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, and no file")
+            raise OSError(errno.EINVAL, _NO_FILE)
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Put ``data`` at ``name``. A reader sees the old file or the new one, never a part of either.

@@ -57,6 +57,9 @@ class Representations:
     def _show(self) -> str:
         return self.store.files.show(f"{self.dataset}/{self.name}")
 
+    def _show_rows(self, shard: ShardRecord) -> str:
+        return f"{self._show()}: rows {shard.rows[0]}-{shard.rows[1] - 1}"
+
     def _repair(self) -> str:
         again = f"encore store repair {self.dataset} --backbone {self.name}"
         return f"encode again what is damaged: {again}; or {self._remedy()}"
@@ -139,25 +142,25 @@ class Representations:
             out[...] = block[:, layer]
             return
         expected_hash = shard.values if layer is None else shard.layers[layer]
-        where = f"rows {shard.rows[0]}-{shard.rows[1] - 1}"
         try:
-            self._check_chunk(index)
             if layer is None and not self.mappable:
+                self._check_chunk(index)
                 out[...] = self._array[slice(*shard.rows)]
                 content_hash = hash_values(out)
             else:
-                root = self.store.files.local
-                assert root is not None
-                with open(f"{root}/{self._chunk_name(index)}", "rb", buffering=0) as file:
-                    file.seek((layer or 0) * self.manifest.shard_rows * math.prod(out.shape[1:]) * out.itemsize)
-                    content_hash = hash_pieces(_pieces(file, out))
+                first = (layer or 0) * self.manifest.shard_rows * math.prod(out.shape[1:]) * out.itemsize
+                descriptor = self.store.files.open_local(self._chunk_name(index))
+                try:
+                    content_hash = _fill(descriptor, first, out)
+                finally:
+                    os.close(descriptor)
         except (ValueError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 raise
-            raise FormatError(f"{self._show()}: {where} cannot be read: {error}; {self._repair()}") from error
+            raise FormatError(f"{self._show_rows(shard)} cannot be read: {error}; {self._repair()}") from error
         if content_hash != expected_hash and not self._held_before(out, shard, expected_hash):
             raise FormatError(
-                f"{self._show()}: {where} do not hold the numbers that were committed; they were damaged or written "
+                f"{self._show_rows(shard)} do not hold the numbers that were committed; they were damaged or written "
                 f"over since; {self._repair()}"
             )
 
@@ -309,7 +312,7 @@ def hash_shards(store: Store, dataset: str, name: RepresentationName) -> list[st
 
 def _batches(shards: range) -> list[range]:
     """Runs of shards for one thread each; to hand one over takes as long as to read a small shard."""
-    size = max(1, len(shards) // (4 * _READERS))
+    size = max(1, len(shards) // (2 * _READERS))
     return [shards[first : first + size] for first in range(0, len(shards), size)]
 
 
@@ -325,11 +328,31 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, An
     return room[first : first + size].view(dtype).reshape(shape)
 
 
-def _pieces(file: io.FileIO, out: np.ndarray[Any, Any]) -> Iterator[memoryview]:
-    """Fill ``out`` straight from a file; each piece is given while the processor's cache still holds it."""
+def _fill(descriptor: int, first: int, out: np.ndarray[Any, Any]) -> str:
+    """Fill ``out`` straight from a file's bytes from the first on, and hash them.
+
+    Between two copies of a layer nothing that Python does lies in the processor's cache any more, so it does little.
+    """
     raw = out.reshape(-1).view(np.uint8).data
-    for first in range(0, len(raw), _PIECE_BYTES):
-        piece = raw[first : first + _PIECE_BYTES]
-        if file.readinto(piece) != len(piece):
-            raise ValueError("the file is cut short")
+    if len(raw) > _PIECE_BYTES:
+        return hash_pieces(_pieces(descriptor, first, raw))
+    _fill_piece(descriptor, first, raw)
+    return hash_bytes(raw)
+
+
+def _pieces(descriptor: int, first: int, raw: memoryview) -> Iterator[memoryview]:
+    """Pieces that are filled one by one; each is given while the processor's cache still holds it."""
+    for at in range(0, len(raw), _PIECE_BYTES):
+        piece = raw[at : at + _PIECE_BYTES]
+        _fill_piece(descriptor, first + at, piece)
         yield piece
+
+
+def _fill_piece(descriptor: int, first: int, piece: memoryview) -> None:
+    if hasattr(os, "preadv"):
+        count = os.preadv(descriptor, [piece], first)
+    else:  # on Windows
+        os.lseek(descriptor, first, os.SEEK_SET)
+        count = io.FileIO(descriptor, closefd=False).readinto(piece) or 0
+    if count != len(piece):
+        raise ValueError("the file is cut short")

@@ -40,7 +40,7 @@ _SEALED = re.compile(
 Accepted = tuple[str | None, ...]
 
 
-def hash_bytes(data: bytes) -> str:
+def hash_bytes(data: bytes | memoryview) -> str:
     """A hash of a file's bytes, 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
 

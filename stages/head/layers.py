@@ -4,9 +4,10 @@ A collection that reads layer 7 of ``mert-1a2b3c4d5e6f`` says so in its backbone
 on different layers lie apart, and a trained head is given the layer that it knows.
 
 The mixture is that of ELMo (Peters et al. 2018, arXiv 1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051): one
-weight a layer, softmax over all. It is applied to what a head gathers for its network. Means over neighbours are
-linear, so that mixing them gives the means of the mixture; the deviations that `gated` reads are mixed as they are, and
-the nearest neighbours of `knn` are found by all layers at once.
+weight a layer, softmax over all; here these weights move ten times as fast as others. It is applied to what a head
+gathers for its network. Means over neighbours are linear, so that mixing them gives the means of the mixture; the
+deviations that `gated` reads are mixed as they are, and the nearest neighbours of `knn` are found by all layers.
+`stages.head.training.mixing` learns the weights.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
+from stages.head.training.axes import AXES
 from stages.progress import note
 from store.arrays import has_layers
 from store.errors import RequestError
@@ -30,6 +33,7 @@ MEAN, MIX = "mean", "mix"
 LAYERS = "mixed layers"  # the fact that says how many layers a network mixes
 
 _WEIGHTS = "layer_weights"
+_PACE = 10  # shares go from even to one layer alone over a few units, for which the rate of a network is too slow
 _SHOWN = 3  # layers that a remark lists
 
 
@@ -73,28 +77,57 @@ def read(values: NDArray[Any], layer: str | None) -> NDArray[np.float32]:
 
 
 class Mixture(nn.Module):
-    """A network behind a learnt mixture of layers: whatever it reads [..., layers * dim] becomes [..., dim]."""
+    """A network behind a learnt mixture of layers: whatever it reads [..., k * layers * dim] becomes [..., k * dim].
+
+    Attributes
+    ----------
+    is_mixed : whether it is given the mixture already.
+    """
 
     def __init__(self, network: nn.Module, layers: int, dim: int) -> None:
         super().__init__()
         self.network, self.dim = network, dim
         self.layer_weights = nn.Parameter(torch.zeros(layers))
+        self.is_mixed = False
+
+    @property
+    def shares(self) -> Tensor:
+        """[layers] how much of each layer is in the mixture; their sum is 1."""
+        return _shares(self.layer_weights)
 
     def forward(self, *inputs: Any) -> Any:
-        weights = self.layer_weights.softmax(0)
-        return self.network(*(self._mixed(value, weights) for value in inputs))
+        if self.is_mixed:
+            return self.network(*inputs)
+        shares = self.shares
+        return self.network(*(mix(value, shares, self.dim) if self._has_layers(value) else value for value in inputs))
 
-    def _mixed(self, value: Any, weights: Tensor) -> Any:
-        wide = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
-        if not wide or value.shape[-1] != len(weights) * self.dim:
-            return value
-        layers = value.unflatten(-1, (len(weights), self.dim))
-        return torch.einsum("...ld,l->...d", layers, weights.to(value.dtype))
+    def _has_layers(self, value: Any) -> bool:
+        """Whether these are representations with all their layers, and no numbers of another kind."""
+        is_matrix = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
+        return is_matrix and value.shape[-1] > 0 and value.shape[-1] % (len(self.layer_weights) * self.dim) == 0
+
+
+def _shares(weights: Tensor) -> Tensor:
+    return (_PACE * weights).softmax(0)
+
+
+def mix(values: Tensor, shares: Tensor, dim: int) -> Tensor:
+    """[..., k * dim] the mixture of [..., k * layers * dim], in which each layer takes part with its share [layers]."""
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
+        blocks = values.reshape(*values.shape[:-1], -1, len(shares), dim)
+        return torch.einsum("...kld,l->...kd", blocks, shares.to(values.dtype)).flatten(-2)
+    # A weighted sum of rows reads each number once, and once more for the gradient; einsum writes them all anew.
+    rows = values.reshape(-1, dim)
+    places = torch.arange(len(rows)).view(-1, len(shares))
+    weights = shares.to(values.dtype).expand(places.shape)
+    return F.embedding_bag(places, rows, mode="sum", per_sample_weights=weights).view(*values.shape[:-1], -1)
 
 
 def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
-    """The network of a head, behind a mixture where it reads several layers."""
-    layers = spec.facts.get(LAYERS)
+    """The network of a head, behind a mixture where it reads several layers; it may read a few axes of wide ones."""
+    layers, axes = spec.facts.get(LAYERS), spec.facts.get(AXES)
+    if axes is not None:
+        return head.build(replace(spec, dim=axes.shape[1]))
     if layers is None:
         return head.build(spec)
     dim = spec.dim // layers
@@ -119,4 +152,4 @@ def remark(state: Mapping[str, Tensor]) -> str:
 
 def weights(state: Mapping[str, Tensor]) -> list[float] | None:
     """The weights of a trained mixture by its network's parameters; None where there is none."""
-    return state[_WEIGHTS].softmax(0).tolist() if _WEIGHTS in state else None
+    return _shares(state[_WEIGHTS]).tolist() if _WEIGHTS in state else None

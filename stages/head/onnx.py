@@ -4,6 +4,9 @@ The graph takes what the head's network reads of some clips, by the names of `Tr
 [clips, labels]. Representations go in as the store holds them, and so do means of neighbours; a row of NaN stands for a
 clip without neighbours. Standardising, activation, and the mean over several networks are part of the graph. Labels,
 thresholds and what else an answer takes are its metadata.
+
+Of a head that reads wide representations along a few axes, all but the clip's own representation goes in along these
+axes, and a second output, ``along``, is that representation along them: what neighbours are averaged of.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 from stages.head.heads import NetworkInput, TrainedHead
 from stages.head.layers import build
 from stages.head.predict import Predictor
+from stages.head.training.axes import AXES
 from stages.head.training.binder import Binder
 from stages.head.training.stretches import Stretches
 from store.errors import EncoreError, RequestError
@@ -35,6 +39,7 @@ TOLERANCE = 1e-4  # by which scores may differ from torch's
 _BATCH = 256
 _EXAMPLES = 7  # clips that the exporter is shown
 _OPSET = 18
+_OUTPUTS = ("scores", "along")
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _CPU = torch.device("cpu")
 
@@ -127,12 +132,19 @@ class _Gatherer:
         spec = predictor.head.spec(member)
         self._head = Binder(head_type, stretches, predictor.split, spec, _CPU, standardised).any()
         self._shift, self._scale = member.shift.double(), member.scale.double()
+        self._x, self._turned = stretches.clips(0).x, AXES in spec.facts
 
     def __call__(self, nodes: Tensor) -> tuple[Tensor, ...]:
         inputs = zip(self._head.INPUTS, self._head.inputs(nodes), strict=True)
-        return tuple(self._stored(kind, value) if kind.is_vector else value for kind, value in inputs)
+        stored = tuple(self._stored(kind, value) if kind.is_vector else value for kind, value in inputs)
+        if not self._turned:
+            return stored
+        assert self._x is not None
+        return self._x[nodes], *stored[1:]
 
     def _stored(self, kind: NetworkInput, value: Tensor) -> Tensor:
+        if self._turned:
+            return torch.where((value == 0).all(dim=1, keepdim=True), torch.nan, value)
         times = value.shape[1] // len(self._shift)
         shift, scale = self._shift.repeat(times), self._scale.repeat(times)
         value_in_store = torch.where(scale > 0, value.double() / scale, 0.0) + (0.0 if kind.is_spread else shift)
@@ -155,14 +167,23 @@ class _Scorer(nn.Module):
             self.networks.append(network.eval())
             self.register_buffer(f"shift{number}", member.shift)
             self.register_buffer(f"scale{number}", member.scale)
+        self.axes: Tensor | None
+        # Of all members the same: the split decides them.
+        self.register_buffer("axes", head.members[0].facts.get(AXES))
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        scores = []
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        scores, along = [], None
         for number, network in enumerate(self.networks):
             shift, scale = self.get_buffer(f"shift{number}"), self.get_buffer(f"scale{number}")
-            arguments = (self._read(kind, value, shift, scale) for kind, value in zip(self.kinds, inputs, strict=True))
+            if self.axes is None:
+                each = zip(self.kinds, inputs, strict=True)
+                arguments = [self._read(kind, value, shift, scale) for kind, value in each]
+            else:
+                along = ((inputs[0] - shift) * scale) @ self.axes
+                arguments = [along, *(torch.where(value.isnan(), 0.0, value) for value in inputs[1:])]
             scores.append(self.tasks[number].activate(network(*arguments)))
-        return scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
+        mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
+        return mean if along is None else (mean, along)
 
     @staticmethod
     def _read(kind: NetworkInput, value: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -219,12 +240,13 @@ def _silenced() -> Iterator[None]:
 
 
 def _name(graph: Any, names: list[str]) -> None:
-    """Name the graph's inputs and its output; inner values that have one of these names are renamed."""
+    """Name the graph's inputs and outputs; inner values that have one of these names are renamed."""
+    outputs = _OUTPUTS[: len(graph.outputs)]
     for node in graph:
         for value in node.outputs:
-            if value.name in (*names, "scores"):
+            if value.name in (*names, *outputs):
                 value.name = f"{value.name}_within"
-    for value, name in zip((*graph.inputs, *graph.outputs), (*names, "scores"), strict=True):
+    for value, name in zip((*graph.inputs, *graph.outputs), (*names, *outputs), strict=True):
         value.name = name
 
 
@@ -245,8 +267,10 @@ def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) ->
     """Write labels, thresholds and inputs into the file's metadata; returns the shape and the meaning of each input."""
     import onnx
 
-    model, words = onnx.load(str(file)), {each.name: each.what for each in head_type.INPUTS}
     member = predictor.head.members[0]
+    turned = AXES in member.facts
+    model, words = onnx.load(str(file)), {each.name: each.what for each in head_type.INPUTS}
+    words |= {each.name: f"{each.what}; along `along`" for each in head_type.INPUTS[1:] if turned and each.is_vector}
     inputs = {}
     for entry in model.graph.input:
         kind = entry.type.tensor_type

@@ -66,6 +66,7 @@ class ModeReport:
     means : by name, every metric's mean over seeds and folds, as the runs hold it; NaN where one does not define it.
     deviation : standard deviation of the scores over the buckets of artists' genres, and the thesis's; None if unknown.
     confusion : [labels, labels + 1] see `stages.head.scores.metrics.confusion`; None where no labels are chosen.
+    mixture : [layers] the share of each layer, the mean over seeds and folds; None where none are mixed.
     """
 
     overall: Score
@@ -76,6 +77,7 @@ class ModeReport:
     others: dict[str, Score] = field(default_factory=dict)
     by_label: dict[str, LabelError] = field(default_factory=dict)
     means: dict[str, float] = field(default_factory=dict)
+    mixture: list[float] | None = None
     is_best: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class ModeReport:
             **({} if self.confusion is None else {"confusion": self.confusion.tolist()}),
             **({"metrics": {name: score.as_json() for name, score in self.others.items()}} if self.others else {}),
             **({"by_label": {name: of.as_json() for name, of in self.by_label.items()}} if self.by_label else {}),
+            **({} if self.mixture is None else {"mixture": self.mixture}),
         }
 
 
@@ -285,6 +288,7 @@ def _mode_reports(
             others={name: of[mode] for name, of in others.items()},
             by_label={} if task.CHOOSES else _by_label(pool.data.label_names, test, decisions[mode]),
             means=_means(pool, mode),
+            mixture=_mixture(pool, mode),
             is_best=ahead is not None and ahead.is_beyond_noise and mode == ahead.best,
         )
     return reports, ahead
@@ -293,6 +297,11 @@ def _mode_reports(
 def _means(pool: PooledRuns, mode: Mode) -> dict[str, float]:
     of_runs = [run.record.metrics for run in pool.runs[mode]]
     return {name: float(np.mean([math.nan if of[name] is None else of[name] for of in of_runs])) for name in of_runs[0]}
+
+
+def _mixture(pool: PooledRuns, mode: Mode) -> list[float] | None:
+    mixtures = [run.record.mixture for run in pool.runs[mode] if run.record.mixture is not None]
+    return np.mean(mixtures, axis=0).tolist() if mixtures else None
 
 
 def _measured(

@@ -198,6 +198,7 @@ def test_it_gives_what_the_published_network_gives(tmp_path: Path, changes: dict
     for wave, layers in zip(waves, representations, strict=True):
         expected = transcribed(config, {k: v.double() for k, v in state.items()}, torch.from_numpy(wave).double())
         torch.testing.assert_close(layers.double(), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(backbone.forward(windows), representations, atol=1e-6, rtol=0)
 
 
 def _extractor(backbone: Mert) -> Any:

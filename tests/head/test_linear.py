@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.head.collection import Collection
 from stages.head.heads.linear import Linear
-from stages.head.training import loop, solver
+from stages.head.training import solved, solver
 from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
 from tests.head.conftest import make_collection, train
@@ -50,7 +50,7 @@ def reference(data: Collection, part: Split, l2: float) -> tuple[np.ndarray, np.
 def test_of_wide_inputs_it_finds_the_minimum_by_the_largest_eigenvalues(
     multi: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "WIDE", 10)
+    monkeypatch.setattr(solved, "WIDE", 10)
     monkeypatch.setattr(solver, "LEADING", 4)
     data = make_collection(songs=300, multi=multi)
     part = data.split("random", 0)

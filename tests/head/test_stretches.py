@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import registry
+from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import evaluate
 from stages.head.heads import Draw, TrainedHead
@@ -69,9 +70,9 @@ def test_stretches_are_whole_artists_and_hold_each_clip_once(artist: list[int], 
     assert sorted(clips) == list(range(len(codes)))
 
 
-@pytest.mark.parametrize("name", BY_ARTIST)
-def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
-    data = make_collection(songs=120)
+@pytest.mark.parametrize(("name", "dim"), [*((name, 16) for name in BY_ARTIST), ("gated", 200)])
+def test_a_stretch_reads_what_the_whole_collection_does(name: str, dim: int) -> None:
+    data = make_collection(songs=120, dim=dim)
     part = data.split("random", 0)
     binder = binder_of(name, data, part, **QUICK)
     parts = binder_of(name, data, part, Stretches(stored(data), ProcessGroup(), 60), **QUICK)
@@ -81,9 +82,9 @@ def test_a_stretch_reads_what_the_whole_collection_does(name: str) -> None:
         torch.testing.assert_close(one, other)
     assert len(parts.stretches.stretches) > 3
     torch.manual_seed(0)
-    network = binder.head_type.build(binder.spec).eval()
+    network = layers.build(binder.head_type, binder.spec).eval()
     torch.manual_seed(0)
-    twin = parts.head_type.build(parts.spec)
+    twin = layers.build(parts.head_type, parts.spec)
     for one, other in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
         assert torch.equal(one, other)
     rows = torch.from_numpy(data.rows)

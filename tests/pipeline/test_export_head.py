@@ -88,38 +88,67 @@ def test_every_network_is_exported(exported: Callable[[str], tuple[Path, Any]], 
     assert (about["mode"], about["dataset"], about["task"]) == (mode, "hits", "single-label")
 
 
+def gathered(encore: Encore, mode: str, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """What the gated head takes of all clips but their own numbers, by its definition; ``x`` is what it averages."""
+    store = api.open_store(encore.store)
+    catalog, rows = api.catalog(store, "hits"), api.representation(store, "hits").rows
+    artists = np.array(catalog.column("artist_id").to_pylist(), dtype=object)[rows]
+    names = api.restore(store, "hits", mode).labels
+    labels = np.array([[label in row for label in names] for row in catalog.column("labels").to_pylist()])[rows]
+    training = api.split(store, "hits", "random")[rows] == "train"
+    columns: dict[str, list[Any]] = {name: [] for name in ("mean", "deviation", "degree", "counts", "songs")}
+    for clip, artist in enumerate(artists):
+        others = np.flatnonzero((artists == artist) & (np.arange(len(artists)) != clip)) if artist else []
+        known = [other for other in others if training[other]]
+        columns["mean"].append(x[others].mean(axis=0) if len(others) else np.full(x.shape[1], np.nan))
+        columns["deviation"].append(x[others].std(axis=0) if len(others) else np.full(x.shape[1], np.nan))
+        columns["degree"].append(len(others))
+        columns["counts"].append(labels[known].sum(axis=0))
+        columns["songs"].append(len(known))
+    return {name: np.array(values, dtype=np.float32) for name, values in columns.items()}
+
+
+def expected_scores(encore: Encore, mode: str) -> NDArray[np.float32]:
+    store = api.open_store(encore.store)
+    predictions = api.score(store, api.restore(store, "hits", mode))
+    return predictions.scores[np.argsort(predictions.rows)]
+
+
 def test_a_program_without_encore_gathers_what_it_takes(
     hits: Encore, exported: Callable[[str], tuple[Path, Any]]
 ) -> None:
     """Means, deviations and counts as numpy gives them, of the numbers as they are stored; a song alone as well."""
-    store = api.open_store(hits.store)
-    representation, catalog = api.representation(store, "hits"), api.catalog(store, "hits")
-    x = representation.values.astype(np.float32)
-    artists = np.array(catalog.column("artist_id").to_pylist(), dtype=object)[representation.rows]
+    x = api.representation(api.open_store(hits.store), "hits").values.astype(np.float32)
     for mode in ("song", "gnn", "gated"):
         file, _ = exported(mode)
-        trained = api.restore(store, "hits", mode)
-        predictions = api.score(store, trained)
-        expected = predictions.scores[np.argsort(predictions.rows)]
-        labels = np.array(
-            [[label in row for label in trained.labels] for row in catalog.column("labels").to_pylist()],
-            dtype=np.float32,
-        )[representation.rows]
-        training = api.split(store, "hits", "random")[representation.rows] == "train"
-        columns: dict[str, list[Any]] = {name: [] for name in ("mean", "deviation", "degree", "counts", "songs")}
-        for clip, artist in enumerate(artists):
-            others = np.flatnonzero((artists == artist) & (np.arange(len(artists)) != clip)) if artist else []
-            known = [other for other in others if training[other]]
-            columns["mean"].append(x[others].mean(axis=0) if len(others) else np.full(3, np.nan))
-            columns["deviation"].append(x[others].std(axis=0) if len(others) else np.full(3, np.nan))
-            columns["degree"].append(len(others))
-            columns["counts"].append(labels[known].sum(axis=0))
-            columns["songs"].append(len(known))
+        expected, columns = expected_scores(hits, mode), gathered(hits, mode, x)
         takes = {"song": (), "gnn": ("mean",), "gated": tuple(columns)}[mode]
-        inputs = {name: np.array(columns[name], dtype=np.float32) for name in takes}
+        inputs = {name: columns[name] for name in takes}
         np.testing.assert_allclose(run(file, x=x, **inputs), expected, atol=1e-4, rtol=0)
         one = {name: values[:1] for name, values in inputs.items()}
         np.testing.assert_allclose(run(file, x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
+
+
+def test_neighbours_of_wide_numbers_are_averaged_along_axes(encore: Encore, tmp_path: Path) -> None:
+    """The file itself says what each clip is along the head's axes, whatever its neighbours are."""
+    rng = np.random.default_rng(0)
+    names = [f"number {i}" for i in range(140)]
+    lines = [",".join(["artist", "title", "genre", *names])]
+    for song in range(120):
+        numbers = rng.standard_normal(140) + song % 4
+        lines.append(f"artist {song % 20},song {song},genre {song % 4}," + ",".join(f"{each:.3f}" for each in numbers))
+    (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
+    embed_table(encore, tmp_path / "wide.csv")
+    encore("head", "hits", "--mode", "gated", "--members", 2, "--seeds", 1, *QUICK)
+    file = tmp_path / "head.onnx"
+    summary = encore("export", "head", "hits/gated", "--onnx", file, "--json").json
+    assert summary["inputs"]["x"]["shape"] == "float32 [clips, 140]"
+    assert summary["inputs"]["mean"]["shape"] == "float32 [clips, 64]"
+    x = api.representation(api.open_store(encore.store), "hits").values.astype(np.float32)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    nobody = gathered(encore, "gated", np.full((len(x), 64), np.nan, dtype=np.float32))
+    inputs = gathered(encore, "gated", session.run(["along"], {"x": x, **nobody})[0])
+    np.testing.assert_allclose(run(file, x=x, **inputs), expected_scores(encore, "gated"), atol=1e-4, rtol=0)
 
 
 def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_path: Path) -> None:

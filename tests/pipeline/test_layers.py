@@ -59,8 +59,13 @@ def test_each_layer_has_runs_of_its_own(songs: Encore) -> None:
         scores[layer] = accuracy(result)
     assert scores[str(HEARD)] > scores["1"] + 0.2
     assert scores["mix"] > scores["1"] + 0.2
-    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song")
+    picture = songs.store / "mixture.svg"
+    ran = songs("report", "hits", "--backbone", "mert", "--layer", "mix", "--modes", "song", "--plot", picture)
     assert f"{NAME}@mix" in ran.out
+    assert "share of the mixture" in picture.read_text()
+    (mode,) = songs("report", "hits", "--backbone", "mert@mix", "--modes", "song", "--json").json["modes"].values()
+    assert len(mode["mixture"]) == 4
+    assert sum(mode["mixture"]) == pytest.approx(1)
     ran = songs("report", "hits", "--backbone", "mert", "--modes", "song", code=2)
     assert f"{NAME}@1, {NAME}@{HEARD}, {NAME}@mean, {NAME}@mix" in ran.err
     assert "(and --layer)" in ran.err
@@ -72,7 +77,7 @@ def test_the_mixture_is_reported_and_restored(songs: Encore) -> None:
     assert len(record["mixture"]) == 4
     assert sum(record["mixture"]) == pytest.approx(1)
     assert int(np.argmax(record["mixture"])) == HEARD
-    assert result["remark"].startswith(f"layers by weight: {HEARD} (0.")
+    assert result["remark"].startswith(f"layers by weight: {HEARD} (")
     store = Store(songs.store)
     trained = notebook.restore(store, "hits", "gnn", backbone="mert@mix")
     again = notebook.score(store, trained)
@@ -147,8 +152,8 @@ def test_a_mixture_of_neighbours_means_is_the_mean_of_mixtures(songs: Encore) ->
     network = layers.build(Gnn, binder.spec)
     assert isinstance(network, layers.Mixture)
     with torch.no_grad():
-        network.layer_weights.copy_(torch.tensor([0.3, -1.0, 2.0, 0.0]))
-    weights = network.layer_weights.detach().softmax(0)
+        network.layer_weights.copy_(torch.tensor([0.03, -0.1, 0.2, 0.0]))
+    weights = network.shares.detach()
     mixed = replace(every, x=torch.einsum("nld,l->nd", every.x.unflatten(1, (4, 12)), weights), stored=None)
     plain = Binder.learn(Gnn, Stretches(mixed), split, config, settings, device)
     assert plain.spec.dim == network.dim
@@ -170,3 +175,20 @@ def test_a_name_with_two_layers_is_refused() -> None:
     assert layers.with_layer("mert@mix", "mix") == "mert@mix"
     with pytest.raises(RequestError, match="names a layer already"):
         layers.with_layer("mert@1", "2")
+
+
+def test_a_head_is_named_by_the_layer_that_it_reads(songs: Encore) -> None:
+    from stages.head.runs.find import find_run
+
+    head = ("head", "hits", "--backbone", "mert", "--mode", "song", *QUICK)
+    for layer in ("1", "mix"):
+        songs(*head, "--layer", layer)
+    store = Store(songs.store)
+    for layer in ("1", "mix"):
+        for name in (f"hits/song@{layer}", f"hits@{layer}"):
+            assert find_run(store, name)[0].folder.representation == f"{NAME}@{layer}"
+    for name in ("hits/song@2", "hits@2"):
+        with pytest.raises(RequestError, match="song@1, song@mix"):
+            find_run(store, name)
+    ran = songs("predict", "anything.mp3", "--head", "hits/song", "--layer", "2", code=2)
+    assert "song@1, song@mix" in ran.err

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -19,10 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stages.embed.backbones import Backbone
+from stages.embed.backbones._pooling import pooled
 from stages.embed.inputs.audio import AudioInput
 from stages.embed.inputs.spectral import Mel, decibels, mel_spectrogram, torchaudio_transforms
 from stages.embed.weights import load_into, make_network
 from store.errors import RequestError
+from store.fingerprint import ADDED_LATER
 
 MEL = Mel(rate_hz=24_000, fft=2048, hop=240, bands=128, low_hz=0.0, high_hz=12_000.0)
 LARGE: dict[str, Any] = {  # the conformer of wav2vec2-conformer-rope-large-960h-ft, which both models take over
@@ -51,12 +53,14 @@ class ConformerConfig:
         what else decides the ``conformer``; ``mean`` and ``deviation`` of the decibels.
     window_s, max_windows : windows of a clip whose vectors are averaged.
     min_s : shorter clips are refused.
+    deviation : keep of each layer, behind its mean over time, its deviation over time, averaged over windows as well.
     """
 
     architecture: str = "{}"
     window_s: float = 30.0
     max_windows: int = 3
     min_s: float = 1.0
+    deviation: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.window_s <= 600:
@@ -80,7 +84,7 @@ class ConformerConfig:
 
 
 class Conformer(Backbone):
-    """``float32 [layers + 1, dim]``."""
+    """``float32 [layers + 1, dim]``; [layers + 1, 2 * dim] with deviations."""
 
     CPU_BATCH, GPU_BATCH = 1, 16
     Config: ClassVar[type[Any]] = ConformerConfig
@@ -91,8 +95,8 @@ class Conformer(Backbone):
         architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
         self.input = config.audio()
-        self.module = make_network(lambda: ConformerNetwork(architecture), self.NAME)
-        self.shape = (architecture["layers"] + 1, architecture["dim"])
+        self.module = make_network(lambda: ConformerNetwork(architecture, deviation=config.deviation), self.NAME)
+        self.shape = (architecture["layers"] + 1, architecture["dim"] * (1 + config.deviation))
         self._mean, self._deviation = float(architecture["mean"]), float(architecture["deviation"])
         if not self._deviation > 0:
             raise RequestError(f"{self.NAME}: a deviation of {self._deviation} scales nothing")
@@ -115,24 +119,25 @@ class Conformer(Backbone):
         self._spectrogram.to(device)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, layers + 1, dim]."""
+        """[batch, samples] -> [batch, *shape]."""
         with torch.autocast(windows.device.type, enabled=False):
             mel = decibels(self._spectrogram(windows))[..., :-1]
             mel = (mel - self._mean) / self._deviation
-        means: Tensor = self.module(mel)
-        return means
+        outputs: Tensor = self.module(mel)
+        return outputs
 
 
 class ConformerNetwork(nn.Module):
-    """From mel bands to the means of all layers; modules are named as in the published weights.
+    """From mel bands to all layers, `pooled` over time; modules are named as in the published weights.
 
     Parameters
     ----------
-    architecture : see `ConformerConfig`.
+    architecture, deviation : see `ConformerConfig`.
     """
 
-    def __init__(self, architecture: Mapping[str, Any]) -> None:
+    def __init__(self, architecture: Mapping[str, Any], *, deviation: bool = False) -> None:
         super().__init__()
+        self._deviation = deviation
         torchaudio_transforms()  # before transformers, which imports torchaudio without the stand-in
         from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
             Wav2Vec2ConformerConfig,
@@ -140,21 +145,24 @@ class ConformerNetwork(nn.Module):
         )
 
         dim, layers = architecture["dim"], architecture["layers"]
-        config = Wav2Vec2ConformerConfig(hidden_size=dim, num_hidden_layers=layers, **architecture["conformer"])
+        sizes = {"hidden_size": dim, "num_hidden_layers": layers}
+        # The library chooses by itself, and warns, where an encoder stands without a model around it.
+        config = Wav2Vec2ConformerConfig(**sizes, **architecture["conformer"], attn_implementation="eager")
         self.conv = Subsampling(architecture["channels"], dim, architecture["strides"])
         self.conformer = Wav2Vec2ConformerEncoder(config)
         del self.conformer.pos_conv_embed  # it is made, and never used
 
-    def forward(self, mel: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch layers dim"]:
+    def forward(self, mel: Float[Tensor, "batch bands frames"]) -> Float[Tensor, "batch layers kept"]:
         encoder: Any = self.conformer
         x = self.conv(mel)
         positions = encoder.embed_positions(x)
-        means = [x.mean(dim=1)]
+        outputs = [pooled(x, deviation=self._deviation)]
         for number, layer in enumerate(encoder.layers, start=1):
             output = layer(x, relative_position_embeddings=positions)
             x = output[0] if isinstance(output, tuple) else output
-            means.append((encoder.layer_norm(x) if number == len(encoder.layers) else x).mean(dim=1))
-        return torch.stack(means, dim=1)
+            last = number == len(encoder.layers)
+            outputs.append(pooled(encoder.layer_norm(x) if last else x, deviation=self._deviation))
+        return torch.stack(outputs, dim=1)
 
 
 class Subsampling(nn.Module):

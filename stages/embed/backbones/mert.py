@@ -10,14 +10,16 @@ layer tells most differs from task to task, so that all are kept, and heads choo
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from stages.embed.backbones._pooling import pooled
 from stages.embed.backbones.hf import Hf, HfConfig
 from store.errors import RequestError
+from store.fingerprint import ADDED_LATER
 
 _KINDS = ("mert_model", "hubert")
 _OTHER_NETWORKS = {  # flags of a configuration that make it another network
@@ -28,14 +30,20 @@ _OTHER_NETWORKS = {  # flags of a configuration that make it another network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MertConfig(HfConfig):
-    """Settings; see `HfConfig`."""
+    """Settings; see `HfConfig`.
+
+    Attributes
+    ----------
+    deviation : keep of each layer, behind its mean over time, its deviation over time, averaged over windows as well.
+    """
 
     window_s: float = 5.0
     max_windows: int = 6
+    deviation: bool = field(default=False, metadata=ADDED_LATER)
 
 
 class Mert(Hf):
-    """``float32 [layers + 1, dim]``."""
+    """``float32 [layers + 1, dim]``; [layers + 1, 2 * dim] with deviations."""
 
     NAME = "mert"
     TITLE = "MERT v1"
@@ -51,6 +59,8 @@ class Mert(Hf):
     UNREAD: ClassVar[tuple[str, ...]] = ("final_proj.", "label_embs_concat", "masked_spec_embed")  # of its training
     Config = MertConfig
 
+    config: MertConfig
+
     def __init__(self, config: MertConfig) -> None:
         description = json.loads(config.architecture)
         if description and description.get("model_type") not in _KINDS:
@@ -65,23 +75,24 @@ class Mert(Hf):
                 )
         super().__init__(config)
         architecture: Any = self.module.config
-        self.shape = (architecture.num_hidden_layers + 1, architecture.hidden_size)
+        self.shape = (architecture.num_hidden_layers + 1, architecture.hidden_size * (1 + config.deviation))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, layers + 1, dim].
+        """[batch, samples] -> [batch, *shape].
 
         The last layer of a network that normalises before each layer is normalised too, as its own library returns it.
         """
         model: Any = self.module
+        deviation = self.config.deviation
         encoder = model.encoder
         x = model.feature_projection(model.feature_extractor(windows).transpose(1, 2))
         x = x + encoder.pos_conv_embed(x)
         before = model.config.do_stable_layer_norm
         x = x if before else encoder.layer_norm(x)
-        means = [x.mean(dim=1)]
+        outputs = [pooled(x, deviation=deviation)]
         for number, layer in enumerate(encoder.layers, start=1):
             output = layer(x)
             x = output[0] if isinstance(output, tuple) else output
             last = before and number == len(encoder.layers)
-            means.append((encoder.layer_norm(x) if last else x).mean(dim=1))
-        return torch.stack(means, dim=1)
+            outputs.append(pooled(encoder.layer_norm(x) if last else x, deviation=deviation))
+        return torch.stack(outputs, dim=1)

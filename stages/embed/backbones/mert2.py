@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stages.embed.backbones import Backbone
 from stages.embed.backbones._conformer import MEL, ConformerConfig
+from stages.embed.backbones._pooling import pooled
 from stages.embed.backbones.hf import fetch_model, read_json, read_weights
 from stages.embed.inputs.spectral import decibels, mel_spectrogram
 from stages.embed.weights import load_into, make_network
@@ -56,7 +57,7 @@ class Mert2Config(ConformerConfig):
 
 
 class Mert2(Backbone):
-    """``float32 [layers, dim]``."""
+    """``float32 [layers, dim]``; [layers, 2 * dim] with deviations."""
 
     NAME = "mert2"
     TITLE = "MERT v2"
@@ -98,8 +99,8 @@ class Mert2(Backbone):
         architecture = config.layers(self.NAME, self.WEIGHTS)
         self.config = config
         self.input = config.audio()
-        self.module = make_network(lambda: Mert2Network(architecture), self.NAME)
-        self.shape = (architecture["num_hidden_layers"], architecture["hidden_size"])
+        self.module = make_network(lambda: Mert2Network(architecture, deviation=config.deviation), self.NAME)
+        self.shape = (architecture["num_hidden_layers"], architecture["hidden_size"] * (1 + config.deviation))
         self._spectrogram = mel_spectrogram(MEL)
 
     def load(self, weights: Path) -> None:
@@ -112,20 +113,21 @@ class Mert2(Backbone):
         self._spectrogram.to(device)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, layers, dim]."""
+        """[batch, samples] -> [batch, *shape]."""
         with torch.autocast(windows.device.type, enabled=False):
             mel = decibels(self._spectrogram(windows))[..., :-1].transpose(1, 2)
             scale: Any = self.module.feature_extractor
             mel = (mel - scale.mel_mean) / scale.mel_std.clamp(min=1e-5)
-        means: Tensor = self.module(mel)
-        return means
+        outputs: Tensor = self.module(mel)
+        return outputs
 
 
 class Mert2Network(nn.Module):
-    """From mel bands to the means of all layers; modules are named as in the published weights."""
+    """From mel bands to all layers, `pooled` over time; modules are named as in the published weights."""
 
-    def __init__(self, architecture: dict[str, Any]) -> None:
+    def __init__(self, architecture: dict[str, Any], *, deviation: bool = False) -> None:
         super().__init__()
+        self._deviation = deviation
         self.feature_extractor = nn.Module()
         self.feature_extractor.register_buffer("mel_mean", torch.zeros(MEL.bands))
         self.feature_extractor.register_buffer("mel_std", torch.ones(MEL.bands))
@@ -136,15 +138,15 @@ class Mert2Network(nn.Module):
         self._half = architecture["hidden_size"] // architecture["num_attention_heads"] // 2
         self._base = float(architecture["rotary_embedding_base"])
 
-    def forward(self, mel: Float[Tensor, "batch frames bands"]) -> Float[Tensor, "batch layers dim"]:
+    def forward(self, mel: Float[Tensor, "batch frames bands"]) -> Float[Tensor, "batch layers kept"]:
         x = self.subsampling_module(mel)
         place = torch.arange(self._half, device=x.device) / self._half
         angle = torch.arange(x.shape[1], device=x.device)[:, None] * self._base**-place  # [time, half a head]
-        means = []
+        outputs = []
         for layer in self.layers:
             x = layer(x, angle)
-            means.append(x.mean(dim=1))
-        return torch.stack(means, dim=1)
+            outputs.append(pooled(x, deviation=self._deviation))
+        return torch.stack(outputs, dim=1)
 
 
 class Across(nn.Module):

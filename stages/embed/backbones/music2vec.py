@@ -9,24 +9,32 @@ extractor, samples are shifted and scaled to mean 0 and deviation 1, as those of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from stages.embed.backbones._pooling import pooled
 from stages.embed.backbones.hf import Hf, HfConfig
+from store.fingerprint import ADDED_LATER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Music2VecConfig(HfConfig):
-    """Settings; see `HfConfig`."""
+    """Settings; see `HfConfig`.
+
+    Attributes
+    ----------
+    deviation : keep of each layer, behind its mean over time, its deviation over time, averaged over windows as well.
+    """
 
     window_s: float = 30.0
+    deviation: bool = field(default=False, metadata=ADDED_LATER)
 
 
 class Music2Vec(Hf):
-    """``float32 [layers, dim]``."""
+    """``float32 [layers, dim]``; [layers, 2 * dim] with deviations."""
 
     NAME = "music2vec"
     TITLE = "Music2Vec"
@@ -47,21 +55,23 @@ class Music2Vec(Hf):
     UNREAD: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # of its training
     Config = Music2VecConfig
 
+    config: Music2VecConfig
+
     def __init__(self, config: Music2VecConfig) -> None:
         super().__init__(config)
         architecture: Any = self.module.config
-        self.shape = (architecture.num_hidden_layers, architecture.hidden_size)
+        self.shape = (architecture.num_hidden_layers, architecture.hidden_size * (1 + config.deviation))
 
     def forward(self, windows: Tensor) -> Tensor:
-        """[batch, samples] -> [batch, layers, dim]."""
+        """[batch, samples] -> [batch, *shape]."""
         model: Any = self.module
         x = model.feature_extractor(windows).transpose(1, 2)
         projected = model.feature_projection(x)
         x = projected[0] if isinstance(projected, tuple) else projected
         x = model.encoder.layer_norm(x + model.encoder.pos_conv_embed(x))
-        means = []
+        outputs = []
         for layer in model.encoder.layers:
             output = layer(x)
             x = output[0] if isinstance(output, tuple) else output
-            means.append(x.mean(dim=1))
-        return torch.stack(means, dim=1)
+            outputs.append(pooled(x, deviation=self.config.deviation))
+        return torch.stack(outputs, dim=1)

@@ -184,13 +184,15 @@ class TrainedHead(Head):
     Class attributes
     ----------------
     INPUTS : what the network reads (`inputs`), in its order, for the ONNX file of a trained head.
+    IS_LINEAR : whether what it gathers is linear in representations (rows, means of rows) and nothing else hangs on
+        them, so that layers may be mixed before: training on a mixture of layers then costs little more than on one.
 
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
 
     Parameters
     ----------
     collection : the clips, with the labels of part 0 alone (`Collection.masked`).
-    x : [clips, dim] their representations on the device, standardised where the settings ask for it.
+    x : [clips, dim] their representations on the device, standardised where the settings ask for it, and along `axes`.
     split : [clips] the part of each clip.
     spec : what the network is made from.
 
@@ -199,6 +201,7 @@ class TrainedHead(Head):
     rows : [clips] the catalog row of each clip, on the device.
     """
 
+    IS_LINEAR: ClassVar[bool] = False
     INPUTS: ClassVar[tuple[NetworkInput, ...]] = (NetworkInput("x", "the clip's representation", is_vector=True),)
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
@@ -232,6 +235,17 @@ class TrainedHead(Head):
         None where it is trained step by step.
         """
         return ()
+
+    @classmethod
+    def axes(cls, config: Any, dim: int, clips: int) -> int | None:
+        """Along how many principal axes of the training clips it reads representations; None for their own numbers.
+
+        Parameters
+        ----------
+        dim : numbers in a representation.
+        clips : that are trained on.
+        """
+        return None
 
     @staticmethod
     @abstractmethod

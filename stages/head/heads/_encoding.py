@@ -27,14 +27,18 @@ class PiecewiseLinear(nn.Module):
         super().__init__()
         self.bins = len(edges) - 1
         self.register_buffer("edges", edges, persistent=False)
+        least, most = torch.zeros(self.bins), torch.ones(self.bins)
+        least[0], most[-1] = -torch.inf, torch.inf
+        self.register_buffer("least", least, persistent=False)
+        self.register_buffer("most", most, persistent=False)
 
     def forward(self, x: Float[Tensor, "clips dim"]) -> Float[Tensor, "clips parts"]:
         if self.bins == 1:
             return x
         edges = self.get_buffer("edges").to(x.dtype)
-        parts = (x.unsqueeze(2) - edges[:-1]) / edges.diff()
-        first, inner, last = parts[..., :1], parts[..., 1:-1], parts[..., -1:]
-        encoded: Tensor = torch.cat([first.clamp(max=1), inner.clamp(0, 1), last.clamp(min=0)], dim=2).flatten(1)
+        least, most = self.get_buffer("least").to(x.dtype), self.get_buffer("most").to(x.dtype)
+        parts = (x.unsqueeze(2) - edges[:-1]).div_(edges.diff())
+        encoded: Tensor = parts.clamp(least, most).flatten(1)
         return encoded
 
 

@@ -25,6 +25,7 @@ class ArtistEmbedding(TrainedHead):
     CITATION = "S. Lee, thesis, Seoul National University: its artist embedding"
     READS_ARTISTS = True
     BY_ARTIST = True
+    IS_LINEAR = True
     Config = HiddenConfig
     INPUTS = (
         *TrainedHead.INPUTS,

@@ -26,6 +26,7 @@ _LEAST = 1e-4  # squared distance of a clip from its neighbours, whose logarithm
 _HIDDEN = (0.05, 0.95)  # whatever the split, artists with labels and artists without are seen
 _THINNED = 0.8  # share of artists of which an epoch shows a part of the clips as neighbours
 _PARTS = 1024  # numbers that a representation is encoded in at most
+_FEW_AXES = 64  # which any collection is given
 _GATE = 32  # width of the gate's hidden layer
 _DOUBLINGS = 12  # of the number of neighbours, which the network tells apart
 
@@ -38,11 +39,15 @@ class Config(HiddenConfig):
     ----------
     bins : parts that each number is encoded in (`PiecewiseLinear`); fewer where all numbers together would have more
         than 1,024 parts, so that wide representations are read as they are.
+    clips_an_axis : training clips for each of the principal axes along which a representation is read that has more
+        than twice as many numbers, as many as a linear model wants for each of its inputs (Harrell, Regression Modeling
+        Strategies, 2015, section 4.4); 64 axes at least. 0 reads any representation as it is.
     average : share of the running mean of the weights that a step keeps; 0 for the weights as they are.
     inductive : only training clips are neighbours, so that a clip is scored as one that came after the training.
     """
 
     bins: int = setting(8, least=1, most=64)
+    clips_an_axis: int = setting(10, least=0)
     average: float = setting(0.99, least=0, below=1)
     inductive: bool = False
 
@@ -142,6 +147,11 @@ class Gated(TrainedHead):
     @staticmethod
     def build(spec: Spec) -> nn.Module:
         return _Network(spec.dim, width(spec), spec.facts["prior"], spec.config, spec.task)
+
+    @classmethod
+    def axes(cls, config: Any, dim: int, clips: int) -> int | None:
+        count = max(_FEW_AXES, clips // config.clips_an_axis) if config.clips_an_axis else dim
+        return count if 2 * count <= dim and count <= _PARTS else None
 
     @staticmethod
     def averaging(config: Any) -> float:

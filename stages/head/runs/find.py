@@ -40,9 +40,9 @@ class Run:
 def find_run(store: Store, request: str) -> tuple[Run, str]:
     """The run that ``DATASET``, ``DATASET/MODE``, ``DATASET/MODE-REGIME`` or a path means, and why it was chosen.
 
-    Each of them followed by ``+TARGET`` means runs that learnt this numeric target; else it is those of labels. Of a
-    collection it is the mode and regime whose runs score best on their validation parts, on average; of several
-    runs the one written last.
+    Each of them followed by ``+TARGET`` means runs that learnt this numeric target; else it is those of labels. Behind
+    that ``@LAYER`` means runs that read it (``mean``, ``mix``). Of a collection it is the mode and regime whose
+    runs score best on their validation parts, on average; of several runs the one written last.
 
     Raises
     ------
@@ -50,20 +50,21 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
         where there is no such collection, mode or run, or what it reads is no longer in the store.
     """
     path = _relative(store, request)
-    name, target = target_of(path)
-    dataset, _, rest = name.partition("/")
-    if rest.startswith("runs/"):
+    if "/runs/" in path:
         return _at_path(store, request, path), "named by its path"
+    name, layer = split_layer(path)
+    name, target = target_of(name or "")
+    dataset, _, rest = name.partition("/")
     if not store.has_catalog(dataset):
         store.read_catalog(dataset)  # raises with what there is
     runs = list(_runs(store, dataset))
     if not runs:
         raise RequestError(f"{dataset} has no trained head yet; train one: encore head {dataset} --mode gated")
-    names = {f"{run.folder.mode}{target_suffix(run.folder.target)}" for run in runs}
-    runs = [run for run in runs if run.folder.target == target]
+    names = {f"{run.folder.mode}{target_suffix(run.folder.target)}{_at_layer(_layer(run))}" for run in runs}
+    runs = [run for run in runs if run.folder.target == target and layer in (None, _layer(run))]
     candidates = [run for run in runs if rest in ("", run.folder.mode, target_of(_folder_name(run.folder))[0])]
     if not candidates:
-        raise unknown(f"trained head of {dataset}", f"{rest}{target_suffix(target)}", names)
+        raise unknown(f"trained head of {dataset}", f"{rest}{target_suffix(target)}{_at_layer(layer)}", names)
     ready = [run for run in candidates if _is_ready(store, run.folder)]
     if not ready:
         raise _not_ready(store, candidates[0])
@@ -79,6 +80,15 @@ def find_run(store: Store, request: str) -> tuple[Run, str]:
     why = f"validation {score:.3f}, the best of {len(by_folder):,}"
     why = why if math.isfinite(score) else "no other mode was validated"
     return _newest(best), f"{why}; the newest of its runs" if len(best) > 1 else why
+
+
+def _layer(run: Run) -> str | None:
+    """Which layer of its representation a run reads; None where that has none."""
+    return split_layer(run.folder.representation)[1]
+
+
+def _at_layer(layer: str | None) -> str:
+    return "" if layer is None else f"@{layer}"
 
 
 def _relative(store: Store, request: str) -> str:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
-from stages.head.layers import LAYERS
+from stages.head.layers import LAYERS, Mixture, mix
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
+from stages.head.training.axes import AXES, SAMPLED, principal_axes
 from stages.head.training.stretches import Stretches, moments, standard
 from stages.splits.regimes import Split
 
@@ -48,6 +49,8 @@ class Binder:
         self.standardised = standardised
         self.masked = stretches.collection.masked(split)
         self._bound: tuple[int, TrainedHead] | None = None
+        self._mixture: Mixture | None = None
+        self._mixed: tuple[int, TrainedHead] | None = None
 
     @classmethod
     def learn(
@@ -66,10 +69,26 @@ class Binder:
         mixed = {LAYERS: collection.layers} if collection.layers > 1 else {}
         standardised = _standardised(stretches, split, device) if settings.standardise else None
         binder = cls(head_type, stretches, split, spec, device, standardised)
-        x = binder._representations(0) if stretches.whole else None
         with seeded(_BINDING, device):
-            binder.spec = replace(spec, facts={**head_type.learn(binder.masked, x, split, config), **mixed})
+            axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
+            turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
+            binder.spec = replace(spec, facts=turned)
+            x = binder._representations(0) if stretches.whole else None
+            facts = head_type.learn(binder.masked, x, split, config)
+            binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
+
+    def _sample(self) -> Tensor:
+        """[sampled, dim] training clips from all over the collection, in every process."""
+        train = torch.from_numpy(np.flatnonzero(self.split == 0))
+        train = train[:: -(-len(train) // SAMPLED)]
+        sample = torch.zeros(len(train), self.spec.dim, device=self.device)
+        for number, stretch in enumerate(self.stretches.stretches):
+            first, last = places(train, stretch.begin, stretch.end)
+            if first < last:
+                some = (train[first:last] - stretch.begin).to(self.device)
+                sample[first:last] = self._representations(number)[some]
+        return self.stretches.processes.all_reduce(sample)
 
     def calibrate(self, scores: Tensor) -> None:
         """Learn what the head wants to know of the trained network's scores for all clips."""
@@ -87,11 +106,30 @@ class Binder:
         stretches = self.stretches.stretches
         return self(next(i for i, stretch in enumerate(stretches) if stretch.begin < stretch.end))
 
+    def mix(self, mixture: Mixture) -> None:
+        """From now on the head reads the layers as they are mixed at this moment, made once for each stretch."""
+        self._mixture, self._mixed = mixture, None
+        mixture.is_mixed = True
+
     def __call__(self, number: int) -> TrainedHead:
         """The head on a stretch."""
+        if self._mixture is None:
+            return self.unmixed(number)
+        if self._mixed is None or self._mixed[0] != number:
+            self._mixed = None
+            layered = self.unmixed(number)
+            with torch.no_grad():
+                x = mix(layered.x, self._mixture.shares, self._mixture.dim)
+            spec = replace(self.spec, dim=self._mixture.dim)
+            with seeded(_BINDING, self.device):
+                self._mixed = number, self.head_type(layered.collection, x, layered.split, spec)
+        return self._mixed[1]
+
+    def unmixed(self, number: int) -> TrainedHead:
+        """The head on a stretch, with all layers where there are several."""
         if self._bound is not None and self._bound[0] == number:
             return self._bound[1]
-        self._bound = None  # lets go of the last one's memory before the next is read
+        self._bound = self._mixed = None  # lets go of the last one's memory before the next is read
         x, stretch = self._representations(number), self.stretches.stretches[number]
         clips, split = self.masked, self.split
         if not self.stretches.whole:
@@ -106,11 +144,11 @@ class Binder:
         """[clips, dim] those of a stretch on the device, as the network sees them."""
         raw = self.stretches.clips(number).x
         assert raw is not None
-        x = raw.to(self.device)
-        if self.standardised is None:
-            return x
-        shift, scale = self.standardised
-        return (x - shift).mul_(scale)
+        x, axes = raw.to(self.device), self.spec.facts.get(AXES)
+        if self.standardised is not None:
+            shift, scale = self.standardised
+            x = (x - shift).mul_(scale)
+        return x if axes is None else x @ axes.to(self.device)
 
     def logits(self, network: nn.Module, nodes: Tensor, times: int = 1) -> Tensor:
         """[nodes, times * outputs] what the network gives for sorted clips in scoring mode, in every process."""

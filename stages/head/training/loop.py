@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.losses import Loss, crowd_out
 from stages.head.training.pool import pool_of
 from stages.head.training.progress import Progress
-from stages.head.training.solver import LEADING, WIDE, Whitening, minimise
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import threads
 from stages.memory import keep_freed_memory
@@ -36,10 +34,6 @@ from stages.splits.regimes import PARTS, Split
 from store.errors import EncoreError, RequestError
 
 _LEAST_PROGRESS = 0.002  # a loss that falls by less than this share no longer counts as falling
-_SAMPLED = 12  # clips an input from which the curvature is estimated, where there are more
-_RISES = 3  # penalties in a row that may bring no better validation loss
-_LEAST_CURVATURE = 1e-4
-_AT_A_TIME = 4096  # clips that a linear layer is solved on
 
 
 @dataclass(frozen=True)
@@ -108,16 +102,7 @@ def train(
     with seeded(seed, device):
         network = layers.build(head_type, binder.spec).to(device)
     path = head_type.penalties(config)
-    if path and isinstance(network, layers.Mixture):
-        raise RequestError(
-            f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
-            f"take --layer mean, or leave {head_type.NAME} out"
-        )
-    if path:
-        settings = replace(settings, checkpoints=1)
-        loop: Loop = _Path(binder, network, settings, seed, start_s, path)
-    else:
-        loop = Loop(binder, network, settings, seed, start_s)
+    loop = _kind(head_type, network, path)(binder, network, settings, seed, start_s)
     keep_freed_memory(largest=1 << 25)
     with threads(network, len(collection) if path else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
@@ -125,11 +110,27 @@ def train(
     return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
+def _kind(head_type: type[TrainedHead], network: nn.Module, path: Sequence[float]) -> type[Loop]:
+    """How a network is trained: what the loop of steps does, or one that builds on it."""
+    from stages.head.training.mixing import Mixing
+    from stages.head.training.solved import Solved
+
+    mixes = isinstance(network, layers.Mixture)
+    if path and mixes:
+        raise RequestError(
+            f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
+            f"take --layer mean, or leave {head_type.NAME} out"
+        )
+    return Solved if path else Mixing if mixes and head_type.IS_LINEAR else Loop
+
+
 def _trained(
     binder: Binder, network: nn.Module, entry: dict[str, Any], config: Any, device: torch.device
 ) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
+    if isinstance(network, layers.Mixture) and network.is_mixed:
+        binder.mix(network)
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
@@ -175,6 +176,7 @@ class Loop:
         self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
+        self.steps = 0  # done in this epoch
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def _undersampled(self, train: Tensor, most: float) -> Tensor:
@@ -193,10 +195,21 @@ class Loop:
             waits = settings.members > 1 and progress.is_over(settings)
             if checkpoint is not None and self.stretches.processes.rank == 0 and (waits or checkpoint.is_due):
                 progress.seconds = time.perf_counter() - self.start_s
-                weights = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-                weights["average"] = self.average.state_dict()
-                checkpoint.save({"progress": vars(progress), **weights})
+                states = {name: part.state_dict() for name, part in self.parts().items()}
+                checkpoint.save({"progress": vars(progress), **states})
         return progress
+
+    def parts(self) -> dict[str, Any]:
+        """By name what changes from step to step, and is kept for resuming."""
+        return {"network": self.network, "optimizer": self.optimizer, "average": self.average}
+
+    def heads(self, number: int) -> Sequence[TrainedHead]:
+        """The head on a stretch; several where steps take turns (`choose`)."""
+        return [self.binder(number)]
+
+    def choose(self, heads: Sequence[TrainedHead]) -> TrainedHead:
+        """The head that gathers what the network reads in the next step."""
+        return heads[0]
 
     def advance(self, progress: Progress) -> None:
         """Train one more epoch and validate."""
@@ -241,15 +254,15 @@ class Loop:
         state = processes.broadcast(checkpoint.load() if checkpoint is not None and processes.rank == 0 else None)
         if state is None:
             return Progress()
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state["average"])
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
         progress = Progress(**state["progress"])
         self.start_s -= progress.seconds
         return progress
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()
+        self.steps = 0
         numbers = torch.arange(len(self.stretches.stretches))
         total = torch.zeros((), device=self.device)
         for turn in range(self.passes):
@@ -268,20 +281,22 @@ class Loop:
         nodes = self.train[begin:end]
         total = torch.zeros((), device=self.device)
         if begin < end:
-            head = self.binder(number)
+            heads = self.heads(number)
             draw = replace(draw, rows=self.rows[stretch.begin : stretch.end])
             self.masks.streams = bits(key(draw.key, "dropout"), draw.rows)
-            head.start_epoch(nodes - stretch.begin, draw)
+            for head in heads:
+                head.start_epoch(nodes - stretch.begin, draw)
         for i, step in enumerate(torch.split(order[turns], sizes)):
             clips = min(batch, last - first - i * batch)
             self.optimizer.zero_grad()
             if len(step):
                 some = nodes[step]
-                inputs = head.training_inputs(some - stretch.begin, step)
+                inputs = self.choose(heads).training_inputs(some - stretch.begin, step)
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
             self.average.step()
+            self.steps += 1
         return total
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
@@ -307,94 +322,3 @@ class Loop:
         score = self.task.main.measure(truth, decision)
         # Where these clips do not define the metric the loss alone decides.
         return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
-
-
-class _Path(Loop):
-    """A linear layer, solved for one penalty after another; each is an epoch, and counts by its validation loss.
-
-    The path ends where the validation loss has risen for a few penalties: weaker ones would take longest.
-    """
-
-    def __init__(
-        self,
-        binder: Binder,
-        network: nn.Module,
-        settings: Settings,
-        seed: int,
-        start_s: float,
-        path: Sequence[float],
-    ) -> None:
-        epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
-        super().__init__(binder, network, replace(settings, epochs=epochs, patience=patience), seed, start_s)
-        assert isinstance(network, nn.Linear)
-        self.layer, self.path = network, path
-        self.terms = self.truth[0].numel()  # of the loss of a clip
-        self._kept: list[tuple[Tensor, Tensor]] = []
-        self._whitening: Whitening | None = None
-
-    def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
-        return score[::-1]
-
-    def _epoch(self, epoch: int) -> float:
-        self._whitening = self._whitening or self._learn_whitening()
-        penalty = self.path[epoch - 1]
-        weights = torch.cat([self.layer.weight, self.layer.bias.unsqueeze(1)], dim=1).detach()
-        solution = minimise(lambda some: self._objective(some, penalty), weights, self._whitening.inverse(penalty))
-        return float(self._objective(solution, 0.0)[0]) / self.terms
-
-    def _objective(self, weights: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-        """The mean loss of a clip plus the penalty, and its gradient, at weights [outputs, dim + 1]."""
-        with torch.no_grad():
-            self.layer.weight.copy_(weights[:, :-1])
-            self.layer.bias.copy_(weights[:, -1])
-        self.optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for x, truth in self._clips():
-            loss = self.loss(self.layer(x), truth) * (self.terms * len(x) / len(self.train))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        self.stretches.processes.all_reduce_gradients(self.network)
-        value = self.stretches.processes.all_reduce(total) + penalty / 2 * weights[:, :-1].square().sum()
-        zeros = torch.zeros_like(weights)
-        slopes = (zeros[:, :-1] if self.layer.weight.grad is None else self.layer.weight.grad) + penalty * weights[
-            :, :-1
-        ]
-        intercepts = zeros[:, -1] if self.layer.bias.grad is None else self.layer.bias.grad
-        return value, torch.cat([slopes, intercepts.unsqueeze(1)], dim=1)
-
-    def _learn_whitening(self) -> Whitening:
-        inputs = self.layer.in_features + 1
-        curvature = self.task.curvature(self.answers[self.train]).clamp(min=_LEAST_CURVATURE)
-        # An estimate only has to be near: every k-th clip tells enough where there are many.
-        every = max(1, len(self.train) // (_SAMPLED * (LEADING if inputs > WIDE else inputs)))
-        if inputs > WIDE:
-            return Whitening.leading(partial(self._products, every), inputs, self.device, curvature)
-        return Whitening.of(self._products(every), curvature)
-
-    def _products(self, every: int, basis: Tensor | None = None) -> Tensor:
-        """The mean product of two inputs over every k-th clip [inputs, inputs]; times ``basis`` [inputs, columns]."""
-        inputs = self.layer.in_features + 1
-        products = torch.zeros(inputs, inputs if basis is None else basis.shape[1], device=self.device)
-        clips = torch.zeros((), dtype=torch.float64, device=self.device)
-        for x, _ in self._clips():
-            x = torch.cat([x[::every], x.new_ones(len(x[::every]), 1)], dim=1)
-            products += x.T @ (x if basis is None else x @ basis)
-            clips += len(x)
-        processes = self.stretches.processes
-        return processes.all_reduce(products) / processes.all_reduce(clips).to(products.dtype)
-
-    def _clips(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the layer reads for this process's training clips, and their truth, some clips at a time."""
-        if self.stretches.whole:
-            self._kept = self._kept or list(self._gathered())
-            return iter(self._kept)
-        return self._gathered()
-
-    def _gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for number, stretch in enumerate(self.stretches.stretches):
-            begin, end = places(self.train, stretch.begin, stretch.end)
-            if begin < end:
-                head = self.binder(number)
-                for nodes in torch.split(self.train[begin:end], _AT_A_TIME):
-                    (x,) = head.inputs(nodes - stretch.begin)
-                    yield x, self.truth[nodes]
