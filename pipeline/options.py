@@ -195,6 +195,7 @@ def command(
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = function.__name__
 
+        @functools.cache
         def make() -> TyperCommand:
             alone = typer.Typer(**PLAIN)
             whole = with_dataset_options(function) if dataset_options else function

@@ -231,14 +231,14 @@ class StoredRun:
     ----------
     file : where its record lies.
     rows : [clips] the catalog rows of the test clips.
-    score, chosen : [clips, outputs]; of labels ``chosen`` is bool, of a number it is the estimate.
+    score, decision : [clips, outputs]; of labels ``decision`` is bool, of a number it is the estimate.
     """
 
     record: RunRecord
     file: str
     rows: list[int]
     score: NDArray[np.float32]
-    chosen: NDArray[Any]
+    decision: NDArray[Any]
 
 
 def write_run(
@@ -247,7 +247,7 @@ def write_run(
     record: RunRecord,
     rows: NDArray[np.int64],
     score: NDArray[np.float32],
-    chosen: NDArray[Any],
+    decision: NDArray[Any],
     heads: Sequence[bytes],
 ) -> None:
     """Write the files of one run, its record last; ``heads`` are the files of its trained networks."""
@@ -255,7 +255,7 @@ def write_run(
 
     name = run_name(record.seed, record.fold, record.rule)
     scores = pa.array(list(score), type=pa.list_(pa.float32()))
-    decisions = pa.array(list(chosen), type=pa.list_(pa.from_numpy_dtype(chosen.dtype)))
+    decisions = pa.array(list(decision), type=pa.list_(pa.from_numpy_dtype(decision.dtype)))
     table = pa.table({"row": rows, "score": scores, "chosen": decisions})
     labels = json.dumps(record.labels).encode()
     files = {folder.predictions(name): to_parquet(table.replace_schema_metadata({b"labels": labels}))}
@@ -312,7 +312,7 @@ def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) 
         file=folder.record(name),
         rows=table.column("row").to_pylist(),
         score=_matrix(table.column("score")).astype(np.float32, copy=False),
-        chosen=_matrix(table.column("chosen")).astype(np.float32 if folder.target else bool, copy=False),
+        decision=_matrix(table.column("chosen")).astype(np.float32 if folder.target else bool, copy=False),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from jaxtyping import install_import_hook
 from stages.embed.inputs.classical import compile_librosa
 from store.seal import Seals
 
+# Nothing that is imported or collected is garbage, and to look through all of it again and again takes seconds.
+gc.disable()
+
 # Shapes and dtypes in signatures are checked while tests run.
 install_import_hook("stages.head.graph", "beartype.beartype")
 
@@ -21,7 +25,7 @@ os.fsync = lambda _descriptor: None
 
 # No test depends on the clock or on chance; ``--hypothesis-profile explore`` draws other examples each time.
 settings.register_profile("explore", deadline=None)
-settings.register_profile("encore", deadline=None, derandomize=True)
+settings.register_profile("encore", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("encore")
 
 # A plug-in author's contract test says which values differ, as any other test does.
@@ -35,6 +39,12 @@ os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytes
 
 # Two pytest workers on two cores: threads of their own would only wait for each other.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -9,19 +9,17 @@ from pathlib import Path
 
 def descendants(pid: int) -> dict[int, str]:
     """The processes under ``pid``, each with its command line; those that have ended are left out."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
-            except OSError:  # it has ended
-                continue
-            if state != "Z":
-                parents[int(entry.name)] = int(parent)
+    entries = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    parents = {child: parent for child in entries if (parent := _parent(child)) is not None}
     under = {pid}
     while more := {child for child, parent in parents.items() if parent in under} - under:
         under |= more
     return {child: _command_line(child) for child in under - {pid}}
+
+
+def grandchildren(pid: int) -> list[int]:
+    """The processes that those started by ``pid`` have started, and theirs."""
+    return [process for process in descendants(pid) if _parent(process) not in (pid, None)]
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:
@@ -31,6 +29,15 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+
+
+def _parent(pid: int) -> int | None:
+    """The process that started ``pid``, None where that has ended."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return int(parent) if state != "Z" else None
 
 
 def _command_line(pid: int) -> str:

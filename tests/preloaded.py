@@ -1,5 +1,7 @@
 """What processes of Encore import in any case, and what its heads import later, once for all. See `tests.processes`."""
 
+import contextlib
+import gc
 import importlib
 import os
 import pkgutil
@@ -18,3 +20,7 @@ for _module in pkgutil.iter_modules(stages.head.heads.__path__, "stages.head.hea
     importlib.import_module(_module.name)
 if _dgl.is_there():
     _dgl.load()
+with contextlib.suppress(ImportError):  # an extra
+    import distributed  # noqa: F401
+gc.collect()
+gc.freeze()  # what all share is not looked through, and so copied, by each

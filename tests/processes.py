@@ -1,18 +1,21 @@
 """Encore's commands as processes of their own: they can be killed, wait for each other, and train together.
 
 An interpreter that starts anew takes two seconds for PyTorch alone. These are forked from a server that has imported
-what all of them need; once forked, a process has its own memory, streams, signals and exit code like any other.
+what all of them need; once forked, a process has its own memory, streams, signals and exit code like any other. So are,
+where a test asks for it, the processes that it starts itself: by a server of its own, which is forked too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -36,6 +39,8 @@ class Process:
     script : Python; ``COMMAND`` is ``encore`` with ``arguments``.
     environment : what differs from this process's environment.
     new_session : whether it leads a process group of its own, as a command in a terminal does.
+    forks : whether what it starts by ``spawn`` is forked from a server of its own, too: its child, while the processes
+        are its grandchildren.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Process:
         *arguments: object,
         environment: Mapping[str, str] | None = None,
         new_session: bool = False,
+        forks: bool = False,
     ) -> None:
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
@@ -51,7 +57,7 @@ class Process:
         theirs = (theirs_in, theirs_out, theirs_err)
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         self._process = _SERVER.Process(
-            target=_run, args=(script, [*map(str, arguments)], variables, new_session, _Ends(theirs))
+            target=_run, args=(script, [*map(str, arguments)], variables, new_session, forks, _Ends(theirs))
         )
         self._process.start()
         for end in theirs:
@@ -128,7 +134,9 @@ def _received(*ends: Any) -> _Ends:
     return _Ends(tuple(end.detach() for end in ends))
 
 
-def _run(script: str, arguments: list[str], variables: dict[str, str], new_session: bool, ends: _Ends) -> None:
+def _run(
+    script: str, arguments: list[str], variables: dict[str, str], new_session: bool, forks: bool, ends: _Ends
+) -> None:
     for number, end in enumerate(ends.ends):
         os.dup2(end, number)
         os.close(end)
@@ -146,9 +154,44 @@ def _run(script: str, arguments: list[str], variables: dict[str, str], new_sessi
     import torch
 
     torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))  # it was read when torch was imported
+    if "dask" in sys.modules:
+        sys.modules["dask"].config.refresh()  # from the variables
+    if forks:
+        _fork_what_is_spawned()
     sys.argv = ["-c", *arguments]
     main = sys.modules["__main__"] = ModuleType("__main__")
     exec(compile(script, "<script>", "exec"), main.__dict__)
+
+
+def _fork_what_is_spawned() -> None:
+    """Give this process a server of its own, forked while it has no threads yet, for the start method ``spawn``."""
+    server = forkserver._forkserver = forkserver.ForkServer()  # type: ignore[attr-defined]
+    server.set_forkserver_preload([])
+    for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process"):
+        setattr(forkserver, name, getattr(server, name))
+    spawn, multiprocessing.util.spawnv_passfds = multiprocessing.util.spawnv_passfds, _fork  # type: ignore[attr-defined]
+    server.ensure_running()
+    multiprocessing.util.spawnv_passfds = spawn  # type: ignore[attr-defined]
+    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    contexts["spawn"] = contexts["forkserver"]
+
+
+def _fork(_path: object, command: Sequence[str], ends: Sequence[int]) -> int:
+    """As `multiprocessing.util.spawnv_passfds` of a ``python -c``, but without another interpreter."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for end in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *ends}:
+                with contextlib.suppress(OSError):
+                    os.close(end)
+            exec(command[-1], {})
+            code = 0
+        except SystemExit:
+            code = 0
+        finally:
+            os._exit(code)
+    return child
 
 
 def together(script: str, *arguments: object, processes: int = 2) -> tuple[int, str, str]:

@@ -307,7 +307,7 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     nothing; that must hold the same representation.
 
     >>> predictions = encore.score(store, trained)
-    >>> predictions.scores.shape, predictions.chosen.dtype.name
+    >>> predictions.scores.shape, predictions.decisions.dtype.name
     ((400, 4), 'bool')
 
     Raises
@@ -329,7 +329,7 @@ def score(store: Store, trained: TrainedHead, name: str | None = None, *, device
     unseen = np.full(len(clips), 2, dtype=np.int8)  # as test clips are
     part = clips.parts(trained.regime, trained.seed)[trained.fold - 1] if own else unseen
     prediction = trained.head.score(clips, part, find_device(device))
-    return Predictions(clips.rows, trained.labels, prediction.score, prediction.chosen)
+    return Predictions(clips.rows, trained.labels, prediction.score, prediction.decision)
 
 
 def predict(

@@ -205,10 +205,10 @@ class Predictions:
     rows : [clips] the catalog row of each clip.
     labels : what the columns are.
     scores : [clips, labels] in [0, 1]; of a number [clips, 1] in its own unit.
-    chosen : [clips, labels] whether the head decides for the label; of a number the same as ``scores``.
+    decisions : [clips, labels] whether the head decides for the label; of a number the same as ``scores``.
     """
 
     rows: NDArray[np.int64]
     labels: tuple[str, ...]
     scores: NDArray[np.floating[Any]]
-    chosen: NDArray[Any]
+    decisions: NDArray[Any]

@@ -319,8 +319,8 @@ class OpenHead:
     def _labels(self, prediction: Any) -> list[tuple[tuple[str, ...], dict[str, float]]]:
         """For each clip the labels that are chosen, and all scores, the highest first."""
         answers = []
-        for score, chosen in zip(prediction.score.tolist(), prediction.chosen.tolist(), strict=True):
-            by_score = sorted(zip(self.predictor.labels, score, chosen, strict=True), key=lambda entry: -entry[1])
+        for score, decision in zip(prediction.score.tolist(), prediction.decision.tolist(), strict=True):
+            by_score = sorted(zip(self.predictor.labels, score, decision, strict=True), key=lambda entry: -entry[1])
             above = [
                 label
                 for label, value, is_chosen in by_score

@@ -58,13 +58,13 @@ class Snapshot:
     """A head and its collection as they were when they were opened."""
 
     def __init__(self, store: Store, request: str, weights: str | None, device: str) -> None:
-        from stages.embed.songs import KnownSongs, cutting
+        from stages.embed.songs import SongIndex, cutting
 
         self.head = OpenHead(store, request, weights=weights, device=device)
         self.head.predictor.head.config  # noqa: B018 - raises where this version has no such head
         self.marks = self._marks()
         self.catalog = self.head.catalog
-        self.known = KnownSongs(self.catalog)
+        self.index = SongIndex(self.catalog)
         self.cutting = cutting(self.catalog)
         self.refusal: RequestError | None = None
         try:
@@ -261,7 +261,7 @@ class Service:
         from stages.embed.songs import SongFile, tag_of
 
         snapshot = self.snapshot()
-        (rows,) = snapshot.known.rows([tag_of(path)])
+        (rows,) = snapshot.index.rows([tag_of(path)])
         song = snapshot.head.song(SongFile(path, name, artist), rows)
         if len(song.clips) and artist is not None:  # its stored answer, whoever is said to have made it
             song = dataclasses.replace(song, file=SongFile(path, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -74,13 +75,18 @@ def _with_remembered(name: str, options: Mapping[str, Any], store: Store) -> dic
     before = {option: json.loads(value) for option, _, value in entries}
     old = {option: value for option, value in before.items() if option not in given}
     if old:
-        flags = {option: f"--{option.replace('_', '-')}" for option in old}
-        shown = [flags[option] if value is True else f"{flags[option]} '{value}'" for option, value in old.items()]
-        ends = [f"--no-{flags[option][2:]}" for option, value in old.items() if value is True]
-        ends += [f"{flags[option]} ''" for option, value in old.items() if isinstance(value, str)]
-        without = f"; to read it without: {', '.join(ends)}" if ends else ""
-        note(f"{collection} is read with {', '.join(shown)}, as before{without}")
+        undone = {
+            option: False if value is True else ""
+            for option, value in old.items()
+            if value is True or isinstance(value, str)
+        }
+        without = f"; to read it without: {_shown(undone)}" if undone else ""
+        note(f"{collection} is read with {_shown(old)}, as before{without}")
     return old | {option: value for option, value in given.items() if value != "" or option not in before}
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    return ", ".join(shlex.join(options_as_words({name: value})) for name, value in options.items())
 
 
 def options_as_words(options: Mapping[str, Any]) -> list[str]:

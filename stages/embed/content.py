@@ -29,7 +29,7 @@ class Music:
 
     begin: int
     size: int
-    known: bytes = b""
+    samples_md5: bytes = b""
     ogg: int | None = None
 
 
@@ -70,8 +70,8 @@ def audio_mark(path: Path) -> str:
     """
     music = music_of(path)
     digest = hashlib.blake2b(digest_size=16)
-    if music.known:
-        digest.update(b"samples" + music.known)
+    if music.samples_md5:
+        digest.update(b"samples" + music.samples_md5)
         return AUDIO + digest.hexdigest()
     with path.open("rb") as file:
         if music.ogg is not None:
@@ -109,7 +109,7 @@ def _before_tags(file: BinaryIO, size: int) -> int:
 
 
 def _flac(file: BinaryIO, begin: int, size: int, head: bytes) -> Music:
-    """The frames of a FLAC, behind its blocks of metadata; `Music.known` where the first block tells the MD5."""
+    """The frames of a FLAC, behind its blocks of metadata; `Music.samples_md5` where the first block tells the MD5."""
     digest = head[26:42] if head[4] & 0x7F == 0 else b""
     digest = digest if any(digest) else b""
     at = begin + 4

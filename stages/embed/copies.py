@@ -103,9 +103,9 @@ def _by_mark(root: Path, paths: Iterable[str], mark: Callable[[Path], Hashable])
 
 def _size(path: Path) -> Hashable:
     music = music_of(path)
-    if not music.size and not music.known:
+    if not music.size and not music.samples_md5:
         raise OSError(f"{path} holds nothing")
-    return (music.known,) if music.known else music.size
+    return (music.samples_md5,) if music.samples_md5 else music.size
 
 
 def _ends(path: Path) -> Hashable:
@@ -115,8 +115,8 @@ def _ends(path: Path) -> Hashable:
 def _whole(path: Path) -> Hashable:
     """A hash of all music of a file, or the one that the file carries."""
     music = music_of(path)
-    if music.known:
-        return music.known
+    if music.samples_md5:
+        return music.samples_md5
     digest = hashlib.blake2b(digest_size=16)
     size = music.size
     with path.open("rb") as file:

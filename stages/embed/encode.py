@@ -97,7 +97,7 @@ def open_writer(
 
 def has_passed(kind: str, reason: str) -> bool:
     """Whether a clip that failed may be readable now."""
-    return kind in PASSING or (kind == "not-supported" and ffmpeg.has_come(reason))
+    return kind in PASSING or (kind == "not-supported" and ffmpeg.is_there_now(reason))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.embed.content import audio_mark
 from stages.embed.inputs import song_file
@@ -104,6 +103,8 @@ def _cache_file(root: Path) -> Path:
 
 def _read(file: Path) -> dict[str, tuple[State, Song]]:
     """Path -> state and song; nothing where the cache is absent, damaged, or of other rules."""
+    import pyarrow.parquet as pq
+
     try:
         if (pq.read_schema(file).metadata or {}).get(b"revision") != str(REVISION).encode():
             return {}
@@ -125,6 +126,8 @@ def _parsed(text: str) -> Any:
 
 def _write(file: Path, songs: dict[str, tuple[State, Song]]) -> None:
     """Keep what was read; where that cannot be written it is read again the next time."""
+    import pyarrow.parquet as pq
+
     rows = [
         {
             "path": song.path,

@@ -121,11 +121,11 @@ def _of_table(folder: str | None, table: str, columns: str | None) -> list[SongF
 
 
 def rows_of(catalog: Catalog, songs: Sequence[SongFile]) -> list[NDArray[np.int64]]:
-    """`KnownSongs.rows` of songs on disk."""
-    return KnownSongs(catalog).rows([tag_of(song.path) for song in songs])
+    """`SongIndex.rows` of songs on disk."""
+    return SongIndex(catalog).rows([tag_of(song.path) for song in songs])
 
 
-class KnownSongs:
+class SongIndex:
     """The songs of a collection by the content of their files."""
 
     def __init__(self, catalog: Catalog) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stages import registry
 from stages.head.collection import Collection
-from stages.head.fit import Fitted
+from stages.head.fit import FitResult
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import Head, Spec
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
@@ -111,7 +111,7 @@ class Baseline(Head):
         settings: Settings,
         seed: int,
         advance: Callable[[int], None] = lambda _epochs: None,
-    ) -> Fitted:
+    ) -> FitResult:
         """The prediction with the setting that is best on validation.
 
         Parameters
@@ -135,7 +135,7 @@ class Baseline(Head):
         prediction = data.task.decide(score, threshold)
         spec = Spec(data.dim, data.task.outputs(data.outputs), data.task, config, {})
         seconds = time.perf_counter() - start_s
-        return Fitted(None, spec, prediction, threshold, seconds, [], settings, {classifier.setting: value})
+        return FitResult(None, spec, prediction, threshold, seconds, [], settings, {classifier.setting: value})
 
 
 def _baseline(name: str) -> type[Baseline]:
@@ -281,7 +281,7 @@ class _Search:
         for value, score in scores.items():
             of_labels = score[validation][:, labels]
             threshold = task.thresholds(self.settings.threshold, truth, of_labels)
-            metrics[value] = task.main.measure(truth, task.decide(of_labels, threshold).chosen)
+            metrics[value] = task.main.measure(truth, task.decide(of_labels, threshold).decision)
         best = max(scores, key=lambda value: (not np.isnan(metrics[value]), metrics[value]))
         return best, scores[best]
 

@@ -220,7 +220,7 @@ def _finding(claim: Claim, view: _View) -> Finding:
     if claim.sampled and settings.get("neighbours") is None:
         return Finding(**about, figure=None, why="all neighbours were taken")
     truth, artist = pool.data.labels[pool.places], pool.data.artist[pool.places]
-    sums = np.stack([pool.task.tally(truth, pool.chosen(mode)) for mode in modes])
+    sums = np.stack([pool.task.tally(truth, pool.decision(mode)) for mode in modes])
     if claim.halves:
         few = _has_few_genres(pool)
         if few is None:

@@ -28,7 +28,7 @@ _RULE = re.compile(r"([a-z]+( [a-z]+)*)?")
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """A trained head, and its predictions by one of its rules.
 
     Attributes
@@ -67,7 +67,7 @@ def fit(
     stretches: Stretches | None = None,
     checkpoint: Callable[[int], Checkpoint] | None = None,
     fixed: Container[str] = (),
-) -> list[Fitted]:
+) -> list[FitResult]:
     """Train a head on one split, as many networks as the settings ask for, and decide by each of its rules.
 
     The score is the mean over networks, and over the checkpoints of each that the settings ask for.
@@ -168,7 +168,7 @@ def _decided(
     seconds: float,
     networks: list[training.TrainedNetwork],
     tuned: Mapping[str, Any],
-) -> Fitted:
+) -> FitResult:
     threshold = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
@@ -176,13 +176,13 @@ def _decided(
         threshold = collection.task.thresholds(settings.threshold, truth, score)
     if threshold is not None:
         prediction = collection.task.decide(prediction.score, threshold)
-    return Fitted(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned)
+    return FitResult(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned)
 
 
 def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:
     """EncoreError for anything but a prediction for the clips of a collection: a network's numbers may overflow."""
     shape = (len(collection), len(collection.outputs))
-    if prediction.score.shape != shape or prediction.chosen.shape != shape:
+    if prediction.score.shape != shape or prediction.decision.shape != shape:
         raise EncoreError(f"{head.NAME} gave scores of shape {prediction.score.shape}, and should have given {shape}")
     if not _RULE.fullmatch(rule):
         raise EncoreError(f"{head.NAME} calls a rule {rule!r}; it names files: lower-case letters and single spaces")
@@ -203,4 +203,4 @@ def network_seed(seed: int, member: int) -> int:
 def evaluate(prediction: Prediction, collection: Collection, split: Split) -> dict[str, Any]:
     """The metrics over the test clips, each scored once."""
     test = split == 2
-    return collection.task.evaluate(collection.truth[test], prediction.chosen[test], prediction.score[test])
+    return collection.task.evaluate(collection.truth[test], prediction.decision[test], prediction.score[test])

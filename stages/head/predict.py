@@ -65,7 +65,7 @@ class ClipScores:
 
     def __getitem__(self, clips: NDArray[np.int64]) -> ClipScores:
         return ClipScores(
-            Prediction(self.prediction.score[clips], self.prediction.chosen[clips]),
+            Prediction(self.prediction.score[clips], self.prediction.decision[clips]),
             None if self.neighbours is None else self.neighbours[clips],
             None if self.trust is None else self.trust[clips],
         )
@@ -157,7 +157,7 @@ class Predictor:
             On a number there is no vote: it is the mean either way.
         """
         task, clips = self.head.task, scores.prediction
-        votes = clips.chosen.mean(axis=0, dtype=np.float32)[None]
+        votes = clips.decision.mean(axis=0, dtype=np.float32)[None]
         if by == "vote" and task.CHOOSES:
             return task.decide(votes)
         score = clips.score.mean(axis=0, dtype=np.float32)[None]

@@ -234,7 +234,7 @@ def report_on(pool: PooledRuns) -> Report:
 def resampled(pool: PooledRuns, seed: int) -> dict[Mode, NDArray[np.float64]]:
     """By mode its main metric on the pooled test clips under resampled artists: [resamples]; none for one artist."""
     truth = pool.data.truth[pool.places]
-    sums = np.stack([pool.task.tally(truth, pool.chosen(mode)) for mode in pool.runs])
+    sums = np.stack([pool.task.tally(truth, pool.decision(mode)) for mode in pool.runs])
     scores = bootstrap(pool.task, sums, pool.data.artist[pool.places], seed)
     return {} if scores is None else dict(zip(pool.runs, scores, strict=True))
 
@@ -257,7 +257,7 @@ def _mode_reports(
     pool: PooledRuns, test: _TestClips, thesis: Mapping[str, float]
 ) -> tuple[dict[Mode, ModeReport], Lead | None]:
     task, modes, base = pool.task, list(pool.runs), pool.base
-    decisions = {mode: pool.chosen(mode) for mode in modes}
+    decisions = {mode: pool.decision(mode) for mode in modes}
     sums = np.stack([task.tally(test.truth, of_mode) for of_mode in decisions.values()])
     of_main = summed(task, task.main, sums, test.artist)
     overall = compared(task.main, modes, of_main, base)

@@ -100,7 +100,7 @@ class Subjects:
             for number, (places, some) in enumerate(zip(self.pool.clips, masks, strict=True)):
                 test_places = places[some]
                 x = deformed[place[self.collection.rows[test_places]]]
-                decisions[0].append(self.pool.runs[mode][number].chosen[some])
+                decisions[0].append(self.pool.runs[mode][number].decision[some])
                 decisions[1].append(self._decide(mode, number, test_places, x))
             sums = np.stack([task.tally(truth, np.concatenate(each)) for each in decisions])
             scores[mode] = compared(task.main, [CLEAN, DEFORMED], summed(task, task.main, sums, artist), CLEAN)[
@@ -116,7 +116,7 @@ class Subjects:
         seed, fold = self.pool.keys[number]
         split = self.collection.parts(self.pool.regime, seed)[max(fold - 1, 0)]
         head = self._heads[mode][number]
-        return head.score(replace(self.collection, x=changed), split, self.device).chosen[clips]
+        return head.score(replace(self.collection, x=changed), split, self.device).decision[clips]
 
 
 def open_subjects(

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages.head.collection import Collection
-from stages.head.fit import Fitted, fit
+from stages.head.fit import FitResult, fit
 from stages.head.heads import Head, TrainedHead
 from stages.head.open import from_catalog
 from stages.head.options import resolve
@@ -143,7 +143,7 @@ QUICK = {"epochs": "3", "steps": "1", "batch": "64", "hidden": "16", "learning_r
 
 def quick_fit(
     head: type[Head], collection: Collection, split: Split, *, members: int = 1, **options: Any
-) -> list[Fitted]:
+) -> list[FitResult]:
     """A short training of a head; ``options`` are those of `fit`."""
     settings, configs = resolve([head], _changes(head, members))
     return fit(head, collection, split, configs[head], settings, 0, _CPU, **options)
@@ -155,14 +155,14 @@ def _changes(head: type[Head], members: int = 1) -> dict[str, str]:
 
 
 def through_a_store(
-    folder: Path, head: type[Head], collection: Collection, split: Split, fitted: Fitted
+    folder: Path, head: type[Head], collection: Collection, split: Split, result: FitResult
 ) -> RestoredHead:
     """The head as it comes back from the files of a run."""
     store = Store(str(folder))
     representation = REPRESENTATION if head.READS_SONGS else None
     runs = RunFolder("made", representation, head.NAME, "random", target=collection.target)
     save_run(
-        *(store, runs, fitted),
+        *(store, runs, result),
         collection=collection,
         split=split,
         seed=0,
@@ -170,7 +170,7 @@ def through_a_store(
         code="-",
         device=torch.device("cpu"),
     )
-    return restore(store, runs, run_name(0, None, fitted.rule))
+    return restore(store, runs, run_name(0, None, result.rule))
 
 
 class HeadTests:
@@ -197,17 +197,17 @@ class HeadTests:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trainings(cls) -> dict[tuple[type[Head], int], tuple[Collection, list[Fitted]]]:
-        """By head and collection, what `fitted` has trained."""
+    def trainings(cls) -> dict[tuple[type[Head], int], tuple[Collection, list[FitResult]]]:
+        """By head and collection, what `results` has trained."""
         return {}
 
     @pytest.fixture
-    def fitted(
+    def results(
         self,
         head: type[Head],
         collection: Collection,
-        trainings: dict[tuple[type[Head], int], tuple[Collection, list[Fitted]]],
-    ) -> list[Fitted]:
+        trainings: dict[tuple[type[Head], int], tuple[Collection, list[FitResult]]],
+    ) -> list[FitResult]:
         """The head after a short training, by each of its rules; tests of one collection share it."""
         key = (head, id(collection))
         if key not in trainings:
@@ -234,14 +234,14 @@ class HeadTests:
                     with pytest.raises(RequestError, match=f"{field.name} is"):
                         head.Config(**{field.name: limit + step})
 
-    def test_every_clip_is_scored_once(self, collection: Collection, fitted: list[Fitted]) -> None:
-        for by_rule in fitted:
-            score = by_rule.prediction.score
-            assert score.shape == by_rule.prediction.chosen.shape == (len(collection), len(collection.outputs))
+    def test_every_clip_is_scored_once(self, collection: Collection, results: list[FitResult]) -> None:
+        for result in results:
+            score = result.prediction.score
+            assert score.shape == result.prediction.decision.shape == (len(collection), len(collection.outputs))
             assert collection.task.is_score(score).all()
 
     def test_equal_arguments_give_equal_bits(
-        self, head: type[Head], collection: Collection, fitted: list[Fitted]
+        self, head: type[Head], collection: Collection, results: list[FitResult]
     ) -> None:
         """Whatever torch's generator has given before."""
         torch.manual_seed(99)
@@ -249,14 +249,14 @@ class HeadTests:
         state = torch.random.get_rng_state()
         again = quick_fit(head, collection, collection.split("random", 0))
         assert torch.equal(torch.random.get_rng_state(), state), "torch's generator is left as it was"
-        for one, other in zip(fitted, again, strict=True):
+        for one, other in zip(results, again, strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
     def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
         self,
         head: type[Head],
         collection: Collection,
-        fitted: list[Fitted],
+        results: list[FitResult],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -264,7 +264,7 @@ class HeadTests:
             pytest.skip("it counts, and is done")
         monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
         split = collection.split("random", 0)
-        (whole,) = fitted
+        (result,) = results
         epochs: list[int] = []
 
         def stop(count: int) -> None:
@@ -278,10 +278,10 @@ class HeadTests:
         with pytest.raises(KeyboardInterrupt):
             quick_fit(head, collection, split, advance=stop, checkpoint=place)
         (second,) = quick_fit(head, collection, split, checkpoint=place)
-        np.testing.assert_array_equal(second.prediction.score, whole.prediction.score)
+        np.testing.assert_array_equal(second.prediction.score, result.prediction.score)
 
     def test_no_label_outside_training_is_learnt(
-        self, head: type[Head], collection: Collection, fitted: list[Fitted]
+        self, head: type[Head], collection: Collection, results: list[FitResult]
     ) -> None:
         """Other labels, or numbers, of test clips change nothing."""
         split = collection.split("random", 0)
@@ -290,14 +290,14 @@ class HeadTests:
         labels[test] = np.roll(labels[test], 1, axis=1)
         numbers = None if collection.numbers is None else np.where(test, -collection.numbers, collection.numbers)
         others = replace(collection, labels=labels, numbers=numbers)
-        for one, other in zip(fitted, quick_fit(head, others, split), strict=True):
+        for one, other in zip(results, quick_fit(head, others, split), strict=True):
             np.testing.assert_array_equal(one.prediction.score, other.prediction.score)
 
-    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], fitted: list[Fitted]) -> None:
+    def test_facts_and_weights_are_all_that_a_network_needs(self, head: type[Head], results: list[FitResult]) -> None:
         if not issubclass(head, TrainedHead):
             pytest.skip("it has no network")
-        (whole,) = fitted
-        (trained,) = whole.networks
+        (result,) = results
+        (trained,) = result.networks
         buffer = io.BytesIO()
         torch.save(dict(trained.spec.facts), buffer)
         buffer.seek(0)
@@ -306,15 +306,15 @@ class HeadTests:
         network.load_state_dict(trained.state)
 
     def test_the_order_of_clips_and_the_numbers_of_artists_do_not_matter(
-        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path
+        self, head: type[Head], collection: Collection, results: list[FitResult], tmp_path: Path
     ) -> None:
         """Clips of an artist need not lie together: songs that were added later lie behind."""
         split = collection.split("random", 0)
         order = np.random.default_rng(0).permutation(len(collection))
-        for by_rule in fitted:
-            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
+        for result in results:
+            restored_head = through_a_store(tmp_path, head, collection, split, result)
             there = restored_head.score(renumbered(collection, order), split[order])
-            np.testing.assert_allclose(there.score, by_rule.prediction.score[order], atol=1e-5, rtol=1e-6)
+            np.testing.assert_allclose(there.score, result.prediction.score[order], atol=1e-5, rtol=1e-6)
 
     def test_a_clip_in_any_batch_has_the_same_score(self, head: type[Head], collection: Collection) -> None:
         if not issubclass(head, TrainedHead):
@@ -329,23 +329,23 @@ class HeadTests:
 
     @pytest.mark.parametrize("members", [1, 2])
     def test_a_restored_head_gives_the_stored_scores(
-        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path, members: int
+        self, head: type[Head], collection: Collection, results: list[FitResult], tmp_path: Path, members: int
     ) -> None:
         split = collection.split("random", 0)
-        for by_rule in fitted if members == 1 else quick_fit(head, collection, split, members=members):
-            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
-            _assert_close(restored_head.score(collection, split), by_rule.prediction, 1e-6)
+        for result in results if members == 1 else quick_fit(head, collection, split, members=members):
+            restored_head = through_a_store(tmp_path, head, collection, split, result)
+            _assert_close(restored_head.score(collection, split), result.prediction, 1e-6)
 
     def test_it_needs_the_clips_of_an_artist_alone_or_says_why_not(
-        self, head: type[Head], collection: Collection, fitted: list[Fitted], tmp_path: Path
+        self, head: type[Head], collection: Collection, results: list[FitResult], tmp_path: Path
     ) -> None:
         """Each artist's clips by themselves, under other numbers, some with few of the labels."""
         if head.NEEDS_COLLECTION:
             assert not head.BY_ARTIST
             return
         split = collection.split("random", 0)
-        for by_rule in fitted:
-            restored_head = through_a_store(tmp_path, head, collection, split, by_rule)
+        for result in results:
+            restored_head = through_a_store(tmp_path, head, collection, split, result)
             for artist in (-1, 0, 3, int(collection.artist.max())):
                 clips = np.flatnonzero(collection.artist == artist)
                 clips = clips[:1] if artist < 0 else clips
@@ -354,10 +354,10 @@ class HeadTests:
                 labels = tuple(collection.label_names[i] for i in columns)
                 small = replace(small, labels=small.labels[:, columns], label_names=labels)
                 scores = restored_head.score(small, split[clips]).score
-                np.testing.assert_allclose(scores, by_rule.prediction.score[clips], atol=1e-5, rtol=1e-6)
+                np.testing.assert_allclose(scores, result.prediction.score[clips], atol=1e-5, rtol=1e-6)
 
 
 def _assert_close(prediction: Prediction, stored: Prediction, tolerance: float) -> None:
     np.testing.assert_allclose(prediction.score, stored.score, atol=tolerance, rtol=1e-6)
-    if stored.chosen.dtype == bool:
-        np.testing.assert_array_equal(prediction.chosen, stored.chosen)
+    if stored.decision.dtype == bool:
+        np.testing.assert_array_equal(prediction.decision, stored.decision)

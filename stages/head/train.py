@@ -273,19 +273,19 @@ class _Command:
             networks = self.settings.members if record.settings else int(issubclass(mode.head, Baseline))
             advance(self.settings.epochs * networks)
             finished = read_run(self.store, target, name) if journal.writes else None
-            return [(record, None if finished is None else self._tally(split, finished.chosen))]
+            return [(record, None if finished is None else self._tally(split, finished.decision))]
         if issubclass(mode.head, Baseline):
-            every = [mode.head.fit(self.data, split, mode.config, self.settings, seed, advance)]
+            results = [mode.head.fit(self.data, split, mode.config, self.settings, seed, advance)]
         else:
             checkpoint = partial(journal.checkpoint, target, name)
             rest = (self.settings, seed, self.device, advance, self.stretches, checkpoint, self.fixed)
-            every = fit(mode.head, self.data, split, mode.config, *rest)
+            results = fit(mode.head, self.data, split, mode.config, *rest)
         runs: list[_Run] = [
             (
                 save_run(
                     self.store,
                     target,
-                    fitted,
+                    result,
                     collection=self.data,
                     split=split,
                     seed=seed,
@@ -295,9 +295,9 @@ class _Command:
                     writes=journal.writes,
                     keeps_head=not issubclass(mode.head, Baseline),
                 ),
-                self._tally(split, fitted.prediction.chosen[split == 2]),
+                self._tally(split, result.prediction.decision[split == 2]),
             )
-            for fitted in every
+            for result in results
         ]
         journal.forget(target, name)
         return runs

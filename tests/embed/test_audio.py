@@ -258,7 +258,7 @@ def test_a_file_that_was_cut_off(tmp_path: Path, name: str, rate_hz: int) -> Non
     assert kind_of(cut) == "damaged"
 
 
-@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["a.wav", "a.flac", "a.ogg", "a.mp3"]),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=20),

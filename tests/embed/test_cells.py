@@ -44,7 +44,7 @@ def test_every_word_for_no_value(tmp_path: Path, word: str) -> None:
     assert in_lists.lists("artist") == [["A"], [], []]
 
 
-@settings(max_examples=60, suppress_health_check=MANY)
+@settings(max_examples=30, suppress_health_check=MANY)
 @given(st.lists(NAMES, min_size=1, max_size=4))
 def test_a_name_is_itself_unless_it_is_a_word_for_none(tmp_path: Path, names: list[str]) -> None:
     every = table(tmp_path, artist=names).strings("artist")
@@ -142,7 +142,7 @@ STYLES = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.sampled_from(sorted(STYLES)),
     st.lists(st.integers(-(10**9), 10**9).filter(lambda cents: cents % 10), min_size=1, max_size=9),

@@ -28,7 +28,7 @@ from store.layout import Store
 from store.schema import Catalog
 from tests import PATIENCE_S
 from tests.counting import counts
-from tests.family import descendants, signal_all
+from tests.family import descendants, grandchildren, signal_all
 from tests.processes import COMMAND, Process
 from tests.store.build import tree
 
@@ -41,8 +41,6 @@ OPTIONS = {
     "dask": ("--workers", "2"),
     "slurm": ("--workers", "2", "--engine-set", "cluster=local", "--engine-set", "mem_gb=1"),
 }
-# How the processes of an engine that encode are called.
-WORKER = {"local": "spawn_main", "dask": "spawn_main", "slurm": "submitit.core._submit"}
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +51,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(store: Path, table: Path, *options: str) -> Process:
+def start(store: Path, table: Path, *options: str, forks: bool = True) -> Process:
     where = ("--table", table, "--name", "hits", "--columns", COLUMNS, "--store", store)
-    return Process(SCRIPT, "embed", "table", *where, *options, new_session=True)
+    return Process(SCRIPT, "embed", "table", *where, *options, new_session=True, forks=forks)
 
 
 def finish(process: Process, code: int = 0) -> str:
@@ -101,16 +99,18 @@ def test_every_engine_is_tested() -> None:
 def test_bytes_are_the_same_whoever_is_killed_meanwhile(
     tmp_path: Path, table: Path, unbroken: dict[str, bytes], name: str
 ) -> None:
-    """A Dask worker by SIGKILL, again and again; a job of SLURM by the signal of preemption, after which it goes on."""
+    """A Dask worker by SIGKILL, twice; a job of SLURM by the signal of preemption, after which it goes on."""
     store = tmp_path / "store"
     number = signal.SIGUSR2 if name == "slurm" else signal.SIGKILL
     process = start(store, table, *of_engine(name, tmp_path))
 
     def workers() -> list[int]:
-        family = [pid for pid, line in descendants(process.pid).items() if WORKER[name] in line]
-        return [pid for pid in family if name != "slurm" or _catches(pid, number)]
+        if name == "dask":
+            return grandchildren(process.pid)
+        jobs = [pid for pid, line in descendants(process.pid).items() if "submitit.core._submit" in line]
+        return [pid for pid in jobs if _catches(pid, number)]
 
-    for fraction in (0.1, 0.5):
+    for fraction in (0.1, 0.5) if name == "dask" else (0.3,):
         wait_for(lambda fraction=fraction: records(store) > fraction * SONGS or process.returncode is not None)
         signal_all(workers()[-1:], number)
     finish(process)
@@ -122,7 +122,7 @@ def test_the_local_engine_with_two_devices(tmp_path: Path, table: Path, unbroken
     store = tmp_path / "store"
     process = start(store, table, *of_engine("local", tmp_path))
     wait_for(lambda: records(store) > 0.1 * SONGS or process.returncode is not None)
-    signal_all([pid for pid, line in descendants(process.pid).items() if WORKER["local"] in line][-1:], signal.SIGKILL)
+    signal_all(grandchildren(process.pid)[-1:], signal.SIGKILL)
     _, err = process.communicate()
     assert "ended from outside" in err
     assert "Traceback" not in err
@@ -145,7 +145,7 @@ def test_workers_that_join_late(tmp_path: Path, table: Path, unbroken: dict[str,
     """The command waits for a first one; a second one gets its part; the cluster outlives the command."""
     store, count = tmp_path / "store", tmp_path / "count"
     environment = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.counting", "COUNT": str(count), "ALONE_S": "3"}
-    with Process(CLUSTER, environment=environment, new_session=True) as cluster:
+    with Process(CLUSTER, environment=environment, new_session=True, forks=True) as cluster:
         address = cluster.stdout.readline().strip()
 
         def scale(workers: int) -> None:
@@ -173,7 +173,7 @@ def test_workers_that_join_late(tmp_path: Path, table: Path, unbroken: dict[str,
 def test_ctrl_c(tmp_path: Path, table: Path, unbroken: dict[str, bytes], name: str) -> None:
     """In a terminal it goes to every process; what was committed is kept, and nothing of the engine lives on."""
     store = tmp_path / "store"
-    process = start(store, table, *of_engine(name, tmp_path))
+    process = start(store, table, *of_engine(name, tmp_path), forks=False)
     wait_for(lambda: records(store) > 0.1 * SONGS or process.returncode is not None)
     family = list(descendants(process.pid))
     signal_all([*family, process.pid], signal.SIGINT)

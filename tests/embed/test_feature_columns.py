@@ -61,7 +61,7 @@ def test_what_counts_rows_or_repeats_the_label_is_none(tmp_path: Path, name: str
     assert table.info.features == (*numbers, "a")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1), st.sampled_from("xyz")), min_size=30, max_size=60),
     st.sampled_from(["Key", "Mode", "Year", "grid", "valid"]),
@@ -78,7 +78,7 @@ def test_small_whole_numbers_are_features(rows: list[tuple[int, int, str]], name
     assert features == ([] if repeats else [name])
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.integers(2, 12), st.integers(1, 12), st.booleans(), st.randoms(use_true_random=False))
 def test_what_an_artist_says_is_no_feature_where_chance_does_not(
     artists: int, songs: int, is_rare: bool, random: Any

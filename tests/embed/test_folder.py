@@ -76,7 +76,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zs
 LABELS = WORDS.filter(lambda word: word not in Missing() and unicodedata.is_normalized("NFC", word) and word[0] != "[")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(WORDS, LABELS), min_size=1, max_size=5))
 def test_csv_and_parquet_say_the_same(tmp_path: Path, cells: list[tuple[str, str]]) -> None:
     songs(tmp_path, *(f"{i}.ogg" for i in range(len(cells))))

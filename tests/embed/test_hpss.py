@@ -43,7 +43,7 @@ def test_loudness_changes_nothing_but_loudness(scale: float) -> None:
         np.testing.assert_allclose(part / scale, expected, rtol=1e-4, atol=1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     arrays(
         np.float32,

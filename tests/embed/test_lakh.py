@@ -238,7 +238,7 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     }
     hits: list[bool] = []
     for part in data.parts("random-5fold", 0):
-        decisions = count(Artist, data, part, Artist.Config())[0]["most frequent"].chosen
+        decisions = count(Artist, data, part, Artist.Config())[0]["most frequent"].decision
         hits += (decisions & data.labels)[(data.artist >= 0) & (part == 2)].any(axis=1).tolist()
     assert np.mean(hits) > 0.5
 

@@ -179,7 +179,7 @@ class TestBadFiles:
                 read_notes(path)
 
     @given(st.data())
-    @settings(max_examples=300)
+    @settings(max_examples=100)
     def test_changed_bytes_give_notes_or_a_clip_error(self, tmp_path_factory, data: st.DataObject) -> None:
         changed = bytearray(midi([tempo(0, 400_000), program(30), *SCALE], [on(3, 36, 99, 9), off(7, 36, 9)]))
         for _ in range(data.draw(st.integers(1, 8))):
@@ -281,7 +281,7 @@ NOTE = st.tuples(
 
 class TestRoll:
     @given(st.lists(NOTE, min_size=1, max_size=20), st.floats(0, 5), st.floats(0.5, 8), st.integers(1, 9))
-    @settings(max_examples=200)
+    @settings(max_examples=80)
     def test_equals_a_loop_over_notes_and_cells(self, rows, start_s: float, length_s: float, frames: int) -> None:
         settings_ = PianoRollInput(frames=frames, low_pitch=20, high_pitch=100)
         expected, anything = np.zeros(settings_.shape), False

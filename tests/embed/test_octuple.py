@@ -126,7 +126,7 @@ def scores(draw: st.DrawFn) -> Score:
 
 class TestEncoding:
     @given(scores())
-    @settings(max_examples=150)
+    @settings(max_examples=60)
     def test_equals_the_plain_encoder(self, score: Score) -> None:
         octuples = encode(score)
         assert octuples.tolist() == [list(note) for note in plain_encoder(score)]
@@ -134,7 +134,7 @@ class TestEncoding:
         assert (octuples[:, 1:] < SIZES[1:]).all()
 
     @given(scores())
-    @settings(max_examples=300)
+    @settings(max_examples=100)
     def test_decoding_and_encoding_again_is_the_same(self, score: Score) -> None:
         octuples = encode(score)
         notes = decode(octuples)

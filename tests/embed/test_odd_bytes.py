@@ -19,7 +19,7 @@ WAVE = music(RATE_HZ, 3.0)
 CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "mp3")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(CONTAINERS),
     st.one_of(st.just(b""), st.binary(min_size=1, max_size=300), st.just(b"ID3\4\0\0\0\0\0\x0a" + bytes(10))),
@@ -40,7 +40,7 @@ def test_bytes_around_a_recording_are_no_part_of_it(tmp_path: Path, suffix: str,
     assert notes == (["mended"] if is_odd else [])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([*CONTAINERS, "au", "w64", "rf64"]), st.floats(0, 1))
 def test_a_file_that_is_cut_anywhere_is_its_beginning_or_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"

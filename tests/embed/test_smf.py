@@ -97,7 +97,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENT, max_size=30), longer=st.integers(-4, 60), padding=st.integers(0, 4))
 def test_rewriting_keeps_what_any_spelling_says(tmp_path: Path, events: list, longer: int, padding: int) -> None:
     """Running status behind anything, needless bytes in deltas, wrong lengths: the events are those spelled out."""
@@ -160,7 +160,7 @@ NOTES = st.lists(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=NOTES, other=NOTES)
 def test_every_note_that_a_note_off_ends_is_kept(tmp_path: Path, events: list, other: list) -> None:
     spelled = [
@@ -246,7 +246,7 @@ def test_tracks_that_the_header_does_not_count(tmp_path: Path, tracks: int) -> N
     assert [kind for kind, _ in kinds] == ["mended"]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lead=st.binary(max_size=200).filter(lambda lead: b"MThd" not in lead),
     more=st.binary(max_size=30),

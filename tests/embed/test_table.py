@@ -281,7 +281,7 @@ def test_classic_hits(shared_data: Path) -> None:
     assert np.isfinite(rows).all()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from(["rock", "", "nan", "-", None]), min_size=1, max_size=9), st.booleans(), st.integers(1, 3)
 )

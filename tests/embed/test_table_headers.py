@@ -27,7 +27,7 @@ def test_headers_of_several_levels(tmp_path: Path, joined: bool) -> None:
     assert read_table(tmp_path / "features.csv").where(0).endswith(f"line {len(lines) + 1}")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     levels=st.integers(2, 4),
     groups=st.lists(st.integers(1, 3), min_size=1, max_size=3).filter(lambda groups: max(groups) > 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,11 @@ def test_it_learns_in_bf16_and_keeps_32_bits(songs: Catalog, tmp_path: Path) -> 
 
 
 def test_workers_change_nothing_and_the_seed_does(songs: Catalog, tmp_path: Path) -> None:
-    _, alone = run(songs, tmp_path / "0.pt")
-    _, two = run(songs, tmp_path / "2.pt", workers=2)
+    settings = Training(epochs=2, batch=8, learning_rate=0.02, weight_decay=0.0)
+    _, alone = run(songs, tmp_path / "0.pt", settings)
+    _, two = run(songs, tmp_path / "2.pt", settings, workers=2)
     assert same(alone, two)
-    _, other = run(songs, tmp_path / "s.pt", Training(epochs=4, batch=8, learning_rate=0.02, weight_decay=0.0, seed=1))
+    _, other = run(songs, tmp_path / "s.pt", replace(settings, seed=1))
     assert not same(alone, other)
 
 

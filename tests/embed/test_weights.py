@@ -88,7 +88,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1), byte=st.integers(0, 255), keep=st.floats(0, 1), zipped=st.booleans())
 def test_no_bytes_raise_anything_else(tmp_path: Path, place: float, byte: int, keep: float, zipped: bool) -> None:
     path = saved(tmp_path, network().state_dict(), _use_new_zipfile_serialization=zipped)

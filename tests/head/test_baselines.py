@@ -64,8 +64,8 @@ def test_each_is_better_than_nothing(classifier: str, multi: bool) -> None:
     assert fitted.tuned[head.CLASSIFIER.setting] in head.CLASSIFIER.values
     main, test = data.task.main, split == 2
     nothing = data.task.baseline(data.labels[split == 0], int(test.sum()))
-    least = main.measure(data.labels[test], nothing.chosen)
-    assert main.measure(data.labels[test], fitted.prediction.chosen[test]) > least + 0.1
+    least = main.measure(data.labels[test], nothing.decision)
+    assert main.measure(data.labels[test], fitted.prediction.decision[test]) > least + 0.1
 
 
 def test_no_test_label_changes_a_prediction() -> None:

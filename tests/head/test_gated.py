@@ -50,7 +50,7 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
             prediction = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
             prediction = train(head, two_kinds, part, **QUICK).prediction
-        right[mode] = (prediction.chosen == two_kinds.labels).all(axis=1).astype(float)
+        right[mode] = (prediction.decision == two_kinds.labels).all(axis=1).astype(float)
     means = {mode: (hits[tested & faithful].mean(), hits[tested & ~faithful].mean()) for mode, hits in right.items()}
     assert means["gated"][0] > means["artist"][0] - 0.02 > means["song"][0] + 0.1
     difference = (right["gated"] - right["song"])[tested & ~faithful]
@@ -103,7 +103,7 @@ def _hits(mode: str, data: Collection, part: Split) -> np.ndarray:
         prediction = count(head, data, part, head.Config())[0][""]
     else:
         prediction = train(head, data, part, hidden=16, epochs=12, steps=12, batch=128).prediction
-    hits: np.ndarray = (prediction.chosen == data.labels).all(axis=1)
+    hits: np.ndarray = (prediction.decision == data.labels).all(axis=1)
     return hits
 
 

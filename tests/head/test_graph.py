@@ -37,7 +37,7 @@ def slow_mean(artist: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return mean
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(artists)
 def test_mean_is_the_mean_over_all_neighbours(artist: list[int]) -> None:
     graph = graph_of(artist)
@@ -132,7 +132,7 @@ def test_the_heterograph_has_one_edge_a_known_clip() -> None:
     assert graph.edges == sum(n * (n - 1) // 2 for n in np.bincount([a for a in ARTISTS if a >= 0]).tolist())
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(artists, st.integers(1, 9), st.integers(0, 1000))
 def test_a_sample_holds_distinct_neighbours_and_as_many_as_there_are(artist: list[int], k: int, seed: int) -> None:
     graph = graph_of(artist)
@@ -191,7 +191,7 @@ def test_a_graph_without_edges_or_artists() -> None:
         assert (graph.sample(torch.arange(4), 3, torch.arange(4)) == -1).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(-1, 3), st.sets(st.integers(0, 3))), min_size=1, max_size=30))
 def test_homophily_is_the_mean_over_edges(clips: list[tuple[int, set[int]]]) -> None:
     artist = np.array([a for a, _ in clips])

@@ -72,7 +72,7 @@ def test_it_is_better_than_guessing(name: str, multi: bool) -> None:
     data, part = made(multi=multi, targets=TARGETS)
     prediction = predict(name, data, part)
     if not multi:
-        assert (prediction.chosen.sum(axis=1) <= 1).all()
+        assert (prediction.decision.sum(axis=1) <= 1).all()
     main = data.task.main.name
     nothing = data.task.baseline(data.labels[part == 0], len(data))
     gain = evaluate(prediction, data, part)[main] - evaluate(nothing, data, part)[main]
@@ -101,9 +101,9 @@ def test_artist_only_is_a_decision_tree() -> None:
     np.testing.assert_allclose(prediction.score[clips][:, tree.classes_], share, atol=1e-6)
     clear = np.sort(share, axis=1)[:, -1] > np.sort(share, axis=1)[:, -2] + 1e-9
     np.testing.assert_array_equal(
-        prediction.chosen[clips][clear].argmax(axis=1), tree.classes_[share[clear].argmax(axis=1)]
+        prediction.decision[clips][clear].argmax(axis=1), tree.classes_[share[clear].argmax(axis=1)]
     )
-    assert not prediction.chosen[~clips].any()
+    assert not prediction.decision[~clips].any()
 
 
 def test_artist_only_by_hand() -> None:
@@ -121,11 +121,11 @@ def test_artist_only_by_hand() -> None:
     part = np.repeat(np.array([0, 0, 0, 2, 0], dtype=np.int8), 2)
     predictions = count(Artist, data, part, Artist.Config())[0]
     # Artist 0's songs carry a twice and b twice; over all training songs a and b tie too, so a comes first.
-    assert predictions["most frequent"].chosen[0].tolist() == [True, False, False]
-    assert predictions["at least half"].chosen[0].tolist() == [True, True, False]
+    assert predictions["most frequent"].decision[0].tolist() == [True, False, False]
+    assert predictions["at least half"].decision[0].tolist() == [True, True, False]
     assert predictions["most frequent"].score[0].tolist() == pytest.approx([2 / 3, 2 / 3, 0])
     for rule in predictions.values():
-        assert not rule.chosen[6:].any()  # an artist without training songs, and an unknown one
+        assert not rule.decision[6:].any()  # an artist without training songs, and an unknown one
 
 
 def test_unseen_artists_have_the_zero_vector(dataset: Collection) -> None:

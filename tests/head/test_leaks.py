@@ -45,7 +45,7 @@ def test_labels_outside_training_are_never_learned(name: str, multi: bool) -> No
     part = data.split("random", 0)
     (prediction, losses), (other, _) = (learn(head, one, part) for one in (data, turned(data, part == 2)))
     np.testing.assert_array_equal(prediction.score, other.score)
-    np.testing.assert_array_equal(prediction.chosen, other.chosen)
+    np.testing.assert_array_equal(prediction.decision, other.decision)
     validated = turned(data, part == 1)
     _, others = learn(head, validated, part)
     assert others == losses

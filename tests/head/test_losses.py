@@ -102,8 +102,8 @@ def test_balanced_weights_help_rare_labels() -> None:
     part = data.split("random", 0)
     recall = {}
     for weights in ("none", "balanced"):
-        chosen = train(Song, data, part, epochs=15, class_weights=weights).prediction.chosen
-        recall[weights] = chosen[rare & (part == 0), 1].mean()
+        decision = train(Song, data, part, epochs=15, class_weights=weights).prediction.decision
+        recall[weights] = decision[rare & (part == 0), 1].mean()
     assert recall["balanced"] > recall["none"] + 0.3
 
 

@@ -25,7 +25,7 @@ def draw(rows: int, labels: int, seed: int, ties: bool) -> tuple[np.ndarray, np.
     return truth, score > 0.5, score
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(cases)
 def test_several_labels(case: tuple[int, int, int, bool]) -> None:
     truth, predicted, score = draw(*case)
@@ -51,7 +51,7 @@ def test_several_labels(case: tuple[int, int, int, bool]) -> None:
         assert math.isnan(scores["roc_auc"])
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(2, 6), st.integers(0, 10_000))
 def test_one_label(rows: int, labels: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def _terms(task: Task) -> Terms:
     return Loss(torch.zeros(1, LABELS), task, Settings()).terms
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(TASKS),
     st.integers(1, 200),

@@ -31,7 +31,7 @@ def dense(artist: list[int]) -> torch.Tensor:
     return root[:, None] * adjacent * root[None, :]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(artists, st.floats(0.05, 0.95))
 def test_propagation_is_the_inverse(artist: list[int], alpha: float) -> None:
     graph, y = graph_of(artist), torch.rand(len(artist), 3, dtype=torch.float64)

@@ -41,7 +41,7 @@ def edges_of(graph: Graph, clips: int) -> set[tuple[int, int]]:
     return {(i, j) for i in range(clips) for j in flat[bounds[i] : bounds[i + 1]].tolist()}
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(1, 12), st.sets(st.tuples(st.integers(0, 11), st.integers(0, 11))), st.integers(1, 6))
 def test_a_listed_graph_is_its_edges(clips: int, edges: set[tuple[int, int]], k: int) -> None:
     edges = {(target, source) for target, source in edges if max(target, source) < clips}
@@ -205,7 +205,7 @@ def test_sides_are_read_from_the_catalog() -> None:
     assert targets(Catalog([None, None, None])) == {}
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(artists)
 def test_group_mean_is_the_mean_over_the_artist_and_itself(artist: list[int]) -> None:
     graph = graph_of(artist)

@@ -141,7 +141,7 @@ def collections(draw: st.DrawFn) -> Songs:
 SHARES = st.sampled_from([(0.8, 0.1, 0.1), (0.2,) * 5, (1 / 3,) * 3])
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(collections(), SHARES, st.integers(0, 99))
 def test_parts_have_the_distribution_of_group_sizes(songs: Songs, shares: Sequence[float], seed: int) -> None:
     """A part exceeds its share of the songs in groups of 2^m songs or more by less than one such group, or by what it
@@ -163,7 +163,7 @@ def test_parts_have_the_distribution_of_group_sizes(songs: Songs, shares: Sequen
     np.testing.assert_array_equal(part, songs.deal(shares, seed))
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(collections(), SHARES, st.integers(0, 99))
 def test_parts_have_the_distribution_of_labels(songs: Songs, shares: Sequence[float], seed: int) -> None:
     """A part's share of each label is right to a few times the largest group, which alone can fill a part."""
@@ -194,7 +194,7 @@ def test_large_artists_and_one_song_artists_are_in_every_part(regime: str) -> No
         assert not np.array_equal(part, dealt(regime, seed + 5, **ids, labels=np.eye(8, dtype=bool)[label]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(collections(), st.integers(0, 99))
 def test_what_was_dealt_stays(songs: Songs, seed: int) -> None:
     """And when the groups of one part come anew, it is that part that most of them go to."""

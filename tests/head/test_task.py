@@ -55,8 +55,8 @@ def test_the_loss_is_lowest_for_outputs_that_decide_on_the_truth(task: Task) -> 
     assert float(task.loss(right, target)) < 1e-3 < float(task.loss(wrong, target))
     assert float(task.loss(wrong, target, reduction="none").mean()) == pytest.approx(float(task.loss(wrong, target)))
     decided = task.decide(task.activate(right).numpy())
-    assert (decided.chosen == truth.numpy()).all()
-    assert task.main.measure(truth.numpy(), decided.chosen) == 1.0
+    assert (decided.decision == truth.numpy()).all()
+    assert task.main.measure(truth.numpy(), decided.decision) == 1.0
 
 
 @EVERY_TASK
@@ -70,10 +70,10 @@ def test_thresholds_decide_where_labels_do_not_exclude_each_other() -> None:
     truth, score = np.array([[True, False]]), np.array([[0.4, 0.3]], dtype=np.float32)
     cut = MULTI_LABEL.thresholds("per-label", truth, score)
     assert cut is not None
-    assert MULTI_LABEL.decide(score).chosen.tolist() == [[False, False]]
-    assert MULTI_LABEL.decide(score, cut).chosen.tolist() == [[True, False]]
+    assert MULTI_LABEL.decide(score).decision.tolist() == [[False, False]]
+    assert MULTI_LABEL.decide(score, cut).decision.tolist() == [[True, False]]
     assert SINGLE_LABEL.thresholds("tuned", truth, score) is None
-    assert SINGLE_LABEL.decide(score).chosen.tolist() == [[True, False]]
+    assert SINGLE_LABEL.decide(score).decision.tolist() == [[True, False]]
     with pytest.raises(ValueError, match="no threshold"):
         SINGLE_LABEL.decide(score, np.array([0.5, 0.5]))
 
@@ -82,7 +82,7 @@ def test_thresholds_decide_where_labels_do_not_exclude_each_other() -> None:
 def test_the_baseline_is_one_answer_for_every_clip(task: Task) -> None:
     truth = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)
     baseline = task.baseline(truth, 2)
-    assert baseline.chosen.tolist() == [[False, True, False]] * 2
+    assert baseline.decision.tolist() == [[False, True, False]] * 2
     np.testing.assert_allclose(baseline.score, [task.prior(truth)] * 2, rtol=1e-6)
 
 

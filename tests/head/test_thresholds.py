@@ -21,7 +21,7 @@ def test_best_by_hand() -> None:
     assert best(truth[:4], score[:4]) == pytest.approx(0.5)  # 4/5
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(decisions)
 def test_no_threshold_is_better(cases: list[tuple[bool, int]]) -> None:
     truth = np.array([[true] for true, _ in cases])

@@ -12,7 +12,7 @@ import torch
 from stages.head import fit as fitting
 from stages.head import tune
 from stages.head.collection import Collection
-from stages.head.fit import Fitted, fit
+from stages.head.fit import FitResult, fit
 from stages.head.heads.linear import Linear
 from stages.head.heads.song import Song
 from stages.head.training.loop import Loop
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 SHORT = {"epochs": 6, "steps": 2, "batch": 64, "hidden": 16}
 
 
-def tuned(collection: Collection, split: Split, fixed: Any = (), **changes: Any) -> Fitted:
+def tuned(collection: Collection, split: Split, fixed: Any = (), **changes: Any) -> FitResult:
     config, settings = options(Song, **{**SHORT, "tune": "quick", **changes})
     return fit(Song, collection, split, config, settings, 0, CPU, fixed=fixed)[0]
 

@@ -297,7 +297,7 @@ def test_small_numbers_are_numbers_too(encore: Encore, tmp_path: Path) -> None:
         }
         columns["genre"] = lambda i: f"genre {int(i * 37 % 23 > 11)}"  # which the numbers tell
         embed_table(encore, table_of(tmp_path / "t.csv", **columns))
-        ran = encore("head", "hits", "--mode", "song", "--set", "epochs=30", "--json")
+        ran = encore("head", "hits", "--mode", "song", "--set", "epochs=20", "--json")
         accuracies.append(ran.json[0]["metrics"]["accuracy"]["mean"])
     assert accuracies == [1.0] * 3
 

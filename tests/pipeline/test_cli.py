@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -212,8 +211,8 @@ def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: st
 
 def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    command = [sys.executable, "-m", "pipeline.cli", "compare", "hits", "--modes", "artist", "--seeds", "2"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    process = subprocess.run([*command, "--store", str(encore.store)], cwd=ROOT, env=environment, capture_output=True)
-    assert process.returncode == 0
-    assert b"?" in process.stdout
+    ascii_alone = f"import sys\nsys.stdout.reconfigure(encoding='ascii')\n{COMMAND}"
+    process = Process(ascii_alone, "compare", "hits", "--modes", "artist", "--seeds", 2, "--store", encore.store)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "?" in out

@@ -104,8 +104,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     encore: Encore, demo: tuple[object, ...], tmp_path: Path
 ) -> None:
     def command(out: Path) -> list[str]:
-        options = ("--epochs", 8, "--set", "patience=8", "--set", "batch=8", "--workers", 0, "--out", out)
-        return list(map(str, ("train", "pianoroll-cnn", "--dataset", "demo", *demo, *options)))
+        options = ("--epochs", 4, "--set", "patience=4", "--set", "batch=8", "--workers", 0, "--out", out)
+        small = SMALL["pianoroll-cnn"]
+        return list(map(str, ("train", "pianoroll-cnn", "--dataset", "demo", *demo, *small, *options)))
 
     reference, part = tmp_path / "whole.pt", tmp_path / "part.pt"
     expected = encore(*command(reference), "--json").json
@@ -114,7 +115,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert killed.returncode == -signal.SIGKILL, err
     assert part.with_name("part.pt.resume").exists()
     report = encore(*command(part), "--json").json
-    assert (report["resumed"], report["epochs"]) == (2, 8)
+    assert (report["resumed"], report["epochs"]) == (2, 4)
     same = ("epochs", "best_epoch", "loss", "validation_loss")
     assert [report[key] for key in same] == [expected[key] for key in same]
     one, other = read_state_dict(reference), read_state_dict(part)
@@ -124,13 +125,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
 def test_two_processes_leave_one_checkpoint_and_one_report(encore: Encore, tmp_path: Path) -> None:
     """The two find no demo collection, and make it at once."""
-    command = ("train", "pianoroll-cnn", "--dataset", "demo", "--songs", 20, "--data", tmp_path / "demo")
+    command = ("train", "pianoroll-cnn", "--dataset", "demo", "--songs", 10, "--data", tmp_path / "demo")
     out = tmp_path / "weights" / "w.pt"
     more = (*SMALL["pianoroll-cnn"], *STEPS, "--out", out, "--store", encore.store, "--json")
     code, text, err = together(COMMAND, *command, *more)
     assert code == 0, err
     report = json.loads(text)
-    assert (report["backbone"], report["epochs"], report["clips"]) == ("pianoroll-cnn", 1, 30)
+    assert (report["backbone"], report["epochs"], report["clips"]) == ("pianoroll-cnn", 1, 16)
     assert {path.name for path in out.parent.iterdir()} == {"w.pt", "w.pt.csv"}
     assert read_about(out)["dataset"] == "demo"
-    assert len(list((tmp_path / "demo" / "midi").iterdir())) == 20
+    assert len(list((tmp_path / "demo" / "midi").iterdir())) == 10

@@ -85,7 +85,7 @@ def test_a_restored_head_gives_its_test_scores_again(encore: Encore, several_csv
         test = api.split(store, "hits", "random-3fold", fold=fold)[answer.rows] == "test"
         labels = api.catalog(store, "hits").column("labels").take(answer.rows[test]).to_pylist()
         truth = np.array([[label in carried for label in answer.labels] for carried in labels])
-        test_scores.append((truth == answer.chosen[test]).all(axis=1).mean())
+        test_scores.append((truth == answer.decisions[test]).all(axis=1).mean())
     assert scores.metrics["subset_accuracy"] == pytest.approx(np.mean(test_scores), abs=1e-9)
 
 

@@ -42,7 +42,7 @@ for mode in sys.argv[2].split(","):
             found = restore(store, folder, run_name(run.record.seed, None, run.record.rule)).score(collection, split)
             place = {row: clip for clip, row in enumerate(collection.rows.tolist())}
             clips = [place[row] for row in run.rows]
-            assert (found.chosen[clips] == run.chosen).all(), mode
+            assert (found.decision[clips] == run.decision).all(), mode
             errors[mode] = float(np.abs(found.score[clips] - run.score).max())
 print(json.dumps(errors))
 """

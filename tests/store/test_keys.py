@@ -13,7 +13,7 @@ TEXT = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), ma
 NUMBER = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, 15.0, 1e-9, 1e22]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     rows=st.lists(st.tuples(TEXT, TEXT, NUMBER, NUMBER), max_size=12), first=st.integers(0, 13), more=st.integers(0, 13)
 )

@@ -26,7 +26,7 @@ def parts(*numbers: int) -> np.ndarray:
     return np.array(numbers, dtype=np.int8)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

@@ -107,7 +107,7 @@ class Dataset(ABC):
         return ()
 
     def build(self, columns: dict[str, Any], root: Path, version: str, **about: Any) -> Catalog:
-        """The catalog of `known` columns (`Catalog.build`), described by what the data set says of itself.
+        """The catalog of some columns (`Catalog.build`) with `resolve_artists`, described by what the data set says.
 
         Parameters
         ----------
@@ -124,11 +124,11 @@ class Dataset(ABC):
             "synthetic": self.SYNTHETIC,
         }
         return Catalog.build(
-            CatalogInfo(**{**info, "data_root": str(root), "version": version, **about}), self.known(columns)
+            CatalogInfo(**{**info, "data_root": str(root), "version": version, **about}), self.resolve_artists(columns)
         )
 
-    def known(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """Catalog columns whose artists are known ones.
+    def resolve_artists(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Catalog columns without artists that are no one artist, and with one spelling a name where asked for.
 
         Empty ids, and ids and names that ``--various`` lists (case is ignored), become null, so that they join no
         songs; the name is kept for people to read. With ``--merge-spellings``, spellings of an artist or a label are

@@ -73,7 +73,7 @@ def find_reader(magic: bytes) -> Reader | None:
     return None
 
 
-def has_come(reason: str) -> bool:
+def is_there_now(reason: str) -> bool:
     """Whether a recording was not read, for this reason, since ffmpeg was absent, and it is there now."""
     return reason.endswith(_ABSENT) and shutil.which("ffmpeg") is not None
 

@@ -117,7 +117,7 @@ def _open(path: Path, plan: Layout, stack: ExitStack) -> Recording:
     # Of GSM 6.10 and G.721 libsndfile reads no stretch, only the whole.
     if reader is not None and any(part.frames >= _UNKNOWN_FRAMES or not part.seekable() for part in parts):
         return FfmpegRecording(path, reader)
-    return Joined([SoundfileRecording(part) for part in parts])
+    return JoinedRecording([SoundfileRecording(part) for part in parts])
 
 
 @contextmanager
@@ -188,7 +188,7 @@ class SoundfileRecording:
                 yield total / np.float32(full_scale * file.channels)
 
 
-class Joined:
+class JoinedRecording:
     """A `Recording` of several that follow each other in one file."""
 
     def __init__(self, parts: Sequence[Recording]) -> None:

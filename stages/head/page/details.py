@@ -27,7 +27,7 @@ Describe = Callable[[int], Document]  # a clip of the collection as a reader kno
 def of_mode(pool: PooledRuns, mode: Mode, describe: Describe) -> Document:
     """All details of a mode, as plain numbers and strings."""
     truth = pool.data.labels[pool.places]
-    score, decision = pool.score(mode), pool.chosen(mode)
+    score, decision = pool.score(mode), pool.decision(mode)
     return {
         "labels": by_label(truth, decision),
         "confusion": _confusion(truth, decision),

@@ -314,7 +314,7 @@ def _on_map(pool: PooledRuns, clips: Clips) -> Document:
     except RequestError:  # labels were corrected since, so that this regime is possible no more
         part = []
     runs = pool.runs if pool.task.CHOOSES else {}
-    answers = {str(mode): clips.numbered(of_mode[0].chosen) for mode, of_mode in runs.items()}
+    answers = {str(mode): clips.numbered(of_mode[0].decision) for mode, of_mode in runs.items()}
     return {"seed": seed, "part": part, "tested": pool.clips[0].tolist(), "given": answers}
 
 

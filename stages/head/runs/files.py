@@ -13,7 +13,7 @@ import torch
 from stages.environment import environment
 from stages.head import layers
 from stages.head.collection import Collection
-from stages.head.fit import Fitted, evaluate
+from stages.head.fit import FitResult, evaluate
 from stages.head.results import numbers
 from stages.head.saved import SavedHead
 from stages.progress import log
@@ -28,7 +28,7 @@ from store.runs import RunFolder, RunRecord, run_name, write_run
 def save_run(
     store: Store,
     folder: RunFolder,
-    result: Fitted,
+    result: FitResult,
     *,
     collection: Collection,
     split: Split,
@@ -77,12 +77,12 @@ def save_run(
     test = np.flatnonzero(split == 2)
     prediction = result.prediction
     heads = [head.to_bytes() for head in _saved(folder, record, result, code)] if keeps_head else []
-    write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.chosen[test], heads)
+    write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.decision[test], heads)
     log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record
 
 
-def _saved(folder: RunFolder, record: RunRecord, result: Fitted, code: str) -> Sequence[SavedHead]:
+def _saved(folder: RunFolder, record: RunRecord, result: FitResult, code: str) -> Sequence[SavedHead]:
     """The trained head as its files hold it, one for each network."""
     shared: Mapping[str, Any] = {
         "mode": folder.mode,

@@ -64,9 +64,9 @@ class PooledRuns:
         """[test, outputs] the scores that a mode gives the pooled test clips."""
         return np.concatenate([run.score for run in self.runs[mode]])
 
-    def chosen(self, mode: Mode) -> NDArray[Any]:
+    def decision(self, mode: Mode) -> NDArray[Any]:
         """[test, outputs] what a mode decides for the pooled test clips."""
-        return np.concatenate([run.chosen for run in self.runs[mode]])
+        return np.concatenate([run.decision for run in self.runs[mode]])
 
 
 def gather(
@@ -244,7 +244,7 @@ def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     prediction = task.decide(
         score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None
     )
-    return replace(runs[0], record=record, score=score, chosen=prediction.chosen)
+    return replace(runs[0], record=record, score=score, decision=prediction.decision)
 
 
 def _thresholds(run: StoredRun) -> NDArray[np.float64]:
@@ -266,7 +266,7 @@ def _check(store: Store, folder: RunFolder, run: StoredRun, data: Collection) ->
     record = run.record
     name = run_name(record.seed, record.fold, record.rule)
     truth = data.truth[clips_of(data, run)][:, _columns(run, data.outputs)]
-    for metric, value in numbers(task_of_run(run).evaluate(truth, run.chosen)).items():
+    for metric, value in numbers(task_of_run(run).evaluate(truth, run.decision)).items():
         if record.metrics.get(metric) != value:
             why = f"its {metric} is {record.metrics.get(metric)!r}, and that of its predictions {value!r}"
             raise not_its_own(store, folder, name, why)
@@ -283,11 +283,11 @@ def _widen(run: StoredRun, labels: tuple[str, ...]) -> StoredRun:
     """The run over all labels: one that only clips which failed to encode carry is the catalog's, and not the run's."""
     columns = _columns(run, labels)
     shape = len(run.rows), len(labels)
-    score, decision = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.chosen.dtype)
-    score[:, columns], decision[:, columns] = run.score, run.chosen
+    score, decision = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=run.decision.dtype)
+    score[:, columns], decision[:, columns] = run.score, run.decision
     threshold = run.record.threshold
     if threshold is not None:
         threshold = [FIXED] * len(labels)
         for column, value in zip(columns, run.record.threshold or (), strict=True):
             threshold[column] = value
-    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, chosen=decision)
+    return replace(run, record=replace(run.record, labels=labels, threshold=threshold), score=score, decision=decision)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 class Prediction:
     """Scores and decisions for clips, both [clips, outputs].
 
-    Of labels, ``score`` is in [0, 1] and ``chosen`` says which of them are decided on. Of a number, both are the number
-    in its own unit. `stages.head.scores.task.Task.decide` makes a prediction from scores; heads with a rule of their
-    own make it themselves.
+    Of labels, ``score`` is in [0, 1] and ``decision`` is True for those that are chosen. Of a number, both are that
+    number in its own unit. `stages.head.scores.task.Task.decide` makes a prediction from scores; heads with a rule of
+    their own make it themselves.
     """
 
     score: NDArray[np.float32]
-    chosen: NDArray[Any]
+    decision: NDArray[Any]

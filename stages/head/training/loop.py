@@ -318,7 +318,7 @@ class Loop:
             self.pool.fit(outputs, self.truth[self.validation], self.artist[self.validation], self.loss.terms)
         logits = self.binder.logits(self.network, self.validation)
         scores, truth = self.task.activate(logits).cpu().numpy(), self.answers[self.validation].cpu().numpy()
-        decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).chosen
+        decision = self.task.decide(scores, self.task.thresholds(self.settings.threshold, truth, scores)).decision
         score = self.task.main.measure(truth, decision)
         # Where these clips do not define the metric the loss alone decides.
         return -math.inf if math.isnan(score) else score, -float(self.loss(logits, self.truth[self.validation]))
