@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -17,6 +18,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from stages.head import map as maps
 from store import arrays
 from store.seal import Seals
 from tests.chromium import Chromium, open_browser
@@ -142,6 +144,16 @@ def audio_folder(tmp_path: Path) -> Path:
     rows = [f"{name}.wav,artist {i % 2},rock" for i, name in enumerate([*range(4), "silent", "text", "missing"])]
     (folder / "songs.csv").write_text("\n".join(["file,artist,labels", *rows]) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _maps() -> Iterator[None]:
+    """A map of the same points is drawn once for all tests; t-SNE takes a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        draw = maps.layout
+        layout = functools.cache(lambda points, shape, *rest: draw(np.frombuffer(points, "<f4").reshape(shape), *rest))
+        patched.setattr(maps, "layout", lambda x, *rest: layout(np.float32(x).tobytes(), x.shape, *rest))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
