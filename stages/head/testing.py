@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.fit import FitResult, fit
-from stages.head.heads import Head, TrainedHead
+from stages.head.heads import Draw, Head, TrainedHead
 from stages.head.open import from_catalog
 from stages.head.options import resolve
 from stages.head.restore import RestoredHead, restore
@@ -326,6 +326,25 @@ class HeadTests:
         everything = binder.logits(network, torch.arange(len(collection)))
         for some in (torch.tensor([3]), torch.arange(0, len(collection), 7)):
             torch.testing.assert_close(binder.logits(network, some), everything[some], atol=1e-5, rtol=0)
+
+    def test_what_it_gathers_is_linear_where_it_says_so(self, head: type[Head], collection: Collection) -> None:
+        """So that layers may be mixed before."""
+        if not issubclass(head, TrainedHead) or not head.IS_LINEAR:
+            pytest.skip("it does not say so")
+        split = collection.split("random", 0)
+        settings, configs = resolve([head], _changes(head))
+        binder = Binder.learn(head, Stretches(collection), split, configs[head], settings, _CPU)
+        nodes = torch.from_numpy(np.flatnonzero(split == 0))
+        assert collection.x is not None
+        one, other = collection.x, collection.x.flip(0)
+        gathered = []
+        for x in (one, other, 0.3 * one + 0.7 * other):
+            bound = head(binder.masked, x, split, binder.spec)
+            bound.start_epoch(nodes, Draw(7, bound.rows))
+            gathered.append([*bound.training_inputs(nodes, torch.arange(len(nodes))), *bound.inputs(nodes)])
+        for first, second, mixed in zip(*gathered, strict=True):
+            expected = 0.3 * first + 0.7 * second if mixed.is_floating_point() else first
+            torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
 
     @pytest.mark.parametrize("members", [1, 2])
     def test_a_restored_head_gives_the_stored_scores(
