@@ -31,15 +31,15 @@ _PIANO_ROLL = "--backbone pianoroll --clips 1 --clip-s 60 --set frames=4"
 _COLLECTIONS = {
     "emotify": (
         "folder --data {data}/emotify/mp3 --table {data}/emotify/songs.csv --columns labels=genre --backbone mfcc",
-        5,
+        1,
     ),
-    "fma-librosa": ("table --table {data}/fma/librosa.csv --columns song=song_id", 10),
-    "freemidi-magd": (f"{_MIDI} --columns labels= --labels {{work}}/magd.csv {_PIANO_ROLL}", 10),
-    "freemidi-masd": (f"{_MIDI} --columns labels= --labels {{work}}/masd.csv {_PIANO_ROLL}", 10),
-    "freemidi-genius": (f"{_MIDI} --columns labels= --labels {{work}}/midi-tags.csv {_PIANO_ROLL}", 40),
-    "classichit": (f"{_SPOTIFY} --columns artist=Artist,labels=Genre,title=Track", 30),
-    "classichit-genius": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/tags.csv", 20),
-    "classichit-spotify": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/spotify.csv", 90),
+    "fma-librosa": ("table --table {data}/fma/librosa.csv --columns song=song_id", 5),
+    "freemidi-magd": (f"{_MIDI} --columns labels= --labels {{work}}/magd.csv {_PIANO_ROLL}", 4),
+    "freemidi-masd": (f"{_MIDI} --columns labels= --labels {{work}}/masd.csv {_PIANO_ROLL}", 4),
+    "freemidi-genius": (f"{_MIDI} --columns labels= --labels {{work}}/midi-tags.csv {_PIANO_ROLL}", 10),
+    "classichit": (f"{_SPOTIFY} --columns artist=Artist,labels=Genre,title=Track", 20),
+    "classichit-genius": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/tags.csv", 15),
+    "classichit-spotify": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/spotify.csv", 60),
 }
 
 
