@@ -162,14 +162,19 @@ def _tables(tmp_path_factory: pytest.TempPathFactory) -> None:
     _STORES = tmp_path_factory.mktemp("tables")
 
 
-def embed_table(encore: Encore, table: Path) -> None:
-    """Embed a table as the collection ``hits``; where another test did so with the same one, its store is copied."""
-    content = hashlib.sha256(table.read_bytes() + repr((Seals.entries, arrays._SHARD_ROWS)).encode()).hexdigest()
-    first = _STORES / content
-    alone = isinstance(encore.store, Path) and not encore.store.exists()
-    if alone and first.exists():
-        shutil.copytree(first, encore.store)
+def embed_table(encore: Encore, table: Path, *, shared: bool = True) -> None:
+    """Embed a table as the collection ``hits``; where another test did so with the same one, its store is copied.
+
+    A table that is shared is read from a copy that outlives the test; one that is not is read from where it lies.
+    """
+    rest = ("--name", "hits", "--columns", COLUMNS)
+    if not shared or not isinstance(encore.store, Path) or encore.store.exists():
+        encore("embed", "table", "--table", table, *rest)
         return
-    encore("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS)
-    if alone:
-        shutil.copytree(encore.store, first)
+    content = table.read_bytes() + repr((Seals.entries, arrays._SHARD_ROWS)).encode()
+    folder = _STORES / hashlib.sha256(content).hexdigest()
+    if not folder.exists():
+        folder.mkdir()
+        shutil.copy(table, folder / table.name)
+        Encore(folder / "stores")("embed", "table", "--table", folder / table.name, *rest)
+    shutil.copytree(folder / "stores", encore.store)

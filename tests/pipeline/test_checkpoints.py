@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +38,13 @@ def build(name: str, **settings: Any) -> Backbone:
     return backbone
 
 
-@contextlib.contextmanager
-def filled(value: float) -> Iterator[None]:
-    """Networks are made with this number for every weight: names and shapes matter here, and drawing takes seconds."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("trunc_normal_", "normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"):
-            patched.setattr(torch.nn.init, name, lambda weights, *_, **__: torch.nn.init.constant_(weights, value))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with filled(0.0):
-        yield
-
-
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The bare weights of each backbone, as anyone may save them."""
     folder = tmp_path_factory.mktemp("weights")
     paths = {name: folder / f"{name}.pt" for name in TRAINED}
     for name, path in paths.items():
-        with filled(1.0):
-            torch.save(build(name).module.state_dict(), path)
+        torch.save(build(name).module.state_dict(), path)
     return paths
 
 

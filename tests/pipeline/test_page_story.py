@@ -47,7 +47,7 @@ def test_the_commands_of_a_page_make_the_same_again(encore: Encore, features_csv
 
 def test_a_representation_without_a_command_is_told_by_what_is_known(encore: Encore, features_csv: Path) -> None:
     """As in a store of an earlier version; another representation of the same songs keeps the collection's options."""
-    embed_table(encore, features_csv)
+    embed_table(encore, features_csv, shared=False)
     encore("embed", "hits", "--set", "columns=tempo")
     first, second = sorted((encore.store / "hits").glob("features-*"))
     commands = {(folder / "command.txt").read_text().strip() for folder in (first, second)}
