@@ -1,7 +1,7 @@
 """Training on a mixture of layers at nearly the cost of one: its weights move once an epoch.
 
 Between, each clip's mixture stays as it is. It is made once an epoch, and nearly all steps read it as they would read a
-single layer. Every twelfth step reads all layers instead. It trains the network by the same numbers, and tells the
+single layer. Every sixteenth step reads all layers instead. It trains the network by the same numbers, and tells the
 gradient of the layers' weights besides; these gradients are kept for the end of the epoch. Then Adam moves the weights
 once, as far as the epoch's steps would have at most.
 
@@ -24,7 +24,7 @@ from stages.head.training.adam import Adam
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop
 
-_EVERY = 12  # steps, of which one reads all layers
+_EVERY = 16  # steps, of which one reads all layers
 
 
 class Mixing(Loop):
