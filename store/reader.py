@@ -17,10 +17,11 @@ import pyarrow as pa
 from zarr.codecs import Endian
 
 from store.arrays import chunk_name, chunk_path, fill_value, open_array
+from store.clips import ClipKeys, Clips
 from store.errors import EncoreError, FormatError, RequestError, StoreError, is_out_of_memory
 from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
-from store.schema import FAILURES_SCHEMA, RETIRED, Catalog, ShardRecord
+from store.schema import FAILURES_SCHEMA, RETIRED, ShardRecord
 from store.seal import hash_bytes
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
@@ -38,7 +39,7 @@ class Representations:
     rows : how many catalog rows are encoded; the catalog may have grown since.
     """
 
-    def __init__(self, store: Store, catalog: Catalog, name: RepresentationName) -> None:
+    def __init__(self, store: Store, catalog: Clips, name: RepresentationName) -> None:
         self.store, self.name, self.dataset = store, name, catalog.info.name
         manifest = store.read_manifest(self.dataset, name)
         if manifest is None:
@@ -67,7 +68,7 @@ class Representations:
     def _remedy(self) -> str:
         return f"remove it and encode again: encore store remove {self.dataset} --backbone {self.name}"
 
-    def _check(self, catalog: Catalog) -> None:
+    def _check(self, catalog: Clips) -> None:
         manifest, array = self.manifest, self._array
         # An array longer than the manifest says is one that grows at this moment; its first rows are valid.
         if array.shape[1:] != manifest.shape or array.shape[0] < manifest.rows or str(array.dtype) != manifest.dtype:
@@ -79,7 +80,7 @@ class Representations:
             raise FormatError(
                 f"{self._show()} has {manifest.rows} rows and the catalog {len(catalog)}; {self._remedy()}"
             )
-        keys = catalog.keys()
+        keys = ClipKeys(catalog)
         for shard in manifest.shards:
             if keys.hash(*shard.rows) != shard.clips:
                 raise FormatError(

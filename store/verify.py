@@ -35,7 +35,7 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
         with ThreadPoolExecutor(1) as aside:  # files are hashed while the catalog, which they do not need, is read
             hashes = {each: aside.submit(hash_shards, store, name, each) for each in store.complete(name)}
             try:
-                catalog = store.read_catalog(name)
+                catalog = store.open_clips(name)
             except RequestError:
                 raise
             except EncoreError as error:
