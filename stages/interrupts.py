@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -36,18 +37,38 @@ class Interrupts:
 class _Interrupt(KeyboardInterrupt):
     """One that comes again where compiled code drops it, as ``numpy.random.Generator.choice`` does with most.
 
-    Then nobody added a frame to its traceback, which Python does before anyone can catch it.
+    Then nobody added a frame to its traceback, which Python does before anyone can catch it. The next one comes between
+    two instructions of Python's own, where compiled code cannot have it.
     """
 
     def __del__(self) -> None:
         if (self.__traceback__ is None or self.__traceback__.tb_next is None) and not sys.is_finalizing():
-            come_again()
+            _in_a_moment(_raise_between_instructions)
+
+
+def _raise_between_instructions() -> None:
+    """Raise KeyboardInterrupt in the main thread, from another one."""
+    import ctypes
+
+    thread = threading.main_thread().ident
+    assert thread is not None
+    if _is_import(sys._current_frames().get(thread)):
+        _in_a_moment(_raise_between_instructions)
+    else:
+        error = ctypes.py_object(KeyboardInterrupt)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def come_again() -> None:
     """Have the main thread get a Ctrl-C that reached nobody once more, in a moment."""
-    # Sent to the thread itself, so that it ends what this may be waiting for.
-    timer = threading.Timer(_MOMENT_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    if hasattr(signal, "pthread_kill"):  # ends what the thread may be waiting for
+        _in_a_moment(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
+    else:  # on Windows
+        _in_a_moment(_thread.interrupt_main)
+
+
+def _in_a_moment(function: Callable[..., object], *arguments: object) -> None:
+    timer = threading.Timer(_MOMENT_S, function, arguments)
     timer.daemon = True
     timer.start()
 

@@ -142,7 +142,7 @@ def flags(clips: Clips) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 class ClipKeys:
-    """Hashes of what decides the numbers of consecutive rows, as of `store.schema.Catalog.keys`."""
+    """Hashes of what decides the numbers of consecutive rows, a block at a time."""
 
     def __init__(self, clips: Clips) -> None:
         self._clips = clips

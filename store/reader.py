@@ -203,7 +203,7 @@ class Representations:
 
         Parameters
         ----------
-        hashes : `hash_shards` of it, where that has begun already; asked for last.
+        hashes : gives the `hash_shards` of it, where these have begun already; called last.
         """
         return [*self._verify_failures(), *self._verify_layout(), *self.damaged(hashes).values()]
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from store.errors import FormatError, RequestError
 from store.fingerprint import canonical
-from store.keys import RowKeys, texts
+from store.keys import texts
 
 # Raise one by one when what is written can no longer be read as before.
 CATALOG_FORMAT = 1
@@ -170,10 +170,6 @@ class Catalog:
         """What decides each row's numbers, as text: the clip, its file's content, its stretch. Rows keep theirs."""
         keys: list[str] = texts([self.table.column(name) for name in CONTENT]).to_pylist()
         return keys
-
-    def keys(self) -> RowKeys:
-        """The same, to be hashed run by run."""
-        return RowKeys(texts([self.table.column(name) for name in CONTENT]))
 
     def retired(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[rows] whether a row is retired."""

@@ -39,6 +39,7 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
             except RequestError:
                 raise
             except EncoreError as error:
+                aside.shutdown(wait=False, cancel_futures=True)  # whose shards these are is not known
                 checked.append(f"{name}: damaged")
                 problems.append(str(error))
                 continue

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from stages import interrupts
+from tests import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]
 # Started in the background of a script, Python would leave Ctrl-C alone.
@@ -43,10 +44,14 @@ WORK = {
 }
 
 
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, **options)
+
+
 @pytest.mark.parametrize("work", WORK)
 def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
     code = CTRL_C_WHILE_FORKING.replace("{work}", WORK[work])
-    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    process = run([sys.executable, "-c", code], cwd=ROOT)
     assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
 
 
@@ -76,7 +81,7 @@ def test_ctrl_c_while_a_module_is_imported(tmp_path: Path) -> None:
     (tmp_path / "pressed.py").write_text(PRESSED)
     command = [sys.executable, "-c", CTRL_C_WHILE_IMPORTING]
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    process = subprocess.run(command, env=paths, capture_output=True, text=True, check=False)
+    process = run(command, env=paths)
     assert (process.stdout, process.returncode) == ("whole\nstopped\n", 0), process.stderr
 
 
@@ -105,14 +110,14 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_in_compiled_code() -> None:
     command = [sys.executable, "-c", CTRL_C_IN_COMPILED_CODE]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    process = run(command, cwd=ROOT)
     assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
 
 
 @pytest.mark.parametrize("dropped", [False, True])
 def test_one_that_nobody_caught_comes_again(dropped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     again: list[None] = []
-    monkeypatch.setattr(interrupts, "come_again", lambda: again.append(None))
+    monkeypatch.setattr(interrupts, "_in_a_moment", lambda _function: again.append(None))
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupts.Interrupts()(signal.SIGINT, None)
     if dropped:
