@@ -26,7 +26,7 @@ from store.seal import hash_bytes
 
 _READERS = min(4, os.cpu_count() or 1)  # threads that read files; more no longer help
 _PIECE_BYTES = 1 << 19
-_BUFFER_BYTES = 1 << 21  # of a thread that only hashes: fewer and larger reads leave the interpreter to the others
+_BUFFER_BYTES = 1 << 20  # of a thread that only hashes: fewer and larger reads leave the interpreter to the others
 _ALIGNMENT = 64
 
 

@@ -2,8 +2,9 @@
 
 The same weights give other numbers where a library that computes them changed: another version of `transformers`,
 `torch` or `onnxruntime`. Clips encoded before and after would not be comparable, under one fingerprint. So beside a
-representation lies what a fixed clip gave when it was begun, and whoever adds to it compares. The numbers are kept,
-and not a hash of them: they agree to three digits between machines, but digits that are rounded may not.
+representation lies what a fixed clip gave when it was begun, and `embed` compares where it adds clips, or finds other
+libraries than those that are known to give the same. The numbers are kept, and not a hash of them: they agree to three
+digits between machines, but digits that are rounded may not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import wave
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +49,8 @@ def check(store: Store, folder: str, dataset: str, backbone: Backbone, device: t
         before = json.loads(store.files.read(f"{folder}/{FILE}"))
         then, versions = np.array(before["numbers"], dtype=np.float64), dict(before["versions"])
     except FileNotFoundError:
-        content = {"numbers": [float(f"{number:.5g}") for number in numbers.tolist()], "versions": _versions()}
-        store.files.write(f"{folder}/{FILE}", json.dumps(content, sort_keys=True).encode())
+        rounded = [float(f"{number:.5g}") for number in numbers.tolist()]
+        _write(store, folder, {"numbers": rounded, "versions": _versions()})
         return
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{folder}/{FILE} cannot be read; remove it to have it written anew") from error
@@ -64,6 +66,26 @@ def check(store: Store, folder: str, dataset: str, backbone: Backbone, device: t
             f"with its own: install what it was begun with, or encode all of it anew: encore store remove {dataset} "
             f"--backbone {folder.rpartition('/')[2]}, then encore embed"
         )
+    if not _is_known(before):
+        _write(store, folder, {**before, "same": [*before.get("same", ()), _versions()]})
+
+
+def is_due(store: Store, folder: str) -> bool:
+    """Whether the representation in ``folder`` was begun, and never checked, with other libraries than are here."""
+    try:
+        return not _is_known(json.loads(store.files.read(f"{folder}/{FILE}")))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+
+
+def _is_known(before: Any) -> bool:
+    return isinstance(before, dict) and _versions() in (before.get("versions"), *before.get("same", ()))
+
+
+def _write(store: Store, folder: str, content: dict[str, Any]) -> None:
+    store.files.write(f"{folder}/{FILE}", json.dumps(content, sort_keys=True).encode())
 
 
 def probe(backbone: Backbone, device: torch.device) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from stages.devices import find_device
+from stages.embed import probe
 from stages.embed.backbones import Backbone
 from stages.embed.catalogs import mark_sources, open_catalog
 from stages.embed.choose import RANDOM, find_backbone, make_backbone
 from stages.embed.encode import collect, decides, default_batch, encode, open_writer
 from stages.embed.engines import Engine, Job, address, catalog_hash
 from stages.embed.loading import default_workers
-from stages.embed.probe import check as check_probe
 from stages.embed.weights import described_by, read_about
 from stages.progress import note
 from stages.splits.kept import KeptSplits
@@ -176,6 +176,11 @@ def embed(
         store.files.write(f"{writer.folder}/command.txt", f"{command}\n".encode())
     already_there = writer.is_complete
     clips, complete = 0, True
+    # Of another machine, a bf16 network cannot be asked here: a CPU runs none.
+    here = device or (torch.device("cpu") if backbone.precision == "32" else None)
+    if mark is not None and here is not None and (writer.pending or probe.is_due(store, writer.folder)):
+        with nullcontext() if file is None else described_by(file):
+            probe.check(store, writer.folder, catalog.info.name, backbone, here)
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
@@ -183,11 +188,6 @@ def embed(
         if share > _WORTH_TELLING:
             note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
         writer.check_room(share)
-        # Of another machine, a bf16 network cannot be asked here: a CPU runs none.
-        here = device or (torch.device("cpu") if backbone.precision == "32" else None)
-        if writer.pending and mark is not None and here is not None:
-            with nullcontext() if file is None else described_by(file):
-                check_probe(store, writer.folder, catalog.info.name, backbone, here)
         if engine is not None and device is None:
             job = Job(
                 store=address(store),

@@ -4,10 +4,9 @@ A collection that reads layer 7 of ``mert-1a2b3c4d5e6f`` says so in its backbone
 on different layers lie apart, and a trained head is given the layer that it knows.
 
 The mixture is that of ELMo (Peters et al. 2018, arXiv 1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051): one
-weight a layer, softmax over all; here these weights move ten times as fast as others. It is applied to what a head
-gathers for its network. Means over neighbours are linear, so that mixing them gives the means of the mixture; the
-deviations that `gated` reads are mixed as they are, and the nearest neighbours of `knn` are found by all layers.
-`stages.head.training.mixing` learns the weights.
+weight a layer, softmax over all; here these weights move ten times as fast as others. A head reads the mixture as it
+would read a single layer (`stages.head.training.mixing` learns the weights). Only heads that look for similar clips,
+which they cannot do anew for every mixture, read all layers side by side, and what they gather is mixed.
 """
 
 from __future__ import annotations
@@ -77,18 +76,19 @@ def read(values: NDArray[Any], layer: str | None) -> NDArray[np.float32]:
 
 
 class Mixture(nn.Module):
-    """A network behind a learnt mixture of layers: whatever it reads [..., k * layers * dim] becomes [..., k * dim].
+    """A network, and a learnt mixture of the layers that it reads.
 
     Attributes
     ----------
-    is_mixed : whether it is given the mixture already.
+    dim : numbers in a layer.
+    is_mixed_first : whether layers are mixed before the head gathers (`Binder.mix`), so that the network is given the
+        mixture. Else it is given all layers: whatever it reads [..., k * layers * dim] becomes [..., k * dim].
     """
 
-    def __init__(self, network: nn.Module, layers: int, dim: int) -> None:
+    def __init__(self, network: nn.Module, layers: int, dim: int, *, is_mixed_first: bool) -> None:
         super().__init__()
-        self.network, self.dim = network, dim
+        self.network, self.dim, self.is_mixed_first = network, dim, is_mixed_first
         self.layer_weights = nn.Parameter(torch.zeros(layers))
-        self.is_mixed = False
 
     @property
     def shares(self) -> Tensor:
@@ -96,10 +96,16 @@ class Mixture(nn.Module):
         return _shares(self.layer_weights)
 
     def forward(self, *inputs: Any) -> Any:
-        if self.is_mixed:
-            return self.network(*inputs)
+        return self.network(*(inputs if self.is_mixed_first else self.mix(*inputs)))
+
+    def mix(self, *inputs: Any) -> tuple[Any, ...]:
+        """What a head has gathered, with the mixture in place of all layers."""
         shares = self.shares
-        return self.network(*(mix(value, shares, self.dim) if self._has_layers(value) else value for value in inputs))
+        return tuple(_mix(value, shares, self.dim) if self._has_layers(value) else value for value in inputs)
+
+    def mixed(self, values: Tensor, clips: Tensor | None = None) -> Tensor:
+        """[clips, dim] the mixture of representations [clips, layers * dim], or of some of these."""
+        return _mix(values, self.shares, self.dim, clips)
 
     def _has_layers(self, value: Any) -> bool:
         """Whether these are representations with all their layers, and no numbers of another kind."""
@@ -111,16 +117,23 @@ def _shares(weights: Tensor) -> Tensor:
     return (_PACE * weights).softmax(0)
 
 
-def mix(values: Tensor, shares: Tensor, dim: int) -> Tensor:
-    """[..., k * dim] the mixture of [..., k * layers * dim], in which each layer takes part with its share [layers]."""
+def _mix(values: Tensor, shares: Tensor, dim: int, some: Tensor | None = None) -> Tensor:
+    """[..., k * dim] the mixture of [..., k * layers * dim], in which each layer takes part with its share [layers].
+
+    Where ``some`` says which, it is that of these rows alone.
+    """
     if values.device.type != "cpu" or torch.compiler.is_compiling():
+        values = values if some is None else values[some]
         blocks = values.reshape(*values.shape[:-1], -1, len(shares), dim)
         return torch.einsum("...kld,l->...kd", blocks, shares.to(values.dtype)).flatten(-2)
     # A weighted sum of rows reads each number once, and once more for the gradient; einsum writes them all anew.
     rows = values.reshape(-1, dim)
     places = torch.arange(len(rows)).view(-1, len(shares))
+    shape = values.shape[:-1]
+    if some is not None:
+        places, shape = places.view(len(values), -1, len(shares))[some].flatten(0, 1), some.shape
     weights = shares.to(values.dtype).expand(places.shape)
-    return F.embedding_bag(places, rows, mode="sum", per_sample_weights=weights).view(*values.shape[:-1], -1)
+    return F.embedding_bag(places, rows, mode="sum", per_sample_weights=weights).view(*shape, -1)
 
 
 def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
@@ -131,7 +144,7 @@ def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
     if layers is None:
         return head.build(spec)
     dim = spec.dim // layers
-    return Mixture(head.build(replace(spec, dim=dim)), layers, dim)
+    return Mixture(head.build(replace(spec, dim=dim)), layers, dim, is_mixed_first=head.IS_DIFFERENTIABLE)
 
 
 def every(store: Store, dataset: str, backbone: str | None) -> list[str]:

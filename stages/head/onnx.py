@@ -6,7 +6,8 @@ clip without neighbours. Standardising, activation, and the mean over several ne
 thresholds and what else an answer takes are its metadata.
 
 Of a head that reads wide representations along a few axes, all but the clip's own representation goes in along these
-axes, and a second output, ``along``, is that representation along them: what neighbours are averaged of.
+axes, and a second output, ``along``, is that representation along them: what neighbours are averaged of. So it is of
+a mixture of layers whose deviations are read: these are no mixture of the layers' deviations.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.head.heads import NetworkInput, TrainedHead
-from stages.head.layers import build
+from stages.head.heads import Facts, NetworkInput, TrainedHead
+from stages.head.layers import LAYERS, Mixture, build
 from stages.head.predict import Predictor
+from stages.head.saved import SavedHead
 from stages.head.training.axes import AXES
 from stages.head.training.binder import Binder
 from stages.head.training.stretches import Stretches
@@ -83,6 +85,12 @@ def export_head(predictor: Predictor, path: Path) -> Exported:
         raise RequestError(
             f"{head_type.NAME} corrects its network's scores by the whole collection; ONNX holds networks"
         )
+    facts = head.members[0].facts
+    if len(head.members) > 1 and LAYERS in facts and _is_turned(head_type, facts):
+        raise RequestError(
+            f"each of the {len(head.members)} networks of {head_type.NAME} mixes the layers in its own way, and the "
+            f"deviations of one mixture are all that an ONNX file could take; train it without --members"
+        )
     gather, scorer = _Gatherer(predictor, head_type), _Scorer(predictor, head_type)
     names = [each.name for each in head_type.INPUTS]
     every = np.flatnonzero(predictor.split == 2)
@@ -130,9 +138,12 @@ class _Gatherer:
         standardised = member.shift, member.scale
         stretches = Stretches(predictor.collection.with_labels(predictor.labels).in_memory())
         spec = predictor.head.spec(member)
-        self._head = Binder(head_type, stretches, predictor.split, spec, _CPU, standardised).any()
+        binder = Binder(head_type, stretches, predictor.split, spec, _CPU, standardised)
+        self._x, self._turned = stretches.clips(0).x, _is_turned(head_type, spec.facts)
+        if self._turned:
+            binder.mix(_network(predictor, head_type, member))
+        self._head = binder.any()
         self._shift, self._scale = member.shift.double(), member.scale.double()
-        self._x, self._turned = stretches.clips(0).x, AXES in spec.facts
 
     def __call__(self, nodes: Tensor) -> tuple[Tensor, ...]:
         inputs = zip(self._head.INPUTS, self._head.inputs(nodes), strict=True)
@@ -151,6 +162,18 @@ class _Gatherer:
         return torch.where((value == 0).all(dim=1, keepdim=True), torch.nan, value_in_store).float()
 
 
+def _is_turned(head_type: type[TrainedHead], facts: Facts) -> bool:
+    """Whether its network reads representations along other axes than the store's, as deviations of mixtures do."""
+    return AXES in facts or (LAYERS in facts and any(kind.is_spread for kind in head_type.INPUTS))
+
+
+def _network(predictor: Predictor, head_type: type[TrainedHead], member: SavedHead) -> nn.Module:
+    assert member.network is not None
+    network = build(head_type, predictor.head.spec(member))
+    network.load_state_dict(member.network)
+    return network.eval()
+
+
 class _Scorer(nn.Module):
     """Scores from what the graph takes: the mean over a head's networks."""
 
@@ -161,27 +184,29 @@ class _Scorer(nn.Module):
         self.tasks = [head.spec(member).task for member in head.members]
         self.networks = nn.ModuleList()
         for number, member in enumerate(head.members):
-            assert member.network is not None
-            network = build(head_type, head.spec(member))
-            network.load_state_dict(member.network)
-            self.networks.append(network.eval())
+            self.networks.append(_network(predictor, head_type, member))
             self.register_buffer(f"shift{number}", member.shift)
             self.register_buffer(f"scale{number}", member.scale)
-        self.axes: Tensor | None
         # Of all members the same: the split decides them.
-        self.register_buffer("axes", head.members[0].facts.get(AXES))
+        facts = head.members[0].facts
+        self.register_buffer("axes", facts.get(AXES))
+        self._turned = _is_turned(head_type, facts)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         scores, along = [], None
         for number, network in enumerate(self.networks):
             shift, scale = self.get_buffer(f"shift{number}"), self.get_buffer(f"scale{number}")
-            if self.axes is None:
+            if not self._turned:
                 each = zip(self.kinds, inputs, strict=True)
                 arguments = [self._read(kind, value, shift, scale) for kind, value in each]
+                if isinstance(network, Mixture):
+                    arguments = list(network.mix(*arguments))
             else:
-                along = ((inputs[0] - shift) * scale) @ self.axes
+                standard = (inputs[0] - shift) * scale
+                along = network.mix(standard)[0] if isinstance(network, Mixture) else standard @ self.get_buffer("axes")
                 arguments = [along, *(torch.where(value.isnan(), 0.0, value) for value in inputs[1:])]
-            scores.append(self.tasks[number].activate(network(*arguments)))
+            inner = network.network if isinstance(network, Mixture) else network
+            scores.append(self.tasks[number].activate(inner(*arguments)))
         mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
         return mean if along is None else (mean, along)
 
@@ -268,7 +293,7 @@ def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) ->
     import onnx
 
     member = predictor.head.members[0]
-    turned = AXES in member.facts
+    turned = _is_turned(head_type, member.facts)
     model, words = onnx.load(str(file)), {each.name: each.what for each in head_type.INPUTS}
     words |= {each.name: f"{each.what}; along `along`" for each in head_type.INPUTS[1:] if turned and each.is_vector}
     inputs = {}

@@ -14,7 +14,7 @@ from torch import nn
 from stages import registry
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Spec, TrainedHead
-from stages.head.layers import build
+from stages.head.layers import Mixture, build
 from stages.head.saved import SavedHead
 from stages.head.scores.prediction import Prediction
 from stages.head.scores.task import TASKS, Task
@@ -106,9 +106,9 @@ class RestoredHead:
         weights = []
         for member in self.members:
             binder, network = self._bind(head_type, member, stretches, split, device)
-            head = binder.any()
+            head, inner = binder.any(), network.network if isinstance(network, Mixture) else network
             with torch.inference_mode():
-                weight = [head.trust(network, nodes) for nodes in parts]
+                weight = [head.trust(inner, nodes) for nodes in parts]
             weights.append(torch.cat([each for each in weight if each is not None]).cpu().numpy())
         mean: NDArray[np.float32] = np.stack(weights).mean(axis=0, dtype=np.float32)
         return mean
@@ -162,7 +162,9 @@ class RestoredHead:
         assert member.scale is not None
         standardised = member.shift.to(device), member.scale.to(device)
         binder = Binder(head_type, stretches, split, self.spec(member), device, standardised)
-        return binder, self._network(head_type, member, device)
+        network = self._network(head_type, member, device)
+        binder.mix(network)
+        return binder, network
 
     def _network(self, head_type: type[TrainedHead], member: SavedHead, device: torch.device) -> nn.Module:
         """Built once a device, since songs are often scored one after another."""

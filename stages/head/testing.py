@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.head.collection import Collection
 from stages.head.fit import FitResult, fit
@@ -45,6 +46,7 @@ from store.schema import Catalog, CatalogInfo
 INFO = CatalogInfo(name="made", title="Made", version="1", licence="CC0", citation="-", backbone="fcn")
 REPRESENTATION = "fcn-0123456789ab"
 _CPU = torch.device("cpu")
+_STEP = 1e-2  # to both sides, by which slopes are measured
 
 
 def collection_of(
@@ -327,24 +329,36 @@ class HeadTests:
         for some in (torch.tensor([3]), torch.arange(0, len(collection), 7)):
             torch.testing.assert_close(binder.logits(network, some), everything[some], atol=1e-5, rtol=0)
 
-    def test_what_it_gathers_is_linear_where_it_says_so(self, head: type[Head], collection: Collection) -> None:
-        """So that layers may be mixed before."""
-        if not issubclass(head, TrainedHead) or not head.IS_LINEAR:
+    def test_what_it_gathers_has_a_gradient_where_it_says_so(self, head: type[Head], collection: Collection) -> None:
+        """So that layers may be mixed before, by weights that are learnt."""
+        if not issubclass(head, TrainedHead) or not head.IS_DIFFERENTIABLE:
             pytest.skip("it does not say so")
         split = collection.split("random", 0)
         settings, configs = resolve([head], _changes(head))
         binder = Binder.learn(head, Stretches(collection), split, configs[head], settings, _CPU)
         nodes = torch.from_numpy(np.flatnonzero(split == 0))
         assert collection.x is not None
-        one, other = collection.x, collection.x.flip(0)
-        gathered = []
-        for x in (one, other, 0.3 * one + 0.7 * other):
+        x, generator = collection.x, torch.Generator().manual_seed(0)
+
+        def gathered(x: Tensor) -> list[Tensor]:
             bound = head(binder.masked, x, split, binder.spec)
             bound.start_epoch(nodes, Draw(7, bound.rows))
-            gathered.append([*bound.training_inputs(nodes, torch.arange(len(nodes))), *bound.inputs(nodes)])
-        for first, second, mixed in zip(*gathered, strict=True):
-            expected = 0.3 * first + 0.7 * second if mixed.is_floating_point() else first
-            torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
+            return [*bound.training_inputs(nodes, torch.arange(len(nodes))), *bound.inputs(nodes)]
+
+        direction = torch.randn(x.shape, generator=generator)
+        steps = [gathered(x + step * direction) for step in (-_STEP, 0, _STEP)]
+        leaf = x.clone().requires_grad_()
+        with_gradient = gathered(leaf)
+        assert any(value.requires_grad for value in with_gradient)
+        for below, here, above, value in zip(*steps, with_gradient, strict=True):
+            assert torch.equal(value, here)
+            if not value.requires_grad:
+                assert torch.equal(below, above)
+                continue
+            weights = torch.randn(value.shape, generator=generator) / value.numel() ** 0.5
+            (gradient,) = torch.autograd.grad(value, leaf, weights, retain_graph=True)
+            slope = (weights * (above - below)).double().sum() / (2 * _STEP)
+            torch.testing.assert_close((gradient * direction).double().sum(), slope, atol=0.02, rtol=0.02)
 
     @pytest.mark.parametrize("members", [1, 2])
     def test_a_restored_head_gives_the_stored_scores(

@@ -26,7 +26,7 @@ from stages.head.heads import TrainedHead
 from stages.head.random import seeded
 from stages.head.settings import Choices, Settings, keys
 from stages.head.training.binder import Binder
-from stages.head.training.loop import Loop
+from stages.head.training.loop import Loop, loop_of
 from stages.head.training.progress import Progress
 from stages.head.training.stretches import Stretches
 from stages.head.training.threads import threads
@@ -112,7 +112,7 @@ def _work(split: Split, settings: Settings) -> float:
 def _loop(head: type[TrainedHead], binder: Binder, candidate: Candidate, seed: int) -> Loop:
     with seeded(seed, binder.device):
         network = layers.build(head, dataclasses.replace(binder.spec, config=candidate.config)).to(binder.device)
-    return Loop(binder, network, candidate.settings, seed)
+    return loop_of(binder, network, candidate.settings, seed)
 
 
 class _Race:

@@ -43,7 +43,7 @@ def _measured(store: Store) -> dict[str, Any]:
     layer_s, single_s = median_seconds(lambda: among.read(layer=_LAYER), alone.read, repeats=31)
     size = f"{_CLIPS:,} clips of {_LAYERS} x {_DIM}"
     lines = {"layer-read": entry(layer_s, single_s, 1 / 1.2, "s", f"one layer of {size}, checked against its hash")}
-    for mode in ("song", "gnn"):
+    for mode in ("song", "gnn", "gated"):
         mix_s, one_s = (_training_s(store, f"{_ALL}@{layer}", mode) for layer in ("mix", _LAYER))
         note = f"{_EPOCHS[1] - _EPOCHS[0]} epochs of {mode} on the mixture of {size}, and on one layer"
         lines[f"layer-mix-{mode}"] = entry(mix_s, one_s, 1 / 1.5, "s", note)
@@ -72,7 +72,7 @@ def _learnt() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
             _write_songs(store, moves)
-            for mode in ("song", "gnn"):
+            for mode in ("song", "gnn", "gated"):
                 alone, mean, mixture = (_accuracy(store, mode, layer) for layer in (str(_LAYER), "mean", "mix"))
                 note = (
                     f"{who} the labels of {_FEW:,} clips of {_LAYERS} x {_NARROW} (synthetic): {mode} on their mixture,"

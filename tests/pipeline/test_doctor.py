@@ -115,7 +115,9 @@ def test_whether_words_are_understood(doctor: Encore, tmp_path: Path) -> None:
     assert "has no tokenizer" in answer["words"]
 
 
-def test_a_network_that_gives_other_numbers_is_refused(encore: Encore, tmp_path: Path) -> None:
+def test_a_network_that_gives_other_numbers_is_refused(
+    encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As under another version of the library that computes them."""
     songs = tmp_path / "songs"
     songs.mkdir()
@@ -132,18 +134,27 @@ def test_a_network_that_gives_other_numbers_is_refused(encore: Encore, tmp_path:
     file.write_text(json.dumps(near))
     encore(*embed)
     assert json.loads(file.read_text()) == near
-    other = {"numbers": [-number for number in before["numbers"]], "versions": {"torch": "0.4.1"}}
+    older = {"torch": "0.4.1"}
+    other = {"numbers": [-number for number in before["numbers"]], "versions": older}
     file.write_text(json.dumps(other))
-    assert "nothing was encoded" in encore(*embed).out
-    (songs / "2.mid").write_bytes(midi(22.0))
-    refused = encore(*embed, code=2).err
-    assert f"torch 0.4.1, now {torch.__version__}" in refused
-    assert "encore store remove own --backbone clamp3-" in refused
+    for grows in (False, True):  # other libraries are told even where nothing is to be encoded
+        if grows:
+            (songs / "2.mid").write_bytes(midi(22.0))
+        refused = encore(*embed, code=2).err
+        assert f"torch 0.4.1, now {torch.__version__}" in refused
+        assert "encore store remove own --backbone clamp3-" in refused
     file.write_text("{")
     assert "remove it to have it written anew" in encore(*embed, code=2).err
     file.unlink()
     encore(*embed)
     assert file.is_file()
+    file.write_text(json.dumps({**before, "versions": older}))
+    assert "nothing was encoded" in encore(*embed).out
+    assert json.loads(file.read_text())["same"] == [before["versions"]]
+    asked: list[object] = []
+    monkeypatch.setattr(probe, "probe", lambda *_: asked.append(None))
+    encore(*embed)
+    assert asked == [], "libraries that gave the same are known"
 
 
 def test_the_fixed_clip_is_heard_by_each_kind_of_backbone() -> None:

@@ -13,12 +13,15 @@ import torch
 
 from stages.head import layers
 from stages.head.heads.gnn import Gnn
+from stages.head.modes import Mode
 from stages.head.open import load
+from stages.head.restore import restore
 from stages.head.testing import QUICK as TRAINING
 from stages.head.training.binder import Binder
 from stages.head.training.stretches import Stretches
 from store.errors import RequestError
 from store.layout import RepresentationName, Store
+from store.runs import RunFolder
 from store.writer import RepresentationWriter
 from tests.head.conftest import options
 from tests.pipeline.conftest import QUICK, Encore, embed_table
@@ -71,15 +74,16 @@ def test_each_layer_has_runs_of_its_own(songs: Encore) -> None:
     assert "(and --layer)" in ran.err
 
 
-def test_the_mixture_is_reported_and_restored(songs: Encore) -> None:
-    (result,) = songs("head", "hits", "--backbone", "mert@mix", "--mode", "gnn", "--json", *LONGER).json
+@pytest.mark.parametrize("mode", ["gnn", "gated", "similar-edges"])
+def test_the_mixture_is_reported_and_restored(songs: Encore, mode: str) -> None:
+    (result,) = songs("head", "hits", "--backbone", "mert@mix", "--mode", mode, "--json", *LONGER).json
     record = json.loads((Path(result["saved"]) / "seed-0.json").read_text())
     assert len(record["mixture"]) == 4
     assert sum(record["mixture"]) == pytest.approx(1)
     assert int(np.argmax(record["mixture"])) == HEARD
     assert result["remark"].startswith(f"layers by weight: {HEARD} (")
     store = Store(songs.store)
-    trained = notebook.restore(store, "hits", "gnn", backbone="mert@mix")
+    trained = notebook.restore(store, "hits", mode, backbone="mert@mix")
     again = notebook.score(store, trained)
     import pyarrow.parquet as pq
 
@@ -87,6 +91,32 @@ def test_the_mixture_is_reported_and_restored(songs: Encore) -> None:
     rows = {int(row): i for i, row in enumerate(again.rows)}
     places = [rows[row] for row in table.column("row").to_pylist()]
     np.testing.assert_allclose(again.scores[places], np.array(table.column("score").to_pylist()), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["song", "gnn", "gated"])
+def test_a_mixture_is_asked_and_exported(songs: Encore, mode: str, tmp_path: Path) -> None:
+    head = ("--backbone", "mert@mix", "--mode", mode)
+    songs("head", "hits", *head, *QUICK)
+    store = Store(songs.store)
+    clips, folder = load(store, "hits", "mert@mix"), RunFolder("hits", f"{NAME}@mix", Mode(mode), "random")
+    trust = restore(store, folder, "seed-0").trust(clips, clips.split("random", 0))
+    assert (trust is None) is (mode != "gated")
+    assert trust is None or (len(trust) == len(clips) and (trust >= 0).all())
+    pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
+    file = tmp_path / "head.onnx"
+    ran = songs("export", "head", f"hits/{mode}@mix", "--onnx", file)
+    assert "onnxruntime gives torch's scores" in ran.out
+    assert file.exists()
+    assert ("along `along`" in " ".join(ran.out.split())) is (mode == "gated")
+
+
+def test_two_mixtures_of_deviations_fit_in_no_file(songs: Encore, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
+    songs("head", "hits", "--backbone", "mert@mix", "--mode", "gated", "--members", 2, *QUICK)
+    file = tmp_path / "head.onnx"
+    ran = songs("export", "head", "hits/gated@mix", "--onnx", file, code=2)
+    assert "each of the 2 networks of gated mixes the layers in its own way" in " ".join(ran.err.split())
+    assert not file.exists()
 
 
 def test_a_table_of_layers(songs: Encore) -> None:
@@ -155,6 +185,7 @@ def test_a_mixture_of_neighbours_means_is_the_mean_of_mixtures(songs: Encore) ->
         network.layer_weights.copy_(torch.tensor([0.03, -0.1, 0.2, 0.0]))
     weights = network.shares.detach()
     mixed = replace(every, x=torch.einsum("nld,l->nd", every.x.unflatten(1, (4, 12)), weights), stored=None)
+    binder.mix(network)
     plain = Binder.learn(Gnn, Stretches(mixed), split, config, settings, device)
     assert plain.spec.dim == network.dim
     torch.testing.assert_close(binder.scores(network), plain.scores(network.network), atol=1e-5, rtol=0)

@@ -160,6 +160,8 @@ class CliqueGraph(Graph):
         """The mean over each clip's neighbours; zero for a clip that has none."""
         if not self.artists:
             return torch.zeros_like(x)
+        if x.requires_grad and torch.is_grad_enabled():
+            return self.mean_of(slice(None), x, self.sums(x))
         sums, means = self.sums(x), _unfilled(x)
         # Rows that stay in the cache between the steps are written to memory once.
         step = max(1, _IN_CACHE // max(1, x.shape[1])) if x.device.type == "cpu" else len(x)

@@ -184,8 +184,9 @@ class TrainedHead(Head):
     Class attributes
     ----------------
     INPUTS : what the network reads (`inputs`), in its order, for the ONNX file of a trained head.
-    IS_LINEAR : whether what it gathers is linear in representations (rows, means of rows) and nothing else hangs on
-        them, so that layers may be mixed before: training on a mixture of layers then costs little more than on one.
+    IS_DIFFERENTIABLE : whether what it gathers is made of representations by differentiable operations of torch, and
+        whose are gathered does not hang on them. Layers are then mixed before, and training on a mixture costs little
+        more than on one layer; other heads read all layers in each step.
 
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
 
@@ -201,7 +202,7 @@ class TrainedHead(Head):
     rows : [clips] the catalog row of each clip, on the device.
     """
 
-    IS_LINEAR: ClassVar[bool] = False
+    IS_DIFFERENTIABLE: ClassVar[bool] = False
     INPUTS: ClassVar[tuple[NetworkInput, ...]] = (NetworkInput("x", "the clip's representation", is_vector=True),)
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:

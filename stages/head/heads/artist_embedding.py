@@ -25,7 +25,7 @@ class ArtistEmbedding(TrainedHead):
     CITATION = "S. Lee, thesis, Seoul National University: its artist embedding"
     READS_ARTISTS = True
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     Config = HiddenConfig
     INPUTS = (
         *TrainedHead.INPUTS,

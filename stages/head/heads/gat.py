@@ -50,7 +50,7 @@ class Gat(NeighbourHead):
     CITATION = "Brody, Alon and Yahav, How Attentive are Graph Attention Networks?, ICLR 2022"
     READS_ARTISTS = True
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     Config = Config
     INPUTS = (
         *NeighbourHead.INPUTS,

@@ -93,6 +93,7 @@ class Gated(TrainedHead):
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
+    IS_DIFFERENTIABLE = True
     Config = Config
     INPUTS = (
         *TrainedHead.INPUTS,
@@ -182,8 +183,7 @@ class Gated(TrainedHead):
         """Of each clip its own numbers [nodes, dim], its neighbours' mean and deviation, and how many these are."""
         x, degree = self.x[nodes], graph.degree[nodes].float()
         mean, square = (graph.mean_of(nodes, y, total) for y, total in zip((x, x * x), sums, strict=True))
-        deviation = (square - mean**2).clamp(min=0).sqrt()
-        return x, mean, deviation, degree
+        return x, mean, _root(square - mean**2), degree
 
     def trust(self, network: nn.Module, nodes: Tensor) -> Tensor:
         """The two gates, by the weights of their experts; 0 where no song of the artist was in training."""
@@ -191,6 +191,12 @@ class Gated(TrainedHead):
         x, mean, _, degree, counts, songs = self.inputs(nodes)
         gates = network.weigh(x, mean, degree, counts, songs)[1]
         return gates @ network.pool.weights[-2:] * (songs > 0)
+
+
+def _root(variance: Tensor) -> Tensor:
+    """Its square root, 0 where rounding has made it negative: there the gradient, which would be infinite, is 0 too."""
+    varies = variance > 0
+    return torch.where(varies, variance, 1.0).sqrt() * varies
 
 
 class _Network(nn.Module):

@@ -49,7 +49,7 @@ class Gcnii(NeighbourHead):
     CITATION = "Chen, Wei, Huang, Ding and Li, Simple and Deep Graph Convolutional Networks, ICML 2020"
     READS_ARTISTS = True
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     INPUTS = (
         NetworkInput("clips", "any numbers; they count in training alone"),
         NetworkInput("x", "the representations of all clips of the artists that are asked about", is_vector=True),

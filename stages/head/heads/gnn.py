@@ -103,7 +103,7 @@ class Gnn(Sage):
     CITATION = "Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017"
     READS_ARTISTS = True
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     Config = GnnConfig
 
     def relation(self) -> Graph:

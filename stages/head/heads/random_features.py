@@ -25,7 +25,7 @@ class RandomFeatures(Song):
     NAME = "random-features"
     TITLE = "song head on random vectors (control)"
     CITATION = "Encore"
-    IS_LINEAR = False
+    IS_DIFFERENTIABLE = False
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         streams = bits(_STREAM, torch.from_numpy(collection.rows).to(x.device)).unsqueeze(1)

@@ -25,7 +25,7 @@ class Sgc(TrainedHead):
     READS_ARTISTS = True
     READS_NEIGHBOURS = True
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     INPUTS = (
         NetworkInput(
             "x_and_mean",

@@ -45,7 +45,7 @@ class SideEdges(Sage):
     TITLE = "GraphSAGE over another column"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
     NEEDS_COLLECTION = "the clips that share its column may be anyone's"
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     Config = Config
 
     @classmethod

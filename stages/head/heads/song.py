@@ -15,7 +15,7 @@ class Song(TrainedHead):
     TITLE = "song only"
     CITATION = "S. Lee, thesis, Seoul National University: the baseline of its chapter 4"
     BY_ARTIST = True
-    IS_LINEAR = True
+    IS_DIFFERENTIABLE = True
     Config = HiddenConfig
 
     @staticmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.head.heads import Spec, TrainedHead
-from stages.head.layers import LAYERS, Mixture, mix
+from stages.head.layers import LAYERS, Mixture
 from stages.head.random import key, seeded
 from stages.head.settings import Settings
 from stages.head.training.axes import AXES, SAMPLED, principal_axes
@@ -50,7 +50,7 @@ class Binder:
         self.masked = stretches.collection.masked(split)
         self._bound: tuple[int, TrainedHead] | None = None
         self._mixture: Mixture | None = None
-        self._mixed: tuple[int, TrainedHead] | None = None
+        self._read: tuple[int, Tensor] | None = None
 
     @classmethod
     def learn(
@@ -73,7 +73,7 @@ class Binder:
             axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
             turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
             binder.spec = replace(spec, facts=turned)
-            x = binder._representations(0) if stretches.whole else None
+            x = binder.representations(0) if stretches.whole else None
             facts = head_type.learn(binder.masked, x, split, config)
             binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
@@ -87,7 +87,7 @@ class Binder:
             first, last = places(train, stretch.begin, stretch.end)
             if first < last:
                 some = (train[first:last] - stretch.begin).to(self.device)
-                sample[first:last] = self._representations(number)[some]
+                sample[first:last] = self.representations(number)[some]
         return self.stretches.processes.all_reduce(sample)
 
     def calibrate(self, scores: Tensor) -> None:
@@ -106,41 +106,45 @@ class Binder:
         stretches = self.stretches.stretches
         return self(next(i for i, stretch in enumerate(stretches) if stretch.begin < stretch.end))
 
-    def mix(self, mixture: Mixture) -> None:
-        """From now on the head reads the layers as they are mixed at this moment, made once for each stretch."""
-        self._mixture, self._mixed = mixture, None
-        mixture.is_mixed = True
+    def mix(self, network: nn.Module) -> None:
+        """Of layers that are mixed before the head gathers, it reads the mixture as it is now, made once a stretch.
+
+        While the network learns, gradients can be asked of what the head gathers: they arrive at its ``x``.
+        """
+        if isinstance(network, Mixture) and network.is_mixed_first:
+            self._mixture, self._bound = network, None
 
     def __call__(self, number: int) -> TrainedHead:
         """The head on a stretch."""
-        if self._mixture is None:
-            return self.unmixed(number)
-        if self._mixed is None or self._mixed[0] != number:
-            self._mixed = None
-            layered = self.unmixed(number)
-            with torch.no_grad():
-                x = mix(layered.x, self._mixture.shares, self._mixture.dim)
-            spec = replace(self.spec, dim=self._mixture.dim)
-            with seeded(_BINDING, self.device):
-                self._mixed = number, self.head_type(layered.collection, x, layered.split, spec)
-        return self._mixed[1]
-
-    def unmixed(self, number: int) -> TrainedHead:
-        """The head on a stretch, with all layers where there are several."""
         if self._bound is not None and self._bound[0] == number:
             return self._bound[1]
-        self._bound = self._mixed = None  # lets go of the last one's memory before the next is read
-        x, stretch = self._representations(number), self.stretches.stretches[number]
+        self._bound = None  # lets go of the last one's memory before the next is read
+        spec, mixture, stretch = self.spec, self._mixture, self.stretches.stretches[number]
+        if mixture is None:
+            x = self.representations(number)
+        else:
+            with torch.no_grad():
+                x = mixture.mixed(self.layers(number))
+            x.requires_grad_(mixture.training)
+            spec = replace(spec, dim=mixture.dim)
         clips, split = self.masked, self.split
         if not self.stretches.whole:
             clips = clips.part(stretch.begin, stretch.end)
             split = split[stretch.begin : stretch.end]
         with seeded(_BINDING, self.device):
-            head = self.head_type(clips, x, split, self.spec)
+            head = self.head_type(clips, x, split, spec)
         self._bound = number, head
         return head
 
-    def _representations(self, number: int) -> Tensor:
+    def layers(self, number: int) -> Tensor:
+        """`representations` with all layers, kept until those of another stretch are asked for."""
+        if self._read is None or self._read[0] != number:
+            self._read = None
+            with torch.inference_mode(False):  # what was read for scoring is learnt from in the next epoch
+                self._read = number, self.representations(number)
+        return self._read[1]
+
+    def representations(self, number: int) -> Tensor:
         """[clips, dim] those of a stretch on the device, as the network sees them."""
         raw = self.stretches.clips(number).x
         assert raw is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,27 +101,30 @@ def train(
     binder = Binder.learn(head_type, stretches, split, config, settings, device)
     with seeded(seed, device):
         network = layers.build(head_type, binder.spec).to(device)
-    path = head_type.penalties(config)
-    loop = _kind(head_type, network, path)(binder, network, settings, seed, start_s)
+    loop = loop_of(binder, network, settings, seed, start_s)
     keep_freed_memory(largest=1 << 25)
-    with threads(network, len(collection) if path else min(settings.batch, len(collection))):
+    solved = bool(head_type.penalties(config))
+    with threads(network, len(collection) if solved else min(settings.batch, len(collection))):
         progress = loop.run(on_epoch, checkpoint)
     best, *others = (_trained(binder, network, entry, config, device) for entry in progress.kept)
     return replace(best, history=progress.history, seconds=time.perf_counter() - loop.start_s, others=tuple(others))
 
 
-def _kind(head_type: type[TrainedHead], network: nn.Module, path: Sequence[float]) -> type[Loop]:
-    """How a network is trained: what the loop of steps does, or one that builds on it."""
+def loop_of(binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> Loop:
+    """The training of a network: the loop of steps, or one that builds on it."""
     from stages.head.training.mixing import Mixing
     from stages.head.training.solved import Solved
 
-    mixes = isinstance(network, layers.Mixture)
-    if path and mixes:
-        raise RequestError(
-            f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
-            f"take --layer mean, or leave {head_type.NAME} out"
-        )
-    return Solved if path else Mixing if mixes and head_type.IS_LINEAR else Loop
+    head_type, mixes = binder.head_type, isinstance(network, layers.Mixture)
+    kind: type[Loop] = Mixing if mixes and head_type.IS_DIFFERENTIABLE else Loop
+    if head_type.penalties(binder.spec.config):
+        kind = Solved
+        if mixes:
+            raise RequestError(
+                f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
+                f"take --layer mean, or leave {head_type.NAME} out"
+            )
+    return kind(binder, network, settings, seed, start_s)
 
 
 def _trained(
@@ -129,8 +132,7 @@ def _trained(
 ) -> TrainedNetwork:
     """The network as it was after one of its epochs, and its scores."""
     network.load_state_dict(entry["network"])
-    if isinstance(network, layers.Mixture) and network.is_mixed:
-        binder.mix(network)
+    binder.mix(network)
     scores = binder.scores(network)
     binder.calibrate(scores)
     shift, scale = binder.standardised or (torch.zeros(binder.spec.dim), torch.ones(binder.spec.dim))
@@ -176,7 +178,6 @@ class Loop:
         self.pool = pool_of(network)
         self.optimizer = Adam(network.parameters(), self.settings.learning_rate, self.settings.weight_decay)
         self.average = Average(network, binder.head_type.averaging(binder.spec.config))
-        self.steps = 0  # done in this epoch
         self.passes = -(-settings.steps // -(-len(self.train) // settings.batch))
 
     def _undersampled(self, train: Tensor, most: float) -> Tensor:
@@ -202,14 +203,6 @@ class Loop:
     def parts(self) -> dict[str, Any]:
         """By name what changes from step to step, and is kept for resuming."""
         return {"network": self.network, "optimizer": self.optimizer, "average": self.average}
-
-    def heads(self, number: int) -> Sequence[TrainedHead]:
-        """The head on a stretch; several where steps take turns (`choose`)."""
-        return [self.binder(number)]
-
-    def choose(self, heads: Sequence[TrainedHead]) -> TrainedHead:
-        """The head that gathers what the network reads in the next step."""
-        return heads[0]
 
     def advance(self, progress: Progress) -> None:
         """Train one more epoch and validate."""
@@ -262,7 +255,6 @@ class Loop:
 
     def _epoch(self, epoch: int) -> float:
         self.network.train()
-        self.steps = 0
         numbers = torch.arange(len(self.stretches.stretches))
         total = torch.zeros((), device=self.device)
         for turn in range(self.passes):
@@ -281,23 +273,25 @@ class Loop:
         nodes = self.train[begin:end]
         total = torch.zeros((), device=self.device)
         if begin < end:
-            heads = self.heads(number)
+            head = self.binder(number)
             draw = replace(draw, rows=self.rows[stretch.begin : stretch.end])
             self.masks.streams = bits(key(draw.key, "dropout"), draw.rows)
-            for head in heads:
-                head.start_epoch(nodes - stretch.begin, draw)
+            head.start_epoch(nodes - stretch.begin, draw)
         for i, step in enumerate(torch.split(order[turns], sizes)):
             clips = min(batch, last - first - i * batch)
             self.optimizer.zero_grad()
             if len(step):
                 some = nodes[step]
-                inputs = self.choose(heads).training_inputs(some - stretch.begin, step)
+                inputs = self.gather(head, some - stretch.begin, step)
                 total += self.add_gradients(inputs, some - stretch.begin, self.truth[some], clips)
             self.stretches.processes.all_reduce_gradients(self.network)
             self.optimizer.step()
             self.average.step()
-            self.steps += 1
         return total
+
+    def gather(self, head: TrainedHead, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        """What the network reads in a step."""
+        return head.training_inputs(nodes, places)
 
     def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
         """The sum of the losses of ``nodes``; the gradients are those of the mean over a step's ``clips`` clips."""
@@ -307,8 +301,11 @@ class Loop:
             outputs, truth = outputs.flatten(0, 1), torch.cat([truth] * len(outputs))
         loss = self.loss(outputs, truth)
         share = loss if len(nodes) == clips else loss * (len(nodes) / clips)
-        share.backward()  # type: ignore[no-untyped-call]
+        self.backward(share)
         return loss.detach() * len(nodes)
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def _validate(self) -> tuple[float, float]:
         """The main metric, and the loss with its sign turned: of both more is better."""

@@ -1,30 +1,30 @@
 """Training on a mixture of layers at nearly the cost of one: its weights move once an epoch.
 
-Between, each clip's mixture stays as it is. It is made once an epoch, and nearly all steps read it as they would read a
-single layer. Every sixteenth step reads all layers instead. It trains the network by the same numbers, and tells the
-gradient of the layers' weights besides; these gradients are kept for the end of the epoch. Then Adam moves the weights
-once, as far as the epoch's steps would have at most.
+Between, each clip's mixture stays as it is. It is made once an epoch, and the head gathers from it as it would from a
+single layer. In every sixteenth step the loss is also asked for its gradient with respect to the mixtures of all clips
+that the head has gathered from; at the end of the epoch one more look at the layers makes of it the gradient of their
+weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
 
-That needs heads that gather nothing but what is linear in representations (`TrainedHead.IS_LINEAR`). Others read all
-layers in every step, and their weights move with each.
+That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`). Others read all layers in every step,
+and their weights move with each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.head.heads import TrainedHead
+from stages.head.heads import Draw, TrainedHead
 from stages.head.layers import Mixture
 from stages.head.settings import Settings
 from stages.head.training.adam import Adam
+from stages.head.training.average import Average
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop
 
-_EVERY = 16  # steps, of which one reads all layers
+_EVERY = 16  # steps, of which one asks for the gradient of the mixtures
 
 
 class Mixing(Loop):
@@ -34,19 +34,27 @@ class Mixing(Loop):
 
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
         super().__init__(binder, network, settings, seed, start_s)
-        self.optimizer = Adam(self.network.network.parameters(), settings.learning_rate, settings.weight_decay)
-        self.layers = _LayerWeights(self.network.layer_weights)
+        inner = self.network.network
+        self.optimizer = Adam(inner.parameters(), settings.learning_rate, settings.weight_decay)
+        self.average = Average(inner, binder.head_type.averaging(binder.spec.config))
+        self.layers = _LayerWeights(self.network)
+        self._head: TrainedHead | None = None  # that gathered last
+        self._stretch = self._steps = 0  # that it is bound to; that it has gathered for
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "layers": self.layers}
 
-    def heads(self, number: int) -> Sequence[TrainedHead]:
-        unmixed = self.binder.unmixed(number)
-        return [self.binder(number), unmixed]
+    def gather(self, head: TrainedHead, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        if head is not self._head:
+            self._head, self._steps = head, 0
+        with torch.set_grad_enabled(self._steps % _EVERY == 0):
+            inputs = super().gather(head, nodes, places)
+        self._steps += 1
+        return inputs
 
-    def choose(self, heads: Sequence[TrainedHead]) -> TrainedHead:
-        self.network.is_mixed = self.steps % _EVERY > 0
-        return heads[0] if self.network.is_mixed else heads[1]
+    def backward(self, loss: Tensor) -> None:
+        # What the head prepared for the whole epoch is part of the graph of several steps.
+        loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
 
     def _epoch(self, epoch: int) -> float:
         if epoch > 1:
@@ -54,14 +62,21 @@ class Mixing(Loop):
             self.layers.move(self.optimizer.rate * steps)
         self.binder.mix(self.network)
         loss = super()._epoch(epoch)
+        self._take_gradient()
         self.stretches.processes.all_reduce(self.layers.gradient)
-        self.network.is_mixed = True
         return loss
 
-    def add_gradients(self, inputs: tuple[Tensor, ...], nodes: Tensor, truth: Tensor, clips: int) -> Tensor:
-        total = super().add_gradients(inputs, nodes, truth, clips)
-        self.layers.keep_gradient()
-        return total
+    def _train(self, number: int, draw: Draw) -> Tensor:
+        if number != self._stretch:
+            self._take_gradient()
+            self._stretch = number
+        return super()._train(number, draw)
+
+    def _take_gradient(self) -> None:
+        """Take the gradient of the mixtures from the head that gathered last."""
+        if self._head is not None and self._head.x.grad is not None:
+            self.layers.keep(self._head.x.grad, self.binder.layers(self._stretch))
+        self._head = None
 
 
 class _LayerWeights:
@@ -69,18 +84,19 @@ class _LayerWeights:
 
     Attributes
     ----------
-    gradient : the sum over the steps that read all layers.
+    gradient : the sum over the steps that asked for it.
     """
 
-    def __init__(self, weights: nn.Parameter) -> None:
-        self.weights, self.gradient = weights, torch.zeros_like(weights, requires_grad=False)
-        self._adam = Adam([weights], 0.0)
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture, self.weights = mixture, mixture.layer_weights
+        self.gradient = torch.zeros_like(self.weights, requires_grad=False)
+        self._adam = Adam([self.weights], 0.0)
 
-    def keep_gradient(self) -> None:
-        """Take the gradient of a step, if there is one, away from the network."""
-        if self.weights.grad is not None:
-            self.gradient += self.weights.grad
-            self.weights.grad = None
+    def keep(self, gradient: Tensor, layers: Tensor) -> None:
+        """Add what follows from the gradient [clips, dim] of the mixtures of representations [clips, layers * dim]."""
+        clips = gradient.any(dim=1).nonzero().squeeze(1)
+        mixed = self.mixture.mixed(layers, clips)
+        self.gradient += torch.autograd.grad(mixed, self.weights, gradient[clips])[0]
 
     def move(self, rate: float) -> None:
         """One step of Adam along the gradient that was kept."""
