@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Spec, TrainedHead
 from stages.head.scores.prediction import Prediction
+from stages.head.scores.thresholds import expectation
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.head.training.checkpoint import Checkpoint
@@ -111,7 +112,7 @@ def fit(
     total = sum(network.seconds for network in networks) if networks and not tuned else time.perf_counter() - start_s
     seconds = total / len(predictions)
     return [
-        _decided(collection, split, settings, rule, spec, prediction, seconds, networks, tuned)
+        _decided(head, collection, split, settings, rule, spec, prediction, seconds, networks, tuned)
         for rule, prediction in predictions.items()
     ]
 
@@ -159,6 +160,7 @@ def count(head: type[Head], collection: Collection, split: Split, config: Any) -
 
 
 def _decided(
+    head: type[Head],
     collection: Collection,
     split: Split,
     settings: Settings,
@@ -173,10 +175,22 @@ def _decided(
     if not rule:  # a named rule decides by itself
         validation = split == 1
         truth, score = collection.truth[validation], prediction.score[validation]
-        threshold = collection.task.thresholds(settings.threshold, truth, score)
+        expected = expectation(_distinct(collection.artist[validation])) if _calibrated(head, settings) else 0.0
+        threshold = collection.task.thresholds(settings.threshold, truth, score, expected)
     if threshold is not None:
         prediction = collection.task.decide(prediction.score, threshold)
     return FitResult(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned)
+
+
+def _calibrated(head: type[Head], settings: Settings) -> bool:
+    """Whether scores are probabilities as validation has them; other losses have other scores for their least."""
+    plain = settings.loss == "cross-entropy" and settings.class_weights == "none"
+    return plain and issubclass(head, TrainedHead) and head.CALIBRATED
+
+
+def _distinct(artist: NDArray[np.int64]) -> int:
+    """How many artists some clips have; each that is unknown is one of its own."""
+    return len(np.unique(artist[artist >= 0])) + int((artist < 0).sum())
 
 
 def _check_prediction(head: type[Head], collection: Collection, rule: str, prediction: Prediction) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.scores import metrics
-from stages.head.scores.thresholds import above, best, find
+from stages.head.scores.thresholds import above, best, expectation, find
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=30)
 
@@ -61,3 +61,36 @@ def test_neighbouring_floats_are_told_apart() -> None:
     score = np.array([[low], [np.nextafter(low, np.float32(1))]], dtype=np.float32)
     threshold = find("tuned", np.array([[False], [True]]), score)
     assert above(score, threshold).tolist() == [[False], [True]]
+
+
+def test_calibrated_scores_expect_a_threshold_of_their_own() -> None:
+    """That of the best expected F1 by itself; the truth of ever more artists outweighs it."""
+    score = np.array([[0.9, 0.6, 0.4, 0.1]], dtype=np.float32)
+    truth = np.array([[True, False, False, False]])
+    assert find("tuned", truth, score)[0] == pytest.approx(0.75)
+    # Expected F1 of one to four chosen: 1.8 / 3, 3 / 4, 3.8 / 5, 4 / 6.
+    assert find("tuned", truth, score, 1.0)[0] == pytest.approx(0.25)
+    assert find("tuned", truth, score, 1e-3)[0] == find("tuned", truth, score)[0]
+    assert find("fixed", truth, score, 1.0)[0] == 0.5
+    assert expectation(0) == 1
+    assert expectation(50) == 0.5
+    assert expectation(10**6) < 1e-4
+
+
+def test_the_threshold_of_few_artists_is_less_of_chance_with_what_scores_expect() -> None:
+    """Made-up scores that are probabilities: the F1 on other clips by the thresholds of 30 clips, 300 times."""
+    rng = np.random.default_rng(0)
+
+    def clips(count: int) -> tuple[np.ndarray, np.ndarray]:
+        score = rng.beta(0.5, 2.0, (count, 8)).astype(np.float32)
+        return rng.random(score.shape) < score, score
+
+    truth, score = clips(20_000)
+    reached: dict[float, list[float]] = {0.0: [], expectation(30): []}
+    for _ in range(300):
+        few = clips(30)
+        for share, values in reached.items():
+            values.append(metrics.micro_f1(truth, above(score, find("tuned", *few, share))))
+    plain, mixed = (np.array(values) for values in reached.values())
+    assert mixed.mean() > plain.mean()
+    assert mixed.min() > plain.min()

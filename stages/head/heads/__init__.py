@@ -188,6 +188,8 @@ class TrainedHead(Head):
         whose are gathered does not hang on them. Layers are then mixed before, and training on a mixture costs little
         more than on one layer; other heads read all layers in each step.
 
+    CALIBRATED : whether validation makes probabilities of its scores, so that they can tell of their own threshold.
+
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
 
     Parameters
@@ -203,6 +205,7 @@ class TrainedHead(Head):
     """
 
     IS_DIFFERENTIABLE: ClassVar[bool] = False
+    CALIBRATED: ClassVar[bool] = False
     INPUTS: ClassVar[tuple[NetworkInput, ...]] = (NetworkInput("x", "the clip's representation", is_vector=True),)
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:

@@ -94,6 +94,7 @@ class Gated(TrainedHead):
     READS_NEIGHBOURS = True
     BY_ARTIST = True
     IS_DIFFERENTIABLE = True
+    CALIBRATED = True  # each expert by its temperature, and so what the pool makes of them
     Config = Config
     INPUTS = (
         *TrainedHead.INPUTS,

@@ -119,15 +119,16 @@ class Task(ABC):
 
     # What is decided.
 
-    def thresholds(self, how: str, truth: Truth, score: Scores) -> Floats | None:
+    def thresholds(self, how: str, truth: Truth, score: Scores, expectation: float = 0.0) -> Floats | None:
         """[labels] the scores above which labels are chosen; None where no threshold decides.
 
         Parameters
         ----------
         how : a key of `stages.head.scores.thresholds.CHOICES`.
         truth, score : [clips, labels] of clips that are not tested on.
+        expectation : as in `stages.head.scores.thresholds.find`.
         """
-        return thresholds.find(how, truth, score) if self.HAS_THRESHOLDS else None
+        return thresholds.find(how, truth, score, expectation) if self.HAS_THRESHOLDS else None
 
     @abstractmethod
     def decide(self, score: NDArray[np.float32], threshold: Floats | None = None) -> Prediction:

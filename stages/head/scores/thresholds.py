@@ -12,6 +12,7 @@ Floats = NDArray[np.floating[Any]]
 
 FIXED = 0.5
 _ENOUGH = 10  # clips with a label from which on a threshold of its own is more than chance
+_ARTISTS = 50  # of validation, which tell as much of a threshold as calibrated scores do by themselves
 CHOICES = {
     "fixed": "labels scored above 0.5 are chosen",
     "tuned": "labels are chosen above one threshold, that of the best micro F1 on validation",
@@ -19,7 +20,16 @@ CHOICES = {
 }
 
 
-def find(how: str, truth: Bools, score: Floats) -> NDArray[np.float64]:
+def expectation(artists: int) -> float:
+    """How much calibrated scores say of their threshold beside the truth of clips of so many artists: `find`.
+
+    The truth of few artists leaves a threshold to chance, and the scores' own expectation is off by as much however
+    many there are.
+    """
+    return _ARTISTS / (_ARTISTS + artists)
+
+
+def find(how: str, truth: Bools, score: Floats, expectation: float = 0.0) -> NDArray[np.float64]:
     """[labels] the thresholds for one of `CHOICES`, from clips that are not tested on.
 
     ``tuned`` is the one threshold with the best micro F1. For calibrated probabilities the best decisions are those
@@ -30,24 +40,27 @@ def find(how: str, truth: Bools, score: Floats) -> NDArray[np.float64]:
     Parameters
     ----------
     truth, score : [clips, labels].
+    expectation : in [0, 1]: for so much of the truth the one threshold takes the scores themselves, where these are
+        calibrated probabilities.
     """
     threshold = np.full(truth.shape[1], FIXED)
     if how != "fixed":
-        threshold[:] = best(truth.ravel(), score.ravel())
+        mixture = (1 - expectation) * truth + expectation * score.astype(np.float64) if expectation else truth
+        threshold[:] = best(mixture.ravel(), score.ravel())
     if how == "per-label":
         often = np.flatnonzero(truth.sum(axis=0) >= _ENOUGH)
         threshold[often] = [best(truth[:, label], score[:, label]) for label in often]
     return threshold
 
 
-def best(truth: Bools, score: Floats) -> float:
+def best(truth: Bools | Floats, score: Floats) -> float:
     """The threshold with the highest F1 over all decisions, halfway between two scores; of equals the nearest to 0.5.
 
     Exact: every threshold is tried, in the order of the scores. 0.5 where nothing is true.
 
     Parameters
     ----------
-    truth, score : [decisions]; scores are at least 0.
+    truth, score : [decisions]; a truth may be a probability; scores are at least 0.
     """
     if not truth.any():
         return FIXED
