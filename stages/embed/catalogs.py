@@ -40,14 +40,14 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
         for an unknown name, an option that the data set does not take, or any option of a collection in the store.
     """
     if name in registry.names("dataset"):
-        given = _with_remembered(name, options, store)
-        dataset = make_dataset(name, given)
+        merged = _with_remembered(name, options, store)
+        dataset = make_dataset(name, merged)
         catalog = dataset.catalog()
         info = replace(
             catalog.info,
             keep_copies=dataset.keep_copies,
             first_artist=dataset.first_artist,
-            origin=(name, *options_as_words(given)),
+            origin=(name, *options_as_words(merged)),
             options=tuple(f"{option}={json.dumps(value)}" for option, value in dataset.remembered().items()),
         )
         return join_copies(Catalog(info, catalog.table))
@@ -66,14 +66,14 @@ def open_catalog(name: str, options: Mapping[str, Any], store: Store) -> Catalog
 
 def _with_remembered(name: str, options: Mapping[str, Any], store: Store) -> dict[str, Any]:
     """The options, and those that the collection of that name was read with before and that are not given now."""
-    given = {key: value for key, value in options.items() if value is not None}
+    values = {key: value for key, value in options.items() if value is not None}
     kind: type[Dataset] = registry.find("dataset", name)
-    collection = given.get("name")
+    collection = values.get("name")
     if kind.remembered is Dataset.remembered or collection is None or not store.has_catalog(collection):
-        return given
+        return values
     entries = (entry.partition("=") for entry in store.read_catalog(collection).info.options)
     before = {option: json.loads(value) for option, _, value in entries}
-    old = {option: value for option, value in before.items() if option not in given}
+    old = {option: value for option, value in before.items() if option not in values}
     if old:
         undone = {
             option: False if value is True else ""
@@ -82,7 +82,7 @@ def _with_remembered(name: str, options: Mapping[str, Any], store: Store) -> dic
         }
         without = f"; to read it without: {_shown(undone)}" if undone else ""
         note(f"{collection} is read with {_shown(old)}, as before{without}")
-    return old | {option: value for option, value in given.items() if value != "" or option not in before}
+    return old | {option: value for option, value in values.items() if value != "" or option not in before}
 
 
 def _shown(options: Mapping[str, Any]) -> str:
