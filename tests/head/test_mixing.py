@@ -18,25 +18,22 @@ from stages.head.collection import Collection
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.gated import Gated
 from stages.head.heads.gnn import Gnn
+from stages.head.heads.linear import Linear
 from stages.head.heads.song import Song
 from stages.head.layers import Mixture
 from stages.head.training import checkpoint, mixing
 from stages.head.training.adam import Adam
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.loop import Loop
-from stages.head.training.mixing import Mixing
+from stages.head.training.mixing import Mixing, SolvedMixing
 from stages.head.training.stretches import Stretches
 from store.files import Files
 from tests.head.conftest import binder_of, make_collection, options, train
 
 LAYERS, DIM, HEARD = 3, 8, 1
 QUICK: dict[str, Any] = {"epochs": 3, "batch": 64, "hidden": 8, "members": 1, "checkpoints": 1}
-HEADS: list[type[TrainedHead]] = [
-    head
-    for head in registry.load("head")[0].values()
-    if issubclass(head, TrainedHead) and not head.penalties(head.Config())
-]
-MIXED_FIRST = [head for head in HEADS if head.IS_DIFFERENTIABLE]
+HEADS: list[type[TrainedHead]] = [head for head in registry.load("head")[0].values() if issubclass(head, TrainedHead)]
+MIXED_FIRST = [head for head in HEADS if head.IS_DIFFERENTIABLE and not head.penalties(head.Config())]
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +132,28 @@ def test_weights_over_layers_move_along_the_gradient_of_the_mixture(collection: 
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, loop.optimizer.rate * steps), rtol=0.01, atol=0)
 
 
+def test_weights_of_a_solved_head_follow_the_loss_of_its_solution(collection: Collection) -> None:
+    """Against the change of the least loss, penalty included, where the weights are moved a little by hand."""
+    split, penalty = collection.split("random", 0), 1e-3
+    changes: dict[str, Any] = {"l2": penalty}
+    least, step = [], 0.002
+    for place in range(-1, LAYERS):
+        binder = binder_of(Linear, collection, split, **changes)
+        network = layers.build(Linear, binder.spec)
+        assert isinstance(network, Mixture)
+        with torch.no_grad():
+            network.layer_weights.copy_(torch.tensor([0.05, -0.1, 0.02]))
+            if place >= 0:
+                network.layer_weights[place] += step
+        loop = SolvedMixing(binder, network, options(Linear, **changes)[1], seed=0)
+        loss = loop._epoch(1) * loop.terms + penalty / 2 * float(loop.layer.weight.detach().square().sum())
+        least.append(loss)
+        if place < 0:
+            gradient = loop.layers.gradient * loop.terms / len(loop.train)
+    slopes = [(moved - least[0]) / step for moved in least[1:]]
+    np.testing.assert_allclose(gradient.numpy(), slopes, rtol=0.1, atol=0.01 * np.abs(slopes).max())
+
+
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.NAME)
 def test_every_head_mixes_layers(head: type[TrainedHead], collection: Collection) -> None:
     trained = train(head, collection, collection.split("random", 0), **QUICK)
@@ -145,11 +164,14 @@ def test_every_head_mixes_layers(head: type[TrainedHead], collection: Collection
     assert "layers by weight: " in trained.remark
 
 
+@pytest.mark.parametrize("head", [Song, Linear])
 @pytest.mark.parametrize("most", [None, 100])
-def test_the_layer_that_knows_the_labels_is_found(collection: Collection, most: int | None) -> None:
+def test_the_layer_that_knows_the_labels_is_found(
+    head: type[TrainedHead], collection: Collection, most: int | None
+) -> None:
     stretches = Stretches(collection, most=most)
     assert (len(stretches.stretches) == 1) is (most is None)
-    trained = train(Song, collection, collection.split("random", 0), stretches=stretches, **QUICK | {"epochs": 20})
+    trained = train(head, collection, collection.split("random", 0), stretches=stretches, **QUICK | {"epochs": 20})
     shares = layers.weights(trained.state)
     assert shares is not None
     assert int(np.argmax(shares)) == HEARD

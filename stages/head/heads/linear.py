@@ -37,6 +37,7 @@ class Linear(TrainedHead):
     TITLE = "logistic regression on the song"
     CITATION = "Cox, The Regression Analysis of Binary Sequences, Journal of the Royal Statistical Society B 20, 1958"
     BY_ARTIST = True
+    IS_DIFFERENTIABLE = True
     Config = Config
 
     @classmethod

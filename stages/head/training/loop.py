@@ -112,18 +112,14 @@ def train(
 
 def loop_of(binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> Loop:
     """The training of a network: the loop of steps, or one that builds on it."""
-    from stages.head.training.mixing import Mixing
+    from stages.head.training.mixing import Mixing, SolvedMixing
     from stages.head.training.solved import Solved
 
-    head_type, mixes = binder.head_type, isinstance(network, layers.Mixture)
-    kind: type[Loop] = Mixing if mixes and head_type.IS_DIFFERENTIABLE else Loop
-    if head_type.penalties(binder.spec.config):
-        kind = Solved
-        if mixes:
-            raise RequestError(
-                f"{head_type.NAME} is solved, not trained in steps, and mixes no layers; name one by --layer K, "
-                f"take --layer mean, or leave {head_type.NAME} out"
-            )
+    mixes = isinstance(network, layers.Mixture) and network.is_mixed_first
+    if binder.head_type.penalties(binder.spec.config):
+        kind: type[Loop] = SolvedMixing if mixes else Solved
+    else:
+        kind = Mixing if mixes else Loop
     return kind(binder, network, settings, seed, start_s)
 
 

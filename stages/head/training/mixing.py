@@ -6,7 +6,7 @@ that the head has gathered from; at the end of the epoch one more look at the la
 weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
 
 That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`). Others read all layers in every step,
-and their weights move with each.
+and their weights move with each. Of a head that is solved, the weights move once a penalty.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from stages.head.training.adam import Adam
 from stages.head.training.average import Average
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop
+from stages.head.training.solved import Solved
 
 _EVERY = 16  # steps, of which one asks for the gradient of the mixtures
+_SOLVED_RATE = 0.1  # by which weights move between two penalties: as far as in an epoch of steps
 
 
 class Mixing(Loop):
@@ -77,6 +79,37 @@ class Mixing(Loop):
         if self._head is not None and self._head.x.grad is not None:
             self.layers.keep(self._head.x.grad, self.binder.layers(self._stretch))
         self._head = None
+
+
+class SolvedMixing(Solved):
+    """A linear layer behind a mixture: solved on the mixture as it is, whose weights then follow the solution's loss.
+
+    Where a loss is at its least in some variables, its gradient in the others is that of the least itself.
+    """
+
+    network: Mixture
+
+    def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
+        super().__init__(binder, network, settings, seed, start_s)
+        self.layers = _LayerWeights(self.network)
+
+    def parts(self) -> dict[str, Any]:
+        return {**super().parts(), "layers": self.layers}
+
+    def _epoch(self, epoch: int) -> float:
+        if epoch > 1:
+            self.layers.move(_SOLVED_RATE)
+        self.network.eval()  # no gradient of the mixtures while it is solved
+        self.binder.mix(self.network)
+        self.begin()
+        loss = super()._epoch(epoch)
+        for number, nodes in self.parts_of_training():
+            places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x
+            own = x[places].requires_grad_()
+            (slope,) = torch.autograd.grad(self.loss(self.layer(own), self.truth[nodes]) * len(nodes), own)
+            self.layers.keep(torch.zeros_like(x).index_copy_(0, places, slope), self.binder.layers(number))
+        self.stretches.processes.all_reduce(self.layers.gradient)
+        return loss
 
 
 class _LayerWeights:

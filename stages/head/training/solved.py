@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from stages.head.layers import Mixture
 from stages.head.settings import Settings
 from stages.head.training.binder import Binder, places
 from stages.head.training.loop import Loop
@@ -38,14 +39,20 @@ class Solved(Loop):
         epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
         settings = replace(settings, epochs=epochs, patience=patience, checkpoints=1)
         super().__init__(binder, network, settings, seed, start_s)
-        assert isinstance(network, nn.Linear)
-        self.layer, self.path = network, path
+        layer = network.network if isinstance(network, Mixture) else network
+        assert isinstance(layer, nn.Linear)
+        self.layer, self.path = layer, path
         self.terms = self.truth[0].numel()  # of the loss of a clip
-        self._kept: list[tuple[Tensor, Tensor]] = []
-        self._whitening: Whitening | None = None
+        self._kept: list[tuple[Tensor, Tensor]]
+        self._whitening: Whitening | None
+        self.begin()
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         return score[::-1]
+
+    def begin(self) -> None:
+        """What the layer reads is not what it was: forget what was gathered of it."""
+        self._kept, self._whitening = [], None
 
     def _epoch(self, epoch: int) -> float:
         self._whitening = self._whitening or self._learn_whitening()
@@ -103,10 +110,13 @@ class Solved(Loop):
         return self._gathered()
 
     def _gathered(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for number, nodes in self.parts_of_training():
+            (x,) = self.binder(number).inputs(nodes - self.stretches.stretches[number].begin)
+            yield x, self.truth[nodes]
+
+    def parts_of_training(self) -> Iterator[tuple[int, Tensor]]:
+        """This process's training clips, some of one stretch at a time, and the stretch's number."""
         for number, stretch in enumerate(self.stretches.stretches):
             begin, end = places(self.train, stretch.begin, stretch.end)
             if begin < end:
-                head = self.binder(number)
-                for nodes in torch.split(self.train[begin:end], _AT_A_TIME):
-                    (x,) = head.inputs(nodes - stretch.begin)
-                    yield x, self.truth[nodes]
+                yield from ((number, nodes) for nodes in torch.split(self.train[begin:end], _AT_A_TIME))
