@@ -167,7 +167,7 @@ def embed_table(encore: Encore, table: Path, *, shared: bool = True) -> None:
 
     A table that is shared is read from a copy that outlives the test; one that is not is read from where it lies.
     """
-    rest = ("--name", "hits", "--columns", COLUMNS)
+    rest = ("--name", "hits", "--columns", COLUMNS, "--workers", 0)
     if not shared or not isinstance(encore.store, Path) or encore.store.exists():
         encore("embed", "table", "--table", table, *rest)
         return

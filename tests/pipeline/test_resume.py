@@ -19,7 +19,7 @@ from stages.head.training import loop as training
 from stages.head.training.processes import ALONE
 from store.layout import Store
 from store.runs import RunFolder
-from tests.pipeline.conftest import ONE_PART, Encore
+from tests.pipeline.conftest import ONE_PART, Encore, embed_table
 from tests.processes import COMMAND, Process, together
 
 QUICK = ("--set", "epochs=6", "--set", "steps=1", "--set", "hidden=16", "--set", "batch=64")
@@ -86,7 +86,8 @@ def torchrun(*module: object) -> str:
 
 
 def embed(encore: Encore, table: Path) -> None:
-    encore("embed", "table", "--table", table, "--name", "hits", "--columns", "labels=genre")
+    """Another store of the same table is a copy of the first, to the bytes."""
+    embed_table(encore, table)
 
 
 def runs_of(encore: Encore, mode: str) -> Path:
