@@ -178,6 +178,7 @@ class Store:
         if self.seals.entries(dataset) is None:
             return self.read_catalog(dataset)
         try:
+            self.files.check_file(name)
             clips = StoredClips(self.read(name) if self.files.local is None else self.files.local / name)
         except (FormatError, OSError, pa.ArrowException):
             return self.read_catalog(dataset)

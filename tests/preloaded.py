@@ -8,10 +8,12 @@ import pkgutil
 
 import sklearn.cluster  # noqa: F401
 
+import pipeline.cli
 import pipeline.embed
 import pipeline.head
 import pipeline.train  # noqa: F401
 import stages.embed.encode
+import stages.embed.train
 import stages.head.heads
 from stages.head.graph import _dgl
 

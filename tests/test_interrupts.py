@@ -14,6 +14,7 @@ import pytest
 
 from stages import interrupts
 from tests import PATIENCE_S
+from tests.processes import Process
 
 ROOT = Path(__file__).resolve().parents[1]
 # Started in the background of a script, Python would leave Ctrl-C alone.
@@ -50,9 +51,9 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("work", WORK)
 def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
-    code = CTRL_C_WHILE_FORKING.replace("{work}", WORK[work])
-    process = run([sys.executable, "-c", code], cwd=ROOT)
-    assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
+    process = Process(CTRL_C_WHILE_FORKING.replace("{work}", WORK[work]))
+    out, err = process.communicate()
+    assert (out, process.returncode) == ("stopped\n", 0), err
 
 
 # What the import of a compiled module does with the exception: here it becomes another one.

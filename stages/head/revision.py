@@ -39,6 +39,7 @@ def code_revision(head: type[Head], read: Callable[[Path], bytes] = Path.read_by
     return digest.hexdigest()[:16]
 
 
+@cache
 def source_files(head: type[Head]) -> list[Path]:
     """The modules of Encore and of the head's own package that training, scoring and splitting import, directly or not.
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from stages import registry
 from stages.embed.backbones import Backbone
 from stages.embed.datasets import Dataset
-from stages.embed.testing import BackboneTests, DatasetTests
+from stages.embed.inputs import Clip, Kind
+from stages.embed.represent import represent
+from stages.embed.testing import CPU, BackboneTests, DatasetTests, first_windows, synthetic_clips
 from store.schema import CatalogInfo
 from tests.embed.test_clap import published as published_clap
 from tests.embed.test_conformers import KINDS as CONFORMERS
@@ -83,7 +86,23 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 class TestBackbones(BackboneTests):
-    pass
+    """What two tests need of a backbone is loaded and encoded once."""
+
+    @pytest.fixture(scope="module")
+    @classmethod
+    def songs(cls, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, list[Clip]]:
+        return synthetic_clips(tmp_path_factory.mktemp("songs"))
+
+    @pytest.fixture(scope="module")
+    @classmethod
+    def windows(cls, backbone: Backbone, songs: dict[Kind, list[Clip]]) -> Tensor:
+        return first_windows(backbone, songs[backbone.input.KIND])
+
+    @pytest.fixture(scope="module")
+    @classmethod
+    def numbers(cls, backbone: Backbone, windows: Tensor) -> Tensor:
+        backbone.to(CPU)
+        return represent(backbone, windows)
 
 
 def own_songs(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from stages.splits.regimes import Split
 from tests.head.conftest import binder_of, bound, make_collection, train
 from tests.head.test_graph import ARTISTS as MIXED
 
-QUICK = {"hidden": 32, "epochs": 40, "batch": 64}
+QUICK = {"hidden": 16, "epochs": 20, "batch": 128}
 ARTISTS, SONGS, LABELS, DIM = 80, 2000, 4, 8
 
 
@@ -102,7 +102,7 @@ def _hits(mode: str, data: Collection, part: Split) -> np.ndarray:
     if issubclass(head, CountedHead):
         prediction = count(head, data, part, head.Config())[0][""]
     else:
-        prediction = train(head, data, part, hidden=16, epochs=12, steps=12, batch=128).prediction
+        prediction = train(head, data, part, hidden=16, epochs=12, steps=4, batch=256).prediction
     hits: np.ndarray = (prediction.decision == data.labels).all(axis=1)
     return hits
 

@@ -29,6 +29,7 @@ QUICK = (*EPOCHS, "--set", "hidden=16")
 COLUMNS = "labels=genre"
 _STORES = Path()  # of the tables that were embedded, by what decides their bytes
 ONE_PART = ("--folds", "off")  # for `compare`: one test part, however small
+NO_WORKER = ("--workers", 0)  # for `embed`: songs are read here; a worker costs more than a few songs
 
 
 @dataclass
@@ -46,14 +47,20 @@ class Ran:
 class Encore:
     """``encore ARGS --store STORE`` in this process; a traceback on the screen fails the test.
 
-    ``compare`` takes one test part, as on a large collection, unless a test names --folds.
+    ``compare`` takes one test part, as on a large collection, unless a test names --folds, and ``embed`` reads songs
+    without a worker, unless a test names --workers or an engine.
     """
 
     store: Path
 
     def __call__(self, *args: object, code: int = 0) -> Ran:
-        more = ONE_PART if args[:1] == ("compare",) and "--folds" not in args else ()
-        result = CliRunner().invoke(app, [*map(str, args), *more, "--store", str(self.store)])
+        named = {*map(str, args)}
+        more: tuple[object, ...] = ()
+        if args[:1] == ("compare",) and "--folds" not in named:
+            more = ONE_PART
+        if args[:1] == ("embed",) and not {"--workers", "--engine", "--help"} & named:
+            more = NO_WORKER
+        result = CliRunner().invoke(app, [*map(str, args), *map(str, more), "--store", str(self.store)])
         ran = Ran(result.exit_code, result.stdout, result.stderr)
         assert "Traceback" not in ran.err + ran.out
         assert ran.code == code, f"exit code {ran.code}:\n{ran.out}\n{ran.err}"

@@ -149,7 +149,8 @@ def test_the_thesis_beside_ours(shared_data: Path) -> None:
 
 
 def test_an_audit_of_another_version_has_no_thesis(shared_data: Path) -> None:
-    assert audit(Mtg(data=shared_data / "mtg-jamendo", genres="all").catalog()).thesis is None
+    catalog = Mtg(data=shared_data / "mtg-jamendo", genres="all").catalog()
+    assert audit(Catalog(catalog.info, catalog.table.slice(0, 500))).thesis is None
 
 
 def test_a_difference_from_the_thesis_is_explained() -> None:

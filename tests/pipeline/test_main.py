@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from pipeline.options import DeferringGroup, command
 from tests import PATIENCE_S
 from tests.pipeline.conftest import QUICK, ROOT, Encore, embed_table
+from tests.processes import Process
 
 # Holds the import of the command line until Ctrl-C comes, as a slow disk would; nothing is written to its input.
 SLOW = """
@@ -30,6 +31,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pipeline.__main__ import main
 main()
 """
+# Standard error on a full disk, and closed, as an interpreter finds it so when it starts.
+NO_NOTES = (
+    "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
+    "import os, sys\nos.close(2)\nsys.stderr = sys.__stderr__ = None",
+)
 
 
 def test_ctrl_c_while_libraries_are_imported_is_one_line() -> None:
@@ -81,12 +87,14 @@ def test_the_list_of_commands_needs_no_heavy_library() -> None:
 
 def test_notes_that_cannot_be_written_change_nothing(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
-    head = f"'{sys.executable}' -m pipeline head hits --mode song --json --store '{encore.store}' {' '.join(QUICK)}"
-    outputs = [encore("head", "hits", "--mode", "song", "--json", *QUICK).out.partition('"train_seconds"')[0]]
-    for err in ("2>/dev/full", "2>&-"):
-        process = subprocess.run(["/bin/sh", "-c", f"{head} {err}"], cwd=ROOT, capture_output=True, text=True)
-        assert process.returncode == 0
-        outputs.append(process.stdout.partition('"train_seconds"')[0])
+    head = ("head", "hits", "--mode", "song", "--json", *QUICK)
+    outputs = [encore(*head).out.partition('"train_seconds"')[0]]
+    for streams in NO_NOTES:
+        command = f"{streams}\nfrom pipeline.__main__ import main\nmain()"
+        process = Process(command, *head, "--store", encore.store)
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, "")
+        outputs.append(out.partition('"train_seconds"')[0])
     assert '"metrics"' in outputs[0]
     assert outputs == [outputs[0]] * 3
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +23,9 @@ from tests.pipeline.test_resume import KILLED, ROOT, contents, embed, runs_of
 from tests.processes import COMMAND, Process
 
 # In a process that has looked for plug-ins before.
-FORGET = "from tests.pipeline.test_plugins import forget\nforget()\n"
+FORGET = "from stages import registry\nregistry._others.cache_clear()\nregistry.load.cache_clear()\n"
+
+PYTEST = "import pytest\nsys.exit(pytest.main(sys.argv[1:]))"
 
 FINE = """
 from dataclasses import dataclass
@@ -129,20 +129,23 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def run(site: Path, *args: str, module: str = "pipeline.cli") -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "COLUMNS": "200"}
-    command = [sys.executable, "-m", module, *args]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=site)
+def run(site: Path, script: str, *args: str) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error of a process that finds the packages of a folder."""
+    begin = f"import os, sys\nos.chdir({str(site)!r})\nsys.path.insert(0, {str(site)!r})\n{FORGET}"
+    process = Process(begin + script, *args, environment={"COLUMNS": "200"})
+    out, err = process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out, err
 
 
 def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) -> None:
-    listed = run(site, "audit", "--help")
-    assert listed.returncode == 0
-    assert "[fine] how many tunes" in " ".join(listed.stdout.split())
-    process = run(site, "audit", "fine", "--tunes", "3", "--json")
-    assert process.returncode == 0
-    assert '"songs": 3' in process.stdout
-    lines = process.stderr.splitlines()
+    code, out, _ = run(site, COMMAND, "audit", "--help")
+    assert code == 0
+    assert "[fine] how many tunes" in " ".join(out.split())
+    code, out, err = run(site, COMMAND, "audit", "fine", "--tunes", "3", "--json")
+    assert code == 0
+    assert '"songs": 3' in out
+    lines = err.splitlines()
     assert len(lines) == 8
     assert "printed by clash" in lines  # and not within the document
     for words in (
@@ -155,9 +158,9 @@ def test_a_package_of_data_sets_that_works_and_others_that_do_not(site: Path) ->
         "left out: the dataset 'unhelpful' offers no options: KeyError: 'help'",
     ):
         assert [line for line in lines if line.startswith(words)], words
-    refusal = run(site, "audit", "torn", "--quiet")
-    assert refusal.returncode == 1
-    assert refusal.stderr.partition("printed by clash\n")[2].startswith(
+    code, _, err = run(site, COMMAND, "audit", "torn", "--quiet")
+    assert code == 1
+    assert err.partition("printed by clash\n")[2].startswith(
         "error: the dataset 'torn' of torn:Songs cannot be loaded: AttributeError: "
     )
 
@@ -245,8 +248,8 @@ def test_the_plug_ins_that_the_readme_shows_work(encore: Encore, tmp_path: Path)
         assert "artist-album*" in encore("head", "own", "--mode", "artist-album", "--set", "epochs=2").out
         lacking = encore("head", "own", "--mode", "same-year", code=2).err
         assert "unknown numeric target of own 'year'; have: none" in lacking
-    tests = run(site, "-q", "-p", "no:cacheprovider", "-k", "several or config", "test_mine.py", module="pytest")
-    assert tests.returncode == 0, tests.stdout
+    code, out, _ = run(site, PYTEST, "-q", "-p", "no:cacheprovider", "-k", "several or config", "test_mine.py")
+    assert code == 0, out
 
 
 NOISY = """

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,8 @@ from stages.embed.genre_tags import read_genres
 from store.fingerprint import hash_file
 from store.layout import Store
 from store.runs import RunFolder, read_runs
-from tests.pipeline.conftest import ROOT, Encore
+from tests.pipeline.conftest import Encore
+from tests.processes import Process
 
 QUICK = ("--set", "epochs=2", "--set", "hidden=8")
 SONGS = 24
@@ -296,17 +295,14 @@ def test_names_that_a_terminal_would_obey(trained: Trained, new_song: Callable[[
 @pytest.mark.parametrize("is_pipe", [True, False], ids=["closed-pipe", "full-disk"])
 def test_an_answer_that_no_one_takes(trained: Trained, is_pipe: bool) -> None:
     """It costs the exit code, and no traceback is shown."""
-    if is_pipe:
-        end, output = os.pipe()
-        os.close(end)
-    else:
-        output = os.open("/dev/full", os.O_WRONLY)
-    command = [sys.executable, "-m", "pipeline", "predict", trained.song(0), "--head", "mine/song"]
-    command += ["--store", trained.encore.store]
-    process = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
-    os.close(output)
+    full = "" if is_pipe else "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+    command = f"{full}from pipeline.__main__ import main\nmain()"
+    where = ("--head", "mine/song", "--store", trained.encore.store)
+    process = Process(command, "predict", trained.song(0), *where)
+    process.stdout.close()
+    _, err = process.communicate()
     assert process.returncode == 1
-    assert "Traceback" not in process.stderr
+    assert "Traceback" not in err
 
 
 def test_a_file_without_an_ending_is_read_by_its_content(

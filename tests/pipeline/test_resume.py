@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from stages.head.training import loop as training
 from stages.head.training.processes import ALONE
 from store.layout import Store
 from store.runs import RunFolder
-from tests.pipeline.conftest import ONE_PART, Encore
+from tests.pipeline.conftest import ONE_PART, Encore, embed_table
 from tests.processes import COMMAND, Process, together
 
 QUICK = ("--set", "epochs=6", "--set", "steps=1", "--set", "hidden=16", "--set", "batch=64")
@@ -73,6 +70,7 @@ main()
 """
 
 
+TORCHRUN = "from torch.distributed.run import main\nmain()"
 # The command, which says so and goes no further when a network of `head` has been saved.
 HELD = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("held", flush=True); sys.stdin.read()')
 WAITS = "another command trains gnn, random on hits at this moment"
@@ -80,15 +78,16 @@ WAITS = "another command trains gnn, random on hits at this moment"
 
 def torchrun(*module: object) -> str:
     """What a module writes to standard error that ``torchrun`` starts in two processes."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
-    process = subprocess.run([*command, *map(str, module)], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process.stderr
+    words = ("--nproc-per-node", 2, "--standalone", "-m", *module)
+    process = Process(TORCHRUN, *words, environment={"PYTHONPATH": str(ROOT)})
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    return err
 
 
 def embed(encore: Encore, table: Path) -> None:
-    encore("embed", "table", "--table", table, "--name", "hits", "--columns", "labels=genre")
+    """Another store of the same table is a copy of the first, to the bytes."""
+    embed_table(encore, table)
 
 
 def runs_of(encore: Encore, mode: str) -> Path:

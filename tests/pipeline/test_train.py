@@ -20,7 +20,7 @@ from store.layout import Store
 from store.schema import Catalog
 from tests.pipeline.conftest import Encore, embed_table
 
-TINY = ("--set", "max_segments=2", "--workers", 0)
+TINY = ("--set", "max_segments=2", "--set", "size=tiny", "--workers", 0)
 
 
 def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
@@ -31,9 +31,9 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     report = ran.json
     assert "left out" not in ran.err
     assert (report["backbone"], report["objective"], report["epochs"]) == ("cola", "contrastive", 1)
-    assert report["parameters"] == 4_006_972
+    assert report["parameters"] == 656_832
     about = torch.load(out, weights_only=True)["about"]
-    assert about["settings"] == {"max_segments": "2"}
+    assert about["settings"] == {"max_segments": "2", "size": "tiny"}
     catalog = encore("audit", "demo", *demo, "--json").json
     assert len(about["train_songs"]) == catalog["regimes"]["random"]["train"]["songs"]
     assert "already trained; nothing was done" in encore(*train, "--set", "steps=3").out
@@ -42,7 +42,7 @@ def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
     # The checkpoint brings the settings that it was trained with.
     encore("embed", "demo", *demo, "--backbone", "cola", "--weights", out, "--workers", 0)
     (stored,) = encore("store", "show", "demo", "--json").json["representations"]
-    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96, "size": "b0"}
+    assert stored["settings"]["config"] == {"max_segments": 2, "min_s": 0.96, "size": "tiny"}
     # Heads say where a split tests songs that the backbone was trained on.
     quick = ("--mode", "song", "--set", "epochs=1", "--backbone", "cola", "--json")
     first = encore("head", "demo", *quick)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from tests import processes  # noqa: F401
 from tests.bench import peak_gib
 from tests.embed.trees import midi, write_roll
 from tests.soak import Line
@@ -106,7 +107,7 @@ def bomb(path: Path) -> bytes | None:
 
 def _many(folder: Path, path: Path, count: int) -> Line:
     draw, outcomes, slowest, wrong = random.Random(path.name), {"read": 0, "refused": 0}, 0.0, ""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # as `tests.processes` has set it up
     reader: Any = None
     data = path.read_bytes()
     peak = 0.0
