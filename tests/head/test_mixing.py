@@ -178,6 +178,14 @@ def test_the_layer_that_knows_the_labels_is_found(
     assert shares[HEARD] > 0.5
 
 
+def test_a_single_penalty_finds_the_layer_too(collection: Collection) -> None:
+    trained = train(Linear, collection, collection.split("random", 0), **QUICK | {"epochs": 20, "l2": 1e-3})
+    shares = layers.weights(trained.state)
+    assert shares is not None
+    assert int(np.argmax(shares)) == HEARD
+    assert shares[HEARD] > 0.5
+
+
 def test_a_stopped_training_goes_on_to_the_same_bits(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
