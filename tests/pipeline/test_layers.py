@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from store.runs import RunFolder
 from store.writer import RepresentationWriter
 from tests.head.conftest import options
 from tests.pipeline.conftest import QUICK, Encore, embed_table
+from tests.processes import COMMAND, together
 
 NAME = RepresentationName("mert", "0123456789ab")
 LONGER = ("--set", "epochs=40", "--set", "learning_rate=0.02", "--set", "hidden=16", "--set", "batch=64")
@@ -117,6 +119,25 @@ def test_two_mixtures_of_deviations_fit_in_no_file(songs: Encore, tmp_path: Path
     ran = songs("export", "head", "hits/gated@mix", "--onnx", file, code=2)
     assert "each of the 2 networks of gated mixes the layers in its own way" in " ".join(ran.err.split())
     assert not file.exists()
+
+
+def test_two_processes_mix_as_one_does(songs: Encore, tmp_path: Path) -> None:
+    """Weights over layers included, whose gradient comes from the clips of both."""
+    two = Encore(tmp_path / "two")
+    shutil.copytree(songs.store, two.store)
+    command = ("compare", "hits", "--backbone", "mert@mix", "--modes", "song,gnn,linear", "--seeds", 1, "--json")
+    command = (*command, "--folds", "off", *QUICK)
+    songs(*command)
+    code, _, err = together(COMMAND, *command, "--store", two.store)
+    assert code == 0, err
+    for mode in ("song", "gnn", "linear"):
+        records = [
+            json.loads((each.store / "hits" / "runs" / f"{NAME}@mix" / f"{mode}-random" / "seed-0.json").read_text())
+            for each in (songs, two)
+        ]
+        ours, theirs = (np.array(record["mixture"]) for record in records)
+        assert np.ptp(ours) > 0.01, mode
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=mode)
 
 
 def test_heads_on_a_layer_are_in_use(songs: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
