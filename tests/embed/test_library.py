@@ -128,6 +128,12 @@ def test_a_song_is_a_row(tmp_path: Path) -> None:
         ({"TPE1": "Abba", "TXXX_MusicBrainz Artist Id": ABBA}, ABBA, None, "Abba / Hits"),
         ({"TPE1": "Abba & Queen", "TXXX_MusicBrainz Artist Id": [ABBA, QUEEN]}, ABBA, [QUEEN], "Abba & Queen / Hits"),
         ({"TPE1": "Abba", "TXXX_MusicBrainz Artist Id": "no id"}, "Abba", None, "Abba / Hits"),
+        ({"TPE1": "Abba; Queen", "TXXX_MusicBrainz Artist Id": ABBA}, ABBA, ["Queen"], "Abba / Hits"),
+        ({"TPE1": "A (feat. B)", "TPE2": "A"}, "A", ["B"], "A / Hits"),
+        ({"TPE1": "A (with B)", "TPE2": "A"}, "A", ["B"], "A / Hits"),
+        ({"TPE1": "A [With. B]", "TPE2": "A"}, "A", ["B"], "A / Hits"),
+        ({"TPE1": "A (B)", "TPE2": "A"}, "A", ["B"], "A / Hits"),
+        ({"TPE1": "A x X", "TPE2": "A"}, "A", ["X"], "A / Hits"),
         (
             {"TPE1": "Abba & Diverse", "TXXX_MusicBrainz Artist Id": [ABBA, VARIOUS]},
             ABBA,
@@ -148,6 +154,14 @@ def test_a_name_stands_for_the_identifier_that_it_has_elsewhere(tmp_path: Path) 
     rows = by_path(read(tmp_path))
     assert rows["a.mp3"]["artist_id"] == ABBA
     assert (rows["b.mp3"]["artist_id"], rows["b.mp3"]["other_artist_ids"]) == ("Queen", [ABBA])
+
+
+def test_a_name_of_two_artists_stands_for_neither(tmp_path: Path) -> None:
+    for number, artist in enumerate((ABBA, QUEEN, None)):
+        ids = {} if artist is None else {"TXXX_MusicBrainz Artist Id": artist}
+        song(tmp_path, f"{number}.mp3", number, "Nirvana", **ids)
+    rows = by_path(read(tmp_path))
+    assert [rows[f"{number}.mp3"]["artist_id"] for number in range(3)] == [ABBA, QUEEN, "Nirvana"]
 
 
 def test_genres_can_be_given_names_of_ones_own(tmp_path: Path) -> None:

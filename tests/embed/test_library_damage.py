@@ -84,6 +84,18 @@ def test_files_that_end_in_their_first_bytes_are_songs_too(tmp_path: Path, conte
     assert {"whole.mp3", "short.flac"} <= by_path(read(tmp_path, unlabelled=True, keep_copies=True)).keys()
 
 
+def test_what_a_mark_is_made_of(tmp_path: Path) -> None:
+    """The middle of a long file too; and parts of a WAV begin at even bytes."""
+    music = bytearray(range(256)) * 4000
+    (tmp_path / "a.mp3").write_bytes(music)
+    music[len(music) // 2] ^= 1
+    (tmp_path / "b.mp3").write_bytes(music)
+    assert audio_mark(tmp_path / "a.mp3") != audio_mark(tmp_path / "b.mp3")
+    plain = record(tmp_path / "c.wav", 0).read_bytes()
+    (tmp_path / "d.wav").write_bytes(plain[:12] + b"LIST\5\0\0\0INFO?\0" + plain[12:])
+    assert audio_mark(tmp_path / "c.wav") == audio_mark(tmp_path / "d.wav")
+
+
 def test_folders_that_cannot_be_listed_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
