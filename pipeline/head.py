@@ -156,10 +156,7 @@ def _each_layer(
 
     if split_layer(backbone)[1] is not None:
         raise RequestError("--layers names layers, and so does --layer; give one of them")
-    names = every(store, dataset, backbone)
-    if layers != "all":
-        base = split_layer(names[0])[0]
-        names = [f"{base}@{layer}" for layer in split_names(layers, "--layers")]
+    names = every(store, dataset, backbone, () if layers == "all" else split_names(layers, "--layers"))
     reading = [mode for mode in modes if registry.find("head", mode).READS_SONGS]
     if not reading:
         raise RequestError(f"{', '.join(modes)} read no song, so no layer of any; name other --modes")

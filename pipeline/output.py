@@ -7,9 +7,10 @@ import dataclasses
 import json
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from store.words import visible
 
 if TYPE_CHECKING:
     from stages.head.modes import Mode
@@ -40,14 +41,6 @@ def print_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def visible(text: str) -> str:
-    """A name or title on one line; what a terminal would obey (line breaks, escape sequences) is spelt out."""
-    return "".join(
-        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
-        for letter in text
-    )
 
 
 def bold(text: str) -> str:

@@ -10,12 +10,12 @@ import typer
 from pipeline import tagging
 from pipeline.arguments import open_store
 from pipeline.options import DEFAULT_STORE, DeviceOption, JsonOption, StoreOption, WeightsOption, YesOption
-from pipeline.output import print_csv, print_json, visible, wrapped
+from pipeline.output import print_csv, print_json, wrapped
 from pipeline.process import share_processors
 from stages.ask.answers import PredictedSongs, Segment, SongPrediction
 from stages.ask.predict import predict_songs
 from store.errors import EncoreError, RequestError
-from store.words import plural
+from store.words import plural, visible
 
 _CSV = ("file", "song_id", "part", "artist", "clips", "neighbours", "trust", "label", "score", "chosen")
 _SHOWN = 3  # labels

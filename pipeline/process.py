@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from store.errors import EncoreError, RequestError, is_out_of_memory
+from store.words import visible_lines
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
 STANDARD_OUTPUT = "standard output"  # the name of the file in its errors
@@ -116,7 +117,7 @@ def report_error(error: Exception, command: str = "") -> int:
         print(f"error: out of memory; {_LESS.get(command, _OTHER_CAUSES)}", file=sys.stderr)
         return 1
     if isinstance(error, EncoreError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible_lines(str(error))}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, BrokenPipeError) and error.filename == STANDARD_OUTPUT:
         return 1  # its reader went away, and needs no message

@@ -10,11 +10,11 @@ import typer
 
 from pipeline.arguments import check_output, open_store
 from pipeline.options import DEFAULT_STORE, BackboneOption, DeviceOption, JsonOption, StoreOption, WeightsOption
-from pipeline.output import print_json, table, visible
+from pipeline.output import print_json, table
 from stages.ask.answers import SimilarTo
 from stages.ask.similar import find_similar
 from store.errors import EncoreError, RequestError
-from store.words import plural
+from store.words import plural, visible
 
 
 def similar(

@@ -103,6 +103,8 @@ def _runs_and_searches(run: dict[str, Any]) -> str:
 
 def list_text(collections: list[dict[str, Any]]) -> str:
     """A table of `store.inventory.list_collections`."""
+    from store.layout import split_layer
+
     rows = []
     for entry in collections:
         if "error" in entry:
@@ -121,7 +123,9 @@ def list_text(collections: list[dict[str, Any]]) -> str:
             ]
             for r in entry["representations"]
         ] or [["no representation", "-", "-", "-"]]
-        parts += [[of if of == "metadata" else f"{of} (removed)", "-", *cells] for of, cells in runs.items()]
+        there = {"metadata", *(r["name"] for r in entry["representations"])}
+        for of, cells in runs.items():  # of a layer, of no representation, or of one that is gone
+            parts.append([of if split_layer(of)[0] in there else f"{of} (removed)", "-", *cells])
         for i, part in enumerate(parts):
             rows.append([name if i == 0 else "", f"{entry['clips']:,}" if i == 0 else "", *part])
     return table(["data set", "clips", "representation", "MiB", "runs", "MiB"], rows)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Literal
 
 from store.errors import RequestError
+from store.words import visible, visible_lines
 
 Level = Literal["INFO", "WARNING", "ERROR"]
 _LINE_EVERY_S = 10.0
@@ -42,7 +43,7 @@ def log(text: str, level: Level = "INFO") -> None:
     if _log is None:
         return
     head = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {level:<7} "
-    lines = "".join(f"{head}{line}\n" for line in text.splitlines())
+    lines = "".join(f"{head}{visible(line)}\n" for line in text.splitlines())
     with suppress(OSError):  # a full disk ends no work for the log's sake
         _log.write(lines.encode(errors="replace"))
 
@@ -117,4 +118,4 @@ def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible_lines(text), file=sys.stderr, flush=True)

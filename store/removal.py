@@ -115,7 +115,7 @@ def find_unused(store: Store, dataset: str | None, is_current: Callable[[Manifes
                 unused.append(Unused(path, "made by an older version of its backbone", store.files.size(path)))
         for representation_name in store.files.folders(f"{name}/runs"):
             path = f"{name}/runs/{representation_name}"
-            if representation_name not in names and store.files.size(path):
+            if split_layer(representation_name)[0] not in names and store.files.size(path):
                 unused.append(Unused(path, "trained on a representation that is gone", store.files.size(path)))
     return unused
 

@@ -1,6 +1,8 @@
-"""Words of messages that numbers decide."""
+"""Words of messages: those that numbers decide, and names that may hold anything."""
 
 from __future__ import annotations
+
+import unicodedata
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
@@ -14,3 +16,16 @@ def rough_time(seconds: float) -> str:
         if seconds >= least * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(1.0, seconds):.0f} s"
+
+
+def visible(text: str) -> str:
+    """A name or title on one line; what a terminal would obey (line breaks, escape sequences) is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+        for letter in text
+    )
+
+
+def visible_lines(text: str) -> str:
+    """`visible` of each line of a text."""
+    return "\n".join(map(visible, text.split("\n")))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.ask.answers import PredictedSongs, Segment, SongPrediction
+from stages.paths import at_home
 from stages.progress import note
 from store.errors import RequestError, unknown
 
@@ -47,7 +47,7 @@ def predict_songs(
 
     check_segments(segments_s, hop_s)
     open_head = OpenHead(store, head, weights=weights, device=device, by=by, threshold=threshold)
-    folders = any(Path(file).expanduser().is_dir() for file in files)
+    folders = any(at_home(file).is_dir() for file in files)
     name = open_head.representation
     kind = input_kind(store, open_head.dataset, name) if name is not None and folders else None
     on_disk = find_songs(files, kind=kind, artist=artist, table=table, columns=columns)

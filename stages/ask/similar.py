@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.ask.answers import Similar, SimilarTo
+from stages.paths import at_home
 from store.errors import EncoreError
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def _subject(
     words = _words(space, query)
     if words is not None:
         return _encode_words(words, open_backbone())
-    if not Path(query).expanduser().is_file():
-        there = query and Path(query).expanduser().exists()
+    if not at_home(query).is_file():
+        there = query and at_home(query).exists()
         subject = space.find(query, ", and what lies there is no file" if there else ", and there is no such file")
         return subject, space.vectors(subject.rows)
     from stages.devices import find_device
@@ -123,12 +124,7 @@ def _words(space: Space, query: str) -> str | None:
     kind, _, rest = query.partition(":")
     if kind == "words" and rest.strip():
         return rest.strip()
-    if (
-        kind == "artist"
-        or not query.strip()
-        or not takes_words(space.stored.name)
-        or Path(query).expanduser().is_file()
-    ):
+    if kind == "artist" or not query.strip() or not takes_words(space.stored.name) or at_home(query).is_file():
         return None
     return query.strip() if space.by_name(query) is None else None
 

@@ -15,6 +15,7 @@ from stages.configure import configure
 from stages.embed.backbones import PRECISIONS, Backbone, Precision
 from stages.embed.encode import representation_name
 from stages.embed.weights import described_by, read_state_dict
+from stages.paths import at_home
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.fingerprint import hash_file, hash_ids
@@ -192,7 +193,7 @@ def restore_backbone(settings: Mapping[str, Any], weights: str | None, what: str
     message = f"{what} was made with the weights whose SHA-256 begins with {str(mark)[:12]}"
     if weights is None:
         raise RequestError(f"{message}; where they lie is not known here: --weights FILE")
-    path = Path(weights).expanduser()
+    path = at_home(weights)
     if not path.exists():
         raise RequestError(f"{message}, and there is no {weights}; give them by --weights FILE")
     actual = hash_weights(path)

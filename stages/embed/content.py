@@ -110,7 +110,7 @@ def _before_tags(file: BinaryIO, size: int) -> int:
 
 def _flac(file: BinaryIO, begin: int, size: int, head: bytes) -> Music:
     """The frames of a FLAC, behind its blocks of metadata; `Music.samples_md5` where the first block tells the MD5."""
-    digest = head[26:42] if head[4] & 0x7F == 0 else b""
+    digest = head[26:42] if len(head) == 42 and head[4] & 0x7F == 0 else b""
     digest = digest if any(digest) else b""
     at = begin + 4
     for _ in range(_MOST_PARTS):

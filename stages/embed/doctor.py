@@ -14,6 +14,7 @@ from stages.configure import configure
 from stages.embed.backbones import Backbone
 from stages.embed.probe import probe
 from stages.embed.weights import described_by
+from stages.paths import at_home
 from store.errors import MisfitError, RequestError
 from store.fingerprint import hash_file
 
@@ -99,7 +100,7 @@ def diagnose(name: str, weights: str | None, settings: Mapping[str, str]) -> Dia
     }
     if weights is None and not model:
         return Diagnosis(**facts)
-    path = kind.fetch(model) if model else Path(weights or "").expanduser()
+    path = kind.fetch(model) if model else at_home(weights or "")
     return Diagnosis(**facts, files=tuple(_files(kind, path)), **_examined(kind, path, settings))
 
 

@@ -87,10 +87,15 @@ def explain(store: Store, setup: Prepared, device: torch.device, workers: int | 
         differs = None
         if manifest is not None and other.backbone == writer.name.backbone:
             differs = list(differences(manifest.settings, settings))
-        entries.append(Stored(name=str(other), clips=None if manifest is None else manifest.rows, differs=differs))
+        entries.append(Stored(name=str(other), clips=_encoded(manifest), differs=differs))
     why = _reasons(store, before, catalog, writer)
     seconds, tried = _estimate(catalog, setup.backbone, writer, device, workers)
     return _explanation(name, growth, writer, why, entries, seconds, tried)
+
+
+def _encoded(manifest: Manifest | None) -> int | None:
+    """Rows that hold a representation; None where it is not complete."""
+    return None if manifest is None else manifest.rows - sum(len(shard.failures) for shard in manifest.shards)
 
 
 def _explanation(

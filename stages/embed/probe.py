@@ -52,10 +52,10 @@ def check(store: Store, folder: str, dataset: str, backbone: Backbone, device: t
         rounded = [float(f"{number:.5g}") for number in numbers.tolist()]
         _write(store, folder, {"numbers": rounded, "versions": _versions()})
         return
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RequestError(f"{folder}/{FILE} cannot be read; remove it to have it written anew") from error
     off = float(np.linalg.norm(numbers - then)) if then.shape == numbers.shape else np.inf
-    if off > _NEAR[backbone.precision] * float(np.linalg.norm(then)):
+    if not off <= _NEAR[backbone.precision] * float(np.linalg.norm(then)):  # nor where it is no number
         now = _versions()
         differences = [
             f"{name} {versions.get(name)}, now {now.get(name)}" for name in now if now[name] != versions.get(name)
@@ -67,7 +67,7 @@ def check(store: Store, folder: str, dataset: str, backbone: Backbone, device: t
             f"--backbone {folder.rpartition('/')[2]}, then encore embed"
         )
     if not _is_known(before):
-        _write(store, folder, {**before, "same": [*before.get("same", ()), _versions()]})
+        _write(store, folder, {**before, "same": [*_same(before), _versions()]})
 
 
 def is_due(store: Store, folder: str) -> bool:
@@ -76,12 +76,18 @@ def is_due(store: Store, folder: str) -> bool:
         return not _is_known(json.loads(store.files.read(f"{folder}/{FILE}")))
     except FileNotFoundError:
         return False
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
 
 
 def _is_known(before: Any) -> bool:
-    return isinstance(before, dict) and _versions() in (before.get("versions"), *before.get("same", ()))
+    return isinstance(before, dict) and _versions() in (before.get("versions"), *_same(before))
+
+
+def _same(before: dict[str, Any]) -> list[Any]:
+    """Versions that gave the same numbers later; none where the file is damaged there."""
+    same = before.get("same")
+    return same if isinstance(same, list) else []
 
 
 def _write(store: Store, folder: str, content: dict[str, Any]) -> None:

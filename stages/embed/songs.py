@@ -26,6 +26,7 @@ from stages.embed.inputs.midi import NOTE_SUFFIXES
 from stages.embed.loading import LoadedBatch, default_workers
 from stages.embed.reading import ReadSong, read_artist
 from stages.embed.represent import encode_loaded, encode_unstored
+from stages.paths import at_home
 from stages.progress import note
 from store.errors import RequestError
 from store.fingerprint import source_tag
@@ -81,7 +82,7 @@ def find_songs(
     if table is not None:
         if artist is not None:
             raise RequestError("--artist and --table both tell the artists; give one of them")
-        if len(files) > 1 or any(Path(file).expanduser().is_file() for file in files):
+        if len(files) > 1 or any(at_home(file).is_file() for file in files):
             raise RequestError("--table describes the songs of one folder; name that folder alone")
         return _of_table(files[0] if files else None, table, columns)
     if columns is not None:
@@ -90,7 +91,7 @@ def find_songs(
         raise RequestError("name the files, or folders of files, to be judged")
     songs: dict[Path, SongFile] = {}
     for name in files:
-        root = Path(name).expanduser()
+        root = at_home(name)
         if not name or not root.exists():
             raise RequestError(f"there is no file or folder {name or repr(name)}")
         shown = os.fsencode(root.absolute()).decode("utf-8", "backslashreplace")
@@ -113,7 +114,7 @@ def _under(folder: Path, kind: str | None) -> list[Path]:
 
 
 def _of_table(folder: str | None, table: str, columns: str | None) -> list[SongFile]:
-    data = None if folder is None else Path(folder).expanduser()
+    data = None if folder is None else at_home(folder)
     catalog = Folder(data=data, name="songs", table=table, columns=columns, unlabelled=True, clips=0).catalog()
     root = Path(catalog.info.data_root or ".")
     rows = zip(catalog.strings("path"), catalog.strings("artist_name"), strict=True)

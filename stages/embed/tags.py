@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from stages.embed.content import music_of
 REVISION = 1  # raise it by one when the same file would be read in another way
 
 _MOST_BYTES = 64 << 20  # of all tags of a file, pictures included
+_MOST_INFLATED = 1 << 20  # of a compressed frame
 _MOST_VALUES, _MOST_LETTERS = 64, 1000  # of a tag that is text
 _NAMES = {  # ours -> ID3 frames; the name in Vorbis comments and APEv2 (compared without case and blanks); MP4; ASF
     "artist": (("TPE1",), ("artist",), "\xa9ART", "Author"),
@@ -92,12 +94,27 @@ def read_tags(path: Path) -> Tags:
         return Tags(broken=f"{type(error).__name__}: {error}"[:200])
 
 
+class _Inflate:
+    """What stands for `zlib` where mutagen reads compressed frames of ID3: a few bytes may tell of gigabytes."""
+
+    error = zlib.error
+
+    @staticmethod
+    def decompress(data: bytes) -> bytes:
+        stream = zlib.decompressobj()
+        content = stream.decompress(data, _MOST_INFLATED)
+        if not stream.eof:
+            raise zlib.error("cut short, or too large")
+        return content
+
+
 def _values(path: Path) -> dict[str, list[str]]:
     """Our name -> texts of one file."""
     import mutagen
     from mutagen.apev2 import APENoHeaderError, APEv2
-    from mutagen.id3 import ID3, Frames, ID3NoHeaderError
+    from mutagen.id3 import ID3, Frames, ID3NoHeaderError, _frames
 
+    _frames.zlib = _Inflate
     if path.suffix.lower() == ".mp3":  # without looking at its frames of sound
         try:
             return _of_id3(ID3(path, known_frames={name: Frames[name] for name in _FRAMES if name in Frames}))

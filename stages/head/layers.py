@@ -11,7 +11,7 @@ which they cannot do anew for every mixture, read all layers side by side, and w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,16 +63,20 @@ def choose(name: str, shape: tuple[int, ...], layer: str | None) -> str | None:
     if layer is None:
         note(f"{name} has {shape[0]} layers, of which the last is taken; others: --layer 0 ... {last}, mean or mix")
         return str(last)
-    if layer not in (MEAN, MIX) and not (layer.isascii() and layer.isdigit() and int(layer[:6]) <= last):
+    if layer in (MEAN, MIX):
+        return layer
+    digits = layer.lstrip("0") or layer[:1]
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(last)) and int(digits) <= last):
         raise RequestError(f"{name} has no layer {layer!r}; have: 0 ... {last}, {MEAN}, {MIX}")
-    return layer if layer in (MEAN, MIX) else str(int(layer))
+    return digits
 
 
 def read(values: NDArray[Any], layer: str | None) -> NDArray[np.float32]:
     """[clips, dim] what a head reads of representations [clips, *shape] that are in no store."""
     if layer is None or layer == MIX:
         return values.reshape(len(values), -1).astype(np.float32)
-    return (values.mean(axis=1) if layer == MEAN else values[:, int(layer)]).astype(np.float32)
+    # As `Stored` reads them: a mean that is rounded to 16 bits is another.
+    return values.astype(np.float32).mean(axis=1) if layer == MEAN else values[:, int(layer)].astype(np.float32)
 
 
 class Mixture(nn.Module):
@@ -147,13 +151,21 @@ def build(head: type[TrainedHead], spec: Spec) -> nn.Module:
     return Mixture(head.build(replace(spec, dim=dim)), layers, dim, is_mixed_first=head.IS_DIFFERENTIABLE)
 
 
-def every(store: Store, dataset: str, backbone: str | None) -> list[str]:
-    """A representation once with each of its layers, their mean and their mixture."""
+def every(store: Store, dataset: str, backbone: str | None, layers: Sequence[str] = ()) -> list[str]:
+    """A representation once with each of its layers, their mean and their mixture, or with each of those named.
+
+    Raises
+    ------
+    RequestError
+        where it has no layers, or not one of those named.
+    """
     name = store.find(dataset, split_layer(backbone)[0])
     manifest = store.read_manifest(dataset, name)
     if manifest is None or not has_layers(manifest.shape):
         raise RequestError(f"{name} has no layers: it is one vector a clip; leave --layers out")
-    return [f"{name}@{layer}" for layer in (*range(manifest.shape[0]), MEAN, MIX)]
+    layers = layers or [*map(str, range(manifest.shape[0])), MEAN, MIX]
+    chosen = dict.fromkeys(choose(str(name), manifest.shape, layer) for layer in layers)
+    return [f"{name}@{layer}" for layer in chosen]
 
 
 def remark(state: Mapping[str, Tensor]) -> str:

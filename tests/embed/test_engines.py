@@ -299,6 +299,15 @@ def test_a_worker_that_cannot_see_the_store(job: Job, tmp_path: Path) -> None:
     _check_store(Cluster(tmp_path / "store"), job)
 
 
+def test_two_commands_may_ask_workers_at_once(job: Job, tmp_path: Path) -> None:
+    class Slow(Cluster):
+        def run(self, function: Any, store: str, name: str) -> dict[str, str]:
+            _check_store(Cluster(tmp_path / "store"), job)  # another command, meanwhile
+            return super().run(function, store, name)
+
+    _check_store(Slow(tmp_path / "store"), job)
+
+
 @pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("slurm", "submitit")])
 def test_an_extra_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, name: str, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)

@@ -125,6 +125,9 @@ def test_weights_over_layers_move_along_the_gradient_of_the_mixture(collection: 
     gradient = loop.layers.gradient.clone()
     assert gradient.abs().min() > 0
     loop._epoch(2)
+    assert loop.layers.gradient.abs().max() > 0
+    loop.layers.move(0.0)
+    assert not loop.layers.gradient.any(), "each epoch's is its own"
     moved = loop.network.layer_weights.detach() - before
     assert torch.equal(moved.sign(), -gradient.sign())
     # Adam's first step is as long as its rate: here that of all steps of an epoch.
@@ -154,6 +157,40 @@ def test_weights_of_a_solved_head_follow_the_loss_of_its_solution(collection: Co
     np.testing.assert_allclose(gradient.numpy(), slopes, rtol=0.1, atol=0.01 * np.abs(slopes).max())
 
 
+def test_a_solved_head_is_solved_on_the_mixture_as_it_is(collection: Collection) -> None:
+    """Not on that of the penalty before: it comes to what one comes to that begins with these weights."""
+    binders = [binder_of(Linear, collection, collection.split("random", 0), l2=1e-3) for _ in range(2)]
+    loop, fresh = (
+        SolvedMixing(binder, layers.build(Linear, binder.spec), options(Linear, l2=1e-3)[1], seed=0)
+        for binder in binders
+    )
+    loop._epoch(1)
+    loss = loop._epoch(2)
+    with torch.no_grad():
+        fresh.network.layer_weights.copy_(loop.network.layer_weights)
+    assert loss == pytest.approx(fresh._epoch(1), rel=1e-3)
+    torch.testing.assert_close(loop.layer.weight, fresh.layer.weight, atol=1e-2, rtol=1e-2)
+
+
+def test_every_stretch_tells_of_its_clips_once_an_epoch(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    keep = mixing._LayerWeights.keep
+
+    def counted(self: Any, gradient: Tensor, of_layers: Tensor) -> None:
+        seen.append(len(gradient))
+        keep(self, gradient, of_layers)
+
+    monkeypatch.setattr(mixing._LayerWeights, "keep", counted)
+    stretches = Stretches(collection, most=100)
+    split = collection.split("random", 0)
+    train(Song, collection, split, stretches=stretches, **QUICK | {"epochs": 1, "steps": 1})
+    held = [stretch for stretch in stretches.stretches if (split[stretch.begin : stretch.end] == 0).any()]
+    assert len(held) > 1
+    assert sorted(seen) == sorted(stretch.end - stretch.begin for stretch in held)
+
+
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.NAME)
 def test_every_head_mixes_layers(head: type[TrainedHead], collection: Collection) -> None:
     trained = train(head, collection, collection.split("random", 0), **QUICK)
@@ -172,6 +209,14 @@ def test_the_layer_that_knows_the_labels_is_found(
     stretches = Stretches(collection, most=most)
     assert (len(stretches.stretches) == 1) is (most is None)
     trained = train(head, collection, collection.split("random", 0), stretches=stretches, **QUICK | {"epochs": 20})
+    shares = layers.weights(trained.state)
+    assert shares is not None
+    assert int(np.argmax(shares)) == HEARD
+    assert shares[HEARD] > 0.5
+
+
+def test_a_single_penalty_finds_the_layer_too(collection: Collection) -> None:
+    trained = train(Linear, collection, collection.split("random", 0), **QUICK | {"epochs": 20, "l2": 1e-3})
     shares = layers.weights(trained.state)
     assert shares is not None
     assert int(np.argmax(shares)) == HEARD

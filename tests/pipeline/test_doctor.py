@@ -143,13 +143,26 @@ def test_a_network_that_gives_other_numbers_is_refused(
         refused = encore(*embed, code=2).err
         assert f"torch 0.4.1, now {torch.__version__}" in refused
         assert "encore store remove own --backbone clamp3-" in refused
-    file.write_text("{")
-    assert "remove it to have it written anew" in encore(*embed, code=2).err
+    numbers = json.dumps(before["numbers"])
+    for damage in (
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"numbers": [1' + "0" * 400 + '], "versions": {}}',
+        f'{{"numbers": {numbers}, "versions": 5}}',
+    ):
+        file.write_text(damage)
+        assert "remove it to have it written anew" in encore(*embed, code=2).err
+    file.write_text(numbers.join(('{"numbers": ', ', "versions": {}}')).replace(numbers[1:5], "NaN, 1", 1))
+    assert "gave other numbers" in encore(*embed, code=2).err
     file.unlink()
     encore(*embed)
     assert file.is_file()
     file.write_text(json.dumps({**before, "versions": older}))
     assert "nothing was encoded" in encore(*embed).out
+    assert json.loads(file.read_text())["same"] == [before["versions"]]
+    file.write_text(json.dumps({**before, "versions": older, "same": 5}))
+    encore(*embed)
     assert json.loads(file.read_text())["same"] == [before["versions"]]
     asked: list[object] = []
     monkeypatch.setattr(probe, "probe", lambda *_: asked.append(None))

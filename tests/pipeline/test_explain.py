@@ -54,6 +54,15 @@ def test_what_is_new_changed_and_different(encore: Encore, features_csv: Path, m
     assert {path: path.read_bytes() for path in encore.store.rglob("*") if path.is_file()} == before
 
 
+def test_clips_that_failed_do_not_count_as_encoded(encore: Encore, features_csv: Path) -> None:
+    lines = features_csv.read_text().splitlines()
+    lines[7] = ",".join([*lines[7].split(",")[:3], "", *lines[7].split(",")[4:]])
+    features_csv.write_text("\n".join(lines) + "\n")
+    encore(*command(features_csv))
+    (there,) = encore(*command(features_csv), "--explain", "--json").json["stored"]
+    assert there["clips"] == 399
+
+
 def test_embed_stops_before_the_disk_is_full(
     encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

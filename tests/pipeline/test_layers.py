@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from store.runs import RunFolder
 from store.writer import RepresentationWriter
 from tests.head.conftest import options
 from tests.pipeline.conftest import QUICK, Encore, embed_table
+from tests.processes import COMMAND, together
 
 NAME = RepresentationName("mert", "0123456789ab")
 LONGER = ("--set", "epochs=40", "--set", "learning_rate=0.02", "--set", "hidden=16", "--set", "batch=64")
@@ -119,6 +121,49 @@ def test_two_mixtures_of_deviations_fit_in_no_file(songs: Encore, tmp_path: Path
     assert not file.exists()
 
 
+def test_two_processes_mix_as_one_does(songs: Encore, tmp_path: Path) -> None:
+    """Weights over layers included, whose gradient comes from the clips of both."""
+    two = Encore(tmp_path / "two")
+    shutil.copytree(songs.store, two.store)
+    command = ("compare", "hits", "--backbone", "mert@mix", "--modes", "song,gnn,linear", "--seeds", 1, "--json")
+    command = (*command, "--folds", "off", *QUICK)
+    songs(*command)
+    code, _, err = together(COMMAND, *command, "--store", two.store)
+    assert code == 0, err
+    for mode in ("song", "gnn", "linear"):
+        records = [
+            json.loads((each.store / "hits" / "runs" / f"{NAME}@mix" / f"{mode}-random" / "seed-0.json").read_text())
+            for each in (songs, two)
+        ]
+        ours, theirs = (np.array(record["mixture"]) for record in records)
+        assert np.ptp(ours) > 0.01, mode
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=mode)
+
+
+def test_heads_on_a_layer_are_in_use(songs: Encore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.embed.choose.is_current", lambda _manifest: True)
+    songs("head", "hits", "--backbone", "mert@mix", "--mode", "song", *QUICK)
+    assert songs("store", "gc").out == "nothing is unused\n"
+    assert "removed" not in songs("store", "ls").out
+    songs("store", "remove", "hits", "--backbone", "mert", "--yes")
+    assert f"{NAME}@mix (removed)" in songs("store", "ls").out
+    assert f"runs/{NAME}@mix: trained on a representation that is gone" in songs("store", "gc").out
+
+
+@pytest.mark.parametrize("layer", ["4", "00000000999", "-1", " 1", "\u0661", "\u00b2", ""])
+def test_layers_that_there_are_not(songs: Encore, layer: str) -> None:
+    head = ("head", "hits", "--backbone", "mert", "--mode", "song", *QUICK)
+    assert "has no layer" in songs(*head, "--layer", layer, code=2).err
+
+
+def test_layers_are_looked_up_before_any_head_is_trained(songs: Encore) -> None:
+    sweep = ("compare", "hits", "--backbone", "mert", "--seeds", 1, "--modes", "song", *QUICK)
+    assert "has no layer 'x'" in songs(*sweep, "--layers", "1,x", code=2).err
+    assert not (songs.store / "hits" / "runs").exists()
+    results = songs(*sweep, "--layers", "1,01", "--json").json
+    assert [result["backbone"] for result in results] == [f"{NAME}@1"]
+
+
 def test_a_table_of_layers(songs: Encore) -> None:
     sweep = ("compare", "hits", "--backbone", "mert", "--seeds", 1, *QUICK)
     ran = songs(*sweep, "--layers", "all", "--modes", "song,knn,artist")
@@ -199,6 +244,9 @@ def test_songs_in_no_store_are_read_alike(songs: Encore, layer: str) -> None:
     assert every.x is not None
     values = every.x.unflatten(1, (4, 12)).numpy()
     np.testing.assert_allclose(layers.read(values, layer), stored.x.numpy(), atol=1e-6)
+    halves = values.astype(np.float16)
+    exact = layers.read(halves.astype(np.float32), layer)
+    np.testing.assert_allclose(layers.read(halves, layer), exact, atol=1e-6)
 
 
 def test_a_name_with_two_layers_is_refused() -> None:

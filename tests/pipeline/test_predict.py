@@ -275,6 +275,7 @@ def test_files_that_cannot_be_judged(trained: Trained, new_song: Callable[[int],
     assert "there is no file or folder" in trained.predict(tmp_path / "absent.mid", code=2)
     assert "name the files" in trained.predict(code=2)
     assert "--artist is empty" in trained.predict(text, "--artist", " ", code=2)
+    assert "there is no file or folder ~no-such-user/a.mid" in trained.predict("~no-such-user/a.mid", code=2)
     assert "there is no file or folder ''" in trained.predict("", code=2)
     assert "name that folder alone" in trained.predict(text, "--table", nothing, code=2)
     for device in ("/dev/zero", "/dev/null"):

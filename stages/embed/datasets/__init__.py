@@ -21,6 +21,7 @@ from store.words import plural
 
 UNLABELLED = "keep songs without a label too: train learns from them, heads and splits leave them out"
 VARIOUS = "Various Artists|Various|V.A.|VA|Unknown Artist|Unknown|[unknown]"
+_VARIOUS_ARTISTS = "89ad4ac3-39f7-470e-9410-963566e08709"  # what MusicBrainz calls them
 
 
 def option(explanation: str, default: Any = None) -> Any:
@@ -138,6 +139,8 @@ class Dataset(ABC):
         ids: list[str | None] = columns["artist_id"]
         names: list[str | None] = columns.get("artist_name", ids)
         nobody = {name.strip().casefold() for name in self.various.split("|")} | {""}
+        if "various artists" in nobody:
+            nobody.add(_VARIOUS_ARTISTS)
         is_nobody = {name: (name or "").strip().casefold() in nobody for name in {*ids, *names}}
         artists = [
             None if is_nobody[id_] or (name is not None and is_nobody[name]) else id_

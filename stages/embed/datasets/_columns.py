@@ -11,6 +11,7 @@ from typing import Any
 from stages import registry
 from stages.embed.datasets import option
 from stages.embed.tables import Missing, Table, lists, read_table
+from stages.paths import at_home
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.words import plural
@@ -74,7 +75,7 @@ def own_name(name: str | None, reader: str) -> str:
 
 def locate(place: str | Path, data: Path | None, what: str) -> Path:
     """A file named on the command line: looked for from the working directory, then in the folder ``data``."""
-    places = [Path(place).expanduser()]
+    places = [at_home(place)]
     if data is not None and not places[0].is_absolute():
         places.append(data / places[0])
     for path in places:

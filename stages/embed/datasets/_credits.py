@@ -12,7 +12,11 @@ from stages.embed.tags import Tags
 VARIOUS_ARTISTS = "Various Artists"
 
 # What follows the album's artist where a song's credit names more than that one.
-_JOINED = re.compile(r"\s*(?:[,;&/+(\[]|\b(?:feat|ft|featuring|and|with|x|vs)\b)[\s.(\[]*", re.IGNORECASE)
+_JOINED = re.compile(
+    r"\s*(?:[(\[]\s*(?:(?:feat|ft|featuring|and|with|vs)\b(?=[\s.]))?|[,;&/+]|\b(?:feat|ft|featuring|and|with|x|vs)\b)"
+    r"[\s.(\[]*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,14 @@ class Walk:
     files : every file that is not hidden, folder after folder in order of their names; links to files among them.
     not_followed : links to folders that lead out of it.
     undecodable : files and folders whose names are not UTF-8, shown with ``\\x..`` for what is none.
+    unreadable : folders whose content cannot be listed.
     """
 
     root: Path
     files: list[str] = field(default_factory=list)
     not_followed: list[str] = field(default_factory=list)
     undecodable: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """What to tell the user about files that are not among ``files``."""
@@ -43,6 +45,9 @@ class Walk:
             notes.append(
                 f"{those} left out, because the name is not UTF-8; rename: {first_few(self.undecodable)} in {self.root}"
             )
+        if self.unreadable:
+            folders = plural(len(self.unreadable), "folder")
+            notes.append(f"{folders} in {self.root} cannot be read: {first_few(self.unreadable)}")
         if self.not_followed:
             links = plural(len(self.not_followed), "link to a folder", "links to folders")
             notes.append(
@@ -63,8 +68,12 @@ def walk(root: Path, within: Path | None = None, *, follow_links: bool = False) 
     if not follow_links and not Path(os.path.realpath(tops[0])).is_relative_to(root):
         result.not_followed.append(os.path.relpath(tops[0], root).replace(os.sep, "/"))
         return result
+
+    def skip(error: OSError) -> None:
+        result.unreadable.append(printable(os.path.relpath(error.filename, root).replace(os.sep, "/")))
+
     for top in tops:
-        for here, folders, files in os.walk(top):
+        for here, folders, files in os.walk(top, onerror=skip):
             inside = os.path.relpath(here, root)
             where = "" if inside == "." else inside.replace(os.sep, "/") + "/"
             names = {name: is_text(name) for name in (*folders, *files) if not name.startswith(".")}

@@ -25,6 +25,7 @@ from stages.embed.datasets._walk import FOLLOW_LINKS, first_few, leads_out, root
 from stages.embed.datasets.folder import CLIP_S, MIDI_CLIPS
 from stages.embed.scan import Song, scan
 from stages.embed.tables import Missing, lists
+from stages.paths import at_home
 from stages.progress import note
 from store.errors import RequestError
 from store.schema import Catalog
@@ -98,8 +99,8 @@ class Library(Dataset):
         """All that are not at their default; the mapping file by its absolute path, where there is one."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
-        if self.genre_map is not None and Path(self.genre_map.partition(":")[0]).expanduser().is_file():
-            options["genre_map"] = str(Path(self.genre_map).expanduser().absolute())
+        if self.genre_map is not None and at_home(self.genre_map.partition(":")[0]).is_file():
+            options["genre_map"] = str(at_home(self.genre_map).absolute())
         return {
             name: value for name, value in options.items() if name not in ("data", "name") and value != defaults[name]
         }

@@ -184,7 +184,9 @@ def _check_threads(client: Any, job: Job) -> None:
 
 def _check_store(client: Any, job: Job) -> None:
     """RequestError where a worker does not see what the driver has just written to the store."""
-    files, name, token = Store(job.store).files, f"{job.dataset}/.token", secrets.token_hex(16)
+    files, token = Store(job.store).files, secrets.token_hex(16)
+    # A name of its own, as another command may ask the same of the same collection; `Files.sweep` knows such names.
+    name = f"{job.dataset}/.token.{token}.partial"
     files.write(name, token.encode())
     try:
         answers = client.run(_read, job.store, name)

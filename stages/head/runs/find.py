@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from stages import registry
+from stages.paths import at_home
 from store.errors import RequestError, unknown
 from store.layout import Store, split_layer
 from store.runs import RunFolder, RunRecord, read_record, target_of, target_suffix
@@ -95,7 +95,7 @@ def _relative(store: Store, request: str) -> str:
     """A path within the store, whether it was given from its root, from the working directory or in full."""
     if store.files.local is not None:
         root = store.files.local.resolve()
-        path = Path(request).expanduser().resolve()
+        path = at_home(request).resolve()
         if path.is_relative_to(root):
             request = path.relative_to(root).as_posix()
     return request.strip("/")

@@ -6,11 +6,13 @@ that the head has gathered from; at the end of the epoch one more look at the la
 weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
 
 That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`). Others read all layers in every step,
-and their weights move with each. Of a head that is solved, the weights move once a penalty.
+and their weights move with each. Of a head that is solved, the weights move once a penalty; where there is one penalty
+alone, it is solved for that several times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from stages.head.training.loop import Loop
 from stages.head.training.solved import Solved
 
 _EVERY = 16  # steps, of which one asks for the gradient of the mixtures
+_TURNS = 11  # of a head that is solved for a single penalty: as many as a path has
 _SOLVED_RATE = 0.1  # by which weights move between two penalties: as far as in an epoch of steps
 
 
@@ -92,6 +95,10 @@ class SolvedMixing(Solved):
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
         super().__init__(binder, network, settings, seed, start_s)
         self.layers = _LayerWeights(self.network)
+
+    def penalties(self, binder: Binder) -> Sequence[float]:
+        path = super().penalties(binder)
+        return [*path] * _TURNS if len(path) == 1 else path
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "layers": self.layers}

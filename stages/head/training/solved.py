@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -35,7 +35,7 @@ class Solved(Loop):
         seed: int,
         start_s: float = 0.0,
     ) -> None:
-        path = binder.head_type.penalties(binder.spec.config)
+        path = self.penalties(binder)
         epochs, patience = min(settings.epochs, len(path)), min(settings.patience, _RISES)
         settings = replace(settings, epochs=epochs, patience=patience, checkpoints=1)
         super().__init__(binder, network, settings, seed, start_s)
@@ -46,6 +46,10 @@ class Solved(Loop):
         self._kept: list[tuple[Tensor, Tensor]]
         self._whitening: Whitening | None
         self.begin()
+
+    def penalties(self, binder: Binder) -> Sequence[float]:
+        """For each of which, in this order, the layer is solved."""
+        return binder.head_type.penalties(binder.spec.config)
 
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         return score[::-1]
