@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from stages.embed.run import prepare
 from store.errors import RequestError, StoreError
 from store.layout import Store
 from store.schema import Catalog
+from store.shards import Shard
 from tests import PATIENCE_S
 from tests.counting import counts
 from tests.family import descendants, grandchildren, signal_all
@@ -251,6 +254,28 @@ def test_a_job_that_is_queued_again_goes_on(job: Job, monkeypatch: pytest.Monkey
     assert encoded == [1]
     assert results[:1] == first
     assert sorted(result.index for result in results) == [0, 1]
+
+
+def test_jobs_that_are_no_longer_waited_for_are_cancelled(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled: list[str] = []
+
+    class Submitted:
+        job_id = "7"
+
+        def done(self) -> bool:
+            raise KeyboardInterrupt
+
+        def cancel(self, check: bool) -> None:
+            assert not check
+            cancelled.append(self.job_id)
+
+    executor = SimpleNamespace(batch=nullcontext, submit=lambda _share: Submitted())
+    engine = find_engine("slurm", {"cluster": "local"}, 2)
+    monkeypatch.setattr(engine, "_executor", lambda: executor)
+    shards = [Shard(index, index, index + 1, range(index, index + 1)) for index in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.run(job, shards, lambda _clips: None))
+    assert cancelled == ["7", "7"]
 
 
 def test_what_goes_wrong_in_a_job_is_given_back(job: Job) -> None:

@@ -133,6 +133,7 @@ def test_a_song_is_a_row(tmp_path: Path) -> None:
         ({"TPE1": "A (with B)", "TPE2": "A"}, "A", ["B"], "A / Hits"),
         ({"TPE1": "A [With. B]", "TPE2": "A"}, "A", ["B"], "A / Hits"),
         ({"TPE1": "A (B)", "TPE2": "A"}, "A", ["B"], "A / Hits"),
+        ({"TPE1": "A & B (UK)", "TPE2": "A"}, "A", ["B (UK)"], "A / Hits"),
         ({"TPE1": "A x X", "TPE2": "A"}, "A", ["X"], "A / Hits"),
         (
             {"TPE1": "Abba & Diverse", "TXXX_MusicBrainz Artist Id": [ABBA, VARIOUS]},

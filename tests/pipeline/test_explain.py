@@ -68,6 +68,9 @@ def test_embed_stops_before_the_disk_is_full(
 ) -> None:
     monkeypatch.setattr(Files, "room", lambda _self: 64 << 20)
     assert "MiB left, and 0 MiB are to be written" in encore(*command(features_csv), code=1).err
+    monkeypatch.setattr(Files, "room", lambda _self: (64 << 20) + 100)
+    assert "MiB left, and 0 MiB are to be written" in encore(*command(features_csv), code=1).err
+    assert not list(encore.store.rglob("representations.zarr")), "what is to be written counts before it starts"
     monkeypatch.undo()
     assert (Files(encore.store).room() or 0) <= shutil.disk_usage(encore.store).total
     encore(*command(features_csv))

@@ -206,3 +206,13 @@ def test_layers_go_along(tmp_path: Path) -> None:
     stored = Representations(store, store.read_catalog("few"), NAME)
     np.testing.assert_array_equal(stored.read(), values[3:])
     np.testing.assert_array_equal(stored.read(layer=1), values[3:, 1])
+
+
+def test_what_is_known_of_a_representation_goes_along(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    grown(store, [{"song-00000": "b", "song-00001": "a"}])
+    known = {"weights.txt", "licence.txt", "command.txt", "probe.json"}
+    for file in known:
+        store.files.write(f"few/{NAME}/{file}", file.encode())
+    compact(store, "few")
+    assert {file: store.files.read(f"few/{NAME}/{file}").decode() for file in known} == {file: file for file in known}

@@ -67,7 +67,7 @@ def _names(tags: Tags, separator: re.Pattern[str] | None, leader: str | None) ->
         rest = text[len(leader) :] if leader and text.casefold().startswith(leader.casefold()) else ""
         match = _JOINED.match(rest)
         if leader and match:
-            names += [leader, *lists.split(rest[match.end() :].rstrip(")]"), separator)]
+            names += [leader, *lists.split(rest[match.end() :], separator)]
         else:
             names += lists.split(text, separator)
     return names
