@@ -25,12 +25,14 @@ class Music:
     """Where a file's music begins, how many bytes it has, and the hash of its samples where the file carries one.
 
     ``ogg`` is the number of the stream to which the pages that make up the music belong, None for any other format.
+    ``is_guess`` says that no music was met where the format has it, so that all of the file is taken for music.
     """
 
     begin: int
     size: int
     samples_md5: bytes = b""
     ogg: int | None = None
+    is_guess: bool = False
 
 
 def music_of(path: Path) -> Music:
@@ -129,7 +131,7 @@ def _part(file: BinaryIO, begin: int, size: int, head: bytes) -> Music:
     mp4 = head[4:8] == b"ftyp"
     order: Literal["little", "big"] = "little" if head[:2] in (b"RI", b"RF") else "big"
     at = begin if mp4 else begin + 12
-    best = Music(0, size)
+    best = Music(0, size, is_guess=True)
     most = 0
     for _ in range(_MOST_PARTS):
         file.seek(at)

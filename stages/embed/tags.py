@@ -86,7 +86,8 @@ class Tags:
 def read_tags(path: Path) -> Tags:
     """The tags of a file; whatever is wrong with them ends up in `Tags.broken`."""
     try:
-        size = path.stat().st_size - music_of(path).size
+        music = music_of(path)
+        size = path.stat().st_size - (0 if music.is_guess else music.size)
         if size > _MOST_BYTES:
             return Tags(broken=f"they take {size >> 20:,} MiB")
         return _tags_of(_values(path))

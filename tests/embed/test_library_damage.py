@@ -115,3 +115,13 @@ def test_tags_give_a_terminal_no_orders(tmp_path: Path, capsys: pytest.CaptureFi
     song(tmp_path, "a.mp3", 0, genre="Ro\x1b[2Jck")
     read(tmp_path)
     assert "Ro\\x1b[2Jck 1" in capsys.readouterr().err
+
+
+def test_an_mp4_of_boxes_without_music_is_not_taken_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each empty box of 8 bytes would become an object some thirty times as large."""
+    path = tmp_path / "a.m4a"
+    path.write_bytes(b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\x08free" * 4000)
+    assert read_tags(path).broken.startswith("MP4StreamInfoError")
+    monkeypatch.setattr("stages.embed.tags._MOST_BYTES", 10_000)
+    assert read_tags(path).broken.startswith("they take")
+    assert audio_mark(path)
