@@ -72,11 +72,17 @@ def encore(tmp_path: Path) -> Encore:
     return Encore(tmp_path / "stores")
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    """A real browser; the test is skipped where there is none."""
-    with open_browser(tmp_path / "browser") as chromium:
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with open_browser(tmp_path_factory.mktemp("chromium") / "browser") as chromium:
         yield chromium
+
+
+@pytest.fixture
+def browser(_chromium: Chromium) -> Chromium:
+    """A new page in a real browser; the test is skipped where there is none."""
+    _chromium.renew()
+    return _chromium
 
 
 def write_page(encore: Encore, tmp_path: Path, *options: object) -> Path:

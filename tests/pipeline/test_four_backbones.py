@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,11 @@ def stored_is_alone(encore: Encore, dataset: str, backbone: str, weights: str) -
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
-    return "--songs", 10, "--data", tmp_path_factory.mktemp("demo") / "songs"
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[object, ...]]:
+    """Ten songs of one clip each."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("stages.embed.datasets._demo_files.LENGTH_S", 15.0)
+        yield "--songs", 10, "--data", tmp_path_factory.mktemp("demo") / "songs"
 
 
 @pytest.mark.parametrize("backbone", SMALL)
@@ -65,7 +69,7 @@ def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Pa
     summary = encore(*embed).json
     assert (summary["encoded"], summary["failed"]) == (summary["clips"], {})
     assert encore(*embed).json["already_there"]
-    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == summary["clips"] == 20
+    assert len(stored_is_alone(encore, "demo", backbone, str(out))) == summary["clips"] == 10
 
 
 def test_fine_tuning_goes_on_from_pre_training(encore: Encore, demo: tuple[object, ...], tmp_path: Path) -> None:
