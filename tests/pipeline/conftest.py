@@ -169,6 +169,19 @@ def _maps() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def operators() -> Iterator[None]:
+    """PyTorch reads its table of operators anew for each export, which is half of the time that one takes."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # nothing is exported without an extra
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tables(tmp_path_factory: pytest.TempPathFactory) -> None:
     global _STORES
