@@ -85,6 +85,7 @@ class Chromium:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *command],
                 pass_fds=(theirs_in, theirs_out),
+                env={**os.environ, "TMPDIR": "/tmp"},  # where it leaves files behind, not in memory
                 stdout=printed,
                 stderr=printed,
             )
