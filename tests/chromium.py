@@ -45,7 +45,7 @@ _START_S = 120.0  # that a browser may take until it answers
 
 @contextlib.contextmanager
 def open_browser(folder: Path) -> Iterator[Chromium]:
-    """A browser for one test, which is skipped where there is none, or none that starts; ``folder`` is new."""
+    """A browser; a test that wants it is skipped where there is none, or none that starts. ``folder`` is new."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
         pytest.skip("there is no Chromium here to open the page in")
@@ -66,7 +66,7 @@ class BrowserEndedError(Exception):
 
 
 class Chromium:
-    """One page.
+    """One page, in place of which another can be opened.
 
     Attributes
     ----------
@@ -78,12 +78,14 @@ class Chromium:
         self._read, theirs_out = os.pipe()
         self.complaints: list[str] = []
         self._buffer, self._number, self._session, self._patience_s = b"", 0, "", _START_S
+        self._context = ""
         self._printed = folder / "printed"
         command = [program, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         with self._printed.open("wb") as printed:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), *command],
                 pass_fds=(theirs_in, theirs_out),
+                env={**os.environ, "TMPDIR": "/tmp"},  # where it leaves files behind, not in memory
                 stdout=printed,
                 stderr=printed,
             )
@@ -92,11 +94,21 @@ class Chromium:
 
     def start(self) -> None:
         """Open the page; BrowserEndedError where the program cannot."""
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self.renew()
+        self._patience_s = PATIENCE_S
+
+    def renew(self) -> None:
+        """Another page, as if there had been none before: nothing stored, and nothing complained of."""
+        self._session = ""
+        if self._context:
+            self.send("Target.disposeBrowserContext", browserContextId=self._context)
+        self._context = self.send("Target.createBrowserContext")["browserContextId"]
+        new = {"url": "about:blank", "browserContextId": self._context}
+        target = self.send("Target.createTarget", **new)["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "DOM"):
             self.send(f"{domain}.enable")
-        self._patience_s = PATIENCE_S
+        self.complaints = []
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -193,6 +205,8 @@ class Chromium:
 
     def _note(self, message: dict[str, Any]) -> None:
         method, parameters = message.get("method"), message.get("params", {})
+        if message.get("sessionId", "") != self._session:
+            return
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"]))
         elif method == "Log.entryAdded":

@@ -13,6 +13,7 @@ import typer.main
 
 from pipeline.cli import app
 from stages import registry
+from stages.embed.testing import undrawn_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -51,7 +52,8 @@ OF_MODELS = {"clap", "effnet", "encodec", "hf", "maest", "mert", "mert2", "music
 def test_the_table_of_backbones_is_true(name: str) -> None:
     """Width, parameters, licence and whose method it is."""
     kind = registry.find("backbone", name)
-    backbone = kind(kind.Config())
+    with undrawn_weights():
+        backbone = kind(kind.Config())
     (row,) = (line for line in STAGE_ONE.splitlines() if line.startswith(f"| `{name}` |"))
     _, _, width, parameters, clips, weights, licence, method = (cell.strip() for cell in row.strip("|").split(" | "))
     count = sum(p.numel() for p in backbone.module.parameters()) if backbone.module is not None else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +216,17 @@ def test_matches_go_by_confidence_then_by_name(tmp_path: Path) -> None:
     assert read_matches(path) == {MD5[0]: [TRACKS[1], TRACKS[2], TRACKS[0]]}
 
 
+@cache
+def official(folder: Path, **options: Any) -> Catalog:
+    """The catalog of the official label map, read once for all tests."""
+    return Lakh(data=folder, artists="artists.tsv", clips=0, **options).catalog()
+
+
 @pytest.mark.parametrize(
     ("genres", "songs", "labels"), [("topmagd", 22_535, 13), ("masd", 17_785, 25), ("magd", 23_496, 21)]
 )
 def test_the_official_label_map(shared_data: Path, genres: str, songs: int, labels: int) -> None:
-    catalog = Lakh(data=shared_data / "lakh", genres=genres, artists="artists.tsv", clips=0).catalog()
+    catalog = official(shared_data / "lakh", genres=genres)
     assert len(catalog) == len(set(catalog.strings("song_id"))) == songs
     assert len({label for each in catalog.column("labels").to_pylist() for label in each}) == labels
 
@@ -229,7 +236,7 @@ def test_the_real_files_and_their_artists(shared_data: Path) -> None:
     here = np.array([str(path).startswith("midi/") for path in catalog.strings("path")])
     assert len({song for song, there in zip(catalog.strings("song_id"), here, strict=True) if there}) > 40
     data = from_catalog(catalog)
-    songs = from_catalog(Lakh(data=shared_data / "lakh", artists="artists.tsv", clips=0).catalog())
+    songs = from_catalog(official(shared_data / "lakh", genres="topmagd"))
     shares = homophily(songs.artist, songs.labels)
     assert {name: round(100 * (share or 0), 2) for name, share in shares.items()} == {
         "exact": 51.26,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from stages.embed.datasets.mtg import THESIS_GENRES, Mtg
 from stages.head.open import from_catalog
 from store.errors import RequestError
+from store.schema import Catalog
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
 
@@ -142,11 +145,17 @@ def test_choices_are_checked() -> None:
         Mtg(audio=Path("nowhere"))
 
 
+@cache
+def official(folder: Path, **options: Any) -> Catalog:
+    """The catalog of the official lists, read once for all tests."""
+    return Mtg(data=folder, **options).catalog()
+
+
 @pytest.mark.parametrize(
     ("genres", "songs", "artists", "labels"), [("all", 55_094, 3_546, 87), ("thesis", 48_590, 3_297, 15)]
 )
 def test_the_official_lists(shared_data: Path, genres: str, songs: int, artists: int, labels: int) -> None:
-    catalog = Mtg(data=shared_data / "mtg-jamendo", genres=genres).catalog()
+    catalog = official(shared_data / "mtg-jamendo", genres=genres)
     assert len(catalog) == songs
     assert len(set(catalog.strings("artist_id"))) == artists
     assert len({label for each in catalog.column("labels").to_pylist() for label in each}) == labels
@@ -163,7 +172,7 @@ def test_no_official_split_shares_an_artist(shared_data: Path, number: int) -> N
     is_there = (repository / f"data/splits/split-{number}").is_dir()
     if not is_there and number:
         pytest.skip(f"the lists of split-{number} are not at hand")
-    data = from_catalog(Mtg(data=repository, split=number if is_there else None, genres="all").catalog())
+    data = from_catalog(official(repository, genres="all", **({"split": number} if is_there else {})))
     assert len(data) == 55_094
     shared = data.overlap(data.split("official", 0))["shared"]
     assert shared == {pair: {"songs": 0, "albums": 0, "artists": 0} for pair in shared}
@@ -209,5 +218,5 @@ def test_the_thesis_songs_for_pre_training(shared_data: Path) -> None:
     """Those outside its 15 genres stand beside the 48,590 and change nothing for heads."""
     songs = from_catalog(Mtg(data=shared_data / "mtg-jamendo", unlabelled=True).catalog())
     assert (len(songs), songs.left_out["without labels"]) == (48_590, 55_094 - 48_590)
-    plain = from_catalog(Mtg(data=shared_data / "mtg-jamendo").catalog())
+    plain = from_catalog(official(shared_data / "mtg-jamendo", genres="thesis"))
     np.testing.assert_array_equal(songs.split("artist", 0), plain.split("artist", 0))

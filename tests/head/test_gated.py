@@ -49,7 +49,8 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
         if mode == "artist":
             prediction = count(head, two_kinds, part, head.Config())[0]["most frequent"]
         else:
-            prediction = train(head, two_kinds, part, **QUICK).prediction
+            trained = train(head, two_kinds, part, **QUICK)
+            prediction = trained.prediction
         right[mode] = (prediction.decision == two_kinds.labels).all(axis=1).astype(float)
     means = {mode: (hits[tested & faithful].mean(), hits[tested & ~faithful].mean()) for mode, hits in right.items()}
     assert means["gated"][0] > means["artist"][0] - 0.02 > means["song"][0] + 0.1
@@ -57,6 +58,8 @@ def test_it_falls_back_on_the_song_where_the_artist_misleads(two_kinds: Collecti
     assert difference.mean() >= -0.05 - 2 * difference.std() / np.sqrt(len(difference))
     assert means["gated"][1] > means["artist"][1] + 0.1
     assert means["song"][1] > means["artist"][1] + 0.1
+    weights = trained.state["pool.weights"]  # of the gated head, trained last: validation has told its experts apart
+    assert float(weights.max()) > 2 * float(weights.min())
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,26 @@ def test_without_labels_of_the_artist_there_is_no_evidence(two_kinds: Collection
         torch.testing.assert_close(network(*head.inputs(nodes)), before, atol=1e-4, rtol=0)
         clips = torch.from_numpy(np.flatnonzero(part == 0)[:5])
         assert float(network(*head.inputs(clips)).abs().max()) > 10
+
+
+def test_the_last_expert_hears_the_evidence_alone(two_kinds: Collection) -> None:
+    """A constant, and for songs of an artist with labels the more of a label the more of the others carry it."""
+    part = two_kinds.split("random", 0)
+    artist = np.where(np.arange(SONGS) < 5, -1, two_kinds.artist)
+    head = bound(Gated, replace(two_kinds, artist=artist), part, **QUICK)
+    torch.manual_seed(0)
+    network = head.build(head.spec).eval()
+    network.pool.weights.copy_(torch.eye(6)[-1])
+    inputs = head.inputs(torch.arange(SONGS))
+    with torch.no_grad():
+        gain = network(*inputs) - network.alone
+        others = network(torch.zeros_like(inputs[0]), *inputs[1:]) - network.alone
+    assert float(gain[:5].abs().max()) < 1e-5
+    known, (counts, songs) = inputs[-1] > 0, inputs[-2:]
+    more = counts / songs.unsqueeze(1) > network.prior + 0.1
+    assert (gain[known][more[known]] > 0.01).all()
+    assert int(more[known].sum()) > SONGS / 4
+    assert torch.equal(gain > 0, others > 0)  # a song's own numbers change how far it goes, and not where
 
 
 @pytest.mark.parametrize("inductive", [False, True])

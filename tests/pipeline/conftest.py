@@ -72,11 +72,17 @@ def encore(tmp_path: Path) -> Encore:
     return Encore(tmp_path / "stores")
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    """A real browser; the test is skipped where there is none."""
-    with open_browser(tmp_path / "browser") as chromium:
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with open_browser(tmp_path_factory.mktemp("chromium") / "browser") as chromium:
         yield chromium
+
+
+@pytest.fixture
+def browser(_chromium: Chromium) -> Chromium:
+    """A new page in a real browser; the test is skipped where there is none."""
+    _chromium.renew()
+    return _chromium
 
 
 def write_page(encore: Encore, tmp_path: Path, *options: object) -> Path:
@@ -160,6 +166,19 @@ def _maps() -> Iterator[None]:
         draw = maps.layout
         layout = functools.cache(lambda points, shape, *rest: draw(np.frombuffer(points, "<f4").reshape(shape), *rest))
         patched.setattr(maps, "layout", lambda x, *rest: layout(np.float32(x).tobytes(), x.shape, *rest))
+        yield
+
+
+@pytest.fixture(scope="session")
+def operators() -> Iterator[None]:
+    """PyTorch reads its table of operators anew for each export, which is half of the time that one takes."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # nothing is exported without an extra
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
         yield
 
 

@@ -209,6 +209,19 @@ def test_output_that_no_one_takes(encore: Encore, features_csv: Path, stdout: st
     assert ("standard output: cannot be written or read: No space" in process.stderr) == (code == 1)
 
 
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    """Else what is printed would be written into it."""
+    script = (
+        "import os, sys\nos.close(0)\nos.close(1)\nsys.stdin = sys.stdout = None\n"
+        "from pipeline.process import take_standard_streams\ntake_standard_streams()\n"
+        "print('lost')\nprint(os.open('/dev/null', os.O_RDONLY), file=sys.stderr)"
+    )
+    with Process(script) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, "")
+    assert int(err) > 2
+
+
 def test_a_terminal_of_few_letters(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)
     ascii_alone = f"import sys\nsys.stdout.reconfigure(encoding='ascii')\n{COMMAND}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from stages.head.heads import TrainedHead
 from tests.pipeline.conftest import QUICK, Encore, embed_table
 from tests.pipeline.test_regression import write_table
 
+pytestmark = pytest.mark.usefixtures("operators")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime, which is not here")
 NETWORKS = sorted(
     mode
@@ -26,16 +27,6 @@ NETWORKS = sorted(
     if issubclass(registry.find("head", mode), TrainedHead)
     and mode not in ("correct-and-smooth", "random-features", "side-edges")  # one corrects, two read no stored numbers
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operators() -> Iterator[None]:
-    """PyTorch reads its table of operators anew for each export, which is half of the time that one takes."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
-        yield
 
 
 @pytest.fixture(scope="module")

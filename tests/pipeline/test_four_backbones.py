@@ -27,7 +27,7 @@ SMALL = {
     "cola": ("--set", "max_segments=2"),
 }
 STEPS = ("--set", "steps=2", "--set", "batch=4", "--workers", 0)
-
+HEAVY_STEPS = ("--set", "steps=2", "--set", "batch=2", "--workers", 0)
 
 SHARED_OUT = ("--workers", 2, "--batch", 3)
 
@@ -57,7 +57,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
 @pytest.mark.parametrize("backbone", SMALL)
 def test_train_then_embed(encore: Encore, demo: tuple[object, ...], tmp_path: Path, backbone: str) -> None:
     out = tmp_path / "w.pt"
-    ran = encore("train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *STEPS, "--out", out, "--json")
+    steps = HEAVY_STEPS if backbone == "mixcnn" else STEPS
+    ran = encore("train", backbone, "--dataset", "demo", *demo, *SMALL[backbone], *steps, "--out", out, "--json")
     report = ran.json
     assert "epoch 1: loss" in ran.err
     assert (report["backbone"], report["epochs"], report["unread"]) == (backbone, 1, 0)

@@ -18,7 +18,7 @@ from store.errors import StoreError
 from store.layout import Store
 from store.merge import update
 from store.schema import Catalog
-from tests.pipeline.conftest import COLUMNS, QUICK, Encore
+from tests.pipeline.conftest import COLUMNS, NO_WORKER, ONE_PART, QUICK, Encore
 from tests.processes import COMMAND, Process
 from tests.store.build import catalog, tree
 
@@ -61,7 +61,8 @@ def command(*arguments: object) -> Any:
 
 
 def embed(store: str | Path, table: Path) -> Any:
-    return command("embed", "table", "--table", table, "--name", "hits", "--columns", COLUMNS, "--store", store)
+    where = ("--table", table, "--name", "hits", "--columns", COLUMNS, "--store", store)
+    return command("embed", "table", *where, *NO_WORKER)
 
 
 def without_times(content: Any) -> Any:
@@ -85,7 +86,7 @@ def test_every_command(faults: s3.Faults, features_csv: Path, tmp_path: Path) ->
     assert embed(there, features_csv)["already_there"] is True
     commands: tuple[tuple[object, ...], ...] = (
         ("head", "hits", "--mode", "gnn", *QUICK),
-        ("compare", "hits", "--modes", "song,artist", "--regimes", "random", "--seeds", 1, *QUICK),
+        ("compare", "hits", "--modes", "song,artist", "--regimes", "random", "--seeds", 1, *ONE_PART, *QUICK),
         ("report", "hits"),
         ("store", "verify"),
     )

@@ -23,7 +23,8 @@ from tests.pipeline.conftest import Encore, embed_table
 TINY = ("--set", "max_segments=2", "--set", "size=tiny", "--workers", 0)
 
 
-def test_train_then_embed(encore: Encore, tmp_path: Path) -> None:
+def test_train_then_embed(encore: Encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.embed.datasets._demo_files.LENGTH_S", 15.0)  # one clip a song
     out = tmp_path / "weights" / "cola.pt"
     demo = ("--songs", 30, "--data", tmp_path / "demo")
     train = ("train", "cola", "--dataset", "demo", *demo, *TINY, "--out", out, "--set", "batch=8", "--regime", "random")
