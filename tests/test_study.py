@@ -16,7 +16,7 @@ from tests import study
 
 def test_it_compares_a_network_with_what_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = dataclasses.replace(
-        study.PLANS["musicbert"], songs=20, seeds=1, training={"steps": "2", "batch": "4", "warmup": "0"}
+        study.PLANS["musicbert"], songs=30, seeds=1, training={"steps": "2", "batch": "4", "warmup": "0"}
     )
     monkeypatch.setattr(study, "_TARGET_SONGS", 20)
     monkeypatch.setattr("stages.embed.datasets._demo_files.LENGTH_S", 15.0)
