@@ -108,7 +108,7 @@ class SolvedMixing(Solved):
             self.layers.move(_SOLVED_RATE)
         self.network.eval()  # no gradient of the mixtures while it is solved
         self.binder.mix(self.network)
-        self.begin()
+        self.forget()
         loss = super()._epoch(epoch)
         for number, nodes in self.parts_of_training():
             places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x

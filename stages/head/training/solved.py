@@ -45,7 +45,7 @@ class Solved(Loop):
         self.terms = self.truth[0].numel()  # of the loss of a clip
         self._kept: list[tuple[Tensor, Tensor]]
         self._whitening: Whitening | None
-        self.begin()
+        self.forget()
 
     def penalties(self, binder: Binder) -> Sequence[float]:
         """For each of which, in this order, the layer is solved."""
@@ -54,7 +54,7 @@ class Solved(Loop):
     def _rank(self, score: tuple[float, float]) -> tuple[float, float]:
         return score[::-1]
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         """What the layer reads is not what it was: forget what was gathered of it."""
         self._kept, self._whitening = [], None
 
