@@ -187,7 +187,7 @@ def test_published_weights_on_real_songs(tagger: type[Any], shared_data: Path) -
         wave = torch.from_numpy(backbone.input.load(Clip(clip_id="c", path=path, start_s=30.0, duration_s=29.0)))
         assert wave.shape == (1, backbone.input.window_samples)
         tags = backbone.tags(backbone.encode(wave))
-        if not scores:
+        if len(scores) < 2:
             torch.testing.assert_close(tags, REFERENCE[tagger](state, wave), atol=1e-5, rtol=0)
         scores[row["genre"], row["title"]] = tags.mean(0)
     every = torch.stack(list(scores.values()))

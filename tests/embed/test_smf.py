@@ -46,7 +46,6 @@ def with_last_length(data: bytes, more: int) -> bytes:
     return data[:at] + struct.pack(">I", int.from_bytes(data[at : at + 4], "big") + more) + data[at + 4 :]
 
 
-MOST_FOR_MIDO_BYTES = 40_000
 ODDITIES = {
     "RIFF around it": (b"RIFF" + struct.pack("<I", len(SONG) + 12) + b"RMIDdata" + struct.pack("<I", len(SONG)) + SONG),
     "128 bytes of MacBinary": b"\0\x08song.mid" + bytes(118) + SONG,
@@ -207,20 +206,15 @@ def waits(track: mido.MidiTrack) -> list:
     return counts
 
 
-def struck_by_mido(path: Path) -> int:
-    """How many notes mido finds in a file; 0 where it cannot read it."""
-    try:
-        theirs = mido.MidiFile(path, clip=True)
-    except (EOFError, OSError, ValueError):
-        return 0
-    return sum(m.type == "note_on" and m.velocity > 0 for track in theirs.tracks for m in track)
-
-
 def test_real_files_that_the_parser_refuses(shared_data: Path) -> None:
-    """What mido reads is read, with the same notes; of the others a reason is given. mido takes seconds for all."""
-    read, compared, kinds = 0, 0, set()
+    """What mido reads is read, with the same notes; of the others a reason is given."""
+    read, kinds = 0, set()
     for path in sorted((shared_data / "midi-broken").glob("*.mid")):
-        struck = None if path.stat().st_size > MOST_FOR_MIDO_BYTES else struck_by_mido(path)
+        try:
+            theirs = mido.MidiFile(path, clip=True)
+            struck = sum(m.type == "note_on" and m.velocity > 0 for track in theirs.tracks for m in track)
+        except (EOFError, OSError, ValueError):
+            struck = 0
         try:
             with remarks() as reasons:
                 score = read_score(path)
@@ -230,10 +224,8 @@ def test_real_files_that_the_parser_refuses(shared_data: Path) -> None:
             continue
         assert reasons[0][0] == "mended"
         assert not struck or 0.99 * struck <= len(score) <= struck
-        compared += bool(struck)
         read += 1
     assert read >= 22
-    assert compared >= 8
     assert kinds == {"truncated", "damaged"}
 
 

@@ -69,7 +69,7 @@ class TestEveryHead(HeadTests):
 @pytest.mark.parametrize("multi", [True, False])
 def test_it_is_better_than_guessing(name: str, multi: bool) -> None:
     """But for the control."""
-    data, part = made(songs=200, multi=multi, targets=TARGETS)
+    data, part = made(multi=multi, targets=TARGETS)
     prediction = predict(name, data, part)
     if not multi:
         assert (prediction.decision.sum(axis=1) <= 1).all()

@@ -20,7 +20,7 @@ Damage = tuple[str, Callable[[Path], object]]
 
 
 def run(short: bool) -> Iterator[Line]:
-    bits = 1 if short else 500
+    bits = 4 if short else 500
     with tempfile.TemporaryDirectory() as name:
         source, copy = Path(name) / "whole", Path(name) / "copy"
         with _small_shards():

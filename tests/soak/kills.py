@@ -24,7 +24,7 @@ _QUICK = ("--set", "epochs=4", "--set", "hidden=8")
 
 
 def run(short: bool) -> Iterator[Line]:
-    kinds = {signal.SIGKILL: 1 if short else 200, signal.SIGINT: 1 if short else 50}
+    kinds = {signal.SIGKILL: 2 if short else 200, signal.SIGINT: 1 if short else 50}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = write_table(folder / "songs.csv", 200)
