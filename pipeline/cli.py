@@ -32,7 +32,6 @@ from pipeline.serve import serve
 from pipeline.similar import similar
 from pipeline.stress import stress
 from pipeline.train import train
-from stages import interrupts
 from store.errors import is_out_of_memory
 
 app = typer.Typer(
@@ -69,10 +68,8 @@ for group, functions in _COMMANDS.items():
 
 
 def _take_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """A Ctrl-C that lands in a destructor, or beside a fork, reaches no caller: have it come again."""
-    if unraisable.exc_type is KeyboardInterrupt:
-        interrupts.come_again()
-    elif "--debug" in sys.argv:
+    """Say nothing of an error that no caller gets; a Ctrl-C among them comes again (`stages.interrupts`)."""
+    if "--debug" in sys.argv and not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
 
 

@@ -227,14 +227,15 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
             with libraries_silenced() if quiet else contextlib.nullcontext():
                 function(**values)
             progress.log("done")
-        except (KeyboardInterrupt, typer.Abort):  # the second comes out of a question
-            progress.log("stopped by Ctrl-C", "WARNING")
-            print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
         except typer.Exit as end:
+            interrupts.is_stop(end)
             progress.log(f"ended with exit code {end.exit_code}", "ERROR" if end.exit_code else "INFO")
             raise
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts.is_stop(error) or isinstance(error, KeyboardInterrupt | typer.Abort):
+                progress.log("stopped by Ctrl-C", "WARNING")
+                print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
+                raise typer.Exit(INTERRUPTED) from None
             progress.log(_log_text(error), "ERROR")
             if debug:
                 raise

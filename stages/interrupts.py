@@ -1,4 +1,4 @@
-"""Ctrl-C where it would be lost: in imports, in compiled code that drops exceptions, while processes are started."""
+"""Ctrl-C where it would be lost: in imports, in code that drops exceptions, while processes are started."""
 
 from __future__ import annotations
 
@@ -10,56 +10,61 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_MOMENT_S = 0.05
-_MOMENTS = 400  # a module that takes longer than that is not waited for
+_MOMENT_S = 0.01
+_MOMENTS = 2_000  # a module that takes longer than that is not waited for
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
 class Interrupts:
-    """A handler of Ctrl-C that raises KeyboardInterrupt, though not into an import: then it tries again a moment later.
+    """A handler of Ctrl-C that raises KeyboardInterrupt until one has reached `is_stop`.
 
     Inside the import of a compiled module, such as torch's, the exception is lost, becomes another one, or leaves
-    behind a half-made module that crashes the process.
+    behind a half-made module that crashes the process: there the handler tries again a moment later.
     """
 
     def __init__(self) -> None:
+        self.is_over = False
         self._moments = 0
 
     def __call__(self, _number: int, frame: FrameType | None) -> None:
+        if self.is_over:
+            return
         if self._moments < _MOMENTS and _is_import(frame):
             self._moments += 1
-            come_again()
+            _come_again()
         else:
             self._moments = 0
             raise _Interrupt
 
 
 class _Interrupt(KeyboardInterrupt):
-    """One that comes again where compiled code drops it, as ``numpy.random.Generator.choice`` does with most.
+    """One that comes again if it ends before it has reached `is_stop`.
 
-    Then nobody added a frame to its traceback, which Python does before anyone can catch it. The next one comes between
-    two instructions of Python's own, where compiled code cannot have it.
+    Compiled code such as ``numpy.random.Generator.choice`` drops exceptions, and so do destructors and the callbacks of
+    weak references.
     """
 
+    has_stopped = False
+
     def __del__(self) -> None:
-        if (self.__traceback__ is None or self.__traceback__.tb_next is None) and not sys.is_finalizing():
-            _in_a_moment(_raise_between_instructions)
+        if not self.has_stopped and not sys.is_finalizing():
+            _come_again()
 
 
-def _raise_between_instructions() -> None:
-    """Raise KeyboardInterrupt in the main thread, from another one."""
-    import ctypes
+def is_stop(error: BaseException | None) -> bool:
+    """Whether an error is a Ctrl-C, or was raised while one was handled. Then the command ends, and takes no others."""
+    if error is None:
+        return False
+    if not isinstance(error, _Interrupt):
+        return is_stop(error.__context__)
+    error.has_stopped = True
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(handler, Interrupts):
+        handler.is_over = True
+    return True
 
-    thread = threading.main_thread().ident
-    assert thread is not None
-    if _is_import(sys._current_frames().get(thread)):
-        _in_a_moment(_raise_between_instructions)
-    else:
-        error = ctypes.py_object(KeyboardInterrupt)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
-
-def come_again() -> None:
+def _come_again() -> None:
     """Have the main thread get a Ctrl-C that reached nobody once more, in a moment."""
     if hasattr(signal, "pthread_kill"):  # ends what the thread may be waiting for
         _in_a_moment(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)

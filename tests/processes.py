@@ -144,8 +144,6 @@ def _run(
         open(number, mode, closefd=False, buffering=1)  # noqa: SIM115
         for number, mode in enumerate(("r", "w", "w"))
     )
-    if new_session:
-        os.setsid()
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(ROOT)
@@ -156,6 +154,8 @@ def _run(
     torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))  # it was read when torch was imported
     if "dask" in sys.modules:
         sys.modules["dask"].config.refresh()  # from the variables
+    if new_session:
+        os.setsid()
     if forks:
         _fork_what_is_spawned()
     sys.argv = ["-c", *arguments]

@@ -75,7 +75,10 @@ def interrupted(script: str, number: signal.Signals, after_s: float, *arguments:
     The processor's time, since a clock would run on while other work has the machine.
     """
     process = Process(script, *arguments, new_session=True)
-    while process.returncode is None and _processor_s(process.pid) < after_s:
+    while process.returncode is None and os.getsid(process.pid) != process.pid:  # the command has not begun
+        time.sleep(_LOOK_S / 10)
+    begun_s = _processor_s(process.pid)
+    while process.returncode is None and _processor_s(process.pid) < begun_s + after_s:
         time.sleep(_LOOK_S)
     was_hit = False
     if process.returncode is None:
