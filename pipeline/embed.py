@@ -103,7 +103,7 @@ def embed(
 
         here = encoder.encodes_here(device)
         setup = work.prepare(dataset, options, where, backbone, weights, changes, precision, dtype)
-        explanation = explain_request(where, setup, find_device(here or device), workers if here else None)
+        explanation = explain_request(where, setup, find_device(here or device), workers if here else None, share)
         print_result(explanation, explained, json=json)
         return
     report = work.embed(

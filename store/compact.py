@@ -153,7 +153,7 @@ def _write(
         writer = RepresentationWriter(
             target, after, name, settings=manifest.settings, shape=manifest.shape, dtype=manifest.dtype
         )
-        writer.check_room(writer.pending_bytes)
+        writer.check_room(writer.most_bytes(writer.pending))
         for shard in writer.pending:
             values = rows.take(order[shard.first : shard.last])
             writer.commit(shard, values, _between(failures, shard), _between(notes, shard))

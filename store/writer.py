@@ -8,7 +8,7 @@ stays readable until the next one is complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 
@@ -51,11 +51,15 @@ class RepresentationWriter(ShardWriter):
             self.pending = [shard for shard in self.pending if shard.index in self._again]
         self.is_complete = self._has_all_rows and not self.pending
 
-    @property
-    def pending_bytes(self) -> int:
-        """How much disk the pending shards take at most."""
+    def share(self, part: tuple[int, int] = (1, 1)) -> list[Shard]:
+        """The pending shards of part i of n, 1 <= i <= n: every n-th."""
+        number, parts = part
+        return [shard for shard in self.pending if shard.index % parts == number - 1]
+
+    def most_bytes(self, shards: Sized) -> int:
+        """How much disk as many shards take at most."""
         row_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
-        return len(self.pending) * self.rows_per_shard * row_bytes
+        return len(shards) * self.rows_per_shard * row_bytes
 
     def begin(self) -> None:
         """Lay out the array, so that processes which are given shards need not."""

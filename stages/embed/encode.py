@@ -243,8 +243,7 @@ def encode(
 
 def collect(writer: RepresentationWriter, run: Runner, part: tuple[int, int] = (1, 1)) -> Encoded:
     """Have ``run`` commit every shard that the store does not have yet, and write the manifest once all are there."""
-    share, parts = part
-    shards = [shard for shard in writer.pending if shard.index % parts == share - 1]
+    shards = writer.share(part)
     total = sum(len(shard.rows) for shard in shards)
     failures: list[Failure] = []
     if shards:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from stages.embed.backbones import Backbone
@@ -17,7 +16,7 @@ from stages.embed.loading import ClipTable, default_workers
 from stages.embed.represent import encode_loaded
 from stages.embed.run import Prepared
 from store.layout import Store
-from store.merge import Growth, merge
+from store.merge import merge
 from store.schema import RETIRED, Catalog, Manifest
 from store.writer import RepresentationWriter
 
@@ -69,12 +68,19 @@ class Explanation:
     stored: list[Stored]
 
 
-def explain(store: Store, setup: Prepared, device: torch.device, workers: int | None = None) -> Explanation:
+def explain(
+    store: Store,
+    setup: Prepared,
+    device: torch.device,
+    workers: int | None = None,
+    part: tuple[int, int] = (1, 1),
+) -> Explanation:
     """Say what `embed` would encode, and why; nothing is written.
 
     Parameters
     ----------
     device, workers : as `embed` would encode by itself.
+    part : as there.
     """
     name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None
@@ -88,25 +94,10 @@ def explain(store: Store, setup: Prepared, device: torch.device, workers: int | 
         if manifest is not None and other.backbone == writer.name.backbone:
             differs = list(differences(manifest.settings, settings))
         entries.append(Stored(name=str(other), clips=_encoded(manifest), differs=differs))
-    why = _reasons(store, before, catalog, writer)
-    seconds, tried = _estimate(catalog, setup.backbone, writer, device, workers)
-    return _explanation(name, growth, writer, why, entries, seconds, tried)
-
-
-def _encoded(manifest: Manifest | None) -> int | None:
-    """Rows that hold a representation; None where it is not complete."""
-    return None if manifest is None else manifest.rows - sum(len(shard.failures) for shard in manifest.shards)
-
-
-def _explanation(
-    name: str,
-    growth: Growth,
-    writer: RepresentationWriter,
-    why: Counter[str],
-    entries: list[Stored],
-    seconds: float | None,
-    tried: int,
-) -> Explanation:
+    shards = writer.share(part)
+    rows = [row for shard in shards for row in shard.rows]
+    why = _reasons(store, before, catalog, writer, rows)
+    seconds, tried = _estimate(catalog, setup.backbone, rows, device, workers)
     return Explanation(
         dataset=name,
         representation=str(writer.name),
@@ -114,9 +105,9 @@ def _explanation(
         retired=growth.retired,
         revived=growth.revived,
         corrected=growth.corrected,
-        clips=sum(why.values()),
-        shards=len(writer.pending),
-        bytes=writer.pending_bytes,
+        clips=len(rows),
+        shards=len(shards),
+        bytes=writer.most_bytes(shards),
         seconds=seconds,
         tried=tried,
         why=dict(why),
@@ -124,11 +115,15 @@ def _explanation(
     )
 
 
+def _encoded(manifest: Manifest | None) -> int | None:
+    """Rows that hold a representation; None where it is not complete."""
+    return None if manifest is None else manifest.rows - sum(len(shard.failures) for shard in manifest.shards)
+
+
 def _estimate(
-    catalog: Catalog, backbone: Backbone, writer: RepresentationWriter, device: torch.device, workers: int | None
+    catalog: Catalog, backbone: Backbone, rows: list[int], device: torch.device, workers: int | None
 ) -> tuple[float | None, int]:
-    """How many seconds encoding takes, and how many clips were tried: a few, from everywhere in what is to be done."""
-    rows = [row for shard in writer.pending for row in shard.rows]
+    """How many seconds encoding rows takes, and how many were tried: a few, from everywhere among them."""
     if not rows:
         return None, 0
     workers = default_workers(device) if workers is None else workers
@@ -161,10 +156,11 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {before} -> {after}"
 
 
-def _reasons(store: Store, before: Catalog | None, catalog: Catalog, writer: RepresentationWriter) -> Counter[str]:
-    """How many clips are to be encoded for which reason."""
+def _reasons(
+    store: Store, before: Catalog | None, catalog: Catalog, writer: RepresentationWriter, rows: list[int]
+) -> Counter[str]:
+    """How many rows are to be encoded for which reason."""
     manifest = store.read_manifest(writer.dataset, writer.name)
-    rows = np.array([row for shard in writer.pending for row in shard.rows], dtype=np.int64)
     if manifest is None:
         has_shards = bool(store.files.files(f"{writer.folder}/shards"))
         reason = "left by a run that was stopped" if has_shards else "never encoded with these settings"
@@ -172,7 +168,7 @@ def _reasons(store: Store, before: Catalog | None, catalog: Catalog, writer: Rep
     old_ids = set() if before is None else set(before.strings("clip_id"))
     failures = {row: kind for shard in manifest.shards for row, kind, _ in shard.failures}
     clip_ids = catalog.strings("clip_id")
-    return Counter(_reason(row, clip_ids[row], manifest, failures, old_ids, before) for row in rows.tolist())
+    return Counter(_reason(row, clip_ids[row], manifest, failures, old_ids, before) for row in rows)
 
 
 def _reason(

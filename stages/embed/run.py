@@ -184,7 +184,7 @@ def embed(
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
-        share = writer.pending_bytes // part[1]
+        share = writer.most_bytes(writer.share(part))
         if share > _WORTH_TELLING:
             note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
         writer.check_room(share)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages import registry
+from store import arrays
 from store.files import Files
 from tests.pipeline.conftest import Encore
 
@@ -74,3 +75,15 @@ def test_embed_stops_before_the_disk_is_full(
     monkeypatch.undo()
     assert (Files(encore.store).room() or 0) <= shutil.disk_usage(encore.store).total
     encore(*command(features_csv))
+
+
+def test_a_part_is_explained_as_it_is_encoded(
+    encore: Encore, features_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_SHARD_ROWS", (64, 64))
+    whole = encore(*command(features_csv, "--explain", "--json")).json
+    share = encore(*command(features_csv, "--explain", "--part", "2/3", "--json")).json
+    assert (whole["shards"], whole["clips"]) == (7, 400)
+    assert (share["shards"], share["clips"], share["why"]) == (2, 128, {"never encoded with these settings": 128})
+    assert share["bytes"] * 7 == whole["bytes"] * 2
+    assert encore(*command(features_csv, "--part", "2/3", "--json")).json["encoded"] == share["clips"]
