@@ -168,6 +168,9 @@ def show_text(collection: dict[str, Any]) -> str:
         *(line for text in collection["notes"] for line in wrapped(f"note: {text}")),
     ]
     for entry in collection["representations"]:
+        if "error" in entry:
+            lines += wrapped(f"{entry['name']}: {entry['error']}")
+            continue
         if not entry["complete"]:
             lines.append(f"{entry['name']}: not complete; go on: encore embed {collection['dataset']}")
             continue

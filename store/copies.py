@@ -35,10 +35,13 @@ def copy(source: Store, target: Store, dataset: str, advance: Callable[[int], No
         where the target holds another collection of that name.
     FormatError
         where the source is damaged, or the copy is not what the source was.
+    StoreError
+        where the target's disk has no room for it.
     """
     source.read_catalog(dataset)  # raises with the list of what there is
     with target.lock(dataset):
         _check_target(source, target, dataset)
+        target.files.check_room(dataset, source.files.size(dataset) - target.files.size(dataset))
         files = size = present = 0
         for name in _files(source, dataset):
             data = source.read(name) if name != f"{dataset}/{SEAL}" else source.files.read(name)

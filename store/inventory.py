@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.clips import failures_table
-from store.errors import EncoreError
-from store.layout import Store
+from store.errors import EncoreError, FormatError
+from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.runs import count_by_mode, count_searches
 from store.schema import Catalog
@@ -72,31 +72,12 @@ def list_runs(store: Store, dataset: str) -> list[Document]:
 
 
 def describe_collection(store: Store, dataset: str) -> Document:
-    """Everything the store knows about one collection; RequestError if it is not in the store."""
+    """Everything the store knows about one collection; RequestError if it is not in the store.
+
+    A damaged representation has the key ``error``.
+    """
     catalog = store.read_catalog(dataset)
     info = catalog.info
-    live_rows = pa.array(np.flatnonzero(~catalog.retired()))
-    representations = []
-    for name in store.representations(dataset):
-        entry: Document = {"name": str(name), "complete": store.is_complete(dataset, name)}
-        if entry["complete"]:
-            values = Representations(store, catalog, name)
-            failures = values.failures().filter(pc.field("row").isin(live_rows))
-            entry |= {
-                "rows": values.rows,
-                "shape": list(values.shape),
-                "dtype": values.manifest.dtype,
-                "settings": values.manifest.settings,
-                "weights": store.read_line(dataset, name, "weights.txt"),
-                "licence": store.read_line(dataset, name, "licence.txt"),
-                "command": store.read_line(dataset, name, "command.txt"),
-                "bytes": store.files.size(f"{dataset}/{name}/representations.zarr"),
-                "failures": failures.num_rows,
-                "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
-                "first_failures": failures.slice(0, 5).to_pylist(),
-                "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(values, catalog)).items())),
-            }
-        representations.append(entry)
     return {
         "dataset": dataset,
         "title": info.title,
@@ -110,9 +91,37 @@ def describe_collection(store: Store, dataset: str) -> Document:
         "songs": len(pc.unique(catalog.column("song_id"))),
         "artists": len(pc.unique(catalog.column("artist_id").drop_null())),
         "retired": int(catalog.column("retired").to_numpy().sum()),
-        "representations": representations,
+        "representations": [_describe(store, catalog, name) for name in store.representations(dataset)],
         "splits": {name: dealing.revision for name, dealing in read_dealings(store, dataset).items()},
         "runs": list_runs(store, dataset),
+    }
+
+
+def _describe(store: Store, catalog: Catalog, name: RepresentationName) -> Document:
+    """A representation; of one that is damaged or not complete little is known."""
+    entry: Document = {"name": str(name), "complete": store.is_complete(catalog.info.name, name)}
+    if not entry["complete"]:
+        return entry
+    try:
+        values = Representations(store, catalog, name)
+    except FormatError as error:
+        return {**entry, "complete": False, "error": str(error)}
+    folder = f"{catalog.info.name}/{name}"
+    failures = values.failures().filter(pc.field("row").isin(pa.array(np.flatnonzero(~catalog.retired()))))
+    return {
+        **entry,
+        "rows": values.rows,
+        "shape": list(values.shape),
+        "dtype": values.manifest.dtype,
+        "settings": values.manifest.settings,
+        "weights": store.read_line(catalog.info.name, name, "weights.txt"),
+        "licence": store.read_line(catalog.info.name, name, "licence.txt"),
+        "command": store.read_line(catalog.info.name, name, "command.txt"),
+        "bytes": store.files.size(f"{folder}/representations.zarr"),
+        "failures": failures.num_rows,
+        "failures_by_kind": dict(sorted(Counter(failures.column("kind").to_pylist()).items())),
+        "first_failures": failures.slice(0, 5).to_pylist(),
+        "notes_by_kind": dict(sorted(Counter(kind for _, kind, _ in _live_notes(values, catalog)).items())),
     }
 
 

@@ -227,9 +227,11 @@ class Store:
         """The manifest, or None where the representation is not complete."""
         where = f"{dataset}/{name}/manifest.json"
         try:
-            manifest = Manifest.from_json(self.read(where))
+            data = self.read(where)
         except FileNotFoundError:
             return None
+        try:
+            manifest = Manifest.from_json(data)
         except FormatError as error:
             raise FormatError(
                 f"{self.files.show(where)}: {error}; remove it and encode again: "

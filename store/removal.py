@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from store.errors import RequestError
+from store.errors import FormatError, RequestError
 from store.inventory import Document, list_runs
 from store.layout import Store, match, split_layer
 from store.runs import METADATA
@@ -107,7 +107,10 @@ def find_unused(store: Store, dataset: str | None, is_current: Callable[[Manifes
         store.read_catalog(name)  # raises with the list of what there is
         names = {METADATA}
         for representation in store.representations(name):
-            manifest = store.read_manifest(name, representation)
+            try:
+                manifest = store.read_manifest(name, representation)
+            except FormatError:  # damaged, which `verify` tells, and may be mended
+                manifest = None
             if manifest is None or is_current(manifest):
                 names.add(str(representation))
             else:

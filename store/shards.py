@@ -17,7 +17,7 @@ import zarr
 
 from store.arrays import Disk, chunk_name, create_array, fill_value, has_layers, open_array, shard_rows
 from store.clips import ClipKeys, Clips, flags
-from store.errors import PASSING, FormatError, StoreError
+from store.errors import PASSING, FormatError
 from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, ShardRecord
@@ -25,7 +25,6 @@ from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
-_SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
 
 
 def may_have_passed(kind: str, reason: str) -> bool:  # noqa: ARG001
@@ -108,13 +107,7 @@ class ShardWriter:
 
     def check_room(self, size: int) -> None:
         """StoreError where the disk has no room for as many more bytes."""
-        room = self.store.files.room()
-        if room is not None and room < size + _SPARE_BYTES:
-            raise StoreError(
-                f"the disk of {self._show()} has {room / 2**20:,.0f} MiB left, and {size / 2**20:,.0f} MiB are to be "
-                f"written, beside {_SPARE_BYTES >> 20} MiB for tables; what was committed is kept: make room and run "
-                f"the same command again, or name another --store"
-            )
+        self.store.files.check_room(self.folder, size)
 
     def _record_file(self, index: int) -> str:
         return f"{self.folder}/shards/{index:05d}.json"

@@ -130,6 +130,22 @@ def test_wrong_requests_on_a_stored_collection(encore: Encore, features_csv: Pat
     assert "holds songs" in encore("embed", "midi", "--backbone", "features", code=2).err
 
 
+def test_a_damaged_manifest_has_one_remedy_and_ends_no_listing(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv)
+    (name,) = (entry["name"] for entry in encore("store", "ls", "--json").json[0]["representations"])
+    manifest = encore.store / "hits" / name / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    error = encore("head", "hits", code=1).err
+    assert error.count(str(manifest)) == 1
+    assert error.endswith("put a copy back, or take the collection as it is: encore store repair hits --accept\n")
+    (entry,) = encore("store", "show", "hits", "--json").json["representations"]
+    assert (entry["complete"], entry["error"]) == (False, error.removeprefix("error: ").strip())
+    assert "does not hold what was written" in " ".join(encore("store", "show", "hits").out.split())
+    assert encore("store", "gc").out == "nothing is unused\n"
+    encore("store", "repair", "hits", "--accept")
+    assert encore("store", "show", "hits", "--json").json["representations"][0]["complete"]
+
+
 @pytest.mark.usefixtures("unsealed")
 def test_a_damaged_store_is_an_error_not_a_traceback(encore: Encore, features_csv: Path) -> None:
     embed_table(encore, features_csv)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.copies import check_places, copy
-from store.errors import FormatError, RequestError
+from store.errors import FormatError, RequestError, StoreError
 from store.files import Files
 from store.layout import Store
 from store.verify import verify
@@ -62,3 +62,16 @@ def test_a_store_is_not_copied_into_itself(source: str, target: str, tmp_path: P
         check_places(Store(places[0]), Store(places[1]))
     check_places(Store(places[0]), Store(f"{places[0]}-more"))
     check_places(Store(places[1]), Store("memory://elsewhere"))
+
+
+def test_a_copy_stops_before_the_disk_is_full(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = Store(whole), Store(tmp_path / "copy")
+    spare, size = 64 << 20, source.files.size("few")
+    monkeypatch.setattr(Files, "room", lambda _self: spare + size - 1)
+    with pytest.raises(StoreError, match="MiB left, and 0 MiB are to be written"):
+        copy(source, target, "few")
+    assert not target.files.exists("few/catalog.parquet")
+    monkeypatch.setattr(Files, "room", lambda _self: spare + size)
+    copy(source, target, "few")
+    monkeypatch.setattr(Files, "room", lambda _self: spare)
+    assert copy(source, target, "few").files == 0, "what is there takes no more room"
