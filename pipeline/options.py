@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 import shlex
-import signal
 import sys
 import traceback
 import typing
@@ -218,31 +217,30 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def guarded(*, quiet: bool, debug: bool, log: str | None, **values: Any) -> None:
         progress.be_quiet(quiet)
-        if callable(signal.getsignal(signal.SIGINT)):  # until now it ended the process at once
-            signal.signal(signal.SIGINT, interrupts.Interrupts())
-        try:
-            if log is not None and is_first_process():
-                progress.log_to(log)
-                progress.log(shlex.join(["encore", *sys.argv[1:]]))
-            with libraries_silenced() if quiet else contextlib.nullcontext():
-                function(**values)
-            progress.log("done")
-        except typer.Exit as end:
-            interrupts.is_stop(end)
-            progress.log(f"ended with exit code {end.exit_code}", "ERROR" if end.exit_code else "INFO")
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            if interrupts.is_stop(error) or isinstance(error, KeyboardInterrupt | typer.Abort):
-                progress.log("stopped by Ctrl-C", "WARNING")
-                print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
-                raise typer.Exit(INTERRUPTED) from None
-            progress.log(_log_text(error), "ERROR")
-            if debug:
+        with interrupts.raised() as ctrl_c:
+            try:
+                if log is not None and is_first_process():
+                    progress.log_to(log)
+                    progress.log(shlex.join(["encore", *sys.argv[1:]]))
+                with libraries_silenced() if quiet else contextlib.nullcontext():
+                    function(**values)
+                progress.log("done")
+            except typer.Exit as end:
+                ctrl_c.stops(end)
+                progress.log(f"ended with exit code {end.exit_code}", "ERROR" if end.exit_code else "INFO")
                 raise
-            raise typer.Exit(report_error(error, function.__name__)) from None
-        finally:
-            if log is not None:  # else it is that of the command that called this one (`encore recipe`)
-                progress.log_to(None)
+            except (Exception, KeyboardInterrupt) as error:
+                if ctrl_c.stops(error) or isinstance(error, KeyboardInterrupt | typer.Abort):
+                    progress.log("stopped by Ctrl-C", "WARNING")
+                    print("stopped; what was committed is kept, the same command goes on from there", file=sys.stderr)
+                    raise typer.Exit(INTERRUPTED) from None
+                progress.log(_log_text(error), "ERROR")
+                if debug:
+                    raise
+                raise typer.Exit(report_error(error, function.__name__)) from None
+            finally:
+                if log is not None:  # else it is that of the command that called this one (`encore recipe`)
+                    progress.log_to(None)
 
     own = inspect.signature(function, eval_str=True)
     common = [

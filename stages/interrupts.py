@@ -16,14 +16,15 @@ _IMPORTING = "<frozen importlib._bootstrap>"
 
 
 class Interrupts:
-    """A handler of Ctrl-C that raises KeyboardInterrupt until one has reached `is_stop`.
+    """A handler of Ctrl-C that raises KeyboardInterrupt until one has stopped the command.
 
     Inside the import of a compiled module, such as torch's, the exception is lost, becomes another one, or leaves
     behind a half-made module that crashes the process: there the handler tries again a moment later.
     """
 
     def __init__(self) -> None:
-        self.is_over = False
+        self.is_over = False  # the command ends, and takes no more
+        self.was_dropped = False  # one is to come again
         self._moments = 0
 
     def __call__(self, _number: int, frame: FrameType | None) -> None:
@@ -33,35 +34,64 @@ class Interrupts:
             self._moments += 1
             _come_again()
         else:
-            self._moments = 0
-            raise _Interrupt
+            self._moments, self.was_dropped = 0, False
+            raise _Interrupt(self)
+
+    def stops(self, error: BaseException) -> bool:
+        """Whether an error is a Ctrl-C, was raised while one was handled, or in place of one. Then the command ends."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, _Interrupt):
+            cause = cause.__context__
+        if cause is not None:
+            cause.has_stopped = True
+        self.is_over = self.is_over or cause is not None or self.was_dropped
+        return self.is_over
 
 
 class _Interrupt(KeyboardInterrupt):
-    """One that comes again if it ends before it has reached `is_stop`.
+    """One that comes again if it ends before it has stopped the command.
 
-    Compiled code such as ``numpy.random.Generator.choice`` drops exceptions, and so do destructors and the callbacks of
-    weak references.
+    Compiled code such as ``numpy.random.Generator.choice`` drops exceptions or raises others in their place, and
+    destructors and the callbacks of weak references drop them.
     """
 
-    has_stopped = False
+    def __init__(self, handler: Interrupts) -> None:
+        super().__init__()
+        self.handler, self.has_stopped = handler, False
 
     def __del__(self) -> None:
         if not self.has_stopped and not sys.is_finalizing():
+            self.handler.was_dropped = True
             _come_again()
 
 
-def is_stop(error: BaseException | None) -> bool:
-    """Whether an error is a Ctrl-C, or was raised while one was handled. Then the command ends, and takes no others."""
-    if error is None:
-        return False
-    if not isinstance(error, _Interrupt):
-        return is_stop(error.__context__)
-    error.has_stopped = True
-    handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, Interrupts):
+@contextmanager
+def raised() -> Iterator[Interrupts]:
+    """Raise KeyboardInterrupt for a Ctrl-C in the block; one that comes after it does nothing.
+
+    Where Ctrl-C is ignored on purpose, it stays so. A block inside of another one gives the handler back to it.
+    """
+    handler, before = Interrupts(), signal.getsignal(signal.SIGINT)
+    if callable(before):
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield handler
+    finally:
         handler.is_over = True
-    return True
+        if isinstance(before, Interrupts):
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def kept_from_arrow() -> Iterator[None]:
+    """Keep Ctrl-C from Arrow while it reads text: its own handler loses one that comes near the end."""
+    import pyarrow as pa
+
+    pa.enable_signal_handlers(False)
+    try:
+        yield
+    finally:
+        pa.enable_signal_handlers(True)
 
 
 def _come_again() -> None:

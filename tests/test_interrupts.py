@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow.csv
 import pytest
 
 from stages import interrupts
+from stages.embed.tables.text import open_text
 from tests import PATIENCE_S
 from tests.processes import Process
 
@@ -61,13 +66,13 @@ def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
 CTRL_C_WHILE_IMPORTING = """
 import signal, sys, time
 from stages import interrupts
-signal.signal(signal.SIGINT, interrupts.Interrupts())
-try:
-    import pressed
-    print("whole" if pressed.whole else "")
-    time.sleep(60)
-except KeyboardInterrupt as error:
-    print("stopped" if interrupts.is_stop(error) else "")
+with interrupts.raised() as ctrl_c:
+    try:
+        import pressed
+        print("whole" if pressed.whole else "")
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        print("stopped" if ctrl_c.stops(error) else "")
 """
 PRESSED = """
 import os, signal
@@ -90,9 +95,10 @@ def test_ctrl_c_while_a_module_is_imported(tmp_path: Path) -> None:
 def test_an_import_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "_MOMENTS", 0)
     frame = types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename="<frozen importlib._bootstrap>"))
+    handler = interrupts.Interrupts()
     with pytest.raises(KeyboardInterrupt) as caught:
-        interrupts.Interrupts()(signal.SIGINT, cast(types.FrameType, frame))
-    assert interrupts.is_stop(caught.value)
+        handler(signal.SIGINT, cast(types.FrameType, frame))
+    assert handler.stops(caught.value)
 
 
 # Most that come while numpy chooses are dropped there.
@@ -100,14 +106,14 @@ CTRL_C_IN_COMPILED_CODE = """
 import os, signal, threading
 import numpy as np
 from stages import interrupts
-signal.signal(signal.SIGINT, interrupts.Interrupts())
 rng = np.random.default_rng(0)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    while True:
-        rng.choice(["a", "b", "c"])
-except KeyboardInterrupt as error:
-    print("stopped" if interrupts.is_stop(error) else "")
+with interrupts.raised() as ctrl_c:
+    try:
+        while True:
+            rng.choice(["a", "b", "c"])
+    except KeyboardInterrupt as error:
+        print("stopped" if ctrl_c.stops(error) else "")
 """
 
 
@@ -128,7 +134,6 @@ CTRL_C_THAT_IS_DROPPED = """
 import signal, sys, time
 from pipeline import cli
 from stages import interrupts
-signal.signal(signal.SIGINT, interrupts.Interrupts())
 sys.unraisablehook = cli._take_unraisable
 presses = []
 
@@ -137,18 +142,19 @@ def press():
         presses.append(True)
         signal.raise_signal(signal.SIGINT)
 
-try:
+with interrupts.raised() as ctrl_c:
+    try:
 {work}
-    print("went on", bool(presses))
-    time.sleep(60)
-except KeyboardInterrupt as error:
-    print("stopped" if interrupts.is_stop(error) else "")
+        print("went on", bool(presses))
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        print("stopped" if ctrl_c.stops(error) else "")
 """
 
 
 @pytest.mark.parametrize("work", DROPPED)
 def test_one_that_is_dropped_comes_again(work: str) -> None:
-    script = CTRL_C_THAT_IS_DROPPED.replace("{work}", textwrap.indent(DROPPED[work], "    "))
+    script = CTRL_C_THAT_IS_DROPPED.replace("{work}", textwrap.indent(DROPPED[work], " " * 8))
     process = Process(script)
     out, err = process.communicate()
     assert (out, err, process.returncode) == ("went on True\nstopped\n", "", 0)
@@ -161,17 +167,55 @@ def _turn_into_another_error() -> None:
         raise RuntimeError("as the import of a module does")  # noqa: B904
 
 
-def test_one_that_stopped_the_command_does_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    again: list[None] = []
-    monkeypatch.setattr(interrupts, "_in_a_moment", lambda *_: again.append(None))
-    before = signal.signal(signal.SIGINT, interrupts.Interrupts())
+def _raise_another_in_its_place() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise TypeError("as numpy does where structured arrays are compared")
+
+
+@pytest.mark.parametrize("work", [_turn_into_another_error, _raise_another_in_its_place])
+def test_another_error_that_came_of_it_stops_the_command(work: Callable[[], None]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(RuntimeError) as caught:
-            _turn_into_another_error()
-        assert interrupts.is_stop(caught.value)
-        signal.raise_signal(signal.SIGINT)  # pressed once more, while the command ends
+        with interrupts.raised() as ctrl_c:
+            with pytest.raises((RuntimeError, TypeError)) as caught:
+                work()
+            assert ctrl_c.stops(caught.value)
+            signal.raise_signal(signal.SIGINT)  # pressed once more, while the command ends
+            _in_a_while()  # in which none comes again
+        with interrupts.raised() as ctrl_c:
+            assert not ctrl_c.stops(RuntimeError("of its own"))
     finally:
         signal.signal(signal.SIGINT, before)
-    del caught
-    assert not again
-    assert not interrupts.is_stop(RuntimeError("another"))
+
+
+def _in_a_while() -> None:
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
+def test_commands_in_a_command_give_its_handler_back() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with interrupts.raised() as outer:
+            with interrupts.raised():
+                pass
+            with pytest.raises(KeyboardInterrupt) as caught:
+                signal.raise_signal(signal.SIGINT)
+            assert outer.stops(caught.value)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with interrupts.raised():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_arrow_takes_no_ctrl_c_while_it_reads_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "songs.csv").write_text("artist\nsomebody\n")
+    events: list[object] = []
+    read = pyarrow.csv.read_csv
+    monkeypatch.setattr(pyarrow, "enable_signal_handlers", events.append)
+    monkeypatch.setattr(pyarrow.csv, "read_csv", lambda *a, **k: events.append("read") or read(*a, **k))
+    assert open_text(tmp_path / "songs.csv").rows == 1
+    assert events == [False, "read", True]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from stages import interrupts
 from stages.embed.datasets import UNLABELLED, Dataset, Remote, option
 from stages.embed.datasets._walk import FOLLOW_LINKS, root_folder
 from stages.embed.tables import MAX_TEXT_BYTES, Table, read_table
@@ -159,14 +160,15 @@ def _open(path: Path) -> Table:
         missing = [name for name in _COLUMNS if name not in names]
         if missing:
             raise _other_release(path, f"it lacks {', '.join(missing)}")
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=_HEADER_ROWS, block_size=16 << 20),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(_COLUMNS), column_types=dict.fromkeys(_COLUMNS, pa.string())
-            ),
-        )
+        with interrupts.kept_from_arrow():
+            table = pyarrow.csv.read_csv(
+                path,
+                read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=_HEADER_ROWS, block_size=16 << 20),
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    include_columns=list(_COLUMNS), column_types=dict.fromkeys(_COLUMNS, pa.string())
+                ),
+            )
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RequestError(f"{path} cannot be read: {error}. Fetch it again: {Fma.FILES}") from error
     types = dict.fromkeys(_COLUMNS, pa.string())

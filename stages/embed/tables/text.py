@@ -22,6 +22,7 @@ from typing import TextIO
 
 import pyarrow as pa
 
+from stages import interrupts
 from stages.embed.tables.table import Table, check_names, first_twice
 from stages.embed.tables.vectors import text_blocks
 from store.errors import RequestError
@@ -89,20 +90,21 @@ def open_text(path: Path) -> Table:
         dialect = _dialect(path)
         header = _read_header(path, dialect)
         places = [str(i) for i in range(len(header.names))]
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=places, skip_rows=header.lines, encoding=dialect.encoding
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char='"' if dialect.quoted else False,
-                newlines_in_values=dialect.quoted,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False
-            ),
-        )
+        with interrupts.kept_from_arrow():
+            table = pyarrow.csv.read_csv(
+                path,
+                read_options=pyarrow.csv.ReadOptions(
+                    block_size=_BLOCK_BYTES, column_names=places, skip_rows=header.lines, encoding=dialect.encoding
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=dialect.delimiter,
+                    quote_char='"' if dialect.quoted else False,
+                    newlines_in_values=dialect.quoted,
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=False
+                ),
+            )
     except pa.ArrowInvalid as error:
         if str(error).startswith("Empty CSV"):
             raise RequestError(f"{path} has no rows") from error
