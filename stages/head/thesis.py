@@ -14,8 +14,9 @@ from typing import Any
 from stages.splits.regimes import parse as parse_regime
 from store.schema import CatalogInfo
 
-# The thesis standardises nothing, counts epochs by passes, and chooses labels above 0.5.
-_PLAIN: Mapping[str, Any] = {"standardise": False, "steps": 1, "threshold": "fixed"}
+# The thesis standardises nothing, reads representations as they are, counts epochs by passes, and chooses labels above
+# 0.5.
+_PLAIN: Mapping[str, Any] = {"standardise": False, "clips_an_axis": 0, "steps": 1, "threshold": "fixed"}
 # By data set and backbone; each setting counts wherever a training or a head has it. A ``hidden`` of None is a layer as
 # wide as the representation.
 THESIS_SETTINGS: dict[tuple[str, str], Mapping[str, Any]] = {

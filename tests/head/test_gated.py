@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import registry
-from stages.head import layers
 from stages.head.collection import Collection
 from stages.head.fit import count
 from stages.head.heads import CountedHead, Draw
@@ -21,7 +20,7 @@ from stages.head.heads.gated import Gated
 from stages.head.scores.task import task_of
 from stages.head.testing import INFO, collection_of
 from stages.splits.regimes import Split
-from tests.head.conftest import binder_of, bound, make_collection, train
+from tests.head.conftest import bound, make_collection, train
 from tests.head.test_graph import ARTISTS as MIXED
 
 QUICK = {"hidden": 16, "epochs": 20, "batch": 128}
@@ -228,47 +227,6 @@ def test_an_epoch_shows_some_of_the_neighbours(two_kinds: Collection, inductive:
         assert torch.equal(x, head.x[nodes])
         degrees.append(degree)
     assert not torch.equal(*degrees)
-
-
-@pytest.mark.parametrize(
-    ("dim", "clips", "axes"),
-    [
-        (127, 100, None),
-        (128, 100, 64),
-        (6720, 900, 90),
-        (6720, 10_240, 1024),
-        (6720, 10_250, None),
-        (1280, 6_400, 640),
-        (1280, 6_410, None),
-    ],
-)
-def test_axes_are_a_tenth_of_the_clips_and_half_of_the_numbers_at_most(dim: int, clips: int, axes: int | None) -> None:
-    assert Gated.axes(Gated.Config(), dim, clips) == axes
-    assert Gated.axes(Gated.Config(clips_an_axis=0), dim, clips) is None
-
-
-@pytest.mark.parametrize("clips", [300, 40])
-def test_wide_numbers_are_read_along_the_training_clips_principal_axes(clips: int) -> None:
-    """Against the eigenvectors of their products; where clips are fewer than axes, all that they span."""
-    rng = np.random.default_rng(0)
-    spread = np.append(np.linspace(20, 8, 64), np.ones(136))
-    x = (rng.standard_normal((clips, 200)) * spread) @ np.linalg.qr(rng.standard_normal((200, 200)))[0]
-    data = collection_of(x, np.eye(2, dtype=bool)[rng.integers(0, 2, clips)], np.arange(clips) // 4)
-    part = data.split("random", 0)
-    binder = binder_of(Gated, data, part, **QUICK)
-    axes, train = binder.spec.facts["axes"], torch.from_numpy(part == 0)
-    count = min(64, int(train.sum()))
-    assert axes.shape == (200, count)
-    along = binder.any().x
-    assert data.x is not None
-    exact = data.x[train].double()
-    exact = (exact - exact.mean(dim=0)) / exact.std(dim=0, unbiased=False)
-    expected = torch.linalg.svdvals(exact)[:count]
-    assert float(along[train].square().mean()) == pytest.approx(1, abs=0.01)
-    found = torch.linalg.svdvals(along[train].double())
-    torch.testing.assert_close(found / found.norm(), expected / expected.norm(), atol=0.01, rtol=0)
-    network = layers.build(Gated, binder.spec).eval()
-    assert binder.logits(network, torch.arange(clips)).shape == (clips, 2)
 
 
 @settings(max_examples=50, deadline=None)

@@ -130,16 +130,19 @@ def test_neighbours_of_wide_numbers_are_averaged_along_axes(encore: Encore, tmp_
         lines.append(f"artist {song % 20},song {song},genre {song % 4}," + ",".join(f"{each:.3f}" for each in numbers))
     (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
     embed_table(encore, tmp_path / "wide.csv")
-    encore("head", "hits", "--mode", "gated", "--members", 2, "--seeds", 1, *QUICK)
-    file = tmp_path / "head.onnx"
-    summary = encore("export", "head", "hits/gated", "--onnx", file, "--json").json
-    assert summary["inputs"]["x"]["shape"] == "float32 [clips, 140]"
-    assert summary["inputs"]["mean"]["shape"] == "float32 [clips, 64]"
     x = api.representation(api.open_store(encore.store), "hits").values.astype(np.float32)
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    nobody = gathered(encore, "gated", np.full((len(x), 64), np.nan, dtype=np.float32))
-    inputs = gathered(encore, "gated", session.run(["along"], {"x": x, **nobody})[0])
-    np.testing.assert_allclose(run(file, x=x, **inputs), expected_scores(encore, "gated"), atol=1e-4, rtol=0)
+    for mode, axes in (("gated", 64), ("gnn", 96)):  # of the 96 training clips
+        encore("head", "hits", "--mode", mode, "--members", 2, "--seeds", 1, *QUICK)
+        file = tmp_path / f"{mode}.onnx"
+        summary = encore("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
+        assert summary["inputs"]["x"]["shape"] == "float32 [clips, 140]"
+        assert summary["inputs"]["mean"]["shape"] == f"float32 [clips, {axes}]"
+        takes = summary["inputs"].keys() - {"x"}
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        nobody = gathered(encore, mode, np.full((len(x), axes), np.nan, dtype=np.float32))
+        along = session.run(["along"], {"x": x, **{name: nobody[name] for name in takes}})[0]
+        inputs = {name: values for name, values in gathered(encore, mode, along).items() if name in takes}
+        np.testing.assert_allclose(run(file, x=x, **inputs), expected_scores(encore, mode), atol=1e-4, rtol=0)
 
 
 def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_path: Path) -> None:

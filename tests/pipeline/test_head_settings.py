@@ -32,7 +32,10 @@ def test_settings_reach_the_heads_that_have_them(several: Encore) -> None:
     assert "song, gnn do not read nearest; leave out --set nearest" in refused
     assert "sgc does not read hidden" in several("head", "hits", "--mode", "sgc", "--set", "hidden=3", code=2).err
     unknown = " ".join(several("head", "hits", "--mode", "gnn", "--set", "epoch=3", code=2).err.split())
-    assert "unknown setting 'epoch'; gnn has hidden, dropout, neighbours, neighbours_inference, inductive; " in unknown
+    assert (
+        "unknown setting 'epoch'; gnn has hidden, dropout, clips_an_axis, neighbours, neighbours_inference, inductive; "
+        in unknown
+    )
     assert "the training has learning_rate, " in unknown
     assert "Did you mean epochs?" in unknown
     assert (

@@ -140,6 +140,7 @@ class CountedHead(Head):
         """A prediction for every clip by each rule of the head; an only rule is called ""."""
 
 
+MOST_AXES = 1024
 SCORING = key("scoring")  # the stream of what is drawn once for scoring, whatever the seed
 
 
@@ -244,12 +245,16 @@ class TrainedHead(Head):
     def axes(cls, config: Any, dim: int, clips: int) -> int | None:
         """Along how many principal axes of the training clips it reads representations; None for their own numbers.
 
+        Clips tell no more axes apart than there are clips, so nothing is lost where these are all.
+
         Parameters
         ----------
         dim : numbers in a representation.
         clips : that are trained on.
         """
-        return None
+        clips_an_axis = getattr(config, "clips_an_axis", 0)
+        count = clips // clips_an_axis if clips_an_axis else dim
+        return min(count, MOST_AXES) if 0 < count < dim else None
 
     @staticmethod
     @abstractmethod

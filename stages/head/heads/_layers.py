@@ -22,10 +22,13 @@ class HiddenConfig(Checked):
     hidden : width of the hidden layer (of each of its parts where several lie side by side); None for the
         representation's.
     dropout : on the hidden layer.
+    clips_an_axis : training clips for each of the principal axes along which a representation is read that has more
+        numbers than these axes; 1,024 axes at most. 0 reads any representation as it is.
     """
 
     hidden: int | None = setting(128, least=1, search=Choices((32, 64, 128, 256, 512)), tune=())
     dropout: float = setting(0.5, least=0, below=1, search=Between(0.0, 0.8))
+    clips_an_axis: int = setting(1, least=0)
 
 
 def width(spec: Spec) -> int:
