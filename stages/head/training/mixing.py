@@ -5,9 +5,9 @@ single layer. In every sixteenth step the loss is also asked for its gradient wi
 that the head has gathered from; at the end of the epoch one more look at the layers makes of it the gradient of their
 weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
 
-That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`). Others read all layers in every step,
-and their weights move with each. Of a head that is solved, the weights move once a penalty; where there is one penalty
-alone, it is solved for that several times.
+That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`), as all in `stages.head.heads` are.
+Others, of other packages, read all layers in every step, and their weights move with each. Of a head that is solved,
+the weights move once a penalty; where there is one penalty alone, it is solved for that several times.
 """
 
 from __future__ import annotations
