@@ -25,7 +25,7 @@ from stages.head.heads.random_features import RandomFeatures
 from stages.head.heads.similar_edges import SimilarEdges
 from stages.head.heads.song import Song
 from stages.head.layers import Mixture
-from stages.head.training import checkpoint, mixing
+from stages.head.training import checkpoint, mixing, solved, solver
 from stages.head.training.adam import Adam
 from stages.head.training.checkpoint import Checkpoint
 from stages.head.training.loop import Loop
@@ -214,9 +214,9 @@ def test_every_stretch_tells_of_its_clips_once_an_epoch(
     seen: list[int] = []
     keep = mixing._LayerWeights.keep
 
-    def counted(self: Any, gradient: Tensor, of_layers: Tensor) -> None:
-        seen.append(len(gradient))
-        keep(self, gradient, of_layers)
+    def counted(self: Any, gradient: Tensor, of_layers: Tensor, clips: Tensor) -> None:
+        seen.append(len(of_layers))
+        keep(self, gradient, of_layers, clips)
 
     monkeypatch.setattr(mixing._LayerWeights, "keep", counted)
     stretches = Stretches(collection, most=100)
@@ -266,13 +266,16 @@ def test_a_single_penalty_finds_the_layer_too(collection: Collection) -> None:
     assert shares[HEARD] > 0.5
 
 
+@pytest.mark.parametrize("head", [Gnn, Linear, Knn])
 def test_a_stopped_training_goes_on_to_the_same_bits(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: type[TrainedHead], collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(solved, "WIDE", 4)
+    monkeypatch.setattr(solver, "LEADING", 3)
     monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
     split, advance = collection.split("random", 0), Loop.advance
     place = Checkpoint(Files(tmp_path), "unfinished.pt", "a training")
-    whole = train(Gnn, collection, split, **QUICK)
+    whole = train(head, collection, split, **QUICK)
 
     def stops(loop: Loop, progress: Any) -> None:
         if progress.epoch == 2:
@@ -282,7 +285,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "advance", stops)
         with pytest.raises(KeyboardInterrupt):
-            train(Gnn, collection, split, checkpoint=place, **QUICK)
-    resumed = train(Gnn, collection, split, checkpoint=place, **QUICK)
+            train(head, collection, split, checkpoint=place, **QUICK)
+    resumed = train(head, collection, split, checkpoint=place, **QUICK)
     assert layers.weights(resumed.state) == layers.weights(whole.state)
     np.testing.assert_array_equal(resumed.prediction.score, whole.prediction.score)

@@ -74,7 +74,9 @@ class Binder:
             axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
             turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
             binder.spec = replace(spec, facts=turned)
-            x = binder.representations(0) if stretches.whole else None
+            # Layers that are mixed before are kept, to be mixed again and again.
+            read = binder.layers if mixed and head_type.IS_DIFFERENTIABLE else binder.representations
+            x = read(0) if stretches.whole else None
             facts = head_type.learn(binder.masked, x, split, config)
             binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
