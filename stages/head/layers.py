@@ -5,8 +5,9 @@ on different layers lie apart, and a trained head is given the layer that it kno
 
 The mixture is that of ELMo (Peters et al. 2018, arXiv 1802.05365) and SUPERB (Yang et al. 2021, arXiv 2105.01051): one
 weight a layer, softmax over all; here these weights move ten times as fast as others. A head reads the mixture as it
-would read a single layer (`stages.head.training.mixing` learns the weights). Only heads that look for similar clips,
-which they cannot do anew for every mixture, read all layers side by side, and what they gather is mixed.
+would read a single layer (`stages.head.training.mixing` learns the weights); one that looks for similar clips finds
+them once, on all layers side by side. Of a head that does not say that its gathering has a gradient
+(`TrainedHead.IS_DIFFERENTIABLE`), such as another package's, what it gathers of all layers is mixed.
 """
 
 from __future__ import annotations

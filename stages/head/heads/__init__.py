@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -185,10 +185,11 @@ class TrainedHead(Head):
     Class attributes
     ----------------
     INPUTS : what the network reads (`inputs`), in its order, for the ONNX file of a trained head.
-    IS_DIFFERENTIABLE : whether what it gathers is made of representations by differentiable operations of torch, and
-        whose are gathered does not hang on them. Layers are then mixed before, and training on a mixture costs little
-        more than on one layer; other heads read all layers in each step.
-
+    IS_DIFFERENTIABLE : whether what it gathers is made of representations by differentiable operations of torch. Layers
+        are then mixed before, and training on a mixture costs little more than on one layer; other heads read all
+        layers in each step.
+    COMPARES : whether representations also say whose are gathered, as where those of similar clips are. Where layers
+        are mixed, all of them side by side say it, once, and `reading` keeps it.
     CALIBRATED : whether validation makes probabilities of its scores, so that they can tell of their own threshold.
 
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
@@ -206,12 +207,17 @@ class TrainedHead(Head):
     """
 
     IS_DIFFERENTIABLE: ClassVar[bool] = False
+    COMPARES: ClassVar[bool] = False
     CALIBRATED: ClassVar[bool] = False
     INPUTS: ClassVar[tuple[NetworkInput, ...]] = (NetworkInput("x", "the clip's representation", is_vector=True),)
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         self.collection, self.x, self.split, self.spec = collection, x, split, spec
         self.rows = torch.from_numpy(collection.rows).to(x.device)
+
+    def reading(self, x: Tensor) -> Self:
+        """The head on other representations [clips, dim] of its clips: another mixture of their layers."""
+        return type(self)(self.collection, x, self.split, replace(self.spec, dim=x.shape[1]))
 
     @property
     def config(self) -> Any:

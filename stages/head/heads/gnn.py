@@ -46,9 +46,9 @@ class Sage(NeighbourHead):
         NetworkInput("mean", "the mean of its neighbours' representations; NaN where it has none", is_vector=True),
     )
 
-    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
+    def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec, graph: Graph | None = None) -> None:
         super().__init__(collection, x, split, spec)
-        self.graph = self.relation()
+        self.graph = graph or self.relation()
         self._table: Tensor | None = None
 
     @abstractmethod

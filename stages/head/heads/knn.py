@@ -12,7 +12,8 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph
 from stages.head.graph.neighbours import centre, directions, nearest, nearly_nearest
 from stages.head.heads import Facts
-from stages.head.heads.gnn import Sage, SageConfig
+from stages.head.heads._similar import SimilarSage
+from stages.head.heads.gnn import SageConfig
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
@@ -36,7 +37,7 @@ class Config(SageConfig):
         return self.index == "exact" or (self.index == "auto" and (clips < self.many or device.type != "cpu"))
 
 
-class Knn(Sage):
+class Knn(SimilarSage):
     """GraphSAGE whose neighbours are the 16 nearest clips by cosine, whoever made them; no artist is read.
 
     They are found exactly, by matrix products in blocks (time grows with the square of the number of clips, memory does

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,6 @@ class RandomFeatures(Song):
     NAME = "random-features"
     TITLE = "song head on random vectors (control)"
     CITATION = "Encore"
-    IS_DIFFERENTIABLE = False
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         streams = bits(_STREAM, torch.from_numpy(collection.rows).to(x.device)).unsqueeze(1)
@@ -34,3 +35,6 @@ class RandomFeatures(Song):
         for vectors, stream in zip(torch.split(normals, _ROWS), torch.split(streams, _ROWS), strict=True):
             vectors.copy_(normal(bits(stream, columns)))
         super().__init__(collection, normals, split, spec)
+
+    def reading(self, x: Tensor) -> Self:
+        return self

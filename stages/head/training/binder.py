@@ -50,6 +50,7 @@ class Binder:
         self.masked = stretches.collection.masked(split)
         self._bound: tuple[int, TrainedHead] | None = None
         self._mixture: Mixture | None = None
+        self._is_outdated = False  # what is bound, since layers are mixed anew
         self._read: tuple[int, Tensor] | None = None
 
     @classmethod
@@ -73,7 +74,9 @@ class Binder:
             axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
             turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
             binder.spec = replace(spec, facts=turned)
-            x = binder.representations(0) if stretches.whole else None
+            # Layers that are mixed before are kept, to be mixed again and again.
+            read = binder.layers if mixed and head_type.IS_DIFFERENTIABLE else binder.representations
+            x = read(0) if stretches.whole else None
             facts = head_type.learn(binder.masked, x, split, config)
             binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
@@ -102,7 +105,7 @@ class Binder:
     def any(self) -> TrainedHead:
         """The head on the stretch that is at hand, or the first of which this process holds anything."""
         if self._bound is not None:
-            return self._bound[1]
+            return self(self._bound[0])
         stretches = self.stretches.stretches
         return self(next(i for i, stretch in enumerate(stretches) if stretch.begin < stretch.end))
 
@@ -112,29 +115,42 @@ class Binder:
         While the network learns, gradients can be asked of what the head gathers: they arrive at its ``x``.
         """
         if isinstance(network, Mixture) and network.is_mixed_first:
-            self._mixture, self._bound = network, None
+            self._mixture, self._is_outdated = network, True
 
     def __call__(self, number: int) -> TrainedHead:
         """The head on a stretch."""
-        if self._bound is not None and self._bound[0] == number:
-            return self._bound[1]
-        self._bound = None  # lets go of the last one's memory before the next is read
-        spec, mixture, stretch = self.spec, self._mixture, self.stretches.stretches[number]
+        if self._bound is not None and self._bound[0] != number:
+            self._bound = None  # lets go of the last one's memory before the next is read
+        if self._bound is None or self._is_outdated:
+            self._bound, self._is_outdated = (number, self._bind(number)), False
+        return self._bound[1]
+
+    def _bind(self, number: int) -> TrainedHead:
+        mixture = self._mixture
         if mixture is None:
-            x = self.representations(number)
+            return self._head(number, self.representations(number), self.spec)
+        if self._bound is not None:
+            head: TrainedHead | None = self._bound[1]
+        elif self.head_type.COMPARES:
+            with torch.inference_mode(False):  # what is found while scoring is learnt from later
+                head = self._head(number, self.layers(number), self.spec)
         else:
-            with torch.no_grad():
-                x = mixture.mixed(self.layers(number))
-            x.requires_grad_(mixture.training)
-            spec = replace(spec, dim=mixture.dim)
-        clips, split = self.masked, self.split
+            head = None
+        with torch.no_grad():
+            x = mixture.mixed(self.layers(number))
+        x.requires_grad_(mixture.training)
+        if head is None:
+            return self._head(number, x, replace(self.spec, dim=mixture.dim))
+        with seeded(_BINDING, self.device):
+            return head.reading(x)
+
+    def _head(self, number: int, x: Tensor, spec: Spec) -> TrainedHead:
+        clips, split, stretch = self.masked, self.split, self.stretches.stretches[number]
         if not self.stretches.whole:
             clips = clips.part(stretch.begin, stretch.end)
             split = split[stretch.begin : stretch.end]
         with seeded(_BINDING, self.device):
-            head = self.head_type(clips, x, split, spec)
-        self._bound = number, head
-        return head
+            return self.head_type(clips, x, split, spec)
 
     def layers(self, number: int) -> Tensor:
         """`representations` with all layers, kept until those of another stretch are asked for."""

@@ -5,9 +5,9 @@ single layer. In every sixteenth step the loss is also asked for its gradient wi
 that the head has gathered from; at the end of the epoch one more look at the layers makes of it the gradient of their
 weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
 
-That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`). Others read all layers in every step,
-and their weights move with each. Of a head that is solved, the weights move once a penalty; where there is one penalty
-alone, it is solved for that several times.
+That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`), as all in `stages.head.heads` are.
+Others, of other packages, read all layers in every step, and their weights move with each. Of a head that is solved,
+the weights move once a penalty; where there is one penalty alone, it is solved for that several times.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from stages.head.training.average import Average
 from stages.head.training.binder import Binder
 from stages.head.training.loop import Loop
 from stages.head.training.solved import Solved
+from stages.head.training.solver import Whitening
 
 _EVERY = 16  # steps, of which one asks for the gradient of the mixtures
 _TURNS = 11  # of a head that is solved for a single penalty: as many as a path has
+_RENEWED = 512  # clips from which the curvature of a mixture is estimated, where there are more
 _SOLVED_RATE = 0.1  # by which weights move between two penalties: as far as in an epoch of steps
 
 
@@ -80,7 +82,8 @@ class Mixing(Loop):
     def _take_gradient(self) -> None:
         """Take the gradient of the mixtures from the head that gathered last."""
         if self._head is not None and self._head.x.grad is not None:
-            self.layers.keep(self._head.x.grad, self.binder.layers(self._stretch))
+            clips = self._head.x.grad.any(dim=1).nonzero().squeeze(1)
+            self.layers.keep(self._head.x.grad[clips], self.binder.layers(self._stretch), clips)
         self._head = None
 
 
@@ -95,6 +98,7 @@ class SolvedMixing(Solved):
     def __init__(self, binder: Binder, network: nn.Module, settings: Settings, seed: int, start_s: float = 0.0) -> None:
         super().__init__(binder, network, settings, seed, start_s)
         self.layers = _LayerWeights(self.network)
+        self._even: Whitening | None = None
 
     def penalties(self, binder: Binder) -> Sequence[float]:
         path = super().penalties(binder)
@@ -107,16 +111,32 @@ class SolvedMixing(Solved):
         if epoch > 1:
             self.layers.move(_SOLVED_RATE)
         self.network.eval()  # no gradient of the mixtures while it is solved
-        self.binder.mix(self.network)
-        self.forget()
+        self._mix(self.layers.weights.detach())
         loss = super()._epoch(epoch)
         for number, nodes in self.parts_of_training():
             places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x
             own = x[places].requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(self.layer(own), self.truth[nodes]) * len(nodes), own)
-            self.layers.keep(torch.zeros_like(x).index_copy_(0, places, slope), self.binder.layers(number))
+            self.layers.keep(slope, self.binder.layers(number), places)
         self.stretches.processes.all_reduce(self.layers.gradient)
         return loss
+
+    def _learn_whitening(self) -> Whitening:
+        """Along the vectors of the even mixture, which a training that is resumed finds too, whatever its weights."""
+        if self._even is None:
+            weights = self.layers.weights.detach().clone()
+            self._mix(torch.zeros_like(weights))
+            self._even = super()._learn_whitening()
+            self._mix(weights)
+        every = max(1, len(self.train) // _RENEWED)
+        return self._even.renewed(self._products(every, self._even.vectors))
+
+    def _mix(self, weights: Tensor) -> None:
+        """Solve on the mixture by these weights from now on."""
+        with torch.no_grad():
+            self.layers.weights.copy_(weights)
+        self.binder.mix(self.network)
+        self.forget()
 
 
 class _LayerWeights:
@@ -132,11 +152,10 @@ class _LayerWeights:
         self.gradient = torch.zeros_like(self.weights, requires_grad=False)
         self._adam = Adam([self.weights], 0.0)
 
-    def keep(self, gradient: Tensor, layers: Tensor) -> None:
-        """Add what follows from the gradient [clips, dim] of the mixtures of representations [clips, layers * dim]."""
-        clips = gradient.any(dim=1).nonzero().squeeze(1)
+    def keep(self, gradient: Tensor, layers: Tensor, clips: Tensor) -> None:
+        """Add what follows from the gradient [clips, dim] of some clips' mixtures of ``layers`` [all, layers * dim]."""
         mixed = self.mixture.mixed(layers, clips)
-        self.gradient += torch.autograd.grad(mixed, self.weights, gradient[clips])[0]
+        self.gradient += torch.autograd.grad(mixed, self.weights, gradient)[0]
 
     def move(self, rate: float) -> None:
         """One step of Adam along the gradient that was kept."""

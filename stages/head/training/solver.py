@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -133,6 +133,17 @@ class Whitening:
         rest = (trace - values.sum()).clamp(min=0) / (inputs - LEADING)
         dtype = start.dtype
         return cls(basis @ vectors.to(dtype), values.clamp(min=0).to(dtype), rest.to(dtype), curvature)
+
+    def renewed(self, products: Float[Tensor, "inputs leading"]) -> Whitening:
+        """The estimate for inputs that are not what they were, whose eigenvectors will not have turned far.
+
+        Parameters
+        ----------
+        products : their mean product, times `vectors`.
+        """
+        values = (self.vectors * products).sum(dim=0).clamp(min=0)
+        rest = None if self.rest is None else self.rest * values.sum() / self.values.sum()
+        return replace(self, values=values, rest=rest)
 
     def inverse(self, penalty: float) -> Inverse:
         """The estimate for `minimise`, of gradients [outputs, inputs]."""
