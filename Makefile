@@ -89,7 +89,8 @@ audit: $(ready) ## count DATASET: songs, edges, homophily, what splits share
 
 .PHONY: test
 test: $(ready) ## run the tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@# Without bytecode each process of a run would compile all modules, and rewrite all tests, anew.
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: $(ready) ## format, lint, types

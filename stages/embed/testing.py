@@ -246,7 +246,9 @@ class DatasetTests:
 def undrawn_weights() -> Iterator[None]:
     """Inside, networks are built with whatever lies in memory, since to draw weights takes most of the time."""
     with pytest.MonkeyPatch.context() as patched:
-        for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_"):
+        # What normal_, uniform_ and their kin call, which other libraries may have imported by name.
+        drawn = ("_no_grad_normal_", "_no_grad_trunc_normal_", "_no_grad_uniform_")
+        for name in (*drawn, "kaiming_normal_", "kaiming_uniform_"):
             patched.setattr(torch.nn.init, name, lambda tensor, *_args, **_settings: tensor)
         yield
 

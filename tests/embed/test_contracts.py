@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -131,14 +132,28 @@ def own_features(folder: Path) -> dict[str, Any]:
     return {"table": "t.csv", "name": "own"}
 
 
+@pytest.fixture(scope="module")
+def demo_songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "songs"
+    registry.find("dataset", "demo")(data=folder, songs=10).catalog()
+    return folder
+
+
+@pytest.fixture
+def demo(demo_songs: Path, tmp_path: Path) -> dict[str, Any]:
+    """Songs that were made before are found again; `tests.embed.test_demo` makes them anew."""
+    shutil.copytree(demo_songs, tmp_path, dirs_exist_ok=True)
+    return {"songs": 10}
+
+
 def fma(folder: Path) -> dict[str, Any]:
     write(folder, *(song(i, artist__id=str(i % 2)) for i in range(2, 6)))
     return {}
 
 
-# How a small tree in a data set's official layout is made: a fixture, or a function that gives its options.
+# How a small tree in a data set's official layout is made: a fixture or a function, which may give its options.
 TREES: dict[str, str | Callable[[Path], dict[str, Any]]] = {
-    "demo": lambda folder: {"songs": 10},
+    "demo": "demo",
     "folder": own_songs,
     "fma": fma,
     "gtzan": "gtzan",
@@ -154,9 +169,8 @@ TREES: dict[str, str | Callable[[Path], dict[str, Any]]] = {
 def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     assert request.param in TREES, f"say in TREES how a small {request.param} is made"
     tree = TREES[request.param]
-    options = tree(tmp_path) if callable(tree) else {}
-    if isinstance(tree, str):
-        request.getfixturevalue(tree)
+    made = tree(tmp_path) if callable(tree) else request.getfixturevalue(tree)
+    options = made if isinstance(made, dict) else {}
     collection: Dataset = registry.find("dataset", request.param)(data=tmp_path, **options)
     return collection
 

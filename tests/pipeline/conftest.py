@@ -171,7 +171,9 @@ def _maps() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def operators() -> Iterator[None]:
-    """PyTorch reads its table of operators anew for each export, which is half of the time that one takes."""
+    """PyTorch reads its tables of operators anew for each export, which is half of the time that one takes."""
+    import torch._export.utils as exports
+
     try:
         from torch.onnx._internal.exporter._registration import ONNXRegistry
     except ImportError:  # nothing is exported without an extra
@@ -179,6 +181,7 @@ def operators() -> Iterator[None]:
         return
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        patched.setattr(exports, "_materialize_cpp_cia_ops", functools.cache(exports._materialize_cpp_cia_ops))
         yield
 
 

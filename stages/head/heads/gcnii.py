@@ -127,5 +127,5 @@ def _layers(hidden: int, config: Config) -> list[nn.Module]:
 def group_mean(x: Tensor, group: Tensor, groups: Tensor) -> Tensor:
     """[groups, dim] the mean of ``x`` [clips, dim] over some groups; ``group`` [clips] says whose each clip is."""
     size = torch.bincount(group)
-    total = x.new_zeros(len(size), x.shape[1]).index_add(0, group, x)
+    total = x.new_zeros(size.shape[0], x.shape[1]).index_add(0, group, x)
     return (total / size.unsqueeze(1)).index_select(0, groups)
