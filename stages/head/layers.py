@@ -108,9 +108,9 @@ class Mixture(nn.Module):
         shares = self.shares
         return tuple(_mix(value, shares, self.dim) if self._has_layers(value) else value for value in inputs)
 
-    def mixed(self, values: Tensor, clips: Tensor | None = None) -> Tensor:
-        """[clips, dim] the mixture of representations [clips, layers * dim], or of some of these."""
-        return _mix(values, self.shares, self.dim, clips)
+    def mixed(self, values: Tensor) -> Tensor:
+        """[clips, dim] the mixture of representations [clips, layers * dim]."""
+        return _mix(values, self.shares, self.dim)
 
     def _has_layers(self, value: Any) -> bool:
         """Whether these are representations with all their layers, and no numbers of another kind."""
@@ -122,23 +122,16 @@ def _shares(weights: Tensor) -> Tensor:
     return (_PACE * weights).softmax(0)
 
 
-def _mix(values: Tensor, shares: Tensor, dim: int, some: Tensor | None = None) -> Tensor:
-    """[..., k * dim] the mixture of [..., k * layers * dim], in which each layer takes part with its share [layers].
-
-    Where ``some`` says which, it is that of these rows alone.
-    """
+def _mix(values: Tensor, shares: Tensor, dim: int) -> Tensor:
+    """[..., k * dim] the mixture of [..., k * layers * dim], in which each layer takes part with its share [layers]."""
     if values.device.type != "cpu" or torch.compiler.is_compiling():
-        values = values if some is None else values[some]
         blocks = values.reshape(*values.shape[:-1], -1, len(shares), dim)
         return torch.einsum("...kld,l->...kd", blocks, shares.to(values.dtype)).flatten(-2)
     # A weighted sum of rows reads each number once, and once more for the gradient; einsum writes them all anew.
     rows = values.reshape(-1, dim)
     places = torch.arange(len(rows)).view(-1, len(shares))
-    shape = values.shape[:-1]
-    if some is not None:
-        places, shape = places.view(len(values), -1, len(shares))[some].flatten(0, 1), some.shape
     weights = shares.to(values.dtype).expand(places.shape)
-    return F.embedding_bag(places, rows, mode="sum", per_sample_weights=weights).view(*shape, -1)
+    return F.embedding_bag(places, rows, mode="sum", per_sample_weights=weights).view(*values.shape[:-1], -1)
 
 
 def build(head: type[TrainedHead], spec: Spec) -> nn.Module:

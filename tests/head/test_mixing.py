@@ -214,9 +214,9 @@ def test_every_stretch_tells_of_its_clips_once_an_epoch(
     seen: list[int] = []
     keep = mixing._LayerWeights.keep
 
-    def counted(self: Any, gradient: Tensor, of_layers: Tensor, clips: Tensor) -> None:
+    def counted(self: Any, gradient: Tensor, of_layers: Tensor) -> None:
         seen.append(len(of_layers))
-        keep(self, gradient, of_layers, clips)
+        keep(self, gradient, of_layers)
 
     monkeypatch.setattr(mixing._LayerWeights, "keep", counted)
     stretches = Stretches(collection, most=100)

@@ -30,6 +30,7 @@ from stages.head.training.solver import Whitening
 
 _EVERY = 16  # steps, of which one asks for the gradient of the mixtures
 _TURNS = 11  # of a head that is solved for a single penalty: as many as a path has
+_BLOCK = 64  # clips whose layers fit into the processor's cache
 _RENEWED = 512  # clips from which the curvature of a mixture is estimated, where there are more
 _SOLVED_RATE = 0.1  # by which weights move between two penalties: as far as in an epoch of steps
 
@@ -82,8 +83,7 @@ class Mixing(Loop):
     def _take_gradient(self) -> None:
         """Take the gradient of the mixtures from the head that gathered last."""
         if self._head is not None and self._head.x.grad is not None:
-            clips = self._head.x.grad.any(dim=1).nonzero().squeeze(1)
-            self.layers.keep(self._head.x.grad[clips], self.binder.layers(self._stretch), clips)
+            self.layers.keep(self._head.x.grad, self.binder.layers(self._stretch))
         self._head = None
 
 
@@ -117,7 +117,7 @@ class SolvedMixing(Solved):
             places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x
             own = x[places].requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(self.layer(own), self.truth[nodes]) * len(nodes), own)
-            self.layers.keep(slope, self.binder.layers(number), places)
+            self.layers.keep(torch.zeros_like(x).index_copy_(0, places, slope), self.binder.layers(number))
         self.stretches.processes.all_reduce(self.layers.gradient)
         return loss
 
@@ -152,10 +152,16 @@ class _LayerWeights:
         self.gradient = torch.zeros_like(self.weights, requires_grad=False)
         self._adam = Adam([self.weights], 0.0)
 
-    def keep(self, gradient: Tensor, layers: Tensor, clips: Tensor) -> None:
-        """Add what follows from the gradient [clips, dim] of some clips' mixtures of ``layers`` [all, layers * dim]."""
-        mixed = self.mixture.mixed(layers, clips)
-        self.gradient += torch.autograd.grad(mixed, self.weights, gradient)[0]
+    def keep(self, gradient: Tensor, layers: Tensor) -> None:
+        """Add what follows from the gradient [clips, dim] of the mixtures of ``layers`` [clips, layers * dim]."""
+        clips = gradient.any(dim=1).nonzero().squeeze(1)
+        # To copy the rows of some takes as long as to read those of all.
+        parts = torch.split(clips, _BLOCK) if 2 * len(clips) < len(gradient) else (slice(None),)
+        slope = torch.zeros_like(self.gradient)  # of the loss in the layers' shares
+        for part in parts:
+            blocks = layers[part].view(-1, len(slope), gradient.shape[1])
+            slope += torch.bmm(blocks, gradient[part].unsqueeze(2)).sum((0, 2))
+        self.gradient += torch.autograd.grad(self.mixture.shares @ slope, self.weights)[0]
 
     def move(self, rate: float) -> None:
         """One step of Adam along the gradient that was kept."""
