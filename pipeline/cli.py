@@ -6,6 +6,7 @@ Those files import nothing heavy on their top level, so that ``encore --help`` a
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -86,10 +87,13 @@ def main() -> None:
         if isinstance(error, ImportError) and not is_out_of_memory(error):
             raise
         code = report_error(error)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was done is still to be said
     try:
         sys.stdout.flush()
     except OSError as error:
         code = code or report_error(error)
+    finally:
+        signal.signal(signal.SIGINT, before)
     # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
     os._exit(code if isinstance(code, int) else int(code is not None))
 

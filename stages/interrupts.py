@@ -52,7 +52,7 @@ class _Interrupt(KeyboardInterrupt):
     """One that comes again if it ends before it has stopped the command.
 
     Compiled code such as ``numpy.random.Generator.choice`` drops exceptions or raises others in their place, and
-    destructors and the callbacks of weak references drop them.
+    destructors and the callbacks of weak references drop them. One that somebody keeps does not come again.
     """
 
     def __init__(self, handler: Interrupts) -> None:
@@ -67,10 +67,7 @@ class _Interrupt(KeyboardInterrupt):
 
 @contextmanager
 def raised() -> Iterator[Interrupts]:
-    """Raise KeyboardInterrupt for a Ctrl-C in the block; one that comes after it does nothing.
-
-    Where Ctrl-C is ignored on purpose, it stays so. A block inside of another one gives the handler back to it.
-    """
+    """Raise KeyboardInterrupt for a Ctrl-C in the block; where Ctrl-C is ignored on purpose, it stays so."""
     handler, before = Interrupts(), signal.getsignal(signal.SIGINT)
     if callable(before):
         signal.signal(signal.SIGINT, handler)
@@ -78,7 +75,7 @@ def raised() -> Iterator[Interrupts]:
         yield handler
     finally:
         handler.is_over = True
-        if isinstance(before, Interrupts):
+        if callable(before):
             signal.signal(signal.SIGINT, before)
 
 

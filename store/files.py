@@ -33,7 +33,6 @@ WORK = ".compact-"  # how the folder begins in which a collection is written ane
 # Names that only `Files` and Zarr give: a folder may be full of other people's files too.
 _REMOVED = re.compile(r".+\.[0-9a-f]{8}\.removed")
 _PARTIAL = re.compile(r"(\..+\.\d+-\d+|.+\.[0-9a-f]{32})\.partial")
-_SPARE_BYTES = 64 << 20  # left on the disk for manifests, seals and other people's files
 
 
 class Files:
@@ -229,14 +228,15 @@ class Files:
         there = next((path for path in (self.local, *self.local.absolute().parents) if path.is_dir()), None)
         return None if there is None else shutil.disk_usage(there).free
 
-    def check_room(self, name: str, size: int) -> None:
-        """StoreError where the disk has no room for as many more bytes, which a file or folder is to have."""
+    def check_room(self, name: str, size: int, spare: int = 0) -> None:
+        """StoreError where the disk has no room for as many more bytes of a file or folder, and some to spare."""
         room = self.room()
-        if room is not None and room < size + _SPARE_BYTES:
+        if room is not None and room < size + spare:
+            beside = f", beside {spare >> 20} MiB for tables" if spare else ""
             raise StoreError(
                 f"the disk of {self.show(name)} has {room / 2**20:,.0f} MiB left, and {size / 2**20:,.0f} MiB are to "
-                f"be written, beside {_SPARE_BYTES >> 20} MiB for tables; what is there is kept: make room and run the "
-                f"same command again, or name another place"
+                f"be written{beside}; what is there is kept: make room and run the same command again, or name another "
+                f"place"
             )
 
     def move(self, name: str, to: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.clips import failures_table
-from store.errors import EncoreError, FormatError
+from store.errors import EncoreError, StoreError
 from store.layout import RepresentationName, Store
 from store.reader import Representations
 from store.runs import count_by_mode, count_searches
@@ -104,10 +104,10 @@ def _describe(store: Store, catalog: Catalog, name: RepresentationName) -> Docum
         return entry
     try:
         values = Representations(store, catalog, name)
-    except FormatError as error:
+        failures = values.failures().filter(pc.field("row").isin(pa.array(np.flatnonzero(~catalog.retired()))))
+    except StoreError as error:
         return {**entry, "complete": False, "error": str(error)}
     folder = f"{catalog.info.name}/{name}"
-    failures = values.failures().filter(pc.field("row").isin(pa.array(np.flatnonzero(~catalog.retired()))))
     return {
         **entry,
         "rows": values.rows,

@@ -25,6 +25,7 @@ from store.seal import hash_bytes
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
+_SPARE_BYTES = 64 << 20  # left on the disk for the manifest, the seal and other people's files
 
 
 def may_have_passed(kind: str, reason: str) -> bool:  # noqa: ARG001
@@ -107,7 +108,7 @@ class ShardWriter:
 
     def check_room(self, size: int) -> None:
         """StoreError where the disk has no room for as many more bytes."""
-        self.store.files.check_room(self.folder, size)
+        self.store.files.check_room(self.folder, size, _SPARE_BYTES)
 
     def _record_file(self, index: int) -> str:
         return f"{self.folder}/shards/{index:05d}.json"

@@ -66,6 +66,7 @@ def test_ctrl_c_while_a_process_is_forked(work: str) -> None:
 CTRL_C_WHILE_IMPORTING = """
 import signal, sys, time
 from stages import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with interrupts.raised() as ctrl_c:
     try:
         import pressed
@@ -106,6 +107,7 @@ CTRL_C_IN_COMPILED_CODE = """
 import os, signal, threading
 import numpy as np
 from stages import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 with interrupts.raised() as ctrl_c:
@@ -195,7 +197,7 @@ def _in_a_while() -> None:
             thread.join()
 
 
-def test_commands_in_a_command_give_its_handler_back() -> None:
+def test_a_command_gives_the_handler_back() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with interrupts.raised() as outer:
@@ -204,6 +206,7 @@ def test_commands_in_a_command_give_its_handler_back() -> None:
             with pytest.raises(KeyboardInterrupt) as caught:
                 signal.raise_signal(signal.SIGINT)
             assert outer.stops(caught.value)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with interrupts.raised():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -80,7 +80,7 @@ def explain(
     Parameters
     ----------
     device, workers : as `embed` would encode by itself.
-    part : as there.
+    part : (i, n), 1 <= i <= n: what `embed` would encode of the i-th of n parts.
     """
     name = setup.files.info.name
     before = store.read_catalog(name) if store.has_catalog(name) else None

@@ -184,10 +184,10 @@ def embed(
     if not already_there:
         if writer.pending and catalog.info.synthetic:
             note(f"{catalog.info.name} is synthetic: generated music, for trying things out")
-        share = writer.most_bytes(writer.share(part))
-        if share > _WORTH_TELLING:
-            note(f"{writer.name} takes up to {share / 2**20:,.0f} MiB more of the store's disk")
-        writer.check_room(share)
+        size = writer.most_bytes(writer.share(part))
+        if size > _WORTH_TELLING:
+            note(f"{writer.name} takes up to {size / 2**20:,.0f} MiB more of the store's disk")
+        writer.check_room(size)
         if engine is not None and device is None:
             job = Job(
                 store=address(store),

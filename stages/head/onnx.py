@@ -2,12 +2,12 @@
 
 The graph takes what the head's network reads of some clips, by the names of `TrainedHead.INPUTS`, and gives ``scores``
 [clips, labels]. Representations go in as the store holds them, and so do means of neighbours; a row of NaN stands for a
-clip without neighbours. Standardising, activation, and the mean over several networks are part of the graph. Labels,
-thresholds and what else an answer takes are its metadata.
+clip without neighbours. Standardising, principal axes, activation, and the mean over several networks are part of the
+graph. Labels, thresholds and what else an answer takes are its metadata.
 
-Of a head that reads wide representations along a few axes, all but the clip's own representation goes in along these
-axes, and a second output, ``along``, is that representation along them: what neighbours are averaged of. So it is of
-a mixture of layers whose deviations are read: these are no mixture of the layers' deviations.
+Of a head that reads deviations, and reads them along a few axes or of a mixture of layers, all but the clip's own
+representation goes in as it is along these or in this mixture, and a second output, ``along``, is the representation
+so: what neighbours are averaged of. Deviations do not follow from those of the numbers that are stored.
 """
 
 from __future__ import annotations
@@ -143,6 +143,9 @@ class _Gatherer:
         if self._turned:
             binder.mix(_network(predictor, head_type, member))
         self._head = binder.any()
+        if AXES in spec.facts and not self._turned:  # the same clips' own numbers
+            assert self._x is not None
+            self._head = self._head.reading((self._x - member.shift) * member.scale)
         self._shift, self._scale = member.shift.double(), member.scale.double()
 
     def __call__(self, nodes: Tensor) -> tuple[Tensor, ...]:
@@ -163,8 +166,8 @@ class _Gatherer:
 
 
 def _is_turned(head_type: type[TrainedHead], facts: Facts) -> bool:
-    """Whether its network reads representations along other axes than the store's, as deviations of mixtures do."""
-    return AXES in facts or (LAYERS in facts and any(kind.is_spread for kind in head_type.INPUTS))
+    """Whether it reads deviations of other numbers than those that are stored."""
+    return bool({AXES, LAYERS} & facts.keys()) and any(kind.is_spread for kind in head_type.INPUTS)
 
 
 def _network(predictor: Predictor, head_type: type[TrainedHead], member: SavedHead) -> nn.Module:
@@ -189,6 +192,7 @@ class _Scorer(nn.Module):
             self.register_buffer(f"scale{number}", member.scale)
         # Of all members the same: the split decides them.
         facts = head.members[0].facts
+        self.axes: Tensor | None
         self.register_buffer("axes", facts.get(AXES))
         self._turned = _is_turned(head_type, facts)
 
@@ -210,16 +214,17 @@ class _Scorer(nn.Module):
         mean = scores[0] if len(scores) == 1 else torch.stack(scores).mean(dim=0)
         return mean if along is None else (mean, along)
 
-    @staticmethod
-    def _read(kind: NetworkInput, value: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """An input as the network reads it."""
+    def _read(self, kind: NetworkInput, value: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """An input as the network reads it, or its mixture."""
         if not kind.is_vector:
             return value
         times = value.shape[1] // len(shift)
         standard = (
             value * scale.repeat(times) if kind.is_spread else (value - shift.repeat(times)) * scale.repeat(times)
         )
-        return torch.where(value.isnan(), 0.0, standard)
+        standard = torch.where(value.isnan(), 0.0, standard)
+        axes = self.axes
+        return standard if axes is None else (standard.view(len(value), times, -1) @ axes).flatten(1)
 
 
 def _write(scorer: _Scorer, names: list[str], examples: list[tuple[Tensor, ...]], file: Path) -> None:

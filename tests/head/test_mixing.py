@@ -15,6 +15,7 @@ from torch import Tensor
 from stages import registry
 from stages.head import layers
 from stages.head.collection import Collection
+from stages.head.graph import _dgl
 from stages.head.heads import Draw, TrainedHead
 from stages.head.heads.cluster_edges import ClusterEdges
 from stages.head.heads.gated import Gated
@@ -22,6 +23,7 @@ from stages.head.heads.gnn import Gnn, Sage
 from stages.head.heads.knn import Knn
 from stages.head.heads.linear import Linear
 from stages.head.heads.random_features import RandomFeatures
+from stages.head.heads.sgc import Sgc
 from stages.head.heads.similar_edges import SimilarEdges
 from stages.head.heads.song import Song
 from stages.head.layers import Mixture
@@ -214,9 +216,9 @@ def test_every_stretch_tells_of_its_clips_once_an_epoch(
     seen: list[int] = []
     keep = mixing._LayerWeights.keep
 
-    def counted(self: Any, gradient: Tensor, of_layers: Tensor) -> None:
+    def counted(self: Any, gradient: Tensor, clips: Tensor, of_layers: Tensor) -> None:
         seen.append(len(of_layers))
-        keep(self, gradient, of_layers)
+        keep(self, gradient, clips, of_layers)
 
     monkeypatch.setattr(mixing._LayerWeights, "keep", counted)
     stretches = Stretches(collection, most=100)
@@ -235,6 +237,20 @@ def test_every_head_mixes_layers(head: type[TrainedHead], collection: Collection
     assert len(shares) == LAYERS
     assert np.isfinite(trained.prediction.score).all()
     assert "layers by weight: " in trained.remark
+
+
+@pytest.mark.parametrize("has_dgl", [True, False])
+@pytest.mark.parametrize("head", [Gnn, Sgc, Gated], ids=lambda head: head.NAME)
+def test_what_is_prepared_while_validating_is_learnt_from_afterwards(
+    head: type[TrainedHead], has_dgl: bool, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch may begin with the stretch that was validated last."""
+    if not has_dgl:
+        monkeypatch.setattr(_dgl, "is_there", lambda: False)
+    options: dict[str, Any] = {"neighbours": None} if head is Gnn else {}
+    split, stretches = collection.split("random", 0), Stretches(collection, most=100)
+    trained = train(head, collection, split, stretches=stretches, **QUICK | {"epochs": 6, "steps": 1} | options)
+    assert np.isfinite(trained.prediction.score).all()
 
 
 class Undeclared(Song):

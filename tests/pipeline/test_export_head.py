@@ -120,29 +120,43 @@ def test_a_program_without_encore_gathers_what_it_takes(
         np.testing.assert_allclose(run(file, x=x[:1], **one), expected[:1], atol=1e-4, rtol=0)
 
 
-def test_neighbours_of_wide_numbers_are_averaged_along_axes(encore: Encore, tmp_path: Path) -> None:
-    """The file itself says what each clip is along the head's axes, whatever its neighbours are."""
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Encore:
+    """120 songs of 20 artists, more numbers each than there are training songs."""
+    folder = tmp_path_factory.mktemp("wide")
     rng = np.random.default_rng(0)
-    names = [f"number {i}" for i in range(140)]
-    lines = [",".join(["artist", "title", "genre", *names])]
+    lines = [",".join(["artist", "title", "genre", *(f"number {i}" for i in range(140))])]
     for song in range(120):
         numbers = rng.standard_normal(140) + song % 4
         lines.append(f"artist {song % 20},song {song},genre {song % 4}," + ",".join(f"{each:.3f}" for each in numbers))
-    (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
-    embed_table(encore, tmp_path / "wide.csv")
-    x = api.representation(api.open_store(encore.store), "hits").values.astype(np.float32)
-    for mode, axes in (("gated", 64), ("gnn", 96)):  # of the 96 training clips
-        encore("head", "hits", "--mode", mode, "--members", 2, "--seeds", 1, *QUICK)
-        file = tmp_path / f"{mode}.onnx"
-        summary = encore("export", "head", f"hits/{mode}", "--onnx", file, "--json").json
-        assert summary["inputs"]["x"]["shape"] == "float32 [clips, 140]"
-        assert summary["inputs"]["mean"]["shape"] == f"float32 [clips, {axes}]"
-        takes = summary["inputs"].keys() - {"x"}
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        nobody = gathered(encore, mode, np.full((len(x), axes), np.nan, dtype=np.float32))
-        along = session.run(["along"], {"x": x, **{name: nobody[name] for name in takes}})[0]
-        inputs = {name: values for name, values in gathered(encore, mode, along).items() if name in takes}
-        np.testing.assert_allclose(run(file, x=x, **inputs), expected_scores(encore, mode), atol=1e-4, rtol=0)
+    (folder / "wide.csv").write_text("\n".join(lines) + "\n")
+    encore = Encore(folder / "stores")
+    embed_table(encore, folder / "wide.csv")
+    encore("compare", "hits", "--modes", ",".join(NETWORKS), "--members", 2, "--seeds", 1, *QUICK)
+    return encore
+
+
+@pytest.mark.parametrize("mode", NETWORKS)
+def test_wide_numbers_go_in_as_they_are_stored(wide: Encore, tmp_path: Path, mode: str) -> None:
+    summary = wide("export", "head", f"hits/{mode}", "--onnx", tmp_path / "head.onnx", "--json").json
+    assert summary["difference"] <= exporter.TOLERANCE
+    assert list(summary["inputs"]) == [each.name for each in registry.find("head", mode).INPUTS]
+    widths = {each["shape"].rpartition(", ")[2] for each in summary["inputs"].values() if "float32" in each["shape"]}
+    if mode in ("song", "gnn", "dropedge", "knn", "gat"):
+        assert widths == {"140]"}
+
+
+def test_deviations_of_wide_numbers_are_taken_along_axes(wide: Encore, tmp_path: Path) -> None:
+    """The file itself says what each clip is along the head's axes, whatever its neighbours are."""
+    file = tmp_path / "head.onnx"
+    summary = wide("export", "head", "hits/gated", "--onnx", file, "--json").json
+    assert summary["inputs"]["x"]["shape"] == "float32 [clips, 140]"
+    assert summary["inputs"]["mean"]["shape"] == "float32 [clips, 64]"
+    x = api.representation(api.open_store(wide.store), "hits").values.astype(np.float32)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    nobody = gathered(wide, "gated", np.full((len(x), 64), np.nan, dtype=np.float32))
+    inputs = gathered(wide, "gated", session.run(["along"], {"x": x, **nobody})[0])
+    np.testing.assert_allclose(run(file, x=x, **inputs), expected_scores(wide, "gated"), atol=1e-4, rtol=0)
 
 
 def test_several_networks_are_one_file(encore: Encore, several_csv: Path, tmp_path: Path) -> None:

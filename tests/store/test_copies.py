@@ -66,12 +66,12 @@ def test_a_store_is_not_copied_into_itself(source: str, target: str, tmp_path: P
 
 def test_a_copy_stops_before_the_disk_is_full(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = Store(whole), Store(tmp_path / "copy")
-    spare, size = 64 << 20, source.files.size("few")
-    monkeypatch.setattr(Files, "room", lambda _self: spare + size - 1)
+    size = source.files.size("few")
+    monkeypatch.setattr(Files, "room", lambda _self: size - 1)
     with pytest.raises(StoreError, match="MiB left, and 0 MiB are to be written"):
         copy(source, target, "few")
     assert not target.files.exists("few/catalog.parquet")
-    monkeypatch.setattr(Files, "room", lambda _self: spare + size)
+    monkeypatch.setattr(Files, "room", lambda _self: size)
     copy(source, target, "few")
-    monkeypatch.setattr(Files, "room", lambda _self: spare)
+    monkeypatch.setattr(Files, "room", lambda _self: 0)
     assert copy(source, target, "few").files == 0, "what is there takes no more room"

@@ -189,7 +189,7 @@ class TrainedHead(Head):
         are then mixed before, and training on a mixture costs little more than on one layer; other heads read all
         layers in each step.
     COMPARES : whether representations also say whose are gathered, as where those of similar clips are. Where layers
-        are mixed, all of them side by side say it, once, and `reading` keeps it.
+        are mixed, all of them side by side say it, once; `reading` must keep it then, as that of `Sage` does.
     CALIBRATED : whether validation makes probabilities of its scores, so that they can tell of their own threshold.
 
     An instance is bound to clips of whole artists (all, or a stretch of them), a split and a device.
@@ -216,7 +216,8 @@ class TrainedHead(Head):
         self.rows = torch.from_numpy(collection.rows).to(x.device)
 
     def reading(self, x: Tensor) -> Self:
-        """The head on other representations [clips, dim] of its clips: another mixture of their layers."""
+        """The head on other representations [clips, dim] of its clips: another mixture of their layers. By default it
+        is bound anew."""
         return type(self)(self.collection, x, self.split, replace(self.spec, dim=x.shape[1]))
 
     @property
@@ -251,7 +252,8 @@ class TrainedHead(Head):
     def axes(cls, config: Any, dim: int, clips: int) -> int | None:
         """Along how many principal axes of the training clips it reads representations; None for their own numbers.
 
-        Clips tell no more axes apart than there are clips, so nothing is lost where these are all.
+        By default what ``clips_an_axis`` says, where the config has that. Clips tell no more axes apart than there are
+        clips, so up to 1,024 clips nothing is lost.
 
         Parameters
         ----------

@@ -20,7 +20,7 @@ class HiddenConfig(Checked):
     Attributes
     ----------
     hidden : width of the hidden layer (of each of its parts where several lie side by side); None for the
-        representation's.
+        representation's, or the number of axes along which it is read.
     dropout : on the hidden layer.
     clips_an_axis : training clips for each of the principal axes along which a representation is read that has more
         numbers than these axes; 1,024 axes at most. 0 reads any representation as it is.

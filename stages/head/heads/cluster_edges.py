@@ -12,8 +12,7 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph, Graph
 from stages.head.graph.neighbours import closest, clusters
 from stages.head.heads import Facts
-from stages.head.heads._similar import SimilarSage
-from stages.head.heads.gnn import SageConfig
+from stages.head.heads.gnn import Sage, SageConfig
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
@@ -30,7 +29,7 @@ class Config(SageConfig):
     clusters: int = setting(8, least=1, most=10_000)
 
 
-class ClusterEdges(SimilarSage):
+class ClusterEdges(Sage):
     """GraphSAGE over the same-artist edges whose ends lie in one of 8 k-means clusters of the whole collection.
 
     Clips of one artist and one cluster are a clique again, so that means stay closed and linear.
@@ -39,6 +38,8 @@ class ClusterEdges(SimilarSage):
     NAME = "cluster-edges"
     TITLE = "GraphSAGE over the artist graph, cut between clusters"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    IS_DIFFERENTIABLE = True
+    COMPARES = True
     READS_ARTISTS = True
     Config = Config
 

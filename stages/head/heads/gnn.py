@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -50,6 +51,12 @@ class Sage(NeighbourHead):
         super().__init__(collection, x, split, spec)
         self.graph = graph or self.relation()
         self._table: Tensor | None = None
+
+    def reading(self, x: Tensor) -> Self:
+        """The head on other representations [clips, dim] of its clips; similar ones stay their neighbours."""
+        if not self.COMPARES:
+            return super().reading(x)
+        return type(self)(self.collection, x, self.split, replace(self.spec, dim=x.shape[1]), self.graph)
 
     @abstractmethod
     def relation(self) -> Graph:

@@ -12,8 +12,7 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph
 from stages.head.graph.neighbours import centre, directions, nearest, nearly_nearest
 from stages.head.heads import Facts
-from stages.head.heads._similar import SimilarSage
-from stages.head.heads.gnn import SageConfig
+from stages.head.heads.gnn import Sage, SageConfig
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
@@ -37,7 +36,7 @@ class Config(SageConfig):
         return self.index == "exact" or (self.index == "auto" and (clips < self.many or device.type != "cpu"))
 
 
-class Knn(SimilarSage):
+class Knn(Sage):
     """GraphSAGE whose neighbours are the 16 nearest clips by cosine, whoever made them; no artist is read.
 
     They are found exactly, by matrix products in blocks (time grows with the square of the number of clips, memory does
@@ -49,6 +48,8 @@ class Knn(SimilarSage):
     NAME = "knn"
     TITLE = "GraphSAGE over the nearest clips"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    IS_DIFFERENTIABLE = True
+    COMPARES = True
     NEEDS_COLLECTION = "the nearest clips may be anyone's"
     Config = Config
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +35,10 @@ class RandomFeatures(Song):
         for vectors, stream in zip(torch.split(normals, _ROWS), torch.split(streams, _ROWS), strict=True):
             vectors.copy_(normal(bits(stream, columns)))
         super().__init__(collection, normals, split, spec)
+
+    @classmethod
+    def axes(cls, config: Any, dim: int, clips: int) -> int | None:
+        return None
 
     def reading(self, x: Tensor) -> Self:
         return self

@@ -11,8 +11,7 @@ from stages.head.collection import Collection
 from stages.head.graph.cliques import Graph
 from stages.head.graph.neighbours import centre, directions, similar
 from stages.head.heads import Facts
-from stages.head.heads._similar import SimilarSage
-from stages.head.heads.gnn import SageConfig
+from stages.head.heads.gnn import Sage, SageConfig
 from stages.head.settings import setting
 from stages.splits.regimes import Split
 
@@ -31,7 +30,7 @@ class Config(SageConfig):
     most_similar: int = setting(64, least=1, most=100_000)
 
 
-class SimilarEdges(SimilarSage):
+class SimilarEdges(Sage):
     """GraphSAGE over the same-artist edges whose ends have a cosine above 0.2, at most the 64 most alike a clip.
 
     Cosines are taken from the training part's mean, so that two clips at random have one of about zero.
@@ -40,6 +39,8 @@ class SimilarEdges(SimilarSage):
     NAME = "similar-edges"
     TITLE = "GraphSAGE over similar clips of the artist"
     CITATION = "S. Lee, thesis, Seoul National University: named as future work"
+    IS_DIFFERENTIABLE = True
+    COMPARES = True
     READS_ARTISTS = True
     Config = Config
 

@@ -109,7 +109,7 @@ def of_collection(description: Document) -> list[Table]:
     rows: list[list[Cell]] = []
     for entry in description["representations"]:
         if not entry["complete"]:
-            rows.append([entry["name"], *[None] * 6, "not complete"])
+            rows.append([entry["name"], *[None] * 6, "damaged" if "error" in entry else "not complete"])
             continue
         settings = entry["settings"]
         config = ", ".join(

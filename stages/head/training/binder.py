@@ -50,7 +50,7 @@ class Binder:
         self.masked = stretches.collection.masked(split)
         self._bound: tuple[int, TrainedHead] | None = None
         self._mixture: Mixture | None = None
-        self._is_outdated = False  # what is bound, since layers are mixed anew
+        self._is_outdated = False  # whether what is bound reads an earlier mixture
         self._read: tuple[int, Tensor] | None = None
 
     @classmethod
@@ -72,7 +72,7 @@ class Binder:
         binder = cls(head_type, stretches, split, spec, device, standardised)
         with seeded(_BINDING, device):
             axes = None if mixed else head_type.axes(config, collection.dim, int((split == 0).sum()))
-            turned = {} if axes is None else {AXES: principal_axes(binder._sample(), axes)}
+            turned = {} if axes is None else {AXES: binder._principal_axes(axes)}
             binder.spec = replace(spec, facts=turned)
             # Layers that are mixed before are kept, to be mixed again and again.
             read = binder.layers if mixed and head_type.IS_DIFFERENTIABLE else binder.representations
@@ -80,6 +80,11 @@ class Binder:
             facts = head_type.learn(binder.masked, x, split, config)
             binder.spec = replace(spec, facts={**facts, **mixed, **turned})
         return binder
+
+    def _principal_axes(self, count: int) -> Tensor:
+        """[dim, count] those of the training clips, the same in every process."""
+        axes = principal_axes(self._sample(), count).cpu()
+        return self.stretches.processes.broadcast(axes).to(self.device)
 
     def _sample(self) -> Tensor:
         """[sampled, dim] training clips from all over the collection, in every process."""
@@ -122,7 +127,8 @@ class Binder:
         if self._bound is not None and self._bound[0] != number:
             self._bound = None  # lets go of the last one's memory before the next is read
         if self._bound is None or self._is_outdated:
-            self._bound, self._is_outdated = (number, self._bind(number)), False
+            with torch.inference_mode(False):  # what is prepared while scoring is learnt from in the next epoch
+                self._bound, self._is_outdated = (number, self._bind(number)), False
         return self._bound[1]
 
     def _bind(self, number: int) -> TrainedHead:
@@ -132,8 +138,7 @@ class Binder:
         if self._bound is not None:
             head: TrainedHead | None = self._bound[1]
         elif self.head_type.COMPARES:
-            with torch.inference_mode(False):  # what is found while scoring is learnt from later
-                head = self._head(number, self.layers(number), self.spec)
+            head = self._head(number, self.layers(number), self.spec)
         else:
             head = None
         with torch.no_grad():
@@ -156,8 +161,7 @@ class Binder:
         """`representations` with all layers, kept until those of another stretch are asked for."""
         if self._read is None or self._read[0] != number:
             self._read = None
-            with torch.inference_mode(False):  # what was read for scoring is learnt from in the next epoch
-                self._read = number, self.representations(number)
+            self._read = number, self.representations(number)
         return self._read[1]
 
     def representations(self, number: int) -> Tensor:

@@ -12,7 +12,7 @@ the weights move once a penalty; where there is one penalty alone, it is solved 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -83,7 +83,8 @@ class Mixing(Loop):
     def _take_gradient(self) -> None:
         """Take the gradient of the mixtures from the head that gathered last."""
         if self._head is not None and self._head.x.grad is not None:
-            self.layers.keep(self._head.x.grad, self.binder.layers(self._stretch))
+            clips = self._head.x.grad.any(dim=1).nonzero().squeeze(1)
+            self.layers.keep(self._head.x.grad[clips], clips, self.binder.layers(self._stretch))
         self._head = None
 
 
@@ -117,7 +118,7 @@ class SolvedMixing(Solved):
             places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x
             own = x[places].requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(self.layer(own), self.truth[nodes]) * len(nodes), own)
-            self.layers.keep(torch.zeros_like(x).index_copy_(0, places, slope), self.binder.layers(number))
+            self.layers.keep(slope, places, self.binder.layers(number))
         self.stretches.processes.all_reduce(self.layers.gradient)
         return loss
 
@@ -152,15 +153,23 @@ class _LayerWeights:
         self.gradient = torch.zeros_like(self.weights, requires_grad=False)
         self._adam = Adam([self.weights], 0.0)
 
-    def keep(self, gradient: Tensor, layers: Tensor) -> None:
-        """Add what follows from the gradient [clips, dim] of the mixtures of ``layers`` [clips, layers * dim]."""
-        clips = gradient.any(dim=1).nonzero().squeeze(1)
-        # To copy the rows of some takes as long as to read those of all.
-        parts = torch.split(clips, _BLOCK) if 2 * len(clips) < len(gradient) else (slice(None),)
+    def keep(self, gradient: Tensor, clips: Tensor, layers: Tensor) -> None:
+        """Add what follows from the gradient [some, dim] of the mixtures of some clips.
+
+        Parameters
+        ----------
+        clips : [some] whose they are, among
+        layers : [clips, layers * dim] the layers of all.
+        """
         slope = torch.zeros_like(self.gradient)  # of the loss in the layers' shares
-        for part in parts:
-            blocks = layers[part].view(-1, len(slope), gradient.shape[1])
-            slope += torch.bmm(blocks, gradient[part].unsqueeze(2)).sum((0, 2))
+        parts: Iterable[tuple[Tensor, Tensor]]
+        if 2 * len(clips) < len(layers):
+            parts = zip(torch.split(gradient, _BLOCK), map(layers.__getitem__, torch.split(clips, _BLOCK)), strict=True)
+        else:  # to copy the layers of most takes longer than to read those of all
+            parts = [(layers.new_zeros(len(layers), gradient.shape[1]).index_copy_(0, clips, gradient), layers)]
+        for of_mixtures, some in parts:
+            blocks = some.view(len(some), len(slope), -1)
+            slope += torch.bmm(blocks, of_mixtures.unsqueeze(2)).sum((0, 2))
         self.gradient += torch.autograd.grad(self.mixture.shares @ slope, self.weights)[0]
 
     def move(self, rate: float) -> None:
