@@ -89,8 +89,9 @@ audit: $(ready) ## count DATASET: songs, edges, homophily, what splits share
 
 .PHONY: test
 test: $(ready) ## run the tests
-	@# Without bytecode each process of a run would compile all modules, and rewrite all tests, anew.
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@# Without bytecode each process of a run would compile all modules, and rewrite all tests, anew. Of three workers on
+	@# two cores one often waits for a process that it has started.
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: $(ready) ## format, lint, types
