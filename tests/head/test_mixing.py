@@ -163,13 +163,14 @@ def test_weights_over_layers_move_along_the_gradient_of_the_mixture(collection: 
     gradient = loop.layers.gradient.clone()
     assert gradient.abs().min() > 0
     loop._epoch(2)
-    assert loop.layers.gradient.abs().max() > 0
-    loop.layers.move(0.0)
-    assert not loop.layers.gradient.any(), "each epoch's is its own"
+    assert not loop.layers.gradient.any(), "it was used up, and nothing asked for another"
     moved = loop.network.layer_weights.detach() - before
     assert torch.equal(moved.sign(), -gradient.sign())
-    # Adam's first step is as long as its rate: here that of all steps of an epoch.
-    steps = loop.passes * -(-len(loop.train) // loop.settings.batch)
+    # Adam's first step is as long as its rate: here that of all steps of two epochs.
+    steps = 2 * loop.passes * -(-len(loop.train) // loop.settings.batch)
+    loop._epoch(3)
+    assert torch.equal(loop.network.layer_weights.detach() - before, moved), "they rest for two epochs"
+    assert loop.layers.gradient.abs().max() > 0
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, loop.optimizer.rate * steps), rtol=0.01, atol=0)
 
 

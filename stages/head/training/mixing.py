@@ -1,13 +1,13 @@
-"""Training on a mixture of layers at nearly the cost of one: its weights move once an epoch.
+"""Training on a mixture of layers at nearly the cost of one: its weights move once in two epochs.
 
-Between, each clip's mixture stays as it is. It is made once an epoch, and the head gathers from it as it would from a
-single layer. In every sixteenth step the loss is also asked for its gradient with respect to the mixtures of all clips
-that the head has gathered from; at the end of the epoch one more look at the layers makes of it the gradient of their
-weights. Then Adam moves the weights once, as far as the epoch's steps would have at most.
+Between, each clip's mixture stays as it is, and the head gathers from it as it would from a single layer. In the last
+epoch before a move the loss is also asked, in every sixteenth step, for its gradient with respect to the mixtures of
+all clips that the head has gathered from; at the end of the epoch one more look at the layers makes of it the gradient
+of their weights. Then Adam moves the weights once, as far as the steps of two epochs would have at most.
 
 That needs heads whose gathering has a gradient (`TrainedHead.IS_DIFFERENTIABLE`), as all in `stages.head.heads` are.
 Others, of other packages, read all layers in every step, and their weights move with each. Of a head that is solved,
-the weights move once a penalty; where there is one penalty alone, it is solved for that several times.
+the weights move once in two penalties; where there is one penalty alone, it is solved for that several times.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from stages.head.training.loop import Loop
 from stages.head.training.solved import Solved
 from stages.head.training.solver import Whitening
 
+_EPOCHS = 2  # from one move of the weights to the next
 _EVERY = 16  # steps, of which one asks for the gradient of the mixtures
 _TURNS = 11  # of a head that is solved for a single penalty: as many as a path has
 _BLOCK = 64  # clips whose layers fit into the processor's cache
 _RENEWED = 512  # clips from which the curvature of a mixture is estimated, where there are more
-_SOLVED_RATE = 0.1  # by which weights move between two penalties: as far as in an epoch of steps
+_SOLVED_RATE = 0.2  # by which weights move at once: as far as in two epochs of steps
 
 
 class Mixing(Loop):
@@ -48,6 +49,7 @@ class Mixing(Loop):
         self.layers = _LayerWeights(self.network)
         self._head: TrainedHead | None = None  # that gathered last
         self._stretch = self._steps = 0  # that it is bound to; that it has gathered for
+        self._asks = self._is_new = True  # for the gradient of the mixtures; before its first epoch
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "layers": self.layers}
@@ -55,7 +57,7 @@ class Mixing(Loop):
     def gather(self, head: TrainedHead, nodes: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         if head is not self._head:
             self._head, self._steps = head, 0
-        with torch.set_grad_enabled(self._steps % _EVERY == 0):
+        with torch.set_grad_enabled(self._asks and self._steps % _EVERY == 0):
             inputs = super().gather(head, nodes, places)
         self._steps += 1
         return inputs
@@ -65,10 +67,14 @@ class Mixing(Loop):
         loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
 
     def _epoch(self, epoch: int) -> float:
-        if epoch > 1:
+        self._asks = _asks(epoch)
+        if not self._asks:
             steps = self.passes * -(-len(self.train) // self.settings.batch)
-            self.layers.move(self.optimizer.rate * steps)
-        self.binder.mix(self.network)
+            self.layers.move(self.optimizer.rate * steps * _EPOCHS)
+        # Of several stretches one may have been read last while validating, without gradients.
+        if self._is_new or not (self._asks and self.stretches.whole):
+            self.binder.mix(self.network)
+            self._is_new = False
         loss = super()._epoch(epoch)
         self._take_gradient()
         self.stretches.processes.all_reduce(self.layers.gradient)
@@ -100,6 +106,7 @@ class SolvedMixing(Solved):
         super().__init__(binder, network, settings, seed, start_s)
         self.layers = _LayerWeights(self.network)
         self._even: Whitening | None = None
+        self._is_new = True
 
     def penalties(self, binder: Binder) -> Sequence[float]:
         path = super().penalties(binder)
@@ -109,11 +116,15 @@ class SolvedMixing(Solved):
         return {**super().parts(), "layers": self.layers}
 
     def _epoch(self, epoch: int) -> float:
-        if epoch > 1:
-            self.layers.move(_SOLVED_RATE)
         self.network.eval()  # no gradient of the mixtures while it is solved
-        self._mix(self.layers.weights.detach())
+        if not _asks(epoch):
+            self.layers.move(_SOLVED_RATE)
+        if self._is_new or not _asks(epoch):
+            self._mix(self.layers.weights.detach())
+            self._is_new = False
         loss = super()._epoch(epoch)
+        if not _asks(epoch):
+            return loss
         for number, nodes in self.parts_of_training():
             places, x = nodes - self.stretches.stretches[number].begin, self.binder(number).x
             own = x[places].requires_grad_()
@@ -138,6 +149,11 @@ class SolvedMixing(Solved):
             self.layers.weights.copy_(weights)
         self.binder.mix(self.network)
         self.forget()
+
+
+def _asks(epoch: int) -> bool:
+    """Whether the weights move after this epoch, from 1, so that their gradient is asked for."""
+    return epoch % _EPOCHS == 1
 
 
 class _LayerWeights:
