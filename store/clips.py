@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,7 @@ class StoredClips:
     Parameters
     ----------
     source : the file's path, or its bytes.
+    check : is called with the hash of all bytes before any is believed.
 
     Attributes
     ----------
@@ -57,12 +58,15 @@ class StoredClips:
         if it is no catalog of this version.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str] | bytes, check: Callable[[str], None] = lambda _hash: None
+    ) -> None:
         self._source = source
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
         self._open: pq.ParquetFile | None = None
         bytes_of_file = self._file_bytes()
         self.hash = hash_pieces(_pieces(bytes_of_file))
+        check(self.hash)
         self._open = _parquet(bytes_of_file)
         self.info = Catalog.from_arrow(self._open.schema_arrow.empty_table()).info
         counts = [self._open.metadata.row_group(i).num_rows for i in range(self._open.num_row_groups)]

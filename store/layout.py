@@ -177,13 +177,18 @@ class Store:
         # A catalog that no seal covers, or of which something is wrong, is read as a whole, which says what it is.
         if self.seals.entries(dataset) is None:
             return self.read_catalog(dataset)
+
+        def check(value: str) -> None:
+            why = self.seals.why_hash(dataset, "catalog.parquet", value)
+            if why is not None:
+                raise FormatError(why)
+
         try:
             self.files.check_file(name)
-            clips = StoredClips(self.read(name) if self.files.local is None else self.files.local / name)
+            clips = StoredClips(self.read(name) if self.files.local is None else self.files.local / name, check)
         except (FormatError, OSError, pa.ArrowException):
             return self.read_catalog(dataset)
-        is_whole = self.seals.why_hash(dataset, "catalog.parquet", clips.hash) is None
-        return clips if is_whole and clips.info.name == dataset else self.read_catalog(dataset)
+        return clips if clips.info.name == dataset else self.read_catalog(dataset)
 
     def there_is_none(self) -> str | None:
         """A message if there is no store at all; None if there is one."""

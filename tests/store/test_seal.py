@@ -195,3 +195,14 @@ def test_commands_that_write_at_once_keep_each_others_entries(whole: Path, tmp_p
         thread.join()
     assert [len(list(read_runs(Store(root), folder))) for folder in folders] == [4, 4, 4]
     assert verify(Store(root))[1] == []
+
+
+def test_a_damaged_catalog_is_known_before_it_is_parsed(whole: Path, tmp_path: Path) -> None:
+    """Names in its footer that are no text, and whatever else Arrow's reader may not expect."""
+    shutil.copytree(whole, tmp_path / "copy")
+    file = tmp_path / "copy" / "few" / "catalog.parquet"
+    content = file.read_bytes()
+    for place in range(len(content) // 2, len(content), max(1, len(content) // 400)):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 0x80]) + content[place + 1 :])
+        with pytest.raises(FormatError, match=r"catalog\.parquet"):
+            Store(tmp_path / "copy").open_clips("few")
