@@ -93,7 +93,7 @@ def main() -> None:
     except OSError as error:
         code = code or report_error(error)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
     # Libraries' threads that are still starting up abort an orderly exit, and with it the exit code.
     os._exit(code if isinstance(code, int) else int(code is not None))
 

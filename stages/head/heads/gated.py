@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
-from stages.head.heads import Draw, Facts, NetworkInput, Spec, TrainedHead
+from stages.head.heads import MOST_AXES, Draw, Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._encoding import PiecewiseLinear, normal_edges, spread_edges
 from stages.head.heads._layers import Dropout, HiddenConfig, width
 from stages.head.heads.artist import artist_counts, count_songs, training_songs
@@ -153,7 +153,7 @@ class Gated(TrainedHead):
     @classmethod
     def axes(cls, config: Any, dim: int, clips: int) -> int | None:
         count = max(_FEW_AXES, clips // config.clips_an_axis) if config.clips_an_axis else dim
-        return count if 2 * count <= dim and count <= _PARTS else None
+        return count if 2 * count <= dim and count <= MOST_AXES else None
 
     @staticmethod
     def averaging(config: Any) -> float:

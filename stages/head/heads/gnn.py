@@ -49,7 +49,7 @@ class Sage(NeighbourHead):
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec, graph: Graph | None = None) -> None:
         super().__init__(collection, x, split, spec)
-        self.graph = graph or self.relation()
+        self.graph = self.relation() if graph is None else graph
         self._table: Tensor | None = None
 
     def reading(self, x: Tensor) -> Self:

@@ -174,8 +174,8 @@ class _LayerWeights:
 
         Parameters
         ----------
-        clips : [some] whose they are, among
-        layers : [clips, layers * dim] the layers of all.
+        clips : [some] which clips these are.
+        layers : [clips, layers * dim] of all clips.
         """
         slope = torch.zeros_like(self.gradient)  # of the loss in the layers' shares
         parts: Iterable[tuple[Tensor, Tensor]]

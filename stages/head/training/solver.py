@@ -142,7 +142,11 @@ class Whitening:
         products : their mean product, times `vectors`.
         """
         values = (self.vectors * products).sum(dim=0).clamp(min=0)
-        rest = None if self.rest is None else self.rest * values.sum() / self.values.sum()
+        rest = (
+            None
+            if self.rest is None
+            else self.rest * values.sum() / self.values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+        )
         return replace(self, values=values, rest=rest)
 
     def inverse(self, penalty: float) -> Inverse:
