@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -243,7 +243,7 @@ class ShardWriter:
             values=of_values,
             failures=tuple(sorted((*earlier, *failures, *skipped))),
             notes=tuple(sorted((*earlier_notes, *notes))),
-            layers=tuple(map(hash_values, np.moveaxis(block, 1, 0))) if has_layers(self.shape) else (),
+            layers=self._layers(block),
             file=file,
         )
         content = json.dumps(record.as_json()).encode()
@@ -251,6 +251,27 @@ class ShardWriter:
         data = hash_bytes(content).encode() + b"\n" + content
         self.store.files.write(self._record_file(shard.index), data, durable=False)
         return record
+
+    def _shortened(self, record: ShardRecord, last: int) -> ShardRecord | None:
+        """A record of a committed shard's rows before ``last`` alone; None where its numbers are damaged."""
+        values = self._read_numbers(record)
+        if values is None:
+            return None
+        first = record.rows[0]
+        values = values[: last - first]
+        return replace(
+            record,
+            rows=(first, last),
+            clips=self._keys.hash(first, last),
+            values=hash_values(values),
+            failures=tuple(entry for entry in record.failures if entry[0] < last),
+            notes=tuple(entry for entry in record.notes if entry[0] < last),
+            layers=self._layers(values),
+        )
+
+    def _layers(self, values: Array) -> tuple[str, ...]:
+        """The hash of each layer's numbers, where there are layers."""
+        return tuple(map(hash_values, np.moveaxis(values, 1, 0))) if has_layers(self.shape) else ()
 
     def _check_again(self, index: int, values: Array) -> None:
         """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""

@@ -8,7 +8,7 @@ stays readable until the next one is complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 
 import numpy as np
 
@@ -126,7 +126,8 @@ class RepresentationWriter(ShardWriter):
     def finish(self) -> Manifest | None:
         """Write failures and manifest once every shard is there; None while other processes still work on theirs.
 
-        If another run has grown the collection meanwhile, finishing is left to that run.
+        If another run has grown the collection meanwhile, finishing is left to that run. Damaged shards that were
+        encoded again are readable from here on, whether or not rows of songs that came since are still to be encoded.
         """
         with self.store.lock(self.dataset, self.name):
             manifest = self.store.read_manifest(self.dataset, self.name)
@@ -140,19 +141,35 @@ class RepresentationWriter(ShardWriter):
                     self._records[index] = record
             is_complete = all(self._is_committed(shard) for shard in self._shards())
             if not is_complete or any(record.rows[1] > len(self.catalog) for record in self._records.values()):
+                if manifest is not None and self._again & self._known:
+                    self._write_manifest(self._replaced(index, old) for index, old in enumerate(manifest.shards))
                 return None
             return self._finish()
+
+    def _replaced(self, index: int, record: ShardRecord) -> ShardRecord:
+        """A shard's record in the manifest, or, where the shard was damaged and encoded again, that of the same rows
+        now: songs that are gone have no numbers any more."""
+        now = self._records.get(index)
+        if index not in self._again or now is None:
+            return record
+        return now if now.rows == record.rows else self._shortened(now, record.rows[1]) or record
 
     def _finish(self) -> Manifest:
         self._writable()  # even a catalog without rows has an array
         self.store.seals.close(self.dataset, self._layout)
-        records = tuple(record for _, record in sorted(self._records.items()))
+        manifest = self._write_manifest(record for _, record in sorted(self._records.items()))
+        self.store.files.remove(f"{self.folder}/shards")
+        self.is_complete, self.pending = True, []
+        return manifest
+
+    def _write_manifest(self, shards: Iterable[ShardRecord]) -> Manifest:
+        records = tuple(shards)
         failures = [failure for record in records for failure in record.failures if failure[1] != RETIRED]
         self.store.write_table(f"{self.folder}/failures.parquet", failures_table(self.catalog, failures))
         manifest = Manifest(
             backbone=self.name.backbone,
             fingerprint=self.name.fingerprint,
-            rows=len(self.catalog),
+            rows=records[-1].rows[1] if records else 0,
             shard_rows=self.rows_per_shard,
             shape=self.shape,
             dtype=self.dtype,
@@ -160,6 +177,4 @@ class RepresentationWriter(ShardWriter):
             shards=records,
         )
         self.store.write({f"{self.folder}/manifest.json": manifest.to_json()})
-        self.store.files.remove(f"{self.folder}/shards")
-        self.is_complete, self.pending = True, []
         return manifest

@@ -133,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
         """A shard's file is overwritten or lost."""
-        chunks = sorted(path for path in (self.root / "store").rglob("c/*/0") if path.is_file())
+        chunks = sorted(path for path in (self.root / "store").rglob("c/*/0/0") if path.is_file())
         manifest = self.store.read_manifest("few", NAME)
         assert manifest is not None
         chunk = chunks[data.draw(st.integers(0, len(manifest.shards) - 1))]
@@ -150,12 +150,26 @@ class StoreMachine(RuleBasedStateMachine):
         songs = store.read_catalog("few")
         wrong = sorted(Representations(store, songs, NAME).damaged())
         assert wrong
+        self._forget_gone(wrong, songs)
         writer, values = _writer(store, songs, wrong), _vectors(songs)
         for shard in writer.pending:
             writer.commit(shard, values[list(shard.rows)])
         writer.finish()
         self.damaged = bool(Representations(store, store.read_catalog("few"), NAME).damaged())
         assert not self.damaged
+
+    def _forget_gone(self, shards: list[int], songs: Catalog) -> None:
+        """Numbers that are damaged, of songs that are gone since, cannot be had again: the folder has them no more."""
+        manifest = self.store.read_manifest("few", NAME)
+        assert manifest is not None
+        assert self.encoded is not None
+        names, sources, retired = songs.strings("clip_id"), songs.strings("source"), songs.retired()
+        gone = {
+            (names[row], sources[row]) for index in shards for row in range(*manifest.shards[index].rows) if retired[row]
+        }
+        self.encoded = {
+            name: version for name, version in self.encoded.items() if (name, f"version {version}") not in gone
+        }
 
     @precondition(lambda self: self.encoded is not None and not self.damaged)
     @rule()
@@ -194,6 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         values, encoded, expected = stored.read(), stored.encoded(), _vectors(songs)
         np.testing.assert_array_equal(values[encoded], expected[: stored.rows][encoded])
+        np.testing.assert_array_equal(stored.read(layer=1), values[:, 1])
         names, sources = songs.strings("clip_id"), songs.strings("source")
         readable = {(names[row], sources[row]) for row in np.flatnonzero(encoded)}
         assert {(name, f"version {version}") for name, version in self.encoded.items()} <= readable
@@ -201,15 +216,16 @@ class StoreMachine(RuleBasedStateMachine):
 
 def _writer(store: Store, songs: Catalog, damaged: list[int] | None = None) -> RepresentationWriter:
     return RepresentationWriter(
-        store, songs, NAME, settings={"backbone": "fcn"}, shape=(3,), dtype="float32", damaged=damaged or ()
+        store, songs, NAME, settings={"backbone": "fcn"}, shape=(2, 3), dtype="float32", damaged=damaged or ()
     )
 
 
 def _vectors(songs: Catalog) -> Array:
-    """Each row's numbers, which its song and the song's version decide."""
+    """Each row's numbers, two layers of three, which its song and the song's version decide."""
     names, sources = songs.strings("clip_id"), songs.strings("source")
     rows = [[int((name or "")[5:]), int((source or "")[8:]), 1] for name, source in zip(names, sources, strict=True)]
-    return np.array(rows, dtype=np.float32)
+    layer = np.array(rows, dtype=np.float32)
+    return np.stack([layer, layer + 0.5], 1)
 
 
 def test_a_shard_that_a_killed_run_wrote_and_did_not_record_is_no_damage() -> None:
@@ -233,10 +249,34 @@ def test_a_damaged_shard_of_a_collection_that_has_grown_since_is_repaired(writes
         machine.encode()
         machine.add("song-04", "a")
         machine.kill(writes)
-        (chunk,) = (machine.root / "store").rglob("c/0/0")
+        (chunk,) = (machine.root / "store").rglob("c/0/0/0")
         chunk.unlink()
         machine.damaged = True
         machine.repair()
+        machine.readers_find_what_was_encoded()
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.parametrize("writes", [2, 3, 7, 9, 12])
+def test_a_damaged_shard_with_a_song_that_is_gone_is_repaired_before_the_songs_that_came(writes: int) -> None:
+    """The new songs' rows are still to be encoded; those of the shard are readable already."""
+    machine = SmallShards()
+    try:
+        machine.begin({"song-00", "song-01", "song-02", "song-03", "song-04", "song-05"})
+        machine.encode()
+        for name in ("song-06", "song-07", "song-08"):
+            machine.add(name, "a")
+        machine.change("song-01")
+        machine.change("song-05")
+        machine.kill(writes)
+        for shard in (0, 1):
+            (chunk,) = (machine.root / "store").rglob(f"c/{shard}/0/0")
+            chunk.unlink()
+            machine.damaged = True
+            machine.repair()
+            machine.readers_find_what_was_encoded()
+        machine.encode()
         machine.readers_find_what_was_encoded()
     finally:
         machine.teardown()
