@@ -165,7 +165,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.encoded is not None
         names, sources, retired = songs.strings("clip_id"), songs.strings("source"), songs.retired()
         gone = {
-            (names[row], sources[row]) for index in shards for row in range(*manifest.shards[index].rows) if retired[row]
+            (names[row], sources[row])
+            for index in shards
+            for row in range(*manifest.shards[index].rows)
+            if retired[row]
         }
         self.encoded = {
             name: version for name, version in self.encoded.items() if (name, f"version {version}") not in gone
