@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.damaged:
             return
         self._encode()
-        self.encoded = {name: version for name, (version, _, _) in self.songs.items()}
+        self.encoded = _numbers(self.songs)
 
     @rule(writes=st.integers(0, 25))
     def kill(self, writes: int) -> None:
@@ -108,15 +108,11 @@ class StoreMachine(RuleBasedStateMachine):
             with _dying_after(writes):
                 self._encode()
         except Killed:
-            live = (
-                set(self.store.read_catalog("few").live().strings("clip_id"))
-                if self.store.has_catalog("few")
-                else set()
-            )
-            assert live in (set(self.cataloged), set(self.songs))
-            self.cataloged = dict(self.songs) if live == set(self.songs) else self.cataloged
+            live = _versions(self.store.read_catalog("few")) if self.store.has_catalog("few") else {}
+            assert live in (_numbers(self.cataloged), _numbers(self.songs))
+            self.cataloged = dict(self.songs) if live == _numbers(self.songs) else self.cataloged
             return
-        self.encoded = {name: version for name, (version, _, _) in self.songs.items()}
+        self.encoded = _numbers(self.songs)
 
     def _encode(self) -> None:
         store = self.store
@@ -185,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
             rows = self.store.read_catalog("few")
             assert not rows.retired().any()
             # Whatever an update that was killed has retired is gone, and the rest is encoded: it was up to date.
-            self.encoded = {name: version for name, (version, _, _) in self.cataloged.items()}
+            self.encoded = _numbers(self.cataloged)
 
     @precondition(lambda self: self.encoded is not None and not self.damaged)
     @rule()
@@ -202,8 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         store = self.store
         songs = store.read_catalog("few")
-        live = {name for name, gone in zip(songs.strings("clip_id"), songs.retired(), strict=True) if not gone}
-        assert live == set(self.cataloged)
+        assert _versions(songs) == _numbers(self.cataloged)
         stored = Representations(store, songs, NAME)
         assert bool(verify(store, "few")[1]) == self.damaged
         if self.damaged:
@@ -214,6 +209,17 @@ class StoreMachine(RuleBasedStateMachine):
         names, sources = songs.strings("clip_id"), songs.strings("source")
         readable = {(names[row], sources[row]) for row in np.flatnonzero(encoded)}
         assert {(name, f"version {version}") for name, version in self.encoded.items()} <= readable
+
+
+def _numbers(songs: dict[str, tuple[int, str, str]]) -> dict[str, int]:
+    """Each song's version."""
+    return {name: version for name, (version, _, _) in songs.items()}
+
+
+def _versions(songs: Catalog) -> dict[str | None, int]:
+    """The version of each song that is not retired, by a catalog."""
+    rows = zip(songs.strings("clip_id"), songs.strings("source"), songs.retired(), strict=True)
+    return {name: int((source or "")[8:]) for name, source, gone in rows if not gone}
 
 
 def _writer(store: Store, songs: Catalog, damaged: list[int] | None = None) -> RepresentationWriter:
