@@ -165,6 +165,7 @@ class RunRecord:
     catalog, split : marks of the catalog and of the split that it was trained on.
     clips : how many there are in each part.
     threshold : [labels], None where labels were not chosen by a threshold.
+    stranger_threshold : that of clips whose artist the head does not know; None where it is that of all.
     settings : of the training; None of a head that only counts.
     config : the head's own settings; None in runs of versions that kept them among the others.
     tuned : the settings that were chosen for this split, by name; None where none were.
@@ -191,6 +192,7 @@ class RunRecord:
     split: str | None = None
     clips: dict[str, int]
     threshold: list[float] | None
+    stranger_threshold: float | None = None
     settings: dict[str, Any] | None
     config: dict[str, Any] | None = None
     tuned: dict[str, Any] | None = None

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stages.head.collection import Collection
 from stages.head.heads import CountedHead, Head, Spec, TrainedHead
+from stages.head.scores import thresholds
 from stages.head.scores.prediction import Prediction
-from stages.head.scores.thresholds import expectation
 from stages.head.settings import Settings
 from stages.head.training import loop as training
 from stages.head.training.checkpoint import Checkpoint
@@ -36,6 +36,7 @@ class FitResult:
     ----------
     spec : what the head has learnt; of the first network where there are several.
     threshold : [labels], None where labels are not chosen by a threshold.
+    stranger_threshold : that of clips whose artist the head does not know; None where it is that of all.
     seconds : of the training, shared among the rules.
     networks : the networks whose scores are averaged; none for a head that counts.
     settings : of the training.
@@ -50,6 +51,7 @@ class FitResult:
     networks: list[training.TrainedNetwork]
     settings: Settings
     tuned: Mapping[str, Any] = field(default_factory=dict)
+    stranger_threshold: float | None = None
 
     @property
     def config(self) -> Any:
@@ -171,15 +173,22 @@ def _decided(
     networks: list[training.TrainedNetwork],
     tuned: Mapping[str, Any],
 ) -> FitResult:
-    threshold = None
+    threshold: NDArray[np.float64] | None = None
+    of_strangers: float | None = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
-        truth, score = collection.truth[validation], prediction.score[validation]
-        expected = expectation(_distinct(collection.artist[validation])) if _calibrated(head, settings) else 0.0
+        truth, score, artist = (a[validation] for a in (collection.truth, prediction.score, collection.artist))
+        expected = thresholds.expectation(_distinct(artist)) if _calibrated(head, settings) else 0.0
         threshold = collection.task.thresholds(settings.threshold, truth, score, expected)
     if threshold is not None:
-        prediction = collection.task.decide(prediction.score, threshold)
-    return FitResult(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned)
+        each = threshold
+        strangers = head.strangers(collection, split, spec.facts) if settings.threshold == "tuned" else None
+        if strangers is not None:
+            limit = thresholds.of_strangers(truth, score, threshold[0], strangers[validation], artist, expected)
+            each = thresholds.of_clips(threshold, strangers, limit)
+            of_strangers = limit if limit < threshold[0] else None
+        prediction = collection.task.decide(prediction.score, each)
+    return FitResult(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned, of_strangers)
 
 
 def _calibrated(head: type[Head], settings: Settings) -> bool:

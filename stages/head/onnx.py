@@ -312,6 +312,7 @@ def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) ->
         "labels": member.labels,
         "task": member.task,
         "threshold": member.threshold,
+        "stranger_threshold": member.stranger_threshold,
         "inputs": {name: f"{shape}: {what}" for name, (shape, what) in inputs.items()},
         "dataset": member.dataset,
         "representation": member.representation,

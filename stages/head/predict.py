@@ -57,17 +57,20 @@ class ClipScores:
     prediction : scores and decisions [clips, outputs].
     neighbours : [clips] how many other clips of the artist it took into account; None for a head that reads no artist.
     trust : [clips] the weight >= 0 of the artist's labels beside the song; None for a head that does not weigh them.
+    strangers : [clips] `RestoredHead.strangers`.
     """
 
     prediction: Prediction
     neighbours: NDArray[np.int64] | None
     trust: NDArray[np.float32] | None
+    strangers: NDArray[np.bool_] | None
 
     def __getitem__(self, clips: NDArray[np.int64]) -> ClipScores:
         return ClipScores(
             Prediction(self.prediction.score[clips], self.prediction.decision[clips]),
             None if self.neighbours is None else self.neighbours[clips],
             None if self.trust is None else self.trust[clips],
+            None if self.strangers is None else self.strangers[clips],
         )
 
 
@@ -163,8 +166,8 @@ class Predictor:
         score = clips.score.mean(axis=0, dtype=np.float32)[None]
         if self.head.members[0].rule is not None:
             return Prediction(score, votes > 0.5)
-        threshold = self.head.members[0].threshold
-        return task.decide(score, None if threshold is None else np.array(threshold))
+        strangers = None if scores.strangers is None else np.array([scores.strangers.all()])
+        return task.decide(score, self.head.threshold(strangers))
 
     def _score(self, collection: Collection, split: Split) -> ClipScores:
         prediction = self.head.score(collection, split, self.device)
@@ -177,7 +180,8 @@ class Predictor:
                 torch.from_numpy(collection.artist), torch.from_numpy(split == 0) if inductive else None
             )
             neighbours = graph.degree.numpy().astype(np.int64)
-        return ClipScores(prediction, neighbours, self.head.trust(collection, split, self.device))
+        trust = self.head.trust(collection, split, self.device)
+        return ClipScores(prediction, neighbours, trust, self.head.strangers(collection, split))
 
 
 def _join(stored: Collection, new: NewClips, collection: Collection, first_row: int) -> Collection:

@@ -18,6 +18,7 @@ from stages.head.layers import Mixture, build
 from stages.head.saved import SavedHead
 from stages.head.scores.prediction import Prediction
 from stages.head.scores.task import TASKS, Task
+from stages.head.scores.thresholds import of_clips
 from stages.head.training.binder import Binder
 from stages.head.training.stretches import Stretches
 from stages.splits.regimes import Split
@@ -138,8 +139,23 @@ class RestoredHead:
             prediction = self.task.decide(np.stack(each).mean(axis=0, dtype=np.float32))
         else:
             prediction = self._counted(collection, split)
-        threshold = self.members[0].threshold
-        return prediction if threshold is None else self.task.decide(prediction.score, np.array(threshold))
+        threshold = self.threshold(self.strangers(collection, split))
+        return prediction if threshold is None else self.task.decide(prediction.score, threshold)
+
+    def strangers(self, collection: Collection, split: Split) -> NDArray[np.bool_] | None:
+        """[clips] those that have a threshold of their own; None where all have one."""
+        member = self.members[0]
+        return None if member.stranger_threshold is None else self.head_type.strangers(collection, split, member.facts)
+
+    def threshold(self, strangers: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
+        """[labels] or [clips, labels] above which labels are chosen; None where no threshold decides."""
+        member = self.members[0]
+        if member.threshold is None:
+            return None
+        threshold = np.array(member.threshold)
+        if strangers is None or member.stranger_threshold is None:
+            return threshold
+        return of_clips(threshold, strangers, member.stranger_threshold)
 
     def _asked(self, collection: Collection) -> Collection:
         """The collection with the outputs of the head."""

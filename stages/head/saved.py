@@ -27,6 +27,7 @@ class SavedHead:
     network : the weights; None of a head that only counts.
     shift, scale : [dim] what is taken from representations and what they are multiplied by; None as ``network``.
     threshold : [labels] the scores above which labels are chosen; None where no threshold decides.
+    stranger_threshold : as `stages.head.fit.FitResult` has it.
     rule : the rule that decides, of a head that has several.
     representation : the folder of the representations that it reads; None where it reads none.
     dataset, regime, seed, fold : what it was trained on.
@@ -53,6 +54,7 @@ class SavedHead:
     settings: dict[str, Any] | None
     code: str
     fitted: dict[str, float] = dataclasses.field(default_factory=dict)
+    stranger_threshold: float | None = None
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()

@@ -27,7 +27,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
@@ -104,6 +106,19 @@ class Head(ABC):
         split : [clips] the part of each clip.
         """
         return {}
+
+    @classmethod
+    def strangers(cls, collection: Collection, split: Split, facts: Facts | None = None) -> NDArray[np.bool_] | None:
+        """[clips] those whose artist it does not know, where it is sure of others because it knows theirs.
+
+        They have a threshold of their own (`stages.head.scores.thresholds.of_strangers`); None where all have one.
+
+        Parameters
+        ----------
+        facts : those of the trained head, which may be asked about another collection; by default as it would `learn`
+            from this one.
+        """
+        return None
 
     @classmethod
     def notes(cls, collection: Collection, config: Any) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.head.collection import Collection
@@ -121,30 +122,22 @@ class Gated(TrainedHead):
             "hidden": float(np.clip(new.mean(), *_HIDDEN)) if len(new) else _HIDDEN[0],
         }
 
+    @classmethod
+    def strangers(cls, collection: Collection, split: Split, facts: Facts | None = None) -> NDArray[np.bool_]:
+        """Clips whose artist has no other song in training."""
+        strangers: NDArray[np.bool_] = (
+            _others_labels(collection, split, facts or count_songs(collection, split))[1] == 0
+        )
+        return strangers
+
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
         super().__init__(collection, x, split, spec)
         self.graph = self.artist_graph()
         self.sums = self.graph.sums(x), self.graph.sums(x, squared=True)
-        counts, songs = self._others_labels()
+        counts, songs = _others_labels(collection, split, self.facts)
         self.counts, self.songs = torch.from_numpy(counts).to(x.device), torch.from_numpy(songs).to(x.device)
         self._hidden = torch.zeros(self.graph.artists + 1, dtype=torch.bool, device=x.device)
         self._shown, self._shown_sums = self.graph, self.sums
-
-    def _others_labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
-        collection, training = self.collection, training_songs(self.collection, self.split)
-        carrying, songs = artist_counts(collection, self.facts)
-        has_artist = collection.artist >= 0
-        counts = np.zeros(collection.truth.shape, dtype=np.float32)
-        number = np.zeros(len(collection), dtype=np.float32)
-        counts[has_artist], number[has_artist] = (
-            carrying[collection.artist[has_artist]],
-            songs[collection.artist[has_artist]],
-        )
-        own = training.of_clip >= 0
-        counts[own] -= training.truth[training.of_clip[own]]
-        number[own] -= 1
-        return counts, number
 
     @staticmethod
     def build(spec: Spec) -> nn.Module:
@@ -192,6 +185,25 @@ class Gated(TrainedHead):
         x, mean, _, degree, counts, songs = self.inputs(nodes)
         gates = network.weigh(x, mean, degree, counts, songs)[1]
         return gates @ network.pool.weights[-2:] * (songs > 0)
+
+
+def _others_labels(
+    collection: Collection, split: Split, facts: Facts
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of each clip's artist's other training songs: how many carry each label [clips, labels], how many [clips]."""
+    training = training_songs(collection, split)
+    carrying, songs = artist_counts(collection, facts)
+    has_artist = collection.artist >= 0
+    counts = np.zeros(collection.truth.shape, dtype=np.float32)
+    number = np.zeros(len(collection), dtype=np.float32)
+    counts[has_artist], number[has_artist] = (
+        carrying[collection.artist[has_artist]],
+        songs[collection.artist[has_artist]],
+    )
+    own = training.of_clip >= 0
+    counts[own] -= training.truth[training.of_clip[own]]
+    number[own] -= 1
+    return counts, number
 
 
 def _root(variance: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from stages.head.modes import BASELINES, Mode
 from stages.head.results import numbers
 from stages.head.runs.files import catalog_mark
 from stages.head.scores.task import TASKS, Task, task_judged_by
-from stages.head.scores.thresholds import FIXED
+from stages.head.scores.thresholds import FIXED, of_clips
 from stages.progress import note
 from store.errors import RequestError, unknown
 from store.layout import Store
@@ -93,7 +93,7 @@ def gather(
         return None
     keys = common_keys(runs, dataset)
     if ensemble:
-        runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
+        runs[ENSEMBLE] = ensemble_of(data, runs, ensemble, keys)
     of_mode = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
     return PooledRuns(
         data=data,
@@ -216,7 +216,7 @@ def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
     return next((mode for mode in modes if name in (str(mode), mode.name)), None)
 
 
-def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
+def ensemble_of(data: Collection, runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
     """The runs that the mean scores of several modes would be; they decide at the mean of their thresholds.
 
     Raises
@@ -233,23 +233,33 @@ def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[K
             have = ", ".join(map(str, runs))
             raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
         members.append(runs[mode])
-    return {key: _mean([by_key[key] for by_key in members]) for key in keys}
+    return {key: _mean(data, [by_key[key] for by_key in members]) for key in keys}
 
 
-def _mean(runs: Sequence[StoredRun]) -> StoredRun:
+def _mean(data: Collection, runs: Sequence[StoredRun]) -> StoredRun:
     """The run with the mean score of runs on the same clips."""
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
     record = replace(runs[0].record, rule=None, settings=None, config=None)
     task = task_of_run(runs[0])
-    prediction = task.decide(
-        score, np.mean([_thresholds(run) for run in runs], axis=0) if task.HAS_THRESHOLDS else None
-    )
+    threshold = None
+    if task.HAS_THRESHOLDS:
+        threshold = np.mean(np.broadcast_arrays(*(_thresholds(data, run) for run in runs)), axis=0)
+    prediction = task.decide(score, threshold)
     return replace(runs[0], record=record, score=score, decision=prediction.decision)
 
 
-def _thresholds(run: StoredRun) -> NDArray[np.float64]:
-    """[labels] above which the run chooses; 0.5 where it has none, as of a rule."""
-    return np.array(run.record.threshold or [FIXED] * len(run.record.labels))
+def _thresholds(data: Collection, run: StoredRun) -> NDArray[np.float64]:
+    """[labels] or [clips, labels] above which the run chooses; 0.5 where it has none, as of a rule."""
+    record = run.record
+    threshold = np.array(record.threshold or [FIXED] * len(record.labels))
+    if record.stranger_threshold is None:
+        return threshold
+    strangers = find(record.mode).strangers(data, data.parts(record.regime, record.seed)[(record.fold or 1) - 1])
+    return (
+        threshold
+        if strangers is None
+        else of_clips(threshold, strangers[clips_of(data, run)], record.stranger_threshold)
+    )
 
 
 def _stands(data: Collection, run: StoredRun) -> bool:

@@ -132,7 +132,7 @@ class Task(ABC):
 
     @abstractmethod
     def decide(self, score: NDArray[np.float32], threshold: Floats | None = None) -> Prediction:
-        """The decisions for ``score`` [clips, labels]; ``threshold`` is [labels], 0.5 by default."""
+        """The decisions for ``score`` [clips, labels]; ``threshold`` is [labels] or [clips, labels], 0.5 by default."""
 
     @abstractmethod
     def prior(self, truth: Truth) -> Floats:

@@ -99,7 +99,7 @@ class MultiLabel(_Labels):
         return torch.lerp(balance[0], balance[1], target)
 
     def decide(self, score: NDArray[np.float32], threshold: Floats | None = None) -> Prediction:
-        """Every label whose score is above its threshold."""
+        """Every label whose score is above its threshold, of which each clip may have its own."""
         limit = np.full(score.shape[1], thresholds.FIXED) if threshold is None else threshold
         return Prediction(score, thresholds.above(score, limit))
 
