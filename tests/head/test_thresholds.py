@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.head.scores import metrics
-from stages.head.scores.thresholds import above, best, expectation, find
+from stages.head.scores.thresholds import above, best, expectation, find, of_clips, of_strangers
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=30)
 
@@ -94,3 +94,42 @@ def test_the_threshold_of_few_artists_is_less_of_chance_with_what_scores_expect(
     plain, mixed = (np.array(values) for values in reached.values())
     assert mixed.mean() > plain.mean()
     assert mixed.min() > plain.min()
+
+
+def _known_and_strangers(rng: np.random.Generator, strangers: int, share: float) -> tuple[np.ndarray, ...]:
+    """200 clips of 100 artists: of those that are known the scores are sure, those of strangers seldom above 0.5."""
+    is_stranger = np.arange(200) < strangers
+    truth = rng.random((200, 6)) < 0.3
+    sure = np.where(truth, 0.9, 0.05)
+    unsure = np.clip(0.15 + share * truth + 0.05 * rng.standard_normal(truth.shape), 0, 1)
+    score = np.where(is_stranger[:, None], unsure, sure).astype(np.float32)
+    return truth, score, is_stranger, np.arange(200) // 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.floats(0.0, 0.3))
+def test_what_strangers_are_given_costs_all_clips_half_a_point_at_most(seed: int, strangers: int, share: float) -> None:
+    truth, score, is_stranger, artist = _known_and_strangers(np.random.default_rng(seed), strangers, share)
+    threshold = find("tuned", truth, score)
+    limit = of_strangers(truth, score, threshold[0], is_stranger, artist)
+    assert limit <= threshold[0]
+    each = of_clips(threshold, is_stranger, limit)
+    np.testing.assert_array_equal(each[:, 0], np.where(is_stranger, limit, threshold[0]))
+    cost = metrics.micro_f1(truth, above(score, threshold)) - metrics.micro_f1(truth, above(score, each))
+    assert cost <= 0.005
+
+
+def test_strangers_whose_scores_say_something_are_given_labels() -> None:
+    truth, score, is_stranger, artist = _known_and_strangers(np.random.default_rng(0), 20, 0.2)
+    limit = of_strangers(truth, score, 0.5, is_stranger, artist)
+    assert 0.15 < limit < 0.35
+    assert metrics.micro_f1(truth[is_stranger], score[is_stranger] > limit) > 0.8
+    # Where the scores say nothing, or nobody is a stranger, or all are, it gives no more labels than the one of all.
+    nothing = np.where(is_stranger[:, None], np.float32(0.2), score)
+    many = np.arange(200) < 60
+    costly = np.where(many[:, None], np.float32(0.2), score)
+    assert not (costly[many] > of_strangers(truth, costly, 0.5, many, artist)).any()
+    assert of_strangers(truth, nothing, 0.5, np.zeros(200, dtype=bool), artist) == 0.5
+    assert of_strangers(truth & ~is_stranger[:, None], score, 0.5, is_stranger, artist) == 0.5
+    threshold = find("tuned", truth, score)[0]
+    assert of_strangers(truth, score, threshold, np.ones(200, dtype=bool), artist) == threshold

@@ -1,4 +1,4 @@
-"""What a user can ask of a head: neighbours, thresholds, losses, several networks, several modes as one."""
+"""What a user can ask of a head: neighbours, losses, several networks, and what of other runs is no longer true."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from stages.head.collection import Collection
 from stages.head.fit import network_seed
 from stages.head.open import from_catalog
 from stages.head.runs import pool
-from stages.head.scores.metrics import micro_f1
 from stages.head.thesis import PAPER
 from store.layout import Store
 from tests.pipeline.conftest import COLUMNS, EPOCHS, QUICK, Encore, embed_table
@@ -54,31 +53,6 @@ def test_neighbours(several: Encore) -> None:
     twice = several("head", "hits", "--neighbours", 3, "--set", "neighbours=4", code=2)
     assert "gives neighbours twice" in twice.err
     assert len(several("compare", "hits", "--modes", "song,gnn", "--neighbours", 3, "--seeds", 1, *BOTH).json) == 2
-
-
-def test_thresholds(several: Encore) -> None:
-    ran = several("compare", "hits", "--modes", "song,artist", "--threshold", "tuned", "--seeds", 1, *QUICK)
-    assert "labels are chosen above one threshold, that of the best micro F1 on validation" in ran.out
-    assert max(map(len, ran.out.splitlines())) <= 80
-    thresholds = {}
-    for how in ("fixed", "tuned", "per-label"):
-        result = several("head", "hits", "--mode", "song", "--threshold", how, *BOTH).json
-        assert result[0]["threshold"] == how
-        about, folder = record_of(result)
-        thresholds[how] = about["threshold"]
-        assert torch.load(folder / "seed-0.pt", weights_only=True)["threshold"] == thresholds[how]
-        table = pq.read_table(folder / "seed-0.parquet")
-        chosen = np.array(table.column("chosen").to_pylist())
-        np.testing.assert_array_equal(chosen, scores(folder) > np.array(thresholds[how]))
-        assert result[0]["metrics"]["roc_auc"]["mean"] == pytest.approx(about["metrics"]["roc_auc"])
-    assert thresholds["fixed"] == [0.5] * 5
-    assert len(set(thresholds["tuned"])) == 1
-    assert thresholds["tuned"] != thresholds["fixed"]
-    assert thresholds["per-label"] != thresholds["fixed"]
-    rules = several("head", "hits", "--mode", "artist", "--json").json
-    assert [result["threshold"] for result in rules] == [None, None]
-    wrong = several("head", "hits", "--threshold", "best", code=2).err
-    assert "threshold takes one of fixed, tuned, per-label, not 'best'" in wrong
 
 
 def test_one_label_a_clip_has_no_threshold(encore: Encore, features_csv: Path) -> None:
@@ -134,44 +108,6 @@ def _song_scores(checkpoint: dict[str, object], x: torch.Tensor) -> np.ndarray:
     net = checkpoint["network"]
     hidden = torch.relu((x - checkpoint["shift"]) * checkpoint["scale"] @ net["song.weight"].T + net["song.bias"])
     return torch.sigmoid(hidden @ net["classify.output.weight"].T + net["classify.output.bias"]).numpy()
-
-
-def test_an_ensemble_of_modes(several: Encore) -> None:
-    several("compare", "hits", "--modes", "song,gnn,artist", "--seeds", 2, *QUICK, "--threshold", "fixed")
-    args = ("report", "hits", "--modes", "song,gnn,artist", "--ensemble", "song,gnn")
-    report = several(*args, "--json").json
-    assert report["ensemble"] == ["song", "gnn"]
-    data = from_catalog(Store(several.store).read_catalog("hits"))
-    truth, answers = [], []
-    for seed in range(2):
-        runs = Path(several.store) / "hits" / "runs" / str(report["representation"])
-        mean = np.mean([scores(runs / f"{mode}-random", f"seed-{seed}") for mode in ("song", "gnn")], axis=0)
-        answers.append(mean > 0.5)
-        truth.append(data.labels[data.split("random", seed) == 2])
-    expected = micro_f1(np.concatenate(truth), np.concatenate(answers))
-    assert report["modes"]["ensemble"]["score"] == pytest.approx(expected)
-    text = several(*args).out
-    assert "\nensemble " in text
-    assert "ensemble: mean scores of song, gnn" in text
-    assert max(map(len, text.splitlines())) <= 80
-    assert "no runs of knn" in several("report", "hits", "--ensemble", "song,knn", code=2).err
-    assert "takes two modes or more" in several("report", "hits", "--ensemble", "song", code=2).err
-    assert "unknown mode 'sing'" in several("report", "hits", "--ensemble", "sing,gnn", code=2).err
-    assert "unknown mode 'sing'" in several("report", "hits", "--modes", "sing,gnn", code=2).err
-    assert "unknown regime 'rendom'" in several("report", "hits", "--regime", "rendom", code=2).err
-    assert "unknown mode to test --against 'sing'" in several("report", "hits", "--against", "sing", code=2).err
-    assert several("report", "hits", "--modes", "song", "--ensemble", "artist,gnn", "--json").json["modes"]["ensemble"]
-
-
-def test_an_ensemble_decides_at_the_mean_of_its_thresholds(several: Encore) -> None:
-    several("compare", "hits", "--modes", "song,gnn", "--seeds", 1, *QUICK)
-    ensemble = several("report", "hits", "--ensemble", "song,gnn", "--json").json["modes"]["ensemble"]
-    (runs,) = (Path(several.store) / "hits" / "runs").iterdir()
-    folders = [runs / f"{mode}-random" for mode in ("song", "gnn")]
-    score = np.mean([scores(folder) for folder in folders], axis=0, dtype=np.float32)
-    cut = np.mean([json.loads((folder / "seed-0.json").read_text())["threshold"] for folder in folders], axis=0)
-    chosen = int((score > cut).sum())
-    assert np.array(ensemble["confusion"]).sum() >= chosen > 0
 
 
 @pytest.mark.usefixtures("unsealed")
