@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _MOMENT_S = 0.01
 _MOMENTS = 2_000  # a module that takes longer than that is not waited for
+_DROPS = 2  # of one Ctrl-C, after which it is raised one frame further out each time
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -19,13 +21,18 @@ class Interrupts:
     """A handler of Ctrl-C that raises KeyboardInterrupt until one has stopped the command.
 
     Inside the import of a compiled module, such as torch's, the exception is lost, becomes another one, or leaves
-    behind a half-made module that crashes the process: there the handler tries again a moment later.
+    behind a half-made module that crashes the process: there the handler tries again a moment later. Where it is
+    dropped again and again, as in a loop that spends its time in what compiled code calls, it is raised further and
+    further out.
     """
 
     def __init__(self) -> None:
         self.is_over = False  # the command ends, and takes no more
         self.was_dropped = False  # one is to come again
+        self.drops = 0
         self._moments = 0
+        self._armed: FrameType | None = None
+        self._tracing: Any = None
 
     def __call__(self, _number: int, frame: FrameType | None) -> None:
         if self.is_over:
@@ -35,7 +42,31 @@ class Interrupts:
             _come_again()
         else:
             self._moments, self.was_dropped = 0, False
+            outer = _outer(frame, self.drops - _DROPS) if self.drops > _DROPS else None
+            if outer is None:
+                raise _Interrupt(self)
+            self._raise_in(outer)
+
+    def _raise_in(self, frame: FrameType) -> None:
+        """Raise at the next line that a frame comes to; if it comes to none in a moment, further out."""
+        self.disarm()
+        self._armed, self._tracing = frame, sys.gettrace()
+
+        def trace(*_: object) -> None:
+            self.disarm()
+            self.was_dropped = False
             raise _Interrupt(self)
+
+        frame.f_trace = trace
+        sys.settrace(lambda *_: None)
+        self.drops, self.was_dropped = self.drops + 1, True
+        _come_again()
+
+    def disarm(self) -> None:
+        """Raise at no next line."""
+        if self._armed is not None:
+            self._armed.f_trace, self._armed = None, None
+            sys.settrace(self._tracing)
 
     def stops(self, error: BaseException) -> bool:
         """Whether an error is a Ctrl-C, was raised while one was handled, or in place of one. Then the command ends."""
@@ -61,7 +92,7 @@ class _Interrupt(KeyboardInterrupt):
 
     def __del__(self) -> None:
         if not self.has_stopped and not sys.is_finalizing():
-            self.handler.was_dropped = True
+            self.handler.drops, self.handler.was_dropped = self.handler.drops + 1, True
             _come_again()
 
 
@@ -75,6 +106,7 @@ def raised() -> Iterator[Interrupts]:
         yield handler
     finally:
         handler.is_over = True
+        handler.disarm()
         if callable(before):
             signal.signal(signal.SIGINT, before)
 
@@ -103,6 +135,13 @@ def _in_a_moment(function: Callable[..., object], *arguments: object) -> None:
     timer = threading.Timer(_MOMENT_S, function, arguments)
     timer.daemon = True
     timer.start()
+
+
+def _outer(frame: FrameType | None, frames: int) -> FrameType | None:
+    """The frame that so many are called from, or the outermost."""
+    while frame is not None and frame.f_back is not None and frames:
+        frame, frames = frame.f_back, frames - 1
+    return frame
 
 
 def _is_import(frame: FrameType | None) -> bool:

@@ -125,6 +125,46 @@ def test_ctrl_c_in_compiled_code() -> None:
     assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
 
 
+# It is raised where the time goes, and all of that is dropped, with what its caller would take.
+CTRL_C_IN_A_LOOP_THAT_DROPS_IT = """
+import os, signal, sys, threading, time
+from stages import interrupts
+
+def work():
+    end = time.perf_counter() + 0.05
+    while time.perf_counter() < end:
+        pass
+
+def drop():
+    try:
+        work()
+    except BaseException:
+        pass
+
+def take():
+    try:
+        drop()
+        drop()
+    except BaseException:
+        pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+with interrupts.raised() as ctrl_c:
+    try:
+        while True:
+            take()
+    except KeyboardInterrupt as error:
+        print("stopped" if ctrl_c.stops(error) else "")
+print(sys.gettrace())
+"""
+
+
+def test_ctrl_c_in_a_loop_that_drops_it() -> None:
+    process = run([sys.executable, "-c", CTRL_C_IN_A_LOOP_THAT_DROPS_IT], cwd=ROOT)
+    assert (process.stdout, process.returncode) == ("stopped\nNone\n", 0), process.stderr
+
+
 # Python drops what is raised in any of these, wherever in them it is raised.
 DROPPED = {
     "destructor": "class Thing:\n    def __del__(self): press()\nThing()",

@@ -97,7 +97,7 @@ def test_the_mixture_is_reported_and_restored(songs: Encore, mode: str) -> None:
 
 
 @pytest.mark.usefixtures("operators")
-@pytest.mark.parametrize("mode", ["song", "gnn", "gated"])
+@pytest.mark.parametrize("mode", ["gnn", "gated"])
 def test_a_mixture_is_asked_and_exported(songs: Encore, mode: str, tmp_path: Path) -> None:
     head = ("--backbone", "mert@mix", "--mode", mode)
     songs("head", "hits", *head, *QUICK)
