@@ -6,14 +6,15 @@ import _thread
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 _MOMENT_S = 0.01
 _MOMENTS = 2_000  # a module that takes longer than that is not waited for
-_DROPS = 2  # of one Ctrl-C, after which it is raised one frame further out each time
+_DROPS = 2  # of one Ctrl-C, after which it is raised further out each time
+_PATIENCE_S = 0.5  # for a line there
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -31,8 +32,9 @@ class Interrupts:
         self.was_dropped = False  # one is to come again
         self.drops = 0
         self._moments = 0
-        self._armed: FrameType | None = None
+        self._armed: list[tuple[FrameType, Any]] = []
         self._tracing: Any = None
+        self._patience: threading.Timer | None = None
 
     def __call__(self, _number: int, frame: FrameType | None) -> None:
         if self.is_over:
@@ -42,31 +44,42 @@ class Interrupts:
             _come_again()
         else:
             self._moments, self.was_dropped = 0, False
-            outer = _outer(frame, self.drops - _DROPS) if self.drops > _DROPS else None
-            if outer is None:
+            armed = bool(self._armed)
+            self.disarm()
+            if self.drops <= _DROPS or armed:  # where no line comes, the frame that is at work may do
                 raise _Interrupt(self)
-            self._raise_in(outer)
+            self._raise_outside(frame)
 
-    def _raise_in(self, frame: FrameType) -> None:
-        """Raise at the next line that a frame comes to; if it comes to none in a moment, further out."""
-        self.disarm()
-        self._armed, self._tracing = frame, sys.gettrace()
+    def _raise_outside(self, frame: FrameType | None) -> None:
+        """Raise at the next line of a frame further out than the last time, or of one around it."""
+        frames = []
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        self._armed = [(each, each.f_trace) for each in frames[(self.drops - _DROPS) % len(frames) :]]
+        self._tracing = sys.gettrace()
 
         def trace(*_: object) -> None:
             self.disarm()
             self.was_dropped = False
             raise _Interrupt(self)
 
-        frame.f_trace = trace
+        for each, _ in self._armed:
+            each.f_trace = trace
         sys.settrace(lambda *_: None)
-        self.drops, self.was_dropped = self.drops + 1, True
-        _come_again()
+        self.was_dropped = True
+        self._patience = _come_again(_PATIENCE_S)
 
     def disarm(self) -> None:
         """Raise at no next line."""
-        if self._armed is not None:
-            self._armed.f_trace, self._armed = None, None
+        if self._armed:
+            for frame, before in self._armed:
+                frame.f_trace = before
+            self._armed = []
             sys.settrace(self._tracing)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def stops(self, error: BaseException) -> bool:
         """Whether an error is a Ctrl-C, was raised while one was handled, or in place of one. Then the command ends."""
@@ -123,25 +136,15 @@ def kept_from_arrow() -> Iterator[None]:
         pa.enable_signal_handlers(True)
 
 
-def _come_again() -> None:
+def _come_again(seconds: float = _MOMENT_S) -> threading.Timer:
     """Have the main thread get a Ctrl-C that reached nobody once more, in a moment."""
     if hasattr(signal, "pthread_kill"):  # ends what the thread may be waiting for
-        _in_a_moment(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
+        timer = threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     else:  # on Windows
-        _in_a_moment(_thread.interrupt_main)
-
-
-def _in_a_moment(function: Callable[..., object], *arguments: object) -> None:
-    timer = threading.Timer(_MOMENT_S, function, arguments)
+        timer = threading.Timer(seconds, _thread.interrupt_main)
     timer.daemon = True
     timer.start()
-
-
-def _outer(frame: FrameType | None, frames: int) -> FrameType | None:
-    """The frame that so many are called from, or the outermost."""
-    while frame is not None and frame.f_back is not None and frames:
-        frame, frames = frame.f_back, frames - 1
-    return frame
+    return timer
 
 
 def _is_import(frame: FrameType | None) -> bool:
