@@ -224,6 +224,7 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
                     progress.log(shlex.join(["encore", *sys.argv[1:]]))
                 with libraries_silenced() if quiet else contextlib.nullcontext():
                     function(**values)
+                ctrl_c.check()
                 progress.log("done")
             except typer.Exit as end:
                 ctrl_c.stops(end)

@@ -6,7 +6,7 @@ import _thread
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,16 +24,21 @@ class Interrupts:
     Inside the import of a compiled module, such as torch's, the exception is lost, becomes another one, or leaves
     behind a half-made module that crashes the process: there the handler tries again a moment later. Where it is
     dropped again and again, as in a loop that spends its time in what compiled code calls, it is raised further and
-    further out.
+    further out, but in functions that the block has called. That ends a debugger's tracing until the block is over.
+
+    Parameters
+    ----------
+    block : the frame of the block in which it is raised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: FrameType | None = None) -> None:
+        self._block = block
         self.is_over = False  # the command ends, and takes no more
         self.was_dropped = False  # one is to come again
         self.drops = 0
         self._moments = 0
         self._armed: list[tuple[FrameType, Any]] = []
-        self._tracing: Any = None
+        self._tracing = sys.gettrace()
         self._patience: threading.Timer | None = None
 
     def __call__(self, _number: int, frame: FrameType | None) -> None:
@@ -46,18 +51,23 @@ class Interrupts:
             self._moments, self.was_dropped = 0, False
             armed = bool(self._armed)
             self.disarm()
-            if self.drops <= _DROPS or armed:  # where no line comes, the frame that is at work may do
+            # Where no line has come, the frame that is at work may do.
+            frames = [] if self.drops <= _DROPS or armed else self._called(frame)
+            if not frames:
                 raise _Interrupt(self)
-            self._raise_outside(frame)
+            self._raise_outside(frames)
 
-    def _raise_outside(self, frame: FrameType | None) -> None:
-        """Raise at the next line of a frame further out than the last time, or of one around it."""
+    def _called(self, frame: FrameType | None) -> list[FrameType]:
+        """The frames that were called from the block, the innermost first."""
         frames = []
-        while frame is not None:
+        while frame is not None and frame is not self._block:
             frames.append(frame)
             frame = frame.f_back
+        return frames if frame is not None else []
+
+    def _raise_outside(self, frames: Sequence[FrameType]) -> None:
+        """Raise at the next line of a frame further out than the last time, or of one around it."""
         self._armed = [(each, each.f_trace) for each in frames[(self.drops - _DROPS) % len(frames) :]]
-        self._tracing = sys.gettrace()
 
         def trace(*_: object) -> None:
             self.disarm()
@@ -76,7 +86,7 @@ class Interrupts:
             for frame, before in self._armed:
                 frame.f_trace = before
             self._armed = []
-            sys.settrace(self._tracing)
+            sys.settrace(None)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -89,7 +99,21 @@ class Interrupts:
         if cause is not None:
             cause.has_stopped = True
         self.is_over = self.is_over or cause is not None or self.was_dropped
+        self.disarm()
         return self.is_over
+
+    def check(self) -> None:
+        """Raise a Ctrl-C that is still to come again."""
+        if self.was_dropped:
+            self.disarm()
+            raise _Interrupt(self)
+
+    def end(self) -> None:
+        """Take no more, and have a debugger go on."""
+        self.is_over = True
+        self.disarm()
+        if self._tracing is not None:
+            sys.settrace(self._tracing)
 
 
 class _Interrupt(KeyboardInterrupt):
@@ -112,14 +136,14 @@ class _Interrupt(KeyboardInterrupt):
 @contextmanager
 def raised() -> Iterator[Interrupts]:
     """Raise KeyboardInterrupt for a Ctrl-C in the block; where Ctrl-C is ignored on purpose, it stays so."""
-    handler, before = Interrupts(), signal.getsignal(signal.SIGINT)
+    # The caller's frame lies behind this one's and that of `contextmanager`.
+    handler, before = Interrupts(sys._getframe(2)), signal.getsignal(signal.SIGINT)
     if callable(before):
         signal.signal(signal.SIGINT, handler)
     try:
         yield handler
     finally:
-        handler.is_over = True
-        handler.disarm()
+        handler.end()
         if callable(before):
             signal.signal(signal.SIGINT, before)
 

@@ -234,6 +234,7 @@ class StoredRun:
     file : where its record lies.
     rows : [clips] the catalog rows of the test clips.
     score, decision : [clips, outputs]; of labels ``decision`` is bool, of a number it is the estimate.
+    strangers : [clips] those decided by the record's ``stranger_threshold``; None where it has none.
     """
 
     record: RunRecord
@@ -241,6 +242,7 @@ class StoredRun:
     rows: list[int]
     score: NDArray[np.float32]
     decision: NDArray[Any]
+    strangers: NDArray[np.bool_] | None = None
 
 
 def write_run(
@@ -251,14 +253,19 @@ def write_run(
     score: NDArray[np.float32],
     decision: NDArray[Any],
     heads: Sequence[bytes],
+    strangers: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write the files of one run, its record last; ``heads`` are the files of its trained networks."""
+    """Write the files of one run, its record last; ``heads`` are the files of its trained networks, the rest is as in
+    `StoredRun`.
+    """
     import pyarrow as pa
 
     name = run_name(record.seed, record.fold, record.rule)
     scores = pa.array(list(score), type=pa.list_(pa.float32()))
     decisions = pa.array(list(decision), type=pa.list_(pa.from_numpy_dtype(decision.dtype)))
     table = pa.table({"row": rows, "score": scores, "chosen": decisions})
+    if strangers is not None:
+        table = table.append_column("stranger", pa.array(strangers))
     labels = json.dumps(record.labels).encode()
     files = {folder.predictions(name): to_parquet(table.replace_schema_metadata({b"labels": labels}))}
     files |= {folder.head(name, member): content for member, content in enumerate(heads, start=1)}
@@ -315,6 +322,7 @@ def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) 
         rows=table.column("row").to_pylist(),
         score=_matrix(table.column("score")).astype(np.float32, copy=False),
         decision=_matrix(table.column("chosen")).astype(np.float32 if folder.target else bool, copy=False),
+        strangers=table.column("stranger").to_numpy() if "stranger" in table.column_names else None,
     )
 
 

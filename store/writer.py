@@ -1,8 +1,8 @@
 """Write representations so that a kill at any moment loses at most the shards in progress.
 
 The order of writes is the protocol: a shard's numbers, then its record (rows, clips, hash; see `store.shards`), and
-once every shard has a record, the failures, then the manifest. Readers trust only the manifest, so the previous state
-stays readable until the next one is complete.
+once every shard has a record, or damaged ones were encoded again, the failures, then the manifest. Readers trust only
+the manifest, so the previous state stays readable until the next one is complete.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class RepresentationWriter(ShardWriter):
     def _replaced(self, index: int, record: ShardRecord) -> ShardRecord:
         """A shard's record in the manifest, or, where the shard was damaged and encoded again, that of the same rows
         now: songs that are gone have no numbers any more."""
-        now = self._records.get(index)
-        if index not in self._again or now is None:
+        now = self._read_record(index) if index in self._again else None  # of another process, where it has added rows
+        if now is None:
             return record
         return now if now.rows == record.rows else self._shortened(now, record.rows[1]) or record
 

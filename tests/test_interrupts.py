@@ -110,10 +110,14 @@ from stages import interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+def draw():
+    while True:
+        rng.choice(["a", "b", "c"])
+
 with interrupts.raised() as ctrl_c:
     try:
-        while True:
-            rng.choice(["a", "b", "c"])
+        draw()
     except KeyboardInterrupt as error:
         print("stopped" if ctrl_c.stops(error) else "")
 """
@@ -125,8 +129,8 @@ def test_ctrl_c_in_compiled_code() -> None:
     assert (process.stdout, process.returncode) == ("stopped\n", 0), process.stderr
 
 
-# It is raised where the time goes, and all of that is dropped, with what its caller would take.
-CTRL_C_IN_A_LOOP_THAT_DROPS_IT = """
+# It is raised where the time goes, and there it is dropped, as is what comes to a caller of that.
+CTRL_C_THAT_IS_DROPPED_AGAIN = """
 import os, signal, sys, threading, time
 from stages import interrupts
 
@@ -148,26 +152,54 @@ def take():
     except BaseException:
         pass
 
+def take_for_ever():
+    while True:
+        take()
+
 def call_back():
     sorted(range(10**5), key=lambda number: drop())
 
+def drop_and_go_on():
+    for _ in range(4):
+        drop()
+    end = time.perf_counter() + 20
+    while time.perf_counter() < end:
+        pass
+
+def drop_and_end():
+    for _ in range(4):
+        drop()
+
+def trace(*_):
+    return trace
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
-threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.settrace(TRACE)
 with interrupts.raised() as ctrl_c:
     try:
-        while True:
-            WORK()
+        WORK()
+        ctrl_c.check()
     except KeyboardInterrupt as error:
         print("stopped" if ctrl_c.stops(error) else "")
-print(sys.gettrace())
+print(sys.gettrace() is TRACE)
 """
 
 
-@pytest.mark.parametrize("work", ["take", "call_back"])
-def test_ctrl_c_in_a_loop_that_drops_it(work: str) -> None:
-    """It comes to the next line soon, or to none at all but of what compiled code calls."""
-    process = run([sys.executable, "-c", CTRL_C_IN_A_LOOP_THAT_DROPS_IT.replace("WORK", work)], cwd=ROOT)
-    assert (process.stdout, process.returncode) == ("stopped\nNone\n", 0), process.stderr
+@pytest.mark.parametrize(
+    ("work", "trace"),
+    [
+        ("take_for_ever", "None"),
+        ("take_for_ever", "trace"),
+        ("call_back", "None"),
+        ("drop_and_go_on", "None"),
+        ("drop_and_end", "None"),
+    ],
+)
+def test_ctrl_c_that_is_dropped_again_and_again(work: str, trace: str) -> None:
+    script = CTRL_C_THAT_IS_DROPPED_AGAIN.replace("WORK", work).replace("TRACE", trace)
+    process = run([sys.executable, "-c", script], cwd=ROOT)
+    assert (process.stdout, process.returncode) == ("stopped\nTrue\n", 0), process.stderr
 
 
 # Python drops what is raised in any of these, wherever in them it is raised.

@@ -36,7 +36,8 @@ class FitResult:
     ----------
     spec : what the head has learnt; of the first network where there are several.
     threshold : [labels], None where labels are not chosen by a threshold.
-    stranger_threshold : that of clips whose artist the head does not know; None where it is that of all.
+    stranger_threshold : that of the ``strangers`` [clips], whose artist the head does not know; both are None where one
+        threshold decides for all.
     seconds : of the training, shared among the rules.
     networks : the networks whose scores are averaged; none for a head that counts.
     settings : of the training.
@@ -52,6 +53,7 @@ class FitResult:
     settings: Settings
     tuned: Mapping[str, Any] = field(default_factory=dict)
     stranger_threshold: float | None = None
+    strangers: NDArray[np.bool_] | None = None
 
     @property
     def config(self) -> Any:
@@ -175,6 +177,7 @@ def _decided(
 ) -> FitResult:
     threshold: NDArray[np.float64] | None = None
     of_strangers: float | None = None
+    strangers: NDArray[np.bool_] | None = None
     if not rule:  # a named rule decides by itself
         validation = split == 1
         truth, score, artist = (a[validation] for a in (collection.truth, prediction.score, collection.artist))
@@ -186,9 +189,11 @@ def _decided(
         if strangers is not None:
             limit = thresholds.of_strangers(truth, score, threshold[0], strangers[validation], artist, expected)
             each = thresholds.of_clips(threshold, strangers, limit)
-            of_strangers = limit if limit < threshold[0] else None
+            of_strangers, strangers = (limit, strangers) if limit < threshold[0] else (None, None)
         prediction = collection.task.decide(prediction.score, each)
-    return FitResult(rule or None, spec, prediction, threshold, seconds, networks, settings, tuned, of_strangers)
+    return FitResult(
+        rule or None, spec, prediction, threshold, seconds, networks, settings, tuned, of_strangers, strangers
+    )
 
 
 def _calibrated(head: type[Head], settings: Settings) -> bool:

@@ -57,20 +57,20 @@ class ClipScores:
     prediction : scores and decisions [clips, outputs].
     neighbours : [clips] how many other clips of the artist it took into account; None for a head that reads no artist.
     trust : [clips] the weight >= 0 of the artist's labels beside the song; None for a head that does not weigh them.
-    strangers : [clips] `RestoredHead.strangers`.
+    limits : `RestoredHead.limits`.
     """
 
     prediction: Prediction
     neighbours: NDArray[np.int64] | None
     trust: NDArray[np.float32] | None
-    strangers: NDArray[np.bool_] | None
+    limits: NDArray[np.float64] | None
 
     def __getitem__(self, clips: NDArray[np.int64]) -> ClipScores:
         return ClipScores(
             Prediction(self.prediction.score[clips], self.prediction.decision[clips]),
             None if self.neighbours is None else self.neighbours[clips],
             None if self.trust is None else self.trust[clips],
-            None if self.strangers is None else self.strangers[clips],
+            None if self.limits is None else self.limits[clips],
         )
 
 
@@ -166,8 +166,7 @@ class Predictor:
         score = clips.score.mean(axis=0, dtype=np.float32)[None]
         if self.head.members[0].rule is not None:
             return Prediction(score, votes > 0.5)
-        strangers = None if scores.strangers is None else np.array([scores.strangers.all()])
-        return task.decide(score, self.head.threshold(strangers))
+        return task.decide(score, None if scores.limits is None else scores.limits.mean(axis=0))
 
     def _score(self, collection: Collection, split: Split) -> ClipScores:
         prediction = self.head.score(collection, split, self.device)
@@ -181,7 +180,7 @@ class Predictor:
             )
             neighbours = graph.degree.numpy().astype(np.int64)
         trust = self.head.trust(collection, split, self.device)
-        return ClipScores(prediction, neighbours, trust, self.head.strangers(collection, split))
+        return ClipScores(prediction, neighbours, trust, self.head.limits(collection, split))
 
 
 def _join(stored: Collection, new: NewClips, collection: Collection, first_row: int) -> Collection:

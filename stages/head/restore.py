@@ -139,20 +139,16 @@ class RestoredHead:
             prediction = self.task.decide(np.stack(each).mean(axis=0, dtype=np.float32))
         else:
             prediction = self._counted(collection, split)
-        threshold = self.threshold(self.strangers(collection, split))
-        return prediction if threshold is None else self.task.decide(prediction.score, threshold)
+        limits = self.limits(collection, split)
+        return prediction if limits is None else self.task.decide(prediction.score, limits)
 
-    def strangers(self, collection: Collection, split: Split) -> NDArray[np.bool_] | None:
-        """[clips] those that have a threshold of their own; None where all have one."""
-        member = self.members[0]
-        return None if member.stranger_threshold is None else self.head_type.strangers(collection, split, member.facts)
-
-    def threshold(self, strangers: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
-        """[labels] or [clips, labels] above which labels are chosen; None where no threshold decides."""
+    def limits(self, collection: Collection, split: Split) -> NDArray[np.float64] | None:
+        """[clips, labels] the scores above which labels are chosen; None where no threshold decides."""
         member = self.members[0]
         if member.threshold is None:
             return None
-        threshold = np.array(member.threshold)
+        threshold = np.tile(member.threshold, (len(collection), 1))
+        strangers = self.head_type.strangers(self._asked(collection), split, member.facts)
         if strangers is None or member.stranger_threshold is None:
             return threshold
         return of_clips(threshold, strangers, member.stranger_threshold)

@@ -132,3 +132,14 @@ def test_strangers_are_decided_by_a_threshold_of_their_own(
         np.testing.assert_array_equal(new.prediction.decision[clip], new.prediction.score[clip] > limit)
         answer = predictor.decide(new[np.array([clip])])
         np.testing.assert_array_equal(answer.decision[0], answer.score[0] > limit)
+
+    # Songs that came since, one of them with a label that the head does not know, change none of this.
+    more = "".join(f"alone {i},more {k},genre {i % 5},1,0,1,{k}\n" for i in range(30) for k in range(3))
+    several_csv.write_text(several_csv.read_text() + more + "alone 99,song,genre new,1,0,1,0\n")
+    embed_table(encore, several_csv)
+    grown = encore("report", "hits", "--modes", "song", "--ensemble", "gated,song", "--json").json
+    assert grown["modes"]["ensemble"]["score"] == pytest.approx(expected)
+    (run, _), rows = find_run(store, "hits/gated"), np.array(table.column("row").to_pylist())
+    predictor = Predictor(store, run, torch.device("cpu"))
+    stored = predictor.score_stored(predictor.places(rows)).prediction
+    np.testing.assert_array_equal(stored.decision, stored.score > limits)  # neighbours that came may change scores

@@ -108,15 +108,14 @@ class Head(ABC):
         return {}
 
     @classmethod
-    def strangers(cls, collection: Collection, split: Split, facts: Facts | None = None) -> NDArray[np.bool_] | None:
+    def strangers(cls, collection: Collection, split: Split, facts: Facts) -> NDArray[np.bool_] | None:
         """[clips] those whose artist it does not know, where it is sure of others because it knows theirs.
 
         They have a threshold of their own (`stages.head.scores.thresholds.of_strangers`); None where all have one.
 
         Parameters
         ----------
-        facts : those of the trained head, which may be asked about another collection; by default as it would `learn`
-            from this one.
+        facts : those of the trained head, which may be asked about another collection.
         """
         return None
 

@@ -16,7 +16,7 @@ from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import MOST_AXES, Draw, Facts, NetworkInput, Spec, TrainedHead
 from stages.head.heads._encoding import PiecewiseLinear, normal_edges, spread_edges
 from stages.head.heads._layers import Dropout, HiddenConfig, width
-from stages.head.heads.artist import artist_counts, count_songs, training_songs
+from stages.head.heads.artist import TrainingSongs, artist_counts, count_songs, training_songs
 from stages.head.random import bits, key, uniform
 from stages.head.scores.task import Task
 from stages.head.settings import setting
@@ -123,11 +123,10 @@ class Gated(TrainedHead):
         }
 
     @classmethod
-    def strangers(cls, collection: Collection, split: Split, facts: Facts | None = None) -> NDArray[np.bool_]:
+    def strangers(cls, collection: Collection, split: Split, facts: Facts) -> NDArray[np.bool_]:
         """Clips whose artist has no other song in training."""
-        strangers: NDArray[np.bool_] = (
-            _others_labels(collection, split, facts or count_songs(collection, split))[1] == 0
-        )
+        songs = artist_counts(collection, facts)[1]
+        strangers: NDArray[np.bool_] = _others_songs(collection, training_songs(collection, split), songs) == 0
         return strangers
 
     def __init__(self, collection: Collection, x: Tensor, split: Split, spec: Spec) -> None:
@@ -195,15 +194,19 @@ def _others_labels(
     carrying, songs = artist_counts(collection, facts)
     has_artist = collection.artist >= 0
     counts = np.zeros(collection.truth.shape, dtype=np.float32)
-    number = np.zeros(len(collection), dtype=np.float32)
-    counts[has_artist], number[has_artist] = (
-        carrying[collection.artist[has_artist]],
-        songs[collection.artist[has_artist]],
-    )
+    counts[has_artist] = carrying[collection.artist[has_artist]]
     own = training.of_clip >= 0
     counts[own] -= training.truth[training.of_clip[own]]
-    number[own] -= 1
-    return counts, number
+    return counts, _others_songs(collection, training, songs)
+
+
+def _others_songs(collection: Collection, training: TrainingSongs, songs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[clips] how many other songs of the clip's artist are in training; ``songs`` [artists] counts all of them."""
+    number = np.zeros(len(collection), dtype=np.float32)
+    has_artist = collection.artist >= 0
+    number[has_artist] = songs[collection.artist[has_artist]]
+    number[training.of_clip >= 0] -= 1
+    return number
 
 
 def _root(variance: Tensor) -> Tensor:

@@ -78,7 +78,9 @@ def save_run(
     test = np.flatnonzero(split == 2)
     prediction = result.prediction
     heads = [head.to_bytes() for head in _saved(folder, record, result, code)] if keeps_head else []
-    write_run(store, folder, record, collection.rows[test], prediction.score[test], prediction.decision[test], heads)
+    strangers = None if result.strangers is None else result.strangers[test]
+    scored = collection.rows[test], prediction.score[test], prediction.decision[test]
+    write_run(store, folder, record, *scored, heads, strangers)
     log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record
 

@@ -93,7 +93,7 @@ def gather(
         return None
     keys = common_keys(runs, dataset)
     if ensemble:
-        runs[ENSEMBLE] = ensemble_of(data, runs, ensemble, keys)
+        runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
     of_mode = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
     return PooledRuns(
         data=data,
@@ -216,8 +216,8 @@ def find_mode(modes: Iterable[Mode], name: str) -> Mode | None:
     return next((mode for mode in modes if name in (str(mode), mode.name)), None)
 
 
-def ensemble_of(data: Collection, runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
-    """The runs that the mean scores of several modes would be; they decide at the mean of their thresholds.
+def ensemble_of(runs: Runs, names: Sequence[str], keys: Iterable[Key]) -> dict[Key, StoredRun]:
+    """The runs that the mean scores of several modes would be; each clip is decided at the mean of their thresholds.
 
     Raises
     ------
@@ -233,33 +233,28 @@ def ensemble_of(data: Collection, runs: Runs, names: Sequence[str], keys: Iterab
             have = ", ".join(map(str, runs))
             raise RequestError(f"there are no runs of {name} to take into the ensemble; have: {have}")
         members.append(runs[mode])
-    return {key: _mean(data, [by_key[key] for by_key in members]) for key in keys}
+    return {key: _mean([by_key[key] for by_key in members]) for key in keys}
 
 
-def _mean(data: Collection, runs: Sequence[StoredRun]) -> StoredRun:
+def _mean(runs: Sequence[StoredRun]) -> StoredRun:
     """The run with the mean score of runs on the same clips."""
     score = np.stack([run.score for run in runs]).mean(axis=0, dtype=np.float32)
     record = replace(runs[0].record, rule=None, settings=None, config=None)
     task = task_of_run(runs[0])
     threshold = None
     if task.HAS_THRESHOLDS:
-        threshold = np.mean(np.broadcast_arrays(*(_thresholds(data, run) for run in runs)), axis=0)
+        threshold = np.mean(np.broadcast_arrays(*(_thresholds(run) for run in runs)), axis=0)
     prediction = task.decide(score, threshold)
     return replace(runs[0], record=record, score=score, decision=prediction.decision)
 
 
-def _thresholds(data: Collection, run: StoredRun) -> NDArray[np.float64]:
+def _thresholds(run: StoredRun) -> NDArray[np.float64]:
     """[labels] or [clips, labels] above which the run chooses; 0.5 where it has none, as of a rule."""
     record = run.record
     threshold = np.array(record.threshold or [FIXED] * len(record.labels))
-    if record.stranger_threshold is None:
+    if run.strangers is None or record.stranger_threshold is None:
         return threshold
-    strangers = find(record.mode).strangers(data, data.parts(record.regime, record.seed)[(record.fold or 1) - 1])
-    return (
-        threshold
-        if strangers is None
-        else of_clips(threshold, strangers[clips_of(data, run)], record.stranger_threshold)
-    )
+    return of_clips(threshold, run.strangers, record.stranger_threshold)
 
 
 def _stands(data: Collection, run: StoredRun) -> bool:
