@@ -147,7 +147,7 @@ class RestoredHead:
         member = self.members[0]
         if member.threshold is None:
             return None
-        threshold = np.tile(member.threshold, (len(collection), 1))
+        threshold = np.broadcast_to(np.array(member.threshold), (len(collection), len(member.threshold)))
         strangers = self.head_type.strangers(self._asked(collection), split, member.facts)
         if strangers is None or member.stranger_threshold is None:
             return threshold

@@ -99,7 +99,9 @@ def test_strangers_are_decided_by_a_threshold_of_their_own(
     embed_table(encore, several_csv)
     monkeypatch.setattr(thresholds, "find", lambda *_: np.full(5, 0.6))
     monkeypatch.setattr(thresholds, "of_strangers", lambda *_: 0.3)
-    encore("compare", "hits", "--modes", "gated,song", "--seeds", 1, *QUICK)
+    said = encore("compare", "hits", "--modes", "gated,song", "--seeds", 1, *QUICK).out
+    assert "\ngated: songs of artists that it does not know have a lower threshold\n" in said
+    assert max(map(len, said.splitlines())) <= 80
     (runs,) = (Path(encore.store) / "hits" / "runs").iterdir()
     limits = [json.loads((runs / f"{mode}-random" / "seed-0.json").read_text()) for mode in ("gated", "song")]
     assert [about["stranger_threshold"] for about in limits] == [0.3, None]

@@ -66,7 +66,7 @@ def save_run(
         settings=canonical(result.settings) if networks else None,
         config=canonical(result.config),
         tuned=dict(result.tuned) or None,
-        remark=networks[0].remark if networks else "",
+        remark="; ".join(filter(None, [networks[0].remark if networks else "", _of_strangers(result)])),
         best_epoch=networks[0].best_epoch if networks else None,
         history=networks[0].history if networks else None,
         mixture=layers.weights(networks[0].state) if networks else None,
@@ -83,6 +83,11 @@ def save_run(
     write_run(store, folder, record, *scored, heads, strangers)
     log(f"{folder.path}: {run_name(seed, fold, record.rule)} is written")
     return record
+
+
+def _of_strangers(result: FitResult) -> str:
+    """What a table should say of thresholds."""
+    return "" if result.stranger_threshold is None else "songs of artists that it does not know have a lower threshold"
 
 
 def _saved(folder: RunFolder, record: RunRecord, result: FitResult, code: str) -> Sequence[SavedHead]:
