@@ -64,7 +64,9 @@ def head(
         )
         return
     name = f"{entry.folder.dataset}/{entry.folder.mode}"
-    print("\n".join(wrapped(f"{onnx}: {name}, regime {entry.folder.regime}, seed {entry.record.seed} ({reason})")))
+    fold = "" if entry.record.fold is None else f", fold {entry.record.fold}"
+    run = f"regime {entry.folder.regime}, seed {entry.record.seed}{fold}"
+    print("\n".join(wrapped(f"{onnx}: {name}, {run} ({reason})")))
     rows = [[name, shape, what] for name, (shape, what) in exported.inputs.items()]
     rows.append(["scores", f"float32 [clips, {len(exported.labels)}]", ", ".join(exported.labels)])
     for name, shape, what in rows:

@@ -298,6 +298,7 @@ def read_run(store: Store, folder: RunFolder, name: str) -> StoredRun:
 
 def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) -> StoredRun:
     import numpy as np
+    import pyarrow as pa
 
     table = store.read_table(folder.predictions(name))
     record = read_record(store, folder, name)
@@ -316,13 +317,21 @@ def _read_run(store: Store, folder: RunFolder, name: str, match: re.Match[str]) 
             raise not_its_own(store, folder, name, f"its {key} is {getattr(record, key)!r} and should be {value!r}")
     if not isinstance(record.metrics, dict) or not isinstance(record.settings, dict | None):
         raise not_its_own(store, folder, name, "its metrics or settings are not there")
+    limits = [record.stranger_threshold, *(record.threshold or ())]
+    if not all(limit is None or (type(limit) in (int, float) and 0 <= limit <= 1) for limit in limits):
+        raise not_its_own(store, folder, name, "its thresholds are no scores")
+    strangers = None
+    if record.stranger_threshold is not None:
+        if "stranger" not in table.column_names or not pa.types.is_boolean(table.schema.field("stranger").type):
+            raise not_its_own(store, folder, name, "which clips are strangers is not there")
+        strangers = table.column("stranger").fill_null(False).to_numpy()
     return StoredRun(
         record=record,
         file=folder.record(name),
         rows=table.column("row").to_pylist(),
         score=_matrix(table.column("score")).astype(np.float32, copy=False),
         decision=_matrix(table.column("chosen")).astype(np.float32 if folder.target else bool, copy=False),
-        strangers=table.column("stranger").to_numpy() if "stranger" in table.column_names else None,
+        strangers=strangers,
     )
 
 

@@ -22,6 +22,7 @@ from store.fingerprint import hash_pieces, hash_values
 from store.layout import RepresentationName, Store
 from store.schema import RETIRED, ShardRecord
 from store.seal import hash_bytes
+from store.words import plural
 
 Array = np.ndarray[Any, Any]
 Failure = tuple[int, str, str]  # catalog row, kind, reason
@@ -188,7 +189,8 @@ class ShardWriter:
                 if shard.index in self._records:
                     raise FormatError(
                         f"{self._show()}: rows {shard.first}-{self._records[shard.index].rows[1] - 1} are damaged and "
-                        f"cannot be added to; {self._remedy()}"
+                        f"cannot be added to; encode them again: encore store repair {self.dataset} --backbone "
+                        f"{self.name}; or {self._remedy()}"
                     )
                 record = self._write(shard, values, failures, notes, None, values[:0])
             else:
@@ -227,7 +229,7 @@ class ShardWriter:
             block[: len(values_before)] = values_before
             block[np.asarray(shard.rows, dtype=np.int64) - shard.first] = values
         of_values = hash_values(block)
-        self._check_again(shard.index, block)
+        self._check_again(shard.index, block, failures)
         again = set(shard.rows)
         earlier = [failure for failure in (before.failures if before else ()) if failure[0] not in again]
         earlier_notes = [entry for entry in (before.notes if before else ()) if entry[0] not in again]
@@ -273,12 +275,21 @@ class ShardWriter:
         """The hash of each layer's numbers, where there are layers."""
         return tuple(map(hash_values, np.moveaxis(values, 1, 0))) if has_layers(self.shape) else ()
 
-    def _check_again(self, index: int, values: Array) -> None:
+    def _check_again(self, index: int, values: Array, failures: Sequence[Failure]) -> None:
         """FormatError where a damaged shard is about to be replaced by other numbers than were committed."""
         record = self._lost.get(index)
         if record is None or hash_values(values[: record.rows[1] - record.rows[0]]) == record.values:
             return  # rows of songs that came since lie behind those that were committed
         failed_rows = {row for row, _, _ in record.failures}
+        lost = [entry for entry in failures if entry[0] < record.rows[1] and entry[0] not in failed_rows]
+        if lost:
+            row, kind, reason = lost[0]
+            (path,) = self.catalog.clips(row, row + 1).column("path").to_pylist()
+            raise FormatError(
+                f"{self._show()}: {plural(len(lost), 'clip')} of rows {record.rows[0]}-{record.rows[1] - 1} cannot be "
+                f"encoded again (the first is {path}: {kind}: {reason}); put back what they were encoded from, and "
+                f"give the same command"
+            )
         if any(self._retired[row] and row not in failed_rows for row in range(*record.rows)):
             return  # the numbers of songs that are gone cannot be had again, and are not used
         raise FormatError(

@@ -319,6 +319,7 @@ def _describe(file: Path, predictor: Predictor, head_type: type[TrainedHead]) ->
         "mode": member.mode,
         "regime": member.regime,
         "seed": member.seed,
+        "fold": member.fold,
         **facts,
     }
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stages import registry
+from stages.head.baselines import find
 from stages.head.collection import Collection
 from stages.head.graph.cliques import CliqueGraph
 from stages.head.heads import can_be_inductive
@@ -371,17 +372,18 @@ def _how_to_make_some(
 def _other_settings(settings: Mapping[Mode, dict[str, Any] | None]) -> dict[Mode, dict[str, Any]]:
     """By mode its settings that differ from those of most modes; modes that train nothing have none.
 
-    Whether runs are inductive is the user's choice, and no difference.
+    A head's own defaults are no difference, nor is whether runs are inductive, which the user chooses.
     """
     own = {mode: values for mode, values in settings.items() if values}
     others: dict[Mode, dict[str, Any]] = {}
     for name in dict.fromkeys(name for values in own.values() for name in values if name != "inductive"):
         by_mode = {mode: values[name] for mode, values in own.items() if name in values}
-        texts = [repr(value) for value in by_mode.values()]
-        usual = max(dict.fromkeys(texts), key=texts.count, default=None)
-        for mode, value in by_mode.items():
-            if repr(value) != usual:
-                others.setdefault(mode, {})[name] = value
+        own_default = {mode: getattr(find(mode.name).Config(), name, None) for mode in by_mode}
+        texts = {mode: "" if value == own_default[mode] else repr(value) for mode, value in by_mode.items()}
+        usual = max(dict.fromkeys(texts.values()), key=list(texts.values()).count, default=None)
+        for mode, text in texts.items():
+            if text != usual:
+                others.setdefault(mode, {})[name] = by_mode[mode]
     return others
 
 

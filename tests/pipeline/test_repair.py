@@ -50,6 +50,24 @@ def test_repair_refuses_other_numbers(encore: Encore, chunk: Path, features_csv:
     assert "unknown data set" in encore("store", "repair", "other", code=2).err
 
 
+def test_repair_waits_for_what_is_away(encore: Encore, chunk: Path, features_csv: Path) -> None:
+    """A table that is gone for a while is no reason to remove anything; nor is damage where songs have come."""
+    before = chunk.read_bytes()
+    chunk.unlink()
+    features_csv.rename(away := features_csv.with_suffix(".away"))
+    error = " ".join(encore("store", "repair", "hits", code=1).err.split())
+    assert "400 clips of rows 0-399 cannot be encoded again (the first is" in error
+    assert "put back what they were encoded from" in error
+    assert not chunk.exists()
+    features_csv.write_text(away.read_text() + "artist 0,one more,genre 0,1,2,3\n")
+    embed = ("embed", "table", "--name", "hits", "--table", features_csv, "--columns", COLUMNS)
+    assert "encore store repair hits --backbone features-" in " ".join(encore(*embed, code=1).err.split())
+    encore("store", "repair", "hits")
+    encore(*embed)
+    assert encore("store", "verify").out.endswith(": intact\n")
+    assert chunk.read_bytes()[:3200] == before[:3200]  # 400 songs of two numbers
+
+
 def test_a_collection_is_taken_as_it_is(encore: Encore, chunk: Path) -> None:
     splits = encore.store / "hits" / "splits.parquet"
     splits.unlink()

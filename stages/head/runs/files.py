@@ -87,7 +87,9 @@ def save_run(
 
 def _of_strangers(result: FitResult) -> str:
     """What a table should say of thresholds."""
-    return "" if result.stranger_threshold is None else "songs of artists that it does not know have a lower threshold"
+    return (
+        "" if result.stranger_threshold is None else "songs of artists that it does not know may have a lower threshold"
+    )
 
 
 def _saved(folder: RunFolder, record: RunRecord, result: FitResult, code: str) -> Sequence[SavedHead]:
