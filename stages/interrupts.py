@@ -110,7 +110,7 @@ class Interrupts:
 
     def end(self) -> None:
         """Take no more, and have a debugger go on."""
-        self.is_over = True
+        self.is_over, self._block = True, None
         self.disarm()
         if self._tracing is not None:
             sys.settrace(self._tracing)
