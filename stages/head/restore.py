@@ -148,10 +148,10 @@ class RestoredHead:
         if member.threshold is None:
             return None
         threshold = np.broadcast_to(np.array(member.threshold), (len(collection), len(member.threshold)))
-        strangers = self.head_type.strangers(self._asked(collection), split, member.facts)
-        if strangers is None or member.stranger_threshold is None:
+        if member.stranger_threshold is None:
             return threshold
-        return of_clips(threshold, strangers, member.stranger_threshold)
+        strangers = self.head_type.strangers(self._asked(collection), split, member.facts)
+        return threshold if strangers is None else of_clips(threshold, strangers, member.stranger_threshold)
 
     def _asked(self, collection: Collection) -> Collection:
         """The collection with the outputs of the head."""
