@@ -10,7 +10,7 @@ import typer
 from pipeline.arguments import open_store, read_settings
 from pipeline.options import DEFAULT_STORE, DeviceOption, DtypeOption, JsonOption, SetOption, StoreOption
 from pipeline.output import print_json
-from store.errors import RequestError
+from store.errors import EncoreError, RequestError
 from store.words import plural
 
 
@@ -30,7 +30,8 @@ def repair(
 ) -> None:
     """Encode damaged or missing shards again, and only these.
 
-    With --accept, files that were put back from a copy, changed or removed by hand become what the collection holds.
+    Ends with what else is damaged. With --accept, files that were put back from a copy, changed or removed by hand
+    become what the collection holds.
     """
     where = open_store(store)
     if accept:
@@ -39,8 +40,10 @@ def repair(
         document: Any = {"dataset": dataset, "accepted": where.seals.accept(dataset)}
         lines = [f"accepted: {where.files.show(f'{dataset}/{path}')}" for path in document["accepted"]]
         lines = lines or [f"every file of {dataset} is what its seal says"]
+        others: list[str] = []
     else:
         from stages.embed.repair import repair as work
+        from store.verify import compare_files
 
         repairs = work(
             where,
@@ -64,7 +67,10 @@ def repair(
             )
             for entry in repairs
         ]
+        others = compare_files(where, dataset)
     if json:
         print_json(document)
     else:
         print("\n".join(lines))
+    if others:
+        raise EncoreError("\n".join(others))

@@ -252,8 +252,10 @@ def with_mark(catalog: pa.Table) -> pa.Table:
     return catalog.replace_schema_metadata({**(catalog.schema.metadata or {}), **_MARK})
 
 
-def remedy(dataset: str) -> str:
-    """What to do about a file that is not what the seal says."""
+def remedy(dataset: str, path: str = SEAL) -> str:
+    """What to do about a file of a collection that is not what the seal says."""
+    if path.startswith("runs/"):
+        return "put a copy back, or train that head again"
     return f"put a copy back, or take the collection as it is: encore store repair {dataset} --accept"
 
 

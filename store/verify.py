@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from store.layout import Store, check_name
 from store.reader import Representations, hash_shards
 from store.seal import remedy
 from store.splits import read_splits
+from store.words import plural
 
 
 def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[str]]:
@@ -18,7 +20,7 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
 
     Returns
     -------
-    checked, problems : one line per representation (or damaged catalog), and one line per problem.
+    checked, problems : one line per representation (or damaged catalog) and for other files, and one line per problem.
 
     Raises
     ------
@@ -58,12 +60,15 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
                     damages = [str(error)]
                 checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
                 problems += damages
-        problems += _compare(store, name, problems)
+        others = compare_files(store, name, problems)
+        if others:
+            checked.append(f"{name}: {plural(len(others), 'other file')} damaged")
+        problems += others
     return checked, problems
 
 
-def _compare(store: Store, dataset: str, problems: list[str]) -> list[str]:
+def compare_files(store: Store, dataset: str, problems: Sequence[str] = ()) -> list[str]:
     """A line for each file that breaks the seal and that no line of ``problems`` names yet."""
-    wrong = ((store.files.show(f"{dataset}/{path}"), why) for path, why in store.seals.compare(dataset).items())
     text = "\n".join(problems)
-    return [f"{file} {why}; {remedy(dataset)}" for file, why in wrong if f"{file} " not in text]
+    wrong = ((path, store.files.show(f"{dataset}/{path}"), why) for path, why in store.seals.compare(dataset).items())
+    return [f"{file} {why}; {remedy(dataset, path)}" for path, file, why in wrong if f"{file} " not in text]

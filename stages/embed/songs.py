@@ -214,11 +214,7 @@ def open_backbone(store: Store, dataset: str, name: RepresentationName, weights:
     if weights is not None:
         check_given_weights(manifest.settings, weights, what)
     backbone, mark = restore_backbone(manifest.settings, weights or recorded_weights(store, dataset, name), what)
-    if backbone.input.KIND == "features":
-        raise RequestError(
-            f"{what} holds ready-made features, which no file of a song gives; songs can be judged by a head on a "
-            f"backbone that reads them"
-        )
+    _check_reads_songs(backbone, what)
     ours = representation_name(backbone, mark)
     if ours != name:
         raise RequestError(
@@ -237,11 +233,21 @@ def takes_words(name: RepresentationName) -> bool:
 
 
 def input_kind(store: Store, dataset: str, name: RepresentationName) -> str:
-    """What the files hold that the backbone of a representation reads: audio, midi or features."""
+    """What the files hold that the backbone of a representation reads, audio or midi; RequestError for features."""
     manifest = store.read_manifest(dataset, name)
     backbone: type[Backbone] = registry.find("backbone", name.backbone)
     config = rebuild_config(backbone.Config, manifest.settings if manifest is not None else {})
-    return backbone(config).input.KIND
+    made = backbone(config)
+    _check_reads_songs(made, f"{dataset}/{name}")
+    return made.input.KIND
+
+
+def _check_reads_songs(backbone: Backbone, what: str) -> None:
+    if backbone.input.KIND == "features":
+        raise RequestError(
+            f"{what} holds ready-made features, which no file of a song gives; songs can be judged by a head on a "
+            f"backbone that reads them"
+        )
 
 
 def recorded_weights(store: Store, dataset: str, name: RepresentationName) -> str | None:

@@ -179,14 +179,15 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
         return regime, _splits_of(data, regime, seeds)
     if folds != "auto":
         return f"{regime}-{folds}fold", _splits_of(data, f"{regime}-{folds}fold", seeds)
-    in_folds = f"{regime}-{_FOLDS}fold"
+    in_folds, rounds = f"{regime}-{_FOLDS}fold", -(-seeds // _FOLDS)
     try:
-        of_regime = _splits_of(data, in_folds, -(-seeds // _FOLDS))
+        of_regime = _splits_of(data, in_folds, rounds)
     except RequestError:
         return regime, _splits_of(data, regime, seeds)
     note(
         f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
-        f"{in_folds} tests every song instead (--folds off: one part)"
+        f"{in_folds} tests every song instead, {'once' if rounds == 1 else f'{rounds:,} times'} for "
+        f"{plural(seeds, 'seed')} (--folds off: one part for each)"
     )
     return in_folds, of_regime
 

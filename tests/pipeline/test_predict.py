@@ -250,7 +250,8 @@ def test_a_representation_of_another_version_or_of_features(
     words = ("--columns", "artist=artist,labels=genre,features=tempo|energy|loudness")
     encore("embed", "table", "--name", "hits", "--table", features_csv, *words)
     encore("head", "hits", "--mode", "song", *QUICK)
-    assert "holds ready-made features" in encore("predict", song, "--head", "hits", code=2).err
+    for asked in ((song,), (song.parent,), ("--table", features_csv)):
+        assert "holds ready-made features" in encore("predict", *asked, "--head", "hits", code=2).err
     monkeypatch.setattr(registry.find("backbone", "pianoroll"), "REVISION", 99)
     (representation,) = Path(trained.encore.store, "mine").glob("pianoroll-*")
     fingerprint = representation.name.rpartition("-")[2]

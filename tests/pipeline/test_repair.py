@@ -68,6 +68,19 @@ def test_repair_waits_for_what_is_away(encore: Encore, chunk: Path, features_csv
     assert chunk.read_bytes()[:3200] == before[:3200]  # 400 songs of two numbers
 
 
+def test_damaged_runs_are_told_apart_from_shards(encore: Encore, chunk: Path) -> None:
+    encore("head", "hits", "--mode", "artist", "--seeds", 1)
+    scores = min(encore.store.glob("hits/runs/*/artist-random/seed-0*.parquet"))
+    scores.write_bytes(scores.read_bytes() + b" ")
+    verified = encore("store", "verify", code=1)
+    assert verified.out.splitlines() == [f"hits/{chunk.parents[3].name}: intact", "hits: 1 other file damaged"]
+    for ran in (verified, encore("store", "repair", "hits", code=1), encore("report", "hits", code=1)):
+        message = f"{scores} does not hold what was written; put a copy back, or train that head again"
+        assert ran.err == f"error: {message}\n"
+    encore("head", "hits", "--mode", "artist", "--seeds", 1)
+    assert encore("store", "repair", "hits").out.endswith(": every shard is intact\n")
+
+
 def test_a_collection_is_taken_as_it_is(encore: Encore, chunk: Path) -> None:
     splits = encore.store / "hits" / "splits.parquet"
     splits.unlink()

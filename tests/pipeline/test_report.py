@@ -42,6 +42,16 @@ def test_regimes_that_are_offered_hold_folds(encore: Encore, features_csv: Path)
     assert "Did you mean artist-5fold?" in message
 
 
+def test_songs_that_came_after_the_training(encore: Encore, features_csv: Path) -> None:
+    embed_table(encore, features_csv, shared=False)
+    encore("head", "hits", "--mode", "artist", "--seeds", 1)
+    assert "came after" not in encore("report", "hits").err
+    with features_csv.open("a") as table:
+        table.write("artist 0,one more,genre 0,1,2,3\n")
+    embed_table(encore, features_csv, shared=False)
+    assert encore("report", "hits").err.startswith("1 song came after the training: no run scored them")
+
+
 def test_modes_of_a_picture_are_told_apart() -> None:
     """Every mode there is, and some more: no two of them are alike in colour, or in symbol and filling."""
     score = Score(10, 0.5, (0.4, 0.6), None)

@@ -22,6 +22,7 @@ from store.errors import RequestError, unknown
 from store.layout import Store
 from store.runs import RunFolder, StoredRun, not_its_own, read_runs, run_name
 from store.splits import Dealing, read_dealings
+from store.words import plural
 
 Key = tuple[int, int]  # seed, and fold from 1 (0 where there are none)
 Runs = dict[Mode, dict[Key, StoredRun]]
@@ -95,6 +96,7 @@ def gather(
     if ensemble:
         runs[ENSEMBLE] = ensemble_of(runs, ensemble, keys)
     of_mode = {mode: [by_key[key] for key in keys] for mode, by_key in runs.items()}
+    _note_growth(data, of_mode)
     return PooledRuns(
         data=data,
         representation=representation,
@@ -106,6 +108,17 @@ def gather(
         base=None if against is None else _base(runs, against, regime),
         ensemble=list(ensemble),
     )
+
+
+def _note_growth(data: Collection, runs: Mapping[Mode, Sequence[StoredRun]]) -> None:
+    """Say how many songs came after the first of the trainings."""
+    rows = min((run.record.catalog or {}).get("rows", len(data)) for of_mode in runs.values() for run in of_mode)
+    later = len(np.unique(data.song[data.rows >= rows]))
+    if later:
+        note(
+            f"{plural(later, 'song')} came after the training: no run scored them, and the songs, genres and "
+            f"neighbours of artists are counted with them; train again to have them scored"
+        )
 
 
 def _base(runs: Runs, against: str, regime: str) -> Mode | None:
