@@ -18,7 +18,7 @@ RECIPE = Recipe(
             "embed folder --name emotify --data {data}/mp3 --table {data}/songs.csv --columns labels=genre "
             "--backbone mfcc",
         ),
-        Step(2, f"compare emotify --modes {_MODES} --regimes random,artist --seeds 5"),
+        Step(3, f"compare emotify --modes {_MODES} --baselines --regimes random,artist --seeds 5"),
         Step(0.2, "report emotify --regime random"),
         Step(0.2, "report emotify --regime artist"),
         Step(
