@@ -30,8 +30,8 @@ def repair(
 ) -> None:
     """Encode damaged or missing shards again, and only these.
 
-    Ends with what else is damaged. With --accept, files that were put back from a copy, changed or removed by hand
-    become what the collection holds.
+    At the end it lists what else is damaged, and then exits with 1. With --accept, files that were put back from a
+    copy, changed or removed by hand become what the collection holds.
     """
     where = open_store(store)
     if accept:
@@ -67,7 +67,7 @@ def repair(
             )
             for entry in repairs
         ]
-        others = compare_files(where, dataset)
+        document["wrong"] = others = compare_files(where, dataset)
     if json:
         print_json(document)
     else:

@@ -312,7 +312,7 @@ class Store:
             if why is None:
                 break
         if why is not None:
-            raise FormatError(f"{self.files.show(name)} {why}; {remedy(dataset, path)}")
+            raise FormatError(f"{self.files.show(name)} {why}; {remedy(dataset, path, why)}")
         if data is None:
             raise FileNotFoundError(name)
         return data

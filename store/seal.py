@@ -30,6 +30,7 @@ _MARK = {b"encore-sealed": b"1"}  # in the metadata of a catalog that has a seal
 
 _FORMAT = 1
 _TRIES = 100
+_FOREIGN = "was not written by Encore"
 _SEALED = re.compile(
     r"(catalog|splits)\.parquet"
     r"|[^/]+/(manifest\.json|failures\.parquet|trained_on\.parquet|representations\.zarr/zarr\.json)"
@@ -103,7 +104,7 @@ class Seals:
 
     def _parse(self, dataset: str, data: bytes) -> dict[str, Accepted]:
         where = self.files.show(f"{dataset}/{SEAL}")
-        damaged = FormatError(f"{where} is damaged; {remedy(dataset)}")
+        damaged = FormatError(f"{where} is damaged; {remedy(dataset, SEAL)}")
         try:
             content = json.loads(data)
             version = content["format"]
@@ -123,7 +124,7 @@ class Seals:
     def check_present(self, dataset: str, catalog: pa.Table) -> None:
         """FormatError where a collection had a seal, as its catalog tells, and has none."""
         if _MARK.items() <= (catalog.schema.metadata or {}).items() and self.entries(dataset) is None:
-            raise FormatError(f"{SEAL} is missing; {remedy(dataset)}")
+            raise FormatError(f"{SEAL} is missing; {remedy(dataset, SEAL)}")
 
     @contextlib.contextmanager
     def changing(self, dataset: str, hashes: Mapping[str, str | None]) -> Iterator[Change]:
@@ -207,7 +208,7 @@ class Seals:
             return None
         if value is None:
             return "is missing"
-        return "does not hold what was written" if path in entries else "was not written by Encore"
+        return "does not hold what was written" if path in entries else _FOREIGN
 
     def _bytes(self, dataset: str, path: str) -> bytes | None:
         try:
@@ -252,10 +253,10 @@ def with_mark(catalog: pa.Table) -> pa.Table:
     return catalog.replace_schema_metadata({**(catalog.schema.metadata or {}), **_MARK})
 
 
-def remedy(dataset: str, path: str = SEAL) -> str:
+def remedy(dataset: str, path: str, why: str = "") -> str:
     """What to do about a file of a collection that is not what the seal says."""
     if path.startswith("runs/"):
-        return "put a copy back, or train that head again"
+        return "remove it" if why == _FOREIGN else "put a copy back, or train that head again with the same settings"
     return f"put a copy back, or take the collection as it is: encore store repair {dataset} --accept"
 
 

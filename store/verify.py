@@ -45,10 +45,11 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
                 checked.append(f"{name}: damaged")
                 problems.append(str(error))
                 continue
+            others: list[str] = []
             try:
                 read_splits(store, name, [], pa.array([], type=pa.string()))
             except EncoreError as error:
-                problems.append(str(error))
+                others.append(str(error))
             for representation in store.representations(name):
                 folder = f"{name}/{representation}"
                 if representation not in hashes:
@@ -60,15 +61,15 @@ def verify(store: Store, dataset: str | None = None) -> tuple[list[str], list[st
                     damages = [str(error)]
                 checked.append(f"{folder}: {'damaged' if damages else 'intact'}")
                 problems += damages
-        others = compare_files(store, name, problems)
+        others += compare_files(store, name, [*problems, *others])
         if others:
-            checked.append(f"{name}: {plural(len(others), 'other file')} damaged")
+            checked.append(f"{name}: {plural(len(others), 'other file')} damaged or missing")
         problems += others
     return checked, problems
 
 
 def compare_files(store: Store, dataset: str, problems: Sequence[str] = ()) -> list[str]:
-    """A line for each file that breaks the seal and that no line of ``problems`` names yet."""
+    """A line for each file that breaks the seal and that no line of ``problems`` names yet, with a space behind."""
     text = "\n".join(problems)
     wrong = ((path, store.files.show(f"{dataset}/{path}"), why) for path, why in store.seals.compare(dataset).items())
-    return [f"{file} {why}; {remedy(dataset, path)}" for path, file, why in wrong if f"{file} " not in text]
+    return [f"{file} {why}; {remedy(dataset, path, why)}" for path, file, why in wrong if f"{file} " not in text]

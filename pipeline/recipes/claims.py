@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MODES = "song,linear,artist,artist-embedding,gnn,dropedge,gated,label-propagation"
 _REGIMES = ("random", "artist")
 _COLUMNS = 3  # collections beside each other
-_RANKING = "pr_auc"  # which knows no threshold; only of several labels a song
 _LEAST = 0.02  # share of the labelled songs that carries a label which is kept
 _SPOTIFY = "table --table {data}/spotify/ClassicHit.csv"
 _MIDI = "folder --data {data}/freemidi/midi --table {data}/freemidi/songs.csv"
@@ -97,8 +96,9 @@ def _scores(store: Store) -> list[str]:
 
 
 def _column(store: Store, name: str, regime: str) -> dict[str, str]:
-    """By mode the mean of the main metric and its interval on one collection; last the best baseline."""
+    """By mode the mean of the main metric and its interval on one collection; the best baseline, and PR-AUC."""
     from stages.head.report import report
+    from stages.head.scores.metrics import PR_AUC
 
     def of(against: str) -> Report:
         modes = [*_MODES.split(","), *BASELINES]
@@ -112,10 +112,8 @@ def _column(store: Store, name: str, regime: str) -> dict[str, str]:
         **{mode: _cell(metric, entry) for mode, entry in entries.items() if mode not in BASELINES},
     }
     others = [mode for mode in entries if mode not in (*BASELINES, "gated")]
-    for title, names in (
-        ("best other mode", others),
-        ("best baseline", [mode for mode in entries if mode in BASELINES]),
-    ):
+    baselines = [mode for mode in entries if mode in BASELINES]
+    for title, names in (("best other mode", others), ("best baseline", baselines)):
         if not names:
             continue
         best = max(names, key=lambda mode: _mean(metric.name, entries[mode]))
@@ -125,11 +123,12 @@ def _column(store: Store, name: str, regime: str) -> dict[str, str]:
         gated = {str(mode): entry for mode, entry in of(best).modes.items()}.get("gated")
         if gated is not None and gated.overall.against is not None:
             column[f"gated to {title}"] = _difference(metric, gated.overall.against)
-    if "gated" in entries and others and _RANKING in entries["gated"].means:
-        best = max(others, key=lambda mode: _mean(_RANKING, entries[mode]))
-        means = [100 * _mean(_RANKING, entries[mode]) for mode in ("gated", best)]
-        column["PR-AUC of gated"] = f"{means[0]:.1f}"
-        column["best other PR-AUC"] = f"{means[1]:.1f} {best}"
+    if metric.name != "accuracy":  # PR-AUC knows no threshold, and is told only of several labels a song
+        for title, names in (("gated", ["gated"]), ("best other mode", others), ("best baseline", baselines)):
+            have = [mode for mode in names if mode in entries]
+            if have:
+                best = max(have, key=lambda mode: _mean(PR_AUC.name, entries[mode]))
+                column[f"PR-AUC, {title}"] = f"{PR_AUC.text(entries[best].means[PR_AUC.name])} {best}"
     return column
 
 

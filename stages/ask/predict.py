@@ -47,9 +47,9 @@ def predict_songs(
 
     check_segments(segments_s, hop_s)
     open_head = OpenHead(store, head, weights=weights, device=device, by=by, threshold=threshold)
-    folders = table is not None or any(at_home(file).is_dir() for file in files)
+    is_searched = table is not None or any(at_home(file).is_dir() for file in files)
     name = open_head.representation
-    kind = input_kind(store, open_head.dataset, name) if name is not None and folders else None
+    kind = input_kind(store, open_head.dataset, name) if name is not None and is_searched else None
     on_disk = find_songs(files, kind=kind, artist=artist, table=table, columns=columns)
     songs = [
         open_head.song(file, rows) for file, rows in zip(on_disk, rows_of(open_head.catalog, on_disk), strict=True)

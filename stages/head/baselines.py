@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,31 +45,31 @@ class Classifier:
     ----------
     setting : the parameter that validation chooses.
     values : the values to choose from, the most regularised first.
-    make : builds the classifier with one of the values, for one label against the rest or for classes; ``few`` says
-        whether there are no more training clips than numbers that describe one.
+    make : builds the classifier with one of the values, for one label against the rest or for classes.
     linear : whether it is linear with an L2 penalty, which no rotation of the features changes.
+    of_few : by name what else is set where there are no more training clips than numbers that describe one.
     """
 
     setting: str
     values: Sequence[float]
-    make: Callable[[float, bool], Any]
+    make: Callable[[float], Any]
     linear: bool
+    of_few: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _logistic(penalty: float, few: bool) -> Any:
+def _logistic(penalty: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=penalty, max_iter=1000, warm_start=True)
 
 
-def _svm(penalty: float, few: bool) -> Any:
+def _svm(penalty: float) -> Any:
     from sklearn.svm import LinearSVC
 
-    # The same minimum; of few clips the dual arrives there in a fraction of the time.
-    return LinearSVC(C=penalty, dual=few, max_iter=1000, random_state=0)
+    return LinearSVC(C=penalty, dual=False, max_iter=1000, random_state=0)
 
 
-def _boosting(rate: float, few: bool) -> Any:
+def _boosting(rate: float) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
@@ -80,7 +80,8 @@ def _boosting(rate: float, few: bool) -> Any:
 CLASSIFIERS: Mapping[str, Classifier] = {
     "logistic": Classifier("C", (0.01, 0.1, 1.0), _logistic, linear=True),
     "boosting": Classifier("learning_rate", (0.03, 0.1), _boosting, linear=False),
-    "svm": Classifier("C", (0.001, 0.01, 0.1), _svm, linear=True),
+    # The dual has the same minimum, and arrives there in a fraction of the time where clips are few.
+    "svm": Classifier("C", (0.001, 0.01, 0.1), _svm, linear=True, of_few={"dual": True}),
 }
 
 
@@ -298,8 +299,10 @@ class _Search:
         from scipy.special import expit, softmax
         from sklearn.exceptions import ConvergenceWarning
 
+        model = self.classifier.make(values[0])
         clips, numbers = self.train.shape
-        model = self.classifier.make(values[0], clips <= numbers + 1)  # centred clips span a dimension less
+        if clips <= numbers + 1:  # centred clips span a dimension less than they are
+            model.set_params(**self.classifier.of_few)
         if "early_stopping" in model.get_params() and np.unique(truth, return_counts=True)[1].min() < _LEAST:
             model.set_params(early_stopping=False)  # it sets clips of every class aside, and one of them has one clip
         for value in values:

@@ -186,8 +186,8 @@ def _folded(data: Collection, regime: str, seeds: int, folds: Folds) -> tuple[st
         return regime, _splits_of(data, regime, seeds)
     note(
         f"regime {regime}: one test part would hold {plural(test_songs, 'song')}, too few to tell modes apart; "
-        f"{in_folds} tests every song instead, {'once' if rounds == 1 else f'{rounds:,} times'} for "
-        f"{plural(seeds, 'seed')} (--folds off: one part for each)"
+        f"{in_folds} tests every song {'once' if rounds == 1 else f'{rounds:,} times'} instead, in {rounds * _FOLDS:,} "
+        f"trainings of each mode (--folds off: one part a seed)"
     )
     return in_folds, of_regime
 

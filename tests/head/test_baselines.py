@@ -101,9 +101,9 @@ def test_a_linear_model_does_not_see_that_wide_features_were_rotated_or_clips_ar
     for classifier in baselines.CLASSIFIERS.values():
         if classifier.linear:
             primal, *others = [
-                classifier.make(0.1, is_few).fit(train, truth).decision_function(matrix)
+                classifier.make(0.1).set_params(**more).fit(train, truth).decision_function(matrix)
                 for train, matrix in ((rows[:40], rows), few)
-                for is_few in (False, True)
+                for more in ({}, classifier.of_few)
             ]
             for margin in others:
                 np.testing.assert_allclose(margin, primal, atol=1e-2)

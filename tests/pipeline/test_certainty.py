@@ -29,7 +29,7 @@ def test_small_collections_are_compared_in_folds(encore: Encore, features_csv: P
     modes = ("compare", "hits", "--modes", "artist")
     ran = encore(*modes, "--regimes", "random,artist,artist-3fold", "--seeds", 6, "--folds", "auto")
     assert "regime random: one test part would hold 40 songs, too few to tell modes apart; random-5fold" in ran.err
-    assert "tests every song instead, 2 times for 6 seeds (--folds off: one part for each)" in ran.err
+    assert "tests every song 2 times instead, in 10 trainings of each mode (--folds off" in ran.err
     assert "regime random-5fold, 2 seeds" in ran.out  # 6 splits asked for, and each fold is one
     assert "regime artist-5fold, 2 seeds" in ran.out
     assert "regime artist-3fold, 6 seeds" in ran.out

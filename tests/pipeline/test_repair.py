@@ -73,12 +73,24 @@ def test_damaged_runs_are_told_apart_from_shards(encore: Encore, chunk: Path) ->
     scores = min(encore.store.glob("hits/runs/*/artist-random/seed-0*.parquet"))
     scores.write_bytes(scores.read_bytes() + b" ")
     verified = encore("store", "verify", code=1)
-    assert verified.out.splitlines() == [f"hits/{chunk.parents[3].name}: intact", "hits: 1 other file damaged"]
+    intact = f"hits/{chunk.parents[3].name}: intact"
+    assert verified.out.splitlines() == [intact, "hits: 1 other file damaged or missing"]
+    message = (
+        f"{scores} does not hold what was written; put a copy back, or train that head again with the same settings"
+    )
     for ran in (verified, encore("store", "repair", "hits", code=1), encore("report", "hits", code=1)):
-        message = f"{scores} does not hold what was written; put a copy back, or train that head again"
         assert ran.err == f"error: {message}\n"
+    assert encore("store", "repair", "hits", "--json", code=1).json["wrong"] == [message]
     encore("head", "hits", "--mode", "artist", "--seeds", 1)
     assert encore("store", "repair", "hits").out.endswith(": every shard is intact\n")
+    scores.unlink()
+    foreign = scores.with_name("seed-7.json")
+    foreign.write_text("{}")
+    (chunk.parents[4] / "splits.parquet").unlink()
+    verified = encore("store", "verify", code=1)
+    assert verified.out.splitlines() == [intact, "hits: 3 other files damaged or missing"]
+    assert f"{foreign} was not written by Encore; remove it\n" in verified.err
+    assert f"{scores} is missing; put a copy back, or train that head again" in verified.err
 
 
 def test_a_collection_is_taken_as_it_is(encore: Encore, chunk: Path) -> None:

@@ -49,7 +49,7 @@ def test_songs_that_came_after_the_training(encore: Encore, features_csv: Path) 
     with features_csv.open("a") as table:
         table.write("artist 0,one more,genre 0,1,2,3\n")
     embed_table(encore, features_csv, shared=False)
-    assert encore("report", "hits").err.startswith("1 song of hits came after the training: no run scored them")
+    assert encore("report", "hits").err.startswith("1 song of hits came after the first of these trainings")
 
 
 def test_modes_of_a_picture_are_told_apart() -> None:

@@ -69,7 +69,7 @@ def named_songs(table: Table, column: str, root: Path, *, follow_links: bool) ->
         by_state.setdefault(state, []).append(path)
     if _THERE not in by_state:
         why = "; ".join(_unread(root, state, names) for state, names in by_state.items())
-        where = ". Give the folder that holds them (embed: --data DIR, make: DATA=DIR, predict: DIR)"
+        where = ". Give the folder that holds them (embed: --data DIR, make: DATA=DIR, predict: name it)"
         remedy = where if "missing" in by_state else ""
         raise RequestError(f"none of the files that {table.path} names ({len(files):,}) can be read: {why}{remedy}")
     for state, names in by_state.items():

@@ -116,8 +116,8 @@ def _note_growth(data: Collection, runs: Mapping[Mode, Sequence[StoredRun]]) -> 
     later = len(np.unique(data.song[data.rows >= rows]))
     if later:
         note(
-            f"{plural(later, 'song')} of {data.info.name} came after the training: no run scored them, and the songs, "
-            f"genres and neighbours of artists are counted with them; train again to have them scored"
+            f"{plural(later, 'song')} of {data.info.name} came after the first of these trainings, which did not score "
+            f"them; tables by an artist's songs, genres and neighbours count them; train again to have them take part"
         )
 
 
