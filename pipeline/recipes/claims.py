@@ -128,7 +128,8 @@ def _column(store: Store, name: str, regime: str) -> dict[str, str]:
             have = [mode for mode in names if mode in entries]
             if have:
                 best = max(have, key=lambda mode: _mean(PR_AUC.name, entries[mode]))
-                column[f"PR-AUC, {title}"] = f"{PR_AUC.text(entries[best].means[PR_AUC.name])} {best}"
+                mean = PR_AUC.text(entries[best].means[PR_AUC.name])
+                column[f"PR-AUC, {title}"] = mean if title == best else f"{mean} {best}"
     return column
 
 
