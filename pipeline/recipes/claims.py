@@ -36,10 +36,10 @@ _COLLECTIONS = {
     "fma-librosa": ("table --table {data}/fma/librosa.csv --columns song=song_id", 5),
     "freemidi-magd": (f"{_MIDI} --columns labels= --labels {{work}}/magd.csv {_PIANO_ROLL}", 4),
     "freemidi-masd": (f"{_MIDI} --columns labels= --labels {{work}}/masd.csv {_PIANO_ROLL}", 4),
-    "freemidi-genius": (f"{_MIDI} --columns labels= --labels {{work}}/midi-tags.csv {_PIANO_ROLL}", 30),
+    "freemidi-genius": (f"{_MIDI} --columns labels= --labels {{work}}/midi-tags.csv {_PIANO_ROLL}", 20),
     "classichit": (f"{_SPOTIFY} --columns artist=Artist,labels=Genre,title=Track", 20),
-    "classichit-genius": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/tags.csv", 15),
-    "classichit-spotify": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/spotify.csv", 60),
+    "classichit-genius": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/tags.csv", 8),
+    "classichit-spotify": (f"{_SPOTIFY} --columns artist=Artist,labels=,title=Track --labels {{work}}/spotify.csv", 30),
 }
 
 
