@@ -31,6 +31,7 @@ _MARK = {b"encore-sealed": b"1"}  # in the metadata of a catalog that has a seal
 _FORMAT = 1
 _TRIES = 100
 _FOREIGN = "was not written by Encore"
+_MISSING = "is missing"
 _SEALED = re.compile(
     r"(catalog|splits)\.parquet"
     r"|[^/]+/(manifest\.json|failures\.parquet|trained_on\.parquet|representations\.zarr/zarr\.json)"
@@ -207,7 +208,7 @@ class Seals:
         if not accepted or value in accepted:
             return None
         if value is None:
-            return "is missing"
+            return _MISSING
         return "does not hold what was written" if path in entries else _FOREIGN
 
     def _bytes(self, dataset: str, path: str) -> bytes | None:
@@ -255,8 +256,10 @@ def with_mark(catalog: pa.Table) -> pa.Table:
 
 def remedy(dataset: str, path: str, why: str = "") -> str:
     """What to do about a file of a collection that is not what the seal says."""
-    if path.startswith("runs/"):
-        return "remove it" if why == _FOREIGN else "put a copy back, or train that head again with the same settings"
+    if path.startswith("runs/") and why == _FOREIGN:
+        return "remove it"
+    if path.startswith("runs/") and why != _MISSING:
+        return "put a copy back, or train that head again with the same settings"
     return f"put a copy back, or take the collection as it is: encore store repair {dataset} --accept"
 
 

@@ -90,7 +90,10 @@ def test_damaged_runs_are_told_apart_from_shards(encore: Encore, chunk: Path) ->
     verified = encore("store", "verify", code=1)
     assert verified.out.splitlines() == [intact, "hits: 3 other files damaged or missing"]
     assert f"{foreign} was not written by Encore; remove it\n" in verified.err
-    assert f"{scores} is missing; put a copy back, or train that head again" in verified.err
+    assert (
+        f"{scores} is missing; put a copy back, or take the collection as it is: encore store repair hits"
+        in verified.err
+    )
 
 
 def test_a_collection_is_taken_as_it_is(encore: Encore, chunk: Path) -> None:
