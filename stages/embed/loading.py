@@ -274,6 +274,9 @@ def _start_worker(_worker: int) -> None:
 
     Decoders write those about damaged files straight to file descriptor 2; what matters comes back as a `ClipError`.
     """
+    parent = multiprocessing.parent_process()
+    if multiprocessing.get_start_method() == "fork" and parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # it was killed meanwhile: PyTorch would take whoever adopted this process for it, and never end
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

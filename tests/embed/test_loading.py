@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -45,6 +47,26 @@ def test_what_ends_a_worker_is_told(what: Exception | signal.Signals, kind: type
     with pytest.raises(EncoreError, match=words) as error:
         list(load_in_workers(Broken(what), [1, 2], 1, pin=False))
     assert error.type is kind
+
+
+def test_a_worker_that_was_orphaned_before_it_began_ends() -> None:
+    read, write = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        multiprocessing.get_context("fork").Process(target=_begin, args=(os.getpid(), write)).start()
+        os._exit(0)
+    os.close(write)
+    os.waitpid(parent, 0)
+    with open(read, "rb") as pipe:
+        assert pipe.read() == b"begun"
+
+
+def _begin(parent: int, write: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    os.write(write, b"begun")
+    loading._start_worker(0)
+    os.write(write, b", and waiting for ever")
 
 
 class Collecting:

@@ -82,8 +82,10 @@ def interrupted(script: str, number: signal.Signals, after_s: float, *arguments:
         time.sleep(_LOOK_S)
     was_hit = False
     if process.returncode is None:
-        family = [process.pid, *descendants(process.pid)]
-        signal_all(family, signal.SIGSTOP)  # or it might answer between the look and the signal
+        family: list[int] = []
+        while (known := [process.pid, *descendants(process.pid)]) != family:  # one may have been started meanwhile
+            family = known
+            signal_all(family, signal.SIGSTOP)  # or it might answer between the look and the signal
         was_hit = not select.select([process.stdout], [], [], 0)[0]
         signal_all(family, number)
         signal_all(family, signal.SIGCONT)
