@@ -83,7 +83,7 @@ def interrupted(script: str, number: signal.Signals, after_s: float, *arguments:
     was_hit = False
     if process.returncode is None:
         family: list[int] = []
-        while (known := [process.pid, *descendants(process.pid)]) != family:  # one may have been started meanwhile
+        while (known := sorted({process.pid, *descendants(process.pid)})) != family:  # one may have been started since
             family = known
             signal_all(family, signal.SIGSTOP)  # or it might answer between the look and the signal
         was_hit = not select.select([process.stdout], [], [], 0)[0]
