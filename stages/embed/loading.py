@@ -276,7 +276,7 @@ def _start_worker(_worker: int) -> None:
     """
     parent = multiprocessing.parent_process()
     if multiprocessing.get_start_method() == "fork" and parent is not None and os.getppid() != parent.pid:
-        os._exit(1)  # it was killed meanwhile: PyTorch would take whoever adopted this process for it, and never end
+        os._exit(1)  # killed meanwhile: PyTorch would take whoever adopted this process for it, and wait for ever
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

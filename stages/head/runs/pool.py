@@ -112,7 +112,8 @@ def gather(
 
 def _note_growth(data: Collection, runs: Mapping[Mode, Sequence[StoredRun]]) -> None:
     """Say how many songs came after the first of the trainings."""
-    rows = min((run.record.catalog or {}).get("rows", len(data)) for of_mode in runs.values() for run in of_mode)
+    catalogs = (run.record.catalog for of_mode in runs.values() for run in of_mode)
+    rows = min(catalog["rows"] for catalog in catalogs if catalog)  # `_stands` has let none without pass
     later = len(np.unique(data.song[data.rows >= rows]))
     if later:
         note(
